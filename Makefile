@@ -1,0 +1,33 @@
+# make run: the whole pipeline; make test: every test. Both set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.setup
+.DEFAULT_GOAL := help
+.PHONY: help setup check test fault run
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(SETUP) ## make .venv with everything (Python >= 3.11)
+
+$(SETUP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+check: $(SETUP) ## format, lint, types, import contracts, unit and property tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit tests/property
+
+test: $(SETUP) ## every test, on real parts
+	$(BIN)/pytest
+
+fault: $(SETUP) ## kill, freeze and cut real parts under load
+	$(BIN)/pytest tests/fault
+
+run: $(SETUP) ## the whole pipeline on this machine; Ctrl-C stops it
+	$(BIN)/python -m deploy.embedded $(ARGS)

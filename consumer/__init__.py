@@ -1,0 +1,1 @@
+"""The workers: Kafka in, ClickHouse out."""

@@ -1,0 +1,1 @@
+"""The ingress: HTTP in, Avro on Kafka out."""

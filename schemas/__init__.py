@@ -1,0 +1,1 @@
+"""The event in its three forms: wire, memory and table."""

@@ -1,0 +1,1 @@
+"""What the tests run on: brokers, engines, clients, proxies."""
