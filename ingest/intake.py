@@ -1,0 +1,222 @@
+"""Bytes and a moment in, a verdict out: everything that decides about a request, without I/O and without a clock.
+
+parse -> shape of the request -> each event: fields, guards, ids, times -> `Verdict`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from ingest.errors import Fault, Rejected, Rule
+from ingest.fields import Misfit, Reader, compile_readers
+from ingest.ids import client_time_ms, uuid5, uuid7
+from ingest.shape import event_sizes, guard, kind, parse
+from schemas.event import Catalogue, Event
+
+FAULTS_MAX: Final = 50
+_HEADERS: Final = ("messageHeaders", "messageheader")
+_BODY: Final = "messageBody"
+_SCALARS: Final = (str, int, float, bool)
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on a request; every one is a setting."""
+
+    events_max: int = 500
+    event_bytes_max: int = 256 * 1024
+    headers_bytes_max: int = 16 * 1024
+    depth_max: int = 32
+    clock_past_ms_max: int = 30 * 24 * 3600 * 1000
+    clock_future_ms_max: int = 5 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a request besides its body."""
+
+    received_at_ms: int
+    ip: str = ""
+    user_agent: str = ""
+    trace_id: str = ""
+    idempotency_key: str = ""
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that is not taken: its faults, never empty, and the event as the client sent it."""
+
+    faults: tuple[Fault, ...]
+    raw: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One entry per element of `messageBody`, in request order."""
+
+    entries: tuple[Event | Refusal, ...]
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that can be taken, in request order."""
+        return [entry for entry in self.entries if not isinstance(entry, Refusal)]
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """All faults of all events, in request order."""
+        return tuple(fault for entry in self.entries if isinstance(entry, Refusal) for fault in entry.faults)
+
+
+class Intake:
+    """Turns bodies into verdicts under one catalogue. Immutable, so threads share it."""
+
+    def __init__(self, catalogue: Catalogue, limits: Limits, environment: str) -> None:
+        self._readers: Mapping[str, Reader] = compile_readers(catalogue)
+        self._limits = limits
+        self._environment = environment
+        self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
+
+    def read(self, body: bytes, origin: Origin) -> Verdict:
+        """Judge a whole request.
+
+        Raises:
+            Rejected: 400, when the request has no list of events to judge one by one.
+        """
+        request = parse(body)
+        events = self._events_of(request)
+        common = self._common(request, origin)
+        oversize = self._oversize(body)
+        return Verdict(
+            tuple(
+                self._read_event(raw, index, common, origin) if index not in oversize else self._too_large(raw, index)
+                for index, raw in enumerate(events)
+            )
+        )
+
+    def _events_of(self, request: Any) -> list[Any]:
+        if type(request) is not dict:
+            raise _refuse("not_object", Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
+        events = request.get(_BODY)
+        pointer = f"/{_BODY}"
+        if events is None:
+            raise _refuse("no_events", Rule.REQUIRED, pointer, f"{_BODY} is required")
+        if type(events) is not list:
+            raise _refuse("no_events", Rule.TYPE, pointer, f"{_BODY} must be an array, got {kind(events)}")
+        if not 1 <= len(events) <= self._limits.events_max:
+            message = f"{_BODY} must have 1 to {self._limits.events_max} events, got {len(events)}"
+            raise _refuse("event_count", Rule.ITEMS, pointer, message)
+        return events
+
+    def _common(self, request: dict[str, Any], origin: Origin) -> dict[str, Any]:
+        """Return a blank event that holds what all events of a request share."""
+        return self._blank | {
+            "receivedAt": origin.received_at_ms,
+            "occurredAt": origin.received_at_ms,
+            "userAgent": origin.user_agent,
+            "ip": origin.ip,
+            "environment": self._environment,
+            "traceId": origin.trace_id,
+            "headers": self._headers_of(request),
+        }
+
+    def _headers_of(self, request: dict[str, Any]) -> dict[str, str]:
+        name = next((name for name in _HEADERS if request.get(name) is not None), None)
+        if name is None:
+            return {}
+        headers, pointer = request[name], f"/{name}"
+        if type(headers) is not dict:
+            raise _refuse("bad_headers", Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
+        for key, value in headers.items():
+            if value is not None and type(value) not in _SCALARS:
+                at = f"{pointer}/{_escape(key)}"
+                raise _refuse("bad_headers", Rule.TYPE, at, f"a member of {name} must be a scalar, got {kind(value)}")
+        texts = {key: _scalar_text(value) for key, value in headers.items() if value is not None}
+        size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
+        if size > self._limits.headers_bytes_max:
+            message = f"{name} must have at most {self._limits.headers_bytes_max} bytes, got {size}"
+            raise _refuse("bad_headers", Rule.SIZE, pointer, message)
+        return texts
+
+    def _oversize(self, body: bytes) -> frozenset[int]:
+        """Return the indices of events over the size limit; free for a body that is under it as a whole."""
+        limit = self._limits.event_bytes_max
+        if len(body) <= limit:
+            return frozenset()
+        return frozenset(index for index, size in enumerate(event_sizes(body, _BODY)) if size > limit)
+
+    def _too_large(self, raw: Any, index: int) -> Refusal:
+        message = f"an event must have at most {self._limits.event_bytes_max} bytes"
+        return Refusal((Fault(Rule.SIZE, f"/{_BODY}/{index}", message, index),), raw)
+
+    def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
+        if type(raw) is not dict:
+            message = f"an event must be an object, got {kind(raw)}"
+            return Refusal((Fault(Rule.TYPE, f"/{_BODY}/{index}", message, index),), raw)
+        event = common.copy()
+        faults: list[Fault] = []
+        properties = self._fill(event, raw, index, faults)
+        if raw.get("eventType") is None:
+            faults.append(Fault(Rule.REQUIRED, f"/{_BODY}/{index}/eventType", "eventType is required", index))
+        if faults:
+            return Refusal(tuple(faults), raw)
+        event["properties"] = _encode_json(properties).decode() if properties else "{}"
+        self._stamp(event, properties, index, origin)
+        return event  # type: ignore[return-value]  # a blank Event, filled under its own names
+
+    def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
+        """Put known fields into `event`, return the others; append to `faults`."""
+        properties: dict[str, Any] = {}
+        readers = self._readers
+        depth_left = self._limits.depth_max - 3  # the request, messageBody and the event are three levels
+        for name, value in raw.items():
+            reader = readers.get(name)
+            if reader is None:
+                broken = guard(value, depth_left)
+                if broken is None:
+                    properties[name] = value
+                else:
+                    faults.append(Fault(broken[0], f"/{_BODY}/{index}/{_escape(name)}", broken[1], index))
+            elif value is not None:
+                try:
+                    event[name] = reader(value)
+                except Misfit as misfit:
+                    message = f"{name} {misfit.message}"
+                    faults.append(Fault(misfit.rule, f"/{_BODY}/{index}/{name}", message, index))
+        return properties
+
+    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], index: int, origin: Origin) -> None:
+        """Give an event its ids and its time."""
+        if not event["eventId"]:
+            event["eventId"] = (
+                uuid5(origin.client_id or event["clientId"], origin.idempotency_key, index)
+                if origin.idempotency_key
+                else uuid7(origin.received_at_ms)
+            )
+        if not event["pingId"]:
+            event["pingId"] = event["eventId"]
+        said_ms = client_time_ms(properties.get("timestamp"))
+        if said_ms is not None and (
+            -self._limits.clock_past_ms_max <= said_ms - origin.received_at_ms <= self._limits.clock_future_ms_max
+        ):
+            event["occurredAt"] = said_ms
+
+
+def key_of(event: Event) -> str:
+    """Return the record key: one person's events share a partition, and no client's do."""
+    return event["anonId"] or event["userId"] or event["eventId"]
+
+
+def _refuse(slug: str, rule: Rule, pointer: str, message: str) -> Rejected:
+    return Rejected(400, slug, message, (Fault(rule, pointer, message),))
+
+
+def _scalar_text(value: Any) -> str:
+    return value if type(value) is str else _encode_json(value).decode()
+
+
+def _escape(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")[:100]

@@ -1,0 +1,92 @@
+"""The ingress's settings: environment variables INGEST_<NAME>, read once at start.
+
+A secret is the path of a file. An unknown INGEST_ variable, a bound not kept or a value of the wrong type stops the
+start with the variable's name.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX: Final = "INGEST_"
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+def _says(doc: str) -> Meta:
+    return Meta(description=doc)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units are in the names; each default has its reason beside it."""
+
+    bootstrap_servers: Annotated[Text, _says("Kafka brokers, host:port, comma-separated")]
+    topic: Annotated[Text, _says("topic of the events")] = "events"
+    dead_letter_topic: Annotated[Text, _says("topic of refused events")] = "events.dead"
+    kafka_config_file: Annotated[str, _says("file of further librdkafka properties (TLS, SASL), key=value")] = ""
+    environment: Annotated[Literal["sandbox", "production"], _says("stamped on each event")] = "sandbox"
+    schema_registry_url: Annotated[str, _says("Schema Registry; empty: ids come from the schema files")] = ""
+    schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
+
+    host: Annotated[Text, _says("address to listen on")] = "0.0.0.0"
+    port: Annotated[int, Meta(ge=1, le=65535), _says("port to listen on")] = 8080
+    # One process keeps the default rate limit exact; a machine with more cores sets as many as it has.
+    workers: Annotated[Count, _says("gunicorn worker processes")] = 1
+    gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
+    # A thread waits about one linger and a round trip for its acknowledgement; 32 keep a core busy meanwhile.
+    threads: Annotated[Count, _says("threads in each worker process")] = 32
+
+    # Beyond 5 s a browser has often gone; the broker's own retries fit in.
+    answer_deadline_s: Annotated[Seconds, _says("a request waits this long for the broker")] = 5.0
+    # Not above the deadline, or an event answered "failed" could be delivered later.
+    delivery_timeout_ms: Annotated[Count, _says("librdkafka's message.timeout.ms")] = 4500
+    # The answer waits about this long; 3 ms gather the events of concurrent requests into one batch.
+    linger_ms: Annotated[int, Meta(ge=0, le=1000), _says("librdkafka's linger.ms")] = 3
+    # What waits in memory for acknowledgement, over all requests of a worker process.
+    queue_bytes_max: Annotated[Count, _says("bytes awaiting acknowledgement")] = 64 * 1024 * 1024
+
+    events_max: Annotated[Count, _says("events in one request")] = 500
+    body_bytes_max: Annotated[Count, _says("bytes of a request's body as sent")] = 1024 * 1024
+    event_bytes_max: Annotated[Count, _says("bytes of one event")] = 256 * 1024
+    headers_bytes_max: Annotated[Count, _says("bytes of messageHeaders, which every event carries")] = 16 * 1024
+    depth_max: Annotated[int, Meta(ge=4, le=500), _says("nesting of a request's JSON")] = 32
+    # Phones deliver what they collected offline; a month covers a holiday.
+    clock_past_s_max: Annotated[Count, _says("a client's timestamp older than this is not believed")] = 30 * 24 * 3600
+    # An event can't have happened after it came in; five minutes allow for a clock that runs ahead.
+    clock_future_s_max: Annotated[Count, _says("a client's timestamp further ahead is not believed")] = 300
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ValueError: the first variable at fault, by name, and why.
+    """
+    given = {name.removeprefix(PREFIX).lower(): text for name, text in environ.items() if name.startswith(PREFIX)}
+    try:
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(_named(str(error))) from error
+    if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
+        raise ValueError(
+            f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "
+            f"{PREFIX}ANSWER_DEADLINE_S ({settings.answer_deadline_s} s): a failed event could arrive later"
+        )
+    return settings
+
+
+def _named(message: str) -> str:
+    """Turn msgspec's "… - at `$.port`" or "… field `prot`" into a sentence that starts with the variable's name."""
+    reason, _, path = message.partition(" - at `$.")
+    if path:
+        return f"{PREFIX}{path.rstrip('`').upper()}: {reason}"
+    for marker in ("missing required field `", "unknown field `"):
+        if marker in message:
+            name = message.split(marker)[1].rstrip("`")
+            return f"{PREFIX}{name.upper()}: {'is required' if 'missing' in marker else 'there is no such setting'}"
+    return message

@@ -1,0 +1,29 @@
+-- What was refused, with its bytes untouched: by the ingress (a lenient request's bad events) or by a worker.
+CREATE TABLE IF NOT EXISTS dead_letters
+(
+    letter_id        String                  COMMENT 'names the refused record; the same for every copy of its dead letter',
+    origin_topic     LowCardinality(String)  COMMENT 'where the record stood; empty: refused by the ingress',
+    origin_partition Int32                   COMMENT '-1: refused by the ingress',
+    origin_offset    Int64                   COMMENT '-1: refused by the ingress',
+    origin_at        DateTime64(3, 'UTC')    COMMENT 'Kafka timestamp of the refused record',
+    schema_id        Int64                   COMMENT 'the writer''s schema id; -1: none',
+    reason           LowCardinality(String)  COMMENT 'slug of the fault',
+    error            String                  COMMENT 'one sentence',
+    service          LowCardinality(String)  COMMENT 'who refused it: name and version',
+    key              String                  COMMENT 'the record''s key',
+    headers          Map(LowCardinality(String), String) COMMENT 'the record''s own headers',
+    value            String                  COMMENT 'the refused bytes' CODEC(ZSTD(3)),
+    _topic           LowCardinality(String)  COMMENT 'Kafka topic of the dead letter',
+    _partition       UInt32                  COMMENT 'its partition',
+    _offset          UInt64                  COMMENT 'its offset',
+    _timestamp       DateTime64(3, 'UTC')    COMMENT 'its Kafka timestamp',
+    _inserted_at     DateTime64(3, 'UTC')    COMMENT 'when the worker sent the batch'
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY toYYYYMM(origin_at)
+ORDER BY (origin_topic, origin_partition, origin_offset, letter_id)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'refused records with their raw bytes; read dead_letters_unique to see each once';
+
+-- A worker that crashed after sending a dead letter sends it again under the same letter_id.
+CREATE VIEW IF NOT EXISTS dead_letters_unique AS SELECT * FROM dead_letters FINAL;
