@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS dead_letters
     headers          Map(LowCardinality(String), String) COMMENT 'the record''s own headers',
     value            String                  COMMENT 'the refused bytes' CODEC(ZSTD(3)),
     _topic           LowCardinality(String)  COMMENT 'Kafka topic of the dead letter',
+    _topic_id        LowCardinality(String)  COMMENT 'its incarnation',
     _partition       UInt32                  COMMENT 'its partition',
     _offset          UInt64                  COMMENT 'its offset',
     _timestamp       DateTime64(3, 'UTC')    COMMENT 'its Kafka timestamp',

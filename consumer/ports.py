@@ -1,0 +1,178 @@
+"""The words of the worker, and what it needs from the world.
+
+An offset always means the next one to read, except in a record. Each protocol is implemented by one edge module and by
+a fake in the tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+from consumer.errors import ConsumerError, Reason
+
+RECORD_OVERHEAD_BYTES: Final = 300  # a Record with its tuple, integers and bytes headers, by sys.getsizeof
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class Record(NamedTuple):
+    """One record as it lies in the log; `timestamp_ms` is Kafka's, -1 when there is none."""
+
+    partition: Partition
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """What the record weighs in memory, roughly."""
+        return len(self.value) + len(self.key) + RECORD_OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a group remembers of a partition: the next offset, and the commit's metadata."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A partition that this member now owns.
+
+    Attributes:
+        partition: which.
+        topic_id: the topic's incarnation; another one after it was deleted and made again.
+        committed: the group's mark, or None when it has none.
+        low: the oldest offset that the log still has.
+    """
+
+    partition: Partition
+    topic_id: str
+    committed: Mark | None
+    low: int
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A record that can't become a row."""
+
+    offset: int
+    reason: Reason
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows for one insert, encoded: the bytes stay the same however often it is sent.
+
+    Attributes:
+        schema_id: the writer schema of all its rows; -1 when the rows are the worker's own.
+        topic_id: the incarnation of the topic that its rows come from.
+        token: the deduplication token.
+        offsets: one per row, in order.
+        payload: an Avro object container.
+    """
+
+    schema_id: int
+    topic_id: str
+    token: str
+    offsets: tuple[int, ...]
+    payload: bytes
+
+
+class Listener(Protocol):
+    """Hears of assignments, on the thread that polls, inside `Log.poll` and `Log.close`."""
+
+    def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, int | None]:
+        """Return where to start reading each partition; None: do not read it."""
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish what is in flight; the partitions are still owned until this returns."""
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Forget the partitions; others own them already."""
+
+
+class Log(Protocol):
+    """The topic, as one member of a group sees it. One thread makes all calls."""
+
+    def poll(self, timeout_s: float) -> tuple[Sequence[Record], Mapping[Partition, int]]:
+        """Return records, and for partitions that were read to their end the offset there.
+
+        Raises:
+            Fatal: as it says.
+        """
+
+    def commit(self, marks: Mapping[Partition, Mark]) -> Mapping[Partition, ConsumerError | None]:
+        """Commit, wait for the answer, and return it per partition: None, Transient or Fenced."""
+
+    def pause(self, partition: Partition) -> None:
+        """Take no more records of a partition."""
+
+    def resume(self, partition: Partition) -> None:
+        """Take records of a partition again."""
+
+
+class Rows(Protocol):
+    """Makes blocks from records. Called on the pool's threads."""
+
+    def screen(self, records: Sequence[Record]) -> Sequence[Poison]:
+        """Return the records that are no rows, by their frame and schema alone.
+
+        Raises:
+            Transient: the registry is away.
+        """
+
+    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> Sequence[Block]:
+        """Return one block per writer schema, its token made from `token`; every record has passed `screen`."""
+
+
+class Table(Protocol):
+    """The table. Called on the pool's threads, several at a time."""
+
+    def insert(self, block: Block) -> None:
+        """Insert a block under its token; return when it is durable.
+
+        Raises:
+            Transient, Rejected, Fatal: as they say.
+        """
+
+    def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> Sequence[Poison]:
+        """Return the rows of a refused block that the table refuses; write nothing.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
+
+class DeadLetters(Protocol):
+    """The dead-letter topic. Called on the pool's threads."""
+
+    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+        """Publish the poison among `records`; return when all of it is acknowledged.
+
+        Raises:
+            Transient: as it says.
+        """
+
+
+class Meter(Protocol):
+    """Takes the worker's figures; names and labels stand in one table, in telemetry. Any thread may call."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""

@@ -1,0 +1,135 @@
+"""Rows without decoding: a record's Avro body behind its coordinates, wrapped as one container per writer schema."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from consumer.errors import Reason, Transient
+from consumer.ports import Block, Poison, Record
+from schemas.codec import (
+    FRAME_BYTES,
+    Encoder,
+    FrameError,
+    container,
+    container_header,
+    read_schema,
+    schema_id_of,
+    varint,
+)
+from schemas.registry import RegistryAwayError, Schemas, UnknownSchemaError
+
+OWN_SCHEMA_ID: Final = -1
+_NO_TIMESTAMP: Final = 0
+
+
+def coordinates(record: Record) -> bytes:
+    """Return what stands before a record's body in a container: partition, offset, Kafka timestamp."""
+    timestamp_ms = max(record.timestamp_ms, _NO_TIMESTAMP)
+    return varint(record.partition.number) + varint(record.offset) + varint(timestamp_ms)
+
+
+class EventRows:
+    """Rows of the events table. Threads share it; they ask for schemas one at a time."""
+
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
+        self._headers: dict[int, bytes] = {}
+        self._known = frozenset(field["name"] for field in json.loads(read_schema("event"))["fields"])
+        self._lock = threading.Lock()
+
+    def screen(self, records: Sequence[Record]) -> list[Poison]:
+        """Return the records without a frame, or with a schema that nobody knows."""
+        poison = []
+        for record in records:
+            try:
+                schema_id = schema_id_of(record.value)
+                if schema_id not in self._headers:
+                    self._learn(schema_id)
+            except FrameError as error:
+                poison.append(Poison(record.offset, Reason.FRAME, str(error)))
+            except UnknownSchemaError as error:
+                poison.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, str(error)))
+        return poison
+
+    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+        """Return one block per writer schema, in the order of the ids.
+
+        The token always names the schema: a batch that held two of them may hold one after its poison is left out.
+        """
+        groups: dict[int, list[Record]] = {}
+        for record in records:
+            groups.setdefault(schema_id_of(record.value), []).append(record)
+        return [
+            Block(schema_id, topic_id, f"{token}/{schema_id}", _offsets(group), self._payload(schema_id, group))
+            for schema_id, group in sorted(groups.items())
+        ]
+
+    def _payload(self, schema_id: int, records: Sequence[Record]) -> bytes:
+        rows = (coordinates(record) + record.value[FRAME_BYTES:] for record in records)
+        return container(self._headers[schema_id], rows, len(records))
+
+    def _learn(self, schema_id: int) -> None:
+        """Remember the container head of a schema, or say that it can't be read (now, or ever)."""
+        with self._lock:
+            try:
+                text = self._schemas.schema_of(schema_id)
+            except RegistryAwayError as error:
+                raise Transient(str(error)) from error
+            unknown = {field["name"] for field in json.loads(text)["fields"]} - self._known
+            if unknown:
+                raise Transient(
+                    f"schema {schema_id} is newer than this worker, which lacks {sorted(unknown)}: upgrade it"
+                )
+            self._headers[schema_id] = container_header(text)
+
+
+class DeadLetterRows:
+    """Rows of the dead_letters table, from the dead-letter topic: raw bytes, and headers that say why."""
+
+    def __init__(self) -> None:
+        schema = read_schema("dead_letter")
+        self._encoder = Encoder(schema, 0)
+        self._header = container_header(schema)
+
+    def screen(self, records: Sequence[Record]) -> list[Poison]:  # noqa: ARG002  (every record is a dead letter)
+        """Return none: whatever stands on the dead-letter topic is kept."""
+        return []
+
+    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+        """Return one block with all records."""
+        if not records:
+            return []
+        rows = (coordinates(record) + self._encoder.encode(letter_of(record))[FRAME_BYTES:] for record in records)
+        payload = container(self._header, rows, len(records))
+        return [Block(OWN_SCHEMA_ID, topic_id, f"{token}/{OWN_SCHEMA_ID}", _offsets(records), payload)]
+
+
+def letter_of(record: Record) -> Mapping[str, Any]:
+    """Return a record of the dead-letter topic in the form of dead_letter.avsc; what is missing takes its default."""
+    texts = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    return {
+        "letterId": record.key.decode("utf-8", "replace"),
+        "originTopic": texts.pop("origin_topic", ""),
+        "originPartition": _integer(texts.pop("origin_partition", ""), -1),
+        "originOffset": _integer(texts.pop("origin_offset", ""), -1),
+        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP)),
+        "schemaId": _integer(texts.pop("schema_id", ""), -1),
+        "reason": texts.pop("reason", ""),
+        "error": texts.pop("error", ""),
+        "service": texts.pop("service", ""),
+        "key": dict(record.headers).get("origin_key", b""),
+        "headers": {name: text for name, text in texts.items() if name != "origin_key"},
+        "value": record.value,
+    }
+
+
+def _offsets(records: Sequence[Record]) -> tuple[int, ...]:
+    return tuple(record.offset for record in records)
+
+
+def _integer(text: str, default: int) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return default

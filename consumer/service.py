@@ -1,0 +1,138 @@
+"""The composition root: settings in, a running worker out. Leaving the block drains and closes, in reverse order."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import monotonic
+
+from consumer.batch import Limits
+from consumer.clickhouse import ClickHouseTable, Connection, insert_statement
+from consumer.deadletters import KafkaDeadLetters
+from consumer.errors import Transient
+from consumer.kafka import KafkaLog, read_properties
+from consumer.pipeline import Pipeline
+from consumer.poison import PoisonLimits
+from consumer.ports import Meter, Rows
+from consumer.retry import Backoff
+from consumer.rows import DeadLetterRows, EventRows
+from consumer.settings import Settings
+from consumer.telemetry import Tally
+from consumer.worker import Terms, Worker
+from schemas.registry import open_schemas
+
+log = logging.getLogger(__name__)
+
+
+def connect(settings: Settings) -> Connection:
+    """Return the way to ClickHouse; it is opened at first use."""
+    file = settings.clickhouse_password_file
+    password = Path(file).read_text("utf-8").strip() if file else ""
+    user, database = settings.clickhouse_user, settings.clickhouse_database
+    return Connection(settings.clickhouse_url, user, password, database, settings.insert_timeout_s)
+
+
+def kafka_properties(settings: Settings) -> dict[str, str | int]:
+    """Return the librdkafka properties that every client of this service shares."""
+    return {
+        **read_properties(settings.kafka_config_file),
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": "headrace-consumer",
+    }
+
+
+def member_properties(settings: Settings) -> dict[str, str | int]:
+    """Return the librdkafka properties of the group's member."""
+    properties = kafka_properties(settings) | {
+        "group.id": settings.group_id,
+        "group.protocol": settings.group_protocol,
+        "max.poll.interval.ms": settings.max_poll_interval_ms,
+        "queued.max.messages.kbytes": 16 * 1024,  # a partition's prefetch; what is taken has its own bound
+        "fetch.wait.max.ms": 100,
+    }
+    if settings.group_instance_id:
+        properties["group.instance.id"] = settings.group_instance_id
+    if settings.group_protocol == "classic":  # with KIP-848 the broker decides these
+        properties |= {
+            "partition.assignment.strategy": settings.assignor,
+            "session.timeout.ms": settings.session_timeout_ms,
+            "heartbeat.interval.ms": settings.heartbeat_interval_ms,
+        }
+    return properties
+
+
+@contextmanager
+def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[Worker]:
+    """Wire a worker that has joined its group; leaving the block drains, commits and leaves the group."""
+    with ExitStack() as stack:
+        connection = connect(settings)
+        stack.callback(connection.close)
+        source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic))
+        letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
+        stack.callback(letters.close)
+        pool = stack.enter_context(ThreadPoolExecutor(settings.insert_threads, "insert"))
+        stack.callback(source.close)
+        terms = _terms(settings, patiently(source.cluster_id, stop))
+        worker = Worker(source, _pipelines(settings, connection, letters), pool, terms, meter)
+        source.listen(worker)
+        yield worker
+        if not worker.drain(monotonic() + settings.drain_s_max):
+            log.warning("stopped before everything was inserted; the intents cover the rest")
+
+
+def _pipelines(settings: Settings, connection: Connection, letters: KafkaDeadLetters) -> dict[str, Pipeline]:
+    schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+    limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
+
+    def pipeline(rows: Rows, table: str, schema: str, topic: str) -> Pipeline:
+        target = ClickHouseTable(connection, insert_statement(table, schema, topic), settings.insert_timeout_s)
+        return Pipeline(rows, target, letters, limits)
+
+    return {
+        settings.topic: pipeline(EventRows(schemas), "events", "event", settings.topic),
+        settings.dead_letter_topic: pipeline(
+            DeadLetterRows(), "dead_letters", "dead_letter", settings.dead_letter_topic
+        ),
+    }
+
+
+def _terms(settings: Settings, cluster_id: str) -> Terms:
+    limits = Limits(
+        settings.batch_rows_max, settings.batch_bytes_max, settings.batch_age_s_max, settings.waiting_bytes_max
+    )
+    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff(), monotonic)
+
+
+def patiently(call: Callable[[], str], stop: threading.Event) -> str:
+    """Call until it succeeds: a server that is away at the start is waited for, until the process is told to stop."""
+    backoff, attempt = Backoff(), 0
+    while True:
+        try:
+            return call()
+        except Transient as error:
+            attempt += 1
+            log.warning("waiting for a server", extra={"attempt": attempt, "reason": str(error)[:300]})
+            if stop.wait(backoff.delay_s(attempt)):
+                raise SystemExit(0) from error
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then insert and commit what was taken.
+
+    Raises:
+        Fatal: the worker must not go on.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    meter = Tally()
+    try:
+        with build(settings, meter, stop) as worker:
+            log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
+            while not stop.is_set():
+                worker.turn()
+    finally:
+        log.info("worker stopped", extra={"figures": meter.figures()})
