@@ -5,7 +5,7 @@ import os
 import sys
 
 from consumer.errors import ConsumerError
-from consumer.migrate import migrate
+from consumer.migrate import create_database, migrate
 from consumer.service import connect, run
 from consumer.settings import Settings, load
 from consumer.telemetry import start_logging
@@ -30,7 +30,8 @@ def main() -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    for name in migrate(connect(settings), settings.clickhouse_database):
+    create_database(connect(settings, database=""), settings.clickhouse_database)
+    for name in migrate(connect(settings)):
         print(name)  # noqa: T201  (the command's answer)
 
 

@@ -3,6 +3,7 @@
 import re
 from importlib.resources import files
 
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from consumer.clickhouse import Connection, translate
@@ -20,18 +21,30 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
 
 
-def migrate(connection: Connection, database: str) -> list[str]:
-    """Create the database and apply every migration; return the names applied.
+def create_database(connection: Connection, database: str) -> None:
+    """Create the database, over a connection that is not in it.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    _command(connection.client(), f"CREATE DATABASE IF NOT EXISTS {database}")
+
+
+def migrate(connection: Connection) -> list[str]:
+    """Apply every migration; return their names.
 
     Raises:
         Transient, Fatal: the server is away, or refuses a statement.
     """
     client = connection.client()
+    for _, parts in statements():
+        for part in parts:
+            _command(client, part)
+    return [name for name, _ in statements()]
+
+
+def _command(client: Client, statement: str) -> None:
     try:
-        client.command(f"CREATE DATABASE IF NOT EXISTS {database}", use_database=False)
-        for _, parts in statements():
-            for part in parts:
-                client.command(part)
+        client.command(statement)
     except ClickHouseError as error:
         raise translate(error) from error
-    return [name for name, _ in statements()]

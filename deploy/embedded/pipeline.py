@@ -1,0 +1,201 @@
+"""Starts the parts in the order that they need each other, watches them, and stops them in the order of the events."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.embedded.broker import (
+    CONSUMER_SETTINGS,
+    HOST,
+    CannotStartError,
+    EmbeddedBroker,
+    check_port_is_free,
+    create_topics,
+)
+from deploy.embedded.child import Child, tail
+from deploy.embedded.remainder import await_nothing_left
+
+__all__ = ["CannotStartError", "Options", "run"]
+
+PARTITIONS: Final = 4  # so that a few workers share the work
+TOPIC: Final = "events"
+DEAD_LETTERS: Final = "events.dead"
+GROUP: Final = "headrace"
+_START_S: Final = 60.0
+_DRAIN_S: Final = 120.0
+_TICK_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chose on the command line."""
+
+    http_port: int
+    clickhouse_port: int
+    kafka_port: int
+    data_dir: str
+    workers: int
+
+    @property
+    def ingest_url(self) -> str:
+        """The collector's address."""
+        return f"http://{HOST}:{self.http_port}"
+
+    @property
+    def clickhouse_url(self) -> str:
+        """The address of ClickHouse's HTTP interface."""
+        return f"http://{HOST}:{self.clickhouse_port}"
+
+
+@dataclass(slots=True)
+class Part:
+    """One process of the pipeline, by the name that its log bears."""
+
+    name: str
+    child: Child
+    log_path: Path
+
+    def check(self) -> None:
+        """Raise CannotStartError when the process has ended by itself."""
+        code = self.child.exit_code()
+        if code is not None:
+            said = tail(self.log_path, 3) or "it said nothing"
+            raise CannotStartError(f"{self.name} ended with exit code {code}: {said}")
+
+
+def run(options: Options) -> None:
+    """Run the pipeline until SIGTERM or SIGINT.
+
+    Raises:
+        CannotStartError: a part can't start, or ended by itself.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    _check_ports(options)
+    logs = Path(options.data_dir) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
+        parts = _start(options, broker.bootstrap_servers, logs, stack)
+        _greet(options, broker.bootstrap_servers, logs)
+        while not stop.wait(_TICK_S):
+            for part in parts:
+                part.check()
+        print("stopping: what was accepted goes into the tables first", flush=True)
+
+
+def _check_ports(options: Options) -> None:
+    for name, port in (("collector", options.http_port), ("ClickHouse", options.clickhouse_port)):
+        check_port_is_free(port, name)
+
+
+def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStack) -> list[Part]:
+    """Start all parts; `stack` undoes it in reverse, which is the drain: ingress, topic, workers, engine.
+
+    The broker is there already, and goes last.
+    """
+    data_dir = Path(options.data_dir).resolve()
+    consumer = _environment("CONSUMER_", _consumer_settings(options, bootstrap_servers, data_dir))
+    ingest = _environment("INGEST_", _ingest_settings(options, bootstrap_servers, data_dir))
+    engine = [
+        "deploy.embedded.clickhouse",
+        f"--port={options.clickhouse_port}",
+        f"--data-dir={data_dir / 'clickhouse'}",
+    ]
+    parts = [_part("clickhouse", engine, os.environ, logs, stack)]
+    _await_answer(f"{options.clickhouse_url}/ping", parts)
+    create_topics(bootstrap_servers, {TOPIC: PARTITIONS, DEAD_LETTERS: 1})
+    _migrate(consumer, logs)
+    names = [f"worker-{number}" for number in range(1, options.workers + 1)]
+    parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
+    stack.callback(await_nothing_left, bootstrap_servers, GROUP, {TOPIC: PARTITIONS, DEAD_LETTERS: 1}, _DRAIN_S)
+    parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
+    _await_answer(f"{options.ingest_url}/readyz", parts)
+    return parts
+
+
+def _ingest_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
+    return {
+        "BOOTSTRAP_SERVERS": bootstrap_servers,
+        "TOPIC": TOPIC,
+        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
+        "HOST": HOST,
+        "PORT": options.http_port,
+        "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "GUNICORN_CONFIG": Path(__file__).resolve().parents[1] / "gunicorn.conf.py",
+    }
+
+
+def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
+    return {
+        "BOOTSTRAP_SERVERS": bootstrap_servers,
+        "TOPIC": TOPIC,
+        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
+        "GROUP_ID": GROUP,
+        "CLICKHOUSE_URL": options.clickhouse_url,
+        "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
+        "HEARTBEAT_INTERVAL_MS": CONSUMER_SETTINGS["heartbeat.interval.ms"],
+    }
+
+
+def _environment(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
+    """Return this environment with a service's settings; a person's own INGEST_ and CONSUMER_ variables win."""
+    return {f"{prefix}{name}": str(value) for name, value in settings.items()} | dict(os.environ)
+
+
+def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Path, stack: ExitStack) -> Part:
+    log_path = logs / f"{name}.log"
+    part = Part(name, Child([sys.executable, "-m", *module], log_path, environ), log_path)
+    stack.callback(part.child.stop, signal.SIGTERM, _DRAIN_S)
+    return part
+
+
+def _migrate(environ: Mapping[str, str], logs: Path) -> None:
+    log_path = logs / "migrate.log"
+    code = Child([sys.executable, "-m", "consumer", "migrate"], log_path, environ).wait(_START_S)
+    if code:
+        raise CannotStartError(f"the tables could not be made: {tail(log_path, 3)}")
+
+
+def _await_answer(url: str, parts: Sequence[Part]) -> None:
+    deadline_s = time.monotonic() + _START_S
+    while time.monotonic() < deadline_s:
+        for part in parts:
+            part.check()
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310  (our own http address)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(_TICK_S)
+    raise CannotStartError(f"{url} did not answer within {_START_S:.0f} s; the logs may say why")
+
+
+def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
+    addresses = {"ingest": options.ingest_url, "clickhouse": options.clickhouse_url, "kafka": bootstrap_servers}
+    event = '{"messageBody": [{"eventType": "CLICK", "clientId": "me", "clickAction": "CONTENT"}]}'
+    query = "SELECT * FROM headrace.events FORMAT Vertical"
+    print(
+        f"""
+  headrace is running: events in at {options.ingest_url}/collect/event, rows out at {options.clickhouse_url}
+
+  Post an event:
+    curl -s {options.ingest_url}/collect/event -H 'Content-Type: application/json' -d '{event}'
+  See it, a second later:
+    curl -s {options.clickhouse_url} -d '{query}'
+
+  Logs are in {logs}. Ctrl-C stops it; the tables stay.
+"""
+    )
+    print(f"ready {json.dumps(addresses)}", flush=True)
