@@ -1,0 +1,1 @@
+"""What was promised, rule by rule."""

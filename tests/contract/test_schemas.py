@@ -1,0 +1,101 @@
+"""One event, three forms: the wire (Avro), memory (Python) and the table (SQL) say the same."""
+
+import json
+import re
+import typing
+from importlib.resources import files
+
+import pytest
+
+from consumer.clickhouse import column_of, insert_statement, type_of
+from schemas.codec import COORDINATES, read_schema
+from schemas.event import COLLECTOR_FIELDS, Event, read_catalogue
+
+# What stands on the wire, and what the table makes of it.
+COLUMN_TYPES = {
+    "String": {"String", "LowCardinality(String)"},
+    "UUID": {"UUID"},
+    "Int32": {"Int8", "Int32", "UInt32"},
+    "Int64": {"Int64", "UInt64"},
+    "DateTime64(3, 'UTC')": {"DateTime64(3, 'UTC')"},
+    "Map(String, String)": {"Map(LowCardinality(String), String)"},
+}
+PYTHON_TYPES = {"string": str, "int": int, "long": int, "map": dict[str, str]}
+TABLES = {"events": ("0001_events.sql", "event"), "dead_letters": ("0002_dead_letters.sql", "dead_letter")}
+
+
+def lines_of(script: str) -> list[str]:
+    """Return the lines of a CREATE TABLE statement of ours that declare columns, one each."""
+    text = files("schemas").joinpath("clickhouse", script).read_text("utf-8")
+    body = text.split("(\n", 1)[1].split("\n)\n", 1)[0]
+    return [line.strip() for line in body.splitlines() if not line.strip().startswith("INDEX")]
+
+
+def columns_of(script: str) -> dict[str, str]:
+    """Return name -> type of the columns of the table."""
+    matches = [re.match(r"(\w+) +(.*?) +(?:COMMENT|CODEC|,|$)", line) for line in lines_of(script)]
+    return {match[1]: match[2] for match in matches if match}
+
+
+def fields_of(schema: str) -> list[dict[str, typing.Any]]:
+    """Return the fields of a schema file."""
+    return list(json.loads(read_schema(schema))["fields"])
+
+
+def test_python_has_the_fields_of_the_wire_in_order() -> None:
+    """`Event` has the names of event.avsc, in its order, with the matching types."""
+    fields = fields_of("event")
+    kinds = {
+        field["name"]: PYTHON_TYPES[field["type"] if isinstance(field["type"], str) else field["type"]["type"]]
+        for field in fields
+    }
+
+    assert typing.get_type_hints(Event) == kinds
+    assert list(Event.__annotations__) == [field["name"] for field in fields]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_table_has_a_column_for_every_field(table: str) -> None:
+    """Each field of the wire has a column of its snake_case name, of a type that holds it whole."""
+    script, schema = TABLES[table]
+    columns = columns_of(script)
+
+    for field in fields_of(schema):
+        if field["name"] != "properties":
+            assert columns[column_of(field["name"])] in COLUMN_TYPES[type_of(field["type"])], field["name"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_insert_fills_every_column(table: str) -> None:
+    """The worker's statement names all columns of the table, and no other."""
+    script, schema = TABLES[table]
+    statement = insert_statement(table, schema, "events")
+    named = re.search(r"\((.*?)\) SELECT", statement)
+
+    assert named is not None
+    assert set(named[1].split(", ")) == set(columns_of(script))
+
+
+def test_the_coordinates_are_columns_of_every_table() -> None:
+    """Every row says where in the log it came from."""
+    for script, _ in TABLES.values():
+        assert {"_topic", "_topic_id", *(field["name"] for field in COORDINATES)} <= set(columns_of(script))
+
+
+def test_every_field_of_a_client_is_in_the_catalogue() -> None:
+    """What the collector does not set itself, a client may send."""
+    assert set(read_catalogue().fields) == set(Event.__annotations__) - set(COLLECTOR_FIELDS)
+
+
+def test_dimensions_are_low_cardinality() -> None:
+    """Columns that analysts group by are dictionaries; `Nullable` is nowhere."""
+    columns = columns_of("0001_events.sql")
+
+    assert all(columns[name] == "LowCardinality(String)" for name in ("event_type", "client_id", "event_location"))
+    assert not [name for name, kind in columns.items() if "Nullable" in kind]
+
+
+def test_every_column_is_documented() -> None:
+    """The data team reads a sentence about each column where it queries it."""
+    for script, _ in TABLES.values():
+        assert [line for line in lines_of(script) if not re.search(r" COMMENT '.{3}", line)] == []

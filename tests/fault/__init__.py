@@ -1,0 +1,1 @@
+"""Parts while the real thing is killed, frozen and cut."""
