@@ -69,7 +69,7 @@ class Part:
         """Raise CannotStartError when the process has ended by itself."""
         code = self.child.exit_code()
         if code is not None:
-            said = tail(self.log_path, 3) or "it said nothing"
+            said = tail(self.log_path, 1) or "it said nothing"
             raise CannotStartError(f"{self.name} ended with exit code {code}: {said}")
 
 
@@ -145,6 +145,7 @@ def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path)
         "GROUP_ID": GROUP,
         "CLICKHOUSE_URL": options.clickhouse_url,
         "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "BATCH_AGE_S_MAX": 0.5,  # one person watches, and parts are few
         "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
         "HEARTBEAT_INTERVAL_MS": CONSUMER_SETTINGS["heartbeat.interval.ms"],
     }
@@ -166,7 +167,7 @@ def _migrate(environ: Mapping[str, str], logs: Path) -> None:
     log_path = logs / "migrate.log"
     code = Child([sys.executable, "-m", "consumer", "migrate"], log_path, environ).wait(_START_S)
     if code:
-        raise CannotStartError(f"the tables could not be made: {tail(log_path, 3)}")
+        raise CannotStartError(f"the tables could not be made: {tail(log_path, 1)}")
 
 
 def _await_answer(url: str, parts: Sequence[Part]) -> None:

