@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 .DEFAULT_GOAL := help
-.PHONY: help setup check test fault run
+.PHONY: help setup check test fault docs run
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -24,10 +24,15 @@ check: $(SETUP) ## format, lint, types, import contracts, unit and property test
 	$(BIN)/pytest -q tests/unit tests/property
 
 test: $(SETUP) ## every test, on real parts
+	bash tests/support/programs.sh
 	$(BIN)/pytest
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
-	$(BIN)/pytest tests/fault
+	bash tests/support/programs.sh
+	$(BIN)/pytest -s tests/fault
+
+docs: $(SETUP) ## write the generated tables of README and docs anew
+	$(BIN)/python -m docs.tables
 
 run: $(SETUP) ## the whole pipeline on this machine; Ctrl-C stops it
 	$(BIN)/python -m deploy.embedded $(ARGS)

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The programs beside Python that the tests run on. Missing ones are installed where this is Debian and we may;
+# elsewhere they are named, and the tests that need them say so.
+set -euo pipefail
+
+declare -A package=(
+    [java]=openjdk-17-jre-headless # Apache Kafka
+    [mvn]=maven                    # brings Kafka's jars
+    [redis-server]=redis-server    # the shared rate limit
+    [chromium]=chromium            # the browser tests
+    [curl]=curl                    # the README's own command
+)
+
+missing=()
+for program in "${!package[@]}"; do
+    command -v "$program" >/dev/null || missing+=("${package[$program]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+else
+    echo "not installed: ${missing[*]}; the tests that need them will say so" >&2
+fi
