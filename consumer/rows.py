@@ -17,7 +17,7 @@ from schemas.codec import (
     schema_id_of,
     varint,
 )
-from schemas.registry import RegistryAwayError, Schemas, UnknownSchemaError
+from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, UnknownSchemaError
 
 OWN_SCHEMA_ID: Final = -1
 _NO_TIMESTAMP: Final = 0
@@ -74,7 +74,7 @@ class EventRows:
         with self._lock:
             try:
                 text = self._schemas.schema_of(schema_id)
-            except RegistryAwayError as error:
+            except (RegistryAwayError, NewerSchemaError) as error:
                 raise Transient(str(error)) from error
             unknown = {field["name"] for field in json.loads(text)["fields"]} - self._known
             if unknown:

@@ -46,6 +46,11 @@ def local_schema_id(schema: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x3FFF_FFFF | 0x4000_0000
 
 
+def is_local(schema_id: int) -> bool:
+    """Tell whether an id is one that `local_schema_id` may give."""
+    return schema_id >> 30 == 1
+
+
 def _without_docs(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _without_docs(value) for key, value in node.items() if key != "doc"}

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas.codec import local_schema_id, read_schema
+from schemas.codec import is_local, local_schema_id, read_schema
 
 _NOT_FOUND: Final = 404
 _TIMEOUT_S: Final = 5
@@ -21,6 +21,10 @@ _TIMEOUT_S: Final = 5
 
 class UnknownSchemaError(LookupError):
     """Nobody has a schema with this id, and asking again will not help."""
+
+
+class NewerSchemaError(LookupError):
+    """The id is derived from a file that this release does not have: a newer one wrote the record."""
 
 
 class RegistryAwayError(ConnectionError):
@@ -42,7 +46,7 @@ class Schemas(Protocol):
         """Return the text of the schema that `schema_id` names.
 
         Raises:
-            UnknownSchemaError, RegistryAwayError: as they say.
+            UnknownSchemaError, NewerSchemaError, RegistryAwayError: as they say.
         """
 
 
@@ -64,6 +68,8 @@ class LocalSchemas:
         try:
             return self._texts[schema_id]
         except KeyError:
+            if is_local(schema_id):
+                raise NewerSchemaError(f"schema id {schema_id} is from another release: upgrade this one") from None
             raise UnknownSchemaError(f"schema id {schema_id} is none of the {len(self._texts)} known here") from None
 
 
@@ -96,14 +102,12 @@ class RegistrySchemas:
 
     def schema_of(self, schema_id: int) -> str:
         """Return the text of a schema, from the cache, the files or the registry, in that order."""
-        if schema_id in self._texts:
-            return self._texts[schema_id]
-        try:
+        if is_local(schema_id):
             return self._local.schema_of(schema_id)
-        except UnknownSchemaError:
+        if schema_id not in self._texts:
             self._texts[schema_id] = self._fetch(schema_id)
             self._write_cache()
-            return self._texts[schema_id]
+        return self._texts[schema_id]
 
     def _name(self, schema: str) -> str:
         return f"{self._subject}/{local_schema_id(schema)}"

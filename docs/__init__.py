@@ -1,0 +1,1 @@
+"""The documentation, and the tables of it that are generated."""

@@ -1,0 +1,76 @@
+"""Writes the generated tables between their markers: `make docs`. A test compares them with what stands there."""
+
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+import consumer.settings
+import ingest.settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+
+def settings_table(prefix: str, settings: type[msgspec.Struct]) -> str:
+    """Return a Markdown table of a settings struct: variable, default, meaning."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    rows = [
+        f"| `{prefix}{field.name.upper()}` | {_default(field)} | {_meaning(hints[field.name])} |"
+        for field in msgspec.structs.fields(settings)
+    ]
+    return "\n".join(("| variable | default | meaning |", "|---|---|---|", *rows))
+
+
+def _default(field: Any) -> str:
+    if field.required:
+        return "required"
+    return f"`{field.default}`" if field.default != "" else "none"
+
+
+def _meaning(hint: Any) -> str:
+    metas = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
+    return next((meta.description for meta in metas if isinstance(meta, Meta) and meta.description), "")
+
+
+Table = Callable[[], str]
+TABLES: Final[dict[str, dict[str, Table]]] = {
+    "README.md": {
+        "ingest-settings": lambda: settings_table("INGEST_", ingest.settings.Settings),
+        "consumer-settings": lambda: settings_table("CONSUMER_", consumer.settings.Settings),
+    },
+}
+
+
+def rendered(path: str) -> str:
+    """Return a document with its generated tables made anew.
+
+    Raises:
+        ValueError: a table has no place in the document, or several.
+    """
+    text = (ROOT / path).read_text("utf-8")
+    for name, table in TABLES[path].items():
+        text = _replace(text, name, table())
+    return text
+
+
+def _replace(text: str, name: str, table: str) -> str:
+    before, begin, rest = text.partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    if not (begin and end):
+        raise ValueError(f"there is no place for the table {name}")
+    return f"{before}{begin}{table}\n{end}{after}"
+
+
+def main() -> None:
+    """Write every document's tables."""
+    for path in TABLES:
+        (ROOT / path).write_text(rendered(path), "utf-8")
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()
