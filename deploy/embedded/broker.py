@@ -5,9 +5,11 @@ What clients of it need to know (each stated by a test in tests/integration/test
 - A group takes half of ``session.timeout.ms`` to form and again after every change of members: 22.5 s at librdkafka's
   default of 45 s, 1 s with ``CONSUMER_SETTINGS``. Members notice a change at their next heartbeat.
 - The metadata of a commit is not kept; the offset is.
-- An answer to Fetch waits half of ``fetch.wait.max.ms`` even when records are there.
+- A waiting Fetch looks for records once more, after half of ``fetch.wait.max.ms``; a record is late by up to that.
 - ListOffsets tells too small an end: one past the *first* record of the last batch. The high watermark that comes with
   Fetch is right.
+- A position past the end is silence, not an error, whatever ``auto.offset.reset`` says.
+- Producing to a topic that does not exist makes it.
 - The groups of KIP-848 are not served.
 - Nothing is kept when it stops.
 """
@@ -32,7 +34,7 @@ HOST: Final = "127.0.0.1"
 CONSUMER_SETTINGS: Final[Mapping[str, str | int]] = {
     "session.timeout.ms": 2000,  # the group forms in half of it
     "heartbeat.interval.ms": 500,  # how soon a member hears of a change
-    "fetch.wait.max.ms": 50,  # half of it is the delay of every record
+    "fetch.wait.max.ms": 50,  # a record is late by up to half of it
 }
 
 _START_TIMEOUT_S: Final = 10.0  # measured: 0.1 s; the rest is for a busy machine
