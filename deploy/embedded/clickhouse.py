@@ -16,6 +16,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -101,7 +102,9 @@ def _serving(host: str, port: int, data_dir: Path) -> Iterator[int]:
         from deploy.embedded.clickhouse_engine import Engine  # noqa: PLC0415 - as above
         from deploy.embedded.clickhouse_http import Application  # noqa: PLC0415 - as above
     except ImportError as error:
-        raise CannotStartError(f"{error.name} is missing: pip install 'headrace[embedded]'") from error
+        raise CannotStartError(
+            f"{str(error.name).partition('.')[0]} is missing: pip install 'headrace[embedded]'"
+        ) from error
     server = Server((host, port), _not_yet, _THREADS, _SERVER_NAME, request_queue_size=_BACKLOG, timeout=_IDLE_S)
     server.shutdown_timeout = _A_DAY_S  # a statement under way is finished, however long it takes
     server.keep_alive_conn_limit = _BACKLOG  # cheroot closes connections beyond 10 of its own accord
@@ -127,6 +130,8 @@ def _listen(server: Server) -> None:
         if os.strerror(errno.EADDRINUSE) in str(error):
             raise CannotStartError(f"port {port} of {host} is taken") from error
         raise CannotStartError(f"cannot listen on {host}:{port}: {error}") from error
+    # cheroot leaves this out for port 0; without it the port could not be had again for a minute.
+    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind_addr = server.socket.getsockname()[:2]
 
 

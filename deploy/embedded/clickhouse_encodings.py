@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 # Small steps bound what one step can inflate to.
-CHUNK_BYTES: Final = 64 * 1024
+_STEP_BYTES: Final = 64 * 1024
 _FASTEST: Final = 1  # answers go over loopback: the time counts, not the size
 
 _DECODERS: Final[dict[str, Callable[[], Any]]] = {
@@ -44,7 +44,7 @@ _BROKEN: Final = (zlib.error, zstd.ZstdError, RuntimeError)  # RuntimeError is l
 
 
 def decoded(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
-    """Yield the body that `chunks` encode; several members one after the other are one body.
+    """Yield the body that `chunks` encode, in pieces that are not empty; members in a row are one body.
 
     Raises:
         ClickHouseError: The coding is not one of these, or the body is broken or cut short.
@@ -55,8 +55,8 @@ def decoded(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
     if coding not in _DECODERS:
         raise ClickHouseError(NOT_IMPLEMENTED, f"Unknown compression method: {coding}")
     decoder, ended = _DECODERS[coding](), True
-    for chunk in chunks:
-        data = chunk
+    for step in _steps(chunks):
+        data = step
         while data:
             if decoder.eof:
                 decoder = _DECODERS[coding]()
@@ -65,9 +65,16 @@ def decoded(chunks: Iterable[bytes], coding: str) -> Iterator[bytes]:
             except _BROKEN as error:
                 raise ClickHouseError(CANNOT_DECOMPRESS, f"The body is no valid {coding}: {error}") from error
             data, ended = decoder.unused_data, decoder.eof  # lz4 leaves None there until the end
-            yield plain
+            if plain:
+                yield plain
     if not ended:
         raise ClickHouseError(CANNOT_DECOMPRESS, f"The {coding} body ends too early")
+
+
+def _steps(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for start in range(0, len(chunk), _STEP_BYTES):
+            yield chunk[start : start + _STEP_BYTES]
 
 
 def encoded(body: bytes, accepted: Iterable[str]) -> tuple[bytes, str | None]:

@@ -73,8 +73,8 @@ class Engine:
     def __init__(self, data_dir: Path) -> None:
         self._path = str(data_dir)
         self._anchor = Connection(self._path)  # the engine lives as long as one connection does
-        facts = self._anchor.query("SELECT version(), timezone()", "TabSeparated").bytes().decode()
-        self.version, self.timezone = facts.split()
+        facts = "SELECT version(), timezone(), getSetting('max_insert_block_size')"
+        self.version, self.timezone, self._insert_rows = self._anchor.query(facts, "TSV").bytes().decode().split()
 
     def run(self, execution: Execution) -> Answer:
         """Run one statement to its end.
@@ -86,7 +86,7 @@ class Engine:
             raise ClickHouseError(UNKNOWN_FORMAT, f"Unknown format {execution.default_format}")
         connection = Connection(self._path)
         try:
-            for preparation in _preparations(execution):
+            for preparation in _preparations(execution, self._insert_rows):
                 connection.query(preparation)
             sql = execution.statement.sql(execution.body_path)
             result = connection.query(sql, execution.default_format)  # type: ignore[arg-type]  # bytes: SQL need not be UTF-8
@@ -101,9 +101,12 @@ class Engine:
         self._anchor.close()
 
 
-def _preparations(execution: Execution) -> list[str]:
+def _preparations(execution: Execution, insert_rows: str) -> list[str]:
     """Return the statements that bring a new connection to where the request wants it."""
     values = {**_AS_SERVER, **execution.settings}
+    if execution.statement.structure is not None:
+        # input() gives blocks of that size, file() of the other; an insert's token counts the blocks.
+        values["max_block_size"] = values.get("max_insert_block_size", insert_rows)
     values.update({f"param_{name}": value for name, value in execution.parameters.items()})
     for name in values:
         if not _SETTING.fullmatch(name):

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 # Codes that this server raises itself; names as in the engine's `errorCodeToName`.
+CANNOT_READ_ALL_DATA: Final = (33, "CANNOT_READ_ALL_DATA")
 NOT_IMPLEMENTED: Final = (48, "NOT_IMPLEMENTED")
 LOGICAL_ERROR: Final = (49, "LOGICAL_ERROR")
 SYNTAX_ERROR: Final = (62, "SYNTAX_ERROR")

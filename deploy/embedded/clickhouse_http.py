@@ -9,18 +9,21 @@ nothing. The query id names the request; the engine gives its own to `queryID()`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import uuid
 from typing import TYPE_CHECKING, Final
 
 from werkzeug.datastructures import CombinedMultiDict, MultiDict
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request, Response
 
-from deploy.embedded.clickhouse_encodings import CHUNK_BYTES, decoded, encoded
+from deploy.embedded.clickhouse_encodings import decoded, encoded
 from deploy.embedded.clickhouse_engine import Answer, Engine, Execution
 from deploy.embedded.clickhouse_errors import (
     AUTHENTICATION_FAILED,
+    CANNOT_READ_ALL_DATA,
     NOT_IMPLEMENTED,
     READONLY,
     SYNTAX_ERROR,
@@ -57,6 +60,8 @@ _NO_SETTINGS: Final = frozenset(
     )
 )
 _MAX_QUERY_BYTES: Final = 262_144  # ClickHouse's default of max_query_size
+# As much as cheroot copies in vain for each read of a body that came as one large chunk.
+_READ_BYTES: Final = 1024 * 1024
 _PLAIN: Final = "text/plain; charset=UTF-8"
 _TABS, _CSV = "text/tab-separated-values; charset=UTF-8", "text/csv; charset=UTF-8"
 _JSON_ROWS: Final = "application/x-ndjson; charset=UTF-8"
@@ -97,6 +102,9 @@ class Application:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
         """Answer one request."""
+        if not environ.get("wsgi.input_terminated"):
+            # cheroot says False where werkzeug asks whether it is said, and takes half a body for a whole one.
+            environ.pop("wsgi.input_terminated", None)
         request = Request(environ)
         return iter(self._respond(request)(environ, start_response))
 
@@ -113,8 +121,7 @@ class Application:
         try:
             response = self._execute(request, arguments)
         except ClickHouseError as error:
-            for _ in _chunks(request):  # or the connection could not be used again
-                pass
+            _read_to_end(request)  # or the connection could not be used again
             response = Response(error.text(self._engine.version), error.http_status, content_type=_PLAIN)
             response.headers["X-ClickHouse-Exception-Code"] = str(error.code)
         response.headers["X-ClickHouse-Query-Id"] = arguments.get("query_id") or str(uuid.uuid4())
@@ -171,9 +178,18 @@ def _arguments(request: Request) -> MultiDict[str, str]:
 
 
 def _chunks(request: Request) -> Iterator[bytes]:
-    """Yield what is left of the body as it came over the wire; raises BadRequest if the client goes away."""
-    while chunk := request.stream.read(CHUNK_BYTES):
-        yield chunk
+    """Yield what is left of the body as it came over the wire."""
+    try:
+        while chunk := request.stream.read(_READ_BYTES):
+            yield chunk
+    except (ClientDisconnected, OSError, ValueError) as error:  # ValueError is cheroot's, for chunks cut short
+        raise ClickHouseError(CANNOT_READ_ALL_DATA, "The body ends too early") from error
+
+
+def _read_to_end(request: Request) -> None:
+    with contextlib.suppress(ClickHouseError):
+        for _ in _chunks(request):
+            pass
 
 
 def _head(query: bytes, chunks: Iterator[bytes]) -> bytes:

@@ -1,0 +1,202 @@
+"""The embedded ClickHouse as a process: start, stop, kill, and what its directory keeps."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.exceptions import OperationalError
+
+from tests.support.clickhouse import ClickHouse, EmbeddedClickHouse
+from tests.support.clickhouse_events import EVENTS, FROM_AVRO, avro, connect
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 60
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data directory that does not exist yet."""
+    return tmp_path / "clickhouse"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the server's command to its end, which has to come."""
+    command = [sys.executable, "-m", "deploy.embedded.clickhouse", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+
+
+def insert(clickhouse: ClickHouse, numbers: range, token: str) -> None:
+    """Insert events as the worker does."""
+    with connect(clickhouse) as client:
+        client.command(FROM_AVRO, data=avro(numbers), settings={"insert_deduplication_token": token})
+
+
+def count(clickhouse: ClickHouse) -> object:
+    """Return the number of events."""
+    with connect(clickhouse) as client:
+        return client.command("SELECT count() FROM events")
+
+
+def test_a_restart_keeps_rows_and_tokens(data_dir: Path) -> None:
+    """What was inserted is there, and its token still counts."""
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        with connect(clickhouse) as client:
+            client.command(EVENTS)
+        insert(clickhouse, range(1000), "a")
+        clickhouse.stop()
+        clickhouse.start()
+        assert count(clickhouse) == 1000
+        insert(clickhouse, range(1000), "a")
+        assert count(clickhouse) == 1000
+        insert(clickhouse, range(1000), "b")
+        assert count(clickhouse) == 2000
+
+
+def test_a_kill_keeps_acknowledged_rows_and_tokens(data_dir: Path) -> None:
+    """SIGKILL amid inserts, again and again: each acknowledged one is there whole, and a retry counts once."""
+    acknowledged: list[int] = []
+
+    def write(clickhouse: EmbeddedClickHouse, numbers: range) -> None:
+        for number in numbers:
+            try:
+                insert(clickhouse, range(number * 1000, (number + 1) * 1000), f"t{number}")
+            except OperationalError:
+                return
+            acknowledged.append(number)
+
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        with connect(clickhouse) as client:
+            client.command(EVENTS)
+        for kill in range(3):
+            before = len(acknowledged)
+            writer = threading.Thread(target=write, args=(clickhouse, range(kill * 300, kill * 300 + 290)))
+            writer.start()
+            deadline_s = time.monotonic() + LIMIT_S
+            while len(acknowledged) < before + 10 and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            clickhouse.kill()
+            writer.join()
+            clickhouse.start()
+            assert list((data_dir / "bodies").iterdir()) == []
+        with connect(clickhouse) as client:
+            found = client.query("SELECT intDiv(n, 1000) AS t, count(), uniqExact(n) FROM events GROUP BY t")
+        batches = {batch: (rows, numbers) for batch, rows, numbers in found.result_rows}
+        assert len(acknowledged) >= 30
+        assert set(acknowledged) <= set(batches)
+        assert set(batches.values()) == {(1000, 1000)}
+        for number in acknowledged[-3:]:
+            insert(clickhouse, range(number * 1000, (number + 1) * 1000), f"t{number}")
+        assert count(clickhouse) == 1000 * len(batches)
+        print(f"3 kills: {len(acknowledged)} acknowledged inserts, {len(batches)} in the table")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_a_running_statement_finish(data_dir: Path, number: signal.Signals) -> None:
+    """The answer comes, no new request is taken, and the process ends well."""
+    clickhouse = EmbeddedClickHouse(data_dir)
+    clickhouse.start()
+    answers: list[bytes] = []
+    url = f"{clickhouse.url}/?query=SELECT%20sleep(1.5)"
+    asking = threading.Thread(target=lambda: answers.append(urllib.request.urlopen(url, timeout=LIMIT_S).read()))
+    asking.start()
+    with connect(clickhouse) as client:
+        running = "SELECT count() FROM system.processes WHERE query LIKE '%sleep(1%' AND query NOT LIKE '%processes%'"
+        while client.command(running) != 1 and asking.is_alive():
+            time.sleep(0.01)
+    clickhouse.send(number)
+    clickhouse.stop()
+    asking.join()
+    assert answers == [b"0\n"]
+
+
+def test_a_frozen_server_goes_on(data_dir: Path) -> None:
+    """A pause is a slow answer, no lost one."""
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        clickhouse.pause()
+        asking = threading.Thread(target=urllib.request.urlopen, args=(f"{clickhouse.url}/ping", None, LIMIT_S))
+        asking.start()
+        asking.join(0.5)
+        assert asking.is_alive()
+        clickhouse.resume()
+        asking.join(LIMIT_S)
+        assert not asking.is_alive()
+
+
+def test_a_taken_port_is_one_sentence(data_dir: Path) -> None:
+    """And no success."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("--port", str(port), "--data-dir", str(data_dir))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"clickhouse: port {port} of 127.0.0.1 is taken\n"
+
+
+def test_a_directory_in_use_is_one_sentence(data_dir: Path) -> None:
+    """The one that has it goes on."""
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        ended = run("--port", "0", "--data-dir", str(data_dir))
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr.startswith(f"clickhouse: the data directory {data_dir} is in use by process ")
+        with connect(clickhouse) as client:
+            assert client.command("SELECT 1") == 1
+
+
+def test_a_directory_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    """A file stands where it should be made."""
+    (tmp_path / "file").write_text("")
+    ended = run("--port", "0", "--data-dir", str(tmp_path / "file" / "below"))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"clickhouse: cannot use the data directory {tmp_path}/file/below: Not a directory\n"
+
+
+@pytest.mark.parametrize("module", ["chdb", "cheroot.wsgi", "lz4.frame"])
+def test_a_missing_extra_is_one_sentence(data_dir: Path, module: str) -> None:
+    """It says what to install."""
+    code = f"import sys; sys.modules[{module!r}] = None; from deploy.embedded.clickhouse import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--port", "0", "--data-dir", str(data_dir)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"clickhouse: {module.partition('.')[0]} is missing: pip install 'headrace[embedded]'\n"
+
+
+def test_it_ends_with_its_parent(data_dir: Path) -> None:
+    """A test run that is killed leaves no server behind."""
+    code = (
+        "import os, sys, tempfile; from pathlib import Path; from tests.support.clickhouse import launch\n"
+        f"process = launch(Path({str(data_dir)!r}), 0, sys.stderr)\n"
+        "print(process.stdout.readline(), process.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    child = int(parent.stdout.split()[-1])
+    deadline_s = time.monotonic() + LIMIT_S
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_it_starts_soon(data_dir: Path) -> None:
+    """From the command to the first answer; printed, and bounded by far."""
+    start_s = time.monotonic()
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        urllib.request.urlopen(f"{clickhouse.url}/?query=SELECT%201", timeout=LIMIT_S).close()
+        took_s = time.monotonic() - start_s
+    print(f"the embedded ClickHouse answers {took_s:.2f} s after its start")
+    assert took_s < 30
+
+
+def test_the_sessions_clickhouse_answers(clickhouse: ClickHouse) -> None:
+    """Whichever it is, it has a URL and a name, and speaks ClickHouse."""
+    assert clickhouse.name in ("address", "container", "embedded engine")
+    with connect(clickhouse) as client:
+        assert client.command("SELECT 1") == 1
