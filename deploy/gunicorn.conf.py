@@ -1,9 +1,13 @@
 """gunicorn's configuration of the ingress: values only; what varies comes from INGEST_ settings."""
 
 import os
+import shutil
+import tempfile
 
-from ingest.service import close_app
+from ingest.logs import log_config
 from ingest.settings import load
+
+# Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
 
 _settings = load(os.environ)
 
@@ -26,9 +30,31 @@ limit_request_line = 8190
 limit_request_fields = 100
 # A request's line stands in a proxy's log; here only refusals are logged, by the application.
 accesslog = None
+logconfig_dict = log_config(_settings.log_level)
+# Its default is a socket under the home directory, which a container may not have, and nothing here uses it.
+control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108  (a heartbeat file in memory)
+
+
+def on_starting(server: object) -> None:  # noqa: ARG001  (gunicorn's signature)
+    """Make the directory in which the workers count: a fresh one, so that nothing of an earlier run is added in."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="headrace-metrics-", dir=worker_tmp_dir)
+
+
+def child_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
+    """Take a dead worker's gauges out of the sums; its counters stay in."""
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  (not before on_starting)
+
+    mark_process_dead(worker.pid)  # type: ignore[attr-defined, no-untyped-call]  # gunicorn's worker
+
+
+def on_exit(server: object) -> None:  # noqa: ARG001  (gunicorn's signature)
+    """Remove the directory of the counters."""
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
     """Drain the worker's producer before the process ends."""
+    from ingest.service import close_app  # noqa: PLC0415  (not before on_starting)
+
     close_app(worker.wsgi)  # type: ignore[attr-defined]  # gunicorn's worker

@@ -5,17 +5,18 @@ Every error is the same JSON document, whoever found it: {"error", "message", "s
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from ingest.door import exchange_of
 from ingest.errors import Fault, Rejected, Unavailable
 from ingest.intake import FAULTS_MAX, Intake, Origin, Verdict, key_of
+from ingest.ledger import Account
 from ingest.ports import Publisher, Record
 from schemas.codec import Encoder
 from schemas.event import Event
@@ -35,19 +36,23 @@ class Collector:
         self._encoder = encoder
         self._publisher = publisher
 
-    def collect(self, body: bytes, origin: Origin) -> Response:
-        """Take a request's events and answer with their pingIds.
+    def collect(self, body: bytes, origin: Origin, account: Account, traceparent: str = "") -> Response:
+        """Take a request's events and answer with their pingIds; `account` hears what became of them.
 
         Raises:
             Rejected: the client must repair something; nothing was published.
             Unavailable: no durable place; the request may be sent again.
         """
-        events = _accepted(self._intake.read(body, origin))
-        self._publisher.publish([self._record(event) for event in events])
+        verdict = self._intake.read(body, origin)
+        account.judge(len(verdict.entries))
+        events = _accepted(verdict)
+        headers = (("traceparent", traceparent.encode()),) if traceparent else ()
+        self._publisher.publish([self._record(event, headers) for event in events])
+        account.accept(len(events))
         return Response(answer_of([event["pingId"] for event in events]), 201, content_type=_JSON)
 
-    def _record(self, event: Event) -> Record:
-        return Record(key_of(event).encode(), self._encoder.encode(event))
+    def _record(self, event: Event, headers: tuple[tuple[str, bytes], ...]) -> Record:
+        return Record(key_of(event).encode(), self._encoder.encode(event), headers)
 
     def is_ready(self) -> bool:
         """Tell whether events can be made durable now."""
@@ -77,16 +82,6 @@ def create_app(collector: Collector, body_bytes_max: int, now_s: Callable[[], fl
     app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
     _add_routes(app, collector, now_s)
     _add_errors(app)
-
-    @app.before_request
-    def name_request() -> None:
-        g.request_id = uuid.uuid4().hex
-
-    @app.after_request
-    def stamp(response: Response) -> Response:
-        response.headers["X-Request-Id"] = g.request_id
-        return response
-
     return app
 
 
@@ -97,13 +92,15 @@ def _add_routes(app: Flask, collector: Collector, now_s: Callable[[], float]) ->
             raise Rejected(
                 415, "content_type", f"Content-Type must be {_JSON} or text/plain, got {request.mimetype[:80]}"
             )
+        exchange = exchange_of(request.environ)
         origin = Origin(
             received_at_ms=int(now_s() * 1000),
-            ip=request.remote_addr or "",
-            user_agent=request.user_agent.string,
+            ip=exchange.ip,
+            user_agent=exchange.user_agent,
+            trace_id=exchange.trace_id,
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
-        return collector.collect(request.get_data(cache=False), origin)
+        return collector.collect(request.get_data(cache=False), origin, exchange.account, exchange.traceparent)
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -119,12 +116,12 @@ def _add_routes(app: Flask, collector: Collector, now_s: Callable[[], float]) ->
 def _add_errors(app: Flask) -> None:
     @app.errorhandler(Rejected)
     def rejected(error: Rejected) -> Response:
-        log.info("request refused", extra={"request_id": g.request_id, "slug": error.slug, "status": error.status})
+        exchange_of(request.environ).outcome = error.slug
         return error_response(error.status, error.message, error.faults)
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
-        log.warning("request not taken", extra={"request_id": g.request_id, "slug": error.slug})
+        exchange_of(request.environ).outcome = error.slug
         response = error_response(error.status, error.message)
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response
@@ -138,7 +135,7 @@ def _add_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
-        log.error("defect", exc_info=error, extra={"request_id": g.request_id})
+        log.error("defect", exc_info=error, extra={"request_id": exchange_of(request.environ).request_id})
         return error_response(500, "the collector failed; the log has the cause under this request's id")
 
 

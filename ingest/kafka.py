@@ -14,6 +14,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ingest.errors import Unavailable
+from ingest.ledger import Ledger, Outcome
 from ingest.ports import Record
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,12 @@ class _Pending:
 class KafkaPublisher:
     """Publishes to one topic with acks=all from an idempotent producer."""
 
-    def __init__(self, properties: Mapping[str, object], topic: str, deadline_s: float, queue_bytes_max: int) -> None:
+    def __init__(
+        self, properties: Mapping[str, object], topic: str, deadline_s: float, queue_bytes_max: int, ledger: Ledger
+    ) -> None:
         self._producer = Producer({**properties, **_PINNED, "error_cb": self._on_error})
         self._topic = topic
+        self._ledger = ledger
         self._deadline_s = deadline_s
         self._room_bytes = queue_bytes_max
         self._lock = threading.Lock()
@@ -69,36 +73,46 @@ class KafkaPublisher:
 
     def publish(self, records: Sequence[Record]) -> None:
         """Enqueue all records, then wait for all their acknowledgements under one deadline."""
-        deadline_s = monotonic() + self._deadline_s
+        since_s = monotonic()
+        deadline_s = since_s + self._deadline_s
         size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
-        self._reserve(size)
+        self._reserve(size, len(records))
         try:
             pending = self._enqueue(records)
-            if not pending.done.wait(deadline_s - monotonic()):
+            in_time = pending.done.wait(deadline_s - monotonic())
+            self._ledger.meter.observe("acknowledgement_seconds", monotonic() - since_s)
+            if not in_time:
                 raise Unavailable("no_acknowledgement", f"the broker did not acknowledge within {self._deadline_s} s")
         finally:
-            self._release(size)
+            self._release(size, len(records))
         if pending.error is not None:
             raise Unavailable("not_delivered", f"the broker refused an event: {pending.error.name()}")
+        self._ledger.count(Outcome.DELIVERED, len(records))
 
     def _enqueue(self, records: Sequence[Record]) -> _Pending:
         pending = _Pending(len(records))
         try:
             for record in records:
-                self._producer.produce(self._topic, record.value, record.key, on_delivery=pending.report)
+                self._producer.produce(
+                    self._topic, record.value, record.key, on_delivery=pending.report, headers=list(record.headers)
+                )
         except (BufferError, KafkaException) as error:
             raise Unavailable("not_enqueued", f"the producer takes no more: {error}") from error
         return pending
 
-    def _reserve(self, size: int) -> None:
+    def _reserve(self, size: int, records: int) -> None:
         with self._lock:
             if size > self._room_bytes:
                 raise Unavailable("queue_full", "too many events await acknowledgement")
             self._room_bytes -= size
+        self._ledger.meter.move("producer_queue_records", records)
+        self._ledger.meter.move("producer_queue_bytes", size)
 
-    def _release(self, size: int) -> None:
+    def _release(self, size: int, records: int) -> None:
         with self._lock:
             self._room_bytes += size
+        self._ledger.meter.move("producer_queue_records", -records)
+        self._ledger.meter.move("producer_queue_bytes", -size)
 
     def is_ready(self) -> bool:
         """Tell whether the topic's metadata can be had from a broker within a second."""

@@ -7,10 +7,16 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One event ready for the log: key and framed Avro value."""
+    """One event ready for the log: key and framed Avro value, and the headers that travel beside it.
+
+    A `dead` one is a refused event for the dead-letter topic: its value is the JSON that the client sent, its headers
+    say why. It is no event of the books: neither delivered nor spooled counts it.
+    """
 
     key: bytes
     value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+    dead: bool = False
 
 
 class Publisher(Protocol):
@@ -25,3 +31,35 @@ class Publisher(Protocol):
 
     def is_ready(self) -> bool:
         """Tell whether records can be made durable now."""
+
+
+class Meter(Protocol):
+    """Takes figures; names and labels stand in one table, in telemetry. Any thread may call."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+    def move(self, name: str, amount: float, **labels: str) -> None:
+        """Add to a gauge, or take from it."""
+
+
+class NoMeter:
+    """A `Meter` that forgets."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Forget."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def move(self, name: str, amount: float, **labels: str) -> None:
+        """Forget."""

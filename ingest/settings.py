@@ -10,6 +10,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from ingest.address import Privacy, read_networks
+from ingest.browsers import read_origins
+
 PREFIX: Final = "INGEST_"
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -40,6 +43,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
     # A thread waits about one linger and a round trip for its acknowledgement; 32 keep a core busy meanwhile.
     threads: Annotated[Count, _says("threads in each worker process")] = 32
+
+    # Off, the metrics still count every refusal; the lines are for whoever asks about one request.
+    log_refusals: Annotated[bool, _says("one log line for each refused request")] = True
+
+    # Believing X-Forwarded-For from anybody would let clients choose their address.
+    trusted_proxies: Annotated[str, _says("CIDRs of proxies whose X-Forwarded-For is believed, comma-separated")] = ""
+    ip_privacy: Annotated[Privacy, _says("what rows keep of an address; truncated: its /24 or /48")] = "full"
+    # A person set the signal; ignoring it is the operator's decision to take.
+    honour_privacy_signals: Annotated[bool, _says("with Sec-GPC: 1 or DNT: 1 keep no address and no User-Agent")] = True
+    # Any, because answers hold nothing secret and no cookie is ever looked at.
+    allowed_origins: Annotated[str, _says('origins whose pages may read answers, comma-separated; "*" is any')] = "*"
 
     # Beyond 5 s a browser has often gone; the broker's own retries fit in.
     answer_deadline_s: Annotated[Seconds, _says("a request waits this long for the broker")] = 5.0
@@ -72,12 +86,24 @@ def load(environ: Mapping[str, str]) -> Settings:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(_named(str(error))) from error
+    _check_lists(settings)
     if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
         raise ValueError(
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "
             f"{PREFIX}ANSWER_DEADLINE_S ({settings.answer_deadline_s} s): a failed event could arrive later"
         )
     return settings
+
+
+def _check_lists(settings: Settings) -> None:
+    for name, text, read in (
+        ("TRUSTED_PROXIES", settings.trusted_proxies, read_networks),
+        ("ALLOWED_ORIGINS", settings.allowed_origins, read_origins),
+    ):
+        try:
+            read(text)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}{name}: {error}") from error
 
 
 def _named(message: str) -> str:

@@ -1,0 +1,34 @@
+"""The ids that lead from a client to its rows: W3C trace context and X-Request-Id.
+
+https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. The collector records no spans of its own, so it passes
+a caller's traceparent on as it came, beside each record; `tracestate` is not carried.
+"""
+
+import re
+import uuid
+from typing import Final
+
+# Later versions may append "-…" to the four fields of version 00; ff is no version.
+_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the trace id of a traceparent header, 32 lower-case hexadecimal digits; "" for a header that is invalid.
+
+    Two headers reach us joined by a comma, which makes them invalid, as they should be.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (match[1] == "00" and match[3] is not None):
+        return ""
+    return match[2]
+
+
+def request_id_of(header: str) -> str:
+    """Return the caller's X-Request-Id when it is 1 to 128 of A-Z a-z 0-9 . _ -, else "" (then `new_id` makes one)."""
+    return header if _REQUEST_ID.fullmatch(header) else ""
+
+
+def new_id() -> str:
+    """Return a fresh id, fit to be a request id and a trace id: 32 lower-case hexadecimal digits, never all zero."""
+    return uuid.uuid4().hex
