@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 
-from ingest.logs import log_config
 from ingest.settings import load
 
 # Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
@@ -30,7 +29,8 @@ limit_request_line = 8190
 limit_request_fields = 100
 # A request's line stands in a proxy's log; here only refusals are logged, by the application.
 accesslog = None
-logconfig_dict = log_config(_settings.log_level)
+logger_class = "ingest.server.ServerLog"
+loglevel = _settings.log_level.lower()
 # Its default is a socket under the home directory, which a container may not have, and nothing here uses it.
 control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108  (a heartbeat file in memory)

@@ -24,10 +24,10 @@ class LineFormatter(JsonFormatter):
 
     def __init__(self) -> None:
         super().__init__(
-            "{levelname}{name}{message}",
+            "{levelname}{name}{process}{message}",
             style="{",
             timestamp="at",
-            rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
+            rename_fields={"levelname": "level", "name": "logger", "process": "pid", "exc_info": "traceback"},
         )
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802  (logging's name)
@@ -62,7 +62,7 @@ def _before_quotation(reason: str) -> str:
 
 
 def log_config(level: str) -> dict[str, Any]:
-    """Return the configuration for logging.config.dictConfig and gunicorn's `logconfig_dict`."""
+    """Return the configuration for logging.config.dictConfig."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -72,7 +72,6 @@ def log_config(level: str) -> dict[str, Any]:
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": {"level": level, "handlers": [], "propagate": True, "filters": ["server"]},
-            "gunicorn.access": {"level": level, "handlers": [], "propagate": True},
         },
     }
 

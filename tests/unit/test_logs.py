@@ -1,0 +1,102 @@
+"""Log lines: JSON, and never a client's text."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from ingest.logs import REFUSALS, LineFormatter, ServerFilter, log_config, start_logging
+
+
+def line_of(message: str, *args: object, **extra: object) -> dict[str, Any]:
+    """Return the line of a record of a logger named x."""
+    record = logging.makeLogRecord({"name": "x", "levelname": "INFO", "msg": message, "args": args} | extra)
+    line: dict[str, Any] = json.loads(LineFormatter().format(record))
+    return line
+
+
+def test_a_line_is_one_json_object() -> None:
+    """What `extra` gave are members beside time, level, logger, process and message."""
+    line = line_of("it is %d\nor so", 3, request_id="abc", figures={"a": 1})
+
+    assert set(line) == {"at", "level", "logger", "pid", "message", "request_id", "figures"}
+    assert line["message"] == "it is 3\nor so"
+    assert (line["level"], line["logger"], line["figures"]) == ("INFO", "x", {"a": 1})
+
+
+def test_a_traceback_tells_where_but_quotes_nothing() -> None:
+    """Frames and types of an exception and its cause are there, their messages are not."""
+    payload = "s3cret"
+    try:
+        try:
+            int(payload)
+        except ValueError as error:
+            raise RuntimeError(payload) from error
+    except RuntimeError as error:
+        line = line_of("defect", exc_info=(type(error), error, error.__traceback__))
+
+    assert "builtins.RuntimeError" in line["traceback"]
+    assert "builtins.ValueError" in line["traceback"]
+    assert "int(payload)" in line["traceback"]
+    assert "s3cret" not in line["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Invalid request from ip=203.0.113.7: Invalid HTTP Header: 'X-API-KEY: s3cret'", "Invalid HTTP Header"),
+        ('Invalid request from ip=2001:db8::1: Invalid HTTP request line: "GET /?key=s3cret"', "HTTP request line"),
+        ("Invalid request from ip=203.0.113.7: Invalid HTTP Version: (2, 's3cret')", "Invalid HTTP Version"),
+        ("Invalid request from ip=203.0.113.7: Invalid chunk size: b's3cret'", "Invalid chunk size"),
+        ("Invalid request from ip=203.0.113.7: limit request headers fields", "limit request headers fields"),
+    ],
+)
+def test_what_the_server_refuses_is_told_without_the_request(said: str, kept: str) -> None:
+    """Neither the address nor a header, a line or a key of an unreadable request reaches the log."""
+    record = logging.makeLogRecord({"msg": said})
+
+    assert ServerFilter().filter(record)
+    assert kept in record.getMessage()
+    assert "s3cret" not in record.getMessage()
+    assert "203.0.113.7" not in record.getMessage()
+    assert "2001:db8" not in record.getMessage()
+
+
+def test_a_request_that_the_server_fails_is_not_quoted() -> None:
+    """A path with a key in its query stays out of the log."""
+    record = logging.makeLogRecord({"msg": "Error handling request %s", "args": ("/collect/event?key=s3cret",)})
+
+    assert ServerFilter().filter(record)
+    assert "s3cret" not in record.getMessage()
+
+
+def test_other_lines_of_the_server_pass() -> None:
+    """Starts, signals and ends are told as gunicorn tells them."""
+    record = logging.makeLogRecord({"msg": "Booting worker with pid: %s", "args": (7,)})
+
+    assert ServerFilter().filter(record)
+    assert record.getMessage() == "Booting worker with pid: 7"
+
+
+def test_refusals_can_be_silenced_alone() -> None:
+    """At a high rate of refusals, their lines can be switched off, and nothing else goes with them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        start_logging("INFO", refusals=False)
+
+        assert not logging.getLogger(REFUSALS).isEnabledFor(logging.ERROR)
+        assert logging.getLogger("ingest.service").isEnabledFor(logging.INFO)
+    finally:
+        logging.getLogger(REFUSALS).disabled = False
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def test_gunicorn_and_the_application_share_one_handler() -> None:
+    """Every line of a process takes the same way out."""
+    config = log_config("INFO")
+
+    assert config["root"]["handlers"] == ["stderr"]
+    assert config["loggers"]["gunicorn.error"]["handlers"] == []
