@@ -1,22 +1,30 @@
-"""ClickHouse, seen from the worker: one insert per block, under its token, and what each failure means.
+"""ClickHouse, seen from the worker: one insert per block, under its token, and the search for rows it refuses.
 
 The engine reads the Avro of the log itself: `INSERT … SELECT … FROM input('…') FORMAT Avro`. Every setting that the
-protocol rests on is pinned in each insert, for servers' defaults move.
+protocol rests on is pinned in each insert, for servers' defaults move. What a failure means stands in outcomes.py.
 """
 
-import json
-import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any, Final
+from uuid import uuid4
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error, NotSupportedError
+from clickhouse_connect.driver.exceptions import DataError as BadDataError
+from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 
-from consumer.errors import ConsumerError, Fatal, Rejected, Transient
-from consumer.ports import Block, Poison, Record
-from schemas.codec import COORDINATES, read_schema
+from consumer.errors import Cause, ConsumerError, Fatal, Reason, Rejected, Transient
+from consumer.intent import EXCLUDED_MAX
+from consumer.isolate import Search
+from consumer.outcomes import of_clickhouse, without_values
+from consumer.ports import Block, Meter, Poison, Record, Rows
+from consumer.statements import insert_statement
+from schemas.codec import FRAME_BYTES, container_header, decode
 
 # One insert must be one block, or the token does not cover it: ClickHouse splits at these bounds.
 _ONE_BLOCK: Final = {
@@ -28,7 +36,7 @@ _ONE_BLOCK: Final = {
     "min_insert_block_size_bytes": 268_402_944,
     "input_format_parallel_parsing": 0,
 }
-_PINNED: Final = _ONE_BLOCK | {
+PINNED: Final = _ONE_BLOCK | {
     "async_insert": 0,  # the default is 1 since 26.x; its deduplication is another path
     "wait_end_of_query": 1,
     "insert_deduplicate": 1,
@@ -39,88 +47,14 @@ _PINNED: Final = _ONE_BLOCK | {
     "input_format_try_infer_dates": 0,  # a string stays a string
     "input_format_try_infer_datetimes": 0,
 }
-# The same insert may succeed later. Source: ClickHouse, src/Common/ErrorCodes.cpp.
-_OUTAGE_CODES: Final = frozenset(
-    {3, 74, 75, 76, 107, 159, 164, 198, 202, 203, 209, 210, 236, 241, 242, 243, 252, 285, 319, 394, 425, 439, 999}
-)
-# The table refuses the data, and has written none of it.
-_DATA_CODES: Final = frozenset(
-    {
-        6,
-        25,
-        26,
-        27,
-        32,
-        33,
-        38,
-        41,
-        53,
-        69,
-        70,
-        72,
-        117,
-        130,
-        131,
-        321,
-        349,
-        376,
-        407,
-        441,
-        469,
-        611,
-        675,
-        676,
-        691,
-        1001,
-    }
-)
-# Nothing but an operator helps: unknown table, column, setting, database; no access; a statement that can't run.
-_CONFIG_CODES: Final = frozenset({10, 16, 20, 36, 44, 47, 60, 62, 81, 115, 192, 193, 194, 195, 497, 516})
-_TOO_MANY_PARTITIONS: Final = "Too many partitions"
-_VIEW: Final = ("while pushing to view", "while write prefix to view")
-_ROW: Final = re.compile(r"(?:at row |row )(\d+)")
-_TYPES: Final = {
-    "string": "String",
-    "bytes": "String",
-    "int": "Int32",
-    "long": "Int64",
-    "uuid": "UUID",
-    "timestamp-millis": "DateTime64(3, 'UTC')",
-}
-
-
-def column_of(field: str) -> str:
-    """Return the column of an Avro field: eventId -> event_id."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
-
-
-def type_of(avro: Any) -> str:
-    """Return the ClickHouse type that reads an Avro type of our schemas."""
-    if isinstance(avro, str):
-        return _TYPES[avro]
-    return "Map(String, String)" if avro["type"] == "map" else _TYPES[avro["logicalType"]]
-
-
-def insert_statement(table: str, schema_name: str, topic: str) -> str:
-    """Return the statement that inserts containers of a schema, with the coordinates, into a table."""
-    fields = [*COORDINATES, *json.loads(read_schema(schema_name))["fields"]]
-    structure = ", ".join(f"{field['name']} {type_of(field['type'])}" for field in fields).replace("'", "\\'")
-    targets = {
-        column_of(field["name"]) if field["name"][0] != "_" else field["name"]: field["name"] for field in fields
-    }
-    if "properties" in targets:
-        targets |= {"properties": "properties::JSON", "properties_text": "properties"}
-    targets |= {"_topic": f"'{topic}'", "_topic_id": "{topic_id:String}", "_inserted_at": "now64(3, 'UTC')"}
-    return (
-        f"INSERT INTO {table} ({', '.join(targets)}) SELECT {', '.join(targets.values())} "  # noqa: S608  (our own names)
-        f"FROM input('{structure}') FORMAT Avro"
-    )
+"""The settings of every insert, but for the token."""
 
 
 class Connection:
     """The way to one ClickHouse server, opened at first use, so that a server may be away at the start."""
 
     def __init__(self, url: str, user: str, password: str, database: str, timeout_s: float) -> None:
+        self.database = database
         self._options: dict[str, Any] = {
             "dsn": url,
             "username": user,
@@ -144,9 +78,39 @@ class Connection:
             if self._client is None:
                 try:
                     self._client = clickhouse_connect.get_client(**self._options)
-                except ClickHouseError as error:
+                except (ClickHouseError, OSError) as error:
                     raise translate(error) from error
             return self._client
+
+    def command(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Run a statement that returns no rows.
+
+        Raises:
+            Transient, Rejected, Fatal: as outcomes.py says.
+        """
+        client = self.client()
+        try:
+            client.command(statement, dict(parameters or {}), data, dict(settings or {}))
+        except (ClickHouseError, OSError) as error:
+            raise translate(error) from error
+
+    def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return a query's rows by column name.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        client = self.client()
+        try:
+            return list(client.query(statement, parameters=dict(parameters or {})).named_results())
+        except (ClickHouseError, OSError) as error:
+            raise translate(error) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -154,38 +118,130 @@ class Connection:
             self._client.close()
 
 
-class ClickHouseTable:
-    """One table, as the target of blocks in one schema."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where blocks go.
 
-    def __init__(self, connection: Connection, statement: str, timeout_s: float) -> None:
+    Attributes:
+        table: its name, in the connection's database.
+        schema_name: of the file that its columns come from.
+        topic: what its rows' `_topic` says.
+        timeout_s: an insert without an answer is given up after this.
+    """
+
+    table: str
+    schema_name: str
+    topic: str
+    timeout_s: float
+
+    @property
+    def statement(self) -> str:
+        """The insert."""
+        return insert_statement(self.table, self.schema_name, self.topic)
+
+
+class ClickHouseTable:
+    """One table, as the target of blocks in one schema.
+
+    `rows` makes the blocks of a search for poison; `schema_of` returns the text of a writer schema that a block of
+    `rows` names, and None stands for a table whose rows are the worker's own: none of them is poison.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        target: Target,
+        rows: Rows,
+        schema_of: Callable[[int], str] | None,
+        meter: Meter,
+    ) -> None:
         self._connection = connection
-        self._statement = statement
+        self._target = target
+        self._statement = target.statement
+        self._rows = rows
+        self._schema_of = schema_of
+        self._meter = meter
         # The server gives up before the client does, so that no insert runs on unseen.
-        self._settings = _PINNED | {"max_execution_time": max(1, int(timeout_s * 0.9))}
+        self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
 
     def insert(self, block: Block) -> None:
         """Insert a block under its token."""
         settings = self._settings | {"insert_deduplication_token": block.token}
-        client = self._connection.client()
+        began_s, outcome = monotonic(), "inserted"
         try:
-            client.command(self._statement, {"topic_id": block.topic_id}, block.payload, settings)
-        except ClickHouseError as error:
-            raise translate(error) from error
+            self._connection.command(self._statement, {"topic_id": block.topic_id}, block.payload, settings)
+        except Transient as error:
+            outcome = error.cause
+            raise
+        except ConsumerError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            self._meter.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
 
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
-        """Stop: rows that the table refuses are not searched yet."""
-        raise Fatal(f"the table refuses rows of {len(records)}, token {block.token}: {refusal}")
+        """Return the rows of a refused block that the table refuses; the search writes nothing.
+
+        It asks a twin with the table's columns and constraints that keeps nothing, made for this search and dropped
+        behind it: one that stays would not learn of the table's next column.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+        if self._schema_of is None or not isinstance(refusal, Rejected):
+            return []
+        among = frozenset(block.offsets)
+        mine = [record for record in records if record.offset in among]
+        schema = self._schema_of(block.schema_id)
+        twin = replace(self._target, table=f"{self._target.table}_probe_{uuid4().hex[:12]}")
+        self._connection.command(f"CREATE TABLE {twin.table} AS {self._target.table} ENGINE = Null")
+        try:
+            search = Search(
+                block.offsets,
+                lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
+                lambda rows: {row: poison for row in rows if (poison := undecodable(mine[row], schema))},
+                EXCLUDED_MAX + 1,
+            )
+            return search.run(refusal)
+        finally:
+            with suppress(ConsumerError):  # an empty table without an engine's weight; `migrate` sweeps it
+                self._connection.command(f"DROP TABLE IF EXISTS {twin.table}")
+
+    def _part(self, block: Block, schema: str, records: Sequence[Record]) -> Block:
+        """Return some of a block's records as a block; the head of a container alone has none."""
+        if not records:
+            return replace(block, payload=container_header(schema))
+        return self._rows.blocks(records, block.topic_id, block.token)[0]
+
+    def _probe(self, statement: str, part: Block) -> Rejected | None:
+        self._meter.count("poison_probes", table=self._target.table)
+        try:
+            self._connection.command(statement, {"topic_id": part.topic_id}, part.payload, self._settings)
+        except Rejected as refusal:
+            return refusal
+        return None
+
+
+def undecodable(record: Record, schema: str) -> Poison | None:
+    """Return the poison when a record's body is not one record of its schema, from its first byte to its last."""
+    try:
+        decode(record.value[FRAME_BYTES:], schema)
+    except ValueError as error:
+        return Poison(record.offset, Reason.BAD_AVRO, str(error))
+    return None
 
 
 def translate(error: Exception) -> ConsumerError:
     """Return what the worker does about an error of the driver; its `code` is None when the server never answered."""
-    message = str(error)
     code = error.code if isinstance(error, Error) else None
-    if code is None:
-        return Transient(message) if isinstance(error, DatabaseError) else Fatal(message)
-    if code in _CONFIG_CODES or _TOO_MANY_PARTITIONS in message:
+    if code is not None:
+        return of_clickhouse(code, str(error))
+    message = f"{type(error).__name__}: {without_values(str(error))}"
+    if isinstance(
+        error, MisuseError | NotSupportedError | BadDataError
+    ):  # refused by the driver itself, before sending
         return Fatal(message)
-    if code in _DATA_CODES and not any(text in message for text in _VIEW):
-        row = _ROW.search(message)
-        return Rejected(message, code, int(row[1]) if row else None)
-    return Transient(message)
+    if isinstance(error, DatabaseError | OSError):
+        refused = "refused" in message or "NewConnection" in message or "resolve" in message
+        return Transient(message, Cause.AWAY if refused else Cause.UNKNOWN)
+    return Fatal(message)

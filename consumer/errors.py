@@ -13,10 +13,21 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Why a record is a dead letter: header of the dead letter, column of the table, label of the metric."""
 
-    FRAME = "frame"
-    UNKNOWN_SCHEMA = "unknown_schema"
-    BAD_AVRO = "bad_avro"
-    TABLE = "table"
+    FRAME = "frame"  # no magic byte, or shorter than a frame
+    UNKNOWN_SCHEMA = "unknown_schema"  # nobody has a schema of that id
+    BAD_AVRO = "bad_avro"  # truncated, goes on behind the record, or no record of its schema
+    BAD_VALUE = "bad_value"  # a column's type refuses a value: no UUID, no JSON object, out of range
+    CONSTRAINT = "constraint"  # a CONSTRAINT of the table is violated
+
+
+class Cause(StrEnum):
+    """Why a try is put off: label of the metrics, and what an alarm tells apart."""
+
+    AWAY = "away"  # nobody answered, so nothing was begun
+    BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
+    UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
+    VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
+    REFUSED = "refused"  # refused, and no row is to blame; it needs a person
 
 
 class ConsumerError(Exception):
@@ -24,7 +35,15 @@ class ConsumerError(Exception):
 
 
 class Transient(ConsumerError):
-    """Try the same again; the outcome of the first try may be unknown."""
+    """Try the same again; the outcome of the first try may be unknown.
+
+    Attributes:
+        cause: why.
+    """
+
+    def __init__(self, message: str, cause: Cause = Cause.AWAY) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class Rejected(ConsumerError):
@@ -32,13 +51,15 @@ class Rejected(ConsumerError):
 
     Attributes:
         code: ClickHouse's error code.
-        row: the 0-based row that the message names, or None.
+        row: the 1-based row that the message names, or None.
+        reason: what its poison is.
     """
 
-    def __init__(self, message: str, code: int, row: int | None = None) -> None:
+    def __init__(self, message: str, code: int, row: int | None = None, reason: Reason = Reason.BAD_VALUE) -> None:
         super().__init__(message)
         self.code = code
         self.row = row
+        self.reason = reason
 
 
 class Fenced(ConsumerError):

@@ -8,7 +8,8 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.errors import ConsumerError, Fatal, Fenced, Transient
+from consumer.errors import ConsumerError, Fatal, Transient
+from consumer.outcomes import of_kafka
 from consumer.ports import Assigned, Listener, Mark, Partition, Record
 
 log = logging.getLogger(__name__)
@@ -24,15 +25,6 @@ _PINNED: Final = {
     # Where to start is decided at assignment; an offset out of range must not be skipped silently.
     "auto.offset.reset": "error",
 }
-_FENCED: Final = frozenset(
-    {
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.FENCED_INSTANCE_ID,
-        KafkaError._FENCED,  # noqa: SLF001  (librdkafka's local codes have names of this form)
-        KafkaError.STALE_MEMBER_EPOCH,
-    }
-)
 
 
 class KafkaLog:
@@ -83,7 +75,11 @@ class KafkaLog:
         return records, ends
 
     def commit(self, marks: Mapping[Partition, Mark]) -> dict[Partition, ConsumerError | None]:
-        """Commit synchronously, all partitions in one request."""
+        """Commit synchronously, all partitions in one request.
+
+        Raises:
+            Fatal: the group is not ours to commit, or the mark is too long for it.
+        """
         offsets = [TopicPartition(*partition, mark.offset, metadata=mark.metadata) for partition, mark in marks.items()]
         try:
             answers = self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -172,15 +168,17 @@ def _record(message: Message) -> Record:
 
 def _check(error: KafkaError) -> None:
     """Log an error that the client gets over by itself; raise on one that it does not."""
-    if error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
+    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
         raise Fatal(f"{error.name()}: {error.str()}")
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
 
 
 def _translate(error: KafkaError) -> ConsumerError:
-    """Return what a refused commit means."""
-    message = f"{error.name()}: {error.str()}"
-    return Fenced(message) if error.code() in _FENCED else Transient(message)
+    """Return what a refused commit means; raise when the worker must stop."""
+    outcome = of_kafka(error.name(), error.str())
+    if isinstance(outcome, Fatal):
+        raise outcome
+    return outcome
 
 
 def _on_error(error: KafkaError) -> None:

@@ -3,10 +3,7 @@
 import re
 from importlib.resources import files
 
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
-from consumer.clickhouse import Connection, translate
+from consumer.clickhouse import Connection
 
 
 def statements() -> list[tuple[str, list[str]]]:
@@ -27,7 +24,7 @@ def create_database(connection: Connection, database: str) -> None:
     Raises:
         Transient, Fatal: the server is away, or refuses.
     """
-    _command(connection.client(), f"CREATE DATABASE IF NOT EXISTS {database}")
+    connection.command(f"CREATE DATABASE IF NOT EXISTS {database}")
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -36,15 +33,7 @@ def migrate(connection: Connection) -> list[str]:
     Raises:
         Transient, Fatal: the server is away, or refuses a statement.
     """
-    client = connection.client()
     for _, parts in statements():
         for part in parts:
-            _command(client, part)
+            connection.command(part)
     return [name for name, _ in statements()]
-
-
-def _command(client: Client, statement: str) -> None:
-    try:
-        client.command(statement)
-    except ClickHouseError as error:
-        raise translate(error) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from consumer.batch import Limits
-from consumer.clickhouse import ClickHouseTable, Connection, insert_statement
+from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Transient
 from consumer.kafka import KafkaLog, read_properties
@@ -76,26 +76,28 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[W
         pool = stack.enter_context(ThreadPoolExecutor(settings.insert_threads, "insert"))
         stack.callback(source.close)
         terms = _terms(settings, patiently(source.cluster_id, stop))
-        worker = Worker(source, _pipelines(settings, connection, letters), pool, terms, meter)
+        worker = Worker(source, _pipelines(settings, connection, letters, meter), pool, terms, meter)
         source.listen(worker)
         yield worker
         if not worker.drain(monotonic() + settings.drain_s_max):
             log.warning("stopped before everything was inserted; the intents cover the rest")
 
 
-def _pipelines(settings: Settings, connection: Connection, letters: KafkaDeadLetters) -> dict[str, Pipeline]:
+def _pipelines(
+    settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter
+) -> dict[str, Pipeline]:
     schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
     limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
 
-    def pipeline(rows: Rows, table: str, schema: str, topic: str) -> Pipeline:
-        target = ClickHouseTable(connection, insert_statement(table, schema, topic), settings.insert_timeout_s)
-        return Pipeline(rows, target, letters, limits)
+    def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
+        return Pipeline(rows, ClickHouseTable(connection, target, rows, schema_of, meter), letters, limits)
 
+    timeout_s = settings.insert_timeout_s
+    events = Target("events", "event", settings.topic, timeout_s)
+    dead = Target("dead_letters", "dead_letter", settings.dead_letter_topic, timeout_s)
     return {
-        settings.topic: pipeline(EventRows(schemas), "events", "event", settings.topic),
-        settings.dead_letter_topic: pipeline(
-            DeadLetterRows(), "dead_letters", "dead_letter", settings.dead_letter_topic
-        ),
+        settings.topic: pipeline(EventRows(schemas), events, schemas.schema_of),
+        settings.dead_letter_topic: pipeline(DeadLetterRows(), dead, None),
     }
 
 

@@ -1,0 +1,58 @@
+"""The insert that lets ClickHouse read the log's Avro: its columns, its types, its text. From schemas/ alone."""
+
+import json
+import re
+from typing import Any, Final
+
+from schemas.codec import COORDINATES, read_schema
+
+_TYPES: Final = {
+    "string": "String",
+    "bytes": "String",
+    "int": "Int32",
+    "long": "Int64",
+    "uuid": "UUID",
+    "timestamp-millis": "DateTime64(3, 'UTC')",
+}
+_EXPRESSIONS: Final = {
+    "properties": "properties::JSON",
+    # INSERT … SELECT casts as C does: 5000 would become -120 in an Int8.
+    "active": "accurateCast(active, 'Int8')",
+}
+
+
+def column_of(field: str) -> str:
+    """Return the column of an Avro field: eventId -> event_id."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
+
+
+def type_of(avro: Any) -> str:
+    """Return the ClickHouse type that reads an Avro type of our schemas."""
+    if isinstance(avro, str):
+        return _TYPES[avro]
+    return "Map(String, String)" if avro["type"] == "map" else _TYPES[avro["logicalType"]]
+
+
+def targets_of(schema_name: str, topic: str) -> dict[str, str]:
+    """Return each column that an insert fills, and the expression that fills it."""
+    fields = [field["name"] for field in _fields(schema_name)]
+    targets = {column_of(name) if name[0] != "_" else name: name for name in fields}
+    if "properties" in targets:
+        targets["properties_text"] = "properties"
+    targets |= {name: text for name, text in _EXPRESSIONS.items() if name in targets}
+    return targets | {"_topic": f"'{topic}'", "_topic_id": "{topic_id:String}", "_inserted_at": "now64(3, 'UTC')"}
+
+
+def insert_statement(table: str, schema_name: str, topic: str) -> str:
+    """Return the statement that inserts containers of a schema, with the coordinates, into a table."""
+    structure = ", ".join(f"{field['name']} {type_of(field['type'])}" for field in _fields(schema_name))
+    structure = structure.replace("'", "\\'")
+    targets = targets_of(schema_name, topic)
+    return (
+        f"INSERT INTO {table} ({', '.join(targets)}) SELECT {', '.join(targets.values())} "  # noqa: S608  (our own names)
+        f"FROM input('{structure}') FORMAT Avro"
+    )
+
+
+def _fields(schema_name: str) -> list[dict[str, Any]]:
+    return [*COORDINATES, *json.loads(read_schema(schema_name))["fields"]]
