@@ -5,146 +5,163 @@ Every error is the same JSON document, whoever found it: {"error", "message", "s
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Callable
 from typing import Final
 
-import msgspec
-from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from ingest.door import exchange_of
-from ingest.errors import Fault, Rejected, Unavailable
-from ingest.intake import FAULTS_MAX, Intake, Origin, Verdict, key_of
-from ingest.ledger import Account
-from ingest.ports import Publisher, Record
-from schemas.codec import Encoder
-from schemas.event import Event
+from ingest.admission import Gate, Ticket
+from ingest.answers import JSON, refused
+from ingest.bodies import BodyLimits, Form, read_body
+from ingest.collector import Collector
+from ingest.door import COLLECT, Exchange, exchange_of
+from ingest.errors import Rejected, Slug, Unavailable
+from ingest.headers import prefers_lenient, read_api_key, read_idempotency_key
+from ingest.intake import Origin
+from ingest.ports import Meter
 
 log = logging.getLogger(__name__)
 
-_JSON: Final = "application/json"
-_JSON_TYPES: Final = frozenset({"", _JSON, "text/plain"})
-_encode_json: Final = msgspec.json.Encoder().encode
+VALIDATE: Final = "/collect/validate"
+_COUNTED: Final = frozenset({COLLECT, VALIDATE})
 
 
-class Collector:
-    """One request's way: body -> verdict -> Avro -> durable -> answer."""
-
-    def __init__(self, intake: Intake, encoder: Encoder, publisher: Publisher) -> None:
-        self._intake = intake
-        self._encoder = encoder
-        self._publisher = publisher
-
-    def collect(self, body: bytes, origin: Origin, account: Account, traceparent: str = "") -> Response:
-        """Take a request's events and answer with their pingIds; `account` hears what became of them.
-
-        Raises:
-            Rejected: the client must repair something; nothing was published.
-            Unavailable: no durable place; the request may be sent again.
-        """
-        verdict = self._intake.read(body, origin)
-        account.judge(len(verdict.entries))
-        events = _accepted(verdict)
-        headers = (("traceparent", traceparent.encode()),) if traceparent else ()
-        self._publisher.publish([self._record(event, headers) for event in events])
-        account.accept(len(events))
-        return Response(answer_of([event["pingId"] for event in events]), 201, content_type=_JSON)
-
-    def _record(self, event: Event, headers: tuple[tuple[str, bytes], ...]) -> Record:
-        return Record(key_of(event).encode(), self._encoder.encode(event), headers)
-
-    def is_ready(self) -> bool:
-        """Tell whether events can be made durable now."""
-        return self._publisher.is_ready()
-
-
-def _accepted(verdict: Verdict) -> list[Event]:
-    faults = verdict.faults
-    if not faults:
-        return verdict.events
-    raise Rejected(400, f"bad_event_{faults[0].rule}", _headline(faults[0]), faults)
-
-
-def _headline(fault: Fault) -> str:
-    return "invalid event type" if fault.rule == "enum" else fault.message
-
-
-def answer_of(ping_ids: Sequence[str]) -> bytes:
-    """Return the body of a 201; a pingId is canonical, so nothing in it needs escaping."""
-    elements = ", ".join(f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{ping_id}\\"}}"}}' for ping_id in ping_ids)
-    return f"[{elements}]".encode()
-
-
-def create_app(collector: Collector, body_bytes_max: int, now_s: Callable[[], float] = time.time) -> Flask:
-    """Return the WSGI application around a collector."""
+def create_app(
+    collector: Collector, gate: Gate, limits: BodyLimits, meter: Meter, now_s: Callable[[], float] = time.time
+) -> Flask:
+    """Return the WSGI application around a collector; `now_s` is Unix time."""
     app = Flask("ingest", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = body_bytes_max
-    _add_routes(app, collector, now_s)
-    _add_errors(app)
+    app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
+    _add_gate(app, gate, now_s)
+    _add_collecting(app, collector, limits, meter, now_s)
+    _add_probes(app, collector)
+    _add_errors(app, meter)
     return app
 
 
-def _add_routes(app: Flask, collector: Collector, now_s: Callable[[], float]) -> None:
-    @app.post("/collect/event")
-    def collect_event() -> Response:
-        if request.mimetype not in _JSON_TYPES:
-            raise Rejected(
-                415, "content_type", f"Content-Type must be {_JSON} or text/plain, got {request.mimetype[:80]}"
-            )
-        exchange = exchange_of(request.environ)
-        origin = Origin(
-            received_at_ms=int(now_s() * 1000),
-            ip=exchange.ip,
-            user_agent=exchange.user_agent,
-            trace_id=exchange.trace_id,
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
-        )
-        return collector.collect(request.get_data(cache=False), origin, exchange.account, exchange.traceparent)
+def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
+    """Count every request to a collecting route, whatever becomes of it, and say so on its answer."""
 
+    @app.before_request
+    def admit() -> None:
+        if request.path in _COUNTED:
+            headers = request.headers
+            key = (
+                ""
+                if gate.is_open
+                else read_api_key(
+                    headers.get("X-API-Key", ""), headers.get("Authorization", ""), request.args.get("key", "")
+                )
+            )
+            address = exchange_of(request.environ).address
+            g.ticket = gate.admit(key, headers.get("Origin", ""), address, now_s())
+
+    @app.after_request
+    def stamp(response: Response) -> Response:
+        if "ticket" in g:
+            response.headers.extend(g.ticket.headers)
+        return response
+
+
+def _add_collecting(
+    app: Flask, collector: Collector, limits: BodyLimits, meter: Meter, now_s: Callable[[], float]
+) -> None:
+    def admitted() -> tuple[bytes, Origin, Exchange]:
+        """Return the body of a request that may come in, and what else is known of it."""
+        ticket: Ticket = g.ticket
+        ticket.check()
+        exchange = exchange_of(request.environ)
+        origin = _origin(exchange, ticket.client_id, int(now_s() * 1000))
+        body, sent_bytes = read_body(request.environ["wsgi.input"], _form(), limits)
+        meter.observe("body_bytes", sent_bytes, form="sent")
+        meter.observe("body_bytes", len(body), form="inflated")
+        return body, origin, exchange
+
+    @app.post(COLLECT)
+    def collect() -> Response:
+        body, origin, exchange = admitted()
+        lenient = prefers_lenient(request.headers.get("Prefer", ""))
+        response = Response(collector.collect(body, origin, exchange.account, lenient=lenient), 201, content_type=JSON)
+        if lenient:
+            response.headers["Preference-Applied"] = "handling=lenient"
+        return response
+
+    @app.post(VALIDATE)
+    def validate() -> Response:
+        body, origin, _ = admitted()
+        return Response(collector.validate(body, origin), content_type=JSON)
+
+
+def _form() -> Form:
+    params = request.mimetype_params
+    length = request.content_length
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        length = 0  # the server does not say where the body ends: there is none (PEP 3333)
+    return Form(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
+
+
+def _origin(exchange: Exchange, client_id: str, received_at_ms: int) -> Origin:
+    traceparent = exchange.traceparent
+    return Origin(
+        received_at_ms=received_at_ms,
+        ip=exchange.ip,
+        user_agent=exchange.user_agent,
+        trace_id=exchange.trace_id,
+        idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
+        client_id=client_id,
+        request_id=exchange.request_id,
+        record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
+    )
+
+
+def _add_probes(app: Flask, collector: Collector) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
-        return Response('{"status": "ok"}', content_type=_JSON)
+        return Response('{"status": "ok"}', content_type=JSON)
 
     @app.get("/readyz")
     def readyz() -> Response:
         if not collector.is_ready():
             raise Unavailable("not_ready", "events cannot be made durable now")
-        return Response('{"status": "ready"}', content_type=_JSON)
+        return Response('{"status": "ready"}', content_type=JSON)
 
 
-def _add_errors(app: Flask) -> None:
+def _add_errors(app: Flask, meter: Meter) -> None:
     @app.errorhandler(Rejected)
     def rejected(error: Rejected) -> Response:
         exchange_of(request.environ).outcome = error.slug
-        return error_response(error.status, error.message, error.faults)
+        if error.slug is Slug.RATE_LIMIT:
+            meter.count("rate_limited_total")
+        response = Response(refused(error.status, error.message, error.faults), error.status, content_type=JSON)
+        response.headers.extend(error.headers)
+        return response
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
         exchange_of(request.environ).outcome = error.slug
-        response = error_response(error.status, error.message)
+        response = Response(refused(error.status, error.message), error.status, content_type=JSON)
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
     @app.errorhandler(HTTPException)
     def refused_by_framework(error: HTTPException) -> Response:
-        response = error_response(error.code or 500, error.description or "")
-        if error.response is None:
-            response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
+        status = error.code or 500
+        response = Response(refused(status, _sentence(error)), status, content_type=JSON)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
         log.error("defect", exc_info=error, extra={"request_id": exchange_of(request.environ).request_id})
-        return error_response(500, "the collector failed; the log has the cause under this request's id")
+        message = "the collector failed; the log has the cause under this request's id"
+        return Response(refused(500, message), 500, content_type=JSON)
 
 
-def error_response(status: int, message: str, faults: Sequence[Fault] = ()) -> Response:
-    """Return the JSON document of an error."""
-    document: dict[str, object] = {"error": HTTPStatus(status).phrase, "message": message, "statusCode": status}
-    if faults:
-        document["details"] = [
-            {"index": fault.index, "pointer": fault.pointer, "rule": fault.rule, "message": fault.message}
-            for fault in faults[:FAULTS_MAX]
-        ]
-    return Response(_encode_json(document), status, content_type=_JSON)
+def _sentence(error: HTTPException) -> str:
+    if isinstance(error, NotFound):
+        return "there is no such route"
+    if isinstance(error, MethodNotAllowed):
+        return f"the route takes {', '.join(sorted(error.valid_methods or ()))}"
+    return error.description or error.name

@@ -7,10 +7,14 @@ IngestError
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+Headers = tuple[tuple[str, str], ...]
+"""Headers of an answer, as name and value."""
 
 
 class Rule(StrEnum):
-    """Which rule a request or an event broke: the response's `rule`, the metric's label and the log's key."""
+    """Which rule a fault broke: the `rule` of an answer's details."""
 
     JSON = "json"
     TYPE = "type"
@@ -22,6 +26,49 @@ class Rule(StrEnum):
     DEPTH = "depth"
     INTEGER = "integer"
     SIZE = "size"
+
+
+class Slug(StrEnum):
+    """Why a request is rejected, and with which status: the metric's label and the log's key."""
+
+    status: int
+
+    def __new__(cls, text: str, status: int) -> Self:
+        """Make a member that is its text and carries its status."""
+        member = str.__new__(cls, text)
+        member._value_ = text
+        member.status = status
+        return member
+
+    BAD_JSON = "bad_json", 400
+    BAD_SHAPE = "bad_shape", 400
+    NOT_OBJECT = "not_object", 400
+    NO_EVENTS = "no_events", 400
+    EVENT_COUNT = "event_count", 400
+    BAD_HEADERS = "bad_headers", 400
+    BAD_EVENT_TYPE = "bad_event_type", 400
+    BAD_EVENT_REQUIRED = "bad_event_required", 400
+    BAD_EVENT_ENUM = "bad_event_enum", 400
+    BAD_EVENT_FORMAT = "bad_event_format", 400
+    BAD_EVENT_LENGTH = "bad_event_length", 400
+    BAD_EVENT_DEPTH = "bad_event_depth", 400
+    BAD_EVENT_INTEGER = "bad_event_integer", 400
+    BAD_EVENT_SIZE = "bad_event_size", 400
+    BAD_IDEMPOTENCY_KEY = "bad_idempotency_key", 400
+    BAD_BODY = "bad_body", 400
+    TRUNCATED_BODY = "truncated_body", 400
+    BAD_ENCODING = "bad_encoding", 400
+    NO_KEY = "no_key", 401
+    UNKNOWN_KEY = "unknown_key", 401
+    KEY_DISABLED = "key_disabled", 403
+    CLIENT_DISABLED = "client_disabled", 403
+    OTHER_CLIENT = "other_client", 403
+    ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403
+    SLOW_REQUEST = "slow_request", 408
+    TOO_LARGE = "too_large", 413
+    CONTENT_TYPE = "content_type", 415
+    CONTENT_ENCODING = "content_encoding", 415
+    RATE_LIMIT = "rate_limit", 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +87,16 @@ class Fault:
     message: str
     index: int | None = None
 
+    @property
+    def headline(self) -> str:
+        """The sentence that stands for the whole answer when this is its first fault."""
+        return "invalid event type" if self.rule is Rule.ENUM else self.message
+
+    @property
+    def slug(self) -> Slug:
+        """The reason that an event with this fault is refused for."""
+        return Slug[f"BAD_EVENT_{self.rule.name}"]
+
 
 class IngestError(Exception):
     """A request that is not answered 201."""
@@ -48,14 +105,18 @@ class IngestError(Exception):
 
 
 class Rejected(IngestError):
-    """The client must change something; nothing of the request was taken."""
+    """The client must change something; nothing of the request was taken.
 
-    def __init__(self, status: int, slug: str, message: str, faults: tuple[Fault, ...] = ()) -> None:
+    `headers` tell the client what it needs for that: Retry-After, WWW-Authenticate, Accept-Encoding.
+    """
+
+    def __init__(self, slug: Slug, message: str, faults: tuple[Fault, ...] = (), headers: Headers = ()) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = slug.status
         self.slug = slug
         self.message = message
         self.faults = faults
+        self.headers = headers
 
 
 class Unavailable(IngestError):

@@ -88,7 +88,7 @@ def _event_type(known: frozenset[str]) -> Reader:
     def read(value: Any) -> str:
         if type(value) is not str:
             raise Misfit(Rule.TYPE, f"must be a string, got {kind(value)}")
-        name = value.upper()
+        name = value.upper() if value.isascii() else value  # beyond ASCII, other letters have these for upper case
         if name not in known:
             raise Misfit(Rule.ENUM, f"got {value[:40]!r}; known are {listed}")
         return name

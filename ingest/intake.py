@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import Fault, Rejected, Rule
+from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import client_time_ms, uuid5, uuid7
-from ingest.shape import event_sizes, guard, kind, parse
+from ingest.shape import elements, guard, kind, parse
 from schemas.event import Catalogue, Event
 
 FAULTS_MAX: Final = 50
 _HEADERS: Final = ("messageHeaders", "messageheader")
-_BODY: Final = "messageBody"
+BODY: Final = "messageBody"
 _SCALARS: Final = (str, int, float, bool)
 _encode_json: Final = msgspec.json.Encoder().encode
 
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is known of a request besides its body."""
+    """What is known of a request besides its body; `client_id` is the key's, "" in an open collector."""
 
     received_at_ms: int
     ip: str = ""
@@ -44,14 +44,15 @@ class Origin:
     trace_id: str = ""
     idempotency_key: str = ""
     client_id: str = ""
+    request_id: str = ""
+    record_headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that is not taken: its faults, never empty, and the event as the client sent it."""
+    """An event that is not taken: its faults, 1 to FAULTS_MAX."""
 
     faults: tuple[Fault, ...]
-    raw: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,16 @@ class Verdict:
 
 
 class Intake:
-    """Turns bodies into verdicts under one catalogue. Immutable, so threads share it."""
+    """Turns bodies into verdicts under one catalogue. Immutable, so threads share it.
 
-    def __init__(self, catalogue: Catalogue, limits: Limits, environment: str) -> None:
+    With a client registry every event must name its client, so `required` is eventType and clientId then.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
+    ) -> None:
         self._readers: Mapping[str, Reader] = compile_readers(catalogue)
+        self._required = required
         self._limits = limits
         self._environment = environment
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
@@ -88,28 +95,37 @@ class Intake:
         """
         request = parse(body)
         events = self._events_of(request)
+        self._guard_others(request)
         common = self._common(request, origin)
         oversize = self._oversize(body)
         return Verdict(
             tuple(
-                self._read_event(raw, index, common, origin) if index not in oversize else self._too_large(raw, index)
+                self._read_event(raw, index, common, origin) if index not in oversize else self._too_large(index)
                 for index, raw in enumerate(events)
             )
         )
 
     def _events_of(self, request: Any) -> list[Any]:
         if type(request) is not dict:
-            raise _refuse("not_object", Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
-        events = request.get(_BODY)
-        pointer = f"/{_BODY}"
+            raise _refuse(Slug.NOT_OBJECT, Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
+        events = request.get(BODY)
+        pointer = f"/{BODY}"
         if events is None:
-            raise _refuse("no_events", Rule.REQUIRED, pointer, f"{_BODY} is required")
+            raise _refuse(Slug.NO_EVENTS, Rule.REQUIRED, pointer, f"{BODY} is required")
         if type(events) is not list:
-            raise _refuse("no_events", Rule.TYPE, pointer, f"{_BODY} must be an array, got {kind(events)}")
+            raise _refuse(Slug.NO_EVENTS, Rule.TYPE, pointer, f"{BODY} must be an array, got {kind(events)}")
         if not 1 <= len(events) <= self._limits.events_max:
-            message = f"{_BODY} must have 1 to {self._limits.events_max} events, got {len(events)}"
-            raise _refuse("event_count", Rule.ITEMS, pointer, message)
+            message = f"{BODY} must have 1 to {self._limits.events_max} events, got {len(events)}"
+            raise _refuse(Slug.EVENT_COUNT, Rule.ITEMS, pointer, message)
         return events
+
+    def _guard_others(self, request: dict[str, Any]) -> None:
+        """Hold the members that are ignored to the guards of the whole body."""
+        for name, value in request.items():
+            if name != BODY and name not in _HEADERS:
+                broken = guard(value, self._limits.depth_max - 1)
+                if broken is not None:
+                    raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{_escape(name)}", broken[1])
 
     def _common(self, request: dict[str, Any], origin: Origin) -> dict[str, Any]:
         """Return a blank event that holds what all events of a request share."""
@@ -129,16 +145,20 @@ class Intake:
             return {}
         headers, pointer = request[name], f"/{name}"
         if type(headers) is not dict:
-            raise _refuse("bad_headers", Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
+            raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
         for key, value in headers.items():
+            at = f"{pointer}/{_escape(key)}"
             if value is not None and type(value) not in _SCALARS:
-                at = f"{pointer}/{_escape(key)}"
-                raise _refuse("bad_headers", Rule.TYPE, at, f"a member of {name} must be a scalar, got {kind(value)}")
+                message = f"a member of {name} must be a scalar, got {kind(value)}"
+                raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, at, message)
+            broken = guard(value, 0)
+            if broken is not None:
+                raise _refuse(Slug.BAD_HEADERS, broken[0], at, broken[1])
         texts = {key: _scalar_text(value) for key, value in headers.items() if value is not None}
         size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
         if size > self._limits.headers_bytes_max:
             message = f"{name} must have at most {self._limits.headers_bytes_max} bytes, got {size}"
-            raise _refuse("bad_headers", Rule.SIZE, pointer, message)
+            raise _refuse(Slug.BAD_HEADERS, Rule.SIZE, pointer, message)
         return texts
 
     def _oversize(self, body: bytes) -> frozenset[int]:
@@ -146,23 +166,26 @@ class Intake:
         limit = self._limits.event_bytes_max
         if len(body) <= limit:
             return frozenset()
-        return frozenset(index for index, size in enumerate(event_sizes(body, _BODY)) if size > limit)
+        return frozenset(index for index, size in enumerate(map(len, elements(body, BODY))) if size > limit)
 
-    def _too_large(self, raw: Any, index: int) -> Refusal:
+    def _too_large(self, index: int) -> Refusal:
         message = f"an event must have at most {self._limits.event_bytes_max} bytes"
-        return Refusal((Fault(Rule.SIZE, f"/{_BODY}/{index}", message, index),), raw)
+        return Refusal((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
 
     def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
         if type(raw) is not dict:
             message = f"an event must be an object, got {kind(raw)}"
-            return Refusal((Fault(Rule.TYPE, f"/{_BODY}/{index}", message, index),), raw)
+            return Refusal((Fault(Rule.TYPE, f"/{BODY}/{index}", message, index),))
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
-        if raw.get("eventType") is None:
-            faults.append(Fault(Rule.REQUIRED, f"/{_BODY}/{index}/eventType", "eventType is required", index))
+        faults.extend(
+            Fault(Rule.REQUIRED, f"/{BODY}/{index}/{name}", f"{name} is required", index)
+            for name in self._required
+            if raw.get(name) is None
+        )
         if faults:
-            return Refusal(tuple(faults), raw)
+            return Refusal(tuple(faults[:FAULTS_MAX]))
         event["properties"] = _encode_json(properties).decode() if properties else "{}"
         self._stamp(event, properties, index, origin)
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
@@ -179,13 +202,13 @@ class Intake:
                 if broken is None:
                     properties[name] = value
                 else:
-                    faults.append(Fault(broken[0], f"/{_BODY}/{index}/{_escape(name)}", broken[1], index))
+                    faults.append(Fault(broken[0], f"/{BODY}/{index}/{_escape(name)}", broken[1], index))
             elif value is not None:
                 try:
                     event[name] = reader(value)
                 except Misfit as misfit:
                     message = f"{name} {misfit.message}"
-                    faults.append(Fault(misfit.rule, f"/{_BODY}/{index}/{name}", message, index))
+                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{name}", message, index))
         return properties
 
     def _stamp(self, event: dict[str, Any], properties: dict[str, Any], index: int, origin: Origin) -> None:
@@ -210,8 +233,8 @@ def key_of(event: Event) -> str:
     return event["anonId"] or event["userId"] or event["eventId"]
 
 
-def _refuse(slug: str, rule: Rule, pointer: str, message: str) -> Rejected:
-    return Rejected(400, slug, message, (Fault(rule, pointer, message),))
+def _refuse(slug: Slug, rule: Rule, pointer: str, message: str) -> Rejected:
+    return Rejected(slug, message, (Fault(rule, pointer, message),))
 
 
 def _scalar_text(value: Any) -> str:

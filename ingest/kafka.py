@@ -7,6 +7,7 @@ The producer is made after the fork: one made before it delivers nothing and say
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -54,14 +55,22 @@ class _Pending:
         return self._error
 
 
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where records go: events, and refused ones (`Record.dead`)."""
+
+    events: str
+    dead: str
+
+
 class KafkaPublisher:
-    """Publishes to one topic with acks=all from an idempotent producer."""
+    """Publishes to two topics with acks=all from an idempotent producer."""
 
     def __init__(
-        self, properties: Mapping[str, object], topic: str, deadline_s: float, queue_bytes_max: int, ledger: Ledger
+        self, properties: Mapping[str, object], topics: Topics, deadline_s: float, queue_bytes_max: int, ledger: Ledger
     ) -> None:
         self._producer = Producer({**properties, **_PINNED, "error_cb": self._on_error})
-        self._topic = topic
+        self._topics = topics
         self._ledger = ledger
         self._deadline_s = deadline_s
         self._room_bytes = queue_bytes_max
@@ -87,14 +96,15 @@ class KafkaPublisher:
             self._release(size, len(records))
         if pending.error is not None:
             raise Unavailable("not_delivered", f"the broker refused an event: {pending.error.name()}")
-        self._ledger.count(Outcome.DELIVERED, len(records))
+        self._ledger.count(Outcome.DELIVERED, sum(not record.dead for record in records))
 
     def _enqueue(self, records: Sequence[Record]) -> _Pending:
         pending = _Pending(len(records))
         try:
             for record in records:
+                topic = self._topics.dead if record.dead else self._topics.events
                 self._producer.produce(
-                    self._topic, record.value, record.key, on_delivery=pending.report, headers=list(record.headers)
+                    topic, record.value, record.key, on_delivery=pending.report, headers=list(record.headers)
                 )
         except (BufferError, KafkaException) as error:
             raise Unavailable("not_enqueued", f"the producer takes no more: {error}") from error
@@ -117,7 +127,7 @@ class KafkaPublisher:
     def is_ready(self) -> bool:
         """Tell whether the topic's metadata can be had from a broker within a second."""
         try:
-            topic = self._producer.list_topics(self._topic, timeout=1).topics[self._topic]
+            topic = self._producer.list_topics(self._topics.events, timeout=1).topics[self._topics.events]
         except KafkaException:
             return False
         return topic.error is None and bool(topic.partitions)

@@ -9,14 +9,21 @@ from pathlib import Path
 from flask import Flask
 
 from ingest.address import read_networks
-from ingest.app import Collector, create_app
+from ingest.admission import Gate
+from ingest.app import create_app
+from ingest.bodies import BodyLimits
 from ingest.browsers import CrossOrigin, read_origins
+from ingest.clients import Registry
+from ingest.collector import Collector
 from ingest.door import Door, Origins
 from ingest.intake import Intake, Limits
-from ingest.kafka import KafkaPublisher, read_properties
+from ingest.kafka import KafkaPublisher, Topics, read_properties
 from ingest.ledger import Ledger
 from ingest.logs import start_logging
 from ingest.pages import add_pages
+from ingest.ports import Meter
+from ingest.ratelimit import LocalLimiter, RateLimiter
+from ingest.redis import SharedLimiter, open_store
 from ingest.settings import Settings, load
 from ingest.telemetry import Telemetry
 from schemas.codec import Encoder, read_schema
@@ -34,14 +41,17 @@ def build(settings: Settings) -> Iterator[Flask]:
         ledger = Ledger(telemetry)
         stack.callback(_close_books, ledger)
         publisher = KafkaPublisher(
-            _producer_properties(settings), settings.topic, settings.answer_deadline_s, settings.queue_bytes_max, ledger
+            _producer_properties(settings),
+            Topics(settings.topic, settings.dead_letter_topic),
+            settings.answer_deadline_s,
+            settings.queue_bytes_max,
+            ledger,
         )
         stack.callback(publisher.close)
         schema = read_schema("event")
         schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
-        intake = Intake(read_catalogue(), _limits(settings), settings.environment)
-        collector = Collector(intake, Encoder(schema, schemas.id_of(schema)), publisher)
-        app = create_app(collector, settings.body_bytes_max)
+        collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
+        app = create_app(collector, _gate(settings, telemetry), _body_limits(settings), telemetry)
         add_pages(app, telemetry)
         _hang_door(app, settings, ledger)
         yield app
@@ -71,8 +81,34 @@ def _producer_properties(settings: Settings) -> dict[str, object]:
     }
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
+def _gate(settings: Settings, meter: Meter) -> Gate:
+    registry = Registry(settings.clients_file) if settings.clients_file else None
+    who = "the clients of a registry" if registry else "everybody"
+    extra = {"registry": settings.clients_file, "keys": registry.size if registry else 0}
+    log.info("collector open to %s", who, extra=extra)
+    return Gate(registry, _limiter(settings, meter), settings.rate_limit_requests)
+
+
+def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
+    if not settings.rate_limit_requests:
+        return None
+    if not settings.rate_limit_store_url:
+        return LocalLimiter(settings.rate_limit_window_s)
+    store = open_store(
+        settings.rate_limit_store_url,
+        settings.rate_limit_store_password_file,
+        settings.rate_limit_store_timeout_ms / 1000,
+    )
+    return SharedLimiter(store, f"headrace:{settings.environment}:", settings.rate_limit_window_s, meter)
+
+
+def _body_limits(settings: Settings) -> BodyLimits:
+    return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max)
+
+
+def _intake(settings: Settings) -> Intake:
+    required = ("eventType", "clientId") if settings.clients_file else ("eventType",)
+    limits = Limits(
         events_max=settings.events_max,
         event_bytes_max=settings.event_bytes_max,
         headers_bytes_max=settings.headers_bytes_max,
@@ -80,6 +116,7 @@ def _limits(settings: Settings) -> Limits:
         clock_past_ms_max=settings.clock_past_s_max * 1000,
         clock_future_ms_max=settings.clock_future_s_max * 1000,
     )
+    return Intake(read_catalogue(), limits, settings.environment, required)
 
 
 def open_app() -> Flask:
@@ -89,7 +126,6 @@ def open_app() -> Flask:
     stack = ExitStack()
     app = stack.enter_context(build(settings))
     app.extensions["headrace"] = stack
-    log.info("collector open to every client", extra={"topic": settings.topic, "environment": settings.environment})
     return app
 
 

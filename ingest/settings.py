@@ -55,6 +55,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Any, because answers hold nothing secret and no cookie is ever looked at.
     allowed_origins: Annotated[str, _says('origins whose pages may read answers, comma-separated; "*" is any')] = "*"
 
+    # Open, as the API's document describes it; with a registry every request needs a key.
+    clients_file: Annotated[str, _says("client registry (TOML); empty: open to everybody")] = ""
+    # The API's document says a thousand a minute.
+    rate_limit_requests: Annotated[int, Meta(ge=0), _says("requests per client and window; 0: no limit")] = 1000
+    rate_limit_window_s: Annotated[Count, _says("length of the rate limit's window")] = 60
+    rate_limit_store_url: Annotated[
+        str, _says("store with Redis' protocol that counts for all processes; empty: each process counts its own")
+    ] = ""
+    rate_limit_store_password_file: Annotated[str, _says("file with the store's password")] = ""
+    # An answer takes about 6 ms; a store that needs as long does not limit, it delays.
+    rate_limit_store_timeout_ms: Annotated[Count, _says("a request waits this long for the store")] = 5
+
     # Beyond 5 s a browser has often gone; the broker's own retries fit in.
     answer_deadline_s: Annotated[Seconds, _says("a request waits this long for the broker")] = 5.0
     # Not above the deadline, or an event answered "failed" could be delivered later.
@@ -66,6 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     events_max: Annotated[Count, _says("events in one request")] = 500
     body_bytes_max: Annotated[Count, _says("bytes of a request's body as sent")] = 1024 * 1024
+    # Five times the body as sent: text compresses about that well.
+    inflated_bytes_max: Annotated[Count, _says("bytes of a request's body after inflating")] = 5 * 1024 * 1024
     event_bytes_max: Annotated[Count, _says("bytes of one event")] = 256 * 1024
     headers_bytes_max: Annotated[Count, _says("bytes of messageHeaders, which every event carries")] = 16 * 1024
     depth_max: Annotated[int, Meta(ge=4, le=500), _says("nesting of a request's JSON")] = 32

@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import Fault, Rejected, Rule
+from ingest.errors import Fault, Rejected, Rule, Slug
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
 _BOM: Final = b"\xef\xbb\xbf"
 _DECODER: Final = msgspec.json.Decoder()
-_SIZES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS: Final = {
     dict: "an object",
@@ -51,7 +51,7 @@ def parse(body: bytes) -> Any:
     except msgspec.DecodeError as error:
         reason, rule = _reason(body, error), Rule.JSON
     message = f"the body is not valid JSON: {reason}"
-    raise Rejected(400, "bad_json", message, (Fault(rule, "", message),))
+    raise Rejected(Slug.BAD_JSON, message, (Fault(rule, "", message),))
 
 
 def _reason(body: bytes, error: msgspec.DecodeError) -> str:
@@ -62,9 +62,9 @@ def _reason(body: bytes, error: msgspec.DecodeError) -> str:
     return str(error).removeprefix("JSON is malformed: ")
 
 
-def event_sizes(body: bytes, member: str) -> list[int]:
-    """Return the size in bytes of each element of an array member of the body, as it was sent."""
-    return [len(bytes(item)) for item in _ITEMS.decode(_SIZES.decode(body.removeprefix(_BOM))[member])]
+def elements(body: bytes, member: str) -> list[bytes]:
+    """Return each element of an array member of a body that `parse` took, as it was sent."""
+    return [bytes(item) for item in _ELEMENTS.decode(_MEMBERS.decode(body.removeprefix(_BOM))[member])]
 
 
 def guard(value: Any, depth_left: int) -> tuple[Rule, str] | None:

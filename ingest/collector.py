@@ -1,0 +1,105 @@
+"""One request's way: body -> verdict -> Avro -> durable -> answer. No HTTP in it but the bodies of answers."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Final
+
+from ingest import answers
+from ingest.errors import Fault, Rejected, Slug
+from ingest.ids import uuid5, uuid7
+from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
+from ingest.ledger import Account
+from ingest.ports import Publisher, Record
+from ingest.shape import elements
+from schemas.codec import Encoder
+from schemas.event import Event
+
+_SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
+_LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
+
+
+class Collector:
+    """Takes events, or only judges them. Threads share it."""
+
+    def __init__(self, intake: Intake, encoder: Encoder, publisher: Publisher) -> None:
+        self._intake = intake
+        self._encoder = encoder
+        self._publisher = publisher
+
+    def collect(self, body: bytes, origin: Origin, account: Account, *, lenient: bool = False) -> bytes:
+        """Take a request's events and return the answer's body; `account` hears what became of them.
+
+        Args:
+            body: the JSON, inflated.
+            origin: what else is known of the request.
+            account: the request's in the books.
+            lenient: take the good events of a request that has bad ones too; those become dead letters.
+
+        Raises:
+            Rejected: the client must repair something; nothing was published.
+            Unavailable: no durable place; the request may be sent again.
+        """
+        verdict = self._intake.read(body, origin)
+        account.judge(len(verdict.entries))
+        events = _takable(verdict, origin, lenient=lenient)
+        records = [self._record(event, origin) for event in events]
+        if len(events) < len(verdict.entries):
+            records.extend(_letters(body, verdict, origin))
+        self._publisher.publish(records)
+        account.accept(len(events))
+        return answers.taken(verdict.entries)
+
+    def validate(self, body: bytes, origin: Origin) -> bytes:
+        """Judge a request's events as `collect` would, publish nothing, and return the answer's body.
+
+        Raises:
+            Rejected: as from `collect`, but for bad events, which the answer tells.
+        """
+        verdict = self._intake.read(body, origin)
+        _check_client(verdict.events, origin.client_id)
+        return answers.judged(verdict)
+
+    def is_ready(self) -> bool:
+        """Tell whether events can be made durable now."""
+        return self._publisher.is_ready()
+
+    def _record(self, event: Event, origin: Origin) -> Record:
+        return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)
+
+
+def _takable(verdict: Verdict, origin: Origin, *, lenient: bool) -> list[Event]:
+    events, faults = verdict.events, verdict.faults
+    if faults and not (lenient and events):
+        raise Rejected(faults[0].slug, faults[0].headline, faults)
+    _check_client(events, origin.client_id)
+    return events
+
+
+def _check_client(events: list[Event], client_id: str) -> None:
+    """Refuse a request whole when an event speaks for another client than its key: it is no slip of one event."""
+    if client_id and any(event["clientId"] != client_id for event in events):
+        raise Rejected(Slug.OTHER_CLIENT, "an event names another clientId than the key's")
+
+
+def _letters(body: bytes, verdict: Verdict, origin: Origin) -> Iterator[Record]:
+    """Yield the refused events of a request as dead letters: their bytes as sent, and why."""
+    sent = elements(body, BODY)
+    for index, entry in enumerate(verdict.entries):
+        if isinstance(entry, Refusal):
+            yield _letter(sent[index], entry.faults[0], index, origin)
+
+
+def _letter(sent: bytes, fault: Fault, index: int, origin: Origin) -> Record:
+    key = origin.idempotency_key
+    # A retry under the same Idempotency-Key gives the same letter.
+    letter_id = uuid5(origin.client_id, key, index) if key else uuid7(origin.received_at_ms)
+    headers: tuple[tuple[str, bytes], ...] = (
+        ("reason", fault.slug.encode()),
+        ("error", fault.message.encode()),
+        ("service", _SERVICE),
+        ("origin_at", str(origin.received_at_ms).encode()),
+        ("request_id", origin.request_id.encode()),
+    )
+    if len(sent) > _LETTER_BYTES_MAX:
+        headers = (*headers, ("cut_from_bytes", str(len(sent)).encode()))
+    return Record(f"ingest/{letter_id}".encode(), sent[:_LETTER_BYTES_MAX], headers, dead=True)
