@@ -20,6 +20,7 @@ from ingest.intake import Intake, Limits
 from ingest.kafka import KafkaPublisher, Topics, read_properties
 from ingest.ledger import Ledger
 from ingest.logs import start_logging
+from ingest.openapi import describe
 from ingest.pages import add_pages
 from ingest.ports import Meter
 from ingest.ratelimit import LocalLimiter, RateLimiter
@@ -52,7 +53,7 @@ def build(settings: Settings) -> Iterator[Flask]:
         schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
         collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
         app = create_app(collector, _gate(settings, telemetry), _body_limits(settings), telemetry)
-        add_pages(app, telemetry)
+        add_pages(app, telemetry, describe(read_catalogue(), settings))
         _hang_door(app, settings, ledger)
         yield app
 

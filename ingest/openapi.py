@@ -1,0 +1,81 @@
+"""The HTTP interface as an OpenAPI 3.1 document: openapi.json beside this file, completed from catalogue and settings.
+
+What JSON Schema can't say stands in sentences: sizes in bytes, nesting, the bodies' encodings.
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from ingest.errors import Rule
+from ingest.intake import FAULTS_MAX
+from ingest.settings import Settings
+from ingest.shape import INTEGER_MAX, INTEGER_MIN
+from schemas.event import Catalogue, Field
+
+Node = dict[str, Any]
+
+
+def describe(catalogue: Catalogue, settings: Settings) -> Node:
+    """Return the document."""
+    document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
+    document["info"]["version"] = version("headrace")
+    components = document["components"]
+    components["requestBodies"]["Events"]["description"] = _sizes(settings)
+    schemas = components["schemas"]
+    schemas["Request"]["properties"]["messageBody"]["maxItems"] = settings.events_max
+    schemas["Event"]["properties"] = _members(catalogue)
+    schemas["Number"] = _number()
+    schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
+    schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX
+    return document
+
+
+def _sizes(settings: Settings) -> str:
+    return (
+        f"At most {settings.body_bytes_max} bytes as sent and {settings.inflated_bytes_max} inflated; an event at most "
+        f"{settings.event_bytes_max} bytes, messageHeaders {settings.headers_bytes_max}; nesting at most "
+        f"{settings.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as navigator.sendBeacon "
+        "sends it, and no Content-Type at all mean JSON too."
+    )
+
+
+def _number() -> Node:
+    """Return the schema of numbers: integers within 64 bits; what is written with a fraction or exponent, as a float.
+
+    JSON Schema sees no difference between 1e30 and the same with all its digits; it can only be stricter.
+    """
+    return {"type": "number", "minimum": INTEGER_MIN, "maximum": INTEGER_MAX}
+
+
+def _members(catalogue: Catalogue) -> Node:
+    """Return the schemas of an event's members: the fields, and what is documented of `properties`."""
+    members = {name: _field(field) for name, field in catalogue.fields.items()}
+    sent_when = "; ".join(f"{name}: {kind.sent_when}" for name, kind in catalogue.types.items())
+    members["eventType"] = {
+        "type": "string",
+        "enum": list(catalogue.types),
+        "description": f"{catalogue.fields['eventType'].doc} {sent_when}.",
+    }
+    value = {"$ref": "#/components/schemas/Value"}
+    return members | {name: value | {"description": doc} for name, doc in catalogue.properties.items()}
+
+
+def _field(field: Field) -> Node:
+    """Return a field's schema; null is as good as absent, and an int8 may be a boolean."""
+    node: Node = {"description": field.doc}
+    if field.type == "int8":
+        return node | {"type": ["integer", "boolean", "null"], "minimum": -128, "maximum": 127}
+    node["type"] = ["string", "null"]
+    if field.type == "uuid":
+        return node | {"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}
+    if field.length_min:
+        node["minLength"] = field.length_min
+    if field.length_max is not None:
+        node["maxLength"] = field.length_max
+    if field.known:
+        node["examples"] = list(field.known)
+    return node
