@@ -1,20 +1,54 @@
-"""`python -m ingest`: check the settings, then become gunicorn."""
+"""`python -m ingest`: check the settings, then become gunicorn. `python -m ingest key`: make a client's key."""
 
+import argparse
 import os
 import sys
+from pathlib import Path
 
-from ingest.settings import load
+from ingest.clients import make_key, read_keys
+from ingest.settings import PREFIX, Settings, load
+
+_WRONG_SETTING = 2
 
 
 def main() -> None:
-    """Replace this process by gunicorn; exit 2 with one sentence when a setting is wrong."""
+    """Run one command; exit 2 with one sentence when a setting is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m ingest", description="The ingress of headrace.")
+    parser.set_defaults(call=_serve)
+    commands = parser.add_subparsers(title="commands; without one, serve")
+    key = commands.add_parser("key", help="make a key and the hash that the client registry stores of it")
+    key.set_defaults(call=_print_key)
+    parser.parse_args().call()
+
+
+def _serve() -> None:
+    """Replace this process by gunicorn."""
     try:
         settings = load(os.environ)
+        _check_files(settings)
     except ValueError as error:
-        sys.exit(f"ingest: {error}")
-    if not os.path.isfile(settings.gunicorn_config):  # noqa: PTH113  (one question)
-        sys.exit(f"ingest: INGEST_GUNICORN_CONFIG: there is no file {settings.gunicorn_config}")
+        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (logging is gunicorn's to start)
+        sys.exit(_WRONG_SETTING)
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "--config", settings.gunicorn_config])  # noqa: S606  (our own interpreter)
+
+
+def _check_files(settings: Settings) -> None:
+    """Find what would stop every worker, while there is a person to read it."""
+    for name in ("gunicorn_config", "clients_file", "rate_limit_store_password_file"):
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            raise ValueError(f"{PREFIX}{name.upper()}: there is no file {path}")
+    if settings.clients_file:
+        try:
+            read_keys(settings.clients_file)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}CLIENTS_FILE: {error}") from error
+
+
+def _print_key() -> None:
+    key, stored = make_key()
+    print(f"key   {key}   (for the client; it is not stored anywhere)")  # noqa: T201  (the command's answer)
+    print(f"hash  {stored}   (for the client registry)")  # noqa: T201  (as above)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ingest.address import Privacy, read_networks
 from ingest.browsers import read_origins
 
 PREFIX: Final = "INGEST_"
+_STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -101,6 +102,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         raise ValueError(_named(str(error))) from error
     _check_lists(settings)
+    if settings.rate_limit_store_url and not settings.rate_limit_store_url.startswith(_STORE_SCHEMES):
+        raise ValueError(f"{PREFIX}RATE_LIMIT_STORE_URL: must start with one of {', '.join(_STORE_SCHEMES)}")
     if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
         raise ValueError(
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "
