@@ -79,7 +79,7 @@ def _steps(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def encoded(body: bytes, accepted: Iterable[str]) -> tuple[bytes, str | None]:
     """Return the body in the best coding of `accepted` and its name, or as it is and None."""
-    takes = set(accepted)
+    takes = set(accepted) if body else set()
     for coding, encode in _ENCODERS.items():
         if coding in takes:
             return encode(body), coding

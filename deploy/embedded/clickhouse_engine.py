@@ -89,7 +89,8 @@ class Engine:
             for preparation in _preparations(execution, self._insert_rows):
                 connection.query(preparation)
             sql = execution.statement.sql(execution.body_path)
-            result = connection.query(sql, execution.default_format)  # type: ignore[arg-type]  # bytes: SQL need not be UTF-8
+            # bytes: SQL need not be UTF-8. Parameters do not come by SET, which ends at max_query_size.
+            result = connection.query(sql, execution.default_format, dict(execution.parameters))  # type: ignore[arg-type]
             return Answer(result.bytes(), _summary(result, inserts=execution.body_path is not None))
         except (ChdbError, RuntimeError) as error:
             raise from_engine(str(error)) from error
@@ -107,7 +108,6 @@ def _preparations(execution: Execution, insert_rows: str) -> list[str]:
     if execution.statement.structure is not None:
         # input() gives blocks of that size, file() of the other; an insert's token counts the blocks.
         values["max_block_size"] = values.get("max_insert_block_size", insert_rows)
-    values.update({f"param_{name}": value for name, value in execution.parameters.items()})
     for name in values:
         if not _SETTING.fullmatch(name):
             raise ClickHouseError(UNKNOWN_SETTING, f"Unknown setting '{name}'")

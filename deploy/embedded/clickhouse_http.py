@@ -19,6 +19,7 @@ from werkzeug.datastructures import CombinedMultiDict, MultiDict
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request, Response
 
+from deploy.embedded import clickhouse_native
 from deploy.embedded.clickhouse_encodings import decoded, encoded
 from deploy.embedded.clickhouse_engine import Answer, Engine, Execution
 from deploy.embedded.clickhouse_errors import (
@@ -63,27 +64,23 @@ _MAX_QUERY_BYTES: Final = 262_144  # ClickHouse's default of max_query_size
 # As much as cheroot copies in vain for each read of a body that came as one large chunk.
 _READ_BYTES: Final = 1024 * 1024
 _PLAIN: Final = "text/plain; charset=UTF-8"
-_TABS, _CSV = "text/tab-separated-values; charset=UTF-8", "text/csv; charset=UTF-8"
-_JSON_ROWS: Final = "application/x-ndjson; charset=UTF-8"
-_CONTENT_TYPES: Final = {
-    "TabSeparated": _TABS,
-    "TSV": _TABS,
-    "TabSeparatedWithNames": _TABS + "; header=present",
-    "TSVWithNames": _TABS + "; header=present",
-    "CSV": _CSV + "; header=absent",
-    "CSVWithNames": _CSV + "; header=present",
-    "JSON": "application/json; charset=UTF-8",
-    "JSONCompact": "application/json; charset=UTF-8",
-    "JSONEachRow": _JSON_ROWS,
-    "JSONCompactEachRow": _JSON_ROWS,
-    "Native": "application/octet-stream",
-    "RowBinary": "application/octet-stream",
-    "Arrow": "application/octet-stream",
-    "ArrowStream": "application/octet-stream",
-    "Parquet": "application/octet-stream",
-    "Avro": "application/octet-stream",
-    "XML": "application/xml; charset=UTF-8",
+_TYPES_OF_FORMATS: Final = {
+    "text/tab-separated-values; charset=UTF-8": "TabSeparated TSV",
+    "text/tab-separated-values; charset=UTF-8; header=present": "TabSeparatedWithNames TSVWithNames",
+    "text/csv; charset=UTF-8; header=absent": "CSV",
+    "text/csv; charset=UTF-8; header=present": "CSVWithNames",
+    "application/json; charset=UTF-8": "JSON JSONCompact",
+    "application/x-ndjson; charset=UTF-8": "JSONEachRow JSONCompactEachRow",
+    "application/xml; charset=UTF-8": "XML",
+    "application/octet-stream": "Native RowBinary Arrow ArrowStream Parquet Avro",
 }
+_CONTENT_TYPES: Final = {form: kind for kind, forms in _TYPES_OF_FORMATS.items() for form in forms.split()}
+
+
+class _Request(Request):
+    """A request whose form may be as long as its parameters need: clients send long ones so."""
+
+    max_form_memory_size = None
 
 
 class Application:
@@ -105,7 +102,7 @@ class Application:
         if not environ.get("wsgi.input_terminated"):
             # cheroot says False where werkzeug asks whether it is said, and takes half a body for a whole one.
             environ.pop("wsgi.input_terminated", None)
-        request = Request(environ)
+        request = _Request(environ)
         return iter(self._respond(request)(environ, start_response))
 
     def _respond(self, request: Request) -> Response:
@@ -151,12 +148,14 @@ class Application:
         self, request: Request, arguments: MultiDict[str, str], statement: Statement, body_path: str | None
     ) -> Answer:
         parameters = {name[6:]: value for name, value in arguments.items() if name.startswith("param_")}
-        settings = {name: value for name, value in arguments.items() if not name.startswith("param_")}
+        settings = {name: value for name, value in arguments.items() if _is_setting(name)}
+        if _wants_frames(arguments):
+            settings |= clickhouse_native.SETTINGS
         execution = Execution(
             statement,
             body_path,
             database=arguments.get("database") or request.headers.get("X-ClickHouse-Database"),
-            settings={name: value for name, value in settings.items() if name not in _NO_SETTINGS},
+            settings=settings,
             parameters=parameters,
             default_format=_default_format(request, arguments),
             read_only=request.method in ("GET", "HEAD"),
@@ -213,19 +212,31 @@ def _refuse(request: Request, arguments: MultiDict[str, str]) -> None:
         raise ClickHouseError(NOT_IMPLEMENTED, "External data are not supported")
 
 
+def _is_setting(name: str) -> bool:
+    return name not in _NO_SETTINGS and not name.startswith("param_")
+
+
+def _wants_frames(arguments: MultiDict[str, str]) -> bool:
+    """Tell whether Native has to come with frames: clickhouse-connect finds out itself, clickhouse-go does not."""
+    revision = arguments.get("client_protocol_version", "0")
+    return revision.isdecimal() and int(revision) >= clickhouse_native.REVISION
+
+
 def _default_format(request: Request, arguments: MultiDict[str, str]) -> str:
     return arguments.get("default_format") or request.headers.get("X-ClickHouse-Format") or "TabSeparated"
 
 
 def _answer(request: Request, arguments: MultiDict[str, str], statement: Statement, answer: Answer) -> Response:
+    form = (statement.format if statement.data_at is None else None) or _default_format(request, arguments)
     body, coding = answer.body, None
-    if arguments.get("enable_http_compression") in ("1", "true"):
+    if form == "Native" and _wants_frames(arguments):
+        body = clickhouse_native.framed(body)
+    if arguments.get("enable_http_compression", "1") in ("1", "true"):
         body, coding = encoded(body, request.accept_encodings.values())
     response = Response(body, content_type=_PLAIN)
     if coding:
         response.headers["Content-Encoding"] = coding
-    if body or statement.selects:  # a client tells an empty result from none by this header
-        form = (statement.format if statement.data_at is None else None) or _default_format(request, arguments)
+    if answer.body or statement.selects:  # a client tells an empty result from none by this header
         response.headers["X-ClickHouse-Format"] = form
         response.content_type = _CONTENT_TYPES.get(form, _PLAIN)
     response.headers["X-ClickHouse-Summary"] = json.dumps(answer.summary, separators=(",", ":"))

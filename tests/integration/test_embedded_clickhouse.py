@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from tests.support.clickhouse_events import EVENTS
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+    from tests.support.clickhouse import EmbeddedClickHouse
 
 
 def test_the_client_connects_pings_and_queries(embedded_client: Client) -> None:
@@ -63,6 +66,18 @@ def test_parameters_are_bound_by_the_server(embedded_client: Client) -> None:
         parameters={"text": awkward, "list": [1, -2], "none": None, "db": "system"},
     )
     assert found.result_rows == [(awkward, [1, -2], None, 1)]
+
+
+def test_a_long_parameter_comes_whole(embedded_client: Client) -> None:
+    """The client sends it as a form; it may be longer than SQL may be."""
+    long = "it's long " * 100_000
+    assert embedded_client.query("SELECT {long:String}", parameters={"long": long}).result_rows == [(long,)]
+
+
+def test_sql_may_hold_any_bytes(embedded_clickhouse: EmbeddedClickHouse) -> None:
+    """ClickHouse's strings are bytes."""
+    with urllib.request.urlopen(embedded_clickhouse.url, b"SELECT hex('\xff\x00')", timeout=30) as answer:
+        assert answer.read() == b"FF00\n"
 
 
 def test_settings_hold_for_one_statement(embedded_client: Client) -> None:
