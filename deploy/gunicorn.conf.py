@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 
+from ingest.server import Worker
 from ingest.settings import load
 
 # Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
@@ -13,7 +14,9 @@ _settings = load(os.environ)
 wsgi_app = "ingest.service:open_app()"
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
-worker_class = "gthread"
+# gthread with deadlines and JSON errors.
+worker_class = Worker
+Worker.receive_timeout_s = _settings.receive_timeout_s
 threads = _settings.threads
 # The application, and with it the Kafka producer, is made in each worker, after the fork.
 preload_app = False

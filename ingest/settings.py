@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # A thread waits about one linger and a round trip for its acknowledgement; 32 keep a core busy meanwhile.
     threads: Annotated[Count, _says("threads in each worker process")] = 32
 
+    # A slow phone sends its body in a few seconds; who needs longer holds a thread that others could have.
+    receive_timeout_s: Annotated[Seconds, _says("a request's head, and then its body, must arrive within")] = 15.0
+
     # Off, the metrics still count every refusal; the lines are for whoever asks about one request.
     log_refusals: Annotated[bool, _says("one log line for each refused request")] = True
 
