@@ -3,9 +3,10 @@
 import argparse
 import os
 import sys
+import time
 
 from consumer.errors import ConsumerError
-from consumer.migrate import create_database, migrate
+from consumer.migrate import create_database, migrate, migrations
 from consumer.service import connect, run
 from consumer.settings import Settings, load
 from consumer.telemetry import start_logging
@@ -30,8 +31,8 @@ def main() -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    create_database(connect(settings, database=""), settings.clickhouse_database)
-    for name in migrate(connect(settings)):
+    create_database(connect(settings, database=""), settings.clickhouse_database, time.sleep)
+    for name in migrate(connect(settings), migrations(), time.sleep).now:
         print(name)  # noqa: T201  (the command's answer)
 
 

@@ -48,6 +48,7 @@ PINNED: Final = _ONE_BLOCK | {
     "input_format_try_infer_datetimes": 0,
 }
 """The settings of every insert, but for the token."""
+_NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 
 
 class Connection:
@@ -236,12 +237,14 @@ def translate(error: Exception) -> ConsumerError:
     code = error.code if isinstance(error, Error) else None
     if code is not None:
         return of_clickhouse(code, str(error))
-    message = f"{type(error).__name__}: {without_values(str(error))}"
+    raw = str(error)
+    message = f"{type(error).__name__}: {without_values(raw)}"
     if isinstance(
         error, MisuseError | NotSupportedError | BadDataError
-    ):  # refused by the driver itself, before sending
+    ):  # by the driver itself, before sending
         return Fatal(message)
-    if isinstance(error, DatabaseError | OSError):
-        refused = "refused" in message or "NewConnection" in message or "resolve" in message
-        return Transient(message, Cause.AWAY if refused else Cause.UNKNOWN)
-    return Fatal(message)
+    if not isinstance(error, DatabaseError | OSError):
+        return Fatal(message)
+    if any(text in raw for text in _NOT_CONNECTED):
+        return Transient("ClickHouse is away: no connection, refused or no such host", Cause.AWAY)
+    return Transient(message, Cause.UNKNOWN)

@@ -1,15 +1,77 @@
-"""The tables: schemas/clickhouse/*.sql, applied in the order of their names; every statement may be repeated."""
+"""The tables: schemas/clickhouse/*.sql, each applied once, in the order of their names.
 
+What was applied stands in the table `migrations`. Any number of programs may migrate at once, and one may die half way:
+every statement may be repeated (a test holds each of them to that), and a row of `migrations` is written under a token.
+A program that is older than the tables leaves alone what it does not know, so that versions may be rolled in any order.
+Why this and no library: docs/decisions/migrations.md.
+"""
+
+import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
+from typing import Final
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse import PINNED, Connection
+from consumer.errors import Fatal, Transient
+from consumer.retry import Backoff
+
+_TRIES: Final = 30  # with the backoff's steps: about five minutes
+_LEDGER: Final = """
+CREATE TABLE IF NOT EXISTS migrations
+(
+    name       String                COMMENT 'the file',
+    checksum   String                COMMENT 'of its statements, comments and layout left out',
+    applied_by String                COMMENT 'name and version of the program',
+    applied_at DateTime64(3, 'UTC')  COMMENT 'when'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY name
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'which files of schemas/clickhouse were applied here'
+"""
+_ORPHANS: Final = """
+SELECT name FROM system.tables
+WHERE database = {database:String} AND engine = 'Null' AND match(name, '_probe_[0-9a-f]{12}$')
+AND metadata_modification_time < now() - INTERVAL 1 HOUR
+"""
 
 
-def statements() -> list[tuple[str, list[str]]]:
-    """Return each migration's name and statements, in order."""
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: its name and its statements."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        """Names the statements' text, whatever its layout."""
+        text = "\n".join(" ".join(statement.split()) for statement in self.statements)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a run came to.
+
+    Attributes:
+        now: the files applied by this run (or, at the same moment, by another one).
+        before: the files that had been applied.
+        unknown: applied by a newer program, and left alone.
+    """
+
+    now: tuple[str, ...]
+    before: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def migrations() -> list[Migration]:
+    """Return the project's migrations, in order."""
     sources = sorted((file.name, file.read_text("utf-8")) for file in files("schemas").joinpath("clickhouse").iterdir())
-    return [(name, split(text)) for name, text in sources if name.endswith(".sql")]
+    return [Migration(name, tuple(split(text))) for name, text in sources if name.endswith(".sql")]
 
 
 def split(text: str) -> list[str]:
@@ -18,22 +80,56 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
 
 
-def create_database(connection: Connection, database: str) -> None:
+def create_database(connection: Connection, database: str, wait: Callable[[float], object]) -> None:
     """Create the database, over a connection that is not in it.
 
     Raises:
-        Transient, Fatal: the server is away, or refuses.
+        Transient, Fatal: the server stays away, or refuses.
     """
-    connection.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+    _patiently(lambda: connection.command(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
 
 
-def migrate(connection: Connection) -> list[str]:
-    """Apply every migration; return their names.
+def migrate(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> Applied:
+    """Apply what has not been applied; `wait` sleeps for so many seconds between tries.
 
     Raises:
-        Transient, Fatal: the server is away, or refuses a statement.
+        Transient: the server stays away.
+        Fatal: it refuses a statement, or a file was changed after it was applied.
     """
-    for _, parts in statements():
-        for part in parts:
-            connection.command(part)
-    return [name for name, _ in statements()]
+    _patiently(lambda: connection.command(_LEDGER), wait)
+    done = {row["name"]: row["checksum"] for row in connection.query("SELECT name, checksum FROM migrations FINAL")}
+    for migration in known:
+        if done.get(migration.name, migration.checksum) != migration.checksum:
+            raise Fatal(f"{migration.name} was changed after it was applied here; put the change into a new file")
+    pending = [migration for migration in known if migration.name not in done]
+    for migration in pending:
+        _apply(connection, migration, wait)
+    for row in connection.query(_ORPHANS, {"database": connection.database}):
+        connection.command(f"DROP TABLE IF EXISTS {row['name']}")
+    names = {migration.name for migration in known}
+    before, unknown = sorted(done.keys() & names), sorted(done.keys() - names)
+    return Applied(tuple(migration.name for migration in pending), tuple(before), tuple(unknown))
+
+
+def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:
+    for statement in migration.statements:
+        _patiently(lambda statement=statement: connection.command(statement), wait)  # type: ignore[misc]  # bound now, not late
+    values = {"name": migration.name, "checksum": migration.checksum, "by": f"headrace-consumer/{version('headrace')}"}
+    connection.command(
+        "INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')",
+        values,
+        settings=PINNED | {"insert_deduplication_token": f"{migration.name}/{migration.checksum}"},
+    )
+
+
+def _patiently(call: Callable[[], None], wait: Callable[[float], object]) -> None:
+    """Repeat a call that may be repeated while the server is away, or busy with the same change for somebody else."""
+    backoff = Backoff()
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return call()
+        except Transient:
+            if attempt == _TRIES:
+                raise
+            wait(backoff.delay_s(attempt))
+    return None

@@ -4,7 +4,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.support.fixtures_clickhouse", "tests.support.fixtures_kafka"]
+pytest_plugins = [
+    "tests.support.fixtures_clickhouse",
+    "tests.support.fixtures_consumer",
+    "tests.support.fixtures_kafka",
+]
 
 # `make check` takes a slice; HYPOTHESIS_PROFILE=long looks as far as the promises reach.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])

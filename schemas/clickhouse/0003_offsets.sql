@@ -1,0 +1,49 @@
+-- The ledger of offsets: what the audit counts, in a few rows for each million records.
+--
+-- events can't tell: merges replace one of two records of the same event, and both their offsets were inserted. Here a
+-- row counts what was inserted, and a bitmap holds which offsets: more rows than offsets are duplicates, holes in the
+-- bitmap are missing. A view's target needs a deduplication window of its own, or a repeated insert would count twice.
+CREATE TABLE IF NOT EXISTS offsets
+(
+    topic     LowCardinality(String)                    COMMENT 'Kafka topic',
+    topic_id  LowCardinality(String)                    COMMENT 'its incarnation',
+    partition UInt32                                    COMMENT 'Kafka partition',
+    million   UInt64                                    COMMENT 'offsets from million * 1000000 on',
+    rows      SimpleAggregateFunction(sum, UInt64)      COMMENT 'rows inserted',
+    present   AggregateFunction(groupBitmap, UInt64)    COMMENT 'which offsets',
+    first     SimpleAggregateFunction(min, UInt64)      COMMENT 'lowest offset',
+    last      SimpleAggregateFunction(max, UInt64)      COMMENT 'highest offset',
+    newest_at SimpleAggregateFunction(max, DateTime64(3, 'UTC')) COMMENT 'latest Kafka timestamp'
+)
+ENGINE = AggregatingMergeTree
+ORDER BY (topic, topic_id, partition, million)
+SETTINGS non_replicated_deduplication_window = 10000
+COMMENT 'which offsets of each partition are in the tables; python -m consumer audit reads it';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS events_offsets TO offsets AS
+SELECT
+    _topic AS topic,
+    _topic_id AS topic_id,
+    _partition AS partition,
+    intDiv(_offset, 1000000) AS million,
+    count() AS rows,
+    groupBitmapState(_offset) AS present,
+    min(_offset) AS first,
+    max(_offset) AS last,
+    max(_timestamp) AS newest_at
+FROM events
+GROUP BY topic, topic_id, partition, million;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS dead_letters_offsets TO offsets AS
+SELECT
+    _topic AS topic,
+    _topic_id AS topic_id,
+    _partition AS partition,
+    intDiv(_offset, 1000000) AS million,
+    count() AS rows,
+    groupBitmapState(_offset) AS present,
+    min(_offset) AS first,
+    max(_offset) AS last,
+    max(_timestamp) AS newest_at
+FROM dead_letters
+GROUP BY topic, topic_id, partition, million;

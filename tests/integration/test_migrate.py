@@ -1,0 +1,124 @@
+"""Migrations on a real ClickHouse: once, again, many at once, half way, and with an older program."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from consumer.clickhouse import Connection
+from consumer.errors import Fatal, Transient
+from consumer.migrate import Migration, create_database, migrate, migrations
+from tests.support.clickhouse import ClickHouse
+from tests.support.fixtures_consumer import open_database
+from tests.support.ports import free_port
+
+NAMES = tuple(migration.name for migration in migrations())
+
+
+def no_wait(_: float) -> None:
+    """Try again at once."""
+
+
+def tables(database: Connection) -> dict[str, str]:
+    """Return each table's definition."""
+    query = "SELECT name, create_table_query AS text FROM system.tables WHERE database = currentDatabase()"
+    return {row["name"]: row["text"] for row in database.query(query)}
+
+
+def test_a_second_run_applies_nothing_and_changes_nothing(empty_database: Connection) -> None:
+    """Every start of a deployment may migrate."""
+    first = migrate(empty_database, migrations(), no_wait)
+    made = tables(empty_database)
+    second = migrate(empty_database, migrations(), no_wait)
+
+    assert (first.now, first.before) == (NAMES, ())
+    assert (second.now, second.before) == ((), NAMES)
+    assert tables(empty_database) == made
+    assert {"events", "events_unique", "dead_letters", "offsets", "replays", "migrations"} <= set(made)
+
+
+def test_eight_at_once_leave_what_one_leaves(empty_database: Connection, clickhouse: ClickHouse) -> None:
+    """All succeed, every file is noted once, and the tables are those of a single run."""
+    connections = [open_database(clickhouse, empty_database.database) for _ in range(8)]
+    start_s = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda connection: migrate(connection, migrations(), time.sleep), connections))
+    print(f"8 at once: {time.monotonic() - start_s:.1f} s")
+    for connection in connections:
+        connection.close()
+
+    assert all(set(outcome.now) | set(outcome.before) == set(NAMES) for outcome in outcomes)
+    noted = empty_database.query("SELECT name, count() AS n FROM migrations GROUP BY name ORDER BY name")
+    assert [(row["name"], row["n"]) for row in noted] == [(name, 1) for name in NAMES]
+    assert len(tables(empty_database)) == 9
+
+
+def test_a_run_that_died_half_way_is_finished_by_the_next(empty_database: Connection) -> None:
+    """The first statements were applied, and nobody noted it."""
+    for migration in migrations()[:3]:
+        empty_database.command(migration.statements[0])
+
+    assert migrate(empty_database, migrations(), no_wait).now == NAMES
+    assert len(tables(empty_database)) == 9
+
+
+def test_an_older_program_leaves_newer_tables_alone(database: Connection) -> None:
+    """A rollback of the workers is not stopped by what the newer version added."""
+    made = tables(database)
+
+    outcome = migrate(database, migrations()[:2], no_wait)
+
+    assert (outcome.now, outcome.before, outcome.unknown) == ((), NAMES[:2], NAMES[2:])
+    assert tables(database) == made
+
+
+def test_a_file_that_changed_after_it_was_applied_is_refused_by_name(database: Connection) -> None:
+    """Editing history would leave old and new installations with different tables."""
+    first, *others = migrations()
+    edited = Migration(first.name, (*first.statements, "DROP TABLE IF EXISTS replays"))
+
+    with pytest.raises(Fatal, match=r"0001_events\.sql was changed"):
+        migrate(database, [edited, *others], no_wait)
+    assert "replays" in tables(database)
+
+
+def test_a_new_file_is_applied_between_those_that_were(database: Connection) -> None:
+    """Two branches may each bring one."""
+    late = Migration("0002_a.sql", ("CREATE TABLE IF NOT EXISTS late (n Int8) ENGINE = Null",))
+
+    outcome = migrate(database, sorted([*migrations(), late], key=lambda item: item.name), no_wait)
+
+    assert outcome.now == ("0002_a.sql",)
+
+
+def test_all_statements_can_be_repeated_over_full_tables(database: Connection) -> None:
+    """Not only in theory: the engine takes each of them again, rows and all."""
+    database.command("INSERT INTO events (event_id, _topic) VALUES (generateUUIDv4(), 'events')")
+    made = tables(database)
+    for migration in migrations():
+        for statement in migration.statements:
+            database.command(statement)
+
+    assert tables(database) == made
+    assert database.query("SELECT count() AS n FROM events") == [{"n": 1}]
+
+
+def test_a_server_that_is_away_is_waited_for_and_then_named() -> None:
+    """The number of tries is bounded, each waits longer, and the message says what is away."""
+    waits: list[float] = []
+    away = Connection(f"http://127.0.0.1:{free_port()}", "default", "", "", 5)
+
+    with pytest.raises(Transient, match="refused"):
+        create_database(away, "never", waits.append)
+    assert len(waits) == 29
+    assert max(waits) <= 15
+    assert waits[-1] > waits[0]
+
+
+def test_twins_that_a_killed_worker_left_are_swept_when_they_are_old(database: Connection) -> None:
+    """A search that runs now keeps its twin."""
+    database.command("CREATE TABLE events_probe_0123456789ab AS events ENGINE = Null")
+
+    migrate(database, migrations(), no_wait)
+
+    assert "events_probe_0123456789ab" in tables(database)

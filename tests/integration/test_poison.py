@@ -1,0 +1,237 @@
+"""Rows that a real ClickHouse refuses: each found, its neighbours inserted once."""
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
+from consumer.outcomes import NAMES
+from consumer.ports import Block, Poison, Record
+from consumer.rows import EventRows
+from schemas.registry import LocalSchemas
+from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, record, records
+
+COUNT = 2000
+
+
+class Probes:
+    """A `Meter` that counts probes and remembers how inserts ended."""
+
+    def __init__(self) -> None:
+        self.probes = 0
+        self.outcomes: list[str] = []
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Count probes."""
+        assert labels == {"table": "events"}
+        self.probes += int(amount) if name == "poison_probes" else 0
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Remember an insert's outcome."""
+        assert name == "insert_seconds"
+        assert value > 0
+        self.outcomes.append(labels["outcome"])
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Take nothing: an insert has no levels."""
+        raise AssertionError((name, value, labels))
+
+
+class Inserter:
+    """The worker's way with a batch, without the worker: screen, insert, find, insert the rest."""
+
+    def __init__(self, database: Connection) -> None:
+        self.schemas = LocalSchemas()
+        self.rows = EventRows(self.schemas)
+        self.meter = Probes()
+        target = Target("events", "event", TOPIC, 30)
+        self.table = ClickHouseTable(database, target, self.rows, self.schemas.schema_of, self.meter)
+
+    def block(self, batch: list[Record]) -> Block:
+        """Return the batch's block."""
+        assert self.rows.screen(batch) == []
+        (block,) = self.rows.blocks(batch, "incarnation", "cluster/incarnation/0/0/9")
+        return block
+
+    def insert(self, batch: list[Record]) -> list[Poison]:
+        """Insert a batch as the worker does and return its poison; the token stays the same."""
+        try:
+            self.table.insert(self.block(batch))
+        except Rejected as refusal:
+            poison = list(self.table.find_poison(self.block(batch), refusal, batch))
+            bad = {item.offset for item in poison}
+            assert bad
+            self.table.insert(self.block([item for item in batch if item.offset not in bad]))
+            return poison
+        return []
+
+
+@pytest.fixture
+def inserter(database: Connection) -> Inserter:
+    """An inserter into the test's own events table."""
+    return Inserter(database)
+
+
+def offsets_in(database: Connection) -> list[int]:
+    """Return the offsets that are in the table, in order, doubles and all."""
+    return [row["_offset"] for row in database.query("SELECT _offset FROM events ORDER BY _offset")]
+
+
+KINDS: dict[str, tuple[Callable[[int], bytes], Reason, int]] = {
+    "no uuid": (lambda n: encoded_loosely(n, eventId="S3CRET"), Reason.BAD_VALUE, 5),
+    "no JSON": (lambda n: encoded(n, properties='{"S3CRET":'), Reason.BAD_VALUE, 40),
+    "no JSON object": (lambda n: encoded(n, properties='["S3CRET"]'), Reason.BAD_VALUE, 40),
+    "JSON too deep": (lambda n: encoded(n, properties='{"S3CRET":' * 2000 + "1" + "}" * 2000), Reason.BAD_VALUE, 40),
+    "beyond an Int8": (lambda n: encoded(n, active=5000), Reason.BAD_VALUE, 40),
+    "a year beyond DateTime64": (lambda n: encoded(n, receivedAt=9_999_999_999_999_999), Reason.CONSTRAINT, 5),
+    "a year before DateTime64": (lambda n: encoded(n, occurredAt=-9_999_999_999_999), Reason.CONSTRAINT, 5),
+    "truncated": (lambda n: encoded(n)[:-3], Reason.BAD_AVRO, 5),
+    "a frame and nothing else": (lambda n: encoded(n)[:5], Reason.BAD_AVRO, 6),
+    "bytes behind the record": (lambda n: encoded(n) + b"\0", Reason.BAD_AVRO, 5),
+    "no record at all": (lambda n: encoded(n)[:5] + bytes(range(256)), Reason.BAD_VALUE, 6),
+}
+"""Each kind: how its value is made, its reason, and how many probes finding one in 2,000 may cost."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_record_is_found_and_its_neighbours_are_inserted_once(
+    inserter: Inserter, database: Connection, kind: str
+) -> None:
+    """One of 2,000 records is bad; the others are in the table, each once, also when all of it happens again."""
+    make, reason, probes_max = KINDS[kind]
+    batch = records(range(COUNT))
+    batch[1234] = record(1234, make(1234))
+
+    (poison,) = inserter.insert(batch)
+    probes = inserter.meter.probes
+    again = inserter.insert(batch)
+
+    print(f"{kind}: {probes} probes; {poison.error}")
+    assert (poison.offset, poison.reason) == (1234, reason)
+    assert "S3CRET" not in poison.error
+    assert [item.offset for item in again] == [1234]
+    assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 1234]
+    assert probes <= probes_max
+    assert inserter.meter.outcomes == ["rejected", "inserted"] * 2
+
+
+@pytest.mark.parametrize("places", [(0, 1999), (0, 1, 2, 3), (7, 8, 900, 901, 1998)])
+def test_several_bad_records_of_several_kinds_are_all_found(
+    inserter: Inserter, database: Connection, places: tuple[int, ...]
+) -> None:
+    """Poison side by side, at both ends and of different kinds, in one block."""
+    batch = records(range(COUNT))
+    kinds = list(KINDS.values())
+    for number, place in enumerate(places):
+        batch[place] = record(place, kinds[number * 3 % len(kinds)][0](place))
+
+    poison = inserter.insert(batch)
+
+    print(f"{len(places)} bad: {inserter.meter.probes} probes")
+    assert [item.offset for item in poison] == list(places)
+    assert offsets_in(database) == [offset for offset in range(COUNT) if offset not in places]
+
+
+def test_a_constraint_that_an_operator_added_is_named(inserter: Inserter, database: Connection) -> None:
+    """The dead letter says which constraint, and not what the row held."""
+    database.command("ALTER TABLE events ADD CONSTRAINT short_url CHECK length(url) < 20")
+    batch = records(range(COUNT))
+    batch[50] = record(50, encoded(50, url="https://S3CRET.example/and/more"))
+
+    (poison,) = inserter.insert(batch)
+
+    assert poison == Poison(50, Reason.CONSTRAINT, "ClickHouse 469 VIOLATED_CONSTRAINT, constraint short_url")
+    assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 50]
+
+
+def test_an_enum_that_an_operator_made_refuses_what_it_does_not_know(inserter: Inserter, database: Connection) -> None:
+    """A narrower type is a bad value of the record, not a fault of the statement."""
+    database.command("ALTER TABLE events MODIFY COLUMN environment Enum8('' = 0, 'production' = 1)")
+    batch = records(range(COUNT))
+    batch[50] = record(50, encoded(50, environment="S3CRET"))
+
+    (poison,) = inserter.insert(batch)
+
+    assert (poison.offset, poison.reason) == (50, Reason.BAD_VALUE)
+    assert "S3CRET" not in poison.error
+
+
+def test_text_that_is_no_utf_8_is_kept_as_it_is(inserter: Inserter, database: Connection) -> None:
+    """A String of ClickHouse holds any bytes, so this is no poison; the bytes come out as they went in."""
+    value = encoded(1, clientId="abcd").replace(b"abcd", b"\xff\xfe\xfd\xfc")
+
+    assert inserter.insert([record(0), record(1, value), record(2)]) == []
+    assert database.query("SELECT hex(client_id) AS h FROM events WHERE _offset = 1") == [{"h": "FFFEFDFC"}]
+
+
+def test_a_failing_view_is_no_poison_and_doubles_nothing(inserter: Inserter, database: Connection) -> None:
+    """The rows are in the table; the batch is held until the view is repaired, and then the view has it once too."""
+    database.command("CREATE TABLE narrow (n UInt8) ENGINE = MergeTree ORDER BY n")
+    database.command("ALTER TABLE narrow MODIFY SETTING non_replicated_deduplication_window = 100")
+    database.command("CREATE MATERIALIZED VIEW narrow_view TO narrow AS SELECT toUInt8(url) AS n FROM events")
+    batch = [record(0, encoded(0, url="7")), record(1, encoded(1, url="none"))]
+
+    for _ in range(2):
+        with pytest.raises(Transient) as held:
+            inserter.insert(batch)
+        assert held.value.cause is Cause.VIEW
+    assert inserter.meter.probes == 0
+    database.command("ALTER TABLE narrow_view MODIFY QUERY SELECT toUInt8OrZero(url) AS n FROM events")
+    inserter.insert(batch)
+
+    assert offsets_in(database) == [0, 1]
+    assert database.query("SELECT n FROM narrow ORDER BY n") == [{"n": 0}, {"n": 7}]
+    assert database.query("SELECT sum(rows) AS n FROM offsets") == [{"n": 2}]
+
+
+def test_a_table_of_another_shape_stops_the_worker(inserter: Inserter, database: Connection) -> None:
+    """When no row at all is taken the records are not to blame, and none of them is searched."""
+    batch = records(range(10))
+    database.command("ALTER TABLE events RENAME COLUMN browser TO navigator")
+
+    with pytest.raises(Fatal, match="16"):
+        inserter.insert(batch)
+    assert offsets_in(database) == []
+
+
+def test_the_search_leaves_no_table_behind(inserter: Inserter, database: Connection) -> None:
+    """The twin is gone, and it never was a table that a migration could miss."""
+    before = database.query("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name")
+
+    inserter.insert([record(0), record(1, encoded(1)[:-1])])
+
+    assert database.query("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name") == before
+
+
+def test_the_probe_writes_nothing_to_views(inserter: Inserter, database: Connection) -> None:
+    """A ledger of offsets holds each good record once, and the poison not at all."""
+    batch = records(range(COUNT))
+    batch[3] = record(3, encoded(3, properties="[]"))
+    batch[777] = record(777, encoded_loosely(777, eventId=str(uuid.uuid4())[:-1]))
+
+    inserter.insert(batch)
+
+    (ledger,) = database.query("SELECT sum(rows) AS rows, groupBitmapMerge(present) AS offsets FROM offsets")
+    assert ledger == {"rows": COUNT - 2, "offsets": COUNT - 2}
+    missing = database.query(
+        "WITH bitmapBuild(range(toUInt64(2000))) AS all SELECT"
+        " arrayJoin(bitmapToArray(bitmapAndnot(all, groupBitmapMergeState(present)))) AS n FROM offsets ORDER BY n"
+    )
+    assert [row["n"] for row in missing] == [3, 777]
+
+
+def test_a_dead_letter_that_its_table_refuses_is_no_dead_letter_again(database: Connection) -> None:
+    """That would go round for ever: its partition is held instead."""
+    rows = EventRows(LocalSchemas())
+    table = ClickHouseTable(database, Target("dead_letters", "dead_letter", "dead", 30), rows, None, Probes())
+
+    assert table.find_poison(Block(-1, "", "", (5,), b""), Rejected("no", 469, 1), [record(5)]) == []
+
+
+def test_every_code_bears_the_engines_name_for_it(database: Connection) -> None:
+    """The table of codes is ClickHouse's own, as of the version that the tests run on."""
+    named = database.query(f"SELECT number AS code, errorCodeToName(number) AS name FROM numbers({max(NAMES) + 1})")
+
+    assert {row["code"]: row["name"] for row in named if row["code"] in NAMES} == NAMES

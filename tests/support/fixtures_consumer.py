@@ -1,0 +1,83 @@
+"""A ClickHouse database with headrace's tables, and events as they lie on the topic."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from consumer.clickhouse import Connection
+from consumer.migrate import create_database, migrate, migrations
+from consumer.ports import Partition, Record
+from schemas.codec import Encoder, local_schema_id, read_schema
+from tests.support.clickhouse import ClickHouse
+
+TOPIC = "events"
+AT_MS = 1_767_323_045_678
+EVENT = read_schema("event")
+SCHEMA_ID = local_schema_id(EVENT)
+_ENCODER = Encoder(EVENT, SCHEMA_ID)
+
+
+def open_database(clickhouse: ClickHouse, name: str, timeout_s: float = 30) -> Connection:
+    """Return a connection to a database, which need not exist yet."""
+    return Connection(clickhouse.url, "default", "", name, timeout_s)
+
+
+@pytest.fixture
+def empty_database(clickhouse: ClickHouse) -> Iterator[Connection]:
+    """A database of the test's own, without tables."""
+    name = f"test_{uuid.uuid4().hex}"
+    first = open_database(clickhouse, "")
+    create_database(first, name, time.sleep)
+    ours = open_database(clickhouse, name)
+    yield ours
+    ours.close()
+    first.command(f"DROP DATABASE {name}")
+    first.close()
+
+
+@pytest.fixture
+def database(empty_database: Connection) -> Connection:
+    """A database of the test's own, migrated."""
+    migrate(empty_database, migrations(), time.sleep)
+    return empty_database
+
+
+def event(number: int, **fields: object) -> dict[str, object]:
+    """Return an event whose id is its number."""
+    own = str(uuid.UUID(int=number))
+    return {
+        "eventId": own,
+        "pingId": own,
+        "eventType": "VIEW",
+        "receivedAt": AT_MS,
+        "occurredAt": AT_MS,
+        "properties": '{"n":1}',
+        **fields,
+    }
+
+
+def encoded(number: int, **fields: object) -> bytes:
+    """Return an event's framed bytes."""
+    return _ENCODER.encode(event(number, **fields))
+
+
+def encoded_loosely(number: int, **fields: object) -> bytes:
+    """Return an event's framed bytes, its UUIDs unchecked."""
+    schema = json.loads(EVENT)
+    for field in schema["fields"]:
+        if isinstance(field["type"], dict) and field["type"].get("logicalType") == "uuid":
+            field["type"] = "string"
+    return Encoder(json.dumps(schema), SCHEMA_ID).encode(event(number, **fields))
+
+
+def record(offset: int, value: bytes | None = None, partition: int = 0) -> Record:
+    """Return a record of the events topic; a good event by default."""
+    return Record(Partition(TOPIC, partition), offset, AT_MS, b"key", encoded(offset) if value is None else value)
+
+
+def records(offsets: Sequence[int], partition: int = 0) -> list[Record]:
+    """Return good events at these offsets."""
+    return [record(offset, partition=partition) for offset in offsets]
