@@ -60,6 +60,10 @@ class LocalLimiter:
         self._lock = threading.Lock()
         self._windows: dict[str, tuple[int, int]] = {}
 
+    def __len__(self) -> int:
+        """Return the number of clients that have a window."""
+        return len(self._windows)
+
     def hit(self, name: str, limit: int, at_s: float) -> Window:
         """Count one request of a client. The cost is constant, on average over requests."""
         with self._lock:

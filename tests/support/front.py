@@ -1,0 +1,88 @@
+"""The collector's front in this process: everything from the request to the records, with a shelf for a broker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from flask import Flask
+
+from ingest.admission import Gate
+from ingest.app import create_app
+from ingest.bodies import BodyLimits
+from ingest.browsers import CrossOrigin
+from ingest.collector import Collector
+from ingest.door import Door, Origins
+from ingest.intake import Intake, Limits
+from ingest.ledger import Ledger
+from ingest.ports import Durability, NoMeter, Record
+from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
+from schemas.event import Event, read_catalogue
+
+SCHEMA: Final = read_schema("event")
+
+
+@dataclass
+class Shelf:
+    """A publisher that keeps what it is given, or fails as it is told to.
+
+    Attributes:
+        requests: the records of each request, in order.
+        failure: raised instead of keeping.
+        is_open: what readiness asks for.
+    """
+
+    requests: list[list[Record]] = field(default_factory=list)
+    failure: Exception | None = None
+    is_open: bool = True
+
+    def publish(self, records: Sequence[Record]) -> Durability:
+        """Keep the records of one request."""
+        if self.failure is not None:
+            raise self.failure
+        self.requests.append(list(records))
+        return Durability.BROKER
+
+    def is_ready(self) -> bool:
+        """Tell what the test wants."""
+        return self.is_open
+
+    @property
+    def events(self) -> list[Event]:
+        """The events of all requests, decoded."""
+        return [event_of(record) for records in self.requests for record in records if not record.dead]
+
+    @property
+    def letters(self) -> list[Record]:
+        """The dead letters of all requests."""
+        return [record for records in self.requests for record in records if record.dead]
+
+
+def event_of(record: Record) -> Event:
+    """Decode a record's event; ids are text and times are milliseconds, as in an Event."""
+    fields = decode(record.value[FRAME_BYTES:], SCHEMA)
+    return {name: _plain(value) for name, value in fields.items()}  # type: ignore[return-value]  # the schema is the Event's
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
+
+
+def front(
+    shelf: Shelf,
+    gate: Gate | None = None,
+    *,
+    limits: Limits | None = None,
+    body_limits: BodyLimits | None = None,
+    required: tuple[str, ...] = ("eventType",),
+) -> Flask:
+    """Return the application behind its door; an open gate without a count is the default."""
+    intake = Intake(read_catalogue(), limits or Limits(), "sandbox", required)
+    collector = Collector(intake, Encoder(SCHEMA, 1), shelf)
+    app = create_app(collector, gate or Gate(None, None, 0), body_limits or BodyLimits(), NoMeter())
+    routes = [rule.rule for rule in app.url_map.iter_rules()]
+    app.wsgi_app = Door(app.wsgi_app, routes, Ledger(), Origins(), CrossOrigin(("*",)))  # type: ignore[method-assign]  # Flask's way
+    return app
