@@ -166,6 +166,18 @@ def test_every_image_is_pinned() -> None:
             assert re.search(r":\d+\.\d+\.\d+", image), image
 
 
+def test_each_image_of_ours_is_built_once() -> None:
+    """One service builds it, from its Dockerfile; any other of the same image waits for that one and pulls nothing."""
+    builders = {part(service)["image"]: service for service in IMAGE_OF if "build" in part(service)}
+
+    assert sorted(IMAGE_OF[service] for service in IMAGE_OF if "build" in part(service)) == sorted(SERVICES)
+    for service, image in IMAGE_OF.items():
+        builder = builders[part(service)["image"]]
+        assert part(builder)["build"] == {"context": ".", "dockerfile": f"deploy/Dockerfile.{image}"}
+        assert part(service)["pull_policy"] == ("build" if service == builder else "never")
+        assert service == builder or builder in part(service)["depends_on"]
+
+
 def test_the_broker_is_the_one_of_the_tests() -> None:
     """What the compose file runs is what the tests have run on."""
     assert part("kafka")["image"] == part("topics")["image"] == f"apache/kafka:{kafka_distribution.VERSION}"
