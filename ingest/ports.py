@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Protocol
 
 
@@ -19,18 +20,94 @@ class Record:
     dead: bool = False
 
 
+class Durability(StrEnum):
+    """Where the records of a request are safe: the value of X-Durability."""
+
+    BROKER = "broker"
+    DISK = "disk"
+
+
 class Publisher(Protocol):
     """Makes records durable. Threads share it."""
 
-    def publish(self, records: Sequence[Record]) -> None:
-        """Return when every record is durable.
+    def publish(self, records: Sequence[Record]) -> Durability:
+        """Return when every record is durable: with the broker all of them, or some of them on disk.
 
         Raises:
-            Unavailable: the deadline passed or there is no room; the records may be sent again.
+            Rejected: a record is too large for the log; nothing was published.
+            Unavailable: neither broker nor disk took all of them; the request may be sent again.
         """
 
     def is_ready(self) -> bool:
         """Tell whether records can be made durable now."""
+
+
+class Fate(Enum):
+    """What is known of a record that was sent to the broker."""
+
+    UNKNOWN = "unknown"
+    """Nothing yet."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Not acknowledged, though it may have arrived; sending it again is right."""
+    REFUSED = "refused"
+    """The broker is well and does not take it."""
+
+
+class Sending(Protocol):
+    """Records on their way to the broker."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until every record has met its fate; False when the time is over before that."""
+
+    def fates(self) -> list[Fate]:
+        """Return what is known now, in the order of the records."""
+
+
+class Broker(Protocol):
+    """Sends records and hears of each what became of it. Threads share it."""
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Look at the sizes.
+
+        Raises:
+            Rejected: a record is larger than any that is sent.
+        """
+
+    def send(self, records: Sequence[Record]) -> Sending:
+        """Hand records over, in order; never raises: what can't be handed over has failed."""
+
+    def purge(self) -> None:
+        """Give up what is on its way: each record without a fate fails, at once."""
+
+    def answers(self, timeout_s: float) -> bool:
+        """Ask whether every partition of the topic has a leader; takes up to the timeout."""
+
+
+class Spool(Protocol):
+    """Keeps records on disk. Threads share it."""
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Return when all records are on disk to stay.
+
+        Raises:
+            SpoolError: none of them is, or nobody can tell.
+        """
+
+    def is_usable(self) -> bool:
+        """Tell at once whether an append is likely to succeed."""
+
+
+class SpoolError(Exception):
+    """The spool did not take records; `slug` says why in one word.
+
+    Attributes:
+        slug: spool_full, spool_failed, spool_slow or spool_corrupt.
+    """
+
+    def __init__(self, slug: str, message: str) -> None:
+        super().__init__(message)
+        self.slug = slug
 
 
 class Meter(Protocol):
