@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
+from math import ceil
 
-from ingest.server import Worker
+from ingest.gunicorn_worker import CollectorWorker
 from ingest.settings import load
 
 # Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
@@ -14,16 +15,22 @@ _settings = load(os.environ)
 wsgi_app = "ingest.service:open_app()"
 bind = f"{_settings.host}:{_settings.port}"
 workers = _settings.workers
-# gthread with deadlines and JSON errors.
-worker_class = Worker
-Worker.receive_timeout_s = _settings.receive_timeout_s
+# gthread with deadlines, JSON errors, a bound on what waits, and an orderly end.
+worker_class = CollectorWorker
+CollectorWorker.receive_timeout_s = _settings.receive_timeout_s
+CollectorWorker.requests_max = _settings.requests_max
+CollectorWorker.queue_wait_s = _settings.queue_wait_s
+CollectorWorker.grace_s = _settings.shutdown_grace_s
+# A request that has just begun may take all of it: its body, the broker's deadline, the spool's.
+CollectorWorker.finish_s = ceil(_settings.receive_timeout_s + _settings.answer_deadline_s + _settings.spool_deadline_s)
 threads = _settings.threads
 # The application, and with it the Kafka producer, is made in each worker, after the fork.
 preload_app = False
 # Idle keep-alive connections of clients and load balancers; below the common 60 s of balancers.
 keepalive = 30
-# Enough for every request in flight to reach its answer deadline, and for the producer to flush after it.
-graceful_timeout = int(2 * _settings.answer_deadline_s) + 5
+# The master kills what is left after this: the grace time, what is in flight, and then 10 s for the rest (flush 2 s,
+# purge 1 s, spool 2 x 3 s, measured below 1 s in all).
+graceful_timeout = ceil(_settings.shutdown_grace_s) + CollectorWorker.finish_s + 10
 # A worker that does not report for this long is replaced.
 timeout = 60
 backlog = 2048

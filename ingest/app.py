@@ -45,6 +45,8 @@ def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
 
     @app.before_request
     def admit() -> None:
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
         if request.path in _COUNTED:
             headers = request.headers
             key = (
@@ -82,7 +84,9 @@ def _add_collecting(
     def collect() -> Response:
         body, origin, exchange = admitted()
         lenient = prefers_lenient(request.headers.get("Prefer", ""))
-        response = Response(collector.collect(body, origin, exchange.account, lenient=lenient), 201, content_type=JSON)
+        answer, durability = collector.collect(body, origin, exchange.account, lenient=lenient)
+        response = Response(answer, 201, content_type=JSON)
+        response.headers["X-Durability"] = durability
         if lenient:
             response.headers["Preference-Applied"] = "handling=lenient"
         return response

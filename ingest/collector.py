@@ -9,7 +9,7 @@ from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
 from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
-from ingest.ports import Publisher, Record
+from ingest.ports import Durability, Publisher, Record
 from ingest.shape import elements
 from schemas.codec import Encoder
 from schemas.event import Event
@@ -26,8 +26,10 @@ class Collector:
         self._encoder = encoder
         self._publisher = publisher
 
-    def collect(self, body: bytes, origin: Origin, account: Account, *, lenient: bool = False) -> bytes:
-        """Take a request's events and return the answer's body; `account` hears what became of them.
+    def collect(
+        self, body: bytes, origin: Origin, account: Account, *, lenient: bool = False
+    ) -> tuple[bytes, Durability]:
+        """Take a request's events and return the answer's body and where they are; `account` hears what became of them.
 
         Args:
             body: the JSON, inflated.
@@ -45,9 +47,9 @@ class Collector:
         records = [self._record(event, origin) for event in events]
         if len(events) < len(verdict.entries):
             records.extend(_letters(body, verdict, origin))
-        self._publisher.publish(records)
+        durability = self._publisher.publish(records)
         account.accept(len(events))
-        return answers.taken(verdict.entries)
+        return answers.taken(verdict.entries), durability
 
     def validate(self, body: bytes, origin: Origin) -> bytes:
         """Judge a request's events as `collect` would, publish nothing, and return the answer's body.

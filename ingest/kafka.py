@@ -1,151 +1,231 @@
-"""The broker, seen from the ingress: one producer per process, and requests that wait for their acknowledgements.
+"""The broker, seen from the ingress: one producer per process, and senders that hear of each record what became of it.
 
 The producer is made after the fork: one made before it delivers nothing and says nothing
 (confluent-kafka-python#1122). A thread polls it, for delivery reports come only from poll().
+
+A fatal error (an idempotent producer whose sequence broke, or that may not write) is raised by poll(), and that
+producer takes nothing any more: the thread puts a new one in its place.
 """
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from ingest.errors import Unavailable
-from ingest.ledger import Ledger, Outcome
-from ingest.ports import Record
+from ingest.errors import Rejected, Slug
+from ingest.ports import Fate, Meter, Record
 
 log = logging.getLogger(__name__)
+_library_log: Final = logging.getLogger("librdkafka")
 
 _POLL_S: Final = 0.1
+_RENEW_S: Final = 1.0  # a producer that may not write fails as soon as it is made: no faster than this
+_PURGE_S: Final = 1.0  # reports of purged records come at once; measured below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's own bookkeeping, rounded up
+_MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
 _PINNED: Final = {
     "acks": "all",
     "enable.idempotence": True,
     # The Java client's hash, so that another producer puts the same person on the same partition.
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
-    "queue.buffering.max.messages": 0,  # unlimited: the publisher's own bound in bytes holds first
+    "queue.buffering.max.messages": 0,  # unlimited: our own bound in bytes holds first
     "queue.buffering.max.kbytes": 2_000_000,
 }
-
-
-class _Pending:
-    """One request's records on their way: counts delivery reports, remembers the first failure."""
-
-    __slots__ = ("_error", "_left", "done")
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._error: KafkaError | None = None
-        self.done = threading.Event()
-
-    def report(self, error: KafkaError | None, _: Message) -> None:
-        """Take one delivery report; only the polling thread calls it."""
-        self._error = self._error or error
-        self._left -= 1
-        if self._left == 0:
-            self.done.set()
-
-    @property
-    def error(self) -> KafkaError | None:
-        return self._error
+# What only settings or this module say, under all of librdkafka's names for it.
+_OWN: Final = frozenset(_PINNED) | {
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "client.id",
+    "linger.ms",
+    "queue.buffering.max.ms",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "request.required.acks",
+    "transactional.id",
+}
+_DEFAULTS: Final = {
+    "reconnect.backoff.max.ms": 2000,  # a broker that is back is noticed this late; librdkafka's default is 10 s
+}
+# The broker has looked at these and says no; to all others (away, too few replicas, not allowed) it may say yes later.
+_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where records go: events, and refused ones (`Record.dead`)."""
+    """Where events go, and where refused events of lenient requests go."""
 
     events: str
     dead: str
 
 
-class KafkaPublisher:
-    """Publishes to two topics with acks=all from an idempotent producer."""
+class _Sending:
+    """Some records on their way; `producer` is the one that they were handed to."""
 
-    def __init__(
-        self, properties: Mapping[str, object], topics: Topics, deadline_s: float, queue_bytes_max: int, ledger: Ledger
-    ) -> None:
-        self._producer = Producer({**properties, **_PINNED, "error_cb": self._on_error})
+    def __init__(self, count: int, producer: Producer, on_end: Callable[["_Sending"], None]) -> None:
+        self.producer = producer
+        self._fates = [Fate.UNKNOWN] * count
+        self._left = count
+        self._on_end = on_end
+        self._end = threading.Event()
+        self._lock = threading.Lock()  # flush() of a producer that is replaced reports from another thread
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._end.wait(timeout_s)
+
+    def fates(self) -> list[Fate]:
+        return self._fates.copy()
+
+    def report(self, index: int, error: KafkaError | None, _: Message | None = None) -> None:
+        """Take the delivery report of one record."""
+        self.settle(index, Fate.DELIVERED if error is None else fate_of(error))
+
+    def settle(self, index: int, fate: Fate) -> None:
+        with self._lock:
+            if self._fates[index] is not Fate.UNKNOWN:
+                return
+            self._fates[index] = fate
+            self._left -= 1
+            is_end = self._left == 0
+        if is_end:
+            self._on_end(self)
+            self._end.set()
+
+    def give_up(self) -> None:
+        """Settle what no report will come for."""
+        for index in range(len(self._fates)):
+            self.settle(index, Fate.FAILED)
+
+
+class KafkaBroker:
+    """The `Broker` of a process: acks=all from an idempotent producer. `close` is the last call."""
+
+    def __init__(self, properties: Mapping[str, object], topics: Topics, queue_bytes_max: int, meter: Meter) -> None:
+        self._properties = {**_DEFAULTS, **properties, **_PINNED, "error_cb": _on_error, "logger": _library_log}
+        self._record_bytes_max = int(str(properties.get("message.max.bytes", _MESSAGE_BYTES_MAX)))
         self._topics = topics
-        self._ledger = ledger
-        self._deadline_s = deadline_s
         self._room_bytes = queue_bytes_max
+        self._meter = meter
         self._lock = threading.Lock()
-        self._answered = False
+        self._on_way: dict[_Sending, int] = {}
+        self._producer = Producer(self._properties)
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._poller.start()
 
-    def publish(self, records: Sequence[Record]) -> None:
-        """Enqueue all records, then wait for all their acknowledgements under one deadline."""
-        since_s = monotonic()
-        deadline_s = since_s + self._deadline_s
-        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
-        self._reserve(size, len(records))
-        try:
-            pending = self._enqueue(records)
-            in_time = pending.done.wait(deadline_s - monotonic())
-            self._ledger.meter.observe("acknowledgement_seconds", monotonic() - since_s)
-            if not in_time:
-                raise Unavailable("no_acknowledgement", f"the broker did not acknowledge within {self._deadline_s} s")
-        finally:
-            self._release(size, len(records))
-        if pending.error is not None:
-            raise Unavailable("not_delivered", f"the broker refused an event: {pending.error.name()}")
-        self._ledger.count(Outcome.DELIVERED, sum(not record.dead for record in records))
-
-    def _enqueue(self, records: Sequence[Record]) -> _Pending:
-        pending = _Pending(len(records))
-        try:
-            for record in records:
-                topic = self._topics.dead if record.dead else self._topics.events
-                self._producer.produce(
-                    topic, record.value, record.key, on_delivery=pending.report, headers=list(record.headers)
+    def check(self, records: Sequence[Record]) -> None:
+        """Look at the sizes: one event of a setting's size fits many times, unless `message.max.bytes` was lowered."""
+        for record in records:
+            if len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
+                message = (
+                    f"an event has {len(record.value)} bytes in Avro, more than {self._record_bytes_max} don't fit"
                 )
-        except (BufferError, KafkaException) as error:
-            raise Unavailable("not_enqueued", f"the producer takes no more: {error}") from error
-        return pending
+                raise Rejected(Slug.TOO_LARGE, message)
 
-    def _reserve(self, size: int, records: int) -> None:
+    def send(self, records: Sequence[Record]) -> _Sending:
+        """Hand records over in order; after the first that the producer does not take, none is handed over."""
+        sending = _Sending(len(records), self._producer, self._release)
+        if self._stopping.is_set() or not self._reserve(sending, records):
+            sending.give_up()
+            return sending
+        for index, record in enumerate(records):
+            try:
+                self._produce(record, sending, index)
+            except (BufferError, KafkaException) as error:
+                log.warning("producer takes no more", extra={"reason": str(error)})
+                for rest in range(index, len(records)):
+                    sending.settle(rest, Fate.FAILED)
+                break
+        return sending
+
+    def _produce(self, record: Record, sending: _Sending, index: int) -> None:
+        sending.producer.produce(
+            self._topics.dead if record.dead else self._topics.events,
+            record.value,
+            record.key,
+            on_delivery=partial(sending.report, index),  # a failed report has lost its headers: the sender keeps all
+            headers=list(record.headers),
+        )
+
+    def _reserve(self, sending: _Sending, records: Sequence[Record]) -> bool:
+        """Take room in the queue until the last report; False when there is none."""
+        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
         with self._lock:
             if size > self._room_bytes:
-                raise Unavailable("queue_full", "too many events await acknowledgement")
+                return False
             self._room_bytes -= size
-        self._ledger.meter.move("producer_queue_records", records)
-        self._ledger.meter.move("producer_queue_bytes", size)
+            self._on_way[sending] = size
+        self._meter.move("producer_queue_records", len(records))
+        self._meter.move("producer_queue_bytes", size)
+        return True
 
-    def _release(self, size: int, records: int) -> None:
+    def _release(self, sending: _Sending) -> None:
         with self._lock:
+            size = self._on_way.pop(sending, 0)
             self._room_bytes += size
-        self._ledger.meter.move("producer_queue_records", -records)
-        self._ledger.meter.move("producer_queue_bytes", -size)
+        if size:
+            self._meter.move("producer_queue_records", -len(sending.fates()))
+            self._meter.move("producer_queue_bytes", -size)
 
-    def is_ready(self) -> bool:
-        """Tell whether the topic's metadata can be had from a broker within a second."""
+    def purge(self) -> None:
+        """Make librdkafka forget its queue and what it has sent: the reports come at once, through the poller."""
+        self._producer.purge()
+
+    def answers(self, timeout_s: float) -> bool:
+        """Ask for the topic's metadata."""
         try:
-            topic = self._producer.list_topics(self._topics.events, timeout=1).topics[self._topics.events]
+            topic = self._producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
         except KafkaException:
             return False
-        return topic.error is None and bool(topic.partitions)
+        return topic.error is None and bool(topic.partitions) and all(p.leader >= 0 for p in topic.partitions.values())
 
-    def close(self) -> None:
-        """Wait for what is in flight, at most the deadline, and stop polling."""
-        left = self._producer.flush(self._deadline_s)
-        if left:
-            log.warning("producer closed with undelivered messages", extra={"messages": left})
+    def close(self, flush_s: float) -> None:
+        """Wait so long for what is on its way, give up the rest, and stop; all senders hear of it."""
         self._stopping.set()
-        self._poller.join(2 * _POLL_S + 1)
+        self._poller.join(2 * _POLL_S + _RENEW_S)
+        with suppress(Exception):  # a producer that failed raises whatever it pleases; it is retired all the same
+            self._producer.flush(flush_s)
+        self._retire(self._producer)
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
-            self._producer.poll(_POLL_S)
+            try:
+                self._producer.poll(_POLL_S)
+            except Exception as error:  # whatever it is: without this thread no request hears of its records
+                log.exception("producer failed, making a new one", extra={"reason": str(error)})
+                self._renew()
 
-    def _on_error(self, error: KafkaError) -> None:
-        log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
+    def _renew(self) -> None:
+        self._meter.count("producer_renewals_total")
+        old = self._producer
+        if not self._stopping.wait(_RENEW_S):
+            self._producer = Producer(self._properties)
+        self._retire(old)
+
+    def _retire(self, producer: Producer) -> None:
+        """Get the last reports of a producer; whoever still waits for one gives up."""
+        with suppress(Exception):  # one that failed may say so again
+            producer.purge()
+            producer.flush(_PURGE_S)
+        with self._lock:
+            left = [sending for sending in self._on_way if sending.producer is producer]
+        for sending in left:
+            sending.give_up()
+
+
+def fate_of(error: KafkaError) -> Fate:
+    """Translate a delivery report's error; `retriable()` does not tell: it is False for a timeout."""
+    return Fate.REFUSED if error.code() in _REFUSALS else Fate.FAILED
+
+
+def _on_error(error: KafkaError) -> None:
+    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
 
 
 def read_properties(path: str) -> dict[str, str]:
@@ -158,10 +238,10 @@ def read_properties(path: str) -> dict[str, str]:
         return {}
     pairs: dict[str, str] = {}
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
-        key, equals, value = line.strip().partition("=")
+        key, equals, value = (part.strip() for part in line.partition("="))
         if not key or key.startswith("#"):
             continue
-        if not equals or key in _PINNED:
+        if not equals or key in _OWN:
             raise ValueError(f"{path}, line {number}: {'set by headrace' if equals else 'not key=value'}: {key}")
-        pairs[key.strip()] = value.strip()
+        pairs[key] = value
     return pairs

@@ -10,14 +10,15 @@ from flask import Flask
 
 from ingest.address import read_networks
 from ingest.admission import Gate
-from ingest.app import create_app
+from ingest.app import VALIDATE, create_app
 from ingest.bodies import BodyLimits
 from ingest.browsers import CrossOrigin, read_origins
 from ingest.clients import Registry
 from ingest.collector import Collector
-from ingest.door import Door, Origins
+from ingest.door import COLLECT, Door, Origins
+from ingest.durability import open_publisher
+from ingest.inflight import LoadBound
 from ingest.intake import Intake, Limits
-from ingest.kafka import KafkaPublisher, Topics, read_properties
 from ingest.ledger import Ledger
 from ingest.logs import start_logging
 from ingest.openapi import describe
@@ -41,20 +42,14 @@ def build(settings: Settings) -> Iterator[Flask]:
         telemetry = Telemetry()
         ledger = Ledger(telemetry)
         stack.callback(_close_books, ledger)
-        publisher = KafkaPublisher(
-            _producer_properties(settings),
-            Topics(settings.topic, settings.dead_letter_topic),
-            settings.answer_deadline_s,
-            settings.queue_bytes_max,
-            ledger,
-        )
-        stack.callback(publisher.close)
+        publisher = stack.enter_context(open_publisher(settings, ledger))
         schema = read_schema("event")
         schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
         collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
         app = create_app(collector, _gate(settings, telemetry), _body_limits(settings), telemetry)
         add_pages(app, telemetry, describe(read_catalogue(), settings))
         _hang_door(app, settings, ledger)
+        app.extensions["headrace.drain"] = publisher.drain
         yield app
 
 
@@ -63,23 +58,14 @@ def _hang_door(app: Flask, settings: Settings, ledger: Ledger) -> None:
     routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
     origins = Origins(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
     cross_origin = CrossOrigin(read_origins(settings.allowed_origins))
-    app.wsgi_app = Door(app.wsgi_app, routes, ledger, origins, cross_origin)  # type: ignore[method-assign]  # Flask's way
+    bound = LoadBound(app.wsgi_app, (COLLECT, VALIDATE))
+    app.wsgi_app = Door(bound, routes, ledger, origins, cross_origin)  # type: ignore[method-assign]  # Flask's way
 
 
 def _close_books(ledger: Ledger) -> None:
     """Log the process's accounts; the last line that a worker writes."""
     figures = ledger.figures()
     log.log(logging.INFO if figures["balanced"] else logging.ERROR, "books closed", extra=figures)
-
-
-def _producer_properties(settings: Settings) -> dict[str, object]:
-    return {
-        **read_properties(settings.kafka_config_file),
-        "bootstrap.servers": settings.bootstrap_servers,
-        "linger.ms": settings.linger_ms,
-        "message.timeout.ms": settings.delivery_timeout_ms,
-        "client.id": "headrace-ingest",
-    }
 
 
 def _gate(settings: Settings, meter: Meter) -> Gate:
@@ -128,6 +114,11 @@ def open_app() -> Flask:
     app = stack.enter_context(build(settings))
     app.extensions["headrace"] = stack
     return app
+
+
+def drain_app(app: Flask) -> None:
+    """Let /readyz say from now on that the process is going away; it serves on. Safe in a signal handler."""
+    app.extensions["headrace.drain"]()
 
 
 def close_app(app: Flask) -> None:

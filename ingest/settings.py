@@ -79,6 +79,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     linger_ms: Annotated[int, Meta(ge=0, le=1000), _says("librdkafka's linger.ms")] = 3
     # What waits in memory for acknowledgement, over all requests of a worker process.
     queue_bytes_max: Annotated[Count, _says("bytes awaiting acknowledgement")] = 64 * 1024 * 1024
+    # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away.
+    ack_slow_s: Annotated[Seconds, _says("an acknowledgement that takes longer speaks against the broker")] = 1.0
+
+    # On a disk that outlives the process and, in a cluster, the pod: see docs/OPERATIONS.md.
+    spool_dir: Annotated[Text, _says("directory of the events that the broker did not take yet")] = (
+        "/var/lib/headrace/spool"
+    )
+    # Some three million events of 500 bytes: an hour's outage at 800 events a second.
+    spool_bytes_max: Annotated[Count, _says("size of the spool, over all processes of the directory")] = 2 * 1024**3
+    # What else lives on the disk must not meet its end here, and deleting needs some room too.
+    spool_free_bytes_min: Annotated[int, Meta(ge=0), _says("the spool leaves so much of its disk free")] = 256 * 1024**2
+    # An fsync takes milliseconds; a disk that needs this long is failing.
+    spool_deadline_s: Annotated[Seconds, _says("a request waits this long for the spool")] = 2.0
+    # Twice what a worker process takes in at its busiest would starve it; this empties 800,000 events in 7 minutes.
+    drain_events_per_s: Annotated[Count, _says("the spool is sent to the broker no faster")] = 2000
+
+    # Four requests for each thread: what waits longer than a few round trips is better told to come again.
+    requests_max: Annotated[Count, _says("requests in flight in each worker process; more get 503")] = 128
+    # Half the deadline of an answer has been used up by then.
+    queue_wait_s: Annotated[Seconds, _says("a request that waited longer for a thread gets 503")] = 0.5
+    # A load balancer needs so long to see /readyz fail and to stop sending.
+    shutdown_grace_s: Annotated[float, Meta(ge=0), _says("after SIGTERM requests are still taken for so long")] = 5.0
 
     events_max: Annotated[Count, _says("events in one request")] = 500
     body_bytes_max: Annotated[Count, _says("bytes of a request's body as sent")] = 1024 * 1024

@@ -133,6 +133,8 @@ def _ingest_settings(options: Options, bootstrap_servers: str, data_dir: Path) -
         "HOST": HOST,
         "PORT": options.http_port,
         "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "SPOOL_DIR": data_dir / "spool",
+        "SHUTDOWN_GRACE_S": 0,  # no balancer stands before it
         "GUNICORN_CONFIG": Path(__file__).resolve().parents[1] / "gunicorn.conf.py",
     }
 

@@ -116,6 +116,8 @@ def collector(bootstrap_servers: str, **settings: object) -> Iterator[Collector]
             "host": "127.0.0.1",
             "port": port,
             "schema_cache_dir": f"{directory}/schemas",
+            "spool_dir": f"{directory}/spool",
+            "shutdown_grace_s": 0,
             "gunicorn_config": _ROOT / "deploy/gunicorn.conf.py",
         }
         given = {f"INGEST_{name.upper()}": str(value) for name, value in (defaults | settings).items()}

@@ -1,0 +1,118 @@
+"""The parts that make events durable, put together: started in order, and stopped so that nothing is lost."""
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from ingest.backlog import Backlog
+from ingest.breaker import Breaker, State
+from ingest.drainer import Drainer, Pace
+from ingest.durable import DurablePublisher, Patience
+from ingest.kafka import KafkaBroker, Topics, read_properties
+from ingest.ledger import Ledger
+from ingest.ports import SpoolError
+from ingest.settings import Settings
+from ingest.spool_directory import Bounds, SpoolDirectory
+from ingest.spooler import Spooler
+
+log = logging.getLogger(__name__)
+
+_GREET_S: Final = 2.0  # a broker that is there answers within some 50 ms of the start
+_LOOK_S: Final = 1.0
+FLUSH_S: Final = 2.0
+"""What is on its way at the end gets so long to be acknowledged."""
+
+
+@contextmanager
+def open_publisher(settings: Settings, ledger: Ledger) -> Iterator[DurablePublisher]:
+    """Start the parts; leaving the block loses nothing, whether the broker is there or not.
+
+    1. What is on its way to the broker gets FLUSH_S, if the broker is well, and is given up then.
+    2. So every request that still waits hears of its records, and spools those that were not acknowledged.
+    3. The spool is closed, and left to the next process unless it is empty.
+    """
+    directory = open_directory(settings)
+    breaker = Breaker()
+    broker = open_broker(settings, ledger)
+    spooler = Spooler(directory, settings.spool_deadline_s, ledger.meter)
+    patience = Patience(settings.answer_deadline_s, settings.ack_slow_s)
+    publisher = DurablePublisher(broker, spooler, breaker, patience, ledger, monotonic)
+    backlog = Backlog(directory, spooler.suspect, ledger.meter)
+    drainer = Drainer(backlog, broker, pace_of(settings), publisher.note, ledger.meter)
+    watch = _Watch(publisher)
+    publisher.greet(_GREET_S)
+    drainer.start()
+    watch.start()
+    try:
+        yield publisher
+    finally:
+        publisher.drain()
+        drainer.ask_to_stop()
+        watch.stop()
+        broker.close(FLUSH_S if breaker.state is State.CLOSED else 0)
+        if not publisher.wait_idle(settings.spool_deadline_s + 1):
+            log.error("closing the spool although requests still wait for it")
+        drainer.stop(settings.spool_deadline_s + 1)
+        spooler.close()
+
+
+def open_directory(settings: Settings) -> SpoolDirectory:
+    """Return the spool's directory, made if need be; one that can't be made is loud, and looked for later."""
+    directory = SpoolDirectory(
+        Path(settings.spool_dir), Bounds(settings.spool_bytes_max, settings.spool_free_bytes_min)
+    )
+    try:
+        directory.make()
+    except SpoolError as error:
+        log.error("no spool directory", extra={"reason": str(error)})  # noqa: TRY400  (a fact of the machine)
+    return directory
+
+
+def open_broker(settings: Settings, ledger: Ledger) -> KafkaBroker:
+    """Return a started producer."""
+    topics = Topics(settings.topic, settings.dead_letter_topic)
+    return KafkaBroker(_properties(settings), topics, settings.queue_bytes_max, ledger.meter)
+
+
+def pace_of(settings: Settings) -> Pace:
+    """Return how fast the spool is drained."""
+    # A second more than the requests wait, for librdkafka looks for timed out messages once a second.
+    return Pace(settings.drain_events_per_s, settings.answer_deadline_s + 1, settings.ack_slow_s)
+
+
+def _properties(settings: Settings) -> Mapping[str, object]:
+    return {
+        **read_properties(settings.kafka_config_file),
+        "bootstrap.servers": settings.bootstrap_servers,
+        "linger.ms": settings.linger_ms,
+        "message.timeout.ms": settings.delivery_timeout_ms,
+        "client.id": "headrace-ingest",
+    }
+
+
+class _Watch:
+    """Lets the publisher look at what is away, once a second."""
+
+    def __init__(self, publisher: DurablePublisher) -> None:
+        self._publisher = publisher
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="broker-watch", daemon=True)
+
+    def start(self) -> None:
+        self._publisher.look(_LOOK_S)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(2 * _LOOK_S)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_LOOK_S):
+            try:
+                self._publisher.look(_LOOK_S)
+            except Exception:  # without it nobody would notice that the broker is back
+                log.exception("defect in the broker watch")

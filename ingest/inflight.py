@@ -1,0 +1,52 @@
+"""The bound on requests in flight: what is beyond it is told so at once, before its body is read.
+
+The server decides (ingest/gunicorn_worker.py), for it knows who waits; here the decision becomes an answer. Only
+collecting is bounded: probes and metrics are answered however busy the process is.
+"""
+
+import threading
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from ingest.answers import JSON, refused
+from ingest.door import OVERLOADED, exchange_of
+
+RETRY_AFTER_S: Final = 1
+_thread: Final = threading.local()
+
+
+@contextmanager
+def overloaded() -> Iterator[None]:
+    """Refuse what this thread's requests want to collect, within the block."""
+    _thread.is_overloaded = True
+    try:
+        yield
+    finally:
+        _thread.is_overloaded = False
+
+
+class LoadBound:
+    """WSGI middleware between the door, which counts, and the application. Threads share it.
+
+    Args:
+        app: what answers otherwise.
+        routes: the paths that are bounded.
+    """
+
+    def __init__(self, app: WSGIApplication, routes: Collection[str]) -> None:
+        self._app = app
+        self._routes = frozenset(routes)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if not getattr(_thread, "is_overloaded", False) or environ.get("PATH_INFO") not in self._routes:
+            return self._app(environ, start_response)
+        exchange_of(environ).outcome = OVERLOADED
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        body = refused(status, "too many requests are in flight; send it again")
+        headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Retry-After", str(RETRY_AFTER_S))]
+        start_response(f"{status:d} {status.phrase}", headers)
+        return [body]
