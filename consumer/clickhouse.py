@@ -239,9 +239,7 @@ def translate(error: Exception) -> ConsumerError:
         return of_clickhouse(code, str(error))
     raw = str(error)
     message = f"{type(error).__name__}: {without_values(raw)}"
-    if isinstance(
-        error, MisuseError | NotSupportedError | BadDataError
-    ):  # by the driver itself, before sending
+    if isinstance(error, MisuseError | NotSupportedError | BadDataError):  # by the driver itself, before sending
         return Fatal(message)
     if not isinstance(error, DatabaseError | OSError):
         return Fatal(message)

@@ -98,6 +98,11 @@ class KafkaLog:
         """Take records of a partition again."""
         self._consumer.resume([TopicPartition(*partition)])
 
+    def end_of(self, partition: Partition) -> int | None:
+        """Return the partition's end as the last fetch told it, without asking; None before the first."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return high if high >= 0 else None
+
     def close(self) -> None:
         """Leave the group; the listener hears of the revocation first."""
         self._consumer.close()

@@ -78,6 +78,7 @@ class Lane:
         replay: the range that the predecessor left behind, until it is sealed.
         poison_run: dead letters in a row, so far.
         is_open: False once no more records are taken (revoked, or stopping).
+        newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
     """
 
     partition: Partition
@@ -91,12 +92,17 @@ class Lane:
     poison_run: int = 0
     is_open: bool = True
     is_paused: bool = False
+    newest_ms: int | None = None
 
-    def add(self, record: Record, now_s: float) -> None:
-        """Take one record; what was taken before is dropped (a broker may send a record again after a seek)."""
-        if self.is_open and record.offset >= self.read_to:
-            self.buffer.add(record, now_s)
-            self.read_to = record.offset + 1
+    def add(self, record: Record, now_s: float) -> bool:
+        """Take one record; one taken before is dropped (after a seek it may come again); tell which."""
+        if not self.is_open or record.offset < self.read_to:
+            return False
+        self.buffer.add(record, now_s)
+        self.read_to = record.offset + 1
+        if self.newest_ms is None and record.timestamp_ms >= 0:
+            self.newest_ms = record.timestamp_ms
+        return True
 
     def reached_end(self, offset: int) -> None:
         """Learn that the log ends at an offset for now: gaps below it hold no records."""
@@ -106,6 +112,15 @@ class Lane:
     def size_bytes(self) -> int:
         """What waits in memory for this partition."""
         return self.buffer.size_bytes + sum(work.batch.size_bytes for work in self.works)
+
+    @property
+    def waiting_records(self) -> int:
+        """How many records were taken and are not finished."""
+        return len(self.buffer.records) + sum(len(work.batch.records) for work in self.works)
+
+    def has_all_below(self, end: int | None) -> bool:
+        """Tell whether nothing is left to do below the partition's end, which may be unknown."""
+        return not self.works and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
 
     def seal(self, limits: Limits, now_s: float) -> Work | None:
         """Seal the next batch if one is due, or no more will come, and there is room for it."""
@@ -132,7 +147,10 @@ class Lane:
 
     def finished(self) -> None:
         """Account for the head: its rows are in the table."""
-        self.position = self.works.popleft().batch.intent.b
+        batch = self.works.popleft().batch
+        self.position = batch.intent.b
+        if batch.records and batch.records[-1].timestamp_ms >= 0:
+            self.newest_ms = batch.records[-1].timestamp_ms
 
     def wish(self, now_s: float) -> Mark | None:
         """Return what to commit now, if anything: the position, with the head's intent once it is prepared."""

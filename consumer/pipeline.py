@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumer.batch import Batch, Inserted, Prepared
-from consumer.errors import Rejected, Transient
+from consumer.errors import Cause, Rejected, Transient
 from consumer.poison import PoisonLimits
 from consumer.ports import Block, DeadLetters, Poison, Rows, Table
 
@@ -48,6 +48,6 @@ class Pipeline:
             except Rejected as refusal:
                 poison = self.table.find_poison(block, refusal, batch.included)
                 if not poison:
-                    raise Transient(f"refused, but no row is to blame: {refusal}") from refusal
+                    raise Transient(f"refused, and no row is to blame: {refusal}", Cause.REFUSED) from refusal
                 return Inserted(refused=tuple(poison))
         return Inserted()

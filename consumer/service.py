@@ -14,13 +14,15 @@ from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Transient
 from consumer.kafka import KafkaLog, read_properties
+from consumer.pages import Pages, serving
 from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
 from consumer.ports import Meter, Rows
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import Settings
-from consumer.telemetry import Tally
+from consumer.telemetry import Metrics, balances
+from consumer.watch import Watch
 from consumer.worker import Terms, Worker
 from schemas.registry import open_schemas
 
@@ -65,8 +67,8 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
 
 
 @contextmanager
-def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[Worker]:
-    """Wire a worker that has joined its group; leaving the block drains, commits and leaves the group."""
+def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
+    """Wire a worker that has joined its group, and its log; leaving the block drains, commits and leaves the group."""
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
@@ -78,7 +80,7 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[W
         terms = _terms(settings, patiently(source.cluster_id, stop))
         worker = Worker(source, _pipelines(settings, connection, letters, meter), pool, terms, meter)
         source.listen(worker)
-        yield worker
+        yield worker, source
         if not worker.drain(monotonic() + settings.drain_s_max):
             log.warning("stopped before everything was inserted; the intents cover the rest")
 
@@ -130,11 +132,16 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    meter = Tally()
+    metrics, watch = Metrics(), Watch(settings.stall_s, monotonic)
     try:
-        with build(settings, meter, stop) as worker:
+        with (
+            serving(settings.http_host, settings.http_port, Pages(metrics, watch)),
+            build(settings, metrics, stop) as (worker, source),
+        ):
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():
                 worker.turn()
+                watch.turned(worker.lanes, source.end_of, worker.is_held)
     finally:
-        log.info("worker stopped", extra={"figures": meter.figures()})
+        books = metrics.books()
+        log.info("worker stopped", extra={"balances": all(map(balances, books.values())), "records": books})

@@ -45,7 +45,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
 
     clickhouse_url: Annotated[Text, _says("ClickHouse's HTTP interface, http(s)://host:port")]
-    clickhouse_database: Annotated[Text, _says("database of the tables")] = "headrace"
+    clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
+        "headrace"
+    )
     clickhouse_user: Annotated[Text, _says("user")] = "default"
     clickhouse_password_file: Annotated[str, _says("file that holds the password; empty: none")] = ""
     # Below max_poll_interval_ms, so that one slow insert does not cost the partitions.
@@ -69,6 +71,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, Meta(gt=0, le=1), _says("more poison than this share of a batch stops the worker")
     ] = 0.5
     poison_run_max: Annotated[Count, _says("more poison in a row than this stops the worker")] = 200
+    # Behind a proxy or on a host of its own; several workers on one host need a port each.
+    http_host: Annotated[Text, _says("address of /metrics, /healthz and /readyz")] = "0.0.0.0"
+    http_port: Annotated[int, Meta(ge=0, le=65_535), _says("their port; 0: none")] = 0
+    # Longer than one insert may take: it is progress too.
+    stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind stands still for so long")] = 180.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 
@@ -87,6 +94,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise ValueError(
             f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}) must be below "
             f"{PREFIX}MAX_POLL_INTERVAL_MS ({settings.max_poll_interval_ms} ms): a slow insert costs the partitions"
+        )
+    if settings.insert_timeout_s >= settings.stall_s:
+        raise ValueError(
+            f"{PREFIX}STALL_S ({settings.stall_s}) must be above "
+            f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}): an insert under way is no standstill"
         )
     return settings
 

@@ -18,6 +18,7 @@ thread that hears of assignments, for lanes that it drops when they go.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, wait
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from consumer.errors import ConsumerError, Fenced, Transient
 from consumer.intent import decode
 from consumer.lane import Lane, Stage, Work
 from consumer.pipeline import Pipeline
-from consumer.ports import Assigned, Log, Mark, Meter, Partition
+from consumer.ports import Assigned, Log, Mark, Meter, Partition, Record
 from consumer.retry import Backoff
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Worker:
         self._terms = terms
         self._meter = meter
         self._lanes: dict[Partition, Lane] = {}
+        self._halted: set[Partition] = set()
         self._commit_at_s = 0.0
         self._commit_attempt = 0
 
@@ -77,6 +79,11 @@ class Worker:
     def lanes(self) -> Mapping[Partition, Lane]:
         """The partitions owned now."""
         return self._lanes
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some step is being retried: a server is away, or busy."""
+        return self._commit_attempt > 0 or any(work.attempt for lane in self._lanes.values() for work in lane.works)
 
     def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
         """Open a lane for each partition and return where to read it from."""
@@ -86,8 +93,10 @@ class Worker:
             starts[item.partition] = lane.read_to if lane else None
             if lane:
                 self._lanes[item.partition] = lane
+                if lane.replay:
+                    self._meter.count("intents", outcome="replayed")
             else:
-                self._meter.count("partitions_halted")
+                self._halted.add(item.partition)
         return starts
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -106,7 +115,9 @@ class Worker:
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Forget the partitions and commit nothing: an insert in flight carries its successor's token."""
         for partition in partitions:
-            self._lanes.pop(partition, None)
+            self._halted.discard(partition)
+            if (lane := self._lanes.pop(partition, None)) is not None:
+                self._book(partition, "returned", lane.waiting_records)
 
     def turn(self) -> None:
         """Poll once and move every lane on.
@@ -117,9 +128,7 @@ class Worker:
         busy = any(lane.works for lane in self._lanes.values())
         records, ends = self._log.poll(_BUSY_POLL_S if busy else _IDLE_POLL_S)
         now_s = self._terms.now_s()
-        for record in records:
-            if (lane := self._lanes.get(record.partition)) is not None:
-                lane.add(record, now_s)
+        self._take(records, now_s)
         for partition, offset in ends.items():
             if (lane := self._lanes.get(partition)) is not None:
                 lane.reached_end(offset)
@@ -127,6 +136,18 @@ class Worker:
             self._move(lane, now_s)
         self._commit(now_s)
         self._balance()
+
+    def _take(self, records: Sequence[Record], now_s: float) -> None:
+        taken: Counter[Partition] = Counter()
+        for record in records:
+            if (lane := self._lanes.get(record.partition)) is not None and lane.add(record, now_s):
+                taken[record.partition] += 1
+        for partition, count in taken.items():
+            self._book(partition, "read", count)
+
+    def _book(self, partition: Partition, outcome: str, count: int) -> None:
+        """Note what became of records: read = rows_inserted + dead_letters + returned, once a partition is given up."""
+        self._meter.count("records", count, topic=partition.topic, partition=str(partition.number), outcome=outcome)
 
     def drain(self, deadline_s: float) -> bool:
         """Insert and commit all that was taken, until a monotonic deadline; tell whether it was done."""
@@ -187,15 +208,16 @@ class Worker:
             return
         rows = len(work.batch.included)
         lane.finished()
-        self._meter.count("rows_inserted", rows)
-        self._meter.level("committed_timestamp_ms", work.batch.records[-1].timestamp_ms if rows else 0)
+        self._book(lane.partition, "rows_inserted", rows)
+        self._book(lane.partition, "dead_letters", len(work.batch.records) - rows)
+        self._meter.observe("batch_rows", rows, topic=lane.partition.topic)
         log.debug("inserted", extra={"partition": lane.partition.number, "rows": rows, "b": work.batch.intent.b})
 
     def _postpone(self, work: Work, now_s: float, error: Transient) -> None:
         """Try the same again later; a failed insert goes through its intent again."""
         stage = Stage.WAITING if work.stage is Stage.PREPARING else Stage.PREPARED
         work.postpone(stage, now_s + self._terms.backoff.delay_s(work.attempt + 1))
-        self._meter.count("retries", step="prepare" if stage is Stage.WAITING else "insert")
+        self._meter.count("retries", step="prepare" if stage is Stage.WAITING else "insert", cause=error.cause)
         log.warning("will try again", extra={"attempt": work.attempt, "reason": str(error)[:300]})
 
     def _commit(self, now_s: float) -> None:
@@ -220,7 +242,7 @@ class Worker:
             if error is None:
                 self._lanes[partition].committed = mark
             elif isinstance(error, Fenced):
-                self._meter.count("intents_refused")
+                self._meter.count("intents", outcome="refused")
                 log.warning("fenced", extra={"partition": partition.number, "reason": str(error)})
                 self.lost((partition,))
             else:
@@ -234,7 +256,7 @@ class Worker:
             return
         work = lane.works[0]
         work.stage, work.intended = Stage.INSERTING, True
-        self._meter.count("intents_written")
+        self._meter.count("intents", outcome="written")
         work.job = self._pool.submit(self._pipelines[lane.partition.topic].insert, work.batch, work.blocks)
 
     def _balance(self) -> None:
@@ -252,7 +274,9 @@ class Worker:
                 lane.is_paused = False
                 self._log.resume(partition)
         self._meter.level("waiting_bytes", total)
-        self._meter.level("partitions_paused", sum(lane.is_paused for lane in self._lanes.values()))
+        self._meter.level("partitions", len(sizes), state="owned")
+        self._meter.level("partitions", sum(lane.is_paused for lane in self._lanes.values()), state="paused")
+        self._meter.level("partitions", len(self._halted), state="halted")
 
 
 def open_lane(item: Assigned) -> Lane | None:

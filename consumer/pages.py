@@ -1,0 +1,101 @@
+"""The worker's own HTTP port: /metrics for Prometheus, /healthz and /readyz for an orchestrator."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
+
+from consumer.errors import Fatal
+from consumer.telemetry import CONTENT_TYPE, Metrics
+from consumer.watch import Watch
+
+_JSON: Final = "application/json"
+_REQUEST_S: Final = 5.0
+
+
+class Pages:
+    """What each path answers.
+
+    /healthz is 503 when a restart would help (consumer/watch.py has the table), and 200 through an outage that is held.
+    /readyz is 200 once the worker polls and while nothing is held up.
+    """
+
+    def __init__(self, metrics: Metrics, watch: Watch) -> None:
+        self._metrics = metrics
+        self._watch = watch
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
+        if path == "/metrics":
+            return 200, CONTENT_TYPE, self._page()
+        if path == "/healthz":
+            verdict = self._watch.verdict()
+            return 200 if verdict.is_healthy else 503, _JSON, _body(verdict.name, verdict.detail)
+        if path == "/readyz":
+            return self._ready()
+        return 404, _JSON, _body("not found", "there are /metrics, /healthz and /readyz")
+
+    def _ready(self) -> tuple[int, str, bytes]:
+        verdict = self._watch.verdict()
+        if self._watch.is_held or not self._watch.has_begun:
+            return 503, _JSON, _body(verdict.name, verdict.detail)
+        return 200, _JSON, _body("ready", verdict.detail)
+
+    def _page(self) -> bytes:
+        standings = {(place.topic, str(place.number)): item for place, item in self._watch.standings.items()}
+        now_ms = int(time.time() * 1000)
+        self._metrics.levels("lag_records", {labels: item.behind for labels, item in standings.items()})
+        self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in standings.items()})
+        self._metrics.level("is_held", self._watch.is_held)
+        return self._metrics.page()
+
+
+@contextmanager
+def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
+    """Serve on a thread until the block is left; yield the port. Port 0 is no server, and yields 0.
+
+    Raises:
+        Fatal: the port can't be had.
+    """
+    if port == 0:
+        yield 0
+        return
+    try:
+        server = ThreadingHTTPServer((host, port), _handler(pages))
+    except OSError as error:
+        raise Fatal(f"CONSUMER_HTTP_PORT: {host}:{port} can't be listened on: {error.strerror}") from error
+    thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_S
+        server_version = "headrace-consumer"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            status, content_type, body = pages.answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's signature)
+            """Log nothing: a probe comes every few seconds."""
+
+    return Handler
+
+
+def _body(status: str, detail: str) -> bytes:
+    return json.dumps({"status": status, "detail": detail}).encode() + b"\n"

@@ -1,0 +1,109 @@
+"""Whether a worker gets on: what its thread notes once a second, and what the pages make of it.
+
+verdict     when
+----------  --------------------------------------------------------------------------------------------------
+moving      a partition that is behind has moved within `stall_s`
+starting    no server has answered yet, or the group has not formed; the log says which
+idle        no partition is behind
+held        some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
+standing    behind, not held, and nothing has moved for `stall_s`: a restart may help
+stuck       the polling thread itself has not come round for `stall_s`: a restart will help
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.lane import Lane
+from consumer.ports import Partition
+
+_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One partition, as of the last note.
+
+    Attributes:
+        position: all offsets below it are in the table or in the dead letters.
+        behind: records between it and the partition's end.
+        newest_ms: the Kafka timestamp of the newest committed row, else of the oldest record that waits, else None.
+        moved_s: when it last moved or had nothing behind it (monotonic).
+    """
+
+    position: int
+    behind: int
+    newest_ms: int | None
+    moved_s: float
+
+    def age_s(self, now_ms: int) -> float:
+        """Return now minus the newest committed row's Kafka timestamp; 0 when nothing is behind."""
+        return max(0.0, (now_ms - self.newest_ms) / 1000) if self.behind and self.newest_ms is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the health page says."""
+
+    name: str
+    detail: str
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a restart would be of no use."""
+        return self.name in ("moving", "starting", "idle", "held")
+
+
+class Watch:
+    """Notes where each partition stands. The polling thread notes, any thread asks; each note replaces the last one."""
+
+    def __init__(self, stall_s: float, now_s: Callable[[], float]) -> None:
+        self._stall_s = stall_s
+        self._now_s = now_s
+        self._turned_s = now_s()
+        self._noted_s = float("-inf")
+        self._is_held = False
+        self.has_begun = False
+        self.standings: Mapping[Partition, Standing] = {}
+
+    def turned(self, lanes: Mapping[Partition, Lane], end_of: Callable[[Partition], int | None], held: bool) -> None:  # noqa: FBT001  (a fact, not a switch)
+        """Note a turn of the polling thread, and once a second where its partitions stand."""
+        self._turned_s = now_s = self._now_s()
+        self._is_held, self.has_begun = held, True
+        if now_s - self._noted_s < _EVERY_S:
+            return
+        self._noted_s = now_s
+        before = self.standings
+        self.standings = {
+            partition: _standing(lane, end_of(partition), before.get(partition), now_s)
+            for partition, lane in lanes.items()
+        }
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some step is being retried."""
+        return self._is_held
+
+    def verdict(self) -> Verdict:
+        """Judge; see the module's table."""
+        now_s = self._now_s()
+        if not self.has_begun:
+            return Verdict("starting", "servers, tables and group are not ready yet; the log says which")
+        if now_s - self._turned_s > self._stall_s:
+            return Verdict("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
+        behind = {partition: item for partition, item in self.standings.items() if item.behind}
+        if not behind:
+            return Verdict("idle", f"{len(self.standings)} partitions, none behind")
+        if self._is_held:
+            return Verdict("held", "a step is being retried; see headrace_consumer_retries_total")
+        for partition, item in behind.items():
+            if now_s - item.moved_s > self._stall_s:
+                where = f"{partition.topic}/{partition.number} at offset {item.position}"
+                return Verdict("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
+        return Verdict("moving", f"{len(behind)} of {len(self.standings)} partitions behind")
+
+
+def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float) -> Standing:
+    behind = 0 if lane.has_all_below(end) else max(0, (end or 0) - lane.position)
+    moved = before is None or not behind or lane.position != before.position
+    return Standing(lane.position, behind, lane.newest_ms, now_s if moved or before is None else before.moved_s)
