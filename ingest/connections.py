@@ -29,6 +29,7 @@ class Connection(socket.socket):
         self._what = ""
         self._owes_continue = False
         self._is_over = False
+        self._has_lost_track = False
 
     def expect(self, what: str, within_s: float) -> Self:
         """Set the deadline of what is received next; the time runs from the first attempt to receive it.
@@ -42,6 +43,19 @@ class Connection(socket.socket):
     def owes_continue(self) -> bool:
         """Whether the client waits for a `100 Continue` that nobody needed."""
         return self._owes_continue
+
+    @property
+    def has_lost_track(self) -> bool:
+        """Whether it is unknown where the client's request ends."""
+        return self._has_lost_track
+
+    def lose_track(self) -> None:
+        """Say that a request was given up before its end."""
+        self._has_lost_track = True
+
+    def finish(self) -> None:
+        """Say that nothing more is wanted: who closes the connection does not wait for the client."""
+        self._is_over = True
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Receive, before the deadline if there is one.
@@ -89,9 +103,9 @@ class Connection(socket.socket):
             raise BrokenPipeError(errno.EPIPE, "the client does not read its answer") from None
 
     def linger(self) -> None:
-        """Say that no more comes, and give the client a moment to read what has; then there is nothing to receive.
+        """Say that no more comes, give a client that may still be sending a moment to read what has, and finish.
 
-        What it still sends is thrown away meanwhile: closing with unread data would destroy the answer on its way.
+        What it sends is thrown away meanwhile: closing with unread data would destroy the answer on its way.
         """
         until_s, left = monotonic() + LINGER_S, _LINGER_BYTES_MAX
         try:
@@ -104,4 +118,4 @@ class Connection(socket.socket):
                 left -= len(piece)
         except OSError:
             pass  # the client has gone
-        self._is_over = True
+        self.finish()

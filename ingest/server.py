@@ -11,11 +11,13 @@ import logging.config
 import math
 from http import HTTPStatus
 from socket import socket
+from time import monotonic
 from typing import Any, Final
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as refusals
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest.answers import JSON, refused
@@ -26,6 +28,7 @@ from ingest.trace import new_id
 
 log = logging.getLogger(REFUSALS)
 
+_MOMENT_S: Final = 0.01
 _REFUSED: Final = "refused_by_server"
 _ANSWERS: Final[dict[type[Exception], tuple[HTTPStatus, str]]] = {
     refusals.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "the request line is too long"),
@@ -62,7 +65,7 @@ class Worker(ThreadWorker):
         client.expect("the request's head", self.receive_timeout_s)
         stays = super().handle(conn)
         if not stays:
-            client.linger()
+            client.linger() if _may_be_sending(conn, client) else client.finish()
         return stays
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
@@ -78,6 +81,8 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002  (gunicorn's signature)
         """Answer a request that never reached the application."""
+        if isinstance(client, Connection):
+            client.lose_track()
         status, message = _answer_of(exc)
         request_id = new_id()
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -99,6 +104,13 @@ def _connection_of(conn: TConn) -> Connection:
     if not isinstance(conn.sock, Connection):
         conn.sock = Connection(conn.sock)
     return conn.sock
+
+
+def _may_be_sending(conn: TConn, client: Connection) -> bool:
+    """Tell whether a client can have more to say than was read of its request."""
+    if client.has_lost_track or client.owes_continue or not isinstance(conn.parser, RequestParser):
+        return True
+    return not conn.parser.finish_body(deadline=monotonic() + _MOMENT_S)  # type: ignore[func-returns-value]  # the stubs are of gunicorn 23
 
 
 def _answer_of(exc: BaseException) -> tuple[HTTPStatus, str]:

@@ -1,0 +1,209 @@
+"""The contract's answers that depend on more than one request: the rate limit, retries, failures, and time."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from ingest.admission import Gate
+from ingest.errors import Unavailable
+from ingest.ratelimit import LocalLimiter
+from tests.contract.rows import JSON, Row, error, request
+from tests.contract.rows_of_events import BAD, VIEW
+from tests.contract.test_http import House, InProcess, OnGunicorn
+from tests.support.collector import Answer, Collector, collector
+from tests.support.front import Shelf, front
+from tests.support.kafka import EmbeddedKafka
+
+MIB: Final = 1024 * 1024
+ONE: Final = request(VIEW)
+
+
+@pytest.fixture(params=["in this process", "on gunicorn"])
+def limited(request: pytest.FixtureRequest) -> Iterator[House]:
+    """A collector that takes three requests an hour from each address."""
+    if request.param == "in this process":
+        house = InProcess("")
+        house.use(front(house.shelf, Gate(None, LocalLimiter(3600), 3)))
+        yield house
+        return
+    broker: EmbeddedKafka = request.getfixturevalue("embedded_broker")
+    with collector(broker.bootstrap_servers, rate_limit_requests=3, rate_limit_window_s=3600) as running:
+        yield OnGunicorn(running)
+
+
+def test_every_answer_counts_until_the_limit(limited: House) -> None:
+    """201, 400 and 405 alike; then 429 with the wait, whatever is asked; probes are not counted."""
+    rows = [
+        Row("taken", 201, ONE),
+        Row("refused", 400, request(BAD)),
+        Row("not a route's method", 405, method="GET"),
+        Row("limited", 429, ONE),
+        Row("limited before the type is looked at", 429, ONE, headers={"Content-Type": "text/csv"}),
+        Row("limited in a dry run", 429, ONE, path="/collect/validate"),
+        Row("a probe", 200, method="GET", path="/healthz"),
+    ]
+    start_s = time.time()
+    answers = [limited.ask(row) for row in rows]
+
+    for row, answer in zip(rows, answers, strict=True):
+        row.check(answer)
+    counted = answers[:6]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in counted] == ["2", "1", "0", "0", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit"] for answer in counted} == {"3"}
+    (reset_s,) = {int(answer.headers["x-ratelimit-reset"]) for answer in counted}
+    assert start_s + 3600 <= reset_s <= time.time() + 3601
+    for answer in answers[3:6]:
+        wait_s = int(answer.headers["retry-after"])
+        assert 3590 <= wait_s <= 3601
+        assert answer.json == error(429, f"the limit of 3 requests is reached, try again in {wait_s} s")
+    assert "retry-after" not in answers[0].headers
+
+
+def ask(shelf: Shelf, method: str = "POST", path: str = "/collect/event") -> Answer:
+    """Ask an application in this process."""
+    response = front(shelf).test_client().open(path, method=method, data=ONE)
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers}, response.data)
+
+
+def test_a_defect_is_a_500_without_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """The client gets a sentence and the request's id; the cause stands in the log under that id."""
+    answer = ask(Shelf(failure=RuntimeError("secret detail")))
+
+    message = "the collector failed; the log has the cause under this request's id"
+    assert (answer.status, answer.json) == (500, error(500, message))
+    assert b"secret" not in answer.body
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.__dict__["request_id"] == answer.headers["x-request-id"]
+
+
+def test_no_durable_place_is_a_503_with_a_wait() -> None:
+    """The same request may be sent again after Retry-After."""
+    answer = ask(Shelf(failure=Unavailable("no_room", "no room for events", retry_after_s=7)))
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+    assert answer.json == error(503, "no room for events")
+
+
+def test_not_ready_is_a_503() -> None:
+    """A balancer sends no more."""
+    answer = ask(Shelf(is_open=False), "GET", "/readyz")
+
+    assert (answer.status, answer.json["statusCode"], answer.headers["retry-after"]) == (503, 503, "1")
+
+
+@pytest.fixture(scope="module")
+def impatient(embedded_broker: EmbeddedKafka) -> Iterator[Collector]:
+    """A collector on gunicorn that waits a second for a head or a body."""
+    with collector(embedded_broker.bootstrap_servers, receive_timeout_s=1, threads=4) as running:
+        yield running
+
+
+def converse(running: Collector, *pieces: bytes, pause_s: float = 0.0) -> tuple[int, dict[str, str], bytes]:
+    """Send bytes as they are and return the last answer, once the connection is closed or the answer complete."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as client:
+        for piece in pieces:
+            try:
+                client.sendall(piece)
+            except OSError:
+                break  # answered and closed already
+            time.sleep(pause_s)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+
+HEAD: Final = b"POST /collect/event HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([b"NONSENSE\r\n\r\n"], 400),
+        ([b"GET /healthz HTTP/9.9\r\n\r\n"], 400),
+        ([b"GET /healthz HTTP/1.1\r\nNo colon\r\n\r\n"], 400),
+        ([HEAD + b"Content-Length: x\r\n\r\n"], 400),
+        ([HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n"], 400),
+        ([HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"], 400),
+        ([HEAD + b"Transfer-Encoding: gzip\r\n\r\n"], 400),
+        ([HEAD + b"Transfer-Encoding: br\r\n\r\n"], 501),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], 400),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n"], 400),
+        ([HEAD + b"Expect: the unexpected\r\n\r\n"], 417),
+        ([b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n"], 414),
+        ([b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n"], 431),
+        ([b"GET /healthz HTTP/1.1\r\n" + b"X: a\r\n" * 101 + b"\r\n"], 431),
+        ([HEAD + b"Content-Length: 100\r\n\r\n{"], 408),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"], 408),
+        ([HEAD + b"Content-Length: 100000000\r\n\r\n", *[b" " * MIB] * 96], 413),
+        ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[b"100000\r\n" + b" " * MIB + b"\r\n"] * 96], 413),
+        ([HEAD + b"Content-Encoding: gzip\r\nContent-Length: 100000000\r\n\r\n", *[b" " * MIB] * 96], 413),
+    ],
+)
+def test_whoever_refuses_answers_in_json(impatient: Collector, pieces: list[bytes], status: int) -> None:
+    """What the server refuses itself looks like what the application refuses, and a 100 MB body is no matter."""
+    got, headers, body = converse(impatient, *pieces)
+
+    Row("refused", status).check_error(Answer(got, headers, body))
+    assert got == status
+    assert len(headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize("head", [b"", HEAD + b"Content-Length: 100\r\n\r\n"])
+def test_a_client_that_drips_does_not_hold_a_thread(impatient: Collector, head: bytes) -> None:
+    """A byte now and then keeps no request alive: head and body have a deadline each."""
+    begin_s = time.monotonic()
+    status, _, body = converse(impatient, head, *[b"P"] * 30, pause_s=0.1)
+
+    assert status == 408
+    assert b"did not arrive within 1 s" in body
+    assert time.monotonic() - begin_s < 6
+
+
+def test_clients_that_say_nothing_more_delay_nobody(impatient: Collector) -> None:
+    """Many that neither read on nor close, on few threads: others are answered meanwhile."""
+    silent = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(12)]
+    try:
+        for client in silent[:6]:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        for client in silent[6:9]:
+            client.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
+        begin_s = time.monotonic()
+        assert impatient.ask("GET", "/healthz").status == 200
+        assert time.monotonic() - begin_s < 2
+    finally:
+        for client in silent:
+            client.close()
+
+
+def test_the_body_is_asked_for_only_when_it_is_wanted(impatient: Collector) -> None:
+    """Expect: 100-continue is answered by a refusal, if the head is enough for one; else by the invitation."""
+    expect = b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: "
+    refused, headers, _ = converse(impatient, HEAD + expect + b"2000000\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=20) as client:
+        client.sendall(HEAD + expect + str(len(ONE)).encode() + b"\r\n\r\n")
+        invitation = client.recv(1000)
+        client.sendall(ONE)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+
+    assert (refused, headers["connection"]) == (413, "close")
+    assert invitation == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.status == 201
+
+
+def test_a_preflight_is_not_counted(limited: House) -> None:
+    """A browser that asks whether it may send has sent nothing yet."""
+    preflight = Row(
+        "preflight",
+        204,
+        method="OPTIONS",
+        headers={"Origin": "https://a.example", "Access-Control-Request-Method": "POST"},
+    )
+    for _ in range(5):
+        preflight.check(limited.ask(preflight))
+
+    assert limited.ask(Row("taken", 201, ONE, headers=JSON)).headers["x-ratelimit-remaining"] == "2"
