@@ -92,6 +92,15 @@ def test_signals_reach_the_program(service: str) -> None:
     assert image.last("STOPSIGNAL") == "SIGTERM"
 
 
+@pytest.mark.parametrize(("service", "variable"), [("ingest", "INGEST_PORT"), ("consumer", "CONSUMER_HTTP_PORT")])
+def test_the_healthcheck_asks_where_the_program_listens(service: str, variable: str) -> None:
+    """One variable has the port that the image exposes, that the program takes and that the healthcheck reads."""
+    image = stages(service)[-1]
+
+    assert image.environment()[variable] == image.last("EXPOSE")
+    assert f"os.environ['{variable}'] + '/healthz'" in image.healthcheck()[2]
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_final_stage_brings_no_tools(service: str) -> None:
     """It installs no package; the environment comes whole from the stage before, and without pip."""
