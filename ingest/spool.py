@@ -105,10 +105,10 @@ class SpoolFile:
     def append(self, records: Iterable[Record], at_ms: int) -> None:
         """Write records in one transaction; all are on the device when it returns, none when it raises."""
         rows = [_row(record, at_ms) for record in records]
-        with _translated(self.path):
-            with self._transaction() as connection:
-                connection.executemany(_INSERT, rows)
-            self._check_place()
+        with _translated(self.path), self._transaction() as connection:
+            connection.executemany(_INSERT, rows)
+        if not self.is_in_place():
+            raise SpoolError("spool_failed", f"{self.path} was deleted or replaced")
 
     def first(self, records_max: int, bytes_max: int, after_seq: int = 0) -> list[Spooled]:
         """Return the oldest records, in order, beyond a number; at least one, if there is one, whatever its size."""
@@ -170,6 +170,13 @@ class SpoolFile:
     def _is_empty(self) -> bool:
         return self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None
 
+    def is_in_place(self) -> bool:
+        """See that the path still leads to this file: writing to a deleted one succeeds, and nobody finds it again."""
+        try:
+            return _inode(self.path) == self._inode
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close the connection; the last one of a file folds its log into it."""
         with _translated(self.path):
@@ -185,11 +192,6 @@ class SpoolFile:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-
-    def _check_place(self) -> None:
-        """See that the path still leads to this file: writing to a deleted one succeeds, and nobody finds it again."""
-        if _inode(self.path) != self._inode:
-            raise SpoolError("spool_failed", f"{self.path} was replaced")
 
 
 @contextmanager

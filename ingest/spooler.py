@@ -7,7 +7,7 @@ new one: what the old one holds is an orphan's, and the drainer finds out whethe
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -116,7 +116,7 @@ class Spooler:
                 self._commit(group)
             except Exception as error:  # the thread must live, or every request waits for nothing
                 log.exception("defect in the spool")
-                self._fail(group, SpoolError("spool_failed", type(error).__name__))
+                _settle(group, SpoolError("spool_failed", type(error).__name__))
         self._close_file()
 
     def _take(self) -> list[_Ticket]:
@@ -139,10 +139,10 @@ class Spooler:
         except SpoolError as error:
             self._fail(group, error)
             return
-        for ticket in fitting:
-            ticket.settle()
         if fitting or not group:
             self._set_fault(None)
+        for ticket in fitting:
+            ticket.settle()
 
     def _fitting(self, file: SpoolFile, group: list[_Ticket]) -> list[_Ticket]:
         """Return the requests that there is room for, in order; settle the others."""
@@ -153,6 +153,8 @@ class Spooler:
             try:
                 self._directory.check_room(size + ticket.size_bytes, file, others)
             except SpoolError as error:
+                if error.slug not in PASSING:
+                    raise
                 self._set_fault(error)
                 ticket.settle(error)
             else:
@@ -166,9 +168,7 @@ class Spooler:
         self._set_fault(error)
         if error.slug not in PASSING:
             self._release_file()
-        for ticket in group:
-            if not ticket.done.is_set():
-                ticket.settle(error)
+        _settle(group, error)
 
     def _set_fault(self, fault: SpoolError | None) -> None:
         if fault is not None:
@@ -186,7 +186,7 @@ class Spooler:
         Raises:
             SpoolError: the fault that stands.
         """
-        if self._file is not None and self._file.path == self._suspect:
+        if self._file is not None and (self._file.path == self._suspect or not self._file.is_in_place()):
             self._release_file()
         if self._file is None:
             now_s = monotonic()
@@ -224,3 +224,10 @@ class Spooler:
             self._looked_at_s = now_s
             self._others_bytes = self._directory.size_bytes(besides=file.path)
         return self._others_bytes
+
+
+def _settle(group: Iterable[_Ticket], error: SpoolError) -> None:
+    """Fail those of a group that have no answer yet."""
+    for ticket in group:
+        if not ticket.done.is_set():
+            ticket.settle(error)

@@ -47,7 +47,7 @@ class FakeBroker:
 
     Attributes:
         log: what arrived, in order.
-        judge: gives each record its fate.
+        judge: gives each record its fate; `judge_all` gives those sent together theirs.
         after_s: how long an acknowledgement takes.
         is_there: what `answers` says.
         size_max: `check` rejects larger values.
@@ -60,6 +60,7 @@ class FakeBroker:
         self.log: list[Record] = []
         self.batches: list[int] = []
         self.judge: Callable[[Record], Fate] = lambda _: Fate.DELIVERED
+        self.judge_all: Callable[[Sequence[Record]], list[Fate]] = lambda records: [self.judge(r) for r in records]
         self.after_s = 0.005
         self.is_there = True
         self.size_max = 1000
@@ -73,7 +74,7 @@ class FakeBroker:
 
     def send(self, records: Sequence[Record]) -> FakeSending:
         """Take records."""
-        fates = [self.judge(record) for record in records]
+        fates = self.judge_all(records)
         self.batches.append(len(records))
         self.log.extend(record for record, fate in zip(records, fates, strict=True) if fate is Fate.DELIVERED)
         sending = FakeSending(fates, self.clock, self.after_s)
