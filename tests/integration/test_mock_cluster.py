@@ -84,12 +84,12 @@ def test_passing_errors_are_retried_by_the_client(cluster: MockCluster) -> None:
 
 
 def test_cleared_errors_are_not_met(cluster: MockCluster) -> None:
-    """What clear_errors takes back, no client sees; without it these errors would outlast the client's patience."""
+    """What clear_errors takes back, no client sees; without it five hundred would be met first."""
     cluster.push_request_errors(Api.PRODUCE, *[KafkaError.NOT_LEADER_FOR_PARTITION] * 500)
     with pytest.raises(KafkaException):
         deliver(cluster.bootstrap_servers, "events", [b"x"], message_timeout_ms=1000)
     cluster.clear_errors(Api.PRODUCE)
-    assert deliver(cluster.bootstrap_servers, "events", [b"y"], message_timeout_ms=1000) == [0]
+    assert deliver(cluster.bootstrap_servers, "events", [b"y"]) == [0]
 
 
 def test_a_refused_commit_is_told_to_the_consumer(cluster: MockCluster) -> None:
@@ -106,11 +106,11 @@ def test_a_refused_commit_is_told_to_the_consumer(cluster: MockCluster) -> None:
 
 def test_a_round_trip_takes_as_long_as_it_is_set(cluster: MockCluster) -> None:
     """Acknowledgements are late by the broker's round trip, until that is 0 again."""
-    assert seconds_to_deliver(cluster) < 0.25
+    assert seconds_to_deliver(cluster) < 0.35
     cluster.set_rtt(1, 400)
-    assert 0.35 <= seconds_to_deliver(cluster) < 2
+    assert 0.4 <= seconds_to_deliver(cluster) < 2
     cluster.set_rtt(1, 0)
-    assert seconds_to_deliver(cluster) < 0.25
+    assert seconds_to_deliver(cluster) < 0.35
 
 
 def test_a_broker_that_is_down_takes_nothing_until_it_is_up(cluster: MockCluster) -> None:

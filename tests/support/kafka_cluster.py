@@ -1,9 +1,9 @@
 """Apache Kafka itself, on this machine, without containers: one node or three."""
 
+import secrets
 import shutil
 import tempfile
 import time
-import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,7 +157,8 @@ class KafkaCluster(Broker):
         return (self.nodes[0].directory / "data").is_dir()
 
     def _format(self) -> None:
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # 16 bytes in base64; the first one is 0, as an id that began with "-" would be read as an option.
+        cluster_id = urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
         voters = ",".join(f"{node.node_id}@{HOST}:{node.controller_port}" for node in self.nodes)
         for node in self.nodes:
             node.configure({"controller.quorum.voters": voters, **self._settings})
