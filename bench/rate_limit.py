@@ -1,0 +1,92 @@
+"""What the rate limit costs a request: in memory, over a store, and over a store that does not answer.
+
+    .venv/bin/python bench/rate_limit.py
+
+Starts Debian's redis-server on a free port. Prints the time and the processor time of one admission.
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from statistics import quantiles
+from typing import Final
+
+from ingest.admission import Gate
+from ingest.ports import NoMeter
+from ingest.ratelimit import LocalLimiter, RateLimiter
+from ingest.redis import SharedLimiter, open_store
+
+TIMES: Final = 20_000
+THREADS: Final = 8
+
+
+def measure(name: str, limiter: RateLimiter | None, times: int = TIMES) -> None:
+    """Admit requests one after the other and print what each took."""
+    gate = Gate(None, limiter, 10**9)
+    took_us: list[float] = []
+    cpu_s = time.thread_time()
+    for number in range(times):
+        begin_s = time.perf_counter()
+        gate.admit("", "", f"192.0.2.{number % 250}", time.time())
+        took_us.append((time.perf_counter() - begin_s) * 1e6)
+    cpu_us = (time.thread_time() - cpu_s) * 1e6 / times
+    cuts = quantiles(took_us, n=100)
+    print(f"{name:34} p50 {cuts[49]:7.1f} us  p99 {cuts[98]:7.1f} us  max {max(took_us):8.0f} us  cpu {cpu_us:6.1f} us")
+
+
+def measure_together(name: str, limiter: RateLimiter) -> None:
+    """Admit requests from several threads and print how many a second there were."""
+    gate = Gate(None, limiter, 10**9)
+    each = TIMES // THREADS
+
+    def admit() -> None:
+        for number in range(each):
+            gate.admit("", "", f"192.0.2.{number % 250}", time.time())
+
+    threads = [threading.Thread(target=admit) for _ in range(THREADS)]
+    begin_s = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(f"{name:34} {each * THREADS / (time.perf_counter() - begin_s):7.0f} a second from {THREADS} threads")
+
+
+def with_store(use: Callable[[SharedLimiter, "subprocess.Popen[bytes]"], None]) -> None:
+    """Run a store, and something with it."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("no redis-server on the PATH")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as store:
+        try:
+            limiter = SharedLimiter(open_store(f"redis://127.0.0.1:{port}", "", 0.005), "bench:", 60, NoMeter())
+            deadline_s = time.monotonic() + 10
+            while limiter.hit("warm", 1, time.time()).used == 0 and time.monotonic() < deadline_s:
+                time.sleep(0.1)
+            use(limiter, store)
+        finally:
+            store.send_signal(signal.SIGCONT)
+            store.terminate()
+
+
+def measure_store(limiter: SharedLimiter, store: "subprocess.Popen[bytes]") -> None:
+    """Measure a store that answers, and one that does not."""
+    measure("store on this machine", limiter)
+    measure_together("store on this machine", limiter)
+    store.send_signal(signal.SIGSTOP)
+    measure("store frozen, all requests", limiter)
+
+
+if __name__ == "__main__":
+    measure("no limit", None)
+    measure("in memory", LocalLimiter(60))
+    measure_together("in memory", LocalLimiter(60))
+    with_store(measure_store)
