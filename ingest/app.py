@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import parse_qs
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -24,7 +26,8 @@ from ingest.ports import Meter
 log = logging.getLogger(__name__)
 
 VALIDATE: Final = "/collect/validate"
-_COUNTED: Final = frozenset({COLLECT, VALIDATE})
+COUNTED: Final = frozenset({COLLECT, VALIDATE})
+"""The routes behind the gate."""
 
 
 def create_app(
@@ -40,6 +43,17 @@ def create_app(
     return app
 
 
+def ticket_of(gate: Gate, environ: WSGIEnvironment, at_s: float) -> Ticket:
+    """Count a request and judge whether it may come in; `at_s` is Unix time."""
+    key = "" if gate.is_open else _key_of(environ)
+    return gate.admit(key, environ.get("HTTP_ORIGIN", ""), exchange_of(environ).address, at_s)
+
+
+def _key_of(environ: WSGIEnvironment) -> str:
+    query = parse_qs(environ.get("QUERY_STRING", "")).get("key", ("",))[0]
+    return read_api_key(environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_AUTHORIZATION", ""), query)
+
+
 def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
     """Count every request to a collecting route, whatever becomes of it, and say so on its answer."""
 
@@ -47,17 +61,8 @@ def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
     def admit() -> None:
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
-        if request.path in _COUNTED:
-            headers = request.headers
-            key = (
-                ""
-                if gate.is_open
-                else read_api_key(
-                    headers.get("X-API-Key", ""), headers.get("Authorization", ""), request.args.get("key", "")
-                )
-            )
-            address = exchange_of(request.environ).address
-            g.ticket = gate.admit(key, headers.get("Origin", ""), address, now_s())
+        if request.path in COUNTED:
+            g.ticket = ticket_of(gate, request.environ, now_s())
 
     @app.after_request
     def stamp(response: Response) -> Response:

@@ -5,7 +5,7 @@ collecting is bounded: probes and metrics are answered however busy the process 
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
@@ -13,6 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ingest.answers import JSON, refused
 from ingest.door import OVERLOADED, exchange_of
+from ingest.errors import Headers
 
 RETRY_AFTER_S: Final = 1
 _thread: Final = threading.local()
@@ -34,11 +35,18 @@ class LoadBound:
     Args:
         app: what answers otherwise.
         routes: the paths that are bounded.
+        headers_of: what the answer to a request on such a path bears, whatever it is.
     """
 
-    def __init__(self, app: WSGIApplication, routes: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        routes: Collection[str],
+        headers_of: Callable[[WSGIEnvironment], Headers] = lambda _: (),
+    ) -> None:
         self._app = app
         self._routes = frozenset(routes)
+        self._headers_of = headers_of
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -48,5 +56,6 @@ class LoadBound:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         body = refused(status, "too many requests are in flight; send it again")
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Retry-After", str(RETRY_AFTER_S))]
+        headers.extend(self._headers_of(environ))
         start_response(f"{status:d} {status.phrase}", headers)
         return [body]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,12 +11,12 @@ from flask import Flask
 
 from ingest.address import read_networks
 from ingest.admission import Gate
-from ingest.app import VALIDATE, create_app
+from ingest.app import COUNTED, create_app, ticket_of
 from ingest.bodies import BodyLimits
 from ingest.browsers import CrossOrigin, read_origins
 from ingest.clients import Registry
 from ingest.collector import Collector
-from ingest.door import COLLECT, Door, Origins
+from ingest.door import Door, Origins
 from ingest.durability import open_publisher
 from ingest.inflight import LoadBound
 from ingest.intake import Intake, Limits
@@ -46,19 +47,20 @@ def build(settings: Settings) -> Iterator[Flask]:
         schema = read_schema("event")
         schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
         collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
-        app = create_app(collector, _gate(settings, telemetry), _body_limits(settings), telemetry)
+        gate = _gate(settings, telemetry)
+        app = create_app(collector, gate, _body_limits(settings), telemetry)
         add_pages(app, telemetry, describe(read_catalogue(), settings))
-        _hang_door(app, settings, ledger)
+        _hang_door(app, settings, ledger, gate)
         app.extensions["headrace.drain"] = publisher.drain
         yield app
 
 
-def _hang_door(app: Flask, settings: Settings, ledger: Ledger) -> None:
+def _hang_door(app: Flask, settings: Settings, ledger: Ledger, gate: Gate) -> None:
     """Put the door in front of the application's routes."""
     routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
     origins = Origins(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
     cross_origin = CrossOrigin(read_origins(settings.allowed_origins))
-    bound = LoadBound(app.wsgi_app, (COLLECT, VALIDATE))
+    bound = LoadBound(app.wsgi_app, COUNTED, lambda environ: ticket_of(gate, environ, time.time()).headers)
     app.wsgi_app = Door(bound, routes, ledger, origins, cross_origin)  # type: ignore[method-assign]  # Flask's way
 
 

@@ -207,3 +207,19 @@ def test_a_preflight_is_not_counted(limited: House) -> None:
         preflight.check(limited.ask(preflight))
 
     assert limited.ask(Row("taken", 201, ONE, headers=JSON)).headers["x-ratelimit-remaining"] == "2"
+
+
+def test_a_request_too_many_is_a_503_that_can_be_read(embedded_broker: EmbeddedKafka) -> None:
+    """Who is turned away because others are in flight is told when to come again, and where its window stands."""
+    with (
+        collector(embedded_broker.bootstrap_servers, requests_max=1) as running,
+        socket.create_connection(("127.0.0.1", running.port)) as slow,
+    ):
+        slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
+        row = Row("overloaded", 503, ONE, error(503, "too many requests are in flight; send it again"))
+        deadline_s = time.monotonic() + 10
+        while (answer := OnGunicorn(running).ask(row)).status != 503:
+            assert time.monotonic() < deadline_s
+
+    row.check(answer)
+    assert answer.headers["retry-after"] == "1"
