@@ -1,4 +1,4 @@
-"""`python -m ingest`: check the settings, then become gunicorn. `python -m ingest key`: make a client's key."""
+"""`python -m ingest`: check the settings, then become gunicorn. `key` and `spool` are for who operates it."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ingest.clients import make_key, read_keys
 from ingest.settings import PREFIX, Settings, load
+from ingest.spool_command import add_spool
 
 _WRONG_SETTING = 2
 
@@ -18,10 +19,12 @@ def main() -> None:
     commands = parser.add_subparsers(title="commands; without one, serve")
     key = commands.add_parser("key", help="make a key and the hash that the client registry stores of it")
     key.set_defaults(call=_print_key)
-    parser.parse_args().call()
+    add_spool(commands)
+    given = parser.parse_args()
+    given.call(given)
 
 
-def _serve() -> None:
+def _serve(_: argparse.Namespace) -> None:
     """Replace this process by gunicorn."""
     try:
         settings = load(os.environ)
@@ -45,7 +48,7 @@ def _check_files(settings: Settings) -> None:
             raise ValueError(f"{PREFIX}CLIENTS_FILE: {error}") from error
 
 
-def _print_key() -> None:
+def _print_key(_: argparse.Namespace) -> None:
     key, stored = make_key()
     print(f"key   {key}   (for the client; it is not stored anywhere)")  # noqa: T201  (the command's answer)
     print(f"hash  {stored}   (for the client registry)")  # noqa: T201  (as above)

@@ -132,7 +132,7 @@ class Backlog:
     def _source(self, path: Path) -> Source:
         source = self._sources.get(path)
         if source is None:
-            source = self._sources[path] = Source(SpoolFile(path))
+            source = self._sources[path] = Source(SpoolFile(path, must_exist=True))
         if source.lock is None:
             source.lock = self._directory.adopt(path)
         return source
@@ -148,6 +148,9 @@ class Backlog:
 
     def _doubt(self, path: Path, error: SpoolError) -> None:
         """Deal with a file that can't be read: a corrupt one is set aside once nobody owns it, others may get well."""
+        if not path.exists():  # its owner has ended in order
+            _release(self._forget(path))
+            return
         if path not in self._told:
             self._told.add(path)
             log.error("spool file can't be read", extra={"slug": error.slug, "reason": str(error)})

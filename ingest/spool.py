@@ -73,17 +73,20 @@ class Extent:
 
 
 class SpoolFile:
-    """A connection of its own to one database file, used by one thread at a time. Opening makes a missing file.
+    """A connection of its own to one database file, used by one thread at a time.
 
     Every method raises SpoolError for what the disk or the file does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
         """Open the file, or make it and fsync its directory."""
         self.path = path
+        address = f"{path.absolute().as_uri()}?mode=rw"
         with _translated(path):
-            is_new = _touch(path)
-            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            is_new = not must_exist and _touch(path)
+            self._connection = sqlite3.connect(
+                address, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=True
+            )
             try:
                 self._prepare(is_new=is_new)
                 self._inode = _inode(path)

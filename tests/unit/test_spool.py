@@ -207,6 +207,14 @@ def test_a_missing_directory_is_a_failure(tmp_path: Path) -> None:
     assert caught.value.slug == "spool_failed"
 
 
+def test_a_file_that_is_gone_is_not_made_by_who_only_reads(path: Path) -> None:
+    """Its owner may have ended in order a moment ago."""
+    with pytest.raises(SpoolError):
+        SpoolFile(path, must_exist=True)
+
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_file_that_its_maker_left_before_it_had_tables_is_finished(
     path: Path, open_file: Callable[[], SpoolFile]
 ) -> None:

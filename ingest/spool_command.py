@@ -1,0 +1,143 @@
+"""`python -m ingest spool`: look at the spool, and send it by hand."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ingest.backlog import Backlog
+from ingest.drainer import Drainer, Pace
+from ingest.durability import open_broker, open_directory
+from ingest.ledger import Ledger
+from ingest.ports import NoMeter, SpoolError
+from ingest.settings import PREFIX, Settings, load
+from ingest.spool import Extent, SpoolFile
+from ingest.spool_directory import Bounds, SpoolDirectory, is_locked, lock_of
+
+_VARIABLE: Final = f"{PREFIX}SPOOL_DIR"
+_DEFAULT_DIRECTORY: Final = Settings(bootstrap_servers="none").spool_dir
+_LEFT_OVER: Final = 1
+_WRONG_SETTING: Final = 2
+_UNHURRIED_S: Final = 60.0
+
+_ABOUT: Final = """\
+Events that the broker does not take are kept in the spool, and sent by the ingress itself as soon as it can: nobody
+needs these commands for that. They are for looking, and for a directory that no ingress uses any more."""
+_ABOUT_LIST: Final = f"""\
+Lists each file of the spool: who owns it (a living process, or nobody: then whoever drains adopts it), how many events
+it holds, how old the oldest is, how many are parked because the broker refuses them, and its size. It needs
+{_VARIABLE} or --dir and nothing else, and disturbs no running ingress."""
+_ABOUT_DRAIN: Final = f"""\
+Sends the spool to the broker, oldest file first and each in its order, and deletes what the broker has acknowledged.
+It takes the settings of the ingress ({PREFIX}BOOTSTRAP_SERVERS, {PREFIX}TOPIC, {_VARIABLE}, ...). While an ingress
+runs, that one drains, and this command says so and does nothing. It may be stopped and started again at any time.
+
+Exit code: 0 the spool is empty, 1 something is left, 2 a setting is wrong."""
+
+
+def add_spool(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the ingress's own."""
+    spool = commands.add_parser("spool", help="look at the spool, or send it by hand", description=_ABOUT)
+    verbs = spool.add_subparsers(title="commands", required=True)
+    form = argparse.RawDescriptionHelpFormatter
+    look = verbs.add_parser("list", help="what lies in the spool", description=_ABOUT_LIST, formatter_class=form)
+    look.add_argument("--dir", type=Path, default=os.environ.get(_VARIABLE, _DEFAULT_DIRECTORY), help="the directory")
+    look.set_defaults(call=lambda given: _print_lines(listing(given.dir)))
+    drain = verbs.add_parser("drain", help="send it now", description=_ABOUT_DRAIN, formatter_class=form)
+    drain.add_argument("--parked", action="store_true", help="try again what the broker had refused")
+    drain.add_argument("--timeout", type=float, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds")
+    drain.set_defaults(call=lambda given: sys.exit(_drain(with_parked=given.parked, timeout_s=given.timeout)))
+
+
+def listing(path: Path) -> Iterator[str]:
+    """Yield the lines that `spool list` prints."""
+    directory = SpoolDirectory(path, Bounds(0, 0))
+    pid = directory.drainer_pid()
+    yield f"directory  {path}" + ("" if path.is_dir() else "  (there is none)")
+    yield f"drained by {f'process {pid}' if pid else 'nobody'}"
+    yield f"{'file':<34} {'owner':<7} {'events':>9} {'parked':>7} {'bytes':>12} {'oldest':>9}"
+    for name in directory.paths():
+        try:
+            file = SpoolFile(name, must_exist=True)
+        except SpoolError as error:
+            yield f"{name.name:<34} unreadable: {error}"
+            continue
+        yield _line(name, file.extent())
+        file.close()
+    for name in directory.set_aside_paths():
+        yield f"{name.name}  set aside: it can't be read; see docs/OPERATIONS.md"
+
+
+def _line(name: Path, extent: Extent) -> str:
+    owner = "living" if is_locked(lock_of(name)) else "nobody"
+    oldest = "-" if extent.oldest_at_ms is None else f"{time.time() - extent.oldest_at_ms / 1000:.0f} s"
+    return f"{name.name:<34} {owner:<7} {extent.events:>9} {extent.parked:>7} {extent.size_bytes:>12} {oldest:>9}"
+
+
+def _drain(*, with_parked: bool, timeout_s: float) -> int:
+    try:
+        settings = load(os.environ)
+    except ValueError as error:
+        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (a command's words)
+        return _WRONG_SETTING
+    directory = open_directory(settings)
+    backlog = Backlog(directory, lambda _: None, NoMeter())
+    try:
+        is_ours = backlog.acquire()
+    except SpoolError as error:
+        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (as above)
+        return _LEFT_OVER
+    if not is_ours:
+        print(f"process {directory.drainer_pid()} drains {directory.path} already")  # noqa: T201  (as above)
+        return _LEFT_OVER
+    return _send_all(settings, backlog, with_parked=with_parked, timeout_s=timeout_s)
+
+
+def _send_all(settings: Settings, backlog: Backlog, *, with_parked: bool, timeout_s: float) -> int:
+    broker = open_broker(settings, Ledger())
+    try:
+        if with_parked:
+            backlog.unpark()
+        pace = Pace(float("inf"), settings.answer_deadline_s + 1, settings.ack_slow_s)
+        count = _Count()
+        left = _drain_until(Drainer(backlog, broker, pace, _ignore, count), backlog, time.monotonic() + timeout_s)
+        print(f"sent {count.events} events, {left} are left")  # noqa: T201  (as above)
+        return _LEFT_OVER if left else 0
+    finally:
+        broker.close(0)
+        backlog.release()
+
+
+def _drain_until(drainer: Drainer, backlog: Backlog, deadline_s: float) -> int:
+    """Drain until nothing is left or the time is over; return how many events are left."""
+    while (left := _left(backlog)) and time.monotonic() < deadline_s:
+        time.sleep(min(drainer.step(), 1.0))
+    return left
+
+
+def _left(backlog: Backlog) -> int:
+    backlog.next_batch(1, 1)  # opens all files, and drops the empty ones
+    return sum(extent.events for extent in backlog.extents())
+
+
+class _Count(NoMeter):
+    """Counts what was sent."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:  # noqa: ARG002  (the port's signature)
+        if name == "spool_drained_events_total":
+            self.events += int(amount)
+
+
+def _ignore(*, is_well: bool) -> None:
+    """Hear of a batch; there is no breaker here."""
+
+
+def _print_lines(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line)  # noqa: T201  (as above)
