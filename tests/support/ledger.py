@@ -1,0 +1,112 @@
+"""The oracle of the fault tests: what clients were told, against what is there.
+
+`settle` asks one source of truth what arrived, and says what is wrong:
+
+- an event that was answered 201 and is not there is lost;
+- an event that nobody ever sent is foreign;
+- an event that was answered "broker" and is there twice is doubled: an idempotent producer does not do that. One that
+  went to disk, or had no 201, may be there twice, if its first try arrived although no acknowledgement did; these
+  are counted, for it is the table's view that shows each of them once.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import Consumer, TopicPartition
+
+from schemas.codec import FRAME_BYTES, decode, read_schema
+from tests.support.load import Request
+
+_READ_S: Final = 30.0
+
+Census = Callable[[], Counter[str]]
+"""Counts how often each event id is there now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What became of the events of all requests.
+
+    Attributes:
+        taken: answered 201.
+        on_disk: of those, by way of the disk.
+        lost: answered 201 and not there.
+        foreign: there, and never sent.
+        doubled: there more than once although the answer was "broker".
+        twice: there more than once for an ambiguous timeout.
+        unclaimed: there although no 201 was given.
+    """
+
+    taken: int
+    on_disk: int
+    lost: frozenset[str]
+    foreign: frozenset[str]
+    doubled: frozenset[str]
+    twice: int
+    unclaimed: int
+
+    def check(self) -> None:
+        """Fail unless each event that was taken is there, and nothing else."""
+        assert not self.lost, f"{len(self.lost)} of {self.taken} events lost, such as {min(self.lost)}"
+        assert not self.foreign, f"{len(self.foreign)} events that nobody sent, such as {min(self.foreign)}"
+        assert not self.doubled, f"{len(self.doubled)} events doubled, such as {min(self.doubled)}"
+
+
+def settle(requests: Iterable[Request], census: Census, timeout_s: float = 30.0) -> Account:
+    """Count until every event that was taken is there, or the time is over."""
+    requests = list(requests)
+    taken = {one for request in requests if request.status == 201 for one in request.ids}
+    deadline_s = time.monotonic() + timeout_s
+    found = census()
+    while taken - found.keys() and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+        found = census()
+    return _account(requests, taken, found)
+
+
+def _account(requests: Sequence[Request], taken: set[str], found: Counter[str]) -> Account:
+    sent = {one for request in requests for one in request.ids}
+    with_broker = {one for request in requests if request.durability == "broker" for one in request.ids}
+    several = {one for one, count in found.items() if count > 1}
+    return Account(
+        taken=len(taken),
+        on_disk=len(taken - with_broker),
+        lost=frozenset(taken - found.keys()),
+        foreign=frozenset(found.keys() - sent),
+        doubled=frozenset(several & with_broker),
+        twice=len(several - with_broker),
+        unclaimed=len(found.keys() - taken),
+    )
+
+
+def topic_census(bootstrap_servers: str, topic: str) -> Census:
+    """Return a census that reads a topic from its beginning to its end as it is then."""
+    schema = read_schema("event")
+
+    def count() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for value in _values(bootstrap_servers, topic):
+            found[str(decode(value[FRAME_BYTES:], schema)["eventId"])] += 1
+        return found
+
+    return count
+
+
+def _values(bootstrap_servers: str, topic: str) -> Iterable[bytes]:
+    settings = {"bootstrap.servers": bootstrap_servers, "group.id": "census", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0, "reconnect.backoff.max.ms": 500})
+    try:
+        partitions = list(consumer.list_topics(topic, timeout=_READ_S).topics[topic].partitions)
+        ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_READ_S)[1] for n in partitions}
+        consumer.assign([TopicPartition(topic, n, 0) for n in partitions])
+        deadline_s = time.monotonic() + _READ_S
+        while any(consumer.position([TopicPartition(topic, n)])[0].offset < ends[n] for n in partitions if ends[n]):
+            assert time.monotonic() < deadline_s, f"{topic} could not be read to its end"
+            for message in consumer.consume(1000, 0.2):
+                assert message.error() is None, message.error()
+                yield message.value() or b""
+    finally:
+        consumer.close()
