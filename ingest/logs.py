@@ -52,6 +52,8 @@ class ServerFilter(logging.Filter):
             record.msg, record.args = "the server refused a request: " + _before_quotation(reason), ()
         elif text.startswith("Error handling request"):
             record.msg, record.args = "the server failed to handle a request", ()
+        elif text.startswith("Ignored premature client disconnection"):  # at DEBUG it quotes what had come by then
+            record.msg, record.args = "a client went away before the end of its request", ()
         return True
 
 

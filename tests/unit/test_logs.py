@@ -71,6 +71,15 @@ def test_a_request_that_the_server_fails_is_not_quoted() -> None:
     assert "s3cret" not in record.getMessage()
 
 
+def test_a_request_that_breaks_off_is_not_quoted() -> None:
+    """At DEBUG gunicorn prints what had come of a head by then, a key perhaps."""
+    message = "Ignored premature client disconnection. %s"
+    record = logging.makeLogRecord({"msg": message, "args": ("No more data after: b'X-API-Key: s3cret'",)})
+
+    assert ServerFilter().filter(record)
+    assert "s3cret" not in record.getMessage()
+
+
 def test_other_lines_of_the_server_pass() -> None:
     """Starts, signals and ends are told as gunicorn tells them."""
     record = logging.makeLogRecord({"msg": "Booting worker with pid: %s", "args": (7,)})
