@@ -65,6 +65,8 @@ def on_exit(server: object) -> None:  # noqa: ARG001  (gunicorn's signature)
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
     """Drain the worker's producer before the process ends."""
+    if not hasattr(worker, "wsgi"):  # it was told to end before it had an application
+        return
     from ingest.service import close_app  # noqa: PLC0415  (not before on_starting)
 
     close_app(worker.wsgi)  # type: ignore[attr-defined]  # gunicorn's worker

@@ -118,7 +118,8 @@ class CollectorWorker(Worker):
         return False
 
     def _drain(self) -> None:
+        if not hasattr(self, "wsgi"):  # a signal may come before there is an application, while it is imported even
+            return
         from ingest.service import drain_app  # noqa: PLC0415  (not before gunicorn's on_starting)
 
-        if hasattr(self, "wsgi"):  # a signal may come before there is an application
-            drain_app(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
+        drain_app(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
