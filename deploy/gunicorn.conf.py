@@ -69,4 +69,4 @@ def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunic
         return
     from ingest.service import close_app  # noqa: PLC0415  (not before on_starting)
 
-    close_app(worker.wsgi)  # type: ignore[attr-defined]  # gunicorn's worker
+    close_app(worker.wsgi)
