@@ -110,6 +110,7 @@ BODIES: Final = [
 ROUTES: Final = [
     Row("another route", 404, ONE, error(404, "there is no such route"), path="/collect"),
     Row("a doubled slash is another route", 404, ONE, error(404, "there is no such route"), path="//collect/event"),
+    Row("and one inside, not a redirect", 404, ONE, error(404, "there is no such route"), path="/collect//event"),
     Row("a slash at the end too", 404, ONE, error(404, "there is no such route"), path="/collect/event/"),
     *(
         Row(
