@@ -179,16 +179,20 @@ class Intake:
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
-        faults.extend(
-            Fault(Rule.REQUIRED, f"/{BODY}/{index}/{name}", f"{name} is required", index)
-            for name in self._required
-            if raw.get(name) is None
-        )
-        if faults:
-            return Refusal(tuple(faults[:FAULTS_MAX]))
+        if faults or "" in [event[name] for name in self._required]:
+            faults += self._missing(raw, index)
+            if faults:
+                return Refusal(tuple(faults[:FAULTS_MAX]))
         event["properties"] = _encode_json(properties).decode() if properties else "{}"
         self._stamp(event, properties, index, origin)
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
+
+    def _missing(self, raw: dict[str, Any], index: int) -> list[Fault]:
+        return [
+            Fault(Rule.REQUIRED, f"/{BODY}/{index}/{name}", f"{name} is required", index)
+            for name in self._required
+            if raw.get(name) is None
+        ]
 
     def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
         """Put known fields into `event`, return the others; append to `faults`."""

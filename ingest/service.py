@@ -82,6 +82,8 @@ def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
     if not settings.rate_limit_requests:
         return None
     if not settings.rate_limit_store_url:
+        if settings.workers > 1:
+            log.warning("each worker counts for itself: the rate limit is exact with a store only")
         return LocalLimiter(settings.rate_limit_window_s)
     store = open_store(
         settings.rate_limit_store_url,
