@@ -11,6 +11,8 @@ from msgspec import Meta
 
 import consumer.settings
 import ingest.settings
+import ingest.telemetry
+from schemas.event import read_catalogue
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -36,12 +38,52 @@ def _meaning(hint: Any) -> str:
     return next((meta.description for meta in metas if isinstance(meta, Meta) and meta.description), "")
 
 
+def event_types_table() -> str:
+    """Return a Markdown table of the catalogue's event types."""
+    rows = [
+        f"| `{name}` | {kind.sent_when} | {', '.join(f'`{field}`' for field in kind.fields) or 'none'} |"
+        for name, kind in read_catalogue().types.items()
+    ]
+    return "\n".join(("| eventType | sent when | fields |", "|---|---|---|", *rows))
+
+
+def event_fields_table() -> str:
+    """Return a Markdown table of the catalogue's fields, with the values that are known."""
+    rows: list[str] = []
+    for name, field in read_catalogue().fields.items():
+        length = f", {field.length_min} to {field.length_max} characters" if field.length_max is not None else ""
+        known = f" Known: {', '.join(field.known)}." if field.known else ""
+        rows.append(f"| `{name}` | {field.type}{length} | {field.doc}{known} |")
+    return "\n".join(("| field | type | meaning |", "|---|---|---|", *rows))
+
+
+def event_properties_table() -> str:
+    """Return a Markdown table of the documented members of `properties`."""
+    rows = [f"| `{name}` | {doc} |" for name, doc in read_catalogue().properties.items()]
+    return "\n".join(("| member | meaning |", "|---|---|", *rows))
+
+
+def ingest_metrics_table() -> str:
+    """Return a Markdown table of the ingress's metrics."""
+    rows = [
+        f"| `{name}` | {metric.kind} | {', '.join(metric.labels) or 'none'} | {metric.help} |"
+        for name, metric in ingest.telemetry.METRICS.items()
+    ]
+    return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows))
+
+
 Table = Callable[[], str]
 TABLES: Final[dict[str, dict[str, Table]]] = {
     "README.md": {
         "ingest-settings": lambda: settings_table("INGEST_", ingest.settings.Settings),
         "consumer-settings": lambda: settings_table("CONSUMER_", consumer.settings.Settings),
     },
+    "docs/EVENTS.md": {
+        "event-types": event_types_table,
+        "event-fields": event_fields_table,
+        "event-properties": event_properties_table,
+    },
+    "docs/TELEMETRY.md": {"ingest-metrics": ingest_metrics_table},
 }
 
 
