@@ -57,7 +57,7 @@ class Search:
             left = [row for row in left if row not in faults]
             again = self.probe(left) if faults else again
         if again is not None:
-            self._search(left, again)
+            self._search(left, again, is_seen=again is not refusal)
         return [self.found[row] for row in sorted(self.found)]
 
     def _named(self, rows: list[int], refusal: Rejected) -> tuple[list[int], Rejected | None]:
@@ -100,10 +100,11 @@ class Search:
         if (on_right := self.probe(right)) is not None:
             self._search(right, on_right)
 
-    def _search(self, rows: Sequence[int], refusal: Rejected) -> None:
+    def _search(self, rows: Sequence[int], refusal: Rejected, *, is_seen: bool = True) -> None:
+        """Search rows; a refusal that this search has not seen itself is a hint, and no proof against a single row."""
         left, again = self._named(list(rows), refusal)
         if again is not None:
-            self._halve(left, again)
+            self._halve(left, again if is_seen or again is not refusal else None)
 
     def _blame(self, row: int, refusal: Rejected) -> None:
         self.found[row] = Poison(self.offsets[row], refusal.reason, str(refusal))

@@ -116,6 +116,12 @@ def test_a_refusal_that_no_row_explains_blames_none() -> None:
     assert search.run(Rejected("too large", 131)) == []
 
 
+def test_a_row_is_not_blamed_for_a_refusal_that_is_gone() -> None:
+    """Somebody dropped the constraint meanwhile; also a batch of one is asked for before it is blamed."""
+    for count in (1, 2, 9):
+        assert Search(range(count), lambda _: None, lambda _: {}, 401).run(Rejected("no", 469)) == []
+
+
 def test_a_table_that_refuses_an_empty_insert_stops_the_worker() -> None:
     """Then the statement is at fault; taking out rows one by one would empty the topic into the dead letters."""
     search = Search(range(16), lambda _: Rejected("a column is of another type", 27), lambda _: {}, 401)
