@@ -1,39 +1,134 @@
-"""`python -m consumer`: run a worker, or look after its tables."""
+"""`python -m consumer`: run a worker, or look after its tables. Settings are environment variables, CONSUMER_<NAME>."""
 
 import argparse
 import os
 import sys
-import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from consumer.errors import ConsumerError
-from consumer.migrate import create_database, migrate, migrations
-from consumer.service import connect, run
+from consumer import commands, service
+from consumer.errors import ConsumerError, Reason
 from consumer.settings import Settings, load
 from consumer.telemetry import start_logging
 
+Command = Callable[[Settings, argparse.Namespace], int]
 
-def main() -> None:
+_RUN: Final = """
+Works until SIGTERM: takes records of the events topic and of the dead-letter topic as a member of
+the consumer group, and inserts each into ClickHouse exactly once. Any number of workers share the
+partitions; start as many as there are partitions at the most.
+
+At the start it waits for servers that are away, then checks tables, settings and topics, and
+exits with one sentence if something must be repaired first. On SIGTERM it inserts and commits
+what it took. The last log line states, for each partition: read = rows_inserted + dead_letters +
+returned.
+
+  CONSUMER_BOOTSTRAP_SERVERS=kafka:9092 CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer run
+"""
+_MIGRATE: Final = """
+Creates the database and its tables, or brings them up to date, and prints what it applied. Run it
+before the workers of a new version start; any number may run at once, again, or after one that
+died. An older version leaves newer tables alone.
+
+  CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 CONSUMER_BOOTSTRAP_SERVERS=- python -m consumer migrate
+"""
+_AUDIT: Final = """
+Proves that every offset that the group has committed is in the tables exactly once, as a row or
+as a dead letter. Prints one line for each partition and incarnation of a topic, and names what is
+missing or double. Exit code 1 if anything is.
+
+Run it after an incident, after an upgrade, before deleting old records from Kafka; it may run
+while workers work, and costs about a row read per million offsets. Offsets that the log itself
+holds no record for (transactions, compaction) are not missing. Workers do the same for their own
+partitions every CONSUMER_AUDIT_EVERY_S.
+
+  python -m consumer audit
+  python -m consumer audit --json | jq 'select(.missing > 0)'
+"""
+_REPLAY: Final = """
+Puts dead letters back onto the events topic, once what refused them is repaired. Says what it
+would do, and does it with --go. A replayed event keeps its id, so replaying twice changes
+nothing: what was replayed before, what is in the table, and what the table would refuse again (it
+is asked, and writes nothing) stays where it is. The table `replays` keeps who put back what, and
+where to.
+
+Use it when the cause is gone: a constraint was dropped, a registry has its schema again, a field
+needs another value. Events that the ingress refused are not records; repair and post them again.
+
+  python -m consumer replay --reason constraint --since 2026-01-31
+  python -m consumer replay --letter events/3/1234 --set url=https://example.org/ --go
+"""
+_LAG: Final = """
+Shows for each partition what the group has committed, where the log ends, and how far behind that
+is. An intent is a batch that a worker is about to insert, or that its successor will. Asks the
+brokers alone; workers need not run.
+
+  python -m consumer lag
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit 2 with one sentence when a setting is wrong, 1 when the command can't go on."""
-    parser = argparse.ArgumentParser(prog="python -m consumer", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="work until SIGTERM: Kafka in, ClickHouse out").set_defaults(call=run)
-    commands.add_parser("migrate", help="create or update the database and its tables").set_defaults(call=_migrate)
-    arguments = parser.parse_args()
+    arguments = parser().parse_args(argv)
     try:
         settings = load(os.environ)
     except ValueError as error:
-        sys.exit(f"consumer: {error}")
+        sys.stderr.write(f"consumer: {error}\n")
+        sys.exit(2)
     start_logging(settings.log_level)
     try:
-        arguments.call(settings)
+        sys.exit(arguments.call(settings, arguments))
     except ConsumerError as error:
         sys.exit(f"consumer: {error}")
 
 
-def _migrate(settings: Settings) -> None:
-    create_database(connect(settings, database=""), settings.clickhouse_database, time.sleep)
-    for name in migrate(connect(settings), migrations(), time.sleep).now:
-        print(name)  # noqa: T201  (the command's answer)
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(prog="python -m consumer", description=__doc__)
+    found = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN, _run)
+    _add(found, "migrate", "create or update the database and its tables", _MIGRATE, commands.run_migrate)
+    audit = _add(found, "audit", "prove that every offset is in the tables once", _AUDIT, commands.run_audit)
+    audit.add_argument("--patience-s", type=float, default=10.0, help="ask again for what is missing (%(default)s)")
+    replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY, commands.run_replay)
+    _add_choice(replay)
+    replay.add_argument("--set", metavar="FIELD=VALUE", type=_pair, action="append", default=[], help="repair a field")
+    replay.add_argument("--again", action="store_true", help="also what was replayed before")
+    replay.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
+    lag = _add(found, "lag", "show how far the group is behind", _LAG, commands.run_lag)
+    for each in (audit, replay, lag):
+        each.add_argument("--json", action="store_true", help="one JSON object per line")
+    return made
+
+
+def _add(
+    found: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, text: str, call: Command
+) -> argparse.ArgumentParser:
+    made = found.add_parser(name, help=summary, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.set_defaults(call=call)
+    return made
+
+
+def _add_choice(replay: argparse.ArgumentParser) -> None:
+    reasons = [str(reason) for reason in Reason]
+    replay.add_argument("--reason", action="append", default=[], choices=reasons, help="refused for this; repeatable")
+    replay.add_argument("--letter", action="append", default=[], help="this one, topic/partition/offset; repeatable")
+    replay.add_argument("--partition", type=int, default=-1, help="refused from this partition")
+    replay.add_argument("--since", default="1970-01-01", help="not before this Kafka timestamp (UTC)")
+    replay.add_argument("--until", default="2299-01-01", help="before this Kafka timestamp (UTC)")
+    replay.add_argument("--limit", type=int, default=1000, help="at most so many (%(default)s)")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("must be FIELD=VALUE")
+    return name, value
+
+
+def _run(settings: Settings, _: argparse.Namespace) -> int:
+    service.run(settings)
+    return 0
 
 
 if __name__ == "__main__":

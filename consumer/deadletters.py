@@ -4,15 +4,15 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import Transient
-from consumer.ports import Poison, Record
+from consumer.ports import Partition, Poison, Record
 from schemas.codec import FrameError, schema_id_of
 
-_SERVICE: Final = f"headrace-consumer/{version('headrace')}"
+SERVICE: Final = f"headrace-consumer/{version('headrace')}"
 _DELIVERY_S: Final = 30
 _PINNED: Final = {
     "acks": "all",
@@ -20,48 +20,80 @@ _PINNED: Final = {
     "compression.type": "lz4",
     "message.timeout.ms": _DELIVERY_S * 1000,
     "message.max.bytes": 8_000_000,  # a letter is its record and a few headers more
+    "partitioner": "murmur2_random",  # the ingress's: a replayed event goes where its person's events are
 }
 
 
-class KafkaDeadLetters:
-    """A `DeadLetters` over an idempotent producer; threads share it."""
+class Outgoing(NamedTuple):
+    """A record to publish."""
+
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, str | bytes | None]]
+
+
+class Publisher:
+    """An idempotent producer for one topic; threads share it."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._producer = Producer({**properties, **_PINNED})
         self._topic = topic
         self._lock = threading.Lock()  # one sender at a time: its flush runs its own reports
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
-        """Publish the poison among `records`; return when all of it is acknowledged."""
-        by_offset = {record.offset: record for record in records}
+    def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
+        """Publish records and return where each of them stands now, when all are acknowledged.
+
+        Raises:
+            Transient: some are not acknowledged; others may be.
+        """
+        places: dict[int, tuple[Partition, int]] = {}
+        failures: list[KafkaError] = []
         with self._lock:
-            self._send([(by_offset[item.offset], item) for item in poison])
+            try:
+                for number, record in enumerate(records):
+                    self._produce(number, record, places, failures)
+                self._producer.flush(_DELIVERY_S + 5)
+            except (BufferError, KafkaException) as error:
+                raise Transient(f"records for {self._topic} can't be sent: {error}") from error
+        if failures or len(places) < len(records):
+            why = failures[0].name() if failures else f"{len(records) - len(places)} in flight"
+            raise Transient(f"records for {self._topic} are not acknowledged: {why}")
+        return [places[number] for number in range(len(records))]
 
-    def _send(self, letters: Sequence[tuple[Record, Poison]]) -> None:
-        left = len(letters)
-        failure: KafkaError | None = None
+    def _produce(
+        self, number: int, record: Outgoing, places: dict[int, tuple[Partition, int]], failures: list[KafkaError]
+    ) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failures.append(error)
+            else:
+                places[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
 
-        def report(error: KafkaError | None, _: Message) -> None:
-            nonlocal left, failure
-            left -= 1
-            failure = failure or error
-
-        try:
-            for record, poison in letters:
-                headers = headers_of(record, poison)
-                self._producer.produce(
-                    self._topic, record.value, letter_key(record), headers=headers, on_delivery=report
-                )
-            self._producer.flush(_DELIVERY_S + 5)
-        except (BufferError, KafkaException) as error:
-            raise Transient(f"dead letters can't be sent: {error}") from error
-        if left or failure:
-            raise Transient(f"dead letters are not acknowledged: {failure.name() if failure else f'{left} in flight'}")
+        self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
     def close(self) -> None:
         """Forget what is in flight: who follows sends it again under the same key."""
         self._producer.purge()
         self._producer.flush(1)
+
+
+class KafkaDeadLetters:
+    """A `DeadLetters` over a publisher; threads share it."""
+
+    def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
+        self._publisher = Publisher(properties, topic)
+
+    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+        """Publish the poison among `records`; return when all of it is acknowledged."""
+        by_offset = {record.offset: record for record in records}
+        pairs = [(by_offset[item.offset], item) for item in poison]
+        self._publisher.publish(
+            [Outgoing(letter_key(record), record.value, headers_of(record, item)) for record, item in pairs]
+        )
+
+    def close(self) -> None:
+        """Forget what is in flight."""
+        self._publisher.close()
 
 
 def letter_key(record: Record) -> bytes:
@@ -83,7 +115,7 @@ def headers_of(record: Record, poison: Poison) -> list[tuple[str, str | bytes | 
         "schema_id": str(schema_id),
         "reason": str(poison.reason),
         "error": poison.error[:1000],
-        "service": _SERVICE,
+        "service": SERVICE,
         "dead_at": str(int(time.time() * 1000)),
     }
     return [*((name, text.encode()) for name, text in ours.items()), ("origin_key", record.key), *record.headers]

@@ -132,6 +132,7 @@ _VIEW: Final = re.compile(
     r"\. \([A-Z_0-9]+\)"
     r"(?:$| \(version | \(for url )"
 )
+_MIGRATE_HELPS: Final = frozenset({8, 10, 16, 20, 47, 60, 81})
 _MANY: Final = 252
 _STD_EXCEPTION: Final = 1001
 _AVRO: Final = "avro::Exception"
@@ -170,7 +171,8 @@ def of_clickhouse(code: int, message: str) -> ConsumerError:
             " the worker's user"
         )
     if code in _STATEMENT or code in _SETTING or code in _ACCESS:
-        return Fatal(f"{_named(code)}: {without_values(message)}")
+        advice = "; run `python -m consumer migrate`" if code in _MIGRATE_HELPS else ""
+        return Fatal(f"{_named(code)}: {without_values(message)}{advice}")
     return Transient(f"{_named(code)}: {without_values(message)}", Cause.BUSY if code in _BUSY else Cause.UNKNOWN)
 
 

@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
+from consumer.audit import Auditor
 from consumer.batch import Limits
 from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.cluster import Cluster
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Transient
 from consumer.kafka import KafkaLog, read_properties
 from consumer.pages import Pages, serving
+from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
 from consumer.ports import Meter, Rows
+from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import Settings
@@ -27,6 +32,8 @@ from consumer.worker import Terms, Worker
 from schemas.registry import open_schemas
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 
 def connect(settings: Settings, database: str | None = None) -> Connection:
@@ -66,12 +73,42 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
     return properties
 
 
+def targets(settings: Settings) -> tuple[Target, Target]:
+    """Return where events and dead letters go."""
+    return (
+        Target("events", "event", settings.topic, settings.insert_timeout_s),
+        Target("dead_letters", "dead_letter", settings.dead_letter_topic, settings.insert_timeout_s),
+    )
+
+
+def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> None:
+    """Wait for the servers, and check what the promise rests on.
+
+    Raises:
+        Fatal: one sentence that says what to do.
+    """
+    cluster = Cluster(kafka_properties(settings), settings.group_id)
+    names = (settings.topic, settings.dead_letter_topic)
+    topics = patiently(lambda: find_topics(cluster, names), stop)
+    pace = Pace(
+        sum(topic.partitions for topic in topics.values()),
+        settings.batch_age_s_max,
+        settings.insert_timeout_s,
+        settings.session_timeout_ms / 1000,
+    )
+    patiently(lambda: check_tables(connection, [(target, pace) for target in targets(settings)]), stop)
+    keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
+    level = logging.INFO if keeps else logging.WARNING
+    log.log(level, "preflight passed", extra={"guarantee": guarantee(keeps_metadata=keeps)})
+
+
 @contextmanager
 def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
     """Wire a worker that has joined its group, and its log; leaving the block drains, commits and leaves the group."""
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
+        _preflight(settings, connection, stop)
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic))
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
@@ -94,9 +131,7 @@ def _pipelines(
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         return Pipeline(rows, ClickHouseTable(connection, target, rows, schema_of, meter), letters, limits)
 
-    timeout_s = settings.insert_timeout_s
-    events = Target("events", "event", settings.topic, timeout_s)
-    dead = Target("dead_letters", "dead_letter", settings.dead_letter_topic, timeout_s)
+    events, dead = targets(settings)
     return {
         settings.topic: pipeline(EventRows(schemas), events, schemas.schema_of),
         settings.dead_letter_topic: pipeline(DeadLetterRows(), dead, None),
@@ -110,7 +145,7 @@ def _terms(settings: Settings, cluster_id: str) -> Terms:
     return Terms(limits, cluster_id, settings.revoke_s_max, Backoff(), monotonic)
 
 
-def patiently(call: Callable[[], str], stop: threading.Event) -> str:
+def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
     """Call until it succeeds: a server that is away at the start is waited for, until the process is told to stop."""
     backoff, attempt = Backoff(), 0
     while True:
@@ -121,6 +156,12 @@ def patiently(call: Callable[[], str], stop: threading.Event) -> str:
             log.warning("waiting for a server", extra={"attempt": attempt, "reason": str(error)[:300]})
             if stop.wait(backoff.delay_s(attempt)):
                 raise SystemExit(0) from error
+
+
+def _patrol(settings: Settings, watch: Watch, meter: Meter) -> Patrol:
+    cluster = Cluster(kafka_properties(settings), settings.group_id)
+    tables = {target.topic: target.table for target in targets(settings)}
+    return Patrol(Auditor(connect(settings), tables, cluster.present), cluster, watch, meter)
 
 
 def run(settings: Settings) -> None:
@@ -137,6 +178,7 @@ def run(settings: Settings) -> None:
         with (
             serving(settings.http_host, settings.http_port, Pages(metrics, watch)),
             build(settings, metrics, stop) as (worker, source),
+            patrolling(_patrol(settings, watch, metrics), settings.audit_every_s),
         ):
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():

@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http_port: Annotated[int, Meta(ge=0, le=65_535), _says("their port; 0: none")] = 0
     # Longer than one insert may take: it is progress too.
     stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind stands still for so long")] = 180.0
+    # Often enough to hear of a loss the same hour, seldom enough to cost nothing.
+    audit_every_s: Annotated[float, Meta(ge=0), _says("seconds between audits of its own partitions; 0: none")] = 300.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 

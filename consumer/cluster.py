@@ -1,0 +1,175 @@
+"""The cluster seen from outside the group: topics, offsets, ends and settings. For preflight, audit and lag."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own examples import these from there
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+
+from consumer.errors import ConsumerError, Transient
+from consumer.outcomes import of_kafka
+from consumer.ports import Mark, Partition
+
+_CALL_S: Final = 10.0
+_READ_S: Final = 30.0
+_CONNECTION: Final = ("bootstrap", "client.id", "security", "sasl", "ssl")
+_PROBE_METADATA: Final = "headrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is now."""
+
+    topic_id: str
+    partitions: int
+
+
+class Cluster:
+    """One client of a cluster; its calls block, and one thread makes them.
+
+    Attributes:
+        group: whose offsets it asks for. It reads beside the group, never as a member.
+    """
+
+    def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
+        self._properties: dict[str, str | int | float | bool] = {}
+        self._properties.update((key, value) for key, value in properties.items() if key.startswith(_CONNECTION))
+        self._admin = AdminClient(self._properties)
+        self.group = group
+
+    def topic(self, name: str) -> Topic | None:
+        """Return a topic, or None when there is none.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        try:
+            answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
+        except TimeoutError as error:
+            raise Transient(f"no broker answers within {_CALL_S:.0f} s") from error
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise _translated(error) from error
+        return Topic(str(answer.topic_id), len(answer.partitions))
+
+    def broker_setting(self, name: str) -> str | None:
+        """Return a broker's setting, or None when this client may not see it."""
+        try:
+            brokers = self._admin.list_topics(timeout=_CALL_S).brokers
+            resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
+            entries = self._admin.describe_configs([resource], request_timeout=_CALL_S)[resource].result(_CALL_S)
+        except (KafkaException, TimeoutError, ValueError):
+            return None
+        entry = entries.get(name)
+        return str(entry.value) if entry is not None and entry.value is not None else None
+
+    def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
+        """Return the group's marks; a partition without one is left out.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(self.group)
+        try:
+            found = reader.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+        return {
+            Partition(item.topic, item.partition): Mark(item.offset, item.metadata or "")
+            for item in found
+            if item.offset >= 0
+        }
+
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Return each partition's oldest offset and its end.
+
+        The end is the one that a fetch tells: the embedded broker's ListOffsets tells a smaller one.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(f"{self.group}.lag")
+        try:
+            reader.assign([TopicPartition(*place, OFFSET_END) for place in places])
+            waiting = set(places)
+            deadline_s = monotonic() + _READ_S
+            while waiting:
+                if monotonic() > deadline_s:
+                    raise Transient(f"no answer from {len(waiting)} of {len(places)} partitions")
+                for message in reader.consume(1000, 0.2):
+                    waiting.discard(Partition(message.topic() or "", message.partition() or 0))
+            return {place: _watermarks(reader, place) for place in places}
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+
+    def present(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+        """Return which of these offsets (ascending) hold a record: gaps, markers and what was deleted hold none.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        wanted, found = set(offsets), set[int]()
+        reader = self._reader(f"{self.group}.audit")
+        try:
+            reader.assign([TopicPartition(*place, offsets[0])])
+            deadline_s = monotonic() + _READ_S
+            while monotonic() < deadline_s:
+                for message in reader.consume(5000, 0.5):
+                    offset = message.offset() or 0
+                    if message.error() is not None or offset > offsets[-1]:
+                        return found
+                    found |= {offset} & wanted
+            raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
+        finally:
+            reader.close()
+
+    def keeps_metadata(self, topic: str) -> bool | None:
+        """Tell whether a commit's metadata comes back, by a commit of a group of its own; None when it may not try."""
+        place = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
+        reader = self._reader(f"{self.group}.preflight")
+        try:
+            reader.commit(offsets=[place], asynchronous=False)
+            (back,) = reader.committed([TopicPartition(topic, 0)], timeout=_CALL_S)
+        except KafkaException:
+            return None
+        finally:
+            reader.close()
+        self._admin.delete_consumer_groups([f"{self.group}.preflight"], request_timeout=_CALL_S)
+        return back.metadata == _PROBE_METADATA
+
+    def _reader(self, group: str) -> Consumer:
+        return Consumer(
+            {
+                **self._properties,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": 4096,
+            }
+        )
+
+
+def _watermarks(reader: Consumer, place: Partition) -> tuple[int, int]:
+    there = TopicPartition(*place)
+    _, end = reader.get_watermark_offsets(there, cached=True)
+    low, listed = reader.get_watermark_offsets(there, timeout=_CALL_S)
+    return low, max(end, listed)
+
+
+def _translated(error: KafkaException) -> ConsumerError:
+    cause: KafkaError = error.args[0]
+    return of_kafka(cause.name(), cause.str())

@@ -1,0 +1,165 @@
+"""What `python -m consumer` does besides running a worker: look after tables, prove them, repair them. Each prints."""
+
+import getpass
+import json
+import socket
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, TextIO
+
+from consumer.audit import Auditor, Span, intended
+from consumer.clickhouse import ClickHouseTable
+from consumer.cluster import Cluster
+from consumer.deadletters import Publisher
+from consumer.migrate import create_database, migrate, migrations
+from consumer.patrol import facts
+from consumer.ports import Partition
+from consumer.preflight import find_topics
+from consumer.replay import Choice, Letter, Replay, Verdict
+from consumer.rows import EventRows
+from consumer.service import connect, kafka_properties, targets
+from consumer.settings import Settings
+from consumer.telemetry import Metrics
+from schemas.registry import open_schemas
+
+_SHOWN_MAX: Final = 20
+_PAUSE_S: Final = 2.0
+
+
+def run_migrate(settings: Settings, _: Namespace) -> int:
+    """Create or update the database and its tables."""
+    create_database(connect(settings, database=""), settings.clickhouse_database, time.sleep)
+    applied = migrate(connect(settings), migrations(), time.sleep)
+    for name in applied.now:
+        _say(name)
+    if applied.unknown:
+        _say(f"left alone, for a newer version made them: {', '.join(applied.unknown)}")
+    if not applied.now:
+        _say(f"nothing to do: {len(applied.before)} migrations were applied before")
+    return 0
+
+
+def run_audit(settings: Settings, arguments: Namespace) -> int:
+    """Compare every offset that the group has committed with the tables."""
+    cluster = Cluster(kafka_properties(settings), settings.group_id)
+    tables = {target.topic: target.table for target in targets(settings)}
+    auditor = Auditor(connect(settings), tables, cluster.present)
+    deadline_s = time.monotonic() + arguments.patience_s
+    while True:
+        findings = [auditor.audit(span, is_only=alone) for span, alone in _spans(auditor, cluster)]
+        missing = sum(finding.missing for finding in findings)
+        if not missing or time.monotonic() >= deadline_s:
+            break
+        time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter is on its topic before it is in its table
+    _show([facts(finding) for finding in findings], as_json=arguments.json)
+    duplicates = sum(finding.duplicates for finding in findings)
+    _say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
+    return 1 if missing or duplicates else 0
+
+
+def run_lag(settings: Settings, arguments: Namespace) -> int:
+    """Show how far the group is behind."""
+    cluster = Cluster(kafka_properties(settings), settings.group_id)
+    topics = find_topics(cluster, [settings.topic, settings.dead_letter_topic])
+    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+    marks, bounds = cluster.committed(places), cluster.bounds(places)
+    lines: list[dict[str, object]] = []
+    for place in places:
+        low, end = bounds[place]
+        mark = marks.get(place)
+        intent = intended(mark) if mark else None
+        position = mark.offset if mark else low
+        note = "nothing is committed" if mark is None else ""
+        if intent and intent.topic_id != topics[place.topic].topic_id:
+            note = "committed for the topic before it was made anew"
+        elif position < low:
+            note = "halted: records were deleted before they were read"
+        elif intent and intent.is_range:
+            note = f"intent [{intent.a}, {intent.b})"
+        lines.append(
+            {"topic": place.topic, "partition": place.number, "committed": position, "end": end}
+            | {"lag": max(0, end - position), "note": note}
+        )
+    _show(lines, as_json=arguments.json)
+    return 0
+
+
+def run_replay(settings: Settings, arguments: Namespace) -> int:
+    """Plan replays, and make them with --go."""
+    schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+    connection, rows = connect(settings), EventRows(schemas)
+    table = ClickHouseTable(connection, targets(settings)[0], rows, schemas.schema_of, Metrics())
+    replay = Replay(connection, table, rows, schemas.schema_of)
+    choice = Choice(
+        settings.topic,
+        tuple(arguments.reason),
+        tuple(arguments.letter),
+        arguments.partition,
+        arguments.since,
+        arguments.until,
+        arguments.limit,
+    )
+    letters = replay.plan(choice, dict(arguments.set), again=arguments.again)
+    _show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
+    for verdict, count in Counter(letter.verdict for letter in letters).items():
+        _say(f"{count} letters: {verdict}", sys.stderr)
+    if not arguments.go:
+        _say("nothing was sent; add --go", sys.stderr)
+        return 0
+    publisher = Publisher(kafka_properties(settings), settings.topic)
+    try:
+        count = replay.make(letters, publisher, f"{getpass.getuser()}@{socket.gethostname()}")
+    finally:
+        publisher.close()
+    _say(f"{count} letters were put back onto {settings.topic}", sys.stderr)
+    return 0 if count == len([letter for letter in letters if letter.verdict is Verdict.READY]) else 1
+
+
+def _spans(auditor: Auditor, cluster: Cluster) -> list[tuple[Span, bool]]:
+    """Return what must be in the tables, and whether it is its topic's only incarnation."""
+    topics = find_topics(cluster, list(auditor.tables))
+    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+    marks = cluster.committed(places)  # before the table is read: what is committed is in it
+    bounds = cluster.bounds(places)
+    known = {(span.partition, span.topic_id): span for span in auditor.incarnations()}
+    spans = {name: span for name, span in known.items() if span.topic_id != topics[span.partition.topic].topic_id}
+    for place, mark in marks.items():
+        topic_id = topics[place.topic].topic_id
+        intent = intended(mark)
+        if intent is None or intent.topic_id == topic_id:
+            first = known[place, topic_id].low if (place, topic_id) in known else mark.offset
+            spans[place, topic_id] = Span(place, topic_id, min(bounds[place][0], first), mark.offset)
+    incarnations = Counter(place for place, _ in spans)
+    return [(span, incarnations[span.partition] == 1) for _, span in sorted(spans.items())]
+
+
+def _letter_line(letter: Letter) -> dict[str, object]:
+    return {
+        "letter": letter.letter_id,
+        "reason": letter.reason,
+        "event": str(letter.event.get("eventId", "")),
+        "changed": ",".join(letter.changed),
+        "verdict": str(letter.verdict),
+        "detail": letter.detail,
+    }
+
+
+def _show(lines: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+    """Print lines as JSON, or as columns."""
+    if as_json:
+        for line in lines:
+            _say(json.dumps(line))
+        return
+    if lines:
+        texts = [list(lines[0]), *([str(value) for value in line.values()] for line in lines)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        for row in texts:
+            _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _say(text: str, where: TextIO | None = None) -> None:
+    print(text, file=where or sys.stdout)

@@ -1,0 +1,114 @@
+"""The audit in the background: each worker audits what it owns, so the group's figures add up to the whole topic."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from consumer.audit import Auditor, Finding, Span, intended, ranges
+from consumer.cluster import Cluster
+from consumer.errors import ConsumerError
+from consumer.ports import Meter, Partition
+from consumer.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+class Patrol:
+    """Audits the partitions that a watch knows, again and again; one thread calls `round`.
+
+    What was found clean is not looked at again below the offset it reached. What is missing counts when two rounds in
+    a row miss it: a dead letter is on its topic before it is in its table.
+    """
+
+    def __init__(self, auditor: Auditor, cluster: Cluster, watch: Watch, meter: Meter) -> None:
+        self._auditor = auditor
+        self._cluster = cluster
+        self._watch = watch
+        self._meter = meter
+        self._clean_to: dict[tuple[Partition, str], int] = {}
+        self._suspects: set[tuple[Partition, str]] = set()
+
+    def round(self) -> list[Finding]:
+        """Audit once, set the metrics, and return what is wrong.
+
+        Raises:
+            Transient, Fatal: a server is away, or refuses.
+        """
+        findings = [self._auditor.audit(span, is_only=alone) for span, alone in self._spans()]
+        for finding in findings:
+            if finding.is_clean:
+                self._clean_to[finding.span.partition, finding.span.topic_id] = finding.span.end
+        dirty = [item for item in findings if not item.is_clean]
+        wrong = [item for item in dirty if item.duplicates or _name(item) in self._suspects]
+        self._suspects = {_name(item) for item in dirty}
+        self._meter.level("audit_missing", sum(item.missing for item in wrong if _name(item) in self._suspects))
+        self._meter.level("audit_duplicates", sum(item.duplicates for item in wrong))
+        self._meter.level("audit_timestamp_seconds", time.time())
+        return wrong
+
+    def _spans(self) -> list[tuple[Span, bool]]:
+        owned = [place for place in self._watch.standings if place.topic in self._auditor.tables]
+        if not owned:
+            return []
+        marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
+        lows = {place: low for place, (low, _) in self._cluster.bounds(owned).items()}
+        known = self._auditor.incarnations()
+        spans = []
+        for place, mark in marks.items():
+            intent = intended(mark)
+            topic = self._cluster.topic(place.topic) if intent is None else None
+            topic_id = intent.topic_id if intent else (topic.topic_id if topic else "")
+            low = self._clean_to.get((place, topic_id), lows[place])
+            others = [span for span in known if span.partition == place and span.topic_id != topic_id]
+            spans.append((Span(place, topic_id, min(low, mark.offset), mark.offset), not others))
+        return spans
+
+
+@contextmanager
+def patrolling(patrol: Patrol, every_s: float) -> Iterator[None]:
+    """Call `round` on a thread every so many seconds until the block is left; 0 is never."""
+    stop = threading.Event()
+
+    def walk() -> None:
+        while not stop.wait(every_s):
+            try:
+                wrong = patrol.round()
+            except ConsumerError as error:
+                log.warning("audit put off", extra={"reason": str(error)})
+                continue
+            for finding in wrong:
+                log.error("audit", extra=facts(finding))
+
+    thread = threading.Thread(target=walk, name="patrol", daemon=True)
+    if every_s > 0:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if thread.is_alive():
+            thread.join(5)
+
+
+def facts(finding: Finding) -> dict[str, object]:
+    """Return a finding for a log line or a line of JSON."""
+    return {
+        "topic": finding.span.partition.topic,
+        "topic_id": finding.span.topic_id,
+        "partition": finding.span.partition.number,
+        "from": finding.span.low,
+        "to": finding.span.end,
+        "rows": finding.rows,
+        "offsets": finding.offsets,
+        "dead_letters": finding.letters,
+        "missing": finding.missing,
+        "missing_offsets": ranges(finding.missing_shown),
+        "duplicates": finding.duplicates,
+        "duplicate_offsets": ranges(finding.duplicates_shown),
+    }
+
+
+def _name(finding: Finding) -> tuple[Partition, str]:
+    return finding.span.partition, finding.span.topic_id

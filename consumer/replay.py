@@ -1,0 +1,251 @@
+"""Putting dead letters back onto the topic, once what refused them is repaired.
+
+A replayed record keeps its event id, so that it is the same event wherever it lands, and it goes the way of all
+records: topic, worker, table. What was replayed stands in the table `replays`, and is left alone the next time. Before
+anything is sent, the table is asked through a twin that keeps nothing: what it would refuse again stays where it is.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from consumer.clickhouse import PINNED, ClickHouseTable, Connection
+from consumer.deadletters import SERVICE, Outgoing, Publisher
+from consumer.errors import Rejected
+from consumer.ports import Partition, Record, Rows
+from schemas.codec import FRAME_BYTES, Encoder, FrameError, decode, schema_id_of
+
+_DEAD_AT: Final = "dead_at"  # the letter's own header, among the record's
+_LETTERS: Final = """
+SELECT letter_id, origin_topic AS topic, origin_partition AS partition, origin_offset AS offset, reason,
+    toUnixTimestamp64Milli(origin_at) AS at_ms, hex(key) AS key, hex(value) AS value, headers
+FROM dead_letters FINAL
+WHERE origin_topic = {topic:String}
+    AND (empty({reasons:Array(String)}) OR reason IN {reasons:Array(String)})
+    AND (empty({ids:Array(String)}) OR letter_id IN {ids:Array(String)})
+    AND ({partition:Int32} < 0 OR origin_partition = {partition:Int32})
+    AND origin_at >= parseDateTime64BestEffort({since:String}, 3, 'UTC')
+    AND origin_at < parseDateTime64BestEffort({until:String}, 3, 'UTC')
+ORDER BY origin_partition, origin_offset LIMIT {limit:UInt32}
+"""
+_REPLAYED: Final = "SELECT DISTINCT letter_id FROM replays WHERE letter_id IN {ids:Array(String)}"
+_PRESENT: Final = """
+SELECT DISTINCT toString(event_id) AS id FROM events
+WHERE event_type IN {types:Array(String)} AND client_id IN {clients:Array(String)} AND event_id IN {ids:Array(UUID)}
+"""
+_NOTE: Final = """
+INSERT INTO replays SELECT {letter:String}, {event:UUID}, {topic:String}, {partition:UInt32}, {offset:UInt64},
+    {changed:Array(String)}, {by:String}, {service:String}, now64(3, 'UTC')
+"""
+
+
+class Verdict(StrEnum):
+    """What becomes of a letter, as the command says it."""
+
+    READY = "can be replayed"
+    REPLAYED = "was replayed before"
+    PRESENT = "its event is in the table"
+    UNREADABLE = "does not decode"
+    REFUSED = "would be refused again"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters.
+
+    Attributes:
+        topic: that they were refused from.
+        reasons: any of these; empty: all.
+        ids: any of these letters; empty: all.
+        partition: -1: all.
+        since: not before this Kafka timestamp, in any form that ClickHouse reads.
+        until: before this one.
+        limit: at most so many, the oldest offsets first.
+    """
+
+    topic: str
+    reasons: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    partition: int = -1
+    since: str = "1970-01-01"
+    until: str = "2299-01-01"
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter, and what was found out about it.
+
+    Attributes:
+        letter_id: names it.
+        record: as it stood on the topic, or repaired.
+        reason: why it is a dead letter.
+        verdict: what becomes of it.
+        detail: why, in facts.
+        event: its fields; none when it does not decode.
+        changed: the fields that were repaired.
+    """
+
+    letter_id: str
+    record: Record
+    reason: str
+    verdict: Verdict = Verdict.READY
+    detail: str = ""
+    event: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Plans and makes replays.
+
+    Attributes:
+        connection: to the tables.
+        table: asked whether it would take a record now.
+        rows: screens and encodes as the worker does.
+        schema_of: the text of a writer schema.
+    """
+
+    connection: Connection
+    table: ClickHouseTable
+    rows: Rows
+    schema_of: Callable[[int], str]
+
+    def plan(self, choice: Choice, repairs: Mapping[str, str], *, again: bool) -> list[Letter]:
+        """Return the chosen letters, each with what becomes of it; nothing is changed.
+
+        Args:
+            choice: which letters.
+            repairs: fields to set in every one of them, by their Avro names; numbers and maps as JSON.
+            again: replay also what was replayed before.
+
+        Raises:
+            Transient, Fatal: a server is away, or a table is missing.
+        """
+        letters = [self._read(letter, repairs) for letter in self._chosen(choice)]
+        done = set() if again else self._column(_REPLAYED, "letter_id", {"ids": [item.letter_id for item in letters]})
+        letters = [_judged(item, Verdict.REPLAYED) if item.letter_id in done else item for item in letters]
+        there = self._present([item for item in letters if item.verdict is Verdict.READY])
+        letters = [
+            _judged(item, Verdict.PRESENT)
+            if item.verdict is Verdict.READY and str(item.event.get("eventId")) in there
+            else item
+            for item in letters
+        ]
+        refused = self._refused([item.record for item in letters if item.verdict is Verdict.READY])
+        return [
+            _judged(item, Verdict.REFUSED, refused[item.record])
+            if item.verdict is Verdict.READY and item.record in refused
+            else item
+            for item in letters
+        ]
+
+    def make(self, letters: Sequence[Letter], publisher: Publisher, by: str) -> int:
+        """Publish what is ready, note each in `replays`, and return how many there were.
+
+        A crash between the two publishes again the next time: the same event id, so the same event.
+
+        Raises:
+            Transient, Fatal: a server is away, or refuses.
+        """
+        ready = [item for item in letters if item.verdict is Verdict.READY]
+        places = publisher.publish([_outgoing(item, by) for item in ready])
+        for item, (partition, offset) in zip(ready, places, strict=True):
+            values = {
+                "letter": item.letter_id,
+                "event": str(item.event["eventId"]),
+                "topic": partition.topic,
+                "partition": partition.number,
+                "offset": offset,
+                "changed": list(item.changed),
+                "by": by,
+                "service": SERVICE,
+            }
+            token = {"insert_deduplication_token": f"{item.letter_id}/{partition.number}/{offset}"}
+            self.connection.command(_NOTE, values, settings=PINNED | token)
+        return len(ready)
+
+    def _chosen(self, choice: Choice) -> Iterator[Letter]:
+        parameters = {
+            "topic": choice.topic,
+            "reasons": list(choice.reasons),
+            "ids": list(choice.ids),
+            "partition": choice.partition,
+            "since": choice.since,
+            "until": choice.until,
+            "limit": choice.limit,
+        }
+        for row in self.connection.query(_LETTERS, parameters):
+            headers = tuple((name, text.encode()) for name, text in row["headers"].items() if name != _DEAD_AT)
+            key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
+            place = Partition(row["topic"], row["partition"])
+            yield Letter(
+                row["letter_id"], Record(place, row["offset"], row["at_ms"], key, value, headers), row["reason"]
+            )
+
+    def _read(self, letter: Letter, repairs: Mapping[str, str]) -> Letter:
+        """Decode a letter and repair it."""
+        value = letter.record.value
+        try:
+            schema_id = schema_id_of(value)
+            schema = self.schema_of(schema_id)
+            event = decode(value[FRAME_BYTES:], schema)
+            wanted = {name: typed(schema, name, text) for name, text in repairs.items()}
+            changed = {name: value for name, value in wanted.items() if event[name] != value}
+            if not changed:
+                return replace(letter, event=event)
+            event |= changed
+            record = letter.record._replace(value=Encoder(schema, schema_id).encode(event))
+        except (FrameError, LookupError, ValueError, TypeError, ConnectionError) as error:
+            return _judged(letter, Verdict.UNREADABLE, f"{type(error).__name__}: {error}")
+        return replace(letter, record=record, event=event, changed=tuple(sorted(changed)))
+
+    def _present(self, letters: Sequence[Letter]) -> set[str]:
+        events = [item.event for item in letters]
+        parameters = {
+            "types": sorted({str(event.get("eventType", "")) for event in events}),
+            "clients": sorted({str(event.get("clientId", "")) for event in events}),
+            "ids": sorted({str(event["eventId"]) for event in events}),
+        }
+        return self._column(_PRESENT, "id", parameters) if events else set()
+
+    def _refused(self, records: Sequence[Record]) -> dict[Record, str]:
+        """Return the records that the table would refuse, and why."""
+        by_offset = {(record.partition, record.offset): record for record in records}
+        refused: dict[Record, str] = {}
+        for partition in {record.partition for record in records}:
+            mine = [record for record in records if record.partition == partition]
+            poison = [*self.rows.screen(mine)]
+            mine = [record for record in mine if record.offset not in {item.offset for item in poison}]
+            for block in self.rows.blocks(mine, "", ""):
+                poison += self.table.find_poison(block, Rejected("not asked yet", 0), mine)
+            refused |= {by_offset[partition, item.offset]: f"{item.reason}: {item.error}" for item in poison}
+        return refused
+
+    def _column(self, query: str, name: str, parameters: Mapping[str, Any]) -> set[str]:
+        return {row[name] for row in self.connection.query(query, parameters)}
+
+
+def typed(schema: str, name: str, text: str) -> Any:
+    """Return a field's value from text.
+
+    Raises:
+        ValueError: the schema has no such field, or the text is no such value.
+    """
+    kinds = {field["name"]: field["type"] for field in json.loads(schema)["fields"]}
+    if name not in kinds:
+        raise ValueError(f"the schema has no field {name}")
+    kind = kinds[name]["type"] if isinstance(kinds[name], dict) else kinds[name]
+    return text if kind in ("string", "bytes") else json.loads(text)
+
+
+def _judged(letter: Letter, verdict: Verdict, detail: str = "") -> Letter:
+    return replace(letter, verdict=verdict, detail=detail)
+
+
+def _outgoing(letter: Letter, by: str) -> Outgoing:
+    marks = {"replay_of": letter.letter_id, "replayed_by": by, "replay_changed": ",".join(letter.changed)}
+    headers = [*letter.record.headers, *((name, text.encode()) for name, text in marks.items())]
+    return Outgoing(letter.record.key, letter.record.value, headers)

@@ -1,0 +1,208 @@
+"""The audit on a real ClickHouse: what is missing or double is named, what is neither is not."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from consumer.audit import Auditor, Finding, Span, ranges
+from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.ports import Partition, Record
+from consumer.rows import EventRows
+from schemas.registry import LocalSchemas
+from tests.support.fixtures_consumer import TOPIC, encoded, record, records
+
+PLACE = Partition(TOPIC, 0)
+NOW = "incarnation-2"
+
+
+class Nothing:
+    """A `Meter` that takes no notice."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Take no notice."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Take no notice."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Take no notice."""
+
+
+class Tables:
+    """Inserts as the worker does, and audits; `held` is what the log is asked for."""
+
+    def __init__(self, database: Connection) -> None:
+        self.database = database
+        schemas = LocalSchemas()
+        self.rows = EventRows(schemas)
+        target = Target("events", "event", TOPIC, 30)
+        self.table = ClickHouseTable(database, target, self.rows, schemas.schema_of, Nothing())
+        self.asked: list[int] = []
+        self.gaps: set[int] = set()
+
+    def insert(self, batch: Sequence[Record], token: str, topic_id: str = NOW) -> None:
+        """Insert one batch under a token."""
+        assert self.rows.screen(batch) == []
+        for block in self.rows.blocks(batch, topic_id, token):
+            self.table.insert(block)
+
+    def bury(self, *offsets: int) -> None:
+        """Put dead letters into their table."""
+        for offset in offsets:
+            self.database.command(
+                "INSERT INTO dead_letters (letter_id, origin_topic, origin_partition, origin_offset, _topic)"
+                f" VALUES ('{TOPIC}/0/{offset}', '{TOPIC}', 0, {offset}, 'dead')"
+            )
+
+    def present(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+        """Be the log: everything but the gaps."""
+        assert place.topic == TOPIC
+        self.asked += offsets
+        return set(offsets) - self.gaps
+
+    def audit(self, low: int, end: int, topic_id: str = NOW, *, is_only: bool = True, number: int = 0) -> Finding:
+        """Audit one span."""
+        span = Span(Partition(TOPIC, number), topic_id, low, end)
+        return Auditor(self.database, {TOPIC: "events"}, self.present).audit(span, is_only=is_only)
+
+
+@pytest.fixture
+def tables(database: Connection) -> Tables:
+    """Tables of the test's own."""
+    return Tables(database)
+
+
+def test_batches_that_are_all_there_are_clean(tables: Tables) -> None:
+    """Several batches, one of them sent three times under its token: rows are counted once."""
+    tables.insert(records(range(100)), "a")
+    for _ in range(3):
+        tables.insert(records(range(100, 250)), "b")
+
+    finding = tables.audit(0, 250)
+
+    assert finding.is_clean
+    assert (finding.rows, finding.offsets, finding.letters) == (250, 250, 0)
+    assert tables.asked == []
+
+
+def test_a_partition_that_never_had_a_record_is_clean(tables: Tables) -> None:
+    """Nothing is expected, and nothing is there."""
+    assert tables.audit(0, 0) == Finding(Span(PLACE, NOW, 0, 0), 0, 0, 0)
+
+
+def test_what_is_missing_is_named_wherever_it_is(tables: Tables) -> None:
+    """At the head, in the middle, and behind the last row up to the committed offset."""
+    tables.insert(records([*range(2, 50), *range(53, 90)]), "a")
+
+    finding = tables.audit(0, 93)
+
+    assert (finding.missing, finding.missing_shown) == (8, (0, 1, 50, 51, 52, 90, 91, 92))
+    assert not finding.is_clean
+    assert ranges(finding.missing_shown) == "0-1, 50-52, 90-92"
+
+
+def test_rows_that_are_not_committed_yet_are_not_missing(tables: Tables) -> None:
+    """The audit asks for what the group has committed; more may be there."""
+    tables.insert(records(range(100)), "a")
+
+    assert tables.audit(0, 60).is_clean
+
+
+def test_a_dead_letter_fills_its_place(tables: Tables) -> None:
+    """The identity: offsets read = rows inserted + dead letters."""
+    tables.insert(records([offset for offset in range(100) if offset not in (7, 50)]), "a")
+    tables.bury(7, 50, 50)
+
+    finding = tables.audit(0, 100)
+
+    assert finding.is_clean
+    assert (finding.offsets, finding.letters) == (98, 2)
+
+
+def test_a_gap_of_the_log_is_not_missing(tables: Tables) -> None:
+    """The marker of a transaction has an offset and no record; the log is asked about what is missing alone."""
+    tables.insert(records([*range(10), *range(11, 20)]), "a")
+    tables.gaps = {10, 20}
+
+    assert tables.audit(0, 21).is_clean
+    assert tables.asked == [10, 20]
+
+
+def test_a_double_row_is_named(tables: Tables) -> None:
+    """The same offsets under two tokens: what a worker without intents does."""
+    tables.insert(records(range(100)), "a")
+    tables.insert(records([*range(98, 103)]), "b")
+
+    finding = tables.audit(0, 103)
+
+    assert (finding.duplicates, finding.duplicates_shown) == (2, (98, 99))
+    assert (finding.rows, finding.offsets, finding.missing) == (105, 103, 0)
+
+
+def test_a_double_row_is_counted_also_when_a_merge_has_hidden_it(tables: Tables, database: Connection) -> None:
+    """The table is a ReplacingMergeTree: the ledger knows what it had to replace."""
+    tables.insert(records(range(10)), "a")
+    tables.insert(records(range(9, 12)), "b")
+    database.command("OPTIMIZE TABLE events FINAL")
+
+    finding = tables.audit(0, 12)
+
+    assert (finding.duplicates, finding.duplicates_shown) == (1, ())
+
+
+def test_one_event_at_two_offsets_is_neither_missing_nor_double(tables: Tables, database: Connection) -> None:
+    """A client's retry: merges keep one of the rows, and both offsets were inserted once."""
+    tables.insert([record(0), record(1, encoded(0)), record(2)], "a")
+    database.command("OPTIMIZE TABLE events FINAL")
+
+    assert database.query("SELECT count() AS n FROM events") == [{"n": 2}]
+    assert tables.audit(0, 3).is_clean
+
+
+def test_an_offset_that_is_row_and_dead_letter_is_double(tables: Tables) -> None:
+    """Exactly one of the two; when dead letters may be of an older incarnation of the topic, nobody can tell."""
+    tables.insert(records(range(10)), "a")
+    tables.bury(4)
+
+    assert tables.audit(0, 10).duplicates == 1
+    assert tables.audit(0, 10, is_only=False).duplicates == 0
+
+
+def test_incarnations_and_partitions_are_told_apart(tables: Tables, database: Connection) -> None:
+    """The same offsets in another partition, or of the topic before it was made anew, are other records."""
+    tables.insert(records(range(10)), "a", "incarnation-1")
+    tables.insert(records(range(5)), "b")
+    tables.insert(records(range(7), partition=3), "c")
+
+    assert tables.audit(0, 10, "incarnation-1").is_clean
+    assert tables.audit(0, 5).is_clean
+    assert tables.audit(0, 7, number=3).is_clean
+    known = Auditor(database, {TOPIC: "events"}, None).incarnations()
+    assert [(span.partition.number, span.topic_id, span.low, span.end) for span in known] == [
+        (0, "incarnation-1", 0, 10),
+        (0, NOW, 0, 5),
+        (3, NOW, 0, 7),
+    ]
+
+
+def test_a_million_is_no_border(tables: Tables) -> None:
+    """Rows of the ledger end there, records do not; an audit that begins late asks for less."""
+    tables.insert(records([*range(999_990, 1_000_004), *range(1_000_005, 1_000_010)]), "a")
+
+    finding = tables.audit(999_990, 1_000_010)
+    later = tables.audit(1_000_005, 1_000_010)
+
+    assert finding.missing_shown == (1_000_004,)
+    assert later.is_clean
+    assert later.offsets == 9
+
+
+def test_a_whole_million_that_is_missing_is_counted_without_being_listed(tables: Tables) -> None:
+    """Loss is told as loss: not a million questions to the log."""
+    tables.insert(records(range(2_000_000, 2_000_005)), "a")
+
+    finding = tables.audit(0, 2_000_005)
+
+    assert finding.missing == 2_000_000
+    assert finding.missing_shown == tuple(range(20))
+    assert tables.asked == []

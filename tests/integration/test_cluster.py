@@ -1,0 +1,130 @@
+"""The cluster seen from outside the group, on Apache Kafka and on the embedded broker."""
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from consumer.cluster import Cluster
+from consumer.errors import Fatal, Transient
+from consumer.ports import Mark, Partition
+from consumer.preflight import METADATA_NEEDED, check_metadata, find_topics, guarantee
+from tests.support.kafka import Broker
+from tests.support.kafka_clients import consumer, deliver, producer
+from tests.support.ports import free_port
+
+
+@pytest.fixture
+def cluster(any_broker: Broker) -> Cluster:
+    """A client of the broker, for a group of the test's own."""
+    return Cluster({"bootstrap.servers": any_broker.bootstrap_servers}, f"group-{uuid.uuid4().hex[:8]}")
+
+
+def test_a_topic_has_an_id_and_partitions_and_one_that_is_not_there_is_named(
+    cluster: Cluster, any_broker: Broker, new_topic: Callable[..., str]
+) -> None:
+    """A worker that starts before the topic was made says what to run."""
+    name = new_topic(partitions=3)
+
+    (topic,) = find_topics(cluster, [name]).values()
+
+    assert (topic.topic_id, topic.partitions) == (any_broker.topic_id(name), 3)
+    with pytest.raises(Fatal, match=r"there is no topic nowhere: kafka-topics\.sh --create"):
+        find_topics(cluster, [name, "nowhere"])
+
+
+def test_ends_are_right_where_records_are_and_where_none_are(
+    cluster: Cluster, any_broker: Broker, new_topic: Callable[..., str]
+) -> None:
+    """Also on the broker whose ListOffsets tells too small an end."""
+    name = new_topic(partitions=2)
+    deliver(any_broker.bootstrap_servers, name, [b"x"] * 250)
+
+    assert cluster.bounds([Partition(name, 0), Partition(name, 1)]) == {
+        Partition(name, 0): (0, 250),
+        Partition(name, 1): (0, 0),
+    }
+
+
+def test_marks_of_the_group_come_back_with_what_the_broker_keeps_of_them(
+    cluster: Cluster, any_broker: Broker, topic: str
+) -> None:
+    """The audit and lag read them beside the group."""
+    deliver(any_broker.bootstrap_servers, topic, [b"x"] * 10)
+    member = consumer(any_broker, cluster.group)
+    member.commit(offsets=[TopicPartition(topic, 0, 7, metadata="1|id|7|9|")], asynchronous=False)
+    member.close()
+
+    marks = cluster.committed([Partition(topic, 0)])
+
+    assert marks == {Partition(topic, 0): Mark(7, "1|id|7|9|" if any_broker.supports_commit_metadata else "")}
+
+
+def test_it_is_told_whether_metadata_is_kept(cluster: Cluster, any_broker: Broker, topic: str) -> None:
+    """On the embedded broker it is not, and the log says which guarantee is left."""
+    keeps = check_metadata(cluster, topic)
+
+    assert keeps is any_broker.supports_commit_metadata
+    assert ("at least once" in guarantee(keeps_metadata=keeps)) is not keeps
+    assert f"{cluster.group}.preflight" not in _groups(any_broker) or any_broker.name == "embedded"
+
+
+def test_the_log_is_asked_for_single_offsets(cluster: Cluster, any_broker: Broker, topic: str) -> None:
+    """Records are there, offsets beyond the end are not."""
+    deliver(any_broker.bootstrap_servers, topic, [b"x"] * 20)
+
+    assert cluster.present(Partition(topic, 0), [3, 4, 17]) == {3, 4, 17}
+    assert cluster.present(Partition(topic, 0), [18, 19, 20, 99]) == {18, 19}
+
+
+def test_the_marker_of_a_transaction_is_no_record(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """An offset that the log uses up without a record: the audit does not call it missing."""
+    name = new_topic()
+    sender = producer(kafka.bootstrap_servers, transactional_id=f"t-{uuid.uuid4().hex[:8]}")
+    sender.init_transactions(30)
+    for _ in range(2):
+        sender.begin_transaction()
+        sender.produce(name, b"x")
+        sender.commit_transaction(30)
+    cluster = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
+
+    (bounds,) = cluster.bounds([Partition(name, 0)]).values()
+
+    assert bounds == (0, 4)
+    assert cluster.present(Partition(name, 0), [0, 1, 2, 3]) == {0, 2}
+
+
+def test_a_broker_with_too_little_room_is_refused(any_broker: Broker, topic: str) -> None:
+    """An intent that does not fit would be refused at the worst moment."""
+
+    class Narrow(Cluster):
+        def broker_setting(self, name: str) -> str | None:
+            assert name == "offset.metadata.max.bytes"
+            return "512"
+
+    narrow = Narrow({"bootstrap.servers": any_broker.bootstrap_servers}, "group")
+
+    with pytest.raises(Fatal, match=f"is 512, and {METADATA_NEEDED} are needed: set it to 4096"):
+        check_metadata(narrow, topic)
+
+
+def test_the_brokers_own_setting_is_read(kafka: Broker) -> None:
+    """Apache Kafka tells it; its default has room."""
+    if kafka.name == "embedded":
+        pytest.skip("the embedded broker describes no settings")
+    told = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group").broker_setting("offset.metadata.max.bytes")
+
+    assert told == "4096"
+
+
+def test_a_cluster_that_is_away_is_waited_for() -> None:
+    """Nothing here is Fatal because nobody answers."""
+    away = Cluster({"bootstrap.servers": f"127.0.0.1:{free_port()}", "client.id": "away"}, "group")
+
+    with pytest.raises(Transient):
+        away.topic("events")
+
+
+def _groups(broker: Broker) -> set[str]:
+    return {group.group_id for group in broker.admin().list_consumer_groups(request_timeout=10).result(10).valid}

@@ -1,0 +1,251 @@
+"""`python -m consumer` as an operator meets it: commands in processes of their own, on a real broker and ClickHouse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from consumer.clickhouse import Connection
+from tests.support.clickhouse import ClickHouse
+from tests.support.fixtures_consumer import encoded
+from tests.support.kafka import Broker
+from tests.support.kafka_clients import deliver
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 60.0
+TRUNCATED, NOT_FRAMED = encoded(1)[:-3], b"nonsense"
+
+
+class Operator:
+    """Runs commands against topics and a database of the test's own."""
+
+    def __init__(self, broker: Broker, clickhouse: ClickHouse, database: str, topics: tuple[str, str]) -> None:
+        self.broker = broker
+        self.topic, self.dead_topic = topics
+        self.http_port = free_port()
+        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")} | {
+            "CONSUMER_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "CONSUMER_CLICKHOUSE_URL": clickhouse.url,
+            "CONSUMER_CLICKHOUSE_DATABASE": database,
+            "CONSUMER_TOPIC": self.topic,
+            "CONSUMER_DEAD_LETTER_TOPIC": self.dead_topic,
+            "CONSUMER_GROUP_ID": f"group-{uuid.uuid4().hex[:8]}",
+            "CONSUMER_HTTP_HOST": "127.0.0.1",
+            "CONSUMER_HTTP_PORT": str(self.http_port),
+            "CONSUMER_SESSION_TIMEOUT_MS": "6000",
+            "CONSUMER_BATCH_AGE_S_MAX": "0.5",
+            "CONSUMER_AUDIT_EVERY_S": "1",
+        }
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "consumer", *arguments],
+            cwd=ROOT,
+            env=self.environ | {f"CONSUMER_{name}": text for name, text in settings.items()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
+        """Run a command to its end; return exit code, output and what it said besides."""
+        process = self.start(*arguments, **settings)
+        output, said = process.communicate(timeout=WAIT_S)
+        return process.returncode, output, said
+
+    def lines(self, *arguments: str) -> tuple[int, list[dict[str, object]]]:
+        """Run a command with --json; return exit code and lines."""
+        code, output, _ = self.run(*arguments, "--json")
+        return code, [json.loads(line) for line in output.splitlines()]
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Ask the worker's own port; status 0 when nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def await_page(self, path: str, condition: Callable[[int, str], bool]) -> str:
+        """Ask until a condition holds, and return the page; fail with the last one when that takes too long."""
+        deadline_s = time.monotonic() + WAIT_S
+        while True:
+            status, body = self.page(path)
+            if condition(status, body):
+                return body
+            assert time.monotonic() < deadline_s, (status, body)
+            time.sleep(0.1)
+
+
+def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
+    """Stop a worker; return its exit code and log lines."""
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=WAIT_S)
+    return worker.returncode, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def operator(
+    kafka: Broker, clickhouse: ClickHouse, empty_database: Connection, new_topic: Callable[..., str]
+) -> Operator:
+    """An operator whose database has no tables yet."""
+    return Operator(kafka, clickhouse, empty_database.database, (new_topic(partitions=2), new_topic()))
+
+
+def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_database: Connection) -> None:
+    """Good records become rows, bad ones dead letters in their table; every page, audit and the books agree."""
+    assert operator.run("migrate")[:2][0] == 0
+    deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(300)], 0)
+    bad = [encoded(300), TRUNCATED, encoded(301), NOT_FRAMED, encoded(302, properties="[]"), encoded(303)]
+    deliver(operator.broker.bootstrap_servers, operator.topic, bad, 1)
+    worker = operator.start("run")
+    operator.await_page("/readyz", lambda status, _: status == 200)
+    page = operator.await_page(
+        "/metrics", lambda _, body: 'outcome="rows_inserted",partition="0",topic="' + operator.dead_topic in body
+    )
+    operator.await_page("/metrics", lambda _, body: "audit_timestamp_seconds 1." in body)
+    operator.await_page("/healthz", lambda status, body: (status, json.loads(body)["status"]) == (200, "idle"))
+    audit_code, audit = operator.lines("audit")
+    _, lag = operator.lines("lag")
+    code, lines = finish(worker)
+
+    assert f'records_total{{outcome="dead_letters",partition="1",topic="{operator.topic}"}} 3.0' in page
+    for reason in ("bad_avro", "frame", "bad_value"):
+        assert f'dead_letters_total{{reason="{reason}"}} 1.0' in page
+    assert audit_code == 0
+    assert [
+        (line["rows"], line["dead_letters"], line["missing"]) for line in audit if line["topic"] == operator.topic
+    ] == [
+        (300, 0, 0),
+        (3, 3, 0),
+    ]
+    assert {line["lag"] for line in lag} == {0}
+    assert code == 0
+    assert lines[-1]["message"] == "worker stopped"
+    assert lines[-1]["balances"] is True
+    assert lines[-1]["records"] == {
+        f"{operator.topic}/0": {"read": 300, "rows_inserted": 300, "dead_letters": 0, "returned": 0},
+        f"{operator.topic}/1": {"read": 6, "rows_inserted": 3, "dead_letters": 3, "returned": 0},
+        f"{operator.dead_topic}/0": {"read": 3, "rows_inserted": 3, "dead_letters": 0, "returned": 0},
+    }
+    letters = empty_database.query(
+        "SELECT reason, hex(value) AS value, origin_offset FROM dead_letters ORDER BY origin_offset"
+    )
+    assert [(row["reason"], row["origin_offset"]) for row in letters] == [
+        ("bad_avro", 1),
+        ("frame", 3),
+        ("bad_value", 4),
+    ]
+    assert [bytes.fromhex(row["value"]) for row in letters[:2]] == [TRUNCATED, NOT_FRAMED]
+
+
+def test_audit_names_what_is_missing_and_what_is_double(operator: Operator, empty_database: Connection) -> None:
+    """Rows taken out of the ledger's sight, and rows put in twice: exit code 1, and the offsets."""
+    operator.run("migrate")
+    deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(20)], 0)
+    worker = operator.start("run")
+    operator.await_page("/metrics", lambda _, body: 'outcome="rows_inserted",partition="0"' in body)
+    finish(worker)
+    empty_database.command("INSERT INTO events SELECT * FROM events WHERE _offset IN (4, 5)")
+    code, double = operator.lines("audit", "--patience-s", "0")
+    empty_database.command("TRUNCATE TABLE offsets")
+    empty_database.command(
+        "INSERT INTO offsets SELECT _topic, _topic_id, _partition, 0, count(), groupBitmapState(_offset), min(_offset),"
+        " max(_offset), max(_timestamp) FROM events WHERE _offset NOT IN (7, 8, 19) GROUP BY ALL"
+    )
+    missing_code, missing = operator.lines("audit", "--patience-s", "0")
+
+    (double_line,) = [line for line in double if line["duplicates"]]
+    (missing_line,) = [line for line in missing if line["missing"]]
+    assert (code, double_line["duplicates"], double_line["duplicate_offsets"]) == (1, 2, "4-5")
+    assert (missing_code, missing_line["missing"], missing_line["missing_offsets"]) == (1, 3, "7-8, 19")
+
+
+def test_a_dead_letter_is_repaired_and_replayed_from_the_command_line(
+    operator: Operator, empty_database: Connection
+) -> None:
+    """Refused by a constraint, planned, repaired, put back, inserted by the running worker; a second time, nothing."""
+    operator.run("migrate")
+    empty_database.command("ALTER TABLE events ADD CONSTRAINT short_url CHECK length(url) < 20")
+    deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(1), encoded(2, url="u" * 30), encoded(3)], 0)
+    worker = operator.start("run")
+    operator.await_page(
+        "/metrics", lambda _, body: f'rows_inserted",partition="0",topic="{operator.dead_topic}"}} 1.0' in body
+    )
+    _, still = operator.lines("replay")
+    _, planned = operator.lines("replay", "--reason", "constraint", "--set", "url=short")
+    code, _, said = operator.run("replay", "--reason", "constraint", "--set", "url=short", "--go")
+    deadline_s = time.monotonic() + WAIT_S
+    while not (rows := empty_database.query("SELECT event_id FROM events_unique WHERE url = 'short'")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    again_code, again = operator.lines("replay", "--set", "url=short", "--go")
+    audit_code, _ = operator.lines("audit")
+    finish(worker)
+
+    assert still[0]["verdict"] == "would be refused again"
+    assert (planned[0]["verdict"], planned[0]["changed"]) == ("can be replayed", "url")
+    assert (code, "1 letters were put back" in said) == (0, True)
+    assert [row["event_id"].int for row in rows] == [2]
+    assert (again_code, again[0]["verdict"]) == (0, "was replayed before")
+    assert audit_code == 0
+    assert empty_database.query("SELECT count() AS n FROM events") == [{"n": 3}]
+
+
+def test_without_tables_a_worker_says_what_to_run(operator: Operator) -> None:
+    """One sentence, exit code 1, and nothing was read."""
+    code, _, said = operator.run("run")
+
+    assert code == 1
+    assert said.splitlines()[-1].startswith("consumer: there is no table ")
+    assert said.splitlines()[-1].endswith("run `python -m consumer migrate`")
+
+
+def test_without_servers_a_worker_waits_and_stops_when_told(operator: Operator) -> None:
+    """Nothing answers: healthy, not ready, and SIGTERM ends it at once."""
+    nobody = f"127.0.0.1:{free_port()}"
+    worker = operator.start("run", BOOTSTRAP_SERVERS=nobody)
+    body = operator.await_page("/readyz", lambda status, _: status == 503)
+    status, _ = operator.page("/healthz")
+    began_s = time.monotonic()
+    code, lines = finish(worker)
+
+    assert (json.loads(body)["status"], status) == ("starting", 200)
+    assert code == 0
+    assert time.monotonic() - began_s < 30
+    assert lines[-1]["message"] == "worker stopped"
+
+
+def test_a_wrong_setting_is_exit_code_2_and_its_name(operator: Operator) -> None:
+    """The variable, and why."""
+    code, _, said = operator.run("run", STALL_S="10")
+
+    assert code == 2
+    assert said == (
+        "consumer: CONSUMER_STALL_S (10.0) must be above CONSUMER_INSERT_TIMEOUT_S (60.0):"
+        " an insert under way is no standstill\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "migrate", "audit", "replay", "lag"])
+def test_help_says_what_it_does_and_shows_an_example(operator: Operator, command: str) -> None:
+    """Worth reading, and short enough to be read."""
+    code, output, _ = operator.run(command, "--help")
+
+    assert code == 0
+    assert f"python -m consumer {command}" in output.partition("options:")[0].partition("\n\n")[2]
+    assert 8 < len(output.splitlines()) < 50

@@ -1,0 +1,144 @@
+"""Preflight on a real ClickHouse: what it lets pass, and the sentence for each thing that it does not."""
+
+import pytest
+
+from consumer.clickhouse import PINNED, Connection, Target
+from consumer.errors import Fatal, Transient
+from consumer.preflight import Pace, check_tables
+from tests.support.clickhouse import ClickHouse
+from tests.support.fixtures_consumer import open_database
+from tests.support.ports import free_port
+
+EVENTS = Target("events", "event", "events", 30)
+DEAD = Target("dead_letters", "dead_letter", "dead", 30)
+PACE = Pace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
+
+
+def check(database: Connection, target: Target = EVENTS, pace: Pace = PACE) -> None:
+    """Run the check of one table."""
+    check_tables(database, [(target, pace)])
+
+
+def names(database: Connection) -> set[str]:
+    """Return the tables there are."""
+    query = "SELECT name FROM system.tables WHERE database = currentDatabase()"
+    return {row["name"] for row in database.query(query)}
+
+
+def test_what_migrate_makes_passes_and_nothing_is_left_behind(database: Connection) -> None:
+    """Both tables, with the ledger behind them."""
+    before = names(database)
+
+    check_tables(database, [(EVENTS, PACE), (DEAD, PACE)])
+
+    assert names(database) == before
+
+
+def test_a_database_without_tables_says_what_to_run(empty_database: Connection) -> None:
+    """The first thing that a new installation meets."""
+    with pytest.raises(Fatal, match=r"there is no table .*\.events: run `python -m consumer migrate`"):
+        check(empty_database)
+
+
+def test_no_database_at_all_says_what_to_run(clickhouse: ClickHouse) -> None:
+    """The same, a step before."""
+    nowhere = open_database(clickhouse, "nowhere_at_all")
+
+    with pytest.raises(Fatal, match="run `python -m consumer migrate`"):
+        check(nowhere)
+
+
+def test_a_column_that_is_not_there_yet_is_named(database: Connection) -> None:
+    """A worker that is newer than the tables."""
+    database.command("ALTER TABLE events DROP COLUMN trace_id, DROP COLUMN browser")
+
+    with pytest.raises(Fatal, match="lacks the columns browser, trace_id: run `python -m consumer migrate`"):
+        check(database)
+
+
+@pytest.mark.parametrize("table", ["events", "offsets"])
+def test_a_window_of_0_is_refused_with_the_statement_that_helps(database: Connection, table: str) -> None:
+    """On the table itself and on a view's target alike; the statement, run as it stands, is enough."""
+    database.command(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = 0")
+
+    with pytest.raises(Fatal) as refused:
+        check(database)
+    said, _, statement = str(refused.value).partition(": ALTER")
+    assert said == f"{database.database}.{table} remembers 0 blocks, and {PACE.window} are needed here"
+    database.command(f"ALTER{statement}")
+    check(database)
+
+
+def test_a_window_is_as_large_as_the_installation_needs(database: Connection) -> None:
+    """Documented in docs/OPERATIONS.md: partitions / age x 2 table partitions x (session + 2 timeouts)."""
+    assert Pace(5, 1.0, 60, 30).window == 5 * 2 * 150
+    assert Pace(64, 0.5, 60, 30).window == 128 * 2 * 150
+
+    with pytest.raises(Fatal, match="remembers 10000 blocks, and 38400 are needed"):
+        check(database, pace=Pace(64, 0.5, 60, 30))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "CREATE MATERIALIZED VIEW own ENGINE = SummingMergeTree ORDER BY d AS SELECT 1 AS n, 2 AS d FROM events",
+        "CREATE MATERIALIZED VIEW own TO target AS SELECT 1 AS n, 2 AS d FROM events",
+        "CREATE MATERIALIZED VIEW own TO target AS SELECT partition AS n, 2 AS d FROM offsets",
+    ],
+    ids=["a table of its own", "another table", "a view behind a view"],
+)
+def test_a_view_whose_target_has_no_window_is_refused(database: Connection, view: str) -> None:
+    """A repeated insert would count twice there, whatever else is right."""
+    database.command("CREATE TABLE target (n UInt8, d UInt8) ENGINE = SummingMergeTree ORDER BY d")
+    database.command(view)
+
+    with pytest.raises(Fatal, match=r"\.(target|\.inner_id\.[0-9a-f-]+) remembers 0 blocks"):
+        check(database)
+
+
+def test_a_target_that_keeps_nothing_or_knows_no_deduplication(database: Connection) -> None:
+    """A Null table passes blocks on, and its own views are looked at; a Log would double."""
+    database.command("CREATE TABLE through (n UInt8) ENGINE = Null")
+    database.command("CREATE MATERIALIZED VIEW one TO through AS SELECT 1 AS n FROM events")
+    check(database)
+
+    database.command("CREATE TABLE log (n UInt8) ENGINE = Log")
+    database.command("CREATE MATERIALIZED VIEW two TO log AS SELECT n FROM through")
+    with pytest.raises(Fatal, match=r"\.log has the engine Log, which knows no deduplication"):
+        check(database)
+
+
+def test_a_plain_view_on_the_table_is_no_target(database: Connection) -> None:
+    """Analysts may have as many as they like."""
+    database.command("CREATE VIEW reading AS SELECT count() FROM events")
+
+    check(database)
+
+
+def test_a_server_that_is_away_is_waited_for_and_not_refused() -> None:
+    """Preflight says Transient, and the caller waits."""
+    away = Connection(f"http://127.0.0.1:{free_port()}", "default", "", "headrace", 5)
+
+    with pytest.raises(Transient):
+        check(away)
+
+
+def test_a_setting_that_the_server_does_not_take_stops_the_start(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile's constraint answers 452, an old server 115: both are found before the first poll."""
+    monkeypatch.setitem(PINNED, "async_insert", "neither")
+
+    with pytest.raises(Fatal):
+        check(database)
+
+
+def test_a_token_that_does_not_count_once_stops_the_start(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: two inserts under one token must be one row."""
+    monkeypatch.setitem(PINNED, "insert_deduplicate", 0)
+    monkeypatch.setitem(PINNED, "deduplicate_insert", "disable")
+
+    with pytest.raises(Fatal, match="does not count a repeated insert_deduplication_token once"):
+        check(database)
