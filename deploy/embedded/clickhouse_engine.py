@@ -92,6 +92,8 @@ class Engine:
             # bytes: SQL need not be UTF-8. Parameters do not come by SET, which ends at max_query_size.
             result = connection.query(sql, execution.default_format, dict(execution.parameters))  # type: ignore[arg-type]
             return Answer(result.bytes(), _summary(result, inserts=execution.body_path is not None))
+        except UnicodeDecodeError as error:  # the message quotes a row that is no UTF-8
+            raise from_engine(error.object.decode("utf-8", "replace")) from error
         except (ChdbError, RuntimeError) as error:
             raise from_engine(str(error)) from error
         finally:
