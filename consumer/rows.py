@@ -21,6 +21,9 @@ from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, Unkno
 
 OWN_SCHEMA_ID: Final = -1
 _NO_TIMESTAMP: Final = 0
+_INT_MAX: Final = 2**31 - 1
+_LONG_MAX: Final = 2**63 - 1
+_AT_MAX: Final = 10_413_791_999_999  # 2299-12-31, the last day of a DateTime64
 
 
 def coordinates(record: Record) -> bytes:
@@ -111,9 +114,9 @@ def letter_of(record: Record) -> Mapping[str, Any]:
     return {
         "letterId": record.key.decode("utf-8", "replace"),
         "originTopic": texts.pop("origin_topic", ""),
-        "originPartition": _integer(texts.pop("origin_partition", ""), -1),
+        "originPartition": _integer(texts.pop("origin_partition", ""), -1, _INT_MAX),
         "originOffset": _integer(texts.pop("origin_offset", ""), -1),
-        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP)),
+        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP), _AT_MAX),
         "schemaId": _integer(texts.pop("schema_id", ""), -1),
         "reason": texts.pop("reason", ""),
         "error": texts.pop("error", ""),
@@ -128,8 +131,10 @@ def _offsets(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple(record.offset for record in records)
 
 
-def _integer(text: str, default: int) -> int:
+def _integer(text: str, default: int, largest: int = _LONG_MAX) -> int:
+    """Return a header's number; anybody may write to the topic, and what its column can't hold takes the default."""
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         return default
+    return number if 0 <= number <= largest else default

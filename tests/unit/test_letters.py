@@ -1,0 +1,51 @@
+"""A dead letter from its headers to its row: whatever stands there, it becomes a row."""
+
+import pytest
+
+from consumer.deadletters import headers_of, letter_key
+from consumer.errors import Reason
+from consumer.ports import Partition, Poison, Record
+from consumer.rows import DeadLetterRows, letter_of
+from tests.support.fixtures_consumer import AT_MS, record
+
+
+def dead(key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Record:
+    """Return a record of the dead-letter topic."""
+    return Record(Partition("dead", 0), 5, AT_MS + 1, key, value, headers)
+
+
+def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
+    """From the refused record to the fields of the row."""
+    refused = record(7, b"\x00\x01")._replace(headers=(("trace", b"t1"),))
+    headers = tuple((name, value) for name, value in headers_of(refused, Poison(7, Reason.FRAME, "no frame")))
+
+    letter = letter_of(dead(letter_key(refused), refused.value, headers))  # type: ignore[arg-type]  # ours are bytes
+
+    assert letter["letterId"] == "events/0/7"
+    assert (letter["originTopic"], letter["originPartition"], letter["originOffset"]) == ("events", 0, 7)
+    assert (letter["originAt"], letter["schemaId"], letter["reason"]) == (AT_MS, -1, "frame")
+    assert (letter["key"], letter["value"]) == (b"key", b"\x00\x01")
+    assert letter["headers"]["trace"] == "t1"
+
+
+@pytest.mark.parametrize(
+    "number", [b"", b"x", b"-5", b"99999999999999999999", b"1e3", b"\xff", b"9" * 5000, b"10413792000000000"]
+)
+def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None:
+    """Anybody may write to the topic; one such record must not stop the worker."""
+    names = ("origin_partition", "origin_offset", "origin_at", "schema_id")
+    strange = dead(b"\xff", b"", tuple((name, number) for name in names))
+
+    letter = letter_of(strange)
+    (block,) = DeadLetterRows().blocks([strange], "incarnation", "token")
+
+    assert letter["originPartition"] == -1
+    assert letter["originAt"] == AT_MS + 1
+    assert block.offsets == (5,)
+
+
+def test_a_letter_without_headers_is_a_row_too() -> None:
+    """What stands on the topic is kept, whoever put it there."""
+    (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], "incarnation", "token")
+
+    assert block.offsets == (5,)
