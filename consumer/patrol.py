@@ -3,16 +3,30 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from consumer.audit import Auditor, Finding, Span, intended, ranges
-from consumer.cluster import Cluster
+from consumer.cluster import Topic
 from consumer.errors import ConsumerError
-from consumer.ports import Meter, Partition
+from consumer.ports import Mark, Meter, Partition
 from consumer.watch import Watch
 
 log = logging.getLogger(__name__)
+
+
+class Group(Protocol):
+    """What a patrol asks of the cluster; consumer.cluster.Cluster is one."""
+
+    def committed(self, places: Sequence[Partition]) -> Mapping[Partition, Mark]:
+        """Return the group's marks."""
+
+    def bounds(self, places: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
+        """Return each partition's oldest offset and its end."""
+
+    def topic(self, name: str) -> Topic | None:
+        """Return a topic as it is now."""
 
 
 class Patrol:
@@ -22,7 +36,7 @@ class Patrol:
     a row miss it: a dead letter is on its topic before it is in its table.
     """
 
-    def __init__(self, auditor: Auditor, cluster: Cluster, watch: Watch, meter: Meter) -> None:
+    def __init__(self, auditor: Auditor, cluster: Group, watch: Watch, meter: Meter) -> None:
         self._auditor = auditor
         self._cluster = cluster
         self._watch = watch
@@ -42,10 +56,10 @@ class Patrol:
                 self._clean_to[finding.span.partition, finding.span.topic_id] = finding.span.end
         dirty = [item for item in findings if not item.is_clean]
         wrong = [item for item in dirty if item.duplicates or _name(item) in self._suspects]
-        self._suspects = {_name(item) for item in dirty}
-        self._meter.level("audit_missing", sum(item.missing for item in wrong if _name(item) in self._suspects))
+        self._meter.level("audit_missing", sum(item.missing for item in dirty if _name(item) in self._suspects))
         self._meter.level("audit_duplicates", sum(item.duplicates for item in wrong))
         self._meter.level("audit_timestamp_seconds", time.time())
+        self._suspects = {_name(item) for item in dirty}
         return wrong
 
     def _spans(self) -> list[tuple[Span, bool]]:

@@ -6,8 +6,14 @@ import pytest
 
 from consumer.audit import Auditor, Finding, Span, ranges
 from consumer.clickhouse import ClickHouseTable, Connection, Target
-from consumer.ports import Partition, Record
+from consumer.cluster import Topic
+from consumer.intent import Intent
+from consumer.lane import Lane
+from consumer.patrol import Patrol
+from consumer.ports import Mark, Partition, Record
 from consumer.rows import EventRows
+from consumer.telemetry import Metrics
+from consumer.watch import Watch
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 
@@ -195,6 +201,77 @@ def test_a_million_is_no_border(tables: Tables) -> None:
     assert finding.missing_shown == (1_000_004,)
     assert later.is_clean
     assert later.offsets == 9
+
+
+class Group:
+    """The cluster as a patrol asks it: one partition, and where it is committed."""
+
+    def __init__(self) -> None:
+        self.mark = Mark(0, Intent(NOW, 0, 0).encode())
+
+    def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
+        """Return the one mark."""
+        return dict.fromkeys(places, self.mark)
+
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Return bounds whose end nobody needs."""
+        return dict.fromkeys(places, (0, 10**9))
+
+    def topic(self, name: str) -> Topic:
+        """Return the topic of now."""
+        assert name == TOPIC
+        return Topic(NOW, 1)
+
+
+@pytest.fixture
+def patrol(tables: Tables) -> tuple[Patrol, Group, Metrics]:
+    """A patrol of a worker that owns the partition."""
+    watch = Watch(60, lambda: 0.0)
+    watch.turned({PLACE: Lane(PLACE, NOW, 0, None)}, lambda _: 0, held=False)
+    group, metrics = Group(), Metrics()
+    return Patrol(Auditor(tables.database, {TOPIC: "events"}, tables.present), group, watch, metrics), group, metrics
+
+
+def alarms(metrics: Metrics) -> tuple[int, int]:
+    """Return what the two metrics that must stay 0 show: missing, duplicates."""
+    shown = dict(
+        line.split(" ") for line in metrics.page().decode().splitlines() if line.startswith("headrace_consumer_audit")
+    )
+    return int(float(shown["headrace_consumer_audit_missing"])), int(float(shown["headrace_consumer_audit_duplicates"]))
+
+
+def test_a_patrol_rings_when_two_rounds_miss_the_same(tables: Tables, patrol: tuple[Patrol, Group, Metrics]) -> None:
+    """A dead letter is on its topic before it is in its table: one round alone is no alarm."""
+    walker, group, metrics = patrol
+    tables.insert(records([*range(5), *range(6, 10)]), "a")
+    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
+
+    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
+    tables.bury(5)
+    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
+
+    tables.insert(records(range(12, 15)), "b")
+    group.mark = Mark(15, "")
+    walker.round()
+    (finding,) = walker.round()
+    assert finding.missing_shown == (10, 11)
+    assert alarms(metrics) == (2, 0)
+
+
+def test_a_patrol_rings_at_once_for_a_double_row_and_does_not_stop(
+    tables: Tables, patrol: tuple[Patrol, Group, Metrics]
+) -> None:
+    """Nothing that is still on its way can double a row; the alarm stays until somebody has looked."""
+    walker, group, metrics = patrol
+    tables.insert(records(range(10)), "a")
+    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
+    assert walker.round() == []
+    tables.insert(records(range(3)), "b")
+
+    for _ in range(3):
+        (finding,) = walker.round()
+        assert alarms(metrics) == (0, 3)
+    assert finding.duplicates_shown == (0, 1, 2)
 
 
 def test_a_whole_million_that_is_missing_is_counted_without_being_listed(tables: Tables) -> None:
