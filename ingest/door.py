@@ -160,7 +160,7 @@ class Door:
         self._meter.move("requests_in_flight", -1)
         self._meter.count("requests_total", 1, route=route, status=str(exchange.status), outcome=outcome)
         self._meter.observe("request_seconds", took_s, route=route)
-        if exchange.status >= _FIRST_REFUSAL:
+        if exchange.status >= _FIRST_REFUSAL and outcome != OVERLOADED:  # a line for each would be more load
             log.info("request refused", extra=_line(exchange, route, outcome, took_s))
 
 

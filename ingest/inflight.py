@@ -4,10 +4,12 @@ The server decides (ingest/gunicorn_worker.py), for it knows who waits; here the
 collecting is bounded: probes and metrics are answered however busy the process is.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from time import monotonic
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -15,7 +17,10 @@ from ingest.answers import JSON, refused
 from ingest.door import OVERLOADED, exchange_of
 from ingest.errors import Headers
 
+log = logging.getLogger(__name__)
+
 RETRY_AFTER_S: Final = 1
+_TELL_S: Final = 10.0
 _thread: Final = threading.local()
 
 
@@ -46,6 +51,7 @@ class LoadBound:
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
+        self._told_at_s = float("-inf")
         self._headers_of = headers_of
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -53,9 +59,17 @@ class LoadBound:
         if not getattr(_thread, "is_overloaded", False) or environ.get("PATH_INFO") not in self._routes:
             return self._app(environ, start_response)
         exchange_of(environ).outcome = OVERLOADED
+        self._tell()
         status = HTTPStatus.SERVICE_UNAVAILABLE
         body = refused(status, "too many requests are in flight; send it again")
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Retry-After", str(RETRY_AFTER_S))]
         headers.extend(self._headers_of(environ))
         start_response(f"{status:d} {status.phrase}", headers)
         return [body]
+
+    def _tell(self) -> None:
+        """Log that it is happening, not each time that it happens."""
+        now_s = monotonic()
+        if now_s - self._told_at_s > _TELL_S:
+            self._told_at_s = now_s
+            log.warning("overloaded: requests are turned away")

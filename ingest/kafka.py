@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -115,6 +116,7 @@ class KafkaBroker:
         self._lock = threading.Lock()
         self._on_way: dict[_Sending, int] = {}
         self._producer = Producer(self._properties)
+        self._renewed_at_s = float("-inf")
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._poller.start()
@@ -204,8 +206,9 @@ class KafkaBroker:
     def _renew(self) -> None:
         self._meter.count("producer_renewals_total")
         old = self._producer
-        if not self._stopping.wait(_RENEW_S):
+        if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
             self._producer = Producer(self._properties)
+            self._renewed_at_s = monotonic()
         self._retire(old)
 
     def _retire(self, producer: Producer) -> None:

@@ -78,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The answer waits about this long; 3 ms gather the events of concurrent requests into one batch.
     linger_ms: Annotated[int, Meta(ge=0, le=1000), _says("librdkafka's linger.ms")] = 3
     # What waits in memory for acknowledgement, over all requests of a worker process.
-    queue_bytes_max: Annotated[Count, _says("bytes awaiting acknowledgement")] = 64 * 1024 * 1024
+    # The largest request, inflated, must fit in.
+    queue_bytes_max: Annotated[int, Meta(ge=8 * 1024**2), _says("bytes awaiting acknowledgement")] = 64 * 1024**2
     # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away.
     ack_slow_s: Annotated[Seconds, _says("an acknowledgement that takes longer speaks against the broker")] = 1.0
 
@@ -88,8 +89,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     # Some three million events of 500 bytes: an hour's outage at 800 events a second.
     spool_bytes_max: Annotated[Count, _says("size of the spool, over all processes of the directory")] = 2 * 1024**3
-    # What else lives on the disk must not meet its end here, and deleting needs some room too.
-    spool_free_bytes_min: Annotated[int, Meta(ge=0), _says("the spool leaves so much of its disk free")] = 256 * 1024**2
+    # What else lives on the disk must not meet its end here. Never none: a database on a full disk can't even delete.
+    spool_free_bytes_min: Annotated[int, Meta(ge=16 * 1024**2), _says("the spool leaves so much of its disk free")] = (
+        256 * 1024**2
+    )
     # An fsync takes milliseconds; a disk that needs this long is failing.
     spool_deadline_s: Annotated[Seconds, _says("a request waits this long for the spool")] = 2.0
     # Twice what a worker process takes in at its busiest would starve it; this empties 800,000 events in 7 minutes.

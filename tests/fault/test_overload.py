@@ -1,0 +1,106 @@
+"""Ten times more than the collector can take: whoever is taken is answered in time, the others are told at once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fault.conftest import p99_ms, statuses
+from tests.support.ingress import Ingress, ingress
+from tests.support.kafka import KafkaCluster
+from tests.support.ledger import settle, topic_census
+from tests.support.load import Load, Request, load
+from tests.support.mock_cluster import MockCluster
+
+_OVERLOAD_S = 30.0
+_GROWTH_MIB = 40  # threads' stacks and librdkafka's buffers fill once; a queue that grows is gigabytes in this time
+
+
+def memory_mib(collector: Ingress) -> float:
+    """Return the resident memory of the workers (MiB)."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in collector.workers)
+    return pages * 4096 / 1024**2
+
+
+def overload(collector: Ingress, clients: Load, seconds: float) -> tuple[float, float, list[float]]:
+    """Wait, and return the memory before and at its highest, and how long probes took (s)."""
+    time.sleep(1)
+    before = highest = memory_mib(collector)
+    probes: list[float] = []
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        began_s = time.monotonic()
+        assert collector.status("/readyz") == 200
+        probes.append(time.monotonic() - began_s)
+        highest = max(highest, memory_mib(collector))
+        time.sleep(0.5)
+    assert clients.so_far
+    return before, highest, probes
+
+
+def by_status(requests: list[Request], status: int) -> list[Request]:
+    """Return the requests that were answered so."""
+    return [request for request in requests if request.status == status]
+
+
+def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, figures: Callable[..., None]) -> None:
+    """Eight threads and a broker 200 ms away make 40 requests a second; 400 come."""
+    with MockCluster() as mock:
+        mock.create_topic("events", partitions=2)
+        mock.set_rtt(1, 200)
+        with (
+            ingress(tmp_path, mock.bootstrap_servers, topic="events", threads=8, requests_max=32) as collector,
+            load(collector.port, tmp_path, clients=400, rate=400) as clients,
+        ):
+            before, highest, probes = overload(collector, clients, _OVERLOAD_S)
+            requests = clients.stop()
+            mock.set_rtt(1, 0)
+            collector.await_drained(30)
+            shed = collector.figures()['events_total{outcome="shed"}']
+            account = settle(requests, topic_census(mock.bootstrap_servers, "events"))
+        taken, refused = by_status(requests, 201), by_status(requests, 503)
+        figures(
+            account,
+            statuses=statuses(requests),
+            taken_p99_ms=p99_ms(taken),
+            refused_p99_ms=p99_ms(refused),
+            slowest_probe_ms=max(probes) * 1000,
+            memory_mib=f"{before:.0f}->{highest:.0f}",
+        )
+    account.check()
+    assert set(statuses(requests)) == {201, 503}
+    assert len(taken) > 20 * _OVERLOAD_S
+    assert len(refused) > 5 * len(taken)
+    assert p99_ms(taken) < 1000
+    assert p99_ms(refused) < 1000
+    assert {request.retry_after for request in refused} == {"1"}
+    assert shed == len(refused)
+    assert highest - before < _GROWTH_MIB
+
+
+def test_more_clients_than_the_processor_can_serve(
+    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+) -> None:
+    """Four hundred clients that never pause, and never heed Retry-After: nobody waits long, and nothing is lost."""
+    with (
+        ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector,
+        load(collector.port, tmp_path, clients=400, rate=100_000) as clients,
+    ):
+        before, highest, probes = overload(collector, clients, 8)
+        requests = clients.stop()
+        collector.await_drained(30)
+        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        taken, refused = by_status(requests, 201), by_status(requests, 503)
+        figures(
+            account,
+            statuses=statuses(requests),
+            taken_p99_ms=p99_ms(taken),
+            refused_p99_ms=p99_ms(refused),
+            slowest_probe_ms=max(probes) * 1000,
+            memory_mib=f"{before:.0f}->{highest:.0f}",
+        )
+    account.check()
+    assert set(statuses(requests)) == {201, 503}
+    assert p99_ms(taken) < 1000
+    assert p99_ms(refused) < 1000
+    assert max(probes) < 2
+    assert highest - before < _GROWTH_MIB

@@ -1,0 +1,82 @@
+"""SIGTERM under load: in order, in time, and without losing what was answered 201, with a broker or without."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.fault.conftest import statuses
+from tests.support.ingress import Ingress, ingress
+from tests.support.kafka import KafkaCluster
+from tests.support.ledger import settle, topic_census
+from tests.support.load import NO_ANSWER, load
+
+
+def books(collector: Ingress) -> list[dict[str, Any]]:
+    """Return the last log lines of the workers that ended in order."""
+    return [line for line in collector.log_lines() if line["message"] == "books closed"]
+
+
+def test_the_end_with_a_dead_broker(
+    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+) -> None:
+    """Requests are waiting for a frozen broker: each is answered, and the next start sends what lies in the spool."""
+    with (
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, workers=2) as collector,
+        load(collector.port, tmp_path, clients=24) as clients,
+    ):
+        clients.await_count(200)
+        broker.nodes[0].pause()
+        time.sleep(0.5)  # every thread waits by now, and the breaker has not opened yet
+        began_s = time.monotonic()
+        collector.terminate()
+        code = collector.await_end(30)
+        ended_s = time.monotonic() - began_s
+        requests = clients.stop()
+        in_spool, said = collector.spooled(), books(collector)
+        broker.nodes[0].resume()
+        collector.start()
+        drained_s = collector.await_drained(60)
+        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        figures(account, statuses=statuses(requests), ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
+    account.check()
+    assert code == 0
+    assert ended_s < 10
+    assert in_spool >= account.on_disk > 0
+    assert len(said) == 2
+    assert all(line["balanced"] and not line["in_flight"] for line in said)
+    assert sum(line["accepted"] for line in said) == account.taken
+
+
+def test_the_end_with_a_broker_that_is_well(
+    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+) -> None:
+    """Not ready at once, serving on for the grace time, then gone without one request cut off or one event spooled."""
+    with (
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, shutdown_grace_s=2) as collector,
+        load(collector.port, tmp_path) as clients,
+    ):
+        clients.await_count(200)
+        began_s = time.monotonic()
+        at_s = time.time()
+        collector.terminate()
+        while collector.status("/readyz") == 200:
+            assert time.monotonic() - began_s < 1, "still ready"
+        not_ready_s = time.monotonic() - began_s
+        time.sleep(1)
+        healthy = collector.status("/healthz")
+        code = collector.await_end(30)
+        ended_s = time.monotonic() - began_s
+        requests = clients.stop()
+        served = sum(request.status == 201 and request.at_s > at_s + 1 for request in requests)
+        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        figures(account, statuses=statuses(requests), not_ready_s=not_ready_s, served_after_1s=served, ended_s=ended_s)
+    account.check()
+    assert (code, healthy) == (0, 200)
+    assert served > 100
+    assert 2 < ended_s < 10
+    assert account.on_disk == 0
+    assert account.unclaimed == 0
+    assert not list(collector.spool.glob("*.db*"))
+    assert {request.status for request in requests if request.at_s < at_s + 2} == {201}
+    assert set(statuses(requests)) == {201, NO_ANSWER}
