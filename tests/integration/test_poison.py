@@ -84,8 +84,8 @@ KINDS: dict[str, tuple[Callable[[int], bytes], Reason, int]] = {
     "no JSON": (lambda n: encoded(n, properties='{"S3CRET":'), Reason.BAD_VALUE, 40),
     "JSON that is no UTF-8": (
         lambda n: encoded(n, properties='{"abcd":1}').replace(b"abcd", b"\xff\xfe\xfd\xfc"),
-        Reason.BAD_AVRO,  # decoding finds it first
-        5,
+        Reason.BAD_VALUE,
+        40,
     ),
     "no JSON object": (lambda n: encoded(n, properties='["S3CRET"]'), Reason.BAD_VALUE, 40),
     "JSON too deep": (lambda n: encoded(n, properties='{"S3CRET":' * 2000 + "1" + "}" * 2000), Reason.BAD_VALUE, 40),
@@ -95,7 +95,7 @@ KINDS: dict[str, tuple[Callable[[int], bytes], Reason, int]] = {
     "truncated": (lambda n: encoded(n)[:-3], Reason.BAD_AVRO, 5),
     "a frame and nothing else": (lambda n: encoded(n)[:5], Reason.BAD_AVRO, 6),
     "bytes behind the record": (lambda n: encoded(n) + b"\0", Reason.BAD_AVRO, 5),
-    "more bytes behind the record": (lambda n: encoded(n) + b"xx", Reason.BAD_AVRO, 5),
+    "more bytes behind the record": (lambda n: encoded(n) + b"xx", Reason.BAD_AVRO, 40),
     "no record at all": (lambda n: encoded(n)[:5] + bytes(range(256)), Reason.BAD_VALUE, 6),
 }
 """Each kind: how its value is made, its reason, and how many probes finding one in 2,000 may cost."""

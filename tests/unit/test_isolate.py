@@ -23,6 +23,7 @@ class Table:
         self.names = names
         self.undecodable = undecodable
         self.lies = 0
+        self.reason = Reason.BAD_VALUE
         self.probes = 0
         self.decodings = 0
 
@@ -33,7 +34,7 @@ class Table:
         if at is None:
             return None
         named = at + self.lies if rows[at - 1] in self.names else None
-        return Rejected("no", 117, named)
+        return Rejected("no", 117, named, self.reason)
 
     def faults(self, rows: Sequence[int]) -> Mapping[int, Poison]:
         """Return what does not decode."""
@@ -75,6 +76,7 @@ def test_several_named_rows_cost_two_probes_each() -> None:
 def test_a_row_that_does_not_decode_costs_one_decoding_and_two_probes() -> None:
     """The rest is asked for once."""
     table = Table({41}, undecodable={41})
+    table.reason = Reason.BAD_AVRO
 
     assert table.search(1000) == [offset_of(41)]
     assert (table.probes, table.decodings) == (2, 1)
@@ -114,6 +116,32 @@ def test_a_refusal_that_no_row_explains_blames_none() -> None:
     search = Search(range(16), probe, lambda _: {}, 401)
 
     assert search.run(Rejected("too large", 131)) == []
+
+
+@pytest.mark.parametrize("row", [None, 2, 7])
+@pytest.mark.parametrize("reason", [Reason.BAD_AVRO, Reason.BAD_VALUE])
+def test_a_row_that_spoils_those_behind_it_and_is_taken_alone_is_found_by_decoding(
+    reason: Reason, row: int | None
+) -> None:
+    """Bytes behind a record: ClickHouse reads on where the next one should begin."""
+
+    def probe(rows: Sequence[int]) -> Rejected | None:
+        return Rejected("no", 376, row, reason) if 5 in rows and rows[-1] > 5 else None
+
+    def faults(rows: Sequence[int]) -> Mapping[int, Poison]:
+        return {5: Poison(5, Reason.BAD_AVRO, "")} if 5 in rows else {}
+
+    found = Search(range(64), probe, faults, 401).run(Rejected("no", 376, row, reason))
+
+    assert [poison.offset for poison in found] == [5]
+
+
+def test_decoding_is_left_out_where_it_can_find_nothing() -> None:
+    """A value that a column refuses has been decoded already, by the table."""
+    table = Table({41})
+
+    assert table.search(1000) == [offset_of(41)]
+    assert table.decodings == 0
 
 
 def test_a_row_is_not_blamed_for_a_refusal_that_is_gone() -> None:
@@ -164,6 +192,7 @@ def test_all_poison_is_found_and_nothing_else(data: st.DataObject) -> None:
     bad = data.draw(st.sets(rows, min_size=1, max_size=min(20, count))) | undecodable
     table = Table(bad, names=data.draw(some), undecodable=undecodable)
     table.lies = data.draw(st.sampled_from([0, 0, -1, 1, 7]))
+    table.reason = data.draw(st.sampled_from([Reason.BAD_AVRO, Reason.BAD_VALUE]))
 
     assert table.search(count) == sorted(map(offset_of, bad))
     assert table.probes <= 2 + 2 * len(bad) * (ceil(log2(count)) + 2)
