@@ -2,7 +2,7 @@
 
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 import consumer.settings
+import consumer.telemetry
 import ingest.settings
 import ingest.telemetry
 from schemas.event import read_catalogue
@@ -65,9 +66,18 @@ def event_properties_table() -> str:
 
 def ingest_metrics_table() -> str:
     """Return a Markdown table of the ingress's metrics."""
+    return _metrics_table(ingest.telemetry.METRICS)
+
+
+def consumer_metrics_table() -> str:
+    """Return a Markdown table of the workers' metrics."""
+    return _metrics_table(consumer.telemetry.METRICS)
+
+
+def _metrics_table(metrics: Mapping[str, Any]) -> str:
     rows = [
         f"| `{name}` | {metric.kind} | {', '.join(metric.labels) or 'none'} | {metric.help} |"
-        for name, metric in ingest.telemetry.METRICS.items()
+        for name, metric in metrics.items()
     ]
     return "\n".join(("| metric | kind | labels | meaning |", "|---|---|---|---|", *rows))
 
@@ -83,6 +93,7 @@ TABLES: Final[dict[str, dict[str, Table]]] = {
         "event-fields": event_fields_table,
         "event-properties": event_properties_table,
     },
+    "docs/OPERATIONS.md": {"consumer-metrics": consumer_metrics_table},
     "docs/TELEMETRY.md": {"ingest-metrics": ingest_metrics_table},
 }
 
