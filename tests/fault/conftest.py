@@ -1,14 +1,17 @@
-"""What the fault tests of the ingress run on: a broker of their own that may be hurt, and a topic for each test."""
+"""What the fault tests of the ingress run on: a broker of their own that may be hurt, topics, and an oracle."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.clickhouse import ClickHouse
 from tests.support.kafka import KafkaCluster
 from tests.support.kafka_broker import NotAvailableError
-from tests.support.ledger import Account
+from tests.support.ledger import Account, settle, topic_census
 from tests.support.load import Request, percentile
+from tests.support.worker import worker
 
 
 @pytest.fixture(scope="session")
@@ -32,29 +35,60 @@ def broker(broker_of_session: KafkaCluster) -> Iterator[KafkaCluster]:
 @pytest.fixture
 def events(broker: KafkaCluster) -> str:
     """A new topic with four partitions."""
+    return new_topic_on(broker)
+
+
+def new_topic_on(cluster: KafkaCluster) -> str:
+    """Make a topic for events, and one for the worker's dead letters beside it; return the first one's name."""
     name = f"events-{uuid.uuid4().hex[:8]}"
-    broker.create_topic(name, partitions=4)
+    cluster.create_topic(f"{name}.dead")
+    cluster.create_topic(name, partitions=4)
     return name
 
 
+class Oracle:
+    """Settles a test's requests, and prints its figures under its name, whether output is captured or not."""
+
+    def __init__(self, request: pytest.FixtureRequest, directory: Path) -> None:
+        """Know the test; a ClickHouse is started when one is asked for."""
+        self._request = request
+        self._directory = directory
+
+    def prove(self, requests: list[Request], cluster: KafkaCluster, topic: str) -> Account:
+        """Settle with the topic, and then with the table that a worker makes of it; return the topic's account.
+
+        Fails unless analysts see each event that was taken exactly once, and nothing that nobody sent.
+        """
+        clickhouse: ClickHouse = self._request.getfixturevalue("clickhouse")
+        account = self.settle(requests, cluster.bootstrap_servers, topic)
+        with worker(self._directory, cluster.bootstrap_servers, topic, clickhouse.url) as table_census:
+            settle(requests, table_census).check(once=True)
+        return account
+
+    def settle(self, requests: list[Request], bootstrap_servers: str, topic: str) -> Account:
+        """Settle with the topic alone: not every broker serves a worker."""
+        account = settle(requests, topic_census(bootstrap_servers, topic))
+        account.check()
+        return account
+
+    def tell(self, account: Account, requests: list[Request], **figures: object) -> None:
+        """Print an account and other figures."""
+        sums = {"taken": account.taken, "on_disk": account.on_disk, "lost": len(account.lost)}
+        doubts = {"twice": account.twice, "unclaimed": account.unclaimed, "statuses": statuses(requests)}
+        self.say(**sums, **doubts, **figures)
+
+    def say(self, **figures: object) -> None:
+        """Print figures."""
+        parts = [f"{name}={f'{value:.3g}' if isinstance(value, float) else value}" for name, value in figures.items()]
+        capture = self._request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n  {self._request.node.name}: {' '.join(parts)}")
+
+
 @pytest.fixture
-def figures(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
-    """A function that prints a test's figures under its name, whether output is captured or not."""
-
-    def tell(account: Account | None = None, **numbers: object) -> None:
-        parts = [
-            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in numbers.items()
-        ]
-        if account is not None:
-            parts.insert(
-                0,
-                f"taken={account.taken} on_disk={account.on_disk} lost={len(account.lost)} twice={account.twice}"
-                f" unclaimed={account.unclaimed}",
-            )
-        with capsys.disabled():
-            print(f"\n  {request.node.name}: {' '.join(parts)}")
-
-    return tell
+def oracle(request: pytest.FixtureRequest, tmp_path: Path) -> Oracle:
+    """Says what became of a test's events."""
+    return Oracle(request, tmp_path)
 
 
 def statuses(requests: list[Request]) -> dict[int, int]:

@@ -3,15 +3,14 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError
 
-from tests.fault.conftest import p99_ms, statuses
+from tests.fault.conftest import Oracle, p99_ms, statuses
 from tests.support.ingress import Ingress, ingress
-from tests.support.ledger import settle, topic_census
 from tests.support.load import Request, load
 from tests.support.mock_cluster import Api, MockCluster
 
@@ -36,9 +35,7 @@ def durabilities(requests: list[Request]) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("code", [*_RETRIED, *_FAILED, *_FATAL], ids=lambda code: KafkaError(code).name())
-def test_an_error_on_the_nth_produce(
-    mock: MockCluster, tmp_path: Path, figures: Callable[..., None], code: int
-) -> None:
+def test_an_error_on_the_nth_produce(mock: MockCluster, tmp_path: Path, oracle: Oracle, code: int) -> None:
     """What librdkafka retries nobody notices; what fails goes to disk and is sent again."""
     with (
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
@@ -52,9 +49,8 @@ def test_an_error_on_the_nth_produce(
         requests = clients.stop()
         renewals = collector.figures()["producer_renewals_total"]
         parked = collector.figures()["spool_parked_events"]
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
-        figures(account, durabilities=durabilities(requests), renewals=renewals)
-    account.check()
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
+        oracle.tell(account, requests, durabilities=durabilities(requests), renewals=renewals)
     assert set(statuses(requests)) == {201}
     assert (account.on_disk > 0) is (code not in _RETRIED)
     assert renewals == (code in _FATAL)
@@ -62,7 +58,7 @@ def test_an_error_on_the_nth_produce(
     assert {request.durability for request in requests[-20:]} == {"broker"}
 
 
-def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """A far broker is a broker: every answer waits for it, and none goes to disk."""
     with (
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
@@ -74,16 +70,15 @@ def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, figures:
         clients.await_count(len(clients.so_far) + 100)
         mock.set_rtt(1, 0)
         requests = clients.stop()
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
         far = [request for request in requests if request.at_s > far_since][:80]
-        figures(account, durabilities=durabilities(requests), p99_ms=p99_ms(far))
-    account.check()
+        oracle.tell(account, requests, durabilities=durabilities(requests), p99_ms=p99_ms(far))
     assert set(statuses(requests)) == {201}
     assert account.on_disk == 0
     assert all(request.took_s >= 0.5 for request in far)
 
 
-def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Beyond message.timeout.ms it is away: to disk in time, then at once; drained when it is near again."""
     with (
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
@@ -95,17 +90,16 @@ def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, figures: 
         mock.set_rtt(1, 0)
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
         slow = [request for request in requests if request.took_s > 0.5]
-        figures(account, durabilities=durabilities(requests), slow=len(slow), drained_s=drained_s)
-    account.check()
+        oracle.tell(account, requests, durabilities=durabilities(requests), slow=len(slow), drained_s=drained_s)
     assert set(statuses(requests)) == {201}
     assert account.on_disk > 0
     assert all(request.took_s < 5 for request in requests)
     assert len(slow) <= 32
 
 
-def test_an_event_too_large_for_the_log(mock: MockCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_an_event_too_large_for_the_log(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """413, and nothing of its request is published, while others are."""
     properties = tmp_path / "kafka.properties"
     properties.write_text("message.max.bytes=20000\n")
@@ -116,17 +110,14 @@ def test_an_event_too_large_for_the_log(mock: MockCluster, tmp_path: Path, figur
         with load(collector.port, tmp_path, clients=2, rate=20) as clients:
             clients.await_count(10)
             small = clients.stop()
-        account = settle(large + small, topic_census(mock.bootstrap_servers, _TOPIC))
-        figures(account, large=statuses(large), small=statuses(small))
-    account.check()
+        account = oracle.settle(large + small, mock.bootstrap_servers, _TOPIC)
+        oracle.tell(account, large + small)
     assert set(statuses(large)) == {413}
     assert set(statuses(small)) == {201}
     assert account.unclaimed == 0
 
 
-def test_an_event_that_the_broker_finds_too_large(
-    mock: MockCluster, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_an_event_that_the_broker_finds_too_large(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Its limit is lower than ours: kept on disk out of the way of the others, told, and sent by hand once repaired."""
     with ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector:
         mock.push_request_errors(Api.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)
@@ -141,9 +132,8 @@ def test_an_event_that_the_broker_finds_too_large(
         collector.await_end(20)
         command = [sys.executable, "-m", "ingest", "spool", "drain", "--parked"]
         run = subprocess.run(command, env=collector.environ(), capture_output=True, text=True, timeout=60, check=True)
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
-        figures(account, parked=parked, said=repr(run.stdout.strip()))
-    account.check()
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
+        oracle.tell(account, requests, parked=parked, said=repr(run.stdout.strip()))
     assert parked == 1
     assert durabilities(requests)["disk"] == 1
     assert "sent 1 events" in run.stdout
@@ -158,7 +148,7 @@ def await_figure(collector: Ingress, name: str) -> float:
     return value
 
 
-def test_a_full_queue(mock: MockCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_full_queue(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """What finds no room before a slow broker goes to disk at once."""
     with (
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC, queue_bytes_max=8 * 1024 * 1024) as collector,
@@ -170,16 +160,13 @@ def test_a_full_queue(mock: MockCluster, tmp_path: Path, figures: Callable[..., 
         mock.set_rtt(1, 0)
         collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
-        figures(account, durabilities=durabilities(requests), p99_ms=p99_ms(requests))
-    account.check()
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
+        oracle.tell(account, requests, durabilities=durabilities(requests), p99_ms=p99_ms(requests))
     assert set(statuses(requests)) == {201}
     assert account.on_disk > 0
 
 
-def test_a_producer_that_may_not_write_at_the_start(
-    mock: MockCluster, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_a_producer_that_may_not_write_at_the_start(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Fatal from the first moment, until the permission is given: disk, then broker, without a restart."""
     mock.push_request_errors(Api.INIT_PRODUCER_ID, *[KafkaError.CLUSTER_AUTHORIZATION_FAILED] * 3)
     with (
@@ -193,9 +180,8 @@ def test_a_producer_that_may_not_write_at_the_start(
         collector.await_drained(30)
         requests = clients.stop()
         renewals = collector.figures()["producer_renewals_total"]
-        account = settle(requests, topic_census(mock.bootstrap_servers, _TOPIC))
-        figures(account, durabilities=durabilities(requests), renewals=renewals)
-    account.check()
+        account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
+        oracle.tell(account, requests, durabilities=durabilities(requests), renewals=renewals)
     assert set(statuses(requests)) == {201}
     assert account.on_disk > 0
     assert renewals >= 1

@@ -1,14 +1,11 @@
 """The broker goes away under load and comes back: clients get 201 all the time, and everything is there in the end."""
 
 import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.fault.conftest import p99_ms, statuses
+from tests.fault.conftest import Oracle, new_topic_on, p99_ms, statuses
 from tests.support.ingress import ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.ledger import settle, topic_census
 from tests.support.load import Request, load
 
 _FROZEN_S = 20.0
@@ -20,7 +17,7 @@ def during(requests: list[Request], since_s: float, until_s: float) -> list[Requ
     return [request for request in requests if since_s <= request.at_s < until_s]
 
 
-def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """SIGSTOP for 20 s: 201 from the disk within 100 ms once the breaker is open; the spool empties by itself."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector,
@@ -36,12 +33,12 @@ def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, figu
         time.sleep(2)
         requests = clients.stop()
         figures_at_end = collector.figures()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        account = oracle.prove(requests, broker, events)
         outage = during(requests, frozen_at + 4, resumed_at)
         after = during(requests, resumed_at + drained_s + 0.5, time.time())
-        figures(
+        oracle.tell(
             account,
-            statuses=statuses(requests),
+            requests,
             slow=sum(request.took_s > 0.5 for request in requests),
             outage_p99_ms=p99_ms(outage),
             drained_s=drained_s,
@@ -49,7 +46,6 @@ def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, figu
             after_p99_ms=p99_ms(after),
             drained=figures_at_end["spool_drained_events_total"],
         )
-    account.check()
     assert set(statuses(requests)) == {201}
     assert {request.durability for request in outage} == {"disk"}
     assert p99_ms(outage) < 100
@@ -57,7 +53,7 @@ def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, figu
 
 
 def test_a_broker_that_is_killed_and_restarted(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+    broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle
 ) -> None:
     """SIGKILL, a few seconds of nothing, and a start: no client sees an error, and nothing is lost or doubled."""
     with (
@@ -71,17 +67,14 @@ def test_a_broker_that_is_killed_and_restarted(
         broker.nodes[0].start()
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(
-            account, statuses=statuses(requests), start_s=time.time() - restarted_at - drained_s, drained_s=drained_s
-        )
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, start_s=time.time() - restarted_at - drained_s, drained_s=drained_s)
     assert set(statuses(requests)) == {201}
     assert account.on_disk > 0
 
 
 def test_a_broker_that_comes_later_than_the_ingress(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+    broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle
 ) -> None:
     """Not there at the start: ready all the same, no client waits for it, and everything arrives once it is there."""
     broker.nodes[0].kill()
@@ -94,9 +87,8 @@ def test_a_broker_that_comes_later_than_the_ingress(
             drained_s = collector.await_drained(60)
             clients.await_count(len(clients.so_far) + 300)
             requests = clients.stop()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), early=len(early), early_p99_ms=p99_ms(early), drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, early=len(early), early_p99_ms=p99_ms(early), drained_s=drained_s)
     assert ready == 200
     assert set(statuses(requests)) == {201}
     assert {request.durability for request in early} == {"disk"}
@@ -104,9 +96,9 @@ def test_a_broker_that_comes_later_than_the_ingress(
     assert requests[-1].durability == "broker"
 
 
-def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Three nodes, replication 3, min.insync 2: SIGKILL of a leader under load; no client sees an error."""
-    kafka_cluster.create_topic(topic := f"events-{uuid.uuid4().hex[:8]}", partitions=3)
+    topic = new_topic_on(kafka_cluster)
     with (
         ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
         load(collector.port, tmp_path, rate=200) as clients,
@@ -118,20 +110,19 @@ def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, figu
         clients.await_count(len(clients.so_far) + 600)
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(kafka_cluster.bootstrap_servers, topic))
-        figures(
+        account = oracle.prove(requests, kafka_cluster, topic)
+        oracle.tell(
             account,
-            statuses=statuses(requests),
+            requests,
             drained_s=drained_s,
             slowest_ms=max(request.took_s for request in requests) * 1000,
         )
-    account.check()
     assert set(statuses(requests)) == {201}
 
 
-def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Two of three nodes away: what one node alone has written down is no success, and goes to disk."""
-    kafka_cluster.create_topic(topic := f"events-{uuid.uuid4().hex[:8]}", partitions=3)
+    topic = new_topic_on(kafka_cluster)
     with (
         ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
         load(collector.port, tmp_path, rate=200) as clients,
@@ -145,17 +136,16 @@ def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, figures: 
         kafka_cluster.heal()
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(kafka_cluster.bootstrap_servers, topic))
+        account = oracle.prove(requests, kafka_cluster, topic)
         outage = during(requests, killed_at + 5, healing_at)
-        figures(
+        oracle.tell(
             account,
-            statuses=statuses(requests),
+            requests,
             outage=len(outage),
             outage_p99_ms=p99_ms(outage),
             outage_slow=sum(request.took_s > 0.5 for request in outage),
             drained_s=drained_s,
         )
-    account.check()
     assert set(statuses(requests)) == {201}
     assert {request.durability for request in outage} == {"disk"}
     assert p99_ms(outage) < 100

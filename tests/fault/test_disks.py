@@ -3,16 +3,15 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.fault.conftest import statuses
+from tests.fault.conftest import Oracle, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.ledger import settle, topic_census
 from tests.support.load import Load, Request, load
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system of its own")
@@ -65,9 +64,7 @@ def finish(collector: Ingress, broker: KafkaCluster, clients: Load) -> tuple[lis
 
 
 @pytest.mark.parametrize("bound", ["spool_bytes_max", "spool_free_bytes_min"])
-def test_a_full_spool(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None], bound: str
-) -> None:
+def test_a_full_spool(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle, bound: str) -> None:
     """Full by its own bound, or by the space that it must leave to others: 503 until the drainer has made room."""
     bounds = {
         "spool_free_bytes_min": 16 * _MIB,
@@ -85,18 +82,15 @@ def test_a_full_spool(
         ready = collector.status("/readyz")
         in_spool = collector.spooled()
         requests, drained_s = finish(collector, broker, clients)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), in_spool=in_spool, ready=ready, drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, in_spool=in_spool, ready=ready, drained_s=drained_s)
     check_refusals(requests)
     assert ready == 503
     assert in_spool > 100
     assert [request.status for request in requests[-50:]] == [201] * 50
 
 
-def test_a_disk_that_others_fill(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_a_disk_that_others_fill(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Not one byte left, though the spool kept to its bound: 503; and when the others have gone, all is well again."""
     with (
         small_disk(tmp_path / "spool", 32 * _MIB),
@@ -114,9 +108,8 @@ def test_a_disk_that_others_fill(
         await_durability(clients, "broker")
         others.unlink()
         requests, drained_s = finish(collector, broker, clients)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, drained_s=drained_s)
     check_refusals(requests)
 
 
@@ -130,7 +123,7 @@ def fill(path: Path) -> None:
             file.write(b"x")
 
 
-def test_a_read_only_disk(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_read_only_disk(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Read-only from the start: the broker alone answers, without it nobody; writable again, the spool takes over."""
     disk = tmp_path / "spool"
     with small_disk(disk, 64 * _MIB):
@@ -148,15 +141,14 @@ def test_a_read_only_disk(broker: KafkaCluster, events: str, tmp_path: Path, fig
             subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
             await_status(clients, 201)
             requests, drained_s = finish(collector, broker, clients)
-            account = settle(requests, topic_census(broker.bootstrap_servers, events))
-            figures(account, statuses=statuses(requests), ready=ready, drained_s=drained_s)
-    account.check()
+            account = oracle.prove(requests, broker, events)
+            oracle.tell(account, requests, ready=ready, drained_s=drained_s)
     check_refusals(requests)
     assert {request.durability for request in before} == {"broker"}
     assert ready == 503
 
 
-def test_a_removed_directory(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_removed_directory(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Taken away under the process (moved, as a lost mount): 503 at once, 201 when it is back, and nothing is lost."""
     spool, away = tmp_path / "spool", tmp_path / "away"
     with (
@@ -173,15 +165,14 @@ def test_a_removed_directory(broker: KafkaCluster, events: str, tmp_path: Path, 
         away.rename(spool)
         await_status(clients, 201)
         requests, drained_s = finish(collector, broker, clients)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), ready=ready, drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, ready=ready, drained_s=drained_s)
     check_refusals(requests)
     assert ready == 503
 
 
 def test_without_a_spool_the_broker_alone_answers(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+    broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle
 ) -> None:
     """A directory that never was is loud and does not stop the service."""
     missing = tmp_path / "no" / "spool"
@@ -192,9 +183,8 @@ def test_without_a_spool_the_broker_alone_answers(
         clients.await_count(300)
         ready, usable = collector.status("/readyz"), collector.figures()["spool_usable"]
         requests = clients.stop()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), ready=ready, usable=usable)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, ready=ready, usable=usable)
     assert statuses(requests) == {201: len(requests)}
     assert (ready, usable) == (200, 0)
     assert any(line["level"] == "ERROR" and "spool" in line["message"] for line in collector.log_lines())

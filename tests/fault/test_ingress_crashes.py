@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fault.conftest import statuses
+from tests.fault.conftest import Oracle, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.ledger import settle, topic_census
 from tests.support.load import NO_ANSWER, load
 
 
@@ -21,7 +20,7 @@ def crash_repeatedly(crash: Callable[[], None], times: int, pause_s: float) -> N
         crash()
 
 
-def test_killed_workers(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_killed_workers(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """SIGKILL of one of two workers, three times, while the broker is well and while it is frozen."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events, workers=2) as collector,
@@ -36,14 +35,13 @@ def test_killed_workers(broker: KafkaCluster, events: str, tmp_path: Path, figur
         broker.nodes[0].resume()
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), in_spool=in_spool, drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, in_spool=in_spool, drained_s=drained_s)
     assert set(statuses(requests)) <= {201, NO_ANSWER}
     assert in_spool > 0
 
 
-def test_a_killed_master(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_killed_master(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """SIGKILL of the master: its workers end by themselves, free the port, and the next start takes over the spool."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events, workers=2) as collector,
@@ -61,17 +59,14 @@ def test_a_killed_master(broker: KafkaCluster, events: str, tmp_path: Path, figu
         broker.nodes[0].resume()
         drained_s = collector.await_drained(60)
         requests = clients.stop()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
     assert set(statuses(requests)) <= {201, NO_ANSWER}
     assert in_spool > 0
     assert ended_s < 15
 
 
-def test_everything_killed_at_once(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_everything_killed_at_once(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """The machine goes down, as far as processes can tell: the spool is drained by hand, without an ingress."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events, workers=2) as collector,
@@ -85,9 +80,8 @@ def test_everything_killed_at_once(
         in_spool = collector.spooled()
         broker.nodes[0].resume()
         said = drain_by_hand(collector)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), in_spool=in_spool, said=repr(said))
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, in_spool=in_spool, said=repr(said))
     assert in_spool > 0
     assert said == f"sent {in_spool} events, 0 are left"
     assert not list(collector.spool.glob("*.db*"))
@@ -100,7 +94,7 @@ def drain_by_hand(collector: Ingress) -> str:
     return run.stdout.strip()
 
 
-def test_a_corrupt_spool_file(broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_a_corrupt_spool_file(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """A file that a crash of the disk has garbled is set aside and told; the others are drained."""
     with ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector:
         broker.nodes[0].pause()
@@ -115,10 +109,9 @@ def test_a_corrupt_spool_file(broker: KafkaCluster, events: str, tmp_path: Path,
             raw.write(b"\xa5" * 4096)
         collector.start()
         broker.nodes[0].resume()
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        account = oracle.prove(requests, broker, events)
         told = collector.figures()["spool_corrupt_files"]
-        figures(account, told=told, kept=sorted(path.name for path in collector.spool.glob("*.corrupt")))
-    account.check()
+        oracle.tell(account, requests, told=told, kept=sorted(path.name for path in collector.spool.glob("*.corrupt")))
     assert told == 1
     assert (collector.spool / f"{garbled.name}.corrupt").read_bytes()[:4096] == b"\xa5" * 4096
     assert any(line["level"] == "CRITICAL" for line in collector.log_lines())

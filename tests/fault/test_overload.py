@@ -1,13 +1,11 @@
 """Ten times more than the collector can take: whoever is taken is answered in time, the others are told at once."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.fault.conftest import p99_ms, statuses
+from tests.fault.conftest import Oracle, p99_ms, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.ledger import settle, topic_census
 from tests.support.load import Load, Request, load
 from tests.support.mock_cluster import MockCluster
 
@@ -42,7 +40,7 @@ def by_status(requests: list[Request], status: int) -> list[Request]:
     return [request for request in requests if request.status == status]
 
 
-def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, oracle: Oracle) -> None:
     """Eight threads and a broker 200 ms away make 40 requests a second; 400 come."""
     with MockCluster() as mock:
         mock.create_topic("events", partitions=2)
@@ -56,17 +54,16 @@ def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, figures: Callable[.
             mock.set_rtt(1, 0)
             collector.await_drained(30)
             shed = collector.figures()['events_total{outcome="shed"}']
-            account = settle(requests, topic_census(mock.bootstrap_servers, "events"))
+            account = oracle.settle(requests, mock.bootstrap_servers, "events")
         taken, refused = by_status(requests, 201), by_status(requests, 503)
-        figures(
+        oracle.tell(
             account,
-            statuses=statuses(requests),
+            requests,
             taken_p99_ms=p99_ms(taken),
             refused_p99_ms=p99_ms(refused),
             slowest_probe_ms=max(probes) * 1000,
             memory_mib=f"{before:.0f}->{highest:.0f}",
         )
-    account.check()
     assert set(statuses(requests)) == {201, 503}
     assert len(taken) > 20 * _OVERLOAD_S
     assert len(refused) > 5 * len(taken)
@@ -78,7 +75,7 @@ def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, figures: Callable[.
 
 
 def test_more_clients_than_the_processor_can_serve(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
+    broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle
 ) -> None:
     """Four hundred clients that never pause, and never heed Retry-After: nobody waits long, and nothing is lost."""
     with (
@@ -88,17 +85,16 @@ def test_more_clients_than_the_processor_can_serve(
         before, highest, probes = overload(collector, clients, 8)
         requests = clients.stop()
         collector.await_drained(30)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
+        account = oracle.prove(requests, broker, events)
         taken, refused = by_status(requests, 201), by_status(requests, 503)
-        figures(
+        oracle.tell(
             account,
-            statuses=statuses(requests),
+            requests,
             taken_p99_ms=p99_ms(taken),
             refused_p99_ms=p99_ms(refused),
             slowest_probe_ms=max(probes) * 1000,
             memory_mib=f"{before:.0f}->{highest:.0f}",
         )
-    account.check()
     assert set(statuses(requests)) == {201, 503}
     assert p99_ms(taken) < 1000
     assert p99_ms(refused) < 1000

@@ -1,14 +1,12 @@
 """SIGTERM under load: in order, in time, and without losing what was answered 201, with a broker or without."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.fault.conftest import statuses
+from tests.fault.conftest import Oracle, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.ledger import settle, topic_census
 from tests.support.load import NO_ANSWER, load
 
 
@@ -17,9 +15,7 @@ def books(collector: Ingress) -> list[dict[str, Any]]:
     return [line for line in collector.log_lines() if line["message"] == "books closed"]
 
 
-def test_the_end_with_a_dead_broker(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Requests are waiting for a frozen broker: each is answered, and the next start sends what lies in the spool."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events, workers=2) as collector,
@@ -37,9 +33,8 @@ def test_the_end_with_a_dead_broker(
         broker.nodes[0].resume()
         collector.start()
         drained_s = collector.await_drained(60)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
     assert code == 0
     assert ended_s < 10
     assert in_spool >= account.on_disk > 0
@@ -48,9 +43,7 @@ def test_the_end_with_a_dead_broker(
     assert sum(line["accepted"] for line in said) == account.taken
 
 
-def test_the_end_with_a_broker_that_is_well(
-    broker: KafkaCluster, events: str, tmp_path: Path, figures: Callable[..., None]
-) -> None:
+def test_the_end_with_a_broker_that_is_well(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Not ready at once, serving on for the grace time, then gone without one request cut off or one event spooled."""
     with (
         ingress(tmp_path, broker.bootstrap_servers, topic=events, shutdown_grace_s=2) as collector,
@@ -69,9 +62,8 @@ def test_the_end_with_a_broker_that_is_well(
         ended_s = time.monotonic() - began_s
         requests = clients.stop()
         served = sum(request.status == 201 and request.at_s > at_s + 1 for request in requests)
-        account = settle(requests, topic_census(broker.bootstrap_servers, events))
-        figures(account, statuses=statuses(requests), not_ready_s=not_ready_s, served_after_1s=served, ended_s=ended_s)
-    account.check()
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, not_ready_s=not_ready_s, served_after_1s=served, ended_s=ended_s)
     assert (code, healthy) == (0, 200)
     assert served > 100
     assert 2 < ended_s < 10

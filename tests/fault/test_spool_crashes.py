@@ -7,13 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ingest.ports import NoMeter, Record
 from ingest.spool import SpoolFile
 from ingest.spool_directory import Bounds, SpoolDirectory
 from ingest.spooler import Spooler
+from tests.fault.conftest import Oracle
 
 _ROUNDS = 12
 _THREADS = 8
@@ -36,7 +36,7 @@ def write_for_ever(directory: Path) -> None:
         threading.Thread(target=client, args=(thread,)).start()
 
 
-def test_every_acknowledged_record_survives(tmp_path: Path, figures: Callable[..., None]) -> None:
+def test_every_acknowledged_record_survives(tmp_path: Path, oracle: Oracle) -> None:
     """SIGKILL at random moments, a dozen times: no acknowledged request is missing, and none is there in part."""
     acknowledged: list[str] = []
     for _ in range(_ROUNDS):
@@ -59,7 +59,7 @@ def test_every_acknowledged_record_survives(tmp_path: Path, figures: Callable[..
         file.close()
     requests = {key.rpartition("-")[0] for key in keys}
     unacknowledged = len(requests) - len(acknowledged)
-    figures(rounds=_ROUNDS, acknowledged=len(acknowledged), found=len(requests), unacknowledged=unacknowledged)
+    oracle.say(rounds=_ROUNDS, acknowledged=len(acknowledged), found=len(requests), unacknowledged=unacknowledged)
     assert {name.rpartition("-")[0] for name in acknowledged} <= requests
     assert unacknowledged <= _ROUNDS * _THREADS
     assert broken == 0

@@ -1,12 +1,12 @@
 """The oracle of the fault tests: what clients were told, against what is there.
 
-`settle` asks one source of truth what arrived, and says what is wrong:
+`settle` asks a source of truth what arrived, the topic or the table, and says what is wrong:
 
 - an event that was answered 201 and is not there is lost;
 - an event that nobody ever sent is foreign;
 - an event that was answered "broker" and is there twice is doubled: an idempotent producer does not do that. One that
   went to disk, or had no 201, may be there twice, if its first try arrived although no acknowledgement did; these
-  are counted, for it is the table's view that shows each of them once.
+  are counted. The table's view shows each of them once: there, nothing may be double.
 """
 
 import time
@@ -48,8 +48,9 @@ class Account:
     twice: int
     unclaimed: int
 
-    def check(self) -> None:
-        """Fail unless each event that was taken is there, and nothing else."""
+    def check(self, *, once: bool = False) -> None:
+        """Fail unless each event that was taken is there, and nothing else; `once` allows no doubles whatever."""
+        assert not (once and self.twice), f"{self.twice} events are there more than once"
         assert not self.lost, f"{len(self.lost)} of {self.taken} events lost, such as {min(self.lost)}"
         assert not self.foreign, f"{len(self.foreign)} events that nobody sent, such as {min(self.foreign)}"
         assert not self.doubled, f"{len(self.doubled)} events doubled, such as {min(self.doubled)}"
