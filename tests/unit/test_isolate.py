@@ -195,4 +195,4 @@ def test_all_poison_is_found_and_nothing_else(data: st.DataObject) -> None:
     table.reason = data.draw(st.sampled_from([Reason.BAD_AVRO, Reason.BAD_VALUE]))
 
     assert table.search(count) == sorted(map(offset_of, bad))
-    assert table.probes <= 2 + 2 * len(bad) * (ceil(log2(count)) + 2)
+    assert table.probes <= 3 + 3 * len(bad) * (ceil(log2(count)) + 2)  # a wrong name costs one more at each step
