@@ -1,28 +1,10 @@
-"""What one partition has collected, and the sealed batch that one insert covers."""
+"""A sealed batch that one insert covers, and what its steps make of it. All values, none changes."""
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from consumer.intent import Intent
 from consumer.ports import Block, Partition, Poison, Record
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a batch closes, whichever comes first, and how much may wait in memory.
-
-    Attributes:
-        rows_max: at this many rows.
-        bytes_max: at this many bytes of records.
-        age_s_max: when its oldest record has waited this long.
-        waiting_bytes_max: over all partitions; beyond it the fullest partitions are paused.
-    """
-
-    rows_max: int
-    bytes_max: int
-    age_s_max: float
-    waiting_bytes_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +15,18 @@ class Batch:
         partition: whose.
         intent: the range and what is left out of it.
         records: in offset order; the excluded ones are still among them.
+        size_bytes: what the records weigh in memory.
     """
 
     partition: Partition
     intent: Intent
     records: tuple[Record, ...]
+    size_bytes: int
+
+    @classmethod
+    def of(cls, partition: Partition, intent: Intent, records: tuple[Record, ...]) -> "Batch":
+        """Weigh the records, once, and return the batch."""
+        return cls(partition, intent, records, sum(record.size_bytes for record in records))
 
     @property
     def included(self) -> tuple[Record, ...]:
@@ -45,31 +34,64 @@ class Batch:
         excluded = frozenset(self.intent.excluded)
         return tuple(record for record in self.records if record.offset not in excluded) if excluded else self.records
 
+    @property
+    def left_out(self) -> tuple[Record, ...]:
+        """The records that the intent excludes."""
+        excluded = frozenset(self.intent.excluded)
+        return tuple(record for record in self.records if record.offset in excluded) if excluded else ()
+
     def without(self, poison: Sequence[Poison]) -> "Batch":
         """Return the batch with more records left out: the range stays, the intent lists them."""
+        if not poison:
+            return self
         excluded = tuple(sorted({*self.intent.excluded, *(item.offset for item in poison)}))
         return replace(self, intent=replace(self.intent, excluded=excluded))
 
-    @property
-    def size_bytes(self) -> int:
-        """What the records weigh in memory."""
-        return sum(record.size_bytes for record in self.records)
+    def first_half(self) -> "Batch":
+        """Return the batch of the first half of the records, at least one, with a range that ends behind them."""
+        records = self.records[: max(1, len(self.records) // 2)]
+        b = records[-1].offset + 1
+        excluded = tuple(offset for offset in self.intent.excluded if offset < b)
+        return Batch.of(self.partition, replace(self.intent, b=b, excluded=excluded), records)
+
+    def token(self, namespace: str) -> str:
+        """Return the start of its blocks' tokens: no other rows may ever have them."""
+        return f"{namespace}/{self.intent.topic_id}/{self.partition.number}/{self.intent.a}/{self.intent.b}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A batch to prepare.
+
+    Attributes:
+        batch: sealed.
+        refused: what the table has refused of it.
+        poison_run: the poison in a row before it.
+        is_fixed: its range has been committed, so it can't be made smaller.
+        is_inherited: its intent is another worker's, which may have left its dead letters unsent.
+    """
+
+    batch: Batch
+    refused: tuple[Poison, ...] = ()
+    poison_run: int = 0
+    is_fixed: bool = False
+    is_inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch whose poison is in the dead letters, and the rest of it encoded.
+    """A batch whose poison is known, and the rest of it encoded.
 
     Attributes:
-        batch: its intent lists the poison.
+        batch: its intent lists the poison; it may end earlier than the draft's.
         blocks: one per writer schema; none when nothing is left.
-        poison: what was sent to the dead letters this time.
+        letters: poison to be sent to the dead letters, once the intent is committed.
         poison_run: the poison in a row at the batch's end.
     """
 
     batch: Batch
     blocks: tuple[Block, ...]
-    poison: tuple[Poison, ...]
+    letters: tuple[Poison, ...]
     poison_run: int
 
 
@@ -80,44 +102,6 @@ class Inserted:
     refused: tuple[Poison, ...] = ()
 
 
-@dataclass(slots=True)
-class Buffer:
-    """Records of one partition in offset order, waiting to be sealed."""
-
-    records: deque[Record] = field(default_factory=deque)
-    size_bytes: int = 0
-    oldest_at_s: float = 0.0
-
-    def add(self, record: Record, now_s: float) -> None:
-        """Take one record; `now_s` is monotonic."""
-        if not self.records:
-            self.oldest_at_s = now_s
-        self.records.append(record)
-        self.size_bytes += record.size_bytes
-
-    def is_due(self, limits: Limits, now_s: float) -> bool:
-        """Tell whether a limit has been reached."""
-        return bool(self.records) and (
-            len(self.records) >= limits.rows_max
-            or self.size_bytes >= limits.bytes_max
-            or now_s - self.oldest_at_s >= limits.age_s_max
-        )
-
-    def take(self, limits: Limits) -> tuple[Record, ...]:
-        """Remove and return the oldest records, within the limits of one batch and at least one."""
-        taken: list[Record] = []
-        size_bytes = 0
-        while self.records and len(taken) < limits.rows_max and size_bytes < limits.bytes_max:
-            record = self.records.popleft()
-            taken.append(record)
-            size_bytes += record.size_bytes
-        self.size_bytes -= size_bytes
-        return tuple(taken)
-
-    def take_below(self, offset: int) -> tuple[Record, ...]:
-        """Remove and return the records below an offset."""
-        taken: list[Record] = []
-        while self.records and self.records[0].offset < offset:
-            taken.append(self.records.popleft())
-        self.size_bytes -= sum(record.size_bytes for record in taken)
-        return tuple(taken)
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The dead letters are acknowledged."""

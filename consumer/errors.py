@@ -4,6 +4,7 @@ ConsumerError
 ├── Transient   the same work again, later: a server was away, or the outcome is not known
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
+├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
 └── Fatal       stop the worker; trying again can't help and skipping would lose events
 """
 
@@ -18,6 +19,7 @@ class Reason(StrEnum):
     BAD_AVRO = "bad_avro"  # truncated, goes on behind the record, or no record of its schema
     BAD_VALUE = "bad_value"  # a column's type refuses a value: no UUID, no JSON object, out of range
     CONSTRAINT = "constraint"  # a CONSTRAINT of the table is violated
+    LEFT_OUT = "left_out"  # an earlier attempt found out why, and its own dead letter says it, if it came so far
 
 
 class Cause(StrEnum):
@@ -64,6 +66,10 @@ class Rejected(ConsumerError):
 
 class Fenced(ConsumerError):
     """The group gave the partition to another member."""
+
+
+class Recreated(ConsumerError):
+    """The topic is not the one that the records were read for."""
 
 
 class Fatal(ConsumerError):

@@ -1,46 +1,66 @@
-"""The log, seen from the workers: one member of a group, whose every call is made by the thread that polls."""
+"""The log, seen from the workers: one member of a group, whose every call is made by the thread that polls.
+
+What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka.py):
+
+- A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
+  and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
+  each partition has a commit of its own.
+- An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
+  partitions are lost. ILLEGAL_GENERATION (cooperative) and STALE_MEMBER_EPOCH (KIP-848) come to members in good
+  standing too, while a rebalance leaves them their partitions: they are tried again.
+- A pause outlives the assignment: a partition that comes back is still paused.
+- After an offset that is out of range the partition takes no seek; giving it up and asking again does.
+- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one.
+- Closing waits for a broker that is away.
+"""
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.errors import ConsumerError, Fatal, Transient
+from consumer.errors import Fatal, Transient
 from consumer.outcomes import of_kafka
-from consumer.ports import Assigned, Listener, Mark, Partition, Record
+from consumer.ports import Answer, Listener, Mark, Partition, Polled, Record
+from consumer.properties import PINNED
+from consumer.survey import Survey
 
 log = logging.getLogger(__name__)
 
 _CALL_S: Final = 10.0
+_CLOSE_S: Final = 5.0
+_ASK_AGAIN_S: Final = 2.0
 _CONNECTION: Final = ("bootstrap", "client.id", "security", "sasl", "ssl")
 _RECORDS_MAX: Final = 5000
-_PINNED: Final = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "enable.partition.eof": True,
-    "isolation.level": "read_committed",
-    # Where to start is decided at assignment; an offset out of range must not be skipped silently.
-    "auto.offset.reset": "error",
-}
 
 
 class KafkaLog:
-    """A `Log` over confluent-kafka."""
+    """A `Log`, and the `Topics`, over confluent-kafka. Only `id_of` may be called from other threads."""
 
     def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str]) -> None:
         admin: dict[str, str | int | float | bool] = {}
         admin.update((key, value) for key, value in properties.items() if key.startswith(_CONNECTION))
         self._admin = AdminClient(admin)
-        self._consumer = Consumer({**properties, **_PINNED, "error_cb": _on_error})
+        self._consumer = Consumer({**properties, **PINNED, "error_cb": _on_error, "on_commit": self._on_commit})
+        self._survey = Survey(self._admin, self._consumer)
         self._topics = list(topics)
         self._listener: Listener
         self._incremental = (
             properties.get("group.protocol") == "consumer"
             or properties.get("partition.assignment.strategy") == "cooperative-sticky"
         )
+        self._owned: set[Partition] = set()
+        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
+        self._asked: dict[Partition, Mark] = {}
+        self._stale: Counter[tuple[Partition, Mark]] = Counter()  # asked for partitions that were given up since
+        self._answers: list[Answer] = []
+        self._wants_rejoin = False
+        self._is_closing = False
 
     def cluster_id(self) -> str:
         """Return the cluster's id.
@@ -53,42 +73,50 @@ class KafkaLog:
         except KafkaException as error:
             raise Transient(f"no broker answers: {error}") from error
 
+    def id_of(self, topic: str) -> str:
+        """Return the id of the topic's present incarnation, asking a broker each time. Any thread may call."""
+        try:
+            return self._survey.id_of(topic)
+        except KafkaException as error:
+            raise Transient(f"topic {topic}: {error.args[0].name()}") from error
+
     def listen(self, listener: Listener) -> None:
         """Join the group; `listener` hears of assignments during `poll` and `close`."""
         self._listener = listener
-        self._consumer.subscribe(
-            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._subscribe()
 
-    def poll(self, timeout_s: float) -> tuple[list[Record], dict[Partition, int]]:
-        """Return what has come, waiting at most `timeout_s`."""
+    def poll(self, timeout_s: float) -> Polled:
+        """Return what has come; see `Log`."""
+        if self._wants_rejoin:
+            self._wants_rejoin = False
+            self._consumer.unsubscribe()
+            self._subscribe()
+        self._open_late()
         records: list[Record] = []
         ends: dict[Partition, int] = {}
+        cut: set[Partition] = set()
         for message in self._consumer.consume(_RECORDS_MAX, timeout_s):
             error = message.error()
             if error is None:
                 records.append(_record(message))
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (as above)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's local codes have such names)
                 ends[_partition(message)] = message.offset() or 0
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
+                cut.add(_partition(message))
             else:
                 _check(error)
-        return records, ends
+        answers, self._answers = self._answers, []
+        return Polled(records, ends, answers, cut)
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> dict[Partition, ConsumerError | None]:
-        """Commit synchronously, all partitions in one request.
-
-        Raises:
-            Fatal: the group is not ours to commit, or the mark is too long for it.
-        """
-        offsets = [TopicPartition(*partition, mark.offset, metadata=mark.metadata) for partition, mark in marks.items()]
-        try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            return dict.fromkeys(marks, _translate(error.args[0]))
-        return {
-            Partition(item.topic, item.partition): _translate(item.error) if item.error else None
-            for item in answers or ()
-        }
+    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+        """Send each mark on its own; see `Log`."""
+        for partition, mark in marks.items():
+            place = TopicPartition(*partition, mark.offset, metadata=mark.metadata)
+            self._asked[partition] = mark
+            try:
+                self._consumer.commit(offsets=[place], asynchronous=True)
+            except KafkaException as error:
+                self._answer(partition, mark, error.args[0])
 
     def pause(self, partition: Partition) -> None:
         """Take no more records of a partition."""
@@ -98,61 +126,100 @@ class KafkaLog:
         """Take records of a partition again."""
         self._consumer.resume([TopicPartition(*partition)])
 
+    def rejoin(self) -> None:
+        """Give up all partitions and ask for them anew, at the next poll."""
+        self._wants_rejoin = True
+
     def end_of(self, partition: Partition) -> int | None:
         """Return the partition's end as the last fetch told it, without asking; None before the first."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
         return high if high >= 0 else None
 
     def close(self) -> None:
-        """Leave the group; the listener hears of the revocation first."""
-        self._consumer.close()
+        """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
+        if self._owned:
+            self._listener.revoked(sorted(self._owned))
+        self._is_closing = True
+        leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(_CLOSE_S)
+        if leaving.is_alive():
+            log.warning("left without a word to the group: no broker answers")
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        starts = self._listener.assigned(self._describe(partitions)) if partitions else {}
-        placed = [TopicPartition(*partition, OFFSET_END if at is None else at) for partition, at in starts.items()]
+        places = _places(partitions)
+        self._owned.update(places)
+        starts: dict[Partition, int | None] = dict.fromkeys(places)
+        if not self._is_closing:
+            starts |= self._open(places)
+        placed = [TopicPartition(*place, OFFSET_END if at is None else at) for place, at in starts.items()]
         (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
-        halted = [item for item in placed if item.offset == OFFSET_END]
-        if halted:
-            consumer.pause(halted)
+        consumer.pause([item for item in placed if item.offset == OFFSET_END])
+        consumer.resume([item for item in placed if item.offset != OFFSET_END])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._listener.revoked([Partition(item.topic, item.partition) for item in partitions])
+        if not self._is_closing:
+            self._listener.revoked(_places(partitions))
         self._unassign(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
-        self._listener.lost([Partition(item.topic, item.partition) for item in partitions])
+        if not self._is_closing:
+            self._listener.lost(_places(partitions))
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for place in _places(partitions):
+            self._owned.discard(place)
+            self._unopened.pop(place, None)
+            if (mark := self._asked.pop(place, None)) is not None:
+                self._stale[place, mark] += 1
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()
 
-    def _describe(self, partitions: Sequence[TopicPartition]) -> list[Assigned]:
-        """Return what the group and the broker know of partitions.
-
-        Raises:
-            Transient: a broker does not answer in time; the process starts anew.
-        """
+    def _open(self, places: Sequence[Partition]) -> Mapping[Partition, int | None]:
+        """Return where the listener wants to start; nothing, and another try later, when a broker does not answer."""
         try:
-            topic_ids = self._topic_ids({item.topic for item in partitions})
-            committed = self._consumer.committed(list(partitions), timeout=_CALL_S)
-            return [self._assigned(item, topic_ids[item.topic]) for item in committed]
+            assigned = self._survey.of(places)
         except KafkaException as error:
-            raise Transient(f"the group's offsets can't be read: {error}") from error
+            log.warning("marks can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)})
+            self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
+            return {}
+        return self._listener.assigned(assigned)
 
-    def _assigned(self, item: TopicPartition, topic_id: str) -> Assigned:
-        if item.error is not None:
-            raise KafkaException(item.error)
-        low, _ = self._consumer.get_watermark_offsets(item, timeout=_CALL_S)
-        mark = Mark(item.offset, item.metadata or "") if item.offset >= 0 else None
-        return Assigned(Partition(item.topic, item.partition), topic_id, mark, low)
+    def _open_late(self) -> None:
+        """Start the partitions whose marks could not be read when they were assigned."""
+        now_s = monotonic()
+        due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
+        for place in due:
+            del self._unopened[place]
+        for place, at in (self._open(due) if due else {}).items():
+            if at is not None:
+                self._consumer.seek(TopicPartition(*place, at))
+                self._consumer.resume([TopicPartition(*place)])
 
-    def _topic_ids(self, topics: set[str]) -> dict[str, str]:
-        futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_CALL_S)
-        return {topic: str(future.result().topic_id) for topic, future in futures.items()}
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        for item in partitions:
+            place, mark = Partition(item.topic, item.partition), Mark(item.offset, item.metadata or "")
+            if self._stale[place, mark]:
+                self._stale -= Counter({(place, mark): 1})  # keeps no zeros
+            elif self._asked.get(place) == mark:
+                self._answer(place, mark, item.error or error)
+
+    def _answer(self, place: Partition, mark: Mark, error: KafkaError | None) -> None:
+        self._asked.pop(place, None)
+        self._answers.append(Answer(place, mark, of_kafka(error.name(), error.str()) if error else None))
+
+
+def _places(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    return [Partition(item.topic, item.partition) for item in partitions]
 
 
 def _partition(message: Message) -> Partition:
@@ -178,32 +245,5 @@ def _check(error: KafkaError) -> None:
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
 
 
-def _translate(error: KafkaError) -> ConsumerError:
-    """Return what a refused commit means; raise when the worker must stop."""
-    outcome = of_kafka(error.name(), error.str())
-    if isinstance(outcome, Fatal):
-        raise outcome
-    return outcome
-
-
 def _on_error(error: KafkaError) -> None:
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
-
-
-def read_properties(path: str) -> dict[str, str]:
-    """Read librdkafka properties from a file of `key=value` lines; `#` starts a comment. "" is no file.
-
-    Raises:
-        ValueError: a line is no pair, or sets what the worker pins.
-    """
-    if not path:
-        return {}
-    pairs: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
-        key, equals, value = line.strip().partition("=")
-        if not key or key.startswith("#"):
-            continue
-        if not equals or key in _PINNED:
-            raise ValueError(f"{path}, line {number}: {'set by headrace' if equals else 'not key=value'}: {key}")
-        pairs[key.strip()] = value.strip()
-    return pairs

@@ -1,70 +1,17 @@
 """One partition's way through the protocol: what is collected, what is under way, and what to commit next.
 
-A lane holds at most two works: the head, and the next one that is prepared meanwhile, so that the commit which
-finishes one batch carries the intent of the next. It makes no call and reads no clock.
-
-stage       means                                        left when
-----------  -------------------------------------------  ------------------------------------------------------
-PREPARING   screened and encoded on the pool, its        prepared -> PREPARED; transient -> WAITING
-            poison sent to the dead letters
-WAITING     a try failed for now                         the time has come -> PREPARING again
-PREPARED    its intent waits to be committed             committed -> INSERTING; fenced -> the lane is dropped
-INSERTING   sent to the table under its token            inserted -> gone; transient -> PREPARED, later: the same
-                                                         bytes again behind a fresh intent, which fences; refused
-                                                         -> PREPARING, without the poison
+A lane holds at most two works: the head, and the next one that is prepared while the head is inserted, so that the
+commit which finishes one batch carries the intent of the next. It makes no call and reads no clock.
 """
 
 from collections import deque
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import Enum, auto
 
-from consumer.batch import Batch, Buffer, Inserted, Limits, Prepared
+from consumer.batch import Batch, Draft, Prepared
+from consumer.buffer import Buffer, Limits
 from consumer.intent import Intent
-from consumer.ports import Block, Mark, Partition, Poison, Record
-
-
-class Stage(Enum):
-    """Where a work stands; see the module's table."""
-
-    PREPARING = auto()
-    WAITING = auto()
-    PREPARED = auto()
-    INSERTING = auto()
-
-
-@dataclass(slots=True)
-class Work:
-    """A sealed batch under way.
-
-    Attributes:
-        batch: what is inserted; replaced by one whose intent lists the poison.
-        blocks: its encoded form, once prepared.
-        poison: records to dead-letter before the next intent.
-        job: what runs on the pool now, if anything does.
-        retry_at_s: not before this moment (monotonic).
-        attempt: failed tries in a row.
-        intended: whether its intent has been committed at least once.
-    """
-
-    batch: Batch
-    stage: Stage = Stage.WAITING
-    blocks: tuple[Block, ...] = ()
-    poison: tuple[Poison, ...] = ()
-    job: Future[Prepared | Inserted] | None = None
-    retry_at_s: float = 0.0
-    attempt: int = 0
-    intended: bool = False
-
-    def postpone(self, stage: Stage, until_s: float) -> None:
-        """Try again from a stage, later."""
-        self.stage, self.retry_at_s = stage, until_s
-        self.attempt += 1
-
-    def prepared(self, outcome: Prepared) -> None:
-        """Take the result of preparing."""
-        self.batch, self.blocks, self.poison = outcome.batch, outcome.blocks, ()
-        self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+from consumer.ports import Mark, Partition, Record
+from consumer.work import Stage, Work
 
 
 @dataclass(slots=True)
@@ -75,9 +22,12 @@ class Lane:
         position: all offsets below it are in the table or in the dead letters.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
+        asked: the mark that was sent and has no answer yet.
+        commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
         replay: the range that the predecessor left behind, until it is sealed.
-        poison_run: dead letters in a row, so far.
+        poison_run: poison in a row up to the position.
         is_open: False once no more records are taken (revoked, or stopping).
+        is_cut: the log can't be read on from `read_to`.
         newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
     """
 
@@ -89,8 +39,12 @@ class Lane:
     buffer: Buffer = field(default_factory=Buffer)
     works: deque[Work] = field(default_factory=deque)
     read_to: int = 0
+    asked: Mark | None = None
+    commit_at_s: float = 0.0
+    commit_attempt: int = 0
     poison_run: int = 0
     is_open: bool = True
+    is_cut: bool = False
     is_paused: bool = False
     newest_ms: int | None = None
 
@@ -105,13 +59,20 @@ class Lane:
         return True
 
     def reached_end(self, offset: int) -> None:
-        """Learn that the log ends at an offset for now: gaps below it hold no records."""
+        """Learn that the log ends at an offset for now: gaps below it hold no records.
+
+        A closed lane learns nothing from it, for it let records go by.
+        """
+        if not self.is_open:
+            return
         self.read_to = max(self.read_to, offset)
+        if self.replay is None and not self.works and not self.buffer.records:
+            self.position = max(self.position, self.read_to)
 
     @property
     def size_bytes(self) -> int:
         """What waits in memory for this partition."""
-        return self.buffer.size_bytes + sum(work.batch.size_bytes for work in self.works)
+        return self.buffer.size_bytes + sum(work.size_bytes for work in self.works)
 
     @property
     def waiting_records(self) -> int:
@@ -123,52 +84,95 @@ class Lane:
         return not self.works and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
 
     def seal(self, limits: Limits, now_s: float) -> Work | None:
-        """Seal the next batch if one is due, or no more will come, and there is room for it."""
-        if len(self.works) >= 2:  # noqa: PLR2004  (the head and the next one)
+        """Seal the next batch if one is due, or no more will come, and the head has been prepared."""
+        if self.works and (len(self.works) > 1 or self.works[0].stage in (Stage.WAITING, Stage.PREPARING)):
             return None
         if self.replay is not None:
             return self._seal_replay(self.replay)
-        if not self.buffer.records or (self.is_open and not self.buffer.is_due(limits, now_s)):
+        if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
             return None
         a = self.works[-1].batch.intent.b if self.works else self.position
         records = self.buffer.take(limits)
         return self._start(Intent(self.topic_id, a, records[-1].offset + 1), records)
 
+    @property
+    def is_taking(self) -> bool:
+        """Whether more records may come."""
+        return self.is_open and not self.is_cut
+
     def _seal_replay(self, intent: Intent) -> Work | None:
         if self.read_to < intent.b:
             return None
         self.replay = None
-        return self._start(intent, self.buffer.take_below(intent.b))
+        return self._start(intent, self.buffer.take_below(intent.b), is_replay=True)
 
-    def _start(self, intent: Intent, records: tuple[Record, ...]) -> Work:
-        work = Work(Batch(self.partition, intent, records))
+    def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> Work:
+        work = Work(Batch.of(self.partition, intent, records), is_replay)
         self.works.append(work)
         return work
 
+    def draft(self, work: Work) -> Draft:
+        """Return what is to be prepared."""
+        before = self.poison_run if work is self.works[0] else self.works[0].poison_run
+        return Draft(work.batch, work.refused, before, work.is_fixed, work.is_replay and not work.intended)
+
+    def prepared(self, work: Work, outcome: Prepared) -> None:
+        """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
+        self.buffer.put_back(work.batch.records[len(outcome.batch.records) :])
+        work.prepared(outcome)
+
     def finished(self) -> None:
         """Account for the head: its rows are in the table."""
-        batch = self.works.popleft().batch
-        self.position = batch.intent.b
-        if batch.records and batch.records[-1].timestamp_ms >= 0:
-            self.newest_ms = batch.records[-1].timestamp_ms
+        work = self.works.popleft()
+        self.position, self.poison_run = work.batch.intent.b, work.poison_run
+        if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
+            self.newest_ms = work.batch.records[-1].timestamp_ms
+
+    def took(self, mark: Mark) -> None:
+        """Learn that the group holds a mark."""
+        self.committed, self.asked, self.commit_attempt, self.commit_at_s = mark, None, 0, 0.0
+
+    def put_off(self, until_s: float) -> None:
+        """Learn that a mark was not taken, or perhaps was: ask again later."""
+        self.asked, self.commit_at_s = None, until_s
+        self.commit_attempt += 1
+
+    def cancel_jobs(self) -> None:
+        """Let nothing begin any more; what runs is not waited for."""
+        for work in self.works:
+            if work.job is not None:
+                work.job.cancel()
 
     def wish(self, now_s: float) -> Mark | None:
         """Return what to commit now, if anything: the position, with the head's intent once it is prepared."""
+        if self.asked is not None or now_s < self.commit_at_s:
+            return None
         head = self.works[0] if self.works else None
-        if head is None:
-            return self.final_mark()
+        if head is None or (head.stage is Stage.WAITING and head.attempt):
+            return self.final_mark()  # what is finished does not wait for what has trouble
         if head.stage is Stage.PREPARED and now_s >= head.retry_at_s:
-            return Mark(self.position, head.batch.intent.encode())
+            return self._mark(head.batch.intent)
         return None
+
+    def intends(self, mark: Mark) -> bool:
+        """Tell whether a mark carries the intent of a head that waits for it."""
+        return (
+            bool(self.works)
+            and self.works[0].stage is Stage.PREPARED
+            and mark == self._mark(self.works[0].batch.intent)
+        )
 
     def final_mark(self) -> Mark | None:
         """Return what to commit when no more work begins: the position, unless an intent must stay for a successor."""
-        if self.replay is not None or (self.works and self.works[0].intended):
+        if self.replay is not None or (self.works and self.works[0].is_fixed):
             return None
-        mark = Mark(self.position, Intent(self.topic_id, self.position, self.position).encode())
+        mark = self._mark(Intent(self.topic_id, self.position, self.position))
         return None if self.committed == mark else mark
+
+    def _mark(self, intent: Intent) -> Mark:
+        return Mark(self.position, intent.encode())
 
     @property
     def is_done(self) -> bool:
         """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
-        return self.replay is not None or not (self.works or self.buffer.records or self.final_mark())
+        return self.replay is not None or not (self.works or self.buffer.records or self.asked or self.final_mark())

@@ -141,17 +141,16 @@ _CONSTRAINT_NAME: Final = re.compile(r"Constraint `(\w{1,60})`")
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _MESSAGE_MAX: Final = 300
 
-# The group has another member for the partition, or has forgotten this one.
-_FENCED_KAFKA: Final = frozenset(
-    {"UNKNOWN_MEMBER_ID", "ILLEGAL_GENERATION", "FENCED_INSTANCE_ID", "_FENCED", "STALE_MEMBER_EPOCH"}
-    | {"FENCED_MEMBER_EPOCH"}
-)
-# Only a person helps: rights, or a client and broker that do not understand each other.
+# The group has forgotten this member. ILLEGAL_GENERATION and STALE_MEMBER_EPOCH are not among them: a member in good
+# standing is told so while a rebalance leaves it its partitions (seen on Apache Kafka 4.1), and has to try again.
+_FENCED_KAFKA: Final = frozenset({"UNKNOWN_MEMBER_ID", "FENCED_MEMBER_EPOCH", "_FENCED"})
+# Only a person helps: rights, a client and broker that do not understand each other, or two processes of one static
+# name (FENCED_INSTANCE_ID), which would expel each other for ever.
 _FATAL_KAFKA: Final = frozenset(
     {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"}
     | {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "UNSUPPORTED_SASL_MECHANISM", "UNSUPPORTED_VERSION", "INVALID_GROUP_ID"}
     | {"OFFSET_METADATA_TOO_LARGE", "INVALID_TOPIC_EXCEPTION", "UNSUPPORTED_ASSIGNOR", "_UNSUPPORTED_FEATURE"}
-    | {"_INVALID_ARG", "_FATAL", "_AUTO_OFFSET_RESET"}
+    | {"_INVALID_ARG", "_FATAL", "_AUTO_OFFSET_RESET", "FENCED_INSTANCE_ID"}
 )
 
 

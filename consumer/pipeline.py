@@ -1,47 +1,74 @@
 """The slow steps of one batch, each a call that the pool makes. Holds no state of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from consumer.batch import Batch, Inserted, Prepared
-from consumer.errors import Cause, Rejected, Transient
-from consumer.poison import PoisonLimits
-from consumer.ports import Block, DeadLetters, Poison, Rows, Table
+from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
+from consumer.errors import Cause, Fatal, Reason, Recreated, Rejected, Transient
+from consumer.poison import PoisonLimits, last_run
+from consumer.ports import Block, DeadLetters, Poison, Rows, Table, Topics
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Screens, dead-letters, encodes and inserts batches through its four ports."""
+    """Screens, encodes, dead-letters and inserts batches through its ports."""
 
     rows: Rows
     table: Table
     letters: DeadLetters
     limits: PoisonLimits
+    topics: Topics
 
-    def prepare(self, batch: Batch, refused: tuple[Poison, ...], token: str, poison_run: int) -> Prepared:
-        """Send a batch's poison (and what the table refused of it) to the dead letters, encode the rest.
+    def prepare(self, draft: Draft, namespace: str) -> Prepared:
+        """Find a batch's poison by frame and schema, and encode the rest; write nothing anywhere.
+
+        The topic's id is asked for after the records were read: an id never comes back, so they are of that topic.
 
         Raises:
-            Transient: the registry or the broker is away.
+            Transient: the registry or a broker is away.
+            Recreated: the topic is not the one that the lane was opened for.
             Fatal: more poison than is believed.
         """
-        screened = self.rows.screen(batch.without(refused).included)
-        poison = (*refused, *screened)
-        batch = batch.without(poison)
-        poison_run = self.limits.check(batch.records, frozenset(batch.intent.excluded), poison_run)
-        if poison:
-            self.letters.send(batch.records, poison)
-        return Prepared(
-            batch, tuple(self.rows.blocks(batch.included, batch.intent.topic_id, token)), poison, poison_run
+        topic_id = draft.batch.intent.topic_id
+        if self.topics.id_of(draft.batch.partition.topic) != topic_id:
+            raise Recreated(f"{draft.batch.partition.topic} is no longer {topic_id}")
+        inherited = self._inherited(draft.batch) if draft.is_inherited else ()
+        screened = self.rows.screen(draft.batch.without(draft.refused).included)
+        batch = draft.batch.without((*draft.refused, *screened))
+        self.limits.check(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
+        batch = _fitting(batch, is_fixed=draft.is_fixed)
+        letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
+        run = last_run(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
+        blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
+        return Prepared(batch, tuple(blocks), tuple(letters), run)
+
+    def _inherited(self, batch: Batch) -> tuple[Poison, ...]:
+        """Return what a predecessor left out, for it may have died before the dead letters were acknowledged."""
+        screened = {item.offset: item for item in self.rows.screen(batch.left_out)}
+        return tuple(
+            screened.get(record.offset, Poison(record.offset, Reason.LEFT_OUT, "left out by an earlier attempt"))
+            for record in batch.left_out
         )
 
-    def insert(self, batch: Batch, blocks: Sequence[Block]) -> Inserted:
+    def send(self, batch: Batch, poison: Sequence[Poison]) -> Sent:
+        """Send the dead letters of a batch whose intent is committed.
+
+        Raises:
+            Transient: the broker is away.
+        """
+        self.letters.send(batch.records, poison)
+        return Sent()
+
+    def insert(self, batch: Batch, blocks: Sequence[Block], is_fresh: Callable[[], bool]) -> Inserted:
         """Insert blocks one after another; on a refusal find the rows that caused it, and stop there.
 
         Raises:
-            Transient: a server was away, or the outcome is not known, or no single row is to blame.
+            Transient: a server was away, or the outcome is not known, or no single row is to blame, or the job waited
+                so long for its thread that the intent before it fences no more.
             Fatal: the table or the account is not as it must be.
         """
+        if not is_fresh():
+            raise Transient("waited too long for a thread: the intent goes first, again", Cause.BUSY)
         for block in blocks:
             try:
                 self.table.insert(block)
@@ -51,3 +78,12 @@ class Pipeline:
                     raise Transient(f"refused, and no row is to blame: {refusal}", Cause.REFUSED) from refusal
                 return Inserted(refused=tuple(poison))
         return Inserted()
+
+
+def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
+    """Return the batch, or a smaller one whose intent fits into the commit's metadata."""
+    while not batch.intent.fits:
+        if is_fixed:
+            raise Fatal(f"more poison than an intent can list: {len(batch.intent.excluded)} of {len(batch.records)}")
+        batch = batch.first_half()
+    return batch

@@ -4,8 +4,8 @@ An offset always means the next one to read, except in a record. Each protocol i
 a fake in the tests.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from consumer.errors import ConsumerError, Reason
@@ -62,6 +62,32 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the commit of one partition: `error` is None, Transient, Fenced or Fatal."""
+
+    partition: Partition
+    mark: Mark
+    error: ConsumerError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll brought.
+
+    Attributes:
+        records: in offset order within a partition, none from before its last assignment.
+        ends: for partitions that were read to their end, the offset there.
+        answers: to commits.
+        cut: partitions that can't be read on: the log no longer, or not yet, has the next offset.
+    """
+
+    records: Sequence[Record] = ()
+    ends: Mapping[Partition, int] = field(default_factory=dict)
+    answers: Sequence[Answer] = ()
+    cut: Collection[Partition] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Poison:
     """A record that can't become a row."""
 
@@ -103,23 +129,40 @@ class Listener(Protocol):
 
 
 class Log(Protocol):
-    """The topic, as one member of a group sees it. One thread makes all calls."""
+    """The topic, as one member of a group sees it. One thread makes all calls; none but `poll` waits."""
 
-    def poll(self, timeout_s: float) -> tuple[Sequence[Record], Mapping[Partition, int]]:
-        """Return records, and for partitions that were read to their end the offset there.
+    def poll(self, timeout_s: float) -> Polled:
+        """Return what has come, waiting at most `timeout_s` longer than an assignment takes.
 
         Raises:
             Fatal: as it says.
         """
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> Mapping[Partition, ConsumerError | None]:
-        """Commit, wait for the answer, and return it per partition: None, Transient or Fenced."""
+    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+        """Send marks. A later poll answers for each, unless its partition is given up first.
+
+        Until then the caller sends no other mark of that partition, so that the last one sent is the last one kept.
+        """
 
     def pause(self, partition: Partition) -> None:
         """Take no more records of a partition."""
 
     def resume(self, partition: Partition) -> None:
         """Take records of a partition again."""
+
+    def rejoin(self) -> None:
+        """Give up all partitions and ask for them anew; the listener hears of both in the next polls."""
+
+
+class Topics(Protocol):
+    """The topics as they are now. Called on the pool's threads."""
+
+    def id_of(self, topic: str) -> str:
+        """Return the id of the topic's present incarnation, asking a broker each time.
+
+        Raises:
+            Transient: no broker answers, or there is no such topic now.
+        """
 
 
 class Rows(Protocol):
@@ -161,7 +204,7 @@ class DeadLetters(Protocol):
         """Publish the poison among `records`; return when all of it is acknowledged.
 
         Raises:
-            Transient: as it says.
+            Transient, Fatal: as they say.
         """
 
 

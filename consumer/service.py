@@ -11,24 +11,26 @@ from time import monotonic
 from typing import TypeVar
 
 from consumer.audit import Auditor
-from consumer.batch import Limits
+from consumer.buffer import Limits
 from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.cluster import Cluster
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Transient
-from consumer.kafka import KafkaLog, read_properties
+from consumer.kafka import KafkaLog
 from consumer.pages import Pages, serving
 from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
-from consumer.ports import Meter, Rows
+from consumer.ports import Meter, Rows, Topics
 from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
+from consumer.properties import read_properties
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import Settings
+from consumer.steps import Terms
 from consumer.telemetry import Metrics, balances
 from consumer.watch import Watch
-from consumer.worker import Terms, Worker
+from consumer.worker import Worker
 from schemas.registry import open_schemas
 
 log = logging.getLogger(__name__)
@@ -115,7 +117,7 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
         pool = stack.enter_context(ThreadPoolExecutor(settings.insert_threads, "insert"))
         stack.callback(source.close)
         terms = _terms(settings, patiently(source.cluster_id, stop))
-        worker = Worker(source, _pipelines(settings, connection, letters, meter), pool, terms, meter)
+        worker = Worker(source, _pipelines(settings, connection, letters, meter, source), pool, terms, meter)
         source.listen(worker)
         yield worker, source
         if not worker.drain(monotonic() + settings.drain_s_max):
@@ -123,13 +125,13 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
 
 
 def _pipelines(
-    settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter
+    settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter, topics: Topics
 ) -> dict[str, Pipeline]:
     schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
     limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
-        return Pipeline(rows, ClickHouseTable(connection, target, rows, schema_of, meter), letters, limits)
+        return Pipeline(rows, ClickHouseTable(connection, target, rows, schema_of, meter), letters, limits, topics)
 
     events, dead = targets(settings)
     return {
@@ -142,7 +144,7 @@ def _terms(settings: Settings, cluster_id: str) -> Terms:
     limits = Limits(
         settings.batch_rows_max, settings.batch_bytes_max, settings.batch_age_s_max, settings.waiting_bytes_max
     )
-    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff(), monotonic)
+    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff())
 
 
 def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:

@@ -1,0 +1,123 @@
+"""What the pool does for a lane: starts the slow steps of its works, and takes what they came to."""
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass
+from time import monotonic
+
+from consumer.batch import Inserted, Prepared
+from consumer.buffer import Limits
+from consumer.errors import Transient
+from consumer.lane import Lane
+from consumer.pipeline import Pipeline
+from consumer.ports import Meter, Partition
+from consumer.retry import Backoff
+from consumer.work import Stage, Work
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a worker keeps to.
+
+    Attributes:
+        limits: of batches and memory.
+        namespace: starts every token: the Kafka cluster's id.
+        revoke_s: how long a rebalance may wait for inserts in flight; the intent covers the rest.
+        backoff: between tries, of inserts and of commits.
+        fence_s: an insert begins at most so long after its intent: what was meant long ago must not be sent now.
+        now_s: the monotonic clock; any thread may ask it.
+    """
+
+    limits: Limits
+    namespace: str
+    revoke_s: float
+    backoff: Backoff
+    fence_s: float = 30.0
+    now_s: Callable[[], float] = monotonic
+
+
+class Steps:
+    """Runs each topic's pipeline on the pool. The polling thread makes all calls."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline], pool: Executor, terms: Terms, meter: Meter) -> None:
+        self._pipelines = pipelines
+        self._pool = pool
+        self._terms = terms
+        self._meter = meter
+
+    def prepare(self, lane: Lane, now_s: float) -> None:
+        """Start to prepare every work whose time has come."""
+        for work in lane.works:
+            if work.stage is Stage.WAITING and now_s >= work.retry_at_s:
+                pipeline = self._pipelines[lane.partition.topic]
+                work.stage = Stage.PREPARING
+                work.job = self._pool.submit(pipeline.prepare, lane.draft(work), self._terms.namespace)
+
+    def begin(self, lane: Lane, now_s: float) -> None:
+        """Write what the head holds, now that its intent is committed: dead letters first, then rows."""
+        work, pipeline = lane.works[0], self._pipelines[lane.partition.topic]
+        if not work.intended:
+            self._meter.count("intents", outcome="written")
+        work.intended = True
+        if work.letters:
+            work.stage = Stage.SENDING
+            work.job = self._pool.submit(pipeline.send, work.batch, work.letters)
+            return
+        until_s = now_s + self._terms.fence_s
+        work.stage = Stage.INSERTING
+        work.job = self._pool.submit(pipeline.insert, work.batch, work.blocks, lambda: self._terms.now_s() < until_s)
+
+    def collect(self, lane: Lane, now_s: float) -> None:
+        """Take the results of the jobs that have ended.
+
+        Raises:
+            Recreated, Fatal: as they say.
+        """
+        for work in tuple(lane.works):
+            if work.job is None or not work.job.done() or work.job.cancelled():
+                continue
+            job, work.job = work.job, None
+            try:
+                outcome = job.result()
+            except Transient as error:
+                self._postpone(work, now_s, error)
+                continue
+            if isinstance(outcome, Prepared):
+                lane.prepared(work, outcome)
+            elif isinstance(outcome, Inserted):
+                self._take_inserted(lane, work, outcome)
+            else:
+                for item in work.letters:
+                    self._meter.count("dead_letters", reason=item.reason)
+                work.sent()
+
+    def await_writes(self, lanes: list[Lane], timeout_s: float) -> None:
+        """Wait until what is being written for these lanes has ended; what has not begun never will."""
+        works = (work for lane in lanes for work in lane.works)
+        jobs = [work.job for work in works if work.job and work.stage in (Stage.SENDING, Stage.INSERTING)]
+        wait([job for job in jobs if not job.cancel()], timeout_s)
+
+    def book(self, partition: Partition, outcome: str, count: int) -> None:
+        """Note what became of records: read = rows_inserted + dead_letters + returned, once a partition is given up."""
+        self._meter.count("records", count, topic=partition.topic, partition=str(partition.number), outcome=outcome)
+
+    def _take_inserted(self, lane: Lane, work: Work, outcome: Inserted) -> None:
+        if outcome.refused:
+            work.was_refused(outcome.refused)
+            return
+        rows = len(work.batch.included)
+        lane.finished()
+        self.book(lane.partition, "rows_inserted", rows)
+        self.book(lane.partition, "dead_letters", len(work.batch.records) - rows)
+        self._meter.observe("batch_rows", rows, topic=lane.partition.topic)
+        log.debug("inserted", extra={"partition": lane.partition.number, "rows": rows, "b": work.batch.intent.b})
+
+    def _postpone(self, work: Work, now_s: float, error: Transient) -> None:
+        """Try the same again later; what was prepared goes through its intent again."""
+        step = {Stage.PREPARING: "prepare", Stage.SENDING: "send"}.get(work.stage, "insert")
+        work.postpone(now_s + self._terms.backoff.delay_s(work.attempt + 1))
+        self._meter.count("retries", step=step, cause=error.cause)
+        log.warning("will try again", extra={"step": step, "attempt": work.attempt, "reason": str(error)[:300]})

@@ -1,0 +1,55 @@
+"""What the group and the brokers know of partitions, asked when they are assigned."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
+
+from consumer.ports import Assigned, Mark, Partition
+
+_CALL_S: Final = 5.0
+
+
+class Survey:
+    """Asks over a member's own connections. Every call may raise KafkaException, after some seconds."""
+
+    def __init__(self, admin: AdminClient, consumer: Consumer) -> None:
+        self._admin = admin
+        self._consumer = consumer
+
+    def of(self, places: Sequence[Partition]) -> list[Assigned]:
+        """Return what is known of partitions; the mark is read before the topic's id.
+
+        Were the topic made anew in between, its partitions would have an old mark and a new id, which is seen; the
+        other way round they would have no mark and the old id, and its tokens could meet those of the old records.
+        """
+        if not places:
+            return []
+        marks = self._consumer.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
+        ids = {topic: self.id_of(topic) for topic in {place.topic for place in places}}
+        lows = self._lows(places)
+        return [_assigned(item, ids, lows) for item in marks]
+
+    def id_of(self, topic: str) -> str:
+        """Return the id of a topic's present incarnation. Any thread may call."""
+        answer = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
+        return str(answer.result().topic_id)
+
+    def _lows(self, places: Sequence[Partition]) -> dict[Partition, int]:
+        asked = {TopicPartition(*place): _earliest() for place in places}
+        answers = self._admin.list_offsets(asked, request_timeout=_CALL_S)
+        return {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+
+
+def _assigned(item: TopicPartition, ids: dict[str, str], lows: dict[Partition, int]) -> Assigned:
+    if item.error is not None:
+        raise KafkaException(item.error)
+    place = Partition(item.topic, item.partition)
+    mark = Mark(item.offset, item.metadata or "") if item.offset >= 0 else None
+    return Assigned(place, ids[item.topic], mark, lows[place])
+
+
+def _earliest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # its authors left it so
+    return spec

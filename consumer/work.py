@@ -1,0 +1,91 @@
+"""A sealed batch under way through the steps of the protocol.
+
+stage       means                                       left when
+----------  ------------------------------------------  ----------------------------------------------------------
+WAITING     sealed, or a try failed for now             the time has come -> PREPARING
+PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
+            is written anywhere                         made anew -> the lane is dropped
+PREPARED    its intent waits to be committed            committed -> SENDING if it has dead letters, else INSERTING;
+                                                        fenced -> the lane is dropped
+SENDING     its poison goes to the dead letters         acknowledged -> PREPARED; transient -> PREPARED, later
+INSERTING   sent to the table under its token           inserted -> gone; transient -> PREPARED, later: the same
+                                                        bytes again behind a fresh intent, which fences; refused
+                                                        -> WAITING, to be prepared without the poison
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from consumer.batch import Batch, Inserted, Prepared, Sent
+from consumer.ports import Block, Poison
+
+
+class Stage(Enum):
+    """Where a work stands; see the module's table."""
+
+    WAITING = auto()
+    PREPARING = auto()
+    PREPARED = auto()
+    SENDING = auto()
+    INSERTING = auto()
+
+
+@dataclass(slots=True)
+class Work:
+    """A sealed batch under way.
+
+    Attributes:
+        batch: what is inserted; replaced by one whose intent lists the poison.
+        is_replay: its range was a predecessor's.
+        blocks: its encoded form, once prepared.
+        refused: poison that the table found, until the next preparation takes it.
+        letters: poison whose dead letters are not acknowledged yet.
+        poison_run: the poison in a row at its end, once prepared.
+        job: what runs on the pool now, if anything does.
+        retry_at_s: not before this moment (monotonic).
+        attempt: failed tries in a row.
+        intended: whether its intent has been committed at least once.
+    """
+
+    batch: Batch
+    is_replay: bool = False
+    stage: Stage = Stage.WAITING
+    blocks: tuple[Block, ...] = ()
+    refused: tuple[Poison, ...] = ()
+    letters: tuple[Poison, ...] = ()
+    poison_run: int = 0
+    job: Future[Prepared | Sent | Inserted] | None = None
+    retry_at_s: float = 0.0
+    attempt: int = 0
+    intended: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in memory: its records, and as much again for their encoded form."""
+        return 2 * self.batch.size_bytes
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the group may hold its intent: nobody may take it back, or make its range another one."""
+        return self.is_replay or self.intended
+
+    def postpone(self, until_s: float) -> None:
+        """Try again later: what was prepared goes through its intent again."""
+        self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
+        self.retry_at_s = until_s
+        self.attempt += 1
+
+    def prepared(self, outcome: Prepared) -> None:
+        """Take the result of preparing."""
+        self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
+        self.letters, self.poison_run = outcome.letters, outcome.poison_run
+        self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def sent(self) -> None:
+        """Take the acknowledgement of its dead letters; the insert goes behind an intent of its own."""
+        self.letters, self.stage, self.attempt = (), Stage.PREPARED, 0
+
+    def was_refused(self, refused: tuple[Poison, ...]) -> None:
+        """Take what the table refuses."""
+        self.refused, self.stage, self.attempt = refused, Stage.WAITING, 0
