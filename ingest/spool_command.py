@@ -22,6 +22,9 @@ _DEFAULT_DIRECTORY: Final = Settings(bootstrap_servers="none").spool_dir
 _LEFT_OVER: Final = 1
 _WRONG_SETTING: Final = 2
 _UNHURRIED_S: Final = 60.0
+_BATCH: Final = 256
+_BATCH_BYTES: Final = 1024 * 1024
+_MISSES_MAX: Final = 100_000  # a page holds some ten events; behind so many nothing more comes
 
 _ABOUT: Final = """\
 Events that the broker does not take are kept in the spool, and sent by the ingress itself as soon as it can: nobody
@@ -38,6 +41,11 @@ runs, that one drains, and this command says so and does nothing. It may be stop
 Exit code: 0 the spool is empty, 1 something is left, 2 a setting is wrong."""
 
 
+_ABOUT_SALVAGE: Final = """\
+Reads what can be read of a file that was set aside (.db.corrupt) and puts it back into the spool as a new file, which
+is drained as any other. The old file stays. Doing it twice sends events twice, under the same event ids."""
+
+
 def add_spool(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the ingress's own."""
     spool = commands.add_parser("spool", help="look at the spool, or send it by hand", description=_ABOUT)
@@ -50,6 +58,9 @@ def add_spool(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     drain.add_argument("--parked", action="store_true", help="try again what the broker had refused")
     drain.add_argument("--timeout", type=float, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds")
     drain.set_defaults(call=lambda given: sys.exit(_drain(with_parked=given.parked, timeout_s=given.timeout)))
+    repair = verbs.add_parser("salvage", help="read a broken file", description=_ABOUT_SALVAGE, formatter_class=form)
+    repair.add_argument("file", type=Path, help="a file that was set aside, in the directory of the spool")
+    repair.set_defaults(call=lambda given: sys.exit(_salvage(given.file)))
 
 
 def listing(path: Path) -> Iterator[str]:
@@ -141,3 +152,43 @@ def _ignore(*, is_well: bool) -> None:
 def _print_lines(lines: Iterator[str]) -> None:
     for line in lines:
         print(line)  # noqa: T201  (as above)
+
+
+def _salvage(path: Path) -> int:
+    directory = SpoolDirectory(path.parent, Bounds(0, 0))
+    try:
+        source = SpoolFile(path, must_exist=True)
+        target, lock = directory.new_file()
+        events = salvage(source, target)
+        source.close()
+        target.close()
+        lock.release()
+    except SpoolError as error:
+        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (a command's words)
+        return _LEFT_OVER
+    print(f"{events} events are back in the spool, in {target.path.name}")  # noqa: T201  (as above)
+    return 0
+
+
+def salvage(source: SpoolFile, target: SpoolFile) -> int:
+    """Copy what can be read and is whole; return how many events.
+
+    Raises:
+        SpoolError: the target takes no more.
+    """
+    events, after_seq, misses, batch = 0, 0, 0, _BATCH
+    while misses < _MISSES_MAX:
+        try:
+            found = source.first(batch, _BATCH_BYTES, after_seq)
+        except SpoolError:
+            # Somewhere in these is a broken page: go on singly, and past what can't be read at all.
+            after_seq, misses = (after_seq, misses) if batch > 1 else (after_seq + 1, misses + 1)
+            batch = 1
+            continue
+        if not found:
+            break
+        whole = [spooled.record for spooled in found if spooled.is_whole]
+        target.append(whole, found[0].accepted_at_ms)
+        events, after_seq, misses = events + len(whole), found[-1].seq, 0
+        batch = min(2 * batch, _BATCH)
+    return events
