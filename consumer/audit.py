@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.clickhouse import Connection
-from consumer.intent import Intent, decode
+from consumer.intent import Intent, UnreadableError, decode
 from consumer.ports import Mark, Partition
 
 _MILLION: Final = 1_000_000  # offsets of a row of the ledger, schemas/clickhouse/0003_offsets.sql
@@ -183,7 +183,7 @@ def intended(mark: Mark) -> Intent | None:
     """Return a mark's intent, or None when it has none that this version reads."""
     try:
         return decode(mark.metadata)
-    except ValueError:
+    except UnreadableError:
         return None
 
 

@@ -17,11 +17,11 @@ from uuid import uuid4
 from consumer.clickhouse import PINNED, Connection, Target
 from consumer.cluster import Cluster, Topic
 from consumer.errors import ConsumerError, Fatal, Rejected
+from consumer.intent import METADATA_BYTES_MAX
 from consumer.statements import targets_of
 
 MIGRATE: Final = "run `python -m consumer migrate`"
 _MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
-METADATA_NEEDED: Final = 4000  # what an intent keeps to
 _METADATA_DEFAULT: Final = 4096
 _METADATA: Final = "offset.metadata.max.bytes"
 _TABLE: Final = """
@@ -196,9 +196,9 @@ def check_metadata(cluster: Cluster, topic: str) -> bool:
         Fatal: it is too small.
     """
     allowed = int(cluster.broker_setting(_METADATA) or _METADATA_DEFAULT)
-    if allowed < METADATA_NEEDED:
+    if allowed < METADATA_BYTES_MAX:
         raise Fatal(
-            f"the brokers' {_METADATA} is {allowed}, and {METADATA_NEEDED} are needed: set it to {_METADATA_DEFAULT}"
+            f"the brokers' {_METADATA} is {allowed}, and {METADATA_BYTES_MAX} are needed: set it to {_METADATA_DEFAULT}"
         )
     return cluster.keeps_metadata(topic) is not False
 

@@ -128,18 +128,11 @@ class Replay:
         done = set() if again else self._column(_REPLAYED, "letter_id", {"ids": [item.letter_id for item in letters]})
         letters = [_judged(item, Verdict.REPLAYED) if item.letter_id in done else item for item in letters]
         there = self._present([item for item in letters if item.verdict is Verdict.READY])
-        letters = [
-            _judged(item, Verdict.PRESENT)
-            if item.verdict is Verdict.READY and str(item.event.get("eventId")) in there
-            else item
-            for item in letters
-        ]
+        is_there = {item.letter_id for item in letters if str(item.event.get("eventId")) in there}
+        letters = [_judged(item, Verdict.PRESENT) if item.letter_id in is_there else item for item in letters]
         refused = self._refused([item.record for item in letters if item.verdict is Verdict.READY])
         return [
-            _judged(item, Verdict.REFUSED, refused[item.record])
-            if item.verdict is Verdict.READY and item.record in refused
-            else item
-            for item in letters
+            _judged(item, Verdict.REFUSED, refused[item.record]) if item.record in refused else item for item in letters
         ]
 
     def make(self, letters: Sequence[Letter], publisher: Publisher, by: str) -> int:
@@ -213,15 +206,15 @@ class Replay:
 
     def _refused(self, records: Sequence[Record]) -> dict[Record, str]:
         """Return the records that the table would refuse, and why."""
-        by_offset = {(record.partition, record.offset): record for record in records}
         refused: dict[Record, str] = {}
         for partition in {record.partition for record in records}:
             mine = [record for record in records if record.partition == partition]
+            by_offset = {record.offset: record for record in mine}
             poison = [*self.rows.screen(mine)]
-            mine = [record for record in mine if record.offset not in {item.offset for item in poison}]
-            for block in self.rows.blocks(mine, "", ""):
+            bad = {item.offset for item in poison}
+            for block in self.rows.blocks([record for record in mine if record.offset not in bad], "", ""):
                 poison += self.table.find_poison(block, Rejected("not asked yet", 0), mine)
-            refused |= {by_offset[partition, item.offset]: f"{item.reason}: {item.error}" for item in poison}
+            refused |= {by_offset[item.offset]: f"{item.reason}: {item.error}" for item in poison}
         return refused
 
     def _column(self, query: str, name: str, parameters: Mapping[str, Any]) -> set[str]:

@@ -8,8 +8,9 @@ from confluent_kafka import TopicPartition
 
 from consumer.cluster import Cluster
 from consumer.errors import Fatal, Transient
+from consumer.intent import METADATA_BYTES_MAX
 from consumer.ports import Mark, Partition
-from consumer.preflight import METADATA_NEEDED, check_metadata, find_topics, guarantee
+from consumer.preflight import check_metadata, find_topics, guarantee
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer
 from tests.support.ports import free_port
@@ -105,7 +106,7 @@ def test_a_broker_with_too_little_room_is_refused(any_broker: Broker, topic: str
 
     narrow = Narrow({"bootstrap.servers": any_broker.bootstrap_servers}, "group")
 
-    with pytest.raises(Fatal, match=f"is 512, and {METADATA_NEEDED} are needed: set it to 4096"):
+    with pytest.raises(Fatal, match=f"is 512, and {METADATA_BYTES_MAX} are needed: set it to 4096"):
         check_metadata(narrow, topic)
 
 
