@@ -50,7 +50,8 @@ __all__ = [
 _HOST: Final = "127.0.0.1"
 _CALL_TIMEOUT_S: Final = 10.0
 _DIAL_TIMEOUT_S: Final = 5.0
-_LAST_STEPS_S: Final = 0.01  # a connection that is cancelled while it is dialled closes in the loop's next steps
+_STEPS_TO_LINK: Final = 4  # the accepting task starts, makes its transport, calls back; and one to spare
+_NEXT_STEPS_S: Final = 0.01  # what was aborted is closed in the loop's next steps
 
 
 class FaultProxy:
@@ -127,7 +128,7 @@ class FaultProxy:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """Close the port and every connection; once more does nothing."""
+        """Close the port and reset every connection; once more does nothing."""
         if self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 self._loop.result().call_soon_threadsafe(self._closing.set)
@@ -149,19 +150,24 @@ class FaultProxy:
             return
         self._loop.set_result(asyncio.get_running_loop())
         await self._closing.wait()
-        self._stop_listening()
-        links = dict(self._links)
-        for task in links.values():
-            task.cancel()
-        await asyncio.gather(*links.values(), return_exceptions=True)
-        for link in links:  # a task that was cancelled before its first step has closed nothing
-            await link.close()
-        await asyncio.sleep(_LAST_STEPS_S)
+        await self._stop_listening()
+        await self._end_links()
+
+    async def _end_links(self) -> None:
+        """Reset all connections, those too that were accepted a moment ago and are still on their way to a link."""
+        myself = asyncio.current_task()
+        while others := asyncio.all_tasks() - {myself}:
+            for link, task in self._links.items():
+                link.abort()  # here, as a task that is cancelled before its first step closes nothing
+                task.cancel()
+            self._links.clear()
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(_NEXT_STEPS_S)
 
     async def _set(self, mode: Mode, times: int | None) -> None:
         self._mode, self._times = mode, times
         if isinstance(mode, Refuse):
-            self._stop_listening()
+            await self._stop_listening()
             self._counts[Refuse] += len(self._links)
             for link in self._links:
                 link.abort()
@@ -175,10 +181,17 @@ class FaultProxy:
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, _HOST, self.port, reuse_address=True)
 
-    def _stop_listening(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+    async def _stop_listening(self) -> None:
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        # Server.close() breaks the connections that were accepted in this very step, so none is accepted any more
+        # and these are given the steps that they need to become links.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(_STEPS_TO_LINK):
+            await asyncio.sleep(0)
+        server.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -192,7 +205,7 @@ class FaultProxy:
             link.abort()
         finally:
             await link.close()
-            del self._links[link]
+            self._links.pop(link, None)
 
     def _link(self, client: Side) -> Link:
         if self._http:

@@ -113,7 +113,10 @@ class HttpLink:
         return not request.is_last
 
     async def _send_head(self, request: Head) -> Side:
-        if self._upstream is None or self._upstream.reader.at_eof():
+        if self._upstream and self._upstream.reader.at_eof():  # it was kept too long
+            await self._upstream.close()
+            self._upstream = None
+        if self._upstream is None:
             self._upstream = await self._dial()
         await self._upstream.send(request.encode())
         return self._upstream
