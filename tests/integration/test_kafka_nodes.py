@@ -1,10 +1,12 @@
 """Apache Kafka's nodes under a test's hands: killed, stopped, frozen, short of replicas, unable to start."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -156,7 +158,7 @@ def test_a_node_that_cannot_start_shows_its_log() -> None:
     assert "Address already in use" in str(failure.value)
 
 
-def test_nodes_die_with_the_process_that_started_them(shared_node: KafkaCluster) -> None:
+def test_nodes_die_with_the_process_that_started_them(shared_node: KafkaCluster, tmp_path: Path) -> None:
     """SIGKILL of the test process takes its nodes along."""
     del shared_node  # it is here for its skip
     program = (
@@ -164,7 +166,11 @@ def test_nodes_die_with_the_process_that_started_them(shared_node: KafkaCluster)
         "cluster = KafkaCluster(1)\ncluster.start()\nprint(cluster.nodes[0].port, flush=True)\ninput()\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # what it cannot clean up any more goes with the test
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as parent:
         assert parent.stdout is not None
         port = int(parent.stdout.readline())
