@@ -9,6 +9,7 @@ declare -A package=(
     [redis-server]=redis-server    # the shared rate limit
     [chromium]=chromium            # the browser tests
     [curl]=curl                    # the README's own command
+    [docker-compose]=docker-compose # the compose file itself
 )
 
 missing=()
