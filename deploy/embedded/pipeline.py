@@ -23,7 +23,7 @@ from deploy.embedded.broker import (
     create_topics,
 )
 from deploy.embedded.child import Child, tail
-from deploy.embedded.remainder import await_nothing_left
+from deploy.embedded.remainder import await_members, await_nothing_left
 
 __all__ = ["CannotStartError", "Options", "run"]
 
@@ -31,6 +31,7 @@ PARTITIONS: Final = 4  # so that a few workers share the work
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"
 GROUP: Final = "headrace"
+_TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
 _START_S: Final = 60.0
 _DRAIN_S: Final = 120.0
 _TICK_S: Final = 0.05
@@ -115,13 +116,17 @@ def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStac
     ]
     parts = [_part("clickhouse", engine, os.environ, logs, stack)]
     _await_answer(f"{options.clickhouse_url}/ping", parts)
-    create_topics(bootstrap_servers, {TOPIC: PARTITIONS, DEAD_LETTERS: 1})
+    create_topics(bootstrap_servers, _TOPICS)
     _migrate(consumer, logs)
     names = [f"worker-{number}" for number in range(1, options.workers + 1)]
     parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
-    stack.callback(await_nothing_left, bootstrap_servers, GROUP, {TOPIC: PARTITIONS, DEAD_LETTERS: 1}, _DRAIN_S)
+    stack.callback(await_nothing_left, bootstrap_servers, GROUP, _TOPICS, _DRAIN_S)
     parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
     _await_answer(f"{options.ingest_url}/readyz", parts)
+    if options.workers and not await_members(bootstrap_servers, GROUP, _TOPICS, _START_S):
+        raise CannotStartError(
+            f"the workers did not take their partitions within {_START_S:.0f} s; the logs may say why"
+        )
     return parts
 
 

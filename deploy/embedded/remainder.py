@@ -1,4 +1,4 @@
-"""Whether a group has worked off its topics: how the embedded pipeline knows that it may stop."""
+"""Where a group stands in its topics: how the embedded pipeline knows that it may say ready, and that it may stop."""
 
 import time
 from collections.abc import Mapping
@@ -7,7 +7,23 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 _POLL_S: Final = 0.2
+_TICK_S: Final = 0.05
 _CALL_S: Final = 5.0
+
+
+def await_members(bootstrap_servers: str, group: str, partitions_of: Mapping[str, int], timeout_s: float) -> bool:
+    """Wait until the group has a mark in every partition: a worker makes one when it takes it. False when too late."""
+    places = _places(partitions_of)
+    deadline_s = time.monotonic() + timeout_s
+    reader = _reader(bootstrap_servers, group)
+    try:
+        while time.monotonic() < deadline_s:
+            if all(place.offset >= 0 for place in reader.committed(places, timeout=_CALL_S)):
+                return True
+            time.sleep(_TICK_S)
+    finally:
+        reader.close()
+    return False
 
 
 def await_nothing_left(bootstrap_servers: str, group: str, partitions_of: Mapping[str, int], timeout_s: float) -> bool:
@@ -15,17 +31,9 @@ def await_nothing_left(bootstrap_servers: str, group: str, partitions_of: Mappin
 
     The ends are learned by reading there, for the embedded broker's ListOffsets tells too small ones.
     """
-    places = [TopicPartition(topic, number) for topic, count in partitions_of.items() for number in range(count)]
+    places = _places(partitions_of)
     deadline_s = time.monotonic() + timeout_s
-    # Reads beside the group under its name: it never subscribes, so it is no member.
-    reader = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": group,
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
+    reader = _reader(bootstrap_servers, group)
     try:
         while time.monotonic() < deadline_s:
             if not _left(reader, places):
@@ -36,6 +44,16 @@ def await_nothing_left(bootstrap_servers: str, group: str, partitions_of: Mappin
     finally:
         reader.close()
     return False
+
+
+def _places(partitions_of: Mapping[str, int]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, count in partitions_of.items() for number in range(count)]
+
+
+def _reader(bootstrap_servers: str, group: str) -> Consumer:
+    """Return a client that reads beside the group under its name: it never subscribes, so it is no member."""
+    quiet = {"enable.auto.commit": False, "enable.partition.eof": True}
+    return Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, **quiet})
 
 
 def _left(reader: Consumer, places: list[TopicPartition]) -> int:
