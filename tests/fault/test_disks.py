@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_full_spool(broker: KafkaCluster, events: str, tmp_path: Path, oracle:
         bound: {"spool_bytes_max": 2, "spool_free_bytes_min": 28}[bound] * _MIB,
     }
     with (
-        small_disk(tmp_path / "spool", 32 * _MIB),
+        small_disk(tmp_path / "spool", {"spool_bytes_max": 128, "spool_free_bytes_min": 32}[bound] * _MIB),
         ingress(tmp_path, broker.bootstrap_servers, topic=events, **bounds) as collector,
         load(collector.port, tmp_path, padding=2000) as clients,
     ):
@@ -81,12 +82,14 @@ def test_a_full_spool(broker: KafkaCluster, events: str, tmp_path: Path, oracle:
         clients.await_count(len(clients.so_far) + 300)
         ready = collector.status("/readyz")
         in_spool = collector.spooled()
+        size_mib = sum(path.stat().st_size for path in collector.spool.iterdir()) / _MIB
         requests, drained_s = finish(collector, broker, clients)
         account = oracle.prove(requests, broker, events)
-        oracle.tell(account, requests, in_spool=in_spool, ready=ready, drained_s=drained_s)
+        oracle.tell(account, requests, in_spool=in_spool, size_mib=size_mib, ready=ready, drained_s=drained_s)
     check_refusals(requests)
     assert ready == 503
     assert in_spool > 100
+    assert size_mib < 10  # the bound, and SQLite's log before it is folded in
     assert [request.status for request in requests[-50:]] == [201] * 50
 
 
@@ -169,6 +172,27 @@ def test_a_removed_directory(broker: KafkaCluster, events: str, tmp_path: Path, 
         oracle.tell(account, requests, ready=ready, drained_s=drained_s)
     check_refusals(requests)
     assert ready == 503
+
+
+def test_a_deleted_file(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
+    """Somebody deletes the spool in an outage: what lay in it is gone; what comes after is in a file that exists."""
+    with (
+        ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector,
+        load(collector.port, tmp_path) as clients,
+    ):
+        clients.await_count(100)
+        broker.nodes[0].pause()
+        clients.await_count(len(clients.so_far) + 300)
+        for path in collector.spool.glob("*.db*"):
+            path.unlink()
+        deleted_at = time.time()
+        clients.await_count(len(clients.so_far) + 300)
+        requests, drained_s = finish(collector, broker, clients)
+        after = [r if r.durability == "broker" or r.at_s > deleted_at else replace(r, status=0) for r in requests]
+        account = oracle.prove(after, broker, events)
+        oracle.tell(account, requests, drained_s=drained_s)
+    assert set(statuses(requests)) <= {201, 503}
+    assert account.on_disk > 100
 
 
 def test_without_a_spool_the_broker_alone_answers(

@@ -1,5 +1,6 @@
 """SIGTERM under load: in order, in time, and without losing what was answered 201, with a broker or without."""
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,33 @@ def test_the_end_with_a_broker_that_is_well(broker: KafkaCluster, events: str, t
     assert not list(collector.spool.glob("*.db*"))
     assert {request.status for request in requests if request.at_s < at_s + 2} == {201}
     assert set(statuses(requests)) == {201, NO_ANSWER}
+
+
+def test_the_quick_end(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
+    """SIGQUIT, as Ctrl-C: at once, but requests that wait for a frozen broker are spooled and answered."""
+    with (
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, ack_slow_s=30) as collector,
+        load(collector.port, tmp_path, clients=24) as clients,
+    ):
+        clients.await_count(200)
+        broker.nodes[0].pause()
+        paused_at = time.time()
+        time.sleep(0.5)
+        quit_at = time.time()
+        collector.process.send_signal(signal.SIGQUIT)
+        code = collector.await_end(30)
+        ended_s = time.time() - quit_at
+        requests = clients.stop()
+        waiting = [request for request in requests if paused_at < request.at_s < quit_at - 0.05]
+        in_spool, said = collector.spooled(), books(collector)
+        broker.nodes[0].resume()
+        collector.start()
+        collector.await_drained(60)
+        account = oracle.prove(requests, broker, events)
+        oracle.tell(account, requests, waiting=statuses(waiting), in_spool=in_spool, ended_s=ended_s)
+    assert code == 0
+    assert ended_s < 10
+    assert waiting
+    assert statuses(waiting) == {201: len(waiting)}
+    assert max(request.took_s for request in waiting) < 4.5  # the deadline is 5 s
+    assert all(line["balanced"] and not line["in_flight"] for line in said)
