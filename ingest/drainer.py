@@ -120,7 +120,7 @@ class Drainer:
             self._backlog.delete(batch.source, arrived)
         if Fate.FAILED in fates or Fate.UNKNOWN in fates:
             self._note(is_well=False)
-            return self._back_off()
+            return self._back_off(is_partial=bool(arrived))
         self._note(is_well=is_prompt)
         self._backoff_s = 0.0
         if Fate.REFUSED in fates:
@@ -129,11 +129,14 @@ class Drainer:
             self._batch_events = min(2 * self._batch_events, self._pace.batch_events)
         return max(len(arrived) / self._pace.events_per_s - (monotonic() - since_s), 0)
 
-    def _back_off(self) -> float:
-        """After a failure go on with one record, later each time."""
+    def _back_off(self, *, is_partial: bool) -> float:
+        """After a failure go on with one record, later each time; with many while some partitions take theirs."""
         self._meter.count("spool_drain_failures_total")
-        self._batch_events = 1
         self._backoff_s = min(max(2 * self._backoff_s, self._pace.backoff_s), self._pace.backoff_s_max)
+        if is_partial:
+            self._backoff_s = self._pace.backoff_s
+        else:
+            self._batch_events = 1
         return self._backoff_s * random.uniform(0.5, 1)  # noqa: S311  (spreads collectors over time)
 
     def _refused(self, source: Source, records: Sequence[Spooled], fates: Sequence[Fate]) -> None:

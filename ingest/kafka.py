@@ -185,7 +185,7 @@ class KafkaBroker:
             topic = self._producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
         except KafkaException:
             return False
-        return topic.error is None and bool(topic.partitions) and all(p.leader >= 0 for p in topic.partitions.values())
+        return topic.error is None and any(partition.leader >= 0 for partition in topic.partitions.values())
 
     def close(self, flush_s: float) -> None:
         """Wait so long for what is on its way, give up the rest, and stop; all senders hear of it."""

@@ -81,7 +81,7 @@ class Broker(Protocol):
         """Give up what is on its way: each record without a fate fails, at once."""
 
     def answers(self, timeout_s: float) -> bool:
-        """Ask whether every partition of the topic has a leader; takes up to the timeout."""
+        """Ask whether a partition of the topic has a leader; takes up to the timeout."""
 
 
 class Spool(Protocol):

@@ -1,6 +1,8 @@
 """Ten times more than the collector can take: whoever is taken is answered in time, the others are told at once."""
 
+import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.fault.conftest import Oracle, p99_ms, statuses
@@ -100,3 +102,19 @@ def test_more_clients_than_the_processor_can_serve(
     assert p99_ms(refused) < 1000
     assert max(probes) < 2
     assert highest - before < _GROWTH_MIB
+
+
+def test_connections_that_say_nothing(broker: KafkaCluster, events: str, tmp_path: Path) -> None:
+    """A hundred, as balancers open them in advance, hold no thread, and the end does not wait for them."""
+    with ExitStack() as opened, ingress(tmp_path, broker.bootstrap_servers, topic=events, threads=2) as collector:
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(("127.0.0.1", collector.port)))
+        began_s = time.monotonic()
+        statuses_of_probes = [collector.status("/readyz") for _ in range(20)]
+        took_s = time.monotonic() - began_s
+        collector.terminate()
+        collector.await_end(20)
+        ended_s = time.monotonic() - began_s - took_s
+    assert set(statuses_of_probes) == {200}
+    assert took_s < 2
+    assert ended_s < 6

@@ -170,6 +170,21 @@ def test_part_of_a_batch_that_arrived_is_not_sent_again(scene: Scene) -> None:
     assert sorted(scene.arrived) == list(range(8))
 
 
+def test_while_one_partition_is_away_the_others_get_theirs(scene: Scene) -> None:
+    """What fails stays at the head, in its order, and does not make the batches small."""
+    scene.put(*range(40))
+    scene.steps(3)
+    scene.broker.judge = lambda record: Fate.FAILED if record.value in {b"9", b"12"} else Fate.DELIVERED
+
+    pauses = scene.steps(6)
+
+    assert scene.left == [9, 12]
+    assert max(pauses[:5]) <= 0.5
+    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.steps(2)
+    assert scene.arrived[-2:] == [9, 12]
+
+
 def test_a_record_that_the_broker_refuses_is_parked_and_the_others_go_on(scene: Scene) -> None:
     """Refused in a batch, everything is tried singly, for a broker refuses a whole batch for one of it."""
     scene.put(*range(8))
