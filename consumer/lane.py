@@ -5,6 +5,7 @@ commit which finishes one batch carries the intent of the next. It makes no call
 """
 
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from consumer.batch import Batch, Draft, Prepared
@@ -28,6 +29,8 @@ class Lane:
         poison_run: poison in a row up to the position.
         is_open: False once no more records are taken (revoked, or stopping).
         is_cut: the log can't be read on from `read_to`.
+        is_halted: nothing is taken, until a person has seen to it.
+        check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
         newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
     """
 
@@ -46,6 +49,9 @@ class Lane:
     is_open: bool = True
     is_cut: bool = False
     is_paused: bool = False
+    is_halted: bool = False
+    check: Future[None] | None = None
+    checked_at_s: float = 0.0
     newest_ms: int | None = None
 
     def add(self, record: Record, now_s: float) -> bool:
@@ -139,9 +145,9 @@ class Lane:
 
     def cancel_jobs(self) -> None:
         """Let nothing begin any more; what runs is not waited for."""
-        for work in self.works:
-            if work.job is not None:
-                work.job.cancel()
+        for job in (self.check, *(work.job for work in self.works)):
+            if job is not None:
+                job.cancel()
 
     def wish(self, now_s: float) -> Mark | None:
         """Return what to commit now, if anything: the position, with the head's intent once it is prepared."""

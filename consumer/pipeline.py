@@ -30,8 +30,7 @@ class Pipeline:
             Fatal: more poison than is believed.
         """
         topic_id = draft.batch.intent.topic_id
-        if self.topics.id_of(draft.batch.partition.topic) != topic_id:
-            raise Recreated(f"{draft.batch.partition.topic} is no longer {topic_id}")
+        self.check(draft.batch.partition.topic, topic_id)
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         screened = self.rows.screen(draft.batch.without(draft.refused).included)
         batch = draft.batch.without((*draft.refused, *screened))
@@ -41,6 +40,16 @@ class Pipeline:
         run = last_run(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
         return Prepared(batch, tuple(blocks), tuple(letters), run)
+
+    def check(self, topic: str, topic_id: str) -> None:
+        """Return if the topic is still this incarnation.
+
+        Raises:
+            Transient: a broker is away.
+            Recreated: as it says.
+        """
+        if self.topics.id_of(topic) != topic_id:
+            raise Recreated(f"{topic} is no longer {topic_id}")
 
     def _inherited(self, batch: Batch) -> tuple[Poison, ...]:
         """Return what a predecessor left out, for it may have died before the dead letters were acknowledged."""

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from consumer.batch import Inserted, Prepared
 from consumer.buffer import Limits
@@ -16,6 +18,8 @@ from consumer.retry import Backoff
 from consumer.work import Stage, Work
 
 log = logging.getLogger(__name__)
+
+_CHECK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,17 @@ class Steps:
                 work.stage = Stage.PREPARING
                 work.job = self._pool.submit(pipeline.prepare, lane.draft(work), self._terms.namespace)
 
+    def check(self, lane: Lane, now_s: float) -> None:
+        """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
+
+        Only so is a topic seen that was made anew and ends where this one ended.
+        """
+        if lane.works or lane.check is not None or now_s - lane.checked_at_s < _CHECK_S:
+            return
+        lane.checked_at_s = now_s
+        check = self._pipelines[lane.partition.topic].check
+        lane.check = self._pool.submit(check, lane.partition.topic, lane.topic_id)
+
     def begin(self, lane: Lane, now_s: float) -> None:
         """Write what the head holds, now that its intent is committed: dead letters first, then rows."""
         work, pipeline = lane.works[0], self._pipelines[lane.partition.topic]
@@ -76,6 +91,10 @@ class Steps:
         Raises:
             Recreated, Fatal: as they say.
         """
+        if lane.check is not None and lane.check.done() and not lane.check.cancelled():
+            check, lane.check = lane.check, None
+            with suppress(Transient):
+                check.result()
         for work in tuple(lane.works):
             if work.job is None or not work.job.done() or work.job.cancelled():
                 continue

@@ -29,7 +29,7 @@ from typing import Final
 from consumer.balance import pauses
 from consumer.errors import Fatal, Fenced, Recreated
 from consumer.lane import Lane
-from consumer.opening import open_lane
+from consumer.opening import halted, open_lane
 from consumer.pipeline import Pipeline
 from consumer.ports import Answer, Assigned, Log, Mark, Meter, Partition, Polled
 from consumer.steps import Steps, Terms
@@ -52,7 +52,7 @@ class Worker:
         self._terms = terms
         self._meter = meter
         self._lanes: dict[Partition, Lane] = {}
-        self._halted: set[Partition] = set()
+        self._halted: dict[Partition, Lane] = {}
         self._cuts: dict[Partition, tuple[str, int]] = {}
         self._revoke_s = terms.revoke_s
         self._failure: Fatal | None = None
@@ -72,14 +72,13 @@ class Worker:
         """Open a lane for each partition and return where to read it from."""
         starts: dict[Partition, int | None] = {}
         for item in partitions:
-            lane = self._open(item)
-            starts[item.partition] = lane.read_to if lane else None
-            if lane:
-                self._lanes[item.partition] = lane
-                if lane.replay:
-                    self._meter.count("intents", outcome="replayed")
-            else:
-                self._halted.add(item.partition)
+            lane = open_lane(item)
+            if self._cuts.get(item.partition) == (lane.topic_id, lane.read_to):
+                lane = halted(item, "its log does not have the next offset")
+            (self._halted if lane.is_halted else self._lanes)[item.partition] = lane
+            starts[item.partition] = None if lane.is_halted else lane.read_to
+            if lane.replay:
+                self._meter.count("intents", outcome="replayed")
         return starts
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -99,8 +98,8 @@ class Worker:
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Forget the partitions and commit nothing: an insert in flight carries its successor's token."""
         for partition in partitions:
-            self._halted.discard(partition)
-            if (lane := self._lanes.pop(partition, None)) is not None:
+            lane = self._lanes.pop(partition, None) or self._halted.pop(partition, None)
+            if lane is not None:
                 self._steps.book(partition, "returned", lane.waiting_records)
                 lane.cancel_jobs()
 
@@ -118,7 +117,7 @@ class Worker:
         self._take(polled, now_s)
         for answer in polled.answers:
             self._take_answer(answer, now_s)
-        for lane in tuple(self._lanes.values()):
+        for lane in (*self._lanes.values(), *self._halted.values()):
             self._move(lane, now_s)
         self._commit(now_s)
         self._balance()
@@ -135,13 +134,6 @@ class Worker:
             self.turn()
         self._revoke_s = 0.0  # it has had its time
         return False
-
-    def _open(self, item: Assigned) -> Lane | None:
-        lane = open_lane(item)
-        if lane and self._cuts.get(item.partition) == (lane.topic_id, lane.read_to):
-            log.error("partition halted: its log does not have the next offset", extra={"offset": lane.read_to})
-            return None
-        return lane
 
     def _take(self, polled: Polled, now_s: float) -> None:
         taken: Counter[Partition] = Counter()
@@ -167,6 +159,7 @@ class Worker:
             return
         lane.seal(self._terms.limits, now_s)
         self._steps.prepare(lane, now_s)
+        self._steps.check(lane, now_s)
         if lane.is_cut and lane.is_done:
             log.error("log can't be read on", extra={"partition": lane.partition.number, "offset": lane.read_to})
             self._cuts[lane.partition] = (lane.topic_id, lane.read_to)

@@ -1,0 +1,108 @@
+"""The worker's surroundings in memory: a pool that runs when told, a clock, a meter, and a process made of them.
+
+The broker is in fake_group.py, the table in fake_table.py.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from consumer.buffer import Limits
+from consumer.pipeline import Pipeline
+from consumer.poison import PoisonLimits
+from consumer.retry import Backoff
+from consumer.steps import Terms
+from consumer.worker import Worker
+from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
+from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
+
+LIMITS = Limits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
+BELIEVED = PoisonLimits(share_max=1.0, run_max=1_000_000)
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+
+class Tally:
+    """A `Meter` that adds up: counts by name and labels' values, and the last levels."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.levels: dict[str, float] = {}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self.counts["/".join((name, *labels.values()))] += int(amount)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Count an observation."""
+        del value
+        self.count(name, 1, **labels)
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self.levels["/".join((name, *labels.values()))] = value
+
+
+class Pool(Executor):
+    """Jobs wait until a test begins and finishes them; finishing is where they take effect."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Take a job."""
+        future: Future[Any] = Future()
+        self.jobs.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def begin(self, index: int) -> None:
+        """Begin a job: it can't be cancelled any more."""
+        future, _ = self.jobs[index]
+        if not future.running() and not future.set_running_or_notify_cancel():
+            del self.jobs[index]
+
+    def finish(self, index: int) -> None:
+        """Run a job to its end; one that was cancelled goes without a trace."""
+        future, call = self.jobs[index]
+        if future.running() or future.set_running_or_notify_cancel():
+            try:
+                future.set_result(call())
+            except Exception as error:  # noqa: BLE001 - the worker decides, as it would with a pool of threads
+                future.set_exception(error)
+        del self.jobs[index]
+
+    def finish_all(self) -> None:
+        """Run all jobs to their ends, oldest first."""
+        while self.jobs:
+            self.finish(0)
+
+
+class Process:
+    """One worker process: its member, its pool, its worker; the servers around it are shared."""
+
+    def __init__(
+        self, broker: FakeBroker, table: FakeTable, letters: FakeLetters, rows: FakeRows, clock: Clock
+    ) -> None:
+        self.log = FakeLog(broker)
+        self.pool = Pool()
+        self.meter = Tally()
+        pipeline = Pipeline(rows, table, letters, BELIEVED, broker)
+        terms = Terms(LIMITS, "cluster", 0.0, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
+        self.worker = Worker(self.log, {TOPIC: pipeline}, self.pool, terms, self.meter)
+        self.log.listen(self.worker)
+
+    def step(self) -> None:
+        """Make one turn with all jobs done before and after."""
+        self.pool.finish_all()
+        self.worker.turn()
+        self.pool.finish_all()

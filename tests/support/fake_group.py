@@ -1,0 +1,249 @@
+"""A broker in memory: logs with gaps and low watermarks, topics with ids, and one group with its marks.
+
+It is as unkind as Apache Kafka: it takes a commit from any member that it still knows, whoever owns the partition; an
+expelled member hears of it at its next poll; a commit's answer may be lost, before or after the mark was kept.
+Eager groups give up everything in a rebalance, cooperative ones only what moves.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from consumer.errors import ConsumerError, Fenced, Transient
+from consumer.ports import Answer, Assigned, Listener, Mark, Partition, Polled, Record
+
+TOPIC = "events"
+
+
+class CommitFault(Enum):
+    """What happens to the next commit that reaches the broker."""
+
+    NOT_KEPT = auto()
+    ANSWER_LOST = auto()
+
+
+@dataclass
+class PartitionLog:
+    """The records of one partition, by offset; `end` is the next offset, and gaps hold nothing."""
+
+    records: dict[int, Record] = field(default_factory=dict)
+    low: int = 0
+    end: int = 0
+
+
+class FakeBroker:
+    """One topic, one group; `members` are known to the group, in the order of joining."""
+
+    def __init__(self, partitions: int, *, is_eager: bool = False, keeps_metadata: bool = True) -> None:
+        self.is_eager, self.keeps_metadata, self.is_away = is_eager, keeps_metadata, False
+        self.numbers = range(partitions)
+        self.incarnation = 0
+        self.logs: dict[Partition, PartitionLog] = {}
+        self.marks: dict[Partition, Mark] = {}
+        self.members: list[FakeLog] = []
+        self.owners: dict[Partition, FakeLog] = {}
+        self.epoch = 0
+        self.faults: deque[CommitFault] = deque()
+        self.watchers: list[Callable[[Partition, Mark], None]] = []
+        self.create()
+
+    @property
+    def topic_id(self) -> str:
+        """The id of the topic's present incarnation."""
+        return f"id-{self.incarnation}"
+
+    def create(self) -> None:
+        """Make the topic, or make it anew: an empty log under another id. The group's marks go with the old one."""
+        self.incarnation += 1
+        self.logs = {Partition(TOPIC, number): PartitionLog() for number in self.numbers}
+        self.marks.clear()
+
+    def produce(self, number: int, values: Iterable[bytes], gap: int = 0) -> list[int]:
+        """Append records, each behind a gap, and return their offsets."""
+        place = Partition(TOPIC, number)
+        log, offsets = self.logs[place], []
+        for value in values:
+            offset = log.end + gap
+            key = f"{self.topic_id}/{number}/{offset}".encode()  # names the record, whatever a worker makes of it
+            log.records[offset] = Record(place, offset, 1_700_000_000_000 + offset, key, value)
+            log.end = offset + 1
+            offsets.append(offset)
+        return offsets
+
+    def delete_below(self, number: int, offset: int) -> None:
+        """Retention: move the low watermark up, at most to the end."""
+        log = self.logs[Partition(TOPIC, number)]
+        log.low = max(log.low, min(offset, log.end))
+        log.records = {at: record for at, record in log.records.items() if at >= log.low}
+
+    def id_of(self, topic: str) -> str:
+        """Return the topic's id, as the port `Topics` does."""
+        self.check_away()
+        assert topic == TOPIC
+        return self.topic_id
+
+    def check_away(self) -> None:
+        """Raise what a client hears of a broker that is away."""
+        if self.is_away:
+            raise Transient("the broker is away")
+
+    def join(self, member: "FakeLog") -> None:
+        """Let a member in: a rebalance begins."""
+        self.members.append(member)
+        self.epoch += 1
+
+    def remove(self, member: "FakeLog") -> None:
+        """Forget a member, that left or was silent for too long: a rebalance begins."""
+        if member in self.members:
+            self.members.remove(member)
+            self.owners = {place: owner for place, owner in self.owners.items() if owner is not member}
+            self.epoch += 1
+
+    def target(self, place: Partition) -> "FakeLog":
+        """Return the member that is to have a partition."""
+        return self.members[(place.number + self.epoch) % len(self.members)]
+
+    def may_assign(self) -> bool:
+        """Tell whether partitions are given out: an eager group waits for all members to have given up theirs."""
+        return not self.is_eager or all(member.epoch == self.epoch for member in self.members)
+
+    def commit(self, member: "FakeLog", place: Partition, mark: Mark) -> ConsumerError | None:
+        """Take a commit and return the answer that the member gets."""
+        fault = self.faults.popleft() if self.faults else None
+        if fault is CommitFault.NOT_KEPT:
+            return Transient("REQUEST_TIMED_OUT")
+        if member not in self.members:
+            return Fenced("UNKNOWN_MEMBER_ID")
+        if member.epoch != self.epoch and not self.is_eager and place.number % 2:
+            return Transient("ILLEGAL_GENERATION")
+        kept = mark if self.keeps_metadata else Mark(mark.offset, "")
+        self.marks[place] = kept
+        for watch in self.watchers:
+            watch(place, mark)
+        return Transient("the answer was lost") if fault is CommitFault.ANSWER_LOST else None
+
+
+class FakeLog:
+    """A member: implements `Log` over the broker. Its commits wait in `sent` until the broker gets to them."""
+
+    def __init__(self, broker: FakeBroker, records_max: int = 6) -> None:
+        self.broker = broker
+        self.records_max = records_max
+        self.epoch = 0
+        self.positions: dict[Partition, int | None] = {}
+        self.paused: set[Partition] = set()
+        self.sent: deque[tuple[Partition, Mark]] = deque()
+        self.answers: list[Answer] = []
+        self._wants_rejoin = False
+        self._listener: Listener
+
+    def listen(self, listener: Listener) -> None:
+        """Join the group."""
+        self._listener = listener
+        self.broker.join(self)
+
+    def poll(self, timeout_s: float) -> Polled:
+        """Serve callbacks first, as librdkafka does, then return what there is."""
+        del timeout_s
+        if self.broker.is_away:
+            return Polled()
+        self.deliver()
+        if self._wants_rejoin:
+            self._wants_rejoin = False
+            self.leave()
+            self.broker.join(self)
+        elif self not in self.broker.members:
+            self._drop(tuple(self.positions), self._listener.lost)
+            self.broker.join(self)
+        self._give_up()
+        self._take_over()
+        records, ends, cut = self._fetch()
+        answers, self.answers = self.answers, []
+        return Polled(records, ends, answers, cut)
+
+    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+        """Send marks; one at a time for each partition."""
+        waiting = {place for place, _ in self.sent}
+        assert not waiting & set(marks), "a second mark before the first was answered"
+        assert not {answer.partition for answer in self.answers} & set(marks)
+        self.sent.extend(marks.items())
+
+    def deliver(self) -> None:
+        """Let what was sent reach the broker, in order."""
+        while self.sent:
+            place, mark = self.sent.popleft()
+            error = self.broker.commit(self, place, mark)
+            if place in self.positions:
+                self.answers.append(Answer(place, mark, error))
+
+    def pause(self, partition: Partition) -> None:
+        """Take no more records of a partition."""
+        assert partition in self.positions
+        self.paused.add(partition)
+
+    def resume(self, partition: Partition) -> None:
+        """Take records of a partition again."""
+        assert partition in self.positions
+        self.paused.discard(partition)
+
+    def rejoin(self) -> None:
+        """Give up everything at the next poll, and join again."""
+        self._wants_rejoin = True
+
+    def leave(self) -> None:
+        """Give up everything and leave the group, as `close` does."""
+        self._drop(tuple(self.positions), self._listener.revoked)
+        self.broker.remove(self)
+
+    def _give_up(self) -> None:
+        if self.epoch == self.broker.epoch:
+            return
+        going = tuple(self.positions)
+        if not self.broker.is_eager:
+            going = tuple(place for place in going if self.broker.target(place) is not self)
+        self._drop(going, self._listener.revoked)
+        self.epoch = self.broker.epoch
+
+    def _drop(self, places: tuple[Partition, ...], say: Callable[[tuple[Partition, ...]], None]) -> None:
+        if places:
+            say(places)
+        self.deliver()  # before anybody else hears that the partitions are free
+        for place in places:
+            del self.positions[place]
+            self.paused.discard(place)
+            if self.broker.owners.get(place) is self:
+                del self.broker.owners[place]
+        self.answers = [answer for answer in self.answers if answer.partition in self.positions]
+
+    def _take_over(self) -> None:
+        if not self.broker.may_assign():
+            return
+        free = [place for place in self.broker.logs if place not in self.broker.owners]
+        mine = [place for place in free if self.broker.target(place) is self]
+        self.broker.owners |= dict.fromkeys(mine, self)
+        items = [self._describe(place) for place in mine]
+        if items:
+            self.positions |= self._listener.assigned(items)
+
+    def _describe(self, place: Partition) -> Assigned:
+        return Assigned(place, self.broker.topic_id, self.broker.marks.get(place), self.broker.logs[place].low)
+
+    def _fetch(self) -> tuple[list[Record], dict[Partition, int], set[Partition]]:
+        records: list[Record] = []
+        ends: dict[Partition, int] = {}
+        cut: set[Partition] = set()
+        for place, position in self.positions.items():
+            if position is None or place in self.paused:
+                continue
+            log = self.broker.logs[place]
+            if not log.low <= position <= log.end:
+                cut.add(place)
+                continue
+            found = [log.records[at] for at in range(position, log.end) if at in log.records][: self.records_max]
+            records += found
+            at_end = not found or found[-1].offset == max(log.records)
+            self.positions[place] = log.end if at_end else found[-1].offset + 1
+            if at_end:
+                ends[place] = log.end
+        return records, ends, cut

@@ -1,0 +1,155 @@
+"""A table in memory, as far as the worker's promise rests on it, and what makes its blocks.
+
+Each table partition remembers the tokens of its last blocks, and drops a block whose token it knows, whatever the rows
+(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has windows of its own. An insert may be
+refused, applied without an answer, applied in one table partition only, or applied long after it was given up.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+
+from consumer.errors import Cause, Reason, Rejected, Transient
+from consumer.ports import Block, Poison, Record
+
+
+class InsertFault(Enum):
+    """What happens to the next insert."""
+
+    NOT_APPLIED = auto()
+    ANSWER_LOST = auto()
+    HALF_APPLIED = auto()
+    LATE = auto()
+
+
+def value(schema_id: int = 1, month: int = 0, fault: str = "") -> bytes:
+    """Return a record's value: its fault is "frame", "table" (the table refuses it) or none."""
+    return b"" if fault == "frame" else json.dumps([schema_id, month, fault]).encode()
+
+
+class FakeRows:
+    """Implements `Rows`. The registry's answers may change: an id that nobody knew becomes known."""
+
+    def __init__(self, known: set[int]) -> None:
+        self.known = known
+        self.is_away = False
+
+    def screen(self, records: Sequence[Record]) -> list[Poison]:
+        """Return records without a frame, and of unknown schemas."""
+        found = []
+        for record in records:
+            if not record.value:
+                found.append(Poison(record.offset, Reason.FRAME, "no frame"))
+            elif json.loads(record.value)[0] not in self.known:
+                if self.is_away:
+                    raise Transient("the registry is away")
+                found.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, "nobody knows it"))
+        return found
+
+    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+        """Return one block per schema; the payload is a list of [key, month, fault]."""
+        groups: dict[int, list[Record]] = {}
+        for record in records:
+            groups.setdefault(json.loads(record.value)[0], []).append(record)
+        return [self._block(schema_id, group, topic_id, token) for schema_id, group in sorted(groups.items())]
+
+    @staticmethod
+    def _block(schema_id: int, records: Sequence[Record], topic_id: str, token: str) -> Block:
+        payload = json.dumps([[record.key.decode(), *json.loads(record.value)[1:]] for record in records])
+        offsets = tuple(record.offset for record in records)
+        return Block(schema_id, topic_id, f"{token}/{schema_id}", offsets, payload.encode())
+
+
+class FakeTable:
+    """Implements `Table`; `window` tokens per table partition, 0 for none."""
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self.is_away = False
+        self.faults: deque[InsertFault] = deque()
+        self.late: list[Block] = []
+        self.rows: Counter[str] = Counter()
+        self.sums: Counter[str] = Counter()
+        self._windows: dict[tuple[str, int], deque[str]] = {}
+
+    def insert(self, block: Block) -> None:
+        """Insert a block, or let the next fault strike."""
+        if self.is_away:
+            raise Transient("the table is away")
+        self._check(block)
+        fault = self.faults.popleft() if self.faults else None
+        match fault:
+            case InsertFault.NOT_APPLIED:
+                raise Transient("refused for now", Cause.BUSY)
+            case InsertFault.LATE:
+                self.late.append(block)
+                raise Transient("timed out", Cause.UNKNOWN)
+            case InsertFault.HALF_APPLIED:
+                self.apply(block, parts=1)
+                raise Transient("the server fell over", Cause.UNKNOWN)
+            case InsertFault.ANSWER_LOST:
+                self.apply(block)
+                raise Transient("the connection was reset", Cause.UNKNOWN)
+        self.apply(block)
+
+    def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
+        """Return the rows that are refused."""
+        assert isinstance(refusal, Rejected)
+        assert set(block.offsets) <= {record.offset for record in records}
+        if self.is_away:
+            raise Transient("the table is away")
+        rows = zip(block.offsets, _rows(block), strict=True)
+        return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
+
+    def apply(self, block: Block, parts: int | None = None) -> None:
+        """Write a block into the table and the view, or into the first table partitions of it alone."""
+        months: dict[int, list[str]] = {}
+        for key, month, _ in _rows(block):
+            assert key.startswith(f"{block.topic_id}/"), f"{key} inserted under the token {block.token}"
+            months.setdefault(month, []).append(key)
+        for month in sorted(months)[:parts]:
+            if self._is_new("table", month, block.token):
+                self.rows.update(months[month])
+        for month in sorted(months)[:parts]:
+            if self._is_new("view", month, block.token):
+                self.sums.update(key.rpartition("/")[0] for key in months[month])
+
+    def _is_new(self, table: str, month: int, token: str) -> bool:
+        window = self._windows.setdefault((table, month), deque(maxlen=self.window))
+        if token in window:
+            return False
+        window.append(token)
+        return True
+
+    @staticmethod
+    def _check(block: Block) -> None:
+        """Refuse a block with a bad row; nothing of it is written."""
+        if any(fault for _, _, fault in _rows(block)):
+            raise Rejected("a row is bad", 469, None)
+
+
+def _rows(block: Block) -> Iterator[tuple[str, int, str]]:
+    yield from json.loads(block.payload)
+
+
+class FakeLetters:
+    """Implements `DeadLetters`: counts the letters of each record, by its key."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.answers_lost = 0
+        self.sent: Counter[str] = Counter()
+        self.reasons: dict[str, Reason] = {}
+
+    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+        """Keep letters of the poison among the records."""
+        if self.is_away:
+            raise Transient("the dead-letter topic is away")
+        keys = {record.offset: record.key.decode() for record in records}
+        for item in poison:
+            self.sent[keys[item.offset]] += 1
+            self.reasons[keys[item.offset]] = item.reason
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise Transient("no acknowledgement")
