@@ -12,7 +12,7 @@ import msgspec
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import client_time_ms, uuid5, uuid7
-from ingest.shape import elements, guard, kind, parse
+from ingest.shape import elements, escape, guard, kind, parse
 from schemas.event import Catalogue, Event
 
 FAULTS_MAX: Final = 50
@@ -121,11 +121,12 @@ class Intake:
 
     def _guard_others(self, request: dict[str, Any]) -> None:
         """Hold the members that are ignored to the guards of the whole body."""
+        taken = (BODY, _headers_name(request))
         for name, value in request.items():
-            if name != BODY and name not in _HEADERS:
+            if name not in taken:
                 broken = guard(value, self._limits.depth_max - 1)
                 if broken is not None:
-                    raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{_escape(name)}", broken[1])
+                    raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
 
     def _common(self, request: dict[str, Any], origin: Origin) -> dict[str, Any]:
         """Return a blank event that holds what all events of a request share."""
@@ -140,14 +141,14 @@ class Intake:
         }
 
     def _headers_of(self, request: dict[str, Any]) -> dict[str, str]:
-        name = next((name for name in _HEADERS if request.get(name) is not None), None)
+        name = _headers_name(request)
         if name is None:
             return {}
         headers, pointer = request[name], f"/{name}"
         if type(headers) is not dict:
             raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
         for key, value in headers.items():
-            at = f"{pointer}/{_escape(key)}"
+            at = f"{pointer}/{escape(key)}"
             if value is not None and type(value) not in _SCALARS:
                 message = f"a member of {name} must be a scalar, got {kind(value)}"
                 raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, at, message)
@@ -183,7 +184,10 @@ class Intake:
             faults += self._missing(raw, index)
             if faults:
                 return Refusal(tuple(faults[:FAULTS_MAX]))
-        event["properties"] = _encode_json(properties).decode() if properties else "{}"
+        text = _encode_json(properties) if properties else b"{}"
+        if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
+            return self._too_large(index)
+        event["properties"] = text.decode()
         self._stamp(event, properties, index, origin)
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
 
@@ -191,7 +195,7 @@ class Intake:
         return [
             Fault(Rule.REQUIRED, f"/{BODY}/{index}/{name}", f"{name} is required", index)
             for name in self._required
-            if raw.get(name) is None
+            if raw.get(name) is None or (raw[name] == "" and name != "eventType")  # whose reader says more
         ]
 
     def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
@@ -206,7 +210,7 @@ class Intake:
                 if broken is None:
                     properties[name] = value
                 else:
-                    faults.append(Fault(broken[0], f"/{BODY}/{index}/{_escape(name)}", broken[1], index))
+                    faults.append(Fault(broken[0], f"/{BODY}/{index}/{escape(name)}", broken[1], index))
             elif value is not None:
                 try:
                     event[name] = reader(value)
@@ -237,13 +241,13 @@ def key_of(event: Event) -> str:
     return event["anonId"] or event["userId"] or event["eventId"]
 
 
+def _headers_name(request: dict[str, Any]) -> str | None:
+    return next((name for name in _HEADERS if request.get(name) is not None), None)
+
+
 def _refuse(slug: Slug, rule: Rule, pointer: str, message: str) -> Rejected:
     return Rejected(slug, message, (Fault(rule, pointer, message),))
 
 
 def _scalar_text(value: Any) -> str:
     return value if type(value) is str else _encode_json(value).decode()
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")[:100]

@@ -5,6 +5,7 @@ RFC 8259 with these bounds: UTF-8 (a leading byte order mark is tolerated), no N
 names the last one counts.
 """
 
+import json
 import re
 from typing import Any, Final
 
@@ -57,9 +58,18 @@ def parse(body: bytes) -> Any:
 def _reason(body: bytes, error: msgspec.DecodeError) -> str:
     if not body.strip():
         return "it is empty"
-    if _SURROGATE.search(body) and "malformed" not in str(error):
+    if _SURROGATE.search(body) and _is_json_otherwise(body):
         return "a lone surrogate"
     return str(error).removeprefix("JSON is malformed: ")
+
+
+def _is_json_otherwise(body: bytes) -> bool:
+    """Tell whether a parser that lets lone surrogates through takes the body."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def elements(body: bytes, member: str) -> list[bytes]:
@@ -84,3 +94,8 @@ def guard(value: Any, depth_left: int) -> tuple[Rule, str] | None:
         if fault is not None:
             return fault
     return None
+
+
+def escape(name: str) -> str:
+    """Return a member's name as a step of a JSON pointer (RFC 6901), cut to 100 characters."""
+    return name.replace("~", "~0").replace("/", "~1")[:100]

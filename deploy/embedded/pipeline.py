@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,12 @@ PARTITIONS: Final = 4  # so that a few workers share the work
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"
 GROUP: Final = "headrace"
+_ENGINE: Final = "clickhouse"
 _TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
 _START_S: Final = 60.0
 _DRAIN_S: Final = 120.0
 _TICK_S: Final = 0.05
+_REVIVE_S: Final = 0.5  # one that ends at once does not fill the terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,15 @@ class Part:
     name: str
     child: Child
     log_path: Path
+    start: Callable[[], Child]
+
+    def revive(self) -> None:
+        """Start the process again if it has ended by itself, as an orchestrator would."""
+        code = self.child.exit_code()
+        if code is not None:
+            print(f"{self.name} ended with exit code {code}; starting it again", flush=True)
+            time.sleep(_REVIVE_S)
+            self.child = self.start()
 
     def check(self) -> None:
         """Raise CannotStartError when the process has ended by itself."""
@@ -92,7 +103,7 @@ def run(options: Options) -> None:
         _greet(options, broker.bootstrap_servers, logs)
         while not stop.wait(_TICK_S):
             for part in parts:
-                part.check()
+                part.check() if part.name == _ENGINE else part.revive()
         print("stopping: what was accepted goes into the tables first", flush=True)
 
 
@@ -114,13 +125,13 @@ def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStac
         f"--port={options.clickhouse_port}",
         f"--data-dir={data_dir / 'clickhouse'}",
     ]
-    parts = [_part("clickhouse", engine, os.environ, logs, stack)]
+    parts = [_part(_ENGINE, engine, os.environ, logs, stack)]
     _await_answer(f"{options.clickhouse_url}/ping", parts)
     create_topics(bootstrap_servers, _TOPICS)
     _migrate(consumer, logs)
     names = [f"worker-{number}" for number in range(1, options.workers + 1)]
     parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
-    stack.callback(await_nothing_left, bootstrap_servers, GROUP, _TOPICS, _DRAIN_S)
+    stack.callback(_drain, bootstrap_servers)
     parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
     _await_answer(f"{options.ingest_url}/readyz", parts)
     if options.workers and not await_members(bootstrap_servers, GROUP, _TOPICS, _START_S):
@@ -165,9 +176,18 @@ def _environment(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
 
 def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Path, stack: ExitStack) -> Part:
     log_path = logs / f"{name}.log"
-    part = Part(name, Child([sys.executable, "-m", *module], log_path, environ), log_path)
-    stack.callback(part.child.stop, signal.SIGTERM, _DRAIN_S)
+
+    def start() -> Child:
+        return Child([sys.executable, "-m", *module], log_path, environ)
+
+    part = Part(name, start(), log_path, start)
+    stack.callback(lambda: part.child.stop(signal.SIGTERM, _DRAIN_S))
     return part
+
+
+def _drain(bootstrap_servers: str) -> None:
+    if not await_nothing_left(bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
+        print("stopped with events left on the topic: they are lost, for the embedded broker is in memory", flush=True)
 
 
 def _migrate(environ: Mapping[str, str], logs: Path) -> None:

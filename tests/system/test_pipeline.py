@@ -70,6 +70,25 @@ def test_what_was_accepted_is_there_after_a_stop_and_a_new_start(data_dir: Path)
     assert set(ping_ids) <= {row["ping_id"] for row in rows}
 
 
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(pipeline: Pipeline) -> None:
+    """SIGKILL to the only worker while events come in: every one is a row in the end, without a restart by hand."""
+    ping_ids: list[str] = []
+    for number in range(40):
+        ping_ids += pipeline.post([{"eventType": "VIEW"}] * 10)
+        if number == 20:
+            os.kill(_pid_of(pipeline, "consumer"), signal.SIGKILL)
+
+    rows = pipeline.await_rows("SELECT ping_id FROM headrace.events_unique", len(ping_ids), 60)
+
+    assert sorted(str(row["ping_id"]) for row in rows) == sorted(ping_ids)
+
+
+def _pid_of(pipeline: Pipeline, module: str) -> int:
+    """Return the process below the pipeline that runs a module."""
+    wanted = f"-m\0{module}\0".encode()
+    return next(pid for pid in pipeline.children() if wanted in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
 @pytest.mark.timeout(240)
 def test_every_event_of_many_clients_is_there_once_while_workers_come_and_go(
     pipeline: Pipeline, data_dir: Path

@@ -126,3 +126,36 @@ def test_of_duplicate_names_the_last_counts() -> None:
 def test_a_byte_order_mark_is_tolerated() -> None:
     """Some clients can't help sending one."""
     assert len(intake().read(b'\xef\xbb\xbf{"messageBody": [{"eventType": "VIEW"}]}', ORIGIN).events) == 1
+
+
+def test_an_event_that_grows_beyond_its_bound_when_written_out_is_refused_alone() -> None:
+    """1e15 has four bytes as sent and eighteen as kept: what the log could not hold is judged here, event by event."""
+    grows = '{"eventType": "VIEW", "x": [' + ",".join(["1e15"] * 60) + "]}"
+
+    verdict = intake(Limits(event_bytes_max=500)).read(
+        f'{{"messageBody": [{grows}, {{"eventType": "VIEW"}}]}}'.encode(), ORIGIN
+    )
+
+    assert [(fault.rule, fault.index) for fault in verdict.faults] == [(Rule.SIZE, 0)]
+    assert len(verdict.events) == 1
+
+
+def test_headers_of_the_spelling_that_is_not_read_keep_the_bounds_too() -> None:
+    """The member messageHeaders wins; what stands in messageheader is ignored, but not beyond 64 bits."""
+    body = (
+        '{"messageBody": [{"eventType": "VIEW"}], "messageHeaders": {}, "messageheader": {"a": 18446744073709551616}}'
+    )
+
+    assert refusal(body).slug is Slug.BAD_SHAPE
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (r'{"messageBody": [{"eventType": "VIEW", "x": "\udc00a"}]}', "a lone surrogate"),
+        (r'{"messageBody": [{"eventType": "VIEW", "x": "\ud83d\ude00"', "Input data was truncated"),
+    ],
+)
+def test_a_lone_surrogate_is_told_from_a_body_that_broke_off(body: str, says: str) -> None:
+    """The message names the fault that is there."""
+    assert refusal(body).message.endswith(says)
