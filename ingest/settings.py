@@ -80,7 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # What waits in memory for acknowledgement, over all requests of a worker process.
     # The largest request, inflated, must fit in.
     queue_bytes_max: Annotated[int, Meta(ge=8 * 1024**2), _says("bytes awaiting acknowledgement")] = 64 * 1024**2
-    # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away.
+    # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away. For one that is far,
+    # allow a few round trips: at 500 ms and 25 requests a second acknowledgements took up to 1.2 s.
     ack_slow_s: Annotated[Seconds, _says("an acknowledgement that takes longer speaks against the broker")] = 1.0
 
     # On a disk that outlives the process and, in a cluster, the pod: see docs/OPERATIONS.md.
