@@ -129,7 +129,9 @@ class Ingress:
         """Return how many events lie in the spool, as `python -m ingest spool list` says."""
         command = [sys.executable, "-m", "ingest", "spool", "list", "--dir", str(self.spool)]
         lines = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-        return sum(int(line.split()[2]) + int(line.split()[3]) for line in lines if ".db " in line)
+        # A file that its owner removes meanwhile is told in words: what it held is drained.
+        columns = (line.split() for line in lines if ".db " in line)
+        return sum(int(words[2]) + int(words[3]) for words in columns if words[2].isdigit())
 
     def await_drained(self, timeout_s: float) -> float:
         """Wait until the spool is empty and return how long that took (s)."""
