@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.support.kafka_broker import NotAvailableError
 from tests.support.ledger import Account, settle, topic_census
 from tests.support.load import Request, percentile
 from tests.support.worker import worker
+
+_FIRST: Final = 150
 
 
 @pytest.fixture(scope="session")
@@ -99,3 +102,11 @@ def statuses(requests: list[Request]) -> dict[int, int]:
 def p99_ms(requests: list[Request]) -> float:
     """Return the time below which 99 % of the requests were answered (ms)."""
     return percentile([request.took_s for request in requests], 0.99) * 1000
+
+
+def bearable_ms(before: list[Request]) -> float:
+    """Return what an answer from the disk may take: 100 ms, or twice what answers took before on a busy machine.
+
+    The first answers, for which the ingress had to find its broker, don't count.
+    """
+    return max(100.0, 2 * p99_ms(before[_FIRST:]))
