@@ -17,6 +17,11 @@ def during(requests: list[Request], since_s: float, until_s: float) -> list[Requ
     return [request for request in requests if since_s <= request.at_s < until_s]
 
 
+def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
+    """Return the requests that were answered before a moment (Unix time)."""
+    return [request for request in requests if request.at_s + request.took_s < moment_s]
+
+
 def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """SIGSTOP for 20 s: 201 from the disk within 100 ms once the breaker is open; the spool empties by itself."""
     with (
@@ -34,7 +39,7 @@ def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, orac
         requests = clients.stop()
         figures_at_end = collector.figures()
         account = oracle.prove(requests, broker, events)
-        before = during(requests, 0, frozen_at)
+        before = ended_before(requests, frozen_at)
         outage = during(requests, frozen_at + 4, resumed_at)
         after = during(requests, resumed_at + drained_s + 0.5, time.time())
         oracle.tell(
@@ -139,7 +144,7 @@ def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: O
         drained_s = collector.await_drained(60)
         requests = clients.stop()
         account = oracle.prove(requests, kafka_cluster, topic)
-        before = during(requests, 0, killed_at)
+        before = ended_before(requests, killed_at)
         outage = during(requests, killed_at + 5, healing_at)
         oracle.tell(
             account,
