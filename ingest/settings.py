@@ -133,6 +133,11 @@ def load(environ: Mapping[str, str]) -> Settings:
     _check_lists(settings)
     if settings.rate_limit_store_url and not settings.rate_limit_store_url.startswith(_STORE_SCHEMES):
         raise ValueError(f"{PREFIX}RATE_LIMIT_STORE_URL: must start with one of {', '.join(_STORE_SCHEMES)}")
+    if settings.requests_max < settings.threads:
+        raise ValueError(
+            f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
+            "the threads beyond it would never work"
+        )
     if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
         raise ValueError(
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "

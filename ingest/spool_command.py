@@ -49,11 +49,13 @@ is drained as any other. The old file stays. Doing it twice sends events twice, 
 def add_spool(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command to the ingress's own."""
     spool = commands.add_parser("spool", help="look at the spool, or send it by hand", description=_ABOUT)
-    verbs = spool.add_subparsers(title="commands", required=True)
+    verbs = spool.add_subparsers(title="commands; without one, list")
     form = argparse.RawDescriptionHelpFormatter
     look = verbs.add_parser("list", help="what lies in the spool", description=_ABOUT_LIST, formatter_class=form)
-    look.add_argument("--dir", type=Path, default=os.environ.get(_VARIABLE, _DEFAULT_DIRECTORY), help="the directory")
-    look.set_defaults(call=lambda given: _print_lines(listing(given.dir)))
+    directory = Path(os.environ.get(_VARIABLE, _DEFAULT_DIRECTORY))
+    look.add_argument("--dir", type=Path, default=directory, help="the directory (%(default)s)")
+    for asked in (spool, look):
+        asked.set_defaults(call=lambda given: _print_lines(listing(getattr(given, "dir", directory))))
     drain = verbs.add_parser("drain", help="send it now", description=_ABOUT_DRAIN, formatter_class=form)
     drain.add_argument("--parked", action="store_true", help="try again what the broker had refused")
     drain.add_argument("--timeout", type=float, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ingest.spool import SpoolFile
 from ingest.spool_command import listing, salvage
 from ingest.spool_directory import Bounds, SpoolDirectory
@@ -49,9 +51,10 @@ def test_the_list_tells_files_owners_and_who_drains(tmp_path: Path) -> None:
     drainer.release()
 
 
-def test_the_list_of_nothing_says_so(tmp_path: Path) -> None:
-    """A directory that is not there is no error of the person who asks."""
-    run = command("list", INGEST_SPOOL_DIR=str(tmp_path / "away"))
+@pytest.mark.parametrize("words", [(), ("list",)])
+def test_the_list_of_nothing_says_so(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A directory that is not there is no error of the person who asks; without a word it is the list."""
+    run = command(*words, INGEST_SPOOL_DIR=str(tmp_path / "away"))
 
     assert run.returncode == 0
     assert "(there is none)" in run.stdout
