@@ -77,8 +77,8 @@ class Lane:
 
     @property
     def size_bytes(self) -> int:
-        """What waits in memory for this partition."""
-        return self.buffer.size_bytes + sum(work.size_bytes for work in self.works)
+        """What this partition needs in memory: its records, and as much again for their encoded form."""
+        return 2 * (self.buffer.size_bytes + sum(work.batch.size_bytes for work in self.works))
 
     @property
     def waiting_records(self) -> int:

@@ -61,11 +61,6 @@ class Work:
     intended: bool = False
 
     @property
-    def size_bytes(self) -> int:
-        """What it weighs in memory: its records, and as much again for their encoded form."""
-        return 2 * self.batch.size_bytes
-
-    @property
     def is_fixed(self) -> bool:
         """Whether the group may hold its intent: nobody may take it back, or make its range another one."""
         return self.is_replay or self.intended

@@ -22,13 +22,15 @@ BELIEVED = PoisonLimits(share_max=1.0, run_max=1_000_000)
 
 
 class Clock:
-    """Seconds that pass when told."""
+    """Seconds that pass when told, and `tick_s` at every look."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
+        self.tick_s = 0.0
 
     def __call__(self) -> float:
         """Return the time."""
+        self.now_s += self.tick_s
         return self.now_s
 
 
@@ -54,15 +56,18 @@ class Tally:
 
 
 class Pool(Executor):
-    """Jobs wait until a test begins and finishes them; finishing is where they take effect."""
+    """Jobs wait until a test begins and finishes them; finishing is where they take effect. Or all run at once."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self.is_immediate = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Take a job."""
         future: Future[Any] = Future()
         self.jobs.append((future, lambda: fn(*args, **kwargs)))
+        if self.is_immediate:
+            self.finish_all()
         return future
 
     def begin(self, index: int) -> None:

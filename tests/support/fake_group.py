@@ -127,7 +127,7 @@ class FakeBroker:
 class FakeLog:
     """A member: implements `Log` over the broker. Its commits wait in `sent` until the broker gets to them."""
 
-    def __init__(self, broker: FakeBroker, records_max: int = 6) -> None:
+    def __init__(self, broker: FakeBroker, records_max: int = 3) -> None:
         self.broker = broker
         self.records_max = records_max
         self.epoch = 0

@@ -16,7 +16,7 @@ PARTITIONS = 2
 SCHEMAS = (1, 2, 3)
 WORKERS_MAX = 3
 _SETTLE_TURNS = 400
-_POLL_BYTES_MAX = 6 * 400 * PARTITIONS  # what one poll of a FakeLog can bring
+_POLL_BYTES_MAX = 2 * 3 * 400 * PARTITIONS  # what one poll of a FakeLog can bring, and its encoded form
 
 
 class World:
@@ -96,11 +96,16 @@ class World:
                 self.broker.remove(log)
             self.dead.clear()
 
-    def stop(self, which: int) -> None:
-        """Stop a worker as SIGTERM does, without much patience."""
+    def stop(self, which: int, *, is_patient: bool) -> None:
+        """Stop a worker as SIGTERM does; one without patience leaves at once."""
         if (process := self._process(which)) and not self.broker.is_away:
             self.processes.remove(process)
-            process.worker.drain(self.clock.now_s)
+            if is_patient:
+                process.pool.is_immediate = True
+                process.pool.finish_all()
+            self.clock.tick_s = 0.02
+            process.worker.drain(self.clock.now_s + 1.0 * is_patient)
+            self.clock.tick_s = 0.0
             process.log.leave()
 
     def deliver(self, which: int) -> None:

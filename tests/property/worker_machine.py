@@ -111,10 +111,10 @@ class Schedule(Crashes):
         """Make a worker a zombie."""
         self.world.expel(which)
 
-    @rule(which=WHICH)
-    def stop(self, which: int) -> None:
+    @rule(which=WHICH, is_patient=st.booleans())
+    def stop(self, which: int, is_patient: bool) -> None:  # noqa: FBT001  (as above)
         """Stop a worker."""
-        self.world.stop(which)
+        self.world.stop(which, is_patient=is_patient)
 
     @rule(which=WHICH)
     def deliver(self, which: int) -> None:
