@@ -212,7 +212,7 @@ def test_a_preflight_is_not_counted(limited: House) -> None:
 def test_a_request_too_many_is_a_503_that_can_be_read(embedded_broker: EmbeddedKafka) -> None:
     """Who is turned away because others are in flight is told when to come again, and where its window stands."""
     with (
-        collector(embedded_broker.bootstrap_servers, requests_max=1) as running,
+        collector(embedded_broker.bootstrap_servers, threads=1, requests_max=1) as running,
         socket.create_connection(("127.0.0.1", running.port)) as slow,
     ):
         slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
