@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from consumer.errors import Reason, Transient
@@ -21,6 +21,8 @@ from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, Unkno
 
 OWN_SCHEMA_ID: Final = -1
 _NO_TIMESTAMP: Final = 0
+_PROMOTED: Final = (("int", "long"),)
+"""What ClickHouse reads too: an older writer's type, and ours."""
 _INT_MAX: Final = 2**31 - 1
 _LONG_MAX: Final = 2**63 - 1
 _AT_MAX: Final = 10_413_791_999_999  # 2299-12-31, the last day of a DateTime64
@@ -38,21 +40,25 @@ class EventRows:
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
         self._headers: dict[int, bytes] = {}
-        self._known = frozenset(field["name"] for field in json.loads(read_schema("event"))["fields"])
+        event = read_schema("event")
+        self._types = types_of(event)
+        self._required = [field["name"] for field in json.loads(event)["fields"] if "default" not in field]
         self._lock = threading.Lock()
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
-        """Return the records without a frame, or with a schema that nobody knows."""
-        poison = []
+        """Return the records without a frame, or with a schema that nobody knows or that is none of events."""
+        poison: list[Poison] = []
+        unknown: dict[int, str] = {}  # for this once: somebody may register it
         for record in records:
             try:
                 schema_id = schema_id_of(record.value)
-                if schema_id not in self._headers:
-                    self._learn(schema_id)
             except FrameError as error:
                 poison.append(Poison(record.offset, Reason.FRAME, str(error)))
-            except UnknownSchemaError as error:
-                poison.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, str(error)))
+                continue
+            if schema_id not in self._headers and schema_id not in unknown:
+                unknown |= self._learn(schema_id)
+            if schema_id in unknown:
+                poison.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, unknown[schema_id]))
         return poison
 
     def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
@@ -72,19 +78,50 @@ class EventRows:
         rows = (coordinates(record) + record.value[FRAME_BYTES:] for record in records)
         return container(self._headers[schema_id], rows, len(records))
 
-    def _learn(self, schema_id: int) -> None:
-        """Remember the container head of a schema, or say that it can't be read (now, or ever)."""
+    def _learn(self, schema_id: int) -> dict[int, str]:
+        """Remember the container head of a schema; return why it can't be read, by its id, if it never can.
+
+        Raises:
+            Transient: it can't be read now.
+        """
         with self._lock:
             try:
                 text = self._schemas.schema_of(schema_id)
             except (RegistryAwayError, NewerSchemaError) as error:
                 raise Transient(str(error)) from error
-            unknown = {field["name"] for field in json.loads(text)["fields"]} - self._known
-            if unknown:
-                raise Transient(
-                    f"schema {schema_id} is newer than this worker, which lacks {sorted(unknown)}: upgrade it"
-                )
+            except UnknownSchemaError as error:
+                return {schema_id: str(error)}
+            types = types_of(text)
+            if fault := misfit(types, self._types, self._required):
+                return {schema_id: f"schema {schema_id} is none of events: {fault}"}
+            newer = sorted(types.keys() - self._types.keys())
+            if newer:
+                raise Transient(f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it")
             self._headers[schema_id] = container_header(text)
+            return {}
+
+
+def types_of(schema: str) -> dict[str, Any]:
+    """Return the type of each field of a record's schema, nothing when it is another thing."""
+    try:
+        return {field["name"]: field["type"] for field in json.loads(schema)["fields"]}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Iterable[str]) -> str | None:
+    """Return why a writer's fields can't fill our columns, or None.
+
+    What lacks a required field would be filled in by ClickHouse: all events without an id would have the same one.
+    """
+    if missing := sorted(set(required) - types.keys()):
+        return f"without {', '.join(missing)}"
+    other = [
+        name
+        for name, kind in types.items()
+        if name in ours and (kind, ours[name]) not in _PROMOTED and kind != ours[name]
+    ]
+    return f"another type of {', '.join(sorted(other))}" if other else None
 
 
 class DeadLetterRows:
@@ -110,7 +147,8 @@ class DeadLetterRows:
 
 def letter_of(record: Record) -> Mapping[str, Any]:
     """Return a record of the dead-letter topic in the form of dead_letter.avsc; what is missing takes its default."""
-    texts = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+    headers = dict(reversed(record.headers))  # the first of a name wins: ours stand before the record's own
+    texts = {name: value.decode("utf-8", "replace") for name, value in headers.items()}
     return {
         "letterId": record.key.decode("utf-8", "replace"),
         "originTopic": texts.pop("origin_topic", ""),
@@ -121,7 +159,7 @@ def letter_of(record: Record) -> Mapping[str, Any]:
         "reason": texts.pop("reason", ""),
         "error": texts.pop("error", ""),
         "service": texts.pop("service", ""),
-        "key": dict(record.headers).get("origin_key", b""),
+        "key": headers.get("origin_key", b""),
         "headers": {name: text for name, text in texts.items() if name != "origin_key"},
         "value": record.value,
     }
