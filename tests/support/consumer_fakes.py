@@ -9,14 +9,17 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from consumer.buffer import Limits
+from consumer.intent import Intent, decode
 from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
+from consumer.ports import Mark, Partition
 from consumer.retry import Backoff
 from consumer.steps import Terms
 from consumer.worker import Worker
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
+PLACE = Partition(TOPIC, 0)
 LIMITS = Limits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
 BELIEVED = PoisonLimits(share_max=1.0, run_max=1_000_000)
 
@@ -111,3 +114,56 @@ class Process:
         self.pool.finish_all()
         self.worker.turn()
         self.pool.finish_all()
+
+
+class Around:
+    """One partition, and the servers around its workers."""
+
+    def __init__(self) -> None:
+        self.broker, self.table = FakeBroker(1), FakeTable(100)
+        self.letters, self.rows, self.clock = FakeLetters(), FakeRows({1, 2}), Clock()
+
+    def process(self) -> Process:
+        """Start a worker."""
+        return Process(self.broker, self.table, self.letters, self.rows, self.clock)
+
+    def produce(self, *values: bytes) -> None:
+        """Append records."""
+        self.broker.produce(0, values)
+
+    @property
+    def mark(self) -> Mark:
+        """What the group remembers."""
+        return self.broker.marks[PLACE]
+
+    @property
+    def intent(self) -> Intent | None:
+        """The intent in it."""
+        return decode(self.mark.metadata)
+
+    def rows_of(self, incarnation: int = 1) -> dict[int, int]:
+        """Return how often each offset of an incarnation is in the table."""
+        rows = (key.split("/") for key in self.table.rows.elements())
+        found: dict[int, int] = {}
+        for topic_id, _, offset in rows:
+            if topic_id == f"id-{incarnation}":
+                found[int(offset)] = found.get(int(offset), 0) + 1
+        return found
+
+
+def get_on(around: Around, process: Process, turns: int = 20) -> None:
+    """Let a worker get on, half a second for each turn."""
+    for _ in range(turns):
+        process.step()
+        around.clock.now_s += 0.5
+
+
+def until_begun(process: Process) -> None:
+    """Make turns until the intent is committed and the insert waits in the pool, not begun."""
+    for _ in range(10):
+        process.worker.turn()
+        works = [work for lane in process.worker.lanes.values() for work in lane.works]
+        if works and works[0].stage.name == "INSERTING":
+            return
+        process.pool.finish_all()
+    raise AssertionError("no insert came")

@@ -1,0 +1,197 @@
+"""The worker when servers are away, records are poison, and topics are not what they were; and how it stops."""
+
+import pytest
+
+from consumer.errors import Fatal
+from consumer.intent import Intent
+from consumer.ports import Mark
+from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
+from tests.support.fake_table import value
+
+
+@pytest.fixture
+def around() -> Around:
+    """A table with a window of 100 tokens, and schemas 1 and 2."""
+    return Around()
+
+
+def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(around: Around) -> None:
+    """By frame, by schema, and what the table refuses; each once, and the intent listed them."""
+    process = around.process()
+    around.produce(value(), b"", value(7), value(fault="table"))
+    get_on(around, process)
+
+    assert around.rows_of() == {0: 1}
+    assert around.letters.sent == {"id-1/0/1": 1, "id-1/0/2": 1, "id-1/0/3": 1}
+    assert process.meter.counts["records/events/0/dead_letters"] == 3
+    assert around.mark.offset == 4
+
+
+def test_dead_letters_are_sent_behind_the_intent_and_before_the_rows(around: Around) -> None:
+    """An expelled worker sends none, and a row is in the table only when its poisoned neighbours are safe."""
+    around.letters.is_away = True
+    process = around.process()
+    around.produce(value(), b"", value(), value())
+    get_on(around, process)
+    assert around.intent == Intent("id-1", 0, 4, (1,))
+    assert not around.table.rows
+    around.letters.is_away = False
+    get_on(around, process, 20)
+    assert around.rows_of() == {0: 1, 2: 1, 3: 1}
+
+
+def test_an_outage_of_the_table_sends_no_dead_letter_again(around: Around) -> None:
+    """Retries of an insert are for ever; its dead letters are acknowledged once."""
+    around.table.is_away = True
+    process = around.process()
+    around.produce(value(), b"", value(), value())
+    get_on(around, process, 50)
+    assert around.letters.sent == {"id-1/0/1": 1}
+    around.table.is_away = False
+    get_on(around, process, 20)
+    assert around.rows_of() == {0: 1, 2: 1, 3: 1}
+
+
+def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None:
+    """Partitions pause, polling goes on, and all is there afterwards."""
+    around.table.is_away = True
+    process = around.process()
+    around.produce(*[value()] * 100)
+    get_on(around, process, 60)
+    (lane,) = process.worker.lanes.values()
+    assert lane.is_paused
+    assert lane.size_bytes < LIMITS.waiting_bytes_max
+    assert process.worker.is_held
+    around.table.is_away = False
+    get_on(around, process, 150)
+
+    assert around.rows_of() == dict.fromkeys(range(100), 1)
+    assert not around.letters.sent
+
+
+def test_a_topic_made_anew_under_a_reader_is_read_from_its_start(around: Around) -> None:
+    """It read on at its old offset; the id that is asked for behind the records tells."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+    around.broker.create()
+    around.produce(*[value()] * 12)
+    get_on(around, process, 20)
+
+    assert (around.rows_of(1), around.rows_of(2)) == (dict.fromkeys(range(4), 1), dict.fromkeys(range(12), 1))
+
+
+def test_a_topic_made_anew_that_ends_where_the_old_one_did_is_noticed(around: Around) -> None:
+    """Nothing new comes and nothing is out of range: an idle lane asks now and then."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+    around.broker.create()
+    around.produce(*[value()] * 4)
+    get_on(around, process, 80)
+
+    assert around.rows_of(2) == dict.fromkeys(range(4), 1)
+
+
+def test_a_shorter_topic_made_anew_is_noticed_at_once(around: Around) -> None:
+    """Its old offset is out of range there."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+    around.broker.create()
+    around.produce(value())
+    get_on(around, process)
+
+    assert around.rows_of(2) == {0: 1}
+
+
+def test_retention_that_passes_a_reader_halts_its_partition(around: Around) -> None:
+    """What is in memory is inserted, then nothing more is read: a person decides."""
+    around.table.is_away = True
+    process = around.process()
+    around.produce(*[value()] * 100)
+    get_on(around, process, 20)
+    around.broker.delete_below(0, 60)
+    process.log.positions[PLACE] = 40
+    process.log.paused.clear()
+    around.table.is_away = False
+    get_on(around, process, 40)
+
+    assert set(around.rows_of()) == set(range(around.mark.offset))
+    assert around.mark.offset < 60
+    assert process.meter.levels["partitions/halted"] == 1
+
+
+def test_a_log_that_ends_before_its_mark_halts_its_partition(around: Around) -> None:
+    """It was truncated; asking again gave the same offset, so it is not asked for ever."""
+    around.broker.marks[PLACE] = Mark(50, Intent("id-1", 50, 50).encode())
+    process = around.process()
+    around.produce(value())
+    get_on(around, process, 20)
+
+    assert not around.table.rows
+    assert process.meter.levels["partitions/halted"] == 1
+
+
+def test_a_halted_partition_goes_on_when_its_topic_is_made_anew(around: Around) -> None:
+    """The operator's answer may be just that."""
+    around.broker.marks[PLACE] = Mark(0, "")
+    around.produce(*[value()] * 4)
+    around.broker.delete_below(0, 2)
+    process = around.process()
+    get_on(around, process, 10)
+    assert process.meter.levels["partitions/halted"] == 1
+    around.broker.create()
+    around.produce(value())
+    get_on(around, process, 80)
+
+    assert around.rows_of(2) == {0: 1}
+
+
+def test_what_stops_a_worker_commits_nothing_that_is_not_in_the_table(around: Around) -> None:
+    """Too much poison: the exception leaves, and closing keeps the mark where it was."""
+    process = around.process()
+    steps = process.worker._steps  # noqa: SLF001  (the limits of the fakes are wide; here they are not)
+    (pipeline,) = steps._pipelines.values()  # noqa: SLF001  (as above)
+    object.__setattr__(pipeline.limits, "run_max", 2)
+    around.produce(b"", b"", b"", b"")
+    try:
+        with pytest.raises(Fatal):
+            get_on(around, process)
+    finally:
+        object.__setattr__(pipeline.limits, "run_max", 1_000_000)
+    process.log.leave()
+
+    assert around.mark.offset == 0
+    assert not around.letters.sent
+
+
+def test_a_stop_inserts_and_commits_all_that_was_taken(around: Around) -> None:
+    """Records that were read and not sealed yet too."""
+    process = around.process()
+    around.produce(*[value()] * 5)
+    process.step()
+    process.pool.is_immediate = True
+    around.clock.tick_s = 0.01
+
+    assert process.worker.drain(around.clock.now_s + 10)
+    assert around.mark.offset == len(around.rows_of()) > 0
+
+
+def test_a_stop_is_over_in_time_though_the_table_is_away(around: Around) -> None:
+    """The intents cover the rest, and leaving does not wait once more."""
+    around.table.is_away = True
+    process = around.process()
+    around.produce(*[value()] * 5)
+    process.step()
+    process.pool.is_immediate = True
+    around.clock.tick_s = 0.05
+    began_s = around.clock.now_s
+
+    assert not process.worker.drain(began_s + 10)
+    assert around.clock.now_s < began_s + 11
+    process.log.leave()
+    around.clock.tick_s = 0.0
+    around.table.is_away = False
+    get_on(around, around.process())
+    assert around.rows_of() == dict.fromkeys(range(5), 1)
