@@ -15,7 +15,7 @@ from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 PARTITIONS = 2
 SCHEMAS = (1, 2, 3)
 WORKERS_MAX = 3
-_SETTLE_TURNS = 400
+_STUCK_TURNS = 200
 _POLL_BYTES_MAX = 2 * 3 * 400 * PARTITIONS  # what one poll of a FakeLog can bring, and its encoded form
 
 
@@ -146,10 +146,12 @@ class World:
         self.forget_dead()
         if not self.processes:
             self.start()
-        turns = 0
-        while self._is_busy() and (turns := turns + 1) < _SETTLE_TURNS:
+        before, stuck = self._progress(), 0
+        while self._is_busy() and stuck < _STUCK_TURNS:
             for which in range(len(self.processes)):
                 self.work(which, 1)
+            now = self._progress()
+            before, stuck = now, 0 if now != before else stuck + 1
         while self.table.late or self.orphans:
             self.land(0)
 
@@ -198,6 +200,10 @@ class World:
             if not (mark := self.broker.marks.get(place)) or mark.offset >= self.broker.logs[place].low
         )
         return behind or bool(self._missing()) or any(process.pool.jobs for process in self.processes)
+
+    def _progress(self) -> tuple[dict[Partition, Mark], int, int]:
+        """Return what changes for as long as anything gets on."""
+        return dict(self.broker.marks), self.table.rows.total(), self.letters.sent.total()
 
     def _process(self, which: int) -> Process | None:
         return self.processes[which % len(self.processes)] if self.processes else None

@@ -71,6 +71,9 @@ class Crashes(RuleBasedStateMachine):
     @rule(which=WHICH, number=NUMBERS, turns=st.integers(1, 8), values=st.tuples(BATCH, BATCH))
     def die_in_the_middle(self, which: int, number: int, turns: int, values: tuple[list[bytes], list[bytes]]) -> None:
         """Kill a worker somewhere in a batch; more records come before its successor."""
+        if not self.world.processes:
+            self.world.forget_dead()
+            self.world.start()
         self.world.produce(number, values[0], 0)
         self.world.work(which, turns)
         self.world.crash(which, 0, after_jobs=True)
