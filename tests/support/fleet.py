@@ -1,0 +1,204 @@
+"""Worker processes of one group, from one topic into one database, and what must be there in the end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from consumer.clickhouse import Connection
+from consumer.migrate import create_database, migrate, migrations
+from tests.support.feed import Feed, Place
+from tests.support.ports import free_port
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_STOP_S: Final = 60.0
+_ASK_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of all records, per place in the topic.
+
+    Attributes:
+        rows: rows in the table.
+        counted: rows that the summing view counted.
+        letters: records that are dead letters.
+        missing: neither a row nor a dead letter.
+        doubled: more than one row, or a row and a dead letter.
+        wrong: a row that should be a dead letter, a dead letter that should be a row, another reason, a stranger.
+    """
+
+    rows: int
+    counted: int
+    letters: int
+    missing: frozenset[Place]
+    doubled: frozenset[Place]
+    wrong: frozenset[Place]
+
+    def check(self) -> None:
+        """Fail unless every record is exactly once where it belongs."""
+        for name, places in (("missing", self.missing), ("doubled", self.doubled), ("wrong", self.wrong)):
+            assert not places, f"{len(places)} {name}, such as partition {min(places)[0]}, offset {min(places)[1]}"
+        assert self.counted == self.rows, f"the view counts {self.counted} of {self.rows} rows"
+
+
+class Member:
+    """One worker process. Its log is a file; its pages are on a port of its own."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
+        """Start it."""
+        self.log = log
+        self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=out, stderr=out)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, frozen or not."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self.process.kill()
+        self.process.wait(_STOP_S)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> int:
+        """SIGTERM; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.await_exit()
+
+    def await_exit(self, timeout_s: float = _STOP_S) -> int:
+        """Return its exit code, negative for a signal."""
+        return self.process.wait(timeout_s)
+
+    def said(self) -> str:
+        """Return its log so far."""
+        return self.log.read_text("utf-8")
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Return status and text of one of its pages; (0, why) when it does not answer."""
+        try:
+            with urllib.request.urlopen(self._url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def figure(self, name: str, **labels: str) -> float:
+        """Return the sum over a metric's series that have these labels, 0 when there are none yet."""
+        lines = [line for line in self.page("/metrics")[1].splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if all(want in line for want in wanted))
+
+    def resident_bytes(self) -> int:
+        """Return the memory that it holds now."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Fleet:
+    """Starts workers of one group; a context manager that kills what still runs and drops the database."""
+
+    def __init__(self, directory: Path, bootstrap_servers: str, topic: str, clickhouse_url: str) -> None:
+        """Make a database with headrace's tables; `<topic>.dead` must exist.
+
+        `settings` are those of every worker, by name; a test may add to them.
+        """
+        self.topic = topic
+        self.database = f"fleet_{uuid.uuid4().hex[:8]}"
+        self.members: list[Member] = []
+        self.settings: dict[str, object] = {
+            "bootstrap_servers": bootstrap_servers,
+            "topic": topic,
+            "dead_letter_topic": f"{topic}.dead",
+            "group_id": self.database,
+            "clickhouse_url": clickhouse_url,
+            "clickhouse_database": self.database,
+            "schema_cache_dir": directory / "schemas",
+            "session_timeout_ms": 2000,  # how long a test waits for a dead worker's partitions
+            "batch_age_s_max": 0.2,
+            "audit_every_s": 0,
+        }
+        self._directory = directory
+        self._first = Connection(clickhouse_url, "default", "", "", 60)
+        create_database(self._first, self.database, time.sleep)
+        self.connection = Connection(clickhouse_url, "default", "", self.database, 60)
+        migrate(self.connection, migrations(), time.sleep)
+        self.connection.command("SYSTEM STOP MERGES events")  # which would hide a double
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self.members:
+            member.kill()
+        self.connection.close()
+        self._first.command(f"DROP DATABASE {self.database}")
+        self._first.close()
+
+    def start(self, doom: str = "", **settings: object) -> Member:
+        """Start a worker; `doom` is a step at which it kills itself, and the how manyth time (see doomed.py)."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
+        own = {"http_port": free_port(), **self.settings, **settings}
+        environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in own.items()}
+        module = "tests.support.doomed" if doom else "consumer"
+        log = self._directory / f"worker-{len(self.members)}.log"
+        member = Member([sys.executable, "-m", module, "run"], environ | {"DOOM": doom or "none"}, log)
+        self.members.append(member)
+        return member
+
+    def settle(self, feed: Feed, timeout_s: float = 60.0) -> Settlement:
+        """Wait until nothing is missing, or the time is over, and return what is there then."""
+        deadline_s = time.monotonic() + timeout_s
+        while (found := self.look(feed)).missing and time.monotonic() < deadline_s:
+            time.sleep(_ASK_S)
+        return found
+
+    def look(self, feed: Feed) -> Settlement:
+        """Return what is there now."""
+        rows = self._places("SELECT _partition AS p, _offset AS o FROM events WHERE _topic = {topic:String}")
+        letters = self._letters()
+        good, poison = set(feed.good), dict(feed.poison)
+        return Settlement(
+            rows=rows.total(),
+            counted=self._counted(),
+            letters=len(letters),
+            missing=frozenset((good | poison.keys()) - rows.keys() - letters.keys()),
+            doubled=frozenset(place for place, count in rows.items() if count > 1) | (rows.keys() & letters.keys()),
+            wrong=frozenset(rows.keys() - good)
+            | frozenset(at for at, reasons in letters.items() if not reasons <= {str(poison.get(at)), "left_out"}),
+        )
+
+    def _counted(self) -> int:
+        query = "SELECT sum(rows) AS n FROM offsets WHERE topic = {topic:String}"
+        return int(self.connection.query(query, {"topic": self.topic})[0]["n"])
+
+    def _letters(self) -> dict[Place, set[str]]:
+        query = """
+        SELECT origin_partition AS p, origin_offset AS o, groupUniqArray(reason) AS reasons FROM dead_letters
+        WHERE origin_topic = {topic:String} GROUP BY p, o
+        """
+        found = self.connection.query(query, {"topic": self.topic})
+        return {(row["p"], row["o"]): set(row["reasons"]) for row in found}
+
+    def _places(self, query: str) -> Counter[Place]:
+        return Counter((row["p"], row["o"]) for row in self.connection.query(query, {"topic": self.topic}))
