@@ -1,8 +1,10 @@
-"""`python -m consumer run` that kills itself with SIGKILL at one step of the protocol.
+"""`python -m consumer run` that sends itself a signal at one step of the protocol: SIGKILL unless another is named.
 
     DOOM=inserted:3 python -m tests.support.doomed run
+    DOOM=inserting:2:SIGSTOP python -m tests.support.doomed run
 
-ends when the third insert has been acknowledged, before anything is made of the answer.
+The first ends when the third insert has been acknowledged, before anything is made of the answer; the second freezes
+between an intent and its insert, which it sends once it is resumed.
 """
 
 import os
@@ -16,8 +18,11 @@ from consumer.clickhouse import ClickHouseTable
 from consumer.deadletters import KafkaDeadLetters
 from consumer.intent import decode
 from consumer.kafka import KafkaLog
-from consumer.ports import Block, Mark, Partition, Poison, Polled, Record
+from consumer.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Record
+from consumer.worker import Worker
 
+START: Final = ("joining", "assigned")
+"""Before the first poll returns."""
 STEPS: Final = (
     "polled",
     "intending",
@@ -35,13 +40,14 @@ STEPS: Final = (
 """In the order of the protocol; a "commit" is a mark without an intent, as an idle worker makes it."""
 _UNDER_WAY_S: Final = 0.004  # an insert of some hundred rows takes about 10 ms
 
-_step, _, _times = os.environ.get("DOOM", "none").partition(":")
+_step, _times, _signal, *_ = (*os.environ.get("DOOM", "none").split(":"), "", "")
 _left = int(_times or 1)
+_number = signal.Signals[_signal or "SIGKILL"]
 _lock = threading.Lock()
 
 
 def _reach(step: str) -> bool:
-    """Come to a step; tell whether this is the one and the time has come, which only "insert_under_way" survives."""
+    """Come to a step; if this is the one and the time has come, tell so, and strike unless it is "insert_under_way"."""
     global _left  # noqa: PLW0603  (the program's one count)
     if step != _step:
         return False
@@ -50,12 +56,12 @@ def _reach(step: str) -> bool:
         if _left:
             return False
     if step != "insert_under_way":
-        _die()
+        _strike()
     return True
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _strike() -> None:
+    os.kill(os.getpid(), _number)
 
 
 def _is_intent(mark: Mark) -> bool:
@@ -64,10 +70,15 @@ def _is_intent(mark: Mark) -> bool:
 
 
 class DoomedLog(KafkaLog):
-    """Dies around polls and commits."""
+    """Is struck around polls and commits."""
+
+    def listen(self, listener: Listener) -> None:
+        """Perhaps be struck, then join the group."""
+        _reach("joining")
+        super().listen(listener)
 
     def poll(self, timeout_s: float) -> Polled:
-        """Poll, then perhaps die."""
+        """Poll, then perhaps be struck."""
         polled = super().poll(timeout_s)
         if polled.records:
             _reach("polled")
@@ -77,7 +88,7 @@ class DoomedLog(KafkaLog):
         return polled
 
     def commit(self, marks: Mapping[Partition, Mark]) -> None:
-        """Commit, and perhaps die before or behind it."""
+        """Commit, and perhaps be struck before or behind it."""
         intents = [_is_intent(mark) for mark in marks.values()]
         for is_intent in intents:
             _reach("intending" if is_intent else "committing")
@@ -86,28 +97,40 @@ class DoomedLog(KafkaLog):
             _reach("intent_sent" if is_intent else "commit_sent")
 
 
+class DoomedWorker(Worker):
+    """Is struck when it has its partitions, and has read nothing of them."""
+
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
+        """Take the partitions, then perhaps be struck."""
+        starts = super().assigned(partitions)
+        _reach("assigned")
+        return starts
+
+
 class DoomedTable(ClickHouseTable):
-    """Dies around inserts."""
+    """Is struck around inserts."""
 
     def insert(self, block: Block) -> None:
-        """Insert, and perhaps die before, behind or in the middle of it."""
+        """Insert, and perhaps be struck before, behind or in the middle of it."""
         _reach("inserting")
         if _reach("insert_under_way"):
-            threading.Timer(_UNDER_WAY_S, _die).start()
+            threading.Timer(_UNDER_WAY_S, _strike).start()
         super().insert(block)
         _reach("inserted")
 
 
 class DoomedLetters(KafkaDeadLetters):
-    """Dies around dead letters."""
+    """Is struck around dead letters."""
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
-        """Send, and perhaps die before or behind it."""
+        """Send, and perhaps be struck before or behind it."""
         _reach("sending_letters")
         super().send(records, poison)
         _reach("letters_sent")
 
 
 if __name__ == "__main__":
-    vars(service).update(KafkaLog=DoomedLog, ClickHouseTable=DoomedTable, KafkaDeadLetters=DoomedLetters)
+    vars(service).update(
+        Worker=DoomedWorker, KafkaLog=DoomedLog, ClickHouseTable=DoomedTable, KafkaDeadLetters=DoomedLetters
+    )
     __main__.main()

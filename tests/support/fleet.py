@@ -1,12 +1,8 @@
 """Worker processes of one group, from one topic into one database, and what must be there in the end."""
 
 import os
-import signal
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections import Counter
 from dataclasses import dataclass
@@ -15,12 +11,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from consumer.clickhouse import Connection
+from consumer.cluster import Cluster
+from consumer.intent import Intent, decode
 from consumer.migrate import create_database, migrate, migrations
+from consumer.ports import Partition
 from tests.support.feed import Feed, Place
+from tests.support.member import Member
 from tests.support.ports import free_port
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
-_STOP_S: Final = 60.0
+__all__ = ["Fleet", "Member", "Settlement"]
+
 _ASK_S: Final = 0.25
 
 
@@ -49,68 +49,6 @@ class Settlement:
         for name, places in (("missing", self.missing), ("doubled", self.doubled), ("wrong", self.wrong)):
             assert not places, f"{len(places)} {name}, such as partition {min(places)[0]}, offset {min(places)[1]}"
         assert self.counted == self.rows, f"the view counts {self.counted} of {self.rows} rows"
-
-
-class Member:
-    """One worker process. Its log is a file; its pages are on a port of its own."""
-
-    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
-        """Start it."""
-        self.log = log
-        self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=out, stderr=out)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs, frozen or not."""
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
-        self.process.kill()
-        self.process.wait(_STOP_S)
-
-    def pause(self) -> None:
-        """SIGSTOP."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self.process.send_signal(signal.SIGCONT)
-
-    def stop(self) -> int:
-        """SIGTERM; return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.await_exit()
-
-    def await_exit(self, timeout_s: float = _STOP_S) -> int:
-        """Return its exit code, negative for a signal."""
-        return self.process.wait(timeout_s)
-
-    def said(self) -> str:
-        """Return its log so far."""
-        return self.log.read_text("utf-8")
-
-    def page(self, path: str) -> tuple[int, str]:
-        """Return status and text of one of its pages; (0, why) when it does not answer."""
-        try:
-            with urllib.request.urlopen(self._url + path, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
-
-    def figure(self, name: str, **labels: str) -> float:
-        """Return the sum over a metric's series that have these labels, 0 when there are none yet."""
-        lines = [line for line in self.page("/metrics")[1].splitlines() if line.startswith((f"{name}{{", f"{name} "))]
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        return sum(float(line.rpartition(" ")[2]) for line in lines if all(want in line for want in wanted))
-
-    def resident_bytes(self) -> int:
-        """Return the memory that it holds now."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Fleet:
@@ -156,7 +94,7 @@ class Fleet:
         self._first.close()
 
     def start(self, doom: str = "", **settings: object) -> Member:
-        """Start a worker; `doom` is a step at which it kills itself, and the how manyth time (see doomed.py)."""
+        """Start a worker; `doom` is a step at which it strikes itself, the how manyth time, and how (see doomed.py)."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
         own = {"http_port": free_port(), **self.settings, **settings}
         environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in own.items()}
@@ -166,21 +104,35 @@ class Fleet:
         self.members.append(member)
         return member
 
-    def settle(self, feed: Feed, timeout_s: float = 60.0) -> Settlement:
+    def intents(self) -> dict[Partition, Intent]:
+        """Return the ranges that the group's marks hold now, for the next owner to insert."""
+        servers = str(self.settings["bootstrap_servers"])
+        cluster = Cluster({"bootstrap.servers": servers}, str(self.settings["group_id"]))
+        names = (self.topic, f"{self.topic}.dead")
+        topics = {name: found for name in names if (found := cluster.topic(name))}
+        places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+        decoded = {place: decode(mark.metadata) for place, mark in cluster.committed(places).items()}
+        return {place: intent for place, intent in decoded.items() if intent and intent.is_range}
+
+    def settle(self, feed: Feed, timeout_s: float = 60.0, topic_id: str = "") -> Settlement:
         """Wait until nothing is missing, or the time is over, and return what is there then."""
         deadline_s = time.monotonic() + timeout_s
-        while (found := self.look(feed)).missing and time.monotonic() < deadline_s:
+        while (found := self.look(feed, topic_id)).missing and time.monotonic() < deadline_s:
             time.sleep(_ASK_S)
         return found
 
-    def look(self, feed: Feed) -> Settlement:
-        """Return what is there now."""
-        rows = self._places("SELECT _partition AS p, _offset AS o FROM events WHERE _topic = {topic:String}")
+    def look(self, feed: Feed, topic_id: str = "") -> Settlement:
+        """Return what is there now; of one incarnation of the topic, if its id is given (dead letters have none)."""
+        rows = self._places(
+            "SELECT _partition AS p, _offset AS o FROM events"
+            " WHERE _topic = {topic:String} AND {topic_id:String} IN ('', _topic_id)",
+            topic_id,
+        )
         letters = self._letters()
         good, poison = set(feed.good), dict(feed.poison)
         return Settlement(
             rows=rows.total(),
-            counted=self._counted(),
+            counted=self._counted(topic_id),
             letters=len(letters),
             missing=frozenset((good | poison.keys()) - rows.keys() - letters.keys()),
             doubled=frozenset(place for place, count in rows.items() if count > 1) | (rows.keys() & letters.keys()),
@@ -188,9 +140,11 @@ class Fleet:
             | frozenset(at for at, reasons in letters.items() if not reasons <= {str(poison.get(at)), "left_out"}),
         )
 
-    def _counted(self) -> int:
-        query = "SELECT sum(rows) AS n FROM offsets WHERE topic = {topic:String}"
-        return int(self.connection.query(query, {"topic": self.topic})[0]["n"])
+    def _counted(self, topic_id: str) -> int:
+        query = (
+            "SELECT sum(rows) AS n FROM offsets WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)"
+        )
+        return int(self.connection.query(query, {"topic": self.topic, "topic_id": topic_id})[0]["n"])
 
     def _letters(self) -> dict[Place, set[str]]:
         query = """
@@ -200,5 +154,6 @@ class Fleet:
         found = self.connection.query(query, {"topic": self.topic})
         return {(row["p"], row["o"]): set(row["reasons"]) for row in found}
 
-    def _places(self, query: str) -> Counter[Place]:
-        return Counter((row["p"], row["o"]) for row in self.connection.query(query, {"topic": self.topic}))
+    def _places(self, query: str, topic_id: str) -> Counter[Place]:
+        found = self.connection.query(query, {"topic": self.topic, "topic_id": topic_id})
+        return Counter((row["p"], row["o"]) for row in found)

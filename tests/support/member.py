@@ -1,0 +1,103 @@
+"""One worker process, and what a test does to it and learns from it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_STOP_S: Final = 60.0
+_LOOK_S: Final = 0.02
+
+
+class Member:
+    """One worker process. Its log is a file; its pages are on a port of its own."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
+        """Start it."""
+        self.log = log
+        self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=out, stderr=out)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, frozen or not."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self.process.kill()
+        self.process.wait(_STOP_S)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> int:
+        """SIGTERM; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.await_exit()
+
+    def await_exit(self, timeout_s: float = _STOP_S) -> int:
+        """Return its exit code, negative for a signal."""
+        return self.process.wait(timeout_s)
+
+    def await_frozen(self, timeout_s: float = _STOP_S) -> None:
+        """Wait until every thread stands: it was paused, or has paused itself.
+
+        Raises:
+            TimeoutError: it goes on, or has ended.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is None:
+            if not self.is_alive or time.monotonic() > deadline_s:
+                raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}")
+            time.sleep(_LOOK_S)
+
+    def said(self) -> str:
+        """Return its log so far."""
+        return self.log.read_text("utf-8")
+
+    def books(self) -> dict[str, dict[str, int]]:
+        """Return what became of the records it read, per topic/partition, as the last line of its log states it.
+
+        Fails unless each partition's book balances, and the line says so.
+        """
+        last = json.loads(self.said().splitlines()[-1])
+        books: dict[str, dict[str, int]] = last["records"]
+        assert last["message"] == "worker stopped", last
+        assert last["balances"], books
+        for place, book in books.items():
+            ends = sum(book.get(name, 0) for name in ("rows_inserted", "dead_letters", "returned"))
+            assert book.get("read", 0) == ends, place
+        return books
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Return status and text of one of its pages; (0, why) when it does not answer."""
+        try:
+            with urllib.request.urlopen(self._url + path, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def figure(self, name: str, **labels: str) -> float:
+        """Return the sum over a metric's series that have these labels, 0 when there are none yet."""
+        lines = [line for line in self.page("/metrics")[1].splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if all(want in line for want in wanted))
+
+    def resident_bytes(self) -> int:
+        """Return the memory that it holds now."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
