@@ -1,22 +1,33 @@
 """Where schema ids come from: a Schema Registry when there is one, else the schema files themselves.
 
-What a registry answered is cached on disk, so that a service starts and works while the registry is away. An id that
-is in no cache while the registry is away is an outage, not a fault of the record that carries it.
+What a registry answered is kept on disk, so that a service starts and works while the registry is away. An id that is
+in no cache while the registry is away is an outage, not a fault of the record that carries it. The registry itself must
+say that it has no such id: a 404 alone may come from a proxy in front of it.
 """
 
+import hashlib
 import json
-import os
+import logging
+import re
+import threading
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, Protocol
+from time import monotonic
+from typing import Any, Final, Protocol
+from uuid import uuid4
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.codec import is_local, local_schema_id, read_schema
 
-_NOT_FOUND: Final = 404
-_TIMEOUT_S: Final = 5
+log = logging.getLogger(__name__)
+
+_SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code; who answers in its place doesn't know it
+_ID_MAX: Final = 2**31 - 1  # asked for more, a registry's answer is that of a path that it does not have
+_TIMEOUT_S: Final = 3  # it answers in milliseconds; the worker tries again anyway
+_TURN_S: Final = 0.5
 
 
 class UnknownSchemaError(LookupError):
@@ -32,7 +43,7 @@ class RegistryAwayError(ConnectionError):
 
 
 class Schemas(Protocol):
-    """Maps schemas to ids and back. Not thread-safe: one owner asks."""
+    """Maps schemas to ids and back. Threads may share it."""
 
     def id_of(self, schema: str) -> int:
         """Return the id to write `schema` with.
@@ -74,80 +85,136 @@ class LocalSchemas:
 
 
 class RegistrySchemas:
-    """Ids from a Schema Registry (Confluent's HTTP interface), cached in `<cache_dir>/schemas.json`.
+    """Ids from a Schema Registry (Confluent's HTTP interface), kept on disk in `cache_dir`.
 
     Records from before the registry was configured carry ids derived from the files; they stay readable.
+
+    A registry that hangs costs the thread that asks it twice its timeout, and all others half a second: one thread
+    asks at a time, and after a failure nobody does for as long as it took.
     """
 
-    def __init__(self, url: str, cache_dir: Path, topic: str) -> None:
-        conf = {"url": url, "timeout": _TIMEOUT_S, "max.retries": 1, "retries.wait.ms": 100}
-        self._client = SchemaRegistryClient(conf)
+    def __init__(self, url: str, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
+        conf = {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
+        self._conf = conf
+        SchemaRegistryClient(conf).close()  # a URL that is none is told at the start
         self._local = LocalSchemas()
         self._subject = f"{topic}-value"
-        self._path = cache_dir / "schemas.json"
-        self._ids: dict[str, int] = {}
+        self._answers = Answers(cache_dir / _directory(url, self._subject))
         self._texts: dict[int, str] = {}
-        self._read_cache()
+        self._turn = threading.Lock()
+        self._rest_until_s = 0.0
 
     def id_of(self, schema: str) -> int:
-        """Return the registry's id of `schema` under `<topic>-value`; registers it there when it is new."""
-        known = self._ids.get(self._name(schema))
-        if known is not None:
-            return known
-        schema_id = self._register(schema)
-        self._ids[self._name(schema)] = schema_id
-        self._texts[schema_id] = schema
-        self._write_cache()
+        """Return the registry's id of `schema` under `<topic>-value`; registers it there when it is new.
+
+        Raises:
+            ValueError: also when the registry's id is one of those that are derived from the files.
+        """
+        name = f"id-{local_schema_id(schema)}"
+        schema_id = self._answers.read(name)
+        if not isinstance(schema_id, int):
+            schema_id = self._register(schema)
+            self._answers.write(name, schema_id)
+            self._answers.write(f"schema-{schema_id}", schema)
         return schema_id
 
     def schema_of(self, schema_id: int) -> str:
-        """Return the text of a schema, from the cache, the files or the registry, in that order."""
+        """Return the text of a schema, from the files, the cache or the registry, in that order."""
         if is_local(schema_id):
             return self._local.schema_of(schema_id)
+        if schema_id > _ID_MAX:
+            raise UnknownSchemaError(f"schema id {schema_id} is none: a registry's have 31 bits")
         if schema_id not in self._texts:
-            self._texts[schema_id] = self._fetch(schema_id)
-            self._write_cache()
+            text = self._answers.read(f"schema-{schema_id}")
+            self._texts[schema_id] = text if isinstance(text, str) else self._asked(schema_id)
         return self._texts[schema_id]
-
-    def _name(self, schema: str) -> str:
-        return f"{self._subject}/{local_schema_id(schema)}"
 
     def _register(self, schema: str) -> int:
         try:
-            return self._client.register_schema(self._subject, Schema(schema, "AVRO"))
+            with SchemaRegistryClient(self._conf) as client:
+                schema_id: int | None = client.register_schema(self._subject, Schema(schema, "AVRO"))
         except SchemaRegistryError as error:
             if error.http_status_code in {409, 422}:  # incompatible, invalid
                 raise ValueError(f"the registry refuses the schema for {self._subject}: {error}") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
         except Exception as error:  # the client lets the errors of its HTTP library through
             raise RegistryAwayError(f"the registry does not answer: {type(error).__name__}") from error
+        if schema_id is None:
+            raise RegistryAwayError("the registry's answer has no id in it")
+        if is_local(schema_id):
+            raise ValueError(f"the registry's id {schema_id} is of the range that is derived from schema files")
+        return schema_id
+
+    def _asked(self, schema_id: int) -> str:
+        """Ask the registry, unless another thread still waits for it, or one has just waited in vain."""
+        if not self._turn.acquire(timeout=_TURN_S):
+            raise RegistryAwayError("the registry has not answered an earlier question yet")
+        try:
+            began_s = monotonic()
+            if began_s < self._rest_until_s:
+                raise RegistryAwayError("the registry did not answer a moment ago")
+            try:
+                text = self._fetch(schema_id)
+            except RegistryAwayError:
+                now_s = monotonic()
+                self._rest_until_s = now_s + (now_s - began_s)
+                raise
+            self._answers.write(f"schema-{schema_id}", text)
+            return text
+        finally:
+            self._turn.release()
 
     def _fetch(self, schema_id: int) -> str:
         try:
-            text = self._client.get_schema(schema_id).schema_str
+            # A new one, for questions are rare: an old one remembers bad answers, and its connections break.
+            with SchemaRegistryClient(self._conf) as client:
+                text: str | None = client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
+            if error.error_code == _SCHEMA_NOT_FOUND:
                 raise UnknownSchemaError(f"schema id {schema_id} is not in the registry") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
         except Exception as error:  # the client lets the errors of its HTTP library through
             raise RegistryAwayError(f"the registry does not answer: {type(error).__name__}") from error
         if text is None:
-            raise UnknownSchemaError(f"schema id {schema_id} has no text in the registry")
+            raise RegistryAwayError("the registry's answer has no schema in it")
         return text
 
-    def _read_cache(self) -> None:
-        try:
-            cache = json.loads(self._path.read_text("utf-8"))
-            self._ids = dict(cache["ids"])
-            self._texts = {int(schema_id): text for schema_id, text in cache["texts"].items()}
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            return  # an absent or broken cache is an empty one: the registry is asked
 
-    def _write_cache(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps({"ids": self._ids, "texts": self._texts}), "utf-8")
-        draft.replace(self._path)
+class Answers:
+    """What a registry answered, one file each: the services that share a directory share the answers.
+
+    A file is written under a name that nobody else has, not even in another container, and moved to its place: no
+    reader finds half of one, and no writer takes anything away from another. It is not synced: what a loss of power
+    leaves of it is no JSON, counts as absent, and the registry is asked again. So is a directory that can't be used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def read(self, name: str) -> Any:
+        """Return an answer, or None when there is none, or none that can be read."""
+        try:
+            return json.loads((self._directory / f"{name}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write(self, name: str, answer: object) -> None:
+        """Keep an answer; on a disk that can't, say so and go on without."""
+        draft = self._directory / f"{name}.{uuid4().hex}"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(answer), "utf-8")
+            draft.replace(self._directory / f"{name}.json")
+        except OSError as error:
+            log.warning("schema cache can't be written", extra={"path": str(self._directory), "reason": str(error)})
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _directory(url: str, subject: str) -> str:
+    """Name the directory of one registry's answers: the same id means another schema elsewhere."""
+    place = re.sub(r"//[^/@]*@", "//", url)  # a password may change
+    return f"registry-{hashlib.sha256(f'{place} {subject}'.encode()).hexdigest()[:12]}"
 
 
 def open_schemas(registry_url: str, cache_dir: Path, topic: str) -> Schemas:

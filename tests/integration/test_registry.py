@@ -1,0 +1,240 @@
+"""`RegistrySchemas` over HTTP: what it keeps, what it calls away, and what it never waits for."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from schemas.codec import local_schema_id, read_schema
+from schemas.registry import (
+    Answers,
+    NewerSchemaError,
+    RegistryAwayError,
+    RegistrySchemas,
+    UnknownSchemaError,
+)
+from tests.support.proxy import Answer, BlackHole, FaultProxy, Mode, Pass, Refuse
+from tests.support.registry import SchemaRegistry
+
+EVENT = read_schema("event")
+OTHER = '{"type": "record", "name": "Other", "fields": [{"name": "a", "type": "string"}]}'
+TIMEOUT_S = 0.3
+REFUSALS = [
+    Refuse(),
+    Answer(500, body=b'{"error_code": 50001, "message": "Error in the backend datastore"}'),
+    Answer(503),
+    Answer(429),
+    Answer(401, body=b'{"error_code": 401, "message": "Unauthorized"}'),
+    Answer(403),
+    Answer(404, body=b"<html>default backend - 404</html>"),
+    Answer(404, body=b'{"error_code": 404, "message": "HTTP 404 Not Found"}'),
+    Answer(200, body=b"<html>Sign in to the network</html>"),
+    Answer(200, body=b"{}"),
+    Answer(200),
+    BlackHole(),
+]
+
+
+@pytest.fixture
+def registry() -> Iterator[SchemaRegistry]:
+    """A registry without schemas."""
+    with SchemaRegistry() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(registry: SchemaRegistry) -> Iterator[FaultProxy]:
+    """What stands before it."""
+    with FaultProxy("127.0.0.1", registry.port) as running:
+        yield running
+
+
+def schemas(url: str, directory: Path) -> RegistrySchemas:
+    """Return a service's schemas."""
+    return RegistrySchemas(url, directory, "events", TIMEOUT_S)
+
+
+def files_of(directory: Path) -> list[Path]:
+    """Return all files of a cache."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def test_what_was_answered_once_needs_no_registry(registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path) -> None:
+    """Another process with the same directory starts and reads while nobody answers."""
+    first = schemas(proxy.url, tmp_path)
+    schema_id, other_id = first.id_of(EVENT), registry.add(OTHER)
+    assert first.schema_of(other_id) == OTHER
+    proxy.set(Refuse())
+    second = schemas(proxy.url, tmp_path)
+
+    assert second.id_of(EVENT) == schema_id == registry.subject("events-value")[0]
+    assert (second.schema_of(schema_id), second.schema_of(other_id)) == (EVENT, OTHER)
+
+
+def test_services_that_share_a_directory_learn_from_each_other(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """Also from one that started later: what the collector registers, the worker need not ask for."""
+    worker, collector = schemas(registry.url, tmp_path), schemas(registry.url, tmp_path)
+
+    assert worker.schema_of(collector.id_of(EVENT)) == EVENT
+    assert registry.asked == {"/subjects/events-value/versions": 1}
+
+
+@pytest.mark.parametrize("mode", REFUSALS, ids=lambda mode: f"{type(mode).__name__}{getattr(mode, 'status', '')}")
+def test_whatever_is_no_answer_of_a_registry_is_an_outage(
+    registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path, mode: Mode
+) -> None:
+    """Nobody can tell from it that there is no such schema; and when the registry is well, it is asked again."""
+    asker = schemas(proxy.url, tmp_path)
+    schema_id = registry.add(OTHER)
+    proxy.set(mode)
+    with pytest.raises(RegistryAwayError):
+        asker.id_of(EVENT)
+    with pytest.raises(RegistryAwayError):
+        asker.schema_of(schema_id)
+    proxy.set(Pass())
+
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            assert asker.schema_of(schema_id) == OTHER
+            break
+        except RegistryAwayError:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+    assert asker.id_of(EVENT) in registry.texts
+
+
+def test_an_id_that_the_registry_does_not_have_is_unknown_until_it_has(
+    registry: SchemaRegistry, tmp_path: Path
+) -> None:
+    """It says so with its own code; who registers the schema later is heard at once."""
+    asker = schemas(registry.url, tmp_path)
+    with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
+        asker.schema_of(1)
+    registry.add(OTHER)
+
+    assert asker.schema_of(1) == OTHER
+
+
+def test_an_id_that_no_registry_can_give_is_unknown_without_asking(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """Ids are signed there; who asks for more gets the 404 of a missing path, which would hold the record for ever."""
+    with pytest.raises(UnknownSchemaError):
+        schemas(registry.url, tmp_path).schema_of(2**31)
+    assert not registry.asked
+
+
+def test_a_hanging_registry_holds_one_thread_and_only_for_its_timeout(
+    registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """Others that ask give up soon, those that know need not wait, and after a failure nobody asks for a while."""
+    asker = schemas(proxy.url, tmp_path)
+    known, unknown = asker.id_of(EVENT), registry.add(OTHER)
+    proxy.set(BlackHole())
+    began_s = time.monotonic()
+    with ThreadPoolExecutor(5) as pool:
+        asks = [pool.submit(asker.schema_of, unknown + number) for number in range(5)]
+        proxy.await_count(BlackHole, 1)
+        assert asker.schema_of(known) == EVENT
+        assert time.monotonic() - began_s < TIMEOUT_S
+        assert all(isinstance(ask.exception(), RegistryAwayError) for ask in asks)
+    took_s = time.monotonic() - began_s
+    questions = proxy.count(BlackHole)
+    with pytest.raises(RegistryAwayError, match="a moment ago"):
+        asker.schema_of(unknown)
+
+    assert took_s < 2 * TIMEOUT_S + 0.5 + 1
+    assert proxy.count(BlackHole) == questions == 2  # one thread's question, and the client's second try
+
+
+@pytest.mark.parametrize("half", [b"", b'"{\\"type\\": \\"rec', b"\x00" * 64, b"{}", b"[1", b"null", b"\xff"])
+def test_a_broken_answer_on_disk_is_none(registry: SchemaRegistry, tmp_path: Path, half: bytes) -> None:
+    """What a loss of power leaves of a file: the registry is asked, and the file is whole again."""
+    schema_id = schemas(registry.url, tmp_path).id_of(EVENT)
+    whole = {path: path.read_bytes() for path in files_of(tmp_path)}
+    for path in whole:
+        path.write_bytes(half)
+    again = schemas(registry.url, tmp_path)
+
+    assert (again.schema_of(schema_id), again.id_of(EVENT)) == (EVENT, schema_id)
+    assert {path: path.read_bytes() for path in files_of(tmp_path)} == whole
+    assert len(whole) == 2
+
+
+def test_without_a_directory_to_write_to_it_works_all_the_same(
+    registry: SchemaRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cache is a convenience: a disk that is full or read-only stops no service, and is told."""
+    (tmp_path / "file").write_text("in the way")
+    service = schemas(registry.url, tmp_path / "file")
+
+    assert service.schema_of(service.id_of(EVENT)) == EVENT
+    assert "schema cache can't be written" in caplog.text
+
+
+def test_many_writers_at_once_never_leave_half_an_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Threads stand for processes of one pid, as in containers that share a volume: readers see whole answers only."""
+    caplog.set_level(logging.WARNING)
+    long, stop = "x" * 200_000, threading.Event()
+    writers = [Answers(tmp_path) for _ in range(4)]
+
+    def write(writer: Answers) -> None:
+        for number in range(40):
+            writer.write("schema-1", long)
+            writer.write(f"schema-{number}-{id(writer)}", number)
+
+    def read() -> int:
+        halves = 0
+        while not stop.is_set():
+            halves += (tmp_path / "schema-1.json").exists() and Answers(tmp_path).read("schema-1") != long
+        return halves
+
+    with ThreadPoolExecutor(5) as pool:
+        reading = pool.submit(read)
+        list(pool.map(write, writers))
+        stop.set()
+        assert reading.result() == 0
+
+    assert len(files_of(tmp_path)) == 1 + 4 * 40
+    assert not caplog.records
+
+
+def test_records_from_before_the_registry_stay_readable(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """Their ids are derived from the files, and the registry is not asked about such ids, known or not."""
+    reader = schemas(registry.url, tmp_path)
+
+    assert reader.schema_of(local_schema_id(EVENT)) == EVENT
+    with pytest.raises(NewerSchemaError):
+        reader.schema_of(2**30 + 5)
+    assert not registry.asked
+
+
+def test_a_registry_whose_ids_look_derived_is_refused(tmp_path: Path) -> None:
+    """Workers would take them for those of a later release and hold every record: the collector does not start."""
+    with SchemaRegistry(first_id=2**30) as registry, pytest.raises(ValueError, match="1073741824 is of the range"):
+        schemas(registry.url, tmp_path).id_of(EVENT)
+    assert files_of(tmp_path) == []
+
+
+def test_a_schema_that_the_registry_refuses_stops_the_start(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """Waiting can't help: its compatibility setting forbids the change."""
+    registry.takes_new = False
+
+    with pytest.raises(ValueError, match=r"refuses the schema for events-value: .*incompatible"):
+        schemas(registry.url, tmp_path).id_of(EVENT)
+
+
+def test_another_registrys_answers_are_not_believed(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """The same id means another schema there; a new password means the same registry."""
+    assert schemas(registry.url, tmp_path).id_of(EVENT) == 1
+    with SchemaRegistry() as other:
+        other.add(OTHER)
+        assert schemas(other.url, tmp_path).schema_of(1) == OTHER
+        assert schemas(other.url, tmp_path).id_of(EVENT) == 2
+    with_password = schemas(registry.url.replace("//", "//user:secret@"), tmp_path)
+
+    assert with_password.schema_of(1) == EVENT
+    assert registry.asked == {"/subjects/events-value/versions": 1}

@@ -1,0 +1,135 @@
+"""A Schema Registry for tests: Confluent's HTTP interface, as far as its client asks for it here.
+
+It answers as a registry that is well; put a FaultProxy in front for one that refuses, hangs or fails.
+https://docs.confluent.io/platform/current/schema-registry/develop/api.html
+"""
+
+import json
+import re
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Final, Self
+
+_HOST: Final = "127.0.0.1"
+_TYPE: Final = "application/vnd.schemaregistry.v1+json"
+_NO_SUBJECT: Final = (404, {"error_code": 40401, "message": "Subject not found."})
+_NO_SCHEMA: Final = (404, {"error_code": 40403, "message": "Schema not found"})
+_INCOMPATIBLE: Final = (409, {"error_code": 409, "message": "Schema being registered is incompatible"})
+
+Answer = tuple[int, Any]
+
+
+class SchemaRegistry:
+    """A server on a port of its own, on a thread; a context manager.
+
+    Attributes:
+        takes_new: whether it takes schemas that it does not have yet; else they are incompatible.
+        asked: how often each path was asked for.
+        texts: what it holds, by id; a test may put more in.
+    """
+
+    def __init__(self, first_id: int = 1) -> None:
+        """Choose a port; ids count up from `first_id`."""
+        self.takes_new = True
+        self.asked: Counter[str] = Counter()
+        self.texts: dict[int, str] = {}
+        self._subjects: dict[str, list[int]] = {}
+        self._next_id = first_id
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer((_HOST, 0), _handler(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="registry")
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"http://{_HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def add(self, text: str) -> int:
+        """Hold a schema under no subject and return its id; the same text keeps its id."""
+        with self._lock:
+            return self._add(text)
+
+    def subject(self, name: str) -> list[int]:
+        """Return the ids under a subject, in the order of their versions."""
+        return list(self._subjects.get(name, []))
+
+    def answer(self, method: str, path: str, body: Any) -> Answer:
+        """Return the status and the body of an answer."""
+        with self._lock:
+            self.asked[path] += 1
+            if method == "GET" and (found := re.fullmatch(r"/schemas/ids/(\d+)", path)):
+                text = self.texts.get(int(found[1]))
+                return _NO_SCHEMA if text is None else (200, {"schema": text})
+            if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)/versions", path)):
+                return self._register(found[1], body["schema"])
+            if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)", path)):
+                return self._look_up(found[1], body["schema"])
+            return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
+
+    def _register(self, subject: str, text: str) -> Answer:
+        if not self.takes_new and text not in self.texts.values():
+            return _INCOMPATIBLE
+        schema_id, versions = self._add(text), self._subjects.setdefault(subject, [])
+        if schema_id not in versions:
+            versions.append(schema_id)
+        return 200, {"id": schema_id}
+
+    def _look_up(self, subject: str, text: str) -> Answer:
+        if subject not in self._subjects:
+            return _NO_SUBJECT
+        for version, schema_id in enumerate(self._subjects[subject], 1):
+            if self.texts[schema_id] == text:
+                return 200, {"subject": subject, "id": schema_id, "version": version, "schema": text}
+        return _NO_SCHEMA
+
+    def _add(self, text: str) -> int:
+        for schema_id, known in self.texts.items():
+            if known == text:
+                return schema_id
+        schema_id, self._next_id = self._next_id, self._next_id + 1
+        self.texts[schema_id] = text
+        return schema_id
+
+
+def _handler(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 30
+
+        def do_GET(self) -> None:
+            self._answer(None)
+
+        def do_POST(self) -> None:
+            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def _answer(self, body: Any) -> None:
+            status, answer = registry.answer(self.command, self.path.partition("?")[0], body)
+            payload = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", _TYPE)
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's signature)
+            """Log nothing."""
+
+    return Handler
