@@ -1,7 +1,6 @@
 """Rows without decoding: a record's Avro body behind its coordinates, wrapped as one container per writer schema."""
 
 import json
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ def coordinates(record: Record) -> bytes:
 
 
 class EventRows:
-    """Rows of the events table. Threads share it; they ask for schemas one at a time."""
+    """Rows of the events table. Threads share it."""
 
     def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
@@ -43,7 +42,6 @@ class EventRows:
         event = read_schema("event")
         self._types = types_of(event)
         self._required = [field["name"] for field in json.loads(event)["fields"] if "default" not in field]
-        self._lock = threading.Lock()
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
         """Return the records without a frame, or with a schema that nobody knows or that is none of events."""
@@ -84,21 +82,20 @@ class EventRows:
         Raises:
             Transient: it can't be read now.
         """
-        with self._lock:
-            try:
-                text = self._schemas.schema_of(schema_id)
-            except (RegistryAwayError, NewerSchemaError) as error:
-                raise Transient(str(error)) from error
-            except UnknownSchemaError as error:
-                return {schema_id: str(error)}
-            types = types_of(text)
-            if fault := misfit(types, self._types, self._required):
-                return {schema_id: f"schema {schema_id} is none of events: {fault}"}
-            newer = sorted(types.keys() - self._types.keys())
-            if newer:
-                raise Transient(f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it")
-            self._headers[schema_id] = container_header(text)
-            return {}
+        try:
+            text = self._schemas.schema_of(schema_id)
+        except (RegistryAwayError, NewerSchemaError) as error:
+            raise Transient(str(error)) from error
+        except UnknownSchemaError as error:
+            return {schema_id: str(error)}
+        types = types_of(text)
+        if fault := misfit(types, self._types, self._required):
+            return {schema_id: f"schema {schema_id} is none of events: {fault}"}
+        newer = sorted(name for name, kind in types.items() if _is_newer(kind, self._types.get(name)))
+        if newer:
+            raise Transient(f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it")
+        self._headers[schema_id] = container_header(text)
+        return {}
 
 
 def types_of(schema: str) -> dict[str, Any]:
@@ -116,12 +113,19 @@ def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Iterable
     """
     if missing := sorted(set(required) - types.keys()):
         return f"without {', '.join(missing)}"
-    other = [
-        name
-        for name, kind in types.items()
-        if name in ours and (kind, ours[name]) not in _PROMOTED and kind != ours[name]
-    ]
+    other = [name for name, kind in types.items() if not _is_known(kind, ours.get(name))]
+    other = [name for name in other if not _is_newer(types[name], ours.get(name))]
     return f"another type of {', '.join(sorted(other))}" if other else None
+
+
+def _is_known(kind: Any, ours: Any) -> bool:
+    """Tell whether ClickHouse reads a writer's type into our column."""
+    return kind == ours or (kind, ours) in _PROMOTED
+
+
+def _is_newer(kind: Any, ours: Any) -> bool:
+    """Tell whether a later release may have this type where we have ours: a new field, a wider type, a union."""
+    return ours is None or (ours, kind) in _PROMOTED or (isinstance(kind, list) and ours in kind)
 
 
 class DeadLetterRows:

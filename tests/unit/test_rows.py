@@ -99,6 +99,19 @@ def test_a_schema_with_fields_that_this_worker_lacks_is_held() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "kind"), [("active", "long"), ("active", ["null", "int"]), ("campaign", ["null", "string"])]
+)
+def test_a_schema_with_a_wider_type_is_held(name: str, kind: object) -> None:
+    """Avro lets a release widen a field, and a registry lets it pass; the old worker waits for its successor."""
+    schema = json.loads(EVENT)
+    schema["fields"] = [field for field in schema["fields"] if field["name"] != name]
+    schema["fields"].append({"name": name, "type": kind})
+
+    with pytest.raises(Transient, match=f"newer than this worker, which lacks \\['{name}'\\]"):
+        EventRows(Registry(json.dumps(schema))).screen([record(0, b"\0\0\0\0\7")])
+
+
+@pytest.mark.parametrize(
     "text",
     ['"string"', "{}", "not JSON", '{"type": "record", "name": "Event", "fields": 5}', '["null", "string"]'],
 )
