@@ -57,8 +57,9 @@ class Fleet:
     def __init__(self, directory: Path, bootstrap_servers: str, topic: str, clickhouse_url: str) -> None:
         """Make a database with headrace's tables; `<topic>.dead` must exist.
 
-        `settings` are those of every worker, by name; a test may add to them.
+        `settings` are those of every worker, by name, and `root` is the tree of their code; a test may change them.
         """
+        self.root = Path(__file__).resolve().parents[2]
         self.topic = topic
         self.database = f"fleet_{uuid.uuid4().hex[:8]}"
         self.members: list[Member] = []
@@ -100,7 +101,7 @@ class Fleet:
         environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in own.items()}
         module = "tests.support.doomed" if doom else "consumer"
         log = self._directory / f"worker-{len(self.members)}.log"
-        member = Member([sys.executable, "-m", module, "run"], environ | {"DOOM": doom or "none"}, log)
+        member = Member([sys.executable, "-m", module, "run"], environ | {"DOOM": doom or "none"}, log, self.root)
         self.members.append(member)
         return member
 

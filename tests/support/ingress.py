@@ -22,7 +22,8 @@ class Ingress:
     """`python -m ingest` with settings, by their names in ingest/settings.py."""
 
     def __init__(self, directory: Path, bootstrap_servers: str, **settings: object) -> None:
-        """Choose a port; nothing is started yet."""
+        """Choose a port; nothing is started yet. `root` is the tree of its code; a test may change it."""
+        self.root = _ROOT
         self.port = free_port()
         self.spool = Path(str(settings.get("spool_dir", directory / "spool")))
         self.log_path = directory / "ingest.log"
@@ -43,7 +44,11 @@ class Ingress:
         """Start it and wait until it answers on /healthz."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest"], cwd=_ROOT, env=self.environ(), stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "ingest"],
+                cwd=self.root,
+                env=self.environ(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         deadline_s = time.monotonic() + timeout_s
         while self.status("/healthz") != http.client.OK:

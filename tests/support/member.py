@@ -18,12 +18,12 @@ _LOOK_S: Final = 0.02
 class Member:
     """One worker process. Its log is a file; its pages are on a port of its own."""
 
-    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
-        """Start it."""
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path, root: Path = _ROOT) -> None:
+        """Start it, with the code of the tree at `root`."""
         self.log = log
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
         with log.open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=out, stderr=out)
+            self.process = subprocess.Popen(command, cwd=root, env=environ, stdout=out, stderr=out)
 
     @property
     def is_alive(self) -> bool:
