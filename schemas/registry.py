@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Protocol
+from urllib.parse import unquote
 from uuid import uuid4
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -94,9 +95,9 @@ class RegistrySchemas:
     """
 
     def __init__(self, url: str, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
-        conf = {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
-        self._conf = conf
-        SchemaRegistryClient(conf).close()  # a URL that is none is told at the start
+        url, credentials = _apart(url)
+        self._conf = {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100, **credentials}
+        SchemaRegistryClient(self._conf).close()  # a URL that is none is told at the start
         self._local = LocalSchemas()
         self._subject = f"{topic}-value"
         self._answers = Answers(cache_dir / _directory(url, self._subject))
@@ -211,10 +212,16 @@ class Answers:
                 draft.unlink(missing_ok=True)
 
 
+def _apart(url: str) -> tuple[str, dict[str, str]]:
+    """Return a URL without its user and password, which the client's HTTP library would log, and these."""
+    found = re.search(r"//([^/@]*)@", url)
+    bare = re.sub(r"//[^/@]*@", "//", url)
+    return bare, {"basic.auth.user.info": unquote(found[1])} if found else {}
+
+
 def _directory(url: str, subject: str) -> str:
     """Name the directory of one registry's answers: the same id means another schema elsewhere."""
-    place = re.sub(r"//[^/@]*@", "//", url)  # a password may change
-    return f"registry-{hashlib.sha256(f'{place} {subject}'.encode()).hexdigest()[:12]}"
+    return f"registry-{hashlib.sha256(f'{url} {subject}'.encode()).hexdigest()[:12]}"
 
 
 def open_schemas(registry_url: str, cache_dir: Path, topic: str) -> Schemas:

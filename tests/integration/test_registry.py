@@ -1,5 +1,6 @@
 """`RegistrySchemas` over HTTP: what it keeps, what it calls away, and what it never waits for."""
 
+import base64
 import logging
 import threading
 import time
@@ -238,3 +239,17 @@ def test_another_registrys_answers_are_not_believed(registry: SchemaRegistry, tm
 
     assert with_password.schema_of(1) == EVENT
     assert registry.asked == {"/subjects/events-value/versions": 1}
+
+
+def test_a_password_in_the_url_reaches_the_registry_and_no_log(
+    registry: SchemaRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The HTTP library logs the URLs that it asks for."""
+    caplog.set_level(logging.DEBUG)
+    url = registry.url.replace("//", "//user:p%40ss:S3CRET@")
+    asker = schemas(url, tmp_path)
+    assert asker.schema_of(asker.id_of(EVENT)) == EVENT
+
+    assert registry.credentials == {"Basic " + base64.b64encode(b"user:p@ss:S3CRET").decode()}
+    assert "HTTP Request" in caplog.text
+    assert "S3CRET" not in caplog.text

@@ -27,6 +27,7 @@ class SchemaRegistry:
     Attributes:
         takes_new: whether it takes schemas that it does not have yet; else they are incompatible.
         asked: how often each path was asked for.
+        credentials: the Authorization headers that came.
         texts: what it holds, by id; a test may put more in.
     """
 
@@ -34,6 +35,7 @@ class SchemaRegistry:
         """Choose a port; ids count up from `first_id`."""
         self.takes_new = True
         self.asked: Counter[str] = Counter()
+        self.credentials: set[str] = set()
         self.texts: dict[int, str] = {}
         self._subjects: dict[str, list[int]] = {}
         self._next_id = first_id
@@ -121,6 +123,7 @@ def _handler(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _answer(self, body: Any) -> None:
+            registry.credentials.add(self.headers.get("Authorization", ""))
             status, answer = registry.answer(self.command, self.path.partition("?")[0], body)
             payload = json.dumps(answer).encode()
             self.send_response(status)
