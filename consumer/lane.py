@@ -113,7 +113,7 @@ class Lane:
         return self._start(intent, self.buffer.take_below(intent.b), is_replay=True)
 
     def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> Work:
-        work = Work(Batch.of(self.partition, intent, records), is_replay)
+        work = Work(Batch.of(self.partition, intent, records), is_replay, is_repeated=is_replay)
         self.works.append(work)
         return work
 

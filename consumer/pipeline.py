@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.errors import Cause, Fatal, Reason, Recreated, Rejected, Transient
 from consumer.poison import PoisonLimits, last_run
-from consumer.ports import Block, DeadLetters, Poison, Rows, Table, Topics
+from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Pipeline:
     letters: DeadLetters
     limits: PoisonLimits
     topics: Topics
+    mender: Mender
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
         """Find a batch's poison by frame and schema, and encode the rest; write nothing anywhere.
@@ -68,8 +69,13 @@ class Pipeline:
         self.letters.send(batch.records, poison)
         return Sent()
 
-    def insert(self, batch: Batch, blocks: Sequence[Block], is_fresh: Callable[[], bool]) -> Inserted:
+    def insert(
+        self, batch: Batch, blocks: Sequence[Block], is_fresh: Callable[[], bool], *, is_repeated: bool
+    ) -> Inserted:
         """Insert blocks one after another; on a refusal find the rows that caused it, and stop there.
+
+        A server that died in the middle of an earlier try may know the token and lack the rows: it drops a repeat, so
+        behind one they are looked for.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or no single row is to blame, or the job waited
@@ -86,6 +92,8 @@ class Pipeline:
                 if not poison:
                     raise Transient(f"refused, and no row is to blame: {refusal}", Cause.REFUSED) from refusal
                 return Inserted(refused=tuple(poison))
+            if is_repeated:
+                self.mender.mend(block, batch.included)
         return Inserted()
 
 

@@ -197,6 +197,17 @@ class Table(Protocol):
         """
 
 
+class Mender(Protocol):
+    """Looks behind a repeated insert. Called on the pool's threads."""
+
+    def mend(self, block: Block, records: Sequence[Record]) -> int:
+        """Put back the rows of an inserted block that the server has lost all the same; return how many.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
+
 class DeadLetters(Protocol):
     """The dead-letter topic. Called on the pool's threads."""
 

@@ -17,6 +17,7 @@ from consumer.cluster import Cluster
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Transient
 from consumer.kafka import KafkaLog
+from consumer.mend import ClickHouseMender
 from consumer.pages import Pages, serving
 from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
@@ -131,7 +132,9 @@ def _pipelines(
     limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
-        return Pipeline(rows, ClickHouseTable(connection, target, rows, schema_of, meter), letters, limits, topics)
+        table = ClickHouseTable(connection, target, rows, schema_of, meter)
+        mender = ClickHouseMender(connection, target, rows, meter)
+        return Pipeline(rows, table, letters, limits, topics, mender)
 
     events, dead = targets(settings)
     return {

@@ -83,7 +83,13 @@ class Steps:
             return
         until_s = now_s + self._terms.fence_s
         work.stage = Stage.INSERTING
-        work.job = self._pool.submit(pipeline.insert, work.batch, work.blocks, lambda: self._terms.now_s() < until_s)
+        work.job = self._pool.submit(
+            pipeline.insert,
+            work.batch,
+            work.blocks,
+            lambda: self._terms.now_s() < until_s,
+            is_repeated=work.is_repeated,
+        )
 
     def collect(self, lane: Lane, now_s: float) -> None:
         """Take the results of the jobs that have ended.

@@ -48,6 +48,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "retries": Metric("counter", "Tries put off, by step and cause, see consumer/errors.py", ("step", "cause")),
     "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
     "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),
+    "mended_rows": Metric(
+        "counter", "Rows put back that ClickHouse lost when it was killed in the middle of an insert", ("table",)
+    ),
     "poison_probes": Metric("counter", "Probes made in searches for rows that a table refuses", ("table",)),
     "lag_records": Metric("gauge", "Records behind the partition's end", _PARTITION),
     "freshness_seconds": Metric(

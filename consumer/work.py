@@ -46,6 +46,7 @@ class Work:
         retry_at_s: not before this moment (monotonic).
         attempt: failed tries in a row.
         intended: whether its intent has been committed at least once.
+        is_repeated: whether an earlier insert of it may have been under way when it failed.
     """
 
     batch: Batch
@@ -59,6 +60,7 @@ class Work:
     retry_at_s: float = 0.0
     attempt: int = 0
     intended: bool = False
+    is_repeated: bool = False
 
     @property
     def is_fixed(self) -> bool:
@@ -67,6 +69,7 @@ class Work:
 
     def postpone(self, until_s: float) -> None:
         """Try again later: what was prepared goes through its intent again."""
+        self.is_repeated = self.is_repeated or self.stage is Stage.INSERTING
         self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
         self.retry_at_s = until_s
         self.attempt += 1

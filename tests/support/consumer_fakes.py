@@ -104,7 +104,7 @@ class Process:
         self.log = FakeLog(broker)
         self.pool = Pool()
         self.meter = Tally()
-        pipeline = Pipeline(rows, table, letters, BELIEVED, broker)
+        pipeline = Pipeline(rows, table, letters, BELIEVED, broker, table)
         terms = Terms(LIMITS, "cluster", 0.0, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
         self.worker = Worker(self.log, {TOPIC: pipeline}, self.pool, terms, self.meter)
         self.log.listen(self.worker)

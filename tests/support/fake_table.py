@@ -2,7 +2,8 @@
 
 Each table partition remembers the tokens of its last blocks, and drops a block whose token it knows, whatever the rows
 (measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has windows of its own. An insert may be
-refused, applied without an answer, applied in one table partition only, or applied long after it was given up.
+refused, applied without an answer, applied in one table partition only, or applied long after it was given up. A
+server that dies in the middle of one may know its token and lack its rows, in the table or in the view.
 """
 
 import json
@@ -21,6 +22,8 @@ class InsertFault(Enum):
     ANSWER_LOST = auto()
     HALF_APPLIED = auto()
     LATE = auto()
+    TORN = auto()
+    VIEW_TORN = auto()
 
 
 def value(schema_id: int = 1, month: int = 0, fault: str = "") -> bytes:
@@ -62,15 +65,16 @@ class FakeRows:
 
 
 class FakeTable:
-    """Implements `Table`; `window` tokens per table partition, 0 for none."""
+    """Implements `Table` and `Mender`; `window` tokens per table partition, 0 for none; `mends` or does not."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, *, mends: bool = True) -> None:
         self.window = window
+        self.mends = mends
         self.is_away = False
         self.faults: deque[InsertFault] = deque()
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
-        self.sums: Counter[str] = Counter()
+        self.viewed: Counter[str] = Counter()
         self._windows: dict[tuple[str, int], deque[str]] = {}
 
     def insert(self, block: Block) -> None:
@@ -88,6 +92,9 @@ class FakeTable:
             case InsertFault.HALF_APPLIED:
                 self.apply(block, parts=1)
                 raise Transient("the server fell over", Cause.UNKNOWN)
+            case InsertFault.TORN | InsertFault.VIEW_TORN:
+                self.apply(block, torn=fault)
+                raise Transient("the server died", Cause.UNKNOWN)
             case InsertFault.ANSWER_LOST:
                 self.apply(block)
                 raise Transient("the connection was reset", Cause.UNKNOWN)
@@ -102,18 +109,37 @@ class FakeTable:
         rows = zip(block.offsets, _rows(block), strict=True)
         return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
 
-    def apply(self, block: Block, parts: int | None = None) -> None:
-        """Write a block into the table and the view, or into the first table partitions of it alone."""
+    def mend(self, block: Block, records: Sequence[Record]) -> int:
+        """Put back what is missing of an inserted block; no view hears of it, but for its own gaps."""
+        assert set(block.offsets) <= {record.offset for record in records}
+        if self.is_away:
+            raise Transient("the table is away")
+        keys = [key for key, _, _ in _rows(block)] if self.mends else []
+        lost = [key for key in keys if not self.rows[key]]
+        self.rows.update(lost)
+        self.viewed.update(key for key in keys if not self.viewed[key])
+        return len(lost)
+
+    @property
+    def sums(self) -> Counter[str]:
+        """How many rows of each partition the view has counted."""
+        return Counter(key.rpartition("/")[0] for key in self.viewed.elements())
+
+    def apply(self, block: Block, parts: int | None = None, torn: InsertFault | None = None) -> None:
+        """Write a block into the table and the view, or into the first table partitions of it alone.
+
+        A torn one is lost in the last of its table partitions, or in the view's, though its token is known there.
+        """
         months: dict[int, list[str]] = {}
         for key, month, _ in _rows(block):
             assert key.startswith(f"{block.topic_id}/"), f"{key} inserted under the token {block.token}"
             months.setdefault(month, []).append(key)
         for month in sorted(months)[:parts]:
-            if self._is_new("table", month, block.token):
+            if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
         for month in sorted(months)[:parts]:
-            if self._is_new("view", month, block.token):
-                self.sums.update(key.rpartition("/")[0] for key in months[month])
+            if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
+                self.viewed.update(months[month])
 
     def _is_new(self, table: str, month: int, token: str) -> bool:
         window = self._windows.setdefault((table, month), deque(maxlen=self.window))

@@ -22,11 +22,13 @@ _POLL_BYTES_MAX = 2 * 3 * 400 * PARTITIONS  # what one poll of a FakeLog can bri
 class World:
     """All of it. Methods that make no sense at the moment do nothing, so that any schedule is a schedule."""
 
-    def __init__(self, *, is_eager: bool, keeps_metadata: bool = True, window: int = 10_000) -> None:
+    def __init__(
+        self, *, is_eager: bool, keeps_metadata: bool = True, window: int = 10_000, mends: bool = True
+    ) -> None:
         self.clock = Clock()
         self.broker = FakeBroker(PARTITIONS, is_eager=is_eager, keeps_metadata=keeps_metadata)
         self.broker.watchers.append(self._check_mark)
-        self.table = FakeTable(window)
+        self.table = FakeTable(window, mends=mends)
         self.letters = FakeLetters()
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []

@@ -20,7 +20,7 @@ class Around:
 
     def __init__(self) -> None:
         self.broker, self.table, self.letters, self.rows = FakeBroker(1), FakeTable(10), FakeLetters(), FakeRows({1, 2})
-        self.pipeline = Pipeline(self.rows, self.table, self.letters, LIMITS, self.broker)
+        self.pipeline = Pipeline(self.rows, self.table, self.letters, LIMITS, self.broker, self.table)
 
     def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:
         """Return a draft of a batch with these values from offset 0 on."""
@@ -65,7 +65,7 @@ def test_a_batch_of_poison_alone_has_no_block(around: Around) -> None:
     prepared = around.pipeline.prepare(around.draft(b"", b""), "cluster")
 
     assert (prepared.blocks, prepared.batch.intent.excluded) == ((), (0, 1))
-    assert around.pipeline.insert(prepared.batch, prepared.blocks, lambda: True) == Inserted()
+    assert around.pipeline.insert(prepared.batch, prepared.blocks, lambda: True, is_repeated=False) == Inserted()
 
 
 def test_a_registry_that_is_away_is_no_poison(around: Around) -> None:
@@ -157,7 +157,7 @@ def test_blocks_are_inserted_one_after_another(around: Around) -> None:
     """Each under its own token."""
     batch, blocks = prepared_blocks(around, value(1), value(2))
 
-    assert around.pipeline.insert(batch, blocks, lambda: True) == Inserted()
+    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted()
     assert around.table.rows == {"id-1/0/0": 1, "id-1/0/1": 1}
 
 
@@ -165,7 +165,9 @@ def test_a_refusal_stops_there_and_names_its_rows(around: Around) -> None:
     """Blocks behind it wait for the next intent."""
     batch, blocks = prepared_blocks(around, value(1), value(1, fault="table"), value(2))
 
-    assert around.pipeline.insert(batch, blocks, lambda: True) == Inserted((Poison(1, Reason.BAD_VALUE, "refused"),))
+    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted(
+        (Poison(1, Reason.BAD_VALUE, "refused"),)
+    )
     assert not around.table.rows
 
 
@@ -176,10 +178,10 @@ def test_a_refusal_without_a_row_to_blame_is_held(around: Around) -> None:
         def find_poison(self, *_: object) -> list[Poison]:
             return []
 
-    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, LIMITS, around.broker)
+    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, LIMITS, around.broker, around.table)
     batch, blocks = prepared_blocks(around, value(1, fault="table"))
     with pytest.raises(Transient) as held:
-        around.pipeline.insert(batch, blocks, lambda: True)
+        around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
     assert held.value.cause is Cause.REFUSED
 
 
@@ -188,9 +190,9 @@ def test_an_unknown_outcome_is_told_as_such(around: Around) -> None:
     around.table.faults.append(InsertFault.ANSWER_LOST)
     batch, blocks = prepared_blocks(around, value())
     with pytest.raises(Transient) as unknown:
-        around.pipeline.insert(batch, blocks, lambda: True)
+        around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
     assert unknown.value.cause is Cause.UNKNOWN
-    around.pipeline.insert(batch, blocks, lambda: True)
+    around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
     assert around.table.rows == {"id-1/0/0": 1}
 
 
@@ -198,5 +200,5 @@ def test_an_insert_that_waited_too_long_for_its_thread_is_not_sent(around: Aroun
     """Its intent fences no more: the partition may have a new owner by now."""
     batch, blocks = prepared_blocks(around, value())
     with pytest.raises(Transient):
-        around.pipeline.insert(batch, blocks, lambda: False)
+        around.pipeline.insert(batch, blocks, lambda: False, is_repeated=False)
     assert not around.table.rows

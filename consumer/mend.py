@@ -1,0 +1,155 @@
+"""What a ClickHouse that was killed in the middle of an insert has forgotten of it, put back.
+
+A MergeTree notes a block's token before it renames the block's part into place (26.9; a test kills it there): in
+between, it knows the token, lacks the rows, and drops every repeat. So whoever repeats an insert looks whether its
+rows are there, and counted. What is missing goes into a table of its own whose parts are then attached: no view hears
+of that, and the views have taken the repeat under tokens of their own. A row that a merge has replaced meanwhile looks
+missing, and is put back to be replaced again.
+
+Two workers may mend at once, one of them expelled. Each makes its own table, then drops the other's and waits until
+nobody uses it, and only then looks: the one that made its table later can't miss what the other one attached, and
+whose table is dropped can't attach.
+
+Replicated tables are left alone: they note token and part in one step, and a replica that lags would look like a loss.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final
+from uuid import uuid4
+
+from consumer.clickhouse import Connection, Target
+from consumer.errors import ConsumerError
+from consumer.ports import Block, Meter, Record, Rows
+from consumer.statements import PINNED
+
+log = logging.getLogger(__name__)
+
+_CLOCKS_MS: Final = 3_600_000  # how far the producers' clocks may be ahead of ClickHouse's before a look takes longer
+_ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}"
+_THERE: Final = """
+SELECT _offset AS offset FROM {table:Identifier}
+WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+    AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
+"""
+_COUNTED: Final = """
+SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {first:UInt64}, {last:UInt64} + 1)))
+    AS offset
+FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+"""
+_COUNT: Final = """
+INSERT INTO {table:Identifier}
+SELECT {topic:String}, {topic_id:String}, {partition:UInt32}, intDiv(offset, 1000000) AS million, count(),
+    groupBitmapState(offset), min(offset), max(offset), fromUnixTimestamp64Milli({newest_ms:Int64})
+FROM input('offset UInt64') GROUP BY million FORMAT CSV
+"""
+_OTHERS: Final = """
+SELECT name FROM system.tables
+WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND name != {own:String}
+"""
+_LEDGER: Final = "offsets"
+
+
+class ClickHouseMender:
+    """A `Mender` of one table, and of its counts in the ledger of offsets. Threads share it.
+
+    `rows` makes the blocks of what is put back.
+    """
+
+    def __init__(self, connection: Connection, target: Target, rows: Rows, meter: Meter) -> None:
+        self._connection = connection
+        self._target = target
+        self._rows = rows
+        self._meter = meter
+        self._engine = ""
+
+    def mend(self, block: Block, records: Sequence[Record]) -> int:
+        """Put back what is missing of a block whose insert was repeated and has succeeded; return how many rows.
+
+        Args:
+            block: as it was sent.
+            records: its batch's.
+
+        Raises:
+            Transient, Rejected, Fatal: as outcomes.py says.
+        """
+        if not self._is_plain():
+            return 0
+        among = frozenset(block.offsets)
+        mine = [record for record in records if record.offset in among]
+        place = self._place_of(block, mine)
+        if not self._missing(block, place) and not self._uncounted(block, place):
+            return 0
+        put_back = self._put_back(block, mine, place | {"since_ms": 0})
+        counted = self._count(block, place)
+        self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)
+        facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
+        log.error("ClickHouse had lost what it knew the token of: put back", extra=facts)
+        return put_back
+
+    def _put_back(self, block: Block, records: Sequence[Record], place: dict[str, Any]) -> int:
+        with _taken(self._connection, self._target.table, block.token) as beside:
+            missing = self._missing(block, place)
+            if missing:
+                lost = [record for record in records if record.offset in missing]
+                (part,) = self._rows.blocks(lost, block.topic_id, block.token)
+                statement = replace(self._target, table=beside).statement
+                self._connection.command(statement, {"topic_id": part.topic_id}, part.payload, PINNED)
+                self._attach(self._target.table, beside)
+        return len(missing)
+
+    def _count(self, block: Block, place: dict[str, Any]) -> int:
+        with _taken(self._connection, _LEDGER, block.token) as beside:
+            uncounted = self._uncounted(block, place)
+            if uncounted:
+                lines = "\n".join(map(str, sorted(uncounted))).encode()
+                self._connection.command(_COUNT, place | {"table": beside}, lines, PINNED)
+                self._attach(_LEDGER, beside)
+        return len(uncounted)
+
+    def _is_plain(self) -> bool:
+        if not self._engine:
+            place = {"database": self._connection.database, "table": self._target.table}
+            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, place))
+        return self._engine.endswith("MergeTree") and not self._engine.startswith(("Replicated", "Shared"))
+
+    def _place_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
+        times_ms = [record.timestamp_ms for record in records]
+        return {
+            "table": self._target.table,
+            "topic": self._target.topic,
+            "topic_id": block.topic_id,
+            "partition": records[0].partition.number,
+            "first": block.offsets[0],
+            "last": block.offsets[-1],
+            "since_ms": max(0, min(times_ms) - _CLOCKS_MS),
+            "newest_ms": max(0, *times_ms),
+        }
+
+    def _missing(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, place)}
+
+    def _uncounted(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, place)}
+
+    def _attach(self, table: str, beside: str) -> None:
+        self._connection.command(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
+
+
+@contextmanager
+def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
+    """Make an empty table with a table's columns; whoever mends the same block can't attach any more."""
+    prefix = f"{table}_mend_{hashlib.sha256(token.encode()).hexdigest()[:12]}_"
+    own = prefix + uuid4().hex[:12]
+    connection.command(f"CREATE TABLE {own} AS {table}")
+    try:
+        place = {"database": connection.database, "prefix": prefix, "own": own}
+        for other in connection.query(_OTHERS, place):
+            connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
+        yield own
+    finally:
+        with suppress(ConsumerError):  # whoever mends this block again drops it; `migrate` sweeps it
+            connection.command(f"DROP TABLE IF EXISTS {own} SYNC")

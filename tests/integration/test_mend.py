@@ -1,0 +1,147 @@
+"""Rows that ClickHouse knows the token of and does not have: put back once, unheard by views."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.errors import ConsumerError, Transient
+from consumer.mend import ClickHouseMender
+from consumer.ports import Block, Record
+from consumer.rows import EventRows
+from schemas.registry import LocalSchemas
+from tests.support.consumer_fakes import Tally
+from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record
+
+COUNT = 40
+_MONTH_MS = 31 * 24 * 3600 * 1000
+
+
+class Torn:
+    """A block in the table, in two months; parts of it can be lost as a killed server loses them."""
+
+    def __init__(self, database: Connection) -> None:
+        """Insert it."""
+        schemas = LocalSchemas()
+        rows = EventRows(schemas)
+        target = Target("events", "event", TOPIC, 30)
+        self.database, self.meter = database, Tally()
+        self.table = ClickHouseTable(database, target, rows, schemas.schema_of, self.meter)
+        self.mender = ClickHouseMender(database, target, rows, self.meter)
+        self.records = [self._record(offset) for offset in range(COUNT)]
+        assert rows.screen(self.records) == []
+        self.block = rows.blocks(self.records, "incarnation", "cluster/incarnation/0/0/40")[0]
+        self.table.insert(self.block)
+
+    def lose(self, table: str, where: str) -> None:
+        """Delete rows as a mutation does: the table still knows their tokens, and drops a repeat."""
+        self.database.command(f"SYSTEM START MERGES {table}")  # a mutation is one
+        self.database.command(f"ALTER TABLE {table} DELETE WHERE {where}", settings={"mutations_sync": 2})
+        self.database.command(f"SYSTEM STOP MERGES {table}")  # which would hide a double
+        before = self.offsets()
+        self.table.insert(self.block)
+        assert self.offsets() == before
+
+    def offsets(self) -> Counter[int]:
+        """Count the rows of each offset in the table."""
+        return Counter(row["_offset"] for row in self.database.query("SELECT _offset FROM events"))
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many rows, and how many distinct offsets, the ledger has."""
+        query = "SELECT sum(rows) AS n, bitmapCardinality(groupBitmapMergeState(present)) AS o FROM offsets"
+        (row,) = self.database.query(query)
+        return row["n"], row["o"]
+
+    def is_whole(self) -> bool:
+        """Tell whether everything is there once, and nothing is left of the repair."""
+        tables = self.database.query("SELECT name FROM system.tables WHERE name LIKE '%_mend_%'")
+        return self.offsets() == Counter(range(COUNT)) and self.counted() == (COUNT, COUNT) and not tables
+
+    @staticmethod
+    def _record(offset: int) -> Record:
+        return record(offset, encoded(offset, receivedAt=AT_MS - _MONTH_MS * (offset % 2)))
+
+
+@pytest.fixture
+def torn(database: Connection) -> Torn:
+    """A block that is in the table, whole so far."""
+    return Torn(database)
+
+
+def test_a_whole_block_is_left_alone(torn: Torn) -> None:
+    """Nothing is written."""
+    assert torn.mender.mend(torn.block, torn.records) == 0
+    assert torn.is_whole()
+    assert torn.meter.counts["mended_rows/events"] == 0
+
+
+def test_lost_rows_are_put_back_once(torn: Torn) -> None:
+    """One month of the block was lost: only its rows come back, and the view, which had counted them, hears nothing."""
+    torn.lose("events", "_offset % 2 = 1")
+    assert sum(torn.offsets().values()) == COUNT // 2
+
+    assert torn.mender.mend(torn.block, torn.records) == COUNT // 2
+    assert torn.is_whole()
+    assert torn.mender.mend(torn.block, torn.records) == 0
+    assert torn.meter.counts["mended_rows/events"] == COUNT // 2
+
+
+def test_lost_counts_are_put_back_once(torn: Torn) -> None:
+    """The view's own part was lost: the audit would call all its offsets missing."""
+    torn.lose("offsets", "1")
+    assert torn.counted() == (0, 0)
+
+    torn.mender.mend(torn.block, torn.records)
+    assert torn.is_whole()
+
+
+def test_other_batches_of_the_partition_are_none_of_its_business(torn: Torn) -> None:
+    """Rows of other ranges stay as they are, lost or not."""
+    torn.lose("events", "1")
+    part = Block(**{name: getattr(torn.block, name) for name in ("schema_id", "topic_id", "token", "payload")},
+                 offsets=tuple(range(10)))  # fmt: skip
+    torn.mender.mend(part, torn.records)
+    assert torn.offsets() == Counter(range(10))
+
+
+def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
+    """An expelled worker and its successor: each row comes back once; who was overtaken tries again."""
+    for _ in range(5):
+        torn.lose("events", "_offset >= 7")
+        start = threading.Barrier(4)
+
+        def mend() -> int:
+            start.wait()  # noqa: B023  (joined within the loop's body)
+            while True:
+                try:
+                    return torn.mender.mend(torn.block, torn.records)
+                except (Transient, ConsumerError):
+                    continue
+
+        with ThreadPoolExecutor(4) as pool:
+            put_back = [pool.submit(mend) for _ in range(4)]
+        assert sum(job.result() for job in put_back) == COUNT - 7
+        assert torn.is_whole()
+
+
+def test_who_died_while_mending_is_cleared_away(torn: Torn) -> None:
+    """Its table goes, and with it its late attempt to attach."""
+    torn.lose("events", "1")
+    seen: list[str] = []
+    attach = torn.mender._attach  # noqa: SLF001  (to stop in the middle, as a killed worker does)
+
+    def die(table: str, beside: str) -> None:
+        seen.append(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
+        raise KeyboardInterrupt
+
+    torn.mender._attach = die  # type: ignore[method-assign]  # noqa: SLF001
+    with pytest.raises(KeyboardInterrupt):
+        torn.mender.mend(torn.block, torn.records)
+    torn.mender._attach = attach  # type: ignore[method-assign]  # noqa: SLF001
+
+    assert torn.mender.mend(torn.block, torn.records) == COUNT
+    with pytest.raises(ConsumerError):
+        torn.database.command(seen[0])
+    assert torn.is_whole()
