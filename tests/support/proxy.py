@@ -25,6 +25,7 @@ from tests.support.proxy_modes import (
     BlackHole,
     CutBody,
     DelayAnswer,
+    DelayRequest,
     DropAnswer,
     Mode,
     Pass,
@@ -39,6 +40,7 @@ __all__ = [
     "BlackHole",
     "CutBody",
     "DelayAnswer",
+    "DelayRequest",
     "DropAnswer",
     "FaultProxy",
     "Mode",
@@ -72,6 +74,7 @@ class FaultProxy:
         self._http = http
         self._mode: Mode = Pass()
         self._times: int | None = None
+        self._only = ""
         self._counts: Counter[type[Mode]] = Counter()
         self._connections = 0
         self._links: dict[Link, asyncio.Task[None]] = {}
@@ -97,19 +100,20 @@ class FaultProxy:
         """How many connections were accepted so far."""
         return self._connections
 
-    def set(self, mode: Mode, times: int | None = None) -> None:
+    def set(self, mode: Mode, times: int | None = None, only: str = "") -> None:
         """Treat what comes next like this: the next ``times`` requests or connections, or all until changed.
 
-        Without ``times`` and without HTTP, open connections change too. It holds when this returns.
+        With ``only`` it strikes requests alone that have this text in their first line, and the others pass. Without
+        ``times`` and without HTTP, open connections change too. It holds when this returns.
 
         Raises:
             ValueError: the mode cannot be had so.
         """
         if times is not None and (times < 1 or isinstance(mode, Refuse)):
             raise ValueError(f"{mode} for {times} times: closed ports are not counted, and once is the least")
-        if isinstance(mode, Answer) and not self._http:
-            raise ValueError("an answer can be made up for HTTP only")
-        asyncio.run_coroutine_threadsafe(self._set(mode, times), self._loop.result()).result(_CALL_TIMEOUT_S)
+        if (isinstance(mode, Answer | DelayRequest) or only) and not self._http:
+            raise ValueError("an answer can be made up, and a request be known, for HTTP only")
+        asyncio.run_coroutine_threadsafe(self._set(mode, times, only), self._loop.result()).result(_CALL_TIMEOUT_S)
 
     def count(self, kind: type[Mode]) -> int:
         """Return how often a mode took effect; one that strikes is counted just before its blow."""
@@ -164,8 +168,8 @@ class FaultProxy:
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(_NEXT_STEPS_S)
 
-    async def _set(self, mode: Mode, times: int | None) -> None:
-        self._mode, self._times = mode, times
+    async def _set(self, mode: Mode, times: int | None, only: str) -> None:
+        self._mode, self._times, self._only = mode, times, only
         if isinstance(mode, Refuse):
             await self._stop_listening()
             self._counts[Refuse] += len(self._links)
@@ -210,13 +214,15 @@ class FaultProxy:
     def _link(self, client: Side) -> Link:
         if self._http:
             return HttpLink(client, self._dial, self._take, self._note)
-        return StreamLink(client, self._dial, self._take(), self._note)
+        return StreamLink(client, self._dial, self._take(""), self._note)
 
     async def _dial(self) -> Side:
         async with asyncio.timeout(_DIAL_TIMEOUT_S):
             return Side(*await asyncio.open_connection(*self.upstream))
 
-    def _take(self) -> Mode:
+    def _take(self, line: str) -> Mode:
+        if self._only not in line:
+            return Pass()
         taken = self._mode
         if self._times is not None:
             self._times -= 1

@@ -5,7 +5,18 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from tests.support.proxy_http_wire import CONTINUE, Head, answer_body, encode_answer, read_head, request_body
-from tests.support.proxy_modes import Answer, BlackHole, CutBody, DelayAnswer, DropAnswer, Mode, Pass, Refuse, Reset
+from tests.support.proxy_modes import (
+    Answer,
+    BlackHole,
+    CutBody,
+    DelayAnswer,
+    DelayRequest,
+    DropAnswer,
+    Mode,
+    Pass,
+    Refuse,
+    Reset,
+)
 from tests.support.proxy_side import Count, Dial, Side
 
 _PIECE = 64 * 1024
@@ -14,8 +25,8 @@ _PIECE = 64 * 1024
 class HttpLink:
     """Requests one after the other; the upstream connection is dialled for the first one that is forwarded."""
 
-    def __init__(self, client: Side, dial: Dial, take: Callable[[], Mode], count: Count) -> None:
-        """Take over the client's side; ``take`` gives the mode of the next request."""
+    def __init__(self, client: Side, dial: Dial, take: Callable[[str], Mode], count: Count) -> None:
+        """Take over the client's side; ``take`` gives the mode of a request, by its first line."""
         self._client = client
         self._upstream: Side | None = None
         self._dial = dial
@@ -28,7 +39,7 @@ class HttpLink:
     async def serve(self) -> None:
         """Serve requests until a side ends or a fault ends both."""
         while (request := await read_head(self._client.reader)) is not None:
-            if not await self._serve_one(request, self._take()):
+            if not await self._serve_one(request, self._take(request.line)):
                 return
 
     def abort(self) -> None:
@@ -52,6 +63,8 @@ class HttpLink:
                 return await self._answer(await self._ready(request), mode)
             case DropAnswer():
                 await self._drop_answer(await self._ready(request), mode)
+            case DelayRequest():
+                await self._delay_request(await self._ready(request), mode)
             case CutBody():
                 await self._cut_body(await self._ready(request), mode)
             case BlackHole():
@@ -95,9 +108,24 @@ class HttpLink:
         self._count(mode)
         self._client.abort()
 
+    async def _delay_request(self, request: Head, mode: DelayRequest) -> None:
+        async with aclosing(request_body(request, self._client.reader)) as pieces:
+            body = [piece async for piece in pieces]
+        await asyncio.sleep(mode.seconds)
+        upstream = await self._send_head(request)
+        for piece in body:
+            await upstream.send(piece)
+        answer = await self._answer_head(upstream)
+        self._count(mode)
+        await self._client.offer(answer.encode())
+        async for piece in answer_body(answer, request.method, upstream.reader):
+            await self._client.offer(piece)
+
     async def _cut_body(self, request: Head, mode: CutBody) -> None:
         upstream = await self._send_head(request)
         left = mode.after_bytes
+        if left < 0:
+            left += int(request.get("content-length"))
         async with aclosing(request_body(request, self._client.reader)) as pieces:
             while left > 0 and (piece := await anext(pieces, b"")):
                 await upstream.send(piece[:left])

@@ -37,8 +37,18 @@ class DelayAnswer:
 
 
 @dataclass(frozen=True)
+class DelayRequest:
+    """Take all of the request, forward it so much later, whoever still waits. HTTP only; counted once answered."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class CutBody:
-    """Forward the head and so many bytes of the body as sent, then reset both sides; without HTTP, so many bytes."""
+    """Forward the head and so many bytes of the body as sent, then reset both sides; without HTTP, so many bytes.
+
+    A number below 0 leaves so many bytes off the end of a body with a Content-Length.
+    """
 
     after_bytes: int
 
@@ -52,4 +62,4 @@ class Answer:
     body: bytes = b""
 
 
-Mode = Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | CutBody | Answer
+Mode = Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | CutBody | Answer
