@@ -17,37 +17,17 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error, NotSupportedError
 from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
+from clickhouse_connect.driver.summary import QuerySummary
 
-from consumer.errors import Cause, ConsumerError, Fatal, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Rejected, Transient
 from consumer.intent import EXCLUDED_MAX
 from consumer.isolate import Search
 from consumer.outcomes import of_clickhouse, without_values
 from consumer.ports import Block, Meter, Poison, Record, Rows
-from consumer.statements import insert_statement
-from schemas.codec import FRAME_BYTES, container_header, decode
+from consumer.shape import bare, misshapen
+from consumer.statements import PINNED, insert_statement
+from schemas.codec import container_header
 
-# One insert must be one block, or the token does not cover it: ClickHouse splits at these bounds.
-_ONE_BLOCK: Final = {
-    "max_insert_threads": 1,
-    "max_threads": 1,
-    "max_block_size": 1_048_448,
-    "max_insert_block_size": 1_048_448,
-    "min_insert_block_size_rows": 1_048_448,
-    "min_insert_block_size_bytes": 268_402_944,
-    "input_format_parallel_parsing": 0,
-}
-PINNED: Final = _ONE_BLOCK | {
-    "async_insert": 0,  # the default is 1 since 26.x; its deduplication is another path
-    "wait_end_of_query": 1,
-    "insert_deduplicate": 1,
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-    "materialized_views_ignore_errors": 0,
-    "input_format_avro_allow_missing_fields": 1,  # an older writer schema lacks the newer fields
-    "json_type_escape_dots_in_keys": 1,  # {"a.b": 1} and {"a": {"b": 1}} stay two things
-    "input_format_try_infer_dates": 0,  # a string stays a string
-    "input_format_try_infer_datetimes": 0,
-}
-"""The settings of every insert, but for the token."""
 _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 
 
@@ -90,16 +70,18 @@ class Connection:
         data: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run a statement that returns no rows.
+        """Run a statement that returns no rows, and believe an answer only when it can be none but ClickHouse's.
 
         Raises:
             Transient, Rejected, Fatal: as outcomes.py says.
         """
         client = self.client()
         try:
-            client.command(statement, dict(parameters or {}), data, dict(settings or {}))
+            answer = client.command(statement, dict(parameters or {}), data, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
             raise translate(error) from error
+        if not _is_success(answer):
+            raise Transient("an answer that is not ClickHouse's, or not its last word: who is between?", Cause.UNKNOWN)
 
     def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return a query's rows by column name.
@@ -170,7 +152,7 @@ class ClickHouseTable:
         settings = self._settings | {"insert_deduplication_token": block.token}
         began_s, outcome = monotonic(), "inserted"
         try:
-            self._connection.command(self._statement, {"topic_id": block.topic_id}, block.payload, settings)
+            self._run(self._statement, block, settings)
         except Transient as error:
             outcome = error.cause
             raise
@@ -194,13 +176,14 @@ class ClickHouseTable:
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
         schema = self._schema_of(block.schema_id)
+        shape = bare(schema)
         twin = replace(self._target, table=f"{self._target.table}_probe_{uuid4().hex[:12]}")
-        self._connection.command(f"CREATE TABLE {twin.table} AS {self._target.table} ENGINE = Null")
         try:
+            self._run(f"CREATE TABLE {twin.table} AS {self._target.table} ENGINE = Null")
             search = Search(
                 block.offsets,
                 lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
-                lambda rows: {row: poison for row in rows if (poison := undecodable(mine[row], schema))},
+                lambda rows: {row: poison for row in rows if (poison := misshapen(mine[row], shape))},
                 EXCLUDED_MAX + 1,
             )
             return search.run(refusal)
@@ -217,19 +200,30 @@ class ClickHouseTable:
     def _probe(self, statement: str, part: Block) -> Rejected | None:
         self._meter.count("poison_probes", table=self._target.table)
         try:
-            self._connection.command(statement, {"topic_id": part.topic_id}, part.payload, self._settings)
+            self._run(statement, part, self._settings)
         except Rejected as refusal:
             return refusal
         return None
 
+    def _run(self, statement: str, block: Block | None = None, settings: Mapping[str, Any] | None = None) -> None:
+        """Run a statement, with a block if it takes one; a right that went missing since the preflight is waited for.
 
-def undecodable(record: Record, schema: str) -> Poison | None:
-    """Return the poison when a record's body is not one record of its schema, from its first byte to its last."""
-    try:
-        decode(record.value[FRAME_BYTES:], schema)
-    except ValueError as error:
-        return Poison(record.offset, Reason.BAD_AVRO, str(error))
-    return None
+        Raises:
+            Transient, Rejected, Fatal: as outcomes.py says.
+        """
+        parameters, data = ({"topic_id": block.topic_id}, block.payload) if block else (None, None)
+        try:
+            self._connection.command(statement, parameters, data, settings)
+        except Denied as error:
+            raise Transient(str(error), Cause.REFUSED) from error
+
+
+def _is_success(answer: object) -> bool:
+    """Tell whether this is how ClickHouse says that it is done: headers of its own, and no body.
+
+    A page of whoever stands between has a body, or none of the headers; an exception that came behind the head is one.
+    """
+    return answer == "" or (isinstance(answer, QuerySummary) and bool(answer.summary.get("query_id")))
 
 
 def translate(error: Exception) -> ConsumerError:

@@ -6,6 +6,7 @@ ConsumerError
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
 ├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
 └── Fatal       stop the worker; trying again can't help and skipping would lose events
+    └── Denied  a right is missing: stop at the start; what was there and went missing while working is waited for
 """
 
 from enum import StrEnum
@@ -74,3 +75,7 @@ class Recreated(ConsumerError):
 
 class Fatal(ConsumerError):
     """The worker must stop; the message says what to do."""
+
+
+class Denied(Fatal):
+    """The account may not do this; its name and password are right."""

@@ -14,9 +14,10 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
 
-from consumer.clickhouse import PINNED, Connection
+from consumer.clickhouse import Connection
 from consumer.errors import Fatal, Transient
 from consumer.retry import Backoff
+from consumer.statements import PINNED
 
 _TRIES: Final = 30  # with the backoff's steps: about five minutes
 _LEDGER: Final = """
@@ -34,7 +35,7 @@ COMMENT 'which files of schemas/clickhouse were applied here'
 """
 _ORPHANS: Final = """
 SELECT name FROM system.tables
-WHERE database = {database:String} AND engine = 'Null' AND match(name, '_probe_[0-9a-f]{12}$')
+WHERE database = {database:String} AND match(name, '_(probe|mend_[0-9a-f]{12})_[0-9a-f]{12}$')
 AND metadata_modification_time < now() - INTERVAL 1 HOUR
 """
 

@@ -8,7 +8,7 @@ Codes and names: ClickHouse, src/Common/ErrorCodes.cpp. Names of Kafka's errors:
 import re
 from typing import Final
 
-from consumer.errors import Cause, ConsumerError, Fatal, Fenced, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Reason, Rejected, Transient
 
 # The rows are bad: raised while they are read or checked, before anything is written. Another try reads the same bytes.
 _BAD_AVRO: Final = {
@@ -67,21 +67,23 @@ _STATEMENT: Final = {  # table, column, function or type is not there or of anot
 }
 _SETTING: Final = {  # the profile forbids a setting that the protocol rests on, or does not know it
     115: "UNKNOWN_SETTING",
-    164: "READONLY",
     452: "SETTING_CONSTRAINT_VIOLATION",
     471: "INVALID_SETTING_VALUE",
     472: "READONLY_SETTING",
 }
-_ACCESS: Final = {  # a wrong password does not become right; a worker that goes on trying locks the account
+_LOGIN: Final = {  # a wrong password does not become right; a worker that goes on trying locks the account
     192: "UNKNOWN_USER",
     193: "WRONG_PASSWORD",
     194: "REQUIRED_PASSWORD",
     195: "IP_ADDRESS_NOT_ALLOWED",
+    516: "AUTHENTICATION_FAILED",
+    720: "USER_EXPIRED",
+}
+_RIGHTS: Final = {  # somebody who can take them away can give them back, and no try does harm meanwhile
+    164: "READONLY",
     291: "DATABASE_ACCESS_DENIED",
     497: "ACCESS_DENIED",
     512: "SET_NON_GRANTED_ROLE",
-    516: "AUTHENTICATION_FAILED",
-    720: "USER_EXPIRED",
 }
 # Refused before it began, for now: waiting helps.
 _BUSY: Final = {
@@ -114,7 +116,7 @@ _UNKNOWN: Final = {
 }
 NAMES: Final = {
     code: name
-    for group in (_BAD_AVRO, _BAD_VALUE, _CONSTRAINT, _STATEMENT, _SETTING, _ACCESS, _BUSY, _UNKNOWN)
+    for group in (_BAD_AVRO, _BAD_VALUE, _CONSTRAINT, _STATEMENT, _SETTING, _LOGIN, _RIGHTS, _BUSY, _UNKNOWN)
     for code, name in group.items()
 }
 """Every code that has a class of its own, by ClickHouse's name for it."""
@@ -169,7 +171,9 @@ def of_clickhouse(code: int, message: str) -> ConsumerError:
             f"{_named(code)}: the batch spans more table partitions than max_partitions_per_insert_block; raise it for"
             " the worker's user"
         )
-    if code in _STATEMENT or code in _SETTING or code in _ACCESS:
+    if code in _RIGHTS:
+        return Denied(f"{_named(code)}: {without_values(message)}")
+    if code in _STATEMENT or code in _SETTING or code in _LOGIN:
         advice = "; run `python -m consumer migrate`" if code in _MIGRATE_HELPS else ""
         return Fatal(f"{_named(code)}: {without_values(message)}{advice}")
     return Transient(f"{_named(code)}: {without_values(message)}", Cause.BUSY if code in _BUSY else Cause.UNKNOWN)

@@ -14,11 +14,11 @@ from math import ceil
 from typing import Final
 from uuid import uuid4
 
-from consumer.clickhouse import PINNED, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.cluster import Cluster, Topic
 from consumer.errors import ConsumerError, Fatal, Rejected
 from consumer.intent import METADATA_BYTES_MAX
-from consumer.statements import targets_of
+from consumer.statements import PINNED, targets_of
 
 MIGRATE: Final = "run `python -m consumer migrate`"
 _MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
@@ -138,7 +138,7 @@ class TableCheck:
 
     def _settings(self) -> None:
         """Send every setting that is pinned; a profile that forbids one says so."""
-        self.connection.command("SELECT 1", settings=PINNED | {"insert_deduplication_token": "preflight"})
+        self.connection.command("SELECT 1 FORMAT Null", settings=PINNED | {"insert_deduplication_token": "preflight"})
 
     def _token(self) -> None:
         """Insert two different rows under one token into a scratch table: one must be there."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from consumer.clickhouse import PINNED, ClickHouseTable, Connection
+from consumer.clickhouse import ClickHouseTable, Connection
 from consumer.deadletters import SERVICE, Outgoing, Publisher
 from consumer.errors import Rejected
 from consumer.ports import Partition, Record, Rows
+from consumer.statements import PINNED
 from schemas.codec import FRAME_BYTES, Encoder, FrameError, decode, schema_id_of
 
 _DEAD_AT: Final = "dead_at"  # the letter's own header, among the record's

@@ -1,4 +1,4 @@
-"""The insert that lets ClickHouse read the log's Avro: its columns, its types, its text. From schemas/ alone."""
+"""The insert that lets ClickHouse read the log's Avro: its columns, its types, its text, its settings."""
 
 import json
 import re
@@ -19,6 +19,29 @@ _EXPRESSIONS: Final = {
     # INSERT … SELECT casts as C does: 5000 would become -120 in an Int8.
     "active": "accurateCast(active, 'Int8')",
 }
+
+# One insert must be one block, or the token does not cover it: ClickHouse splits at these bounds.
+_ONE_BLOCK: Final = {
+    "max_insert_threads": 1,
+    "max_threads": 1,
+    "max_block_size": 1_048_448,
+    "max_insert_block_size": 1_048_448,
+    "min_insert_block_size_rows": 1_048_448,
+    "min_insert_block_size_bytes": 268_402_944,
+    "input_format_parallel_parsing": 0,
+}
+PINNED: Final = _ONE_BLOCK | {
+    "async_insert": 0,  # the default is 1 since 26.x; its deduplication is another path
+    "wait_end_of_query": 1,
+    "insert_deduplicate": 1,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "materialized_views_ignore_errors": 0,
+    "input_format_avro_allow_missing_fields": 1,  # an older writer schema lacks the newer fields
+    "json_type_escape_dots_in_keys": 1,  # {"a.b": 1} and {"a": {"b": 1}} stay two things
+    "input_format_try_infer_dates": 0,  # a string stays a string
+    "input_format_try_infer_datetimes": 0,
+}
+"""The settings of every insert, but for the token."""
 
 
 def column_of(field: str) -> str:

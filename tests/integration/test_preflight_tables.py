@@ -2,9 +2,10 @@
 
 import pytest
 
-from consumer.clickhouse import PINNED, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.errors import Fatal, Transient
 from consumer.preflight import Pace, check_tables
+from consumer.statements import PINNED
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
 from consumer.clickhouse import translate
-from consumer.errors import Cause, ConsumerError, Fatal, Fenced, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Reason, Rejected, Transient
 from consumer.outcomes import NAMES, of_clickhouse, of_kafka
 
 WITHOUT_A_CODE = {
@@ -114,11 +114,11 @@ def test_every_code_of_kafka_has_a_class() -> None:
         (1002, Transient),
         (77777, Transient),  # not known to anybody yet
         (516, Fatal),
-        (497, Fatal),
+        (497, Denied),
         (60, Fatal),
         (115, Fatal),
         (452, Fatal),
-        (164, Fatal),
+        (164, Denied),
         (117, Rejected),
         (376, Rejected),
         (469, Rejected),
