@@ -25,10 +25,16 @@ TABLES = {"events": ("0001_events.sql", "event"), "dead_letters": ("0002_dead_le
 
 
 def lines_of(script: str) -> list[str]:
-    """Return the lines of a CREATE TABLE statement of ours that declare columns, one each."""
-    text = files("schemas").joinpath("clickhouse", script).read_text("utf-8")
+    """Return the lines that declare columns, one each: of a CREATE TABLE statement of ours, and of what came later."""
+    folder = files("schemas").joinpath("clickhouse")
+    text = folder.joinpath(script).read_text("utf-8")
     body = text.split("(\n", 1)[1].split("\n)\n", 1)[0]
-    return [line.strip() for line in body.splitlines() if not line.strip().startswith("INDEX")]
+    lines = [line.strip() for line in body.splitlines() if not line.strip().startswith("INDEX")]
+    table = text.split("CREATE TABLE IF NOT EXISTS ", 1)[1].split()[0]
+    later = "\n".join(sorted(file.read_text("utf-8") for file in folder.iterdir() if file.name.endswith(".sql")))
+    for alter in re.findall(rf"^ALTER TABLE {table}\b(.*?);$", later, re.MULTILINE | re.DOTALL):
+        lines += re.findall(r"ADD COLUMN IF NOT EXISTS (\w+ .*)", alter)
+    return lines
 
 
 def columns_of(script: str) -> dict[str, str]:
