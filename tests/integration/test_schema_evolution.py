@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.clickhouse import Connection
 from tests.support.clickhouse import ClickHouse
 from tests.support.fleet import Fleet
 from tests.support.ingress import Ingress
@@ -166,3 +167,14 @@ def test_an_ingress_that_comes_too_early_is_waited_for(
         assert all_of.letters() == 0
         assert second.page("/readyz")[0] == 200
         assert len(running.texts if running else (1, 2)) == 2
+
+
+@pytest.mark.parametrize("table", ["events", "dead_letters"])
+def test_analysts_see_every_column(database: Connection, table: str) -> None:
+    """A migration that adds a column has to make the view anew: a view keeps the columns that it was made with."""
+    query = (
+        "SELECT table, groupArray(name) AS names FROM system.columns WHERE database = currentDatabase() GROUP BY table"
+    )
+    columns = {row["table"]: row["names"] for row in database.query(query)}
+
+    assert columns[f"{table}_unique"] == columns[table]
