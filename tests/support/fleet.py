@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,8 @@ class Settlement:
         letters: records that are dead letters.
         missing: neither a row nor a dead letter.
         doubled: more than one row, or a row and a dead letter.
-        wrong: a row that should be a dead letter, a dead letter that should be a row, another reason, a stranger.
+        wrong: a row that should be a dead letter, a dead letter that should be a row, another reason, a stranger;
+            and what is there instead.
     """
 
     rows: int
@@ -42,11 +44,12 @@ class Settlement:
     letters: int
     missing: frozenset[Place]
     doubled: frozenset[Place]
-    wrong: frozenset[Place]
+    wrong: Mapping[Place, str]
 
     def check(self) -> None:
         """Fail unless every record is exactly once where it belongs."""
-        for name, places in (("missing", self.missing), ("doubled", self.doubled), ("wrong", self.wrong)):
+        assert not self.wrong, f"{len(self.wrong)} wrong, such as {min(self.wrong.items())}"
+        for name, places in (("missing", self.missing), ("doubled", self.doubled)):
             assert not places, f"{len(places)} {name}, such as partition {min(places)[0]}, offset {min(places)[1]}"
         assert self.counted == self.rows, f"the view counts {self.counted} of {self.rows} rows"
 
@@ -137,8 +140,12 @@ class Fleet:
             letters=len(letters),
             missing=frozenset((good | poison.keys()) - rows.keys() - letters.keys()),
             doubled=frozenset(place for place, count in rows.items() if count > 1) | (rows.keys() & letters.keys()),
-            wrong=frozenset(rows.keys() - good)
-            | frozenset(at for at, reasons in letters.items() if not reasons <= {str(poison.get(at)), "left_out"}),
+            wrong=dict.fromkeys(rows.keys() - good, "a row")
+            | {
+                at: f"a dead letter for {sorted(reasons)}, not {poison.get(at)}"
+                for at, reasons in letters.items()
+                if not reasons <= {str(poison.get(at)), "left_out"}
+            },
         )
 
     def _counted(self, topic_id: str) -> int:
