@@ -5,6 +5,7 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.support.feed import Feed, Place
 from tests.support.member import Member
 from tests.support.ports import free_port
 
-__all__ = ["Fleet", "Member", "Settlement"]
+__all__ = ["Fleet", "Member", "Settlement", "until"]
 
 _ASK_S: Final = 0.25
 
@@ -165,3 +166,16 @@ class Fleet:
     def _places(self, query: str, topic_id: str) -> Counter[Place]:
         found = self.connection.query(query, {"topic": self.topic, "topic_id": topic_id})
         return Counter((row["p"], row["o"]) for row in found)
+
+
+def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Ask until a condition holds.
+
+    Raises:
+        TimeoutError: it does not; the message says what was waited for.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            raise TimeoutError(f"after {timeout_s:.0f} s still not: {what}")
+        time.sleep(_ASK_S)

@@ -98,6 +98,14 @@ class Member:
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(want in line for want in wanted))
 
+    def partitions(self) -> float:
+        """Return how many partitions it owns, those of the dead letters too."""
+        return self.figure("headrace_consumer_partitions", state="owned")
+
+    def inserted(self) -> float:
+        """Return how many rows it has inserted, dead letters' too."""
+        return self.figure("headrace_consumer_records_total", outcome="rows_inserted")
+
     def resident_bytes(self) -> int:
         """Return the memory that it holds now."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
