@@ -1,13 +1,15 @@
 """The log, seen from the workers: one member of a group, whose every call is made by the thread that polls.
 
-What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka.py):
+What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka*.py):
 
 - A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
   and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
   each partition has a commit of its own.
+- A rebalance goes on only in a moment without a commit under way; so marks are sent in rounds, see commits.py.
 - An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
-  partitions are lost. ILLEGAL_GENERATION (cooperative) and STALE_MEMBER_EPOCH (KIP-848) come to members in good
-  standing too, while a rebalance leaves them their partitions: they are tried again.
+  partitions are lost; or revoked, when a rebalance had begun before. ILLEGAL_GENERATION (cooperative) and
+  STALE_MEMBER_EPOCH (KIP-848) come to members in good standing too, while a rebalance leaves them their partitions:
+  they are tried again.
 - A pause outlives the assignment: a partition that comes back is still paused.
 - After an offset that is out of range the partition takes no seek; giving it up and asking again does.
 - Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one.
@@ -16,7 +18,6 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
@@ -24,9 +25,10 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer.commits import Commits
 from consumer.errors import Fatal, Transient
 from consumer.outcomes import of_kafka
-from consumer.ports import Answer, Listener, Mark, Partition, Polled, Record
+from consumer.ports import Listener, Mark, Partition, Polled, Record
 from consumer.properties import PINNED
 from consumer.survey import Survey
 
@@ -46,7 +48,9 @@ class KafkaLog:
         admin: dict[str, str | int | float | bool] = {}
         admin.update((key, value) for key, value in properties.items() if key.startswith(_CONNECTION))
         self._admin = AdminClient(admin)
-        self._consumer = Consumer({**properties, **PINNED, "error_cb": _on_error, "on_commit": self._on_commit})
+        self._commits = Commits()
+        callbacks = {"error_cb": _on_error, "on_commit": self._commits.answered}
+        self._consumer = Consumer({**properties, **PINNED, **callbacks})
         self._survey = Survey(self._admin, self._consumer)
         self._topics = list(topics)
         self._listener: Listener
@@ -56,9 +60,6 @@ class KafkaLog:
         )
         self._owned: set[Partition] = set()
         self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
-        self._asked: dict[Partition, Mark] = {}
-        self._stale: Counter[tuple[Partition, Mark]] = Counter()  # asked for partitions that were given up since
-        self._answers: list[Answer] = []
         self._wants_rejoin = False
         self._is_closing = False
 
@@ -92,6 +93,7 @@ class KafkaLog:
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
+        self._commits.send(self._transmit)
         records: list[Record] = []
         ends: dict[Partition, int] = {}
         cut: set[Partition] = set()
@@ -105,18 +107,12 @@ class KafkaLog:
                 cut.add(_partition(message))
             else:
                 _check(error)
-        answers, self._answers = self._answers, []
-        return Polled(records, ends, answers, cut)
+        return Polled(records, ends, self._commits.take_answers(), cut)
 
     def commit(self, marks: Mapping[Partition, Mark]) -> None:
-        """Send each mark on its own; see `Log`."""
-        for partition, mark in marks.items():
-            place = TopicPartition(*partition, mark.offset, metadata=mark.metadata)
-            self._asked[partition] = mark
-            try:
-                self._consumer.commit(offsets=[place], asynchronous=True)
-            except KafkaException as error:
-                self._answer(partition, mark, error.args[0])
+        """Send marks, now or when those before them are answered; see `Log`."""
+        self._commits.hold(marks)
+        self._commits.send(self._transmit)
 
     def pause(self, partition: Partition) -> None:
         """Take no more records of a partition."""
@@ -138,7 +134,7 @@ class KafkaLog:
     def close(self) -> None:
         """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
         if self._owned:
-            self._listener.revoked(sorted(self._owned))
+            self._hand_over(sorted(self._owned))
         self._is_closing = True
         leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
         leaving.start()
@@ -164,8 +160,17 @@ class KafkaLog:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._is_closing:
-            self._listener.revoked(_places(partitions))
+            self._hand_over(_places(partitions))
         self._unassign(consumer, partitions)
+
+    def _transmit(self, place: TopicPartition) -> None:
+        self._consumer.commit(offsets=[place], asynchronous=True)
+
+    def _hand_over(self, places: Sequence[Partition]) -> None:
+        """Let the listener finish; this is the last moment for what is held and for its last marks."""
+        self._commits.send(self._transmit, at_once=True)
+        self._listener.revoked(places)
+        self._commits.send(self._transmit, at_once=True)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
@@ -177,8 +182,7 @@ class KafkaLog:
         for place in _places(partitions):
             self._owned.discard(place)
             self._unopened.pop(place, None)
-            if (mark := self._asked.pop(place, None)) is not None:
-                self._stale[place, mark] += 1
+        self._commits.forget(_places(partitions))
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:
@@ -204,18 +208,6 @@ class KafkaLog:
             if at is not None:
                 self._consumer.seek(TopicPartition(*place, at))
                 self._consumer.resume([TopicPartition(*place)])
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        for item in partitions:
-            place, mark = Partition(item.topic, item.partition), Mark(item.offset, item.metadata or "")
-            if self._stale[place, mark]:
-                self._stale -= Counter({(place, mark): 1})  # keeps no zeros
-            elif self._asked.get(place) == mark:
-                self._answer(place, mark, item.error or error)
-
-    def _answer(self, place: Partition, mark: Mark, error: KafkaError | None) -> None:
-        self._asked.pop(place, None)
-        self._answers.append(Answer(place, mark, of_kafka(error.name(), error.str()) if error else None))
 
 
 def _places(partitions: Sequence[TopicPartition]) -> list[Partition]:

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = [
     "tests.support.fixtures_clickhouse",
     "tests.support.fixtures_consumer",
+    "tests.support.fixtures_group",
     "tests.support.fixtures_kafka",
 ]
 
