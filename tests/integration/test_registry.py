@@ -13,6 +13,7 @@ import pytest
 from schemas.codec import local_schema_id, read_schema
 from schemas.registry import (
     Answers,
+    LocalSchemas,
     NewerSchemaError,
     RegistryAwayError,
     RegistrySchemas,
@@ -211,6 +212,12 @@ def test_records_from_before_the_registry_stay_readable(registry: SchemaRegistry
     with pytest.raises(NewerSchemaError):
         reader.schema_of(2**30 + 5)
     assert not registry.asked
+
+
+def test_without_a_registry_its_ids_are_unknown() -> None:
+    """So workers are told of a registry before the collectors are."""
+    with pytest.raises(UnknownSchemaError):
+        LocalSchemas().schema_of(1)
 
 
 def test_a_registry_whose_ids_look_derived_is_refused(tmp_path: Path) -> None:

@@ -109,7 +109,10 @@ def owned(worker: Member) -> float:
 
 
 def test_the_table_then_workers_one_by_one_then_the_ingress(deploy: Callable[[str], Deployment], new: Path) -> None:
-    """The order for a release, under load: nothing is ever held up, and at no step does anybody have to stop."""
+    """The order for a release, under load: nothing is ever held up, and at no step does anybody have to stop.
+
+    And the way back: the column stays, and the old worker goes on beside it.
+    """
     all_of = deploy("")
     visitors, old_port = Visitors(), all_of.ingress(OLD)
     first = all_of.worker(OLD)
@@ -130,7 +133,10 @@ def test_the_table_then_workers_one_by_one_then_the_ingress(deploy: Callable[[st
     await_rows(all_of.fleet, visitors.sent)
     assert all_of.letters() == 0
     assert second.stop() == 0
-    assert "will try again" not in first.said() + second.said()
+    third = all_of.worker(OLD)
+    visitors.send(old_port, 20, knows_field=False)
+    await_rows(all_of.fleet, visitors.sent)
+    assert "will try again" not in first.said() + second.said() + third.said()
 
 
 @pytest.mark.parametrize("with_registry", [False, True], ids=["files", "registry"])
