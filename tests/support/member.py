@@ -59,10 +59,11 @@ class Member:
             TimeoutError: it goes on, or has ended.
         """
         deadline_s = time.monotonic() + timeout_s
-        while os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is None:
-            if not self.is_alive or time.monotonic() > deadline_s:
-                raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}")
+        while self.is_alive and time.monotonic() < deadline_s:
+            if os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
             time.sleep(_LOOK_S)
+        raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}")
 
     def said(self) -> str:
         """Return its log so far."""
@@ -99,11 +100,13 @@ class Member:
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(want in line for want in wanted))
 
     def partitions(self) -> float:
-        """Return how many partitions it owns, those of the dead letters too."""
+        """Return how many partitions it owns, those of the dead letters too; fail if it has ended."""
+        assert self.is_alive, self.said()[-2000:]
         return self.figure("headrace_consumer_partitions", state="owned")
 
     def inserted(self) -> float:
-        """Return how many rows it has inserted, dead letters' too."""
+        """Return how many rows it has inserted, dead letters' too; fail if it has ended."""
+        assert self.is_alive, self.said()[-2000:]
         return self.figure("headrace_consumer_records_total", outcome="rows_inserted")
 
     def resident_bytes(self) -> int:
