@@ -1,17 +1,22 @@
-"""What the fault tests of the ingress run on: a broker of their own that may be hurt, topics, and an oracle."""
+"""What the fault tests run on: a broker that may be hurt, topics, workers behind a proxy, and an oracle."""
 
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.clickhouse import ClickHouse
+from tests.support.feed import Feed
+from tests.support.fleet import Fleet, Member
 from tests.support.kafka import KafkaCluster
 from tests.support.kafka_broker import NotAvailableError
 from tests.support.ledger import Account, settle, topic_census
 from tests.support.load import Request, percentile
+from tests.support.proxy import FaultProxy, Pass
+from tests.support.rig import Rig
 from tests.support.worker import worker
 
 _FIRST: Final = 150
@@ -47,6 +52,30 @@ def new_topic_on(cluster: KafkaCluster) -> str:
     cluster.create_topic(f"{name}.dead")
     cluster.create_topic(name, partitions=4)
     return name
+
+
+@pytest.fixture(scope="module")
+def rig(
+    broker_of_session: KafkaCluster, clickhouse: ClickHouse, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rig]:
+    """One for all tests of a module: each settles what it sends."""
+    address = urlsplit(clickhouse.url)
+    topic = new_topic_on(broker_of_session)
+    servers = broker_of_session.bootstrap_servers
+    with (
+        FaultProxy(address.hostname or "", address.port or 0) as proxy,
+        Fleet(tmp_path_factory.mktemp("fleet"), servers, topic, clickhouse.url) as fleet,
+    ):
+        yield Rig(proxy, fleet, Feed(servers, topic, poison_every=40))
+
+
+@pytest.fixture
+def member(rig: Rig) -> Iterator[Member]:
+    """The rig's worker, started if it does not run."""
+    rig.proxy.set(Pass())
+    alive = [member for member in rig.fleet.members if member.is_alive]
+    yield alive[0] if alive else rig.start()
+    rig.proxy.set(Pass())
 
 
 class Oracle:

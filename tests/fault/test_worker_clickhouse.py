@@ -1,45 +1,15 @@
 """ClickHouse answers wrongly, late or not at all, under load with poison in it: every record ends up once."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fault.conftest import Oracle, new_topic_on
-from tests.support.clickhouse import ClickHouse
-from tests.support.feed import Feed
-from tests.support.fleet import Fleet, Member
-from tests.support.kafka import KafkaCluster
-from tests.support.proxy import (
-    Answer,
-    BlackHole,
-    CutBody,
-    DelayAnswer,
-    DelayRequest,
-    DropAnswer,
-    FaultProxy,
-    Mode,
-    Pass,
-    Reset,
-)
+from tests.fault.conftest import Oracle
+from tests.support.fleet import Member
+from tests.support.proxy import Answer, BlackHole, CutBody, DelayAnswer, DelayRequest, DropAnswer, Mode, Reset
+from tests.support.rig import INSERT, TIMEOUT_S, Rig, page, refusal
 
-INSERT: Final = "INSERT+INTO+events+"
-_TIMEOUT_S: Final = 2.0
 _PER_SECOND: Final = 400
-
-
-def refusal(status: int, code: int, name: str, text: str = "as the test wishes") -> Answer:
-    """Return an answer as ClickHouse words it."""
-    body = f"Code: {code}. DB::Exception: {text}. ({name}) (version 26.9.1.1)\n"
-    return Answer(status, {"X-ClickHouse-Exception-Code": str(code)}, body.encode())
-
-
-def page(status: int, **headers: str) -> Answer:
-    """Return what some other server on the way answers."""
-    body = b"<html><body><h1>Code: 27. DB::Exception: this is nobody you know</h1></body></html>"
-    return Answer(status, {"Content-Type": "text/html", **headers}, body)
 
 
 _EXCEPTION_BEHIND_THE_HEAD: Final = Answer(
@@ -50,9 +20,9 @@ _EXCEPTION_BEHIND_THE_HEAD: Final = Answer(
 )
 FAULTS: Final[dict[str, tuple[str, int, list[Mode]]]] = {
     "applied, and the answer is lost": ("unknown", 8, [DropAnswer()]),
-    "applied, and the answer is late": ("unknown", 4, [DelayAnswer(_TIMEOUT_S + 0.5)]),
-    "applied while the second try runs": ("unknown", 4, [DelayRequest(_TIMEOUT_S + 0.2)]),
-    "applied long after the second try": ("unknown", 4, [DelayRequest(_TIMEOUT_S + 2)]),
+    "applied, and the answer is late": ("unknown", 4, [DelayAnswer(TIMEOUT_S + 0.5)]),
+    "applied while the second try runs": ("unknown", 4, [DelayRequest(TIMEOUT_S + 0.2)]),
+    "applied long after the second try": ("unknown", 4, [DelayRequest(TIMEOUT_S + 2)]),
     "cut in the middle": ("unknown", 2, [CutBody(0), CutBody(1), CutBody(1000), CutBody(9000), CutBody(-1)]),
     "reset": ("unknown", 3, [Reset()]),
     "never answered": ("unknown", 2, [BlackHole()]),
@@ -88,43 +58,6 @@ FAULTS: Final[dict[str, tuple[str, int, list[Mode]]]] = {
     ),
 }
 """Each kind: the cause that the metrics name, how many inserts each mode strikes, and the modes, in turn."""
-
-
-@dataclass
-class Rig:
-    """Load on a topic, a worker, a proxy before its ClickHouse, and the oracle beside the proxy."""
-
-    proxy: FaultProxy
-    fleet: Fleet
-    feed: Feed
-
-    def start(self) -> Member:
-        """Start the worker."""
-        return self.fleet.start(clickhouse_url=self.proxy.url, insert_timeout_s=_TIMEOUT_S, max_poll_interval_ms=10_000)
-
-
-@pytest.fixture(scope="module")
-def rig(
-    broker_of_session: KafkaCluster, clickhouse: ClickHouse, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Rig]:
-    """One for all tests of this module: each settles what it sends."""
-    address = urlsplit(clickhouse.url)
-    topic = new_topic_on(broker_of_session)
-    servers = broker_of_session.bootstrap_servers
-    with (
-        FaultProxy(address.hostname or "", address.port or 0) as proxy,
-        Fleet(tmp_path_factory.mktemp("fleet"), servers, topic, clickhouse.url) as fleet,
-    ):
-        yield Rig(proxy, fleet, Feed(servers, topic, poison_every=40))
-
-
-@pytest.fixture
-def member(rig: Rig) -> Iterator[Member]:
-    """The rig's worker, started if it does not run."""
-    rig.proxy.set(Pass())
-    alive = [member for member in rig.fleet.members if member.is_alive]
-    yield alive[0] if alive else rig.start()
-    rig.proxy.set(Pass())
 
 
 @pytest.mark.parametrize("kind", FAULTS)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.http_recorder import Recorder, serve
-from tests.support.proxy import CutBody, DelayRequest, FaultProxy, Pass, Reset
+from tests.support.proxy import CutBody, DelayRequest, FaultProxy, Pass, Profile, Reset
+from tests.support.proxy_http_wire import Head
 
 
 @pytest.fixture
@@ -70,3 +71,12 @@ def test_a_body_may_lack_its_last_byte(proxy: FaultProxy, upstream: Recorder) ->
         post(proxy, "/", b"x" * 1000)
     assert post(proxy, "/", b"seen") == b"4 bytes"
     assert (upstream.applied, proxy.count(CutBody)) == ([b"seen"], 1)
+
+
+def test_a_profile_sets_what_the_client_does_not(proxy: FaultProxy, upstream: Recorder) -> None:
+    """The request itself is the same."""
+    head = Head("POST /?a=1&query=x HTTP/1.1", ()).with_settings({"a": 2, "b": 3})
+    assert head.line == "POST /?a=1&query=x&b=3 HTTP/1.1"
+    proxy.set(Profile({"b": 3}), times=1)
+    assert post(proxy, "/?a=1", b"xy") == b"2 bytes"
+    assert (upstream.applied, proxy.count(Profile)) == ([b"xy"], 1)

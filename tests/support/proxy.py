@@ -11,6 +11,7 @@ A broker tells its clients where to go, so it must advertise the proxy's port: `
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ from tests.support.proxy_modes import (
     DropAnswer,
     Mode,
     Pass,
+    Profile,
     Refuse,
     Reset,
 )
@@ -45,6 +47,7 @@ __all__ = [
     "FaultProxy",
     "Mode",
     "Pass",
+    "Profile",
     "Refuse",
     "Reset",
 ]
@@ -103,15 +106,15 @@ class FaultProxy:
     def set(self, mode: Mode, times: int | None = None, only: str = "") -> None:
         """Treat what comes next like this: the next ``times`` requests or connections, or all until changed.
 
-        With ``only`` it strikes requests alone that have this text in their first line, and the others pass. Without
-        ``times`` and without HTTP, open connections change too. It holds when this returns.
+        With ``only`` it strikes requests alone in whose first line this pattern is found, and the others pass.
+        Without ``times`` and without HTTP, open connections change too. It holds when this returns.
 
         Raises:
             ValueError: the mode cannot be had so.
         """
         if times is not None and (times < 1 or isinstance(mode, Refuse)):
             raise ValueError(f"{mode} for {times} times: closed ports are not counted, and once is the least")
-        if (isinstance(mode, Answer | DelayRequest) or only) and not self._http:
+        if (isinstance(mode, Answer | DelayRequest | Profile) or only) and not self._http:
             raise ValueError("an answer can be made up, and a request be known, for HTTP only")
         asyncio.run_coroutine_threadsafe(self._set(mode, times, only), self._loop.result()).result(_CALL_TIMEOUT_S)
 
@@ -221,7 +224,7 @@ class FaultProxy:
             return Side(*await asyncio.open_connection(*self.upstream))
 
     def _take(self, line: str) -> Mode:
-        if self._only not in line:
+        if not re.search(self._only, line):
             return Pass()
         taken = self._mode
         if self._times is not None:

@@ -14,6 +14,7 @@ from tests.support.proxy_modes import (
     DropAnswer,
     Mode,
     Pass,
+    Profile,
     Refuse,
     Reset,
 )
@@ -59,6 +60,8 @@ class HttpLink:
         match mode:
             case Pass() | DelayAnswer():
                 return await self._relay(await self._ready(request), mode)
+            case Profile():
+                return await self._relay((await self._ready(request)).with_settings(mode.settings), mode)
             case Answer():
                 return await self._answer(await self._ready(request), mode)
             case DropAnswer():

@@ -1,7 +1,8 @@
 """As much of HTTP/1.1 as a proxy needs to know where a message ends (RFC 9112, section 6)."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -60,6 +61,12 @@ class Head:
     def without(self, name: str) -> "Head":
         """Return the same head less one header."""
         return Head(self.line, tuple(pair for pair in self.headers if pair[0].lower() != name))
+
+    def with_settings(self, settings: Mapping[str, int]) -> "Head":
+        """Return the same head with further parameters in its URL, where it does not have them."""
+        verb, url, version = self.line.split(" ")
+        more = [f"{name}={value}" for name, value in settings.items() if not re.search(rf"[?&]{name}=", url)]
+        return Head(" ".join((verb, "&".join((url, *more)), version)), self.headers)
 
     def encode(self) -> bytes:
         """Return the bytes on the wire, the empty line at the end included."""

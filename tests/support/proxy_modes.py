@@ -44,6 +44,13 @@ class DelayRequest:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Forward with more settings in the URL, where the client does not set them itself, as a profile does."""
+
+    settings: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class CutBody:
     """Forward the head and so many bytes of the body as sent, then reset both sides; without HTTP, so many bytes.
 
@@ -62,4 +69,4 @@ class Answer:
     body: bytes = b""
 
 
-Mode = Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | CutBody | Answer
+Mode = Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | Profile | CutBody | Answer

@@ -1,0 +1,190 @@
+"""ClickHouse refuses everything for a while, or refuses rows and fails in the middle of the search for them."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from tests.fault.conftest import Oracle
+from tests.support.fleet import Member
+from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Profile, Refuse, Reset
+from tests.support.rig import INSERT, PROBE, TIMEOUT_S, TWIN, Rig, page, refusal
+
+_PER_SECOND: Final = 400
+_HELD_S: Final = 20.0
+_RETRIES: Final = "headrace_consumer_retries_total"
+
+HELD: Final[dict[str, tuple[str, Answer]]] = {
+    "disk full": ("busy", refusal(500, 243, "NOT_ENOUGH_SPACE")),
+    "read only": ("refused", refusal(500, 164, "READONLY", "Cannot execute query in readonly mode")),
+    "right revoked": ("refused", refusal(403, 497, "ACCESS_DENIED", "default: Not enough privileges")),
+}
+"""What somebody has to repair while the worker waits."""
+
+
+def await_that(condition: Callable[[], bool], what: str, timeout_s: float = _HELD_S) -> None:
+    """Return when a condition holds; fail after the time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", HELD)
+def test_what_a_person_must_repair_is_held(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
+    """Held for a reason that the log names, nothing dead-lettered, and on it goes once it is repaired."""
+    cause, answer = HELD[kind]
+    rig.fleet.settle(rig.feed)
+    letters = rig.fleet.look(rig.feed).letters
+    with rig.feed.running(_PER_SECOND):
+        before = member.figure(_RETRIES, step="insert", cause=cause)
+        rig.proxy.set(answer, only="INSERT")
+        await_that(lambda: member.figure(_RETRIES, step="insert", cause=cause) >= before + 8, "retries")
+        await_that(lambda: '"held"' in member.page("/healthz")[1], "held")
+        health, ready = member.page("/healthz"), member.page("/readyz")
+        held = member.figure("headrace_consumer_is_held")
+        meanwhile = rig.fleet.look(rig.feed)
+        rig.proxy.set(Pass())
+    found = rig.fleet.settle(rig.feed)
+    await_that(lambda: member.page("/readyz")[0] == 200, "ready again")
+    oracle.say(struck=rig.proxy.count(Answer), rows=found.rows, letters=found.letters, waiting=len(meanwhile.missing))
+    found.check()
+    assert (health[0], ready[0], held) == (200, 503, 1)
+    assert meanwhile.letters == letters
+    assert f"ClickHouse {answer.headers['X-ClickHouse-Exception-Code']} " in member.said()
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [("parts_to_throw_insert = 1", 252), ("min_free_disk_bytes_to_perform_insert = 1000000000000000", 243)],
+)
+def test_a_table_that_takes_no_more_for_now(rig: Rig, member: Member, oracle: Oracle, setting: str, code: int) -> None:
+    """The engine's own refusals, too many parts and too little room, are waited out."""
+    rig.feed.send(200)
+    rig.fleet.settle(rig.feed).check()
+    busy = member.figure(_RETRIES, step="insert", cause="busy")
+    rig.fleet.connection.command(f"ALTER TABLE events MODIFY SETTING {setting}")
+    rig.feed.send(400)
+    await_that(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= busy + 6, "retries")
+    await_that(lambda: '"held"' in member.page("/healthz")[1], "held")
+    health = member.page("/healthz")[0]
+    rig.fleet.connection.command(f"ALTER TABLE events RESET SETTING {setting.split(maxsplit=1)[0]}")
+    found = rig.fleet.settle(rig.feed)
+    oracle.say(rows=found.rows, letters=found.letters, retries=member.figure(_RETRIES, cause="busy") - busy)
+    found.check()
+    assert health == 200
+    assert f"ClickHouse {code} " in member.said()
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (refusal(403, 516, "AUTHENTICATION_FAILED"), "ClickHouse 516 AUTHENTICATION_FAILED"),
+        (refusal(404, 60, "UNKNOWN_TABLE"), "run `python -m consumer migrate`"),
+        (
+            refusal(500, 252, "TOO_MANY_PARTS", "Too many partitions for single INSERT block (more than 100)"),
+            "max_partitions_per_insert_block",
+        ),
+    ],
+)
+def test_what_waiting_cannot_help_stops_the_worker(
+    rig: Rig, member: Member, oracle: Oracle, answer: Answer, sentence: str
+) -> None:
+    """It stops at once with what to do, having dead-lettered nothing; started again, it goes on where it was."""
+    rig.fleet.settle(rig.feed)
+    letters = rig.fleet.look(rig.feed).letters
+    rig.proxy.set(answer, only=INSERT)
+    rig.feed.send(300)
+    code = member.await_exit()
+    stopped = rig.fleet.look(rig.feed)
+    rig.proxy.set(Pass())
+    rig.start()
+    found = rig.fleet.settle(rig.feed)
+    oracle.say(exit_code=code, rows=found.rows, letters=found.letters)
+    found.check()
+    assert code != 0
+    assert sentence in member.said()
+    assert stopped.letters <= letters + 8, "frames and schemas are dead letters before the insert; nothing else is"
+
+
+PROBED: Final[dict[str, tuple[str, int, list[Mode]]]] = {
+    "probes": (PROBE, 2, [DropAnswer(), Reset(), CutBody(-1), DelayRequest(TIMEOUT_S + 0.2), page(200), page(502)]),
+    "busy probes": (PROBE, 2, [refusal(500, 241, "MEMORY_LIMIT_EXCEEDED"), refusal(403, 497, "ACCESS_DENIED")]),
+    "the twin's making and its end": (TWIN, 2, [DropAnswer(), Reset(), page(200), refusal(403, 497, "ACCESS_DENIED")]),
+}
+"""Each kind: the requests that are struck, how many of them by each mode, and the modes, in turn."""
+
+
+@pytest.mark.parametrize("kind", PROBED)
+def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
+    """The search is made anew; no neighbour becomes a dead letter, no reason changes, and its twin goes with it."""
+    only, times, modes = PROBED[kind]
+    probes = member.figure("headrace_consumer_poison_probes_total", table="events")
+    retries = member.figure(_RETRIES, step="insert")
+    with rig.feed.running(_PER_SECOND):
+        for mode in modes:
+            count = rig.proxy.count(type(mode)) + times
+            rig.proxy.set(mode, times, only=only)
+            rig.proxy.await_count(type(mode), count, 30)
+    found = rig.fleet.settle(rig.feed)
+    retries = member.figure(_RETRIES, step="insert") - retries
+    probes = member.figure("headrace_consumer_poison_probes_total", table="events") - probes
+    oracle.say(struck=times * len(modes), retries=retries, probes=probes, rows=found.rows, letters=found.letters)
+    found.check()
+    assert retries >= len(modes)
+    assert len(twins(rig)) <= (len(modes) if only == TWIN else 0), "a twin stays whose end itself was struck"
+
+
+def test_clickhouse_goes_away_in_the_middle_of_a_search(rig: Rig, member: Member, oracle: Oracle) -> None:
+    """The twin can't be dropped then: it stays, empty and without an engine, under a name that `migrate` sweeps."""
+    away = member.figure(_RETRIES, step="insert", cause="away")
+    with rig.feed.running(_PER_SECOND):
+        for _ in range(3):
+            struck = rig.proxy.count(DelayRequest) + 1
+            rig.proxy.set(DelayRequest(0.3), 1, only=PROBE)
+            rig.proxy.await_count(DelayRequest, struck, 30)
+            rig.proxy.set(Refuse())
+            time.sleep(0.5)
+            rig.proxy.set(Pass())
+    found = rig.fleet.settle(rig.feed)
+    left = twins(rig)
+    away = member.figure(_RETRIES, step="insert", cause="away") - away
+    oracle.say(away=away, twins=len(left), rows=found.rows, letters=found.letters)
+    found.check()
+    assert away > 0
+    assert len(left) <= 3 * 4, "one for each search that was broken off"
+
+
+def twins(rig: Rig) -> list[str]:
+    """Return the tables that searches have left behind, and drop them."""
+    query = """
+    SELECT name FROM system.tables
+    WHERE database = {d:String} AND engine = 'Null' AND match(name, '_probe_[0-9a-f]{12}$')
+    """
+    names = [row["name"] for row in rig.fleet.connection.query(query, {"d": rig.fleet.database})]
+    for name in names:
+        rig.fleet.connection.command(f"DROP TABLE {name}")
+    return names
+
+
+_SMALL_BLOCKS: Final = {
+    "max_insert_block_size": 20,
+    "max_block_size": 20,
+    "min_insert_block_size_rows": 1,
+    "min_insert_block_size_bytes": 1,
+}
+
+
+def test_settings_of_the_account_do_not_split_a_block(rig: Rig, member: Member, oracle: Oracle) -> None:
+    """A profile that makes blocks of some rows would write half of a refused batch: each insert overrides it."""
+    inserts = rig.proxy.count(Profile)
+    rig.proxy.set(Profile(_SMALL_BLOCKS), only=INSERT)
+    rig.feed.send(3000)
+    found = rig.fleet.settle(rig.feed)
+    inserts = rig.proxy.count(Profile) - inserts
+    refused = member.figure("headrace_consumer_insert_seconds_count", table="events", outcome="rejected")
+    oracle.say(inserts=inserts, refused=refused, rows=found.rows, letters=found.letters)
+    found.check()
+    assert inserts > 0
+    assert refused > 0
