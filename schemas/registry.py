@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code; who answers in its place doesn't know it
 _ID_MAX: Final = 2**31 - 1  # asked for more, a registry's answer is that of a path that it does not have
 _TIMEOUT_S: Final = 3  # it answers in milliseconds; the worker tries again anyway
-_TURN_S: Final = 0.5
+_TURN_S: Final = 1.0  # partitions that begin together ask the same, and the first answer serves them all
 
 
 class UnknownSchemaError(LookupError):
@@ -90,8 +90,8 @@ class RegistrySchemas:
 
     Records from before the registry was configured carry ids derived from the files; they stay readable.
 
-    A registry that hangs costs the thread that asks it twice its timeout, and all others half a second: one thread
-    asks at a time, and after a failure nobody does for as long as it took.
+    A registry that hangs costs the thread that asks it twice its timeout, and all others a second: one thread asks
+    at a time, and after a failure nobody does for as long as it took.
     """
 
     def __init__(self, url: str, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
@@ -151,6 +151,8 @@ class RegistrySchemas:
         if not self._turn.acquire(timeout=_TURN_S):
             raise RegistryAwayError("the registry has not answered an earlier question yet")
         try:
+            if schema_id in self._texts:  # who had the turn before asked the same
+                return self._texts[schema_id]
             began_s = monotonic()
             if began_s < self._rest_until_s:
                 raise RegistryAwayError("the registry did not answer a moment ago")
@@ -160,6 +162,7 @@ class RegistrySchemas:
                 now_s = monotonic()
                 self._rest_until_s = now_s + (now_s - began_s)
                 raise
+            self._texts[schema_id] = text
             self._answers.write(f"schema-{schema_id}", text)
             return text
         finally:

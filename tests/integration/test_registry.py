@@ -19,7 +19,7 @@ from schemas.registry import (
     RegistrySchemas,
     UnknownSchemaError,
 )
-from tests.support.proxy import Answer, BlackHole, FaultProxy, Mode, Pass, Refuse
+from tests.support.proxy import Answer, BlackHole, DelayAnswer, FaultProxy, Mode, Pass, Refuse
 from tests.support.registry import SchemaRegistry
 
 EVENT = read_schema("event")
@@ -120,6 +120,18 @@ def test_an_id_that_the_registry_does_not_have_is_unknown_until_it_has(
     registry.add(OTHER)
 
     assert asker.schema_of(1) == OTHER
+
+
+def test_threads_that_ask_the_same_at_once_ask_once(
+    registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """All partitions of a worker begin with the same id."""
+    asker, schema_id = schemas(proxy.url, tmp_path), registry.add(OTHER)
+    proxy.set(DelayAnswer(0.1))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(asker.schema_of, [schema_id] * 4)) == [OTHER] * 4
+
+    assert registry.asked == {f"/schemas/ids/{schema_id}": 1}
 
 
 def test_an_id_that_no_registry_can_give_is_unknown_without_asking(registry: SchemaRegistry, tmp_path: Path) -> None:
