@@ -16,9 +16,9 @@ COOPERATIVE = ON_KAFKA[1:]  # those whose members keep partitions through a reba
 TOO_LARGE = "x" * 5000
 
 
-def owner_of_all(group: Group, **settings: str | int) -> Member:
+def owner_of_all(group: Group, max_poll_interval_ms: int = 300_000) -> Member:
     """Return a member that owns all partitions of the group's topic."""
-    member = group.member(**settings)
+    member = group.member(max_poll_interval_ms=max_poll_interval_ms)
     until(lambda: len(member.owned) == len(group.places), member.poll)
     return member
 

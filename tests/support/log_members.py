@@ -83,7 +83,7 @@ class Member:
 
 
 def until(condition: Callable[[], bool], *polls: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
-    """Poll in turns until a condition holds.
+    """Poll in turns, or rest, until a condition holds.
 
     Raises:
         TimeoutError: it does not.
@@ -92,8 +92,12 @@ def until(condition: Callable[[], bool], *polls: Callable[[], object], timeout_s
     while not condition():
         if time.monotonic() >= deadline_s:
             raise TimeoutError(f"not within {timeout_s} s")
-        for poll in polls:
+        for poll in polls or (_rest,):
             poll()
+
+
+def _rest() -> None:
+    time.sleep(0.02)
 
 
 def is_shared(partitions: int, *members: Member) -> Callable[[], bool]:
