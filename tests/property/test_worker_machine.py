@@ -162,10 +162,10 @@ class Schedule(Crashes):
         """Let retention delete records."""
         self.world.delete_below(number, records)
 
-    @rule()
-    def recreate(self) -> None:
-        """Make the topic anew."""
-        self.world.recreate()
+    @rule(forgets=st.booleans())
+    def recreate(self, forgets: bool) -> None:  # noqa: FBT001  (as above)
+        """Make the topic anew; a mark of the old one may stay."""
+        self.world.recreate(forgets=forgets)
 
 
 class WithoutIntents(Crashes):

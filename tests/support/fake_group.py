@@ -53,11 +53,15 @@ class FakeBroker:
         """The id of the topic's present incarnation."""
         return f"id-{self.incarnation}"
 
-    def create(self) -> None:
-        """Make the topic, or make it anew: an empty log under another id. The group's marks go with the old one."""
+    def create(self, *, forgets: bool = True) -> None:
+        """Make the topic, or make it anew: an empty log under another id. The group's marks go with the old one.
+
+        Unless a commit reaches the broker behind the deletion: then a mark of the old one stays.
+        """
         self.incarnation += 1
         self.logs = {Partition(TOPIC, number): PartitionLog() for number in self.numbers}
-        self.marks.clear()
+        if forgets:
+            self.marks.clear()
 
     def produce(self, number: int, values: Iterable[bytes], gap: int = 0) -> list[int]:
         """Append records, each behind a gap, and return their offsets."""

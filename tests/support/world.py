@@ -123,10 +123,10 @@ class World:
             with suppress(ConsumerError):
                 self.orphans.pop(index % len(self.orphans))()
 
-    def recreate(self) -> None:
+    def recreate(self, *, forgets: bool) -> None:
         """Delete the topic and make it anew; rows of the old one stay once at most, and need not be complete."""
         if not self.broker.is_away:
-            self.broker.create()
+            self.broker.create(forgets=forgets)
             self.produced.clear()
             self.deleted.clear()
 
