@@ -29,7 +29,7 @@ VALUES = st.builds(
 )
 BATCH = st.lists(VALUES, min_size=1, max_size=8)
 DOUBLE = r"is there \d times|the view says|a row and a dead letter"
-LOST = "is nowhere|the view says"
+LOST = "nowhere|the view says"
 IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 SLICE = settings(max_examples=20_000 if IS_LONG else 60, stateful_step_count=60, deadline=None)
 

@@ -1,6 +1,5 @@
 """Workers, broker and table in memory, everything that can go wrong with them, and the promise to be kept."""
 
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -162,11 +161,11 @@ class World:
         found = list(self.wrong)
         found += [f"{key} is there {count} times" for key, count in self.table.rows.items() if count > 1]
         found += [f"{key} is a row and a dead letter" for key in self.letters.sent if self.table.rows[key]]
-        counted = Counter(key.rpartition("/")[0] for key in self.table.rows.elements())
+        found += [f"the view says {count} of {key}" for key, count in self.table.viewed.items() if count > 1]
         found += [
-            f"the view says {self.table.sums[key]} of {counted[key]} in {key}"
-            for key in self.table.sums | counted
-            if self.table.sums[key] != counted[key]
+            f"the view says {self.table.viewed[key]} of {self.table.rows[key]} of {key}"
+            for key in self.table.viewed | self.table.rows
+            if self.table.viewed[key] != self.table.rows[key] and not self._is_over(key)
         ]
         return found + [f"{key} is nowhere" for key in self._missing()]
 
@@ -187,6 +186,10 @@ class World:
             and not self.table.rows[key]
             and not self.letters.sent[key]
         ]
+
+    def _is_over(self, key: str) -> bool:
+        """Tell whether nobody can read the record again: what a dying server made of it stays as it is."""
+        return not key.startswith(f"{self.broker.topic_id}/") or key in self.deleted or self._is_halted(key)
 
     def _is_halted(self, key: str) -> bool:
         """Tell whether retention has passed the group's mark of the record's partition: reading on would skip some."""
