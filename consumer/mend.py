@@ -1,10 +1,10 @@
 """What a ClickHouse that was killed in the middle of an insert has forgotten of it, put back.
 
-A MergeTree notes a block's token before it renames the block's part into place (26.9; a test kills it there): in
-between, it knows the token, lacks the rows, and drops every repeat. So whoever repeats an insert looks whether its
-rows are there, and counted. What is missing goes into a table of its own whose parts are then attached: no view hears
-of that, and the views have taken the repeat under tokens of their own. A row that a merge has replaced meanwhile looks
-missing, and is put back to be replaced again.
+A MergeTree notes a block's token before it renames the block's part into place. Killed in between, it knows the token,
+lacks the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_soak.py kills it under load). So whoever
+repeats an insert looks whether its rows are there, and counted. What is missing goes into a table of its own whose
+parts are then attached: no view hears of that, and the views have taken the repeat under tokens of their own. A row
+that a merge has replaced meanwhile looks missing, and is put back to be replaced again.
 
 Two workers may mend at once, one of them expelled. Each makes its own table, then drops the other's and waits until
 nobody uses it, and only then looks: the one that made its table later can't miss what the other one attached, and
@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from consumer.clickhouse import Connection, Target
-from consumer.errors import ConsumerError
+from consumer.errors import Cause, ConsumerError, Denied, Rejected, Transient
 from consumer.ports import Block, Meter, Record, Rows
 from consumer.statements import PINNED
 
@@ -74,8 +74,14 @@ class ClickHouseMender:
             records: its batch's.
 
         Raises:
-            Transient, Rejected, Fatal: as outcomes.py says.
+            Transient, Fatal: as outcomes.py says; a right that went missing is waited for.
         """
+        try:
+            return self._mend(block, records)
+        except (Denied, Rejected) as error:
+            raise Transient(f"rows may be missing, and can't be put back: {error}", Cause.REFUSED) from error
+
+    def _mend(self, block: Block, records: Sequence[Record]) -> int:
         if not self._is_plain():
             return 0
         among = frozenset(block.offsets)
