@@ -36,8 +36,9 @@ COMMENT 'which files of schemas/clickhouse were applied here'
 _ORPHANS: Final = """
 SELECT name FROM system.tables
 WHERE database = {database:String} AND match(name, '_(probe|mend_[0-9a-f]{12})_[0-9a-f]{12}$')
-AND metadata_modification_time < now() - INTERVAL 1 HOUR
+AND metadata_modification_time <= now() - {age_s:UInt32}
 """
+_ORPHAN_S: Final = 3600  # nobody searches for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,16 @@ def migrate(connection: Connection, known: list[Migration], wait: Callable[[floa
     pending = [migration for migration in known if migration.name not in done]
     for migration in pending:
         _apply(connection, migration, wait)
-    for row in connection.query(_ORPHANS, {"database": connection.database}):
-        connection.command(f"DROP TABLE IF EXISTS {row['name']}")
+    sweep(connection, _ORPHAN_S)
     names = {migration.name for migration in known}
     before, unknown = sorted(done.keys() & names), sorted(done.keys() - names)
     return Applied(tuple(migration.name for migration in pending), tuple(before), tuple(unknown))
+
+
+def sweep(connection: Connection, age_s: int) -> None:
+    """Drop the tables that workers make for a moment and that are older than so many seconds: theirs were killed."""
+    for row in connection.query(_ORPHANS, {"database": connection.database, "age_s": age_s}):
+        connection.command(f"DROP TABLE IF EXISTS {row['name']}")
 
 
 def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:

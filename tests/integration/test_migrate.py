@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clickhouse import Connection
 from consumer.errors import Fatal, Transient
-from consumer.migrate import Migration, create_database, migrate, migrations
+from consumer.migrate import Migration, create_database, migrate, migrations, sweep
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port
@@ -115,10 +115,15 @@ def test_a_server_that_is_away_is_waited_for_and_then_named() -> None:
     assert waits[-1] > waits[0]
 
 
-def test_twins_that_a_killed_worker_left_are_swept_when_they_are_old(database: Connection) -> None:
-    """A search that runs now keeps its twin."""
-    database.command("CREATE TABLE events_probe_0123456789ab AS events ENGINE = Null")
+def test_what_a_killed_worker_left_is_swept_when_it_is_old(database: Connection) -> None:
+    """A search or a repair that runs now keeps its table; the tables that stay are no orphans."""
+    orphans = {"events_probe_0123456789ab", "offsets_mend_0123456789ab_0123456789ab"}
+    before = tables(database).keys() - orphans
+    for orphan in orphans:
+        database.command(f"CREATE TABLE {orphan} AS events ENGINE = Null")
 
     migrate(database, migrations(), no_wait)
+    assert tables(database).keys() >= orphans
 
-    assert "events_probe_0123456789ab" in tables(database)
+    sweep(database, age_s=0)
+    assert tables(database).keys() == before
