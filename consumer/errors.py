@@ -30,6 +30,7 @@ class Cause(StrEnum):
     BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
     VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
+    NEWER = "newer"  # a later release wrote the record: this worker must be upgraded
     REFUSED = "refused"  # refused, and no row is to blame; it needs a person
 
 

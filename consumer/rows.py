@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from consumer.errors import Reason, Transient
+from consumer.errors import Cause, Reason, Transient
 from consumer.ports import Block, Poison, Record
 from schemas.codec import (
     FRAME_BYTES,
@@ -84,8 +84,10 @@ class EventRows:
         """
         try:
             text = self._schemas.schema_of(schema_id)
-        except (RegistryAwayError, NewerSchemaError) as error:
+        except RegistryAwayError as error:
             raise Transient(str(error)) from error
+        except NewerSchemaError as error:
+            raise Transient(str(error), Cause.NEWER) from error
         except UnknownSchemaError as error:
             return {schema_id: str(error)}
         types = types_of(text)
@@ -93,7 +95,9 @@ class EventRows:
             return {schema_id: f"schema {schema_id} is none of events: {fault}"}
         newer = sorted(name for name, kind in types.items() if _is_newer(kind, self._types.get(name)))
         if newer:
-            raise Transient(f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it")
+            raise Transient(
+                f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it", Cause.NEWER
+            )
         self._headers[schema_id] = container_header(text)
         return {}
 

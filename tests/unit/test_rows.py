@@ -6,7 +6,7 @@ import json
 import fastavro
 import pytest
 
-from consumer.errors import Reason, Transient
+from consumer.errors import Cause, Reason, Transient
 from consumer.ports import Partition, Record
 from consumer.rows import EventRows, coordinates, letter_of
 from schemas.codec import Encoder
@@ -86,16 +86,25 @@ def test_a_registry_that_is_away_holds_the_batch() -> None:
     """Nothing is poison because a server does not answer; known ids need no registry."""
     rows = EventRows(Registry(RegistryAwayError("no answer")))
     assert not rows.screen([record(0)])
-    with pytest.raises(Transient):
+    with pytest.raises(Transient) as held:
         rows.screen([record(0), written(EVENT, 1)])
+    assert held.value.cause is Cause.AWAY
 
 
 def test_a_schema_with_fields_that_this_worker_lacks_is_held() -> None:
     """A newer collector is rolled out before the workers: nothing of its fields is dropped."""
     schema = json.loads(EVENT)
     schema["fields"].append({"name": "campaign", "type": "string", "default": ""})
-    with pytest.raises(Transient, match=r"newer than this worker, which lacks \['campaign'\]"):
+    with pytest.raises(Transient, match=r"newer than this worker, which lacks \['campaign'\]") as held:
         EventRows(Registry(json.dumps(schema))).screen([written(json.dumps(schema))])
+    assert held.value.cause is Cause.NEWER
+
+
+def test_an_id_that_a_later_release_derived_is_held() -> None:
+    """Without a registry too, and an alarm tells it from a server that is away."""
+    with pytest.raises(Transient, match="from another release: upgrade") as held:
+        EventRows(LocalSchemas()).screen([record(0, b"\0\x40\0\0\1")])
+    assert held.value.cause is Cause.NEWER
 
 
 @pytest.mark.parametrize(
