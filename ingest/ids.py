@@ -4,6 +4,7 @@ import os
 import re
 import uuid
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -33,11 +34,12 @@ def canonical_uuid(value: Any) -> str | None:
 def client_time_ms(value: Any) -> int | None:
     """Return the Unix milliseconds that a client's timestamp means, or None.
 
-    ISO 8601 (without an offset: UTC) or epoch milliseconds, as a number or as digits.
+    ISO 8601 (without an offset: UTC) or epoch milliseconds, as a number or as digits; a browser's own clock gives
+    fractions (performance.timeOrigin + performance.now()), which are dropped.
     """
     if type(value) is str:
         return int(value) if value.isascii() and value.isdigit() and len(value) <= 15 else _iso_ms(value)  # noqa: PLR2004  (15 digits reach year 33658)
-    if type(value) is int or (type(value) is float and value.is_integer()):
+    if type(value) is int or (type(value) is float and isfinite(value)):
         return int(value)
     return None
 

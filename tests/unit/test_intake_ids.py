@@ -60,6 +60,7 @@ def test_with_a_key_of_its_own_the_client_is_the_keys() -> None:
     [
         (NOW_MS - 1000, NOW_MS - 1000),
         (float(NOW_MS - 1000), NOW_MS - 1000),
+        (NOW_MS - 1000 + 0.75, NOW_MS - 1000),
         (str(NOW_MS - 1000), NOW_MS - 1000),
         ("2027-01-15T07:59:59Z", NOW_MS - 1000),
         ("2027-01-15T08:59:59+01:00", NOW_MS - 1000),
