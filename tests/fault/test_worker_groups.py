@@ -1,0 +1,138 @@
+"""Workers that come and go under load, topics that are made anew under them, and a broker that keeps no intents."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fault.conftest import Oracle
+from tests.support.clickhouse import ClickHouse
+from tests.support.feed import Feed
+from tests.support.fleet import Fleet, Member, until
+from tests.support.kafka import Broker, KafkaCluster
+
+KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
+COOPERATIVE: Final[dict[str, object]] = {"assignor": "cooperative-sticky"}
+_KILLED: Final = -9
+_PARTITIONS: Final = 4
+
+
+def shares(crew: list[Member]) -> bool:
+    """Tell whether each has a partition, and all of them together have all, the dead letters' too."""
+    owned = [member.partitions() for member in crew]
+    return all(owned) and sum(owned) == _PARTITIONS + 1
+
+
+def total(members: list[Member], topic: str) -> Counter[str]:
+    """Add the books of stopped workers up, over the partitions of one topic."""
+    sums: Counter[str] = Counter()
+    for member in members:
+        for place, book in member.books().items():
+            if place.rpartition("/")[0] == topic:
+                sums.update(book)
+    return sums
+
+
+@pytest.fixture
+def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of a topic with four partitions."""
+    with Fleet(tmp_path, broker.bootstrap_servers, events, clickhouse.url) as fleet:
+        yield fleet
+
+
+@pytest.mark.parametrize("protocol", [{}, COOPERATIVE, KIP848], ids=["range", "cooperative", "kip848"])
+def test_one_to_four_to_one_under_load(
+    protocol: dict[str, object], fleet: Fleet, broker: KafkaCluster, oracle: Oracle
+) -> None:
+    """Three join, then three leave, the oldest first: exit 0, books that balance, and no row is made twice."""
+    fleet.settings |= protocol
+    feed = Feed(broker.bootstrap_servers, fleet.topic, poison_every=100)
+    with feed.running(300):
+        crew = [fleet.start()]
+        until(lambda: shares(crew), "one has all")
+        crew += [fleet.start() for _ in range(3)]
+        until(lambda: shares(crew), "four share")
+        codes = []
+        for _ in range(3):
+            codes.append(crew.pop(0).stop())
+            until(lambda: shares(crew), "the rest share")
+    fleet.settle(feed)
+    codes.append(crew[0].stop())
+    found = fleet.look(feed)
+    sums = total(fleet.members, fleet.topic)
+    oracle.say(rows=found.rows, letters=found.letters, **sums)
+    found.check()
+    assert codes == [0] * 4
+    assert sums["rows_inserted"] == len(feed.good)
+    assert sums["dead_letters"] == len(feed.poison)
+    assert sums["read"] - sums["returned"] == len(feed.good) + len(feed.poison)
+
+
+@pytest.mark.parametrize("protocol", [{}, KIP848], ids=["classic", "kip848"])
+@pytest.mark.parametrize("state", ["reading", "frozen"])
+def test_a_topic_is_made_anew(
+    protocol: dict[str, object], state: str, fleet: Fleet, broker: KafkaCluster, oracle: Oracle
+) -> None:
+    """Records are unread when the topic goes: at most once each; those of the new topic exactly once each."""
+    fleet.settings |= {"session_timeout_ms": 10_000, "insert_timeout_s": 10, **protocol}
+    crew = [fleet.start() for _ in range(2)]
+    until(lambda: shares(crew), "two share")
+    first = Feed(broker.bootstrap_servers, fleet.topic)
+    first.send(500)
+    fleet.settle(first).check()
+    old = broker.topic_id(fleet.topic)
+    if state == "frozen":
+        for member in crew:
+            member.pause()
+    first.send(300)
+    broker.delete_topic(fleet.topic)
+    broker.create_topic(fleet.topic, partitions=_PARTITIONS)
+    new = broker.topic_id(fleet.topic)
+    second = Feed(broker.bootstrap_servers, fleet.topic)
+    second.send(1000)
+    for member in crew:
+        member.resume()
+    fleet.settle(second, topic_id=new)
+    codes = [member.stop() for member in crew]
+    found, of_old = fleet.look(second, topic_id=new), fleet.look(first, topic_id=old)
+    oracle.say(rows=found.rows, of_old=of_old.rows, unread=len(of_old.missing))
+    found.check()
+    assert codes == [0, 0]
+    for member in crew:
+        member.books()
+    assert not of_old.doubled
+    assert not of_old.wrong
+    assert of_old.rows == of_old.counted >= 500
+    assert new != old
+
+
+def test_workers_follow_each_other_on_a_broker_that_keeps_no_intents(
+    embedded_broker: Broker, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
+) -> None:
+    """What is promised there: clean stops under load are exact, and a killed worker loses nothing."""
+    topic = tmp_path.name
+    embedded_broker.create_topic(f"{topic}.dead")
+    embedded_broker.create_topic(topic, partitions=_PARTITIONS)
+    feed = Feed(embedded_broker.bootstrap_servers, topic, poison_every=50)
+    with Fleet(tmp_path, embedded_broker.bootstrap_servers, topic, clickhouse.url) as fleet:
+        with feed.running(300):
+            for _ in range(3):
+                member = fleet.start()
+                until(lambda: member.inserted() > 100, "it works")  # noqa: B023  (asked at once)
+                assert member.stop() == 0
+                member.books()
+        last = fleet.start()
+        exact = fleet.settle(feed)
+        exact.check()
+        assert "at least once" in last.said()
+        assert last.stop() == 0
+        feed.send(1000)
+        assert fleet.start(doom="inserted:6").await_exit() == _KILLED
+        last = fleet.start()
+        found = fleet.settle(feed)
+        assert last.stop() == 0
+    oracle.say(exact=exact.rows, rows=found.rows, letters=found.letters, doubled=len(found.doubled))
+    assert not found.missing
+    assert not found.wrong

@@ -1,0 +1,139 @@
+"""Workers that stand still past their session, and come back when others have taken over."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fault.conftest import Oracle
+from tests.support.clickhouse import ClickHouse
+from tests.support.feed import Feed
+from tests.support.fleet import Fleet, Member, until
+from tests.support.kafka import KafkaCluster
+
+STEPS: Final = ("intent_sent", "intent_committed", "inserting", "insert_under_way", "inserted", "letters_sent")
+"""Where each of them stands still: from before its intent is answered to before its dead letters are booked."""
+DANGEROUS: Final = ("inserting", "inserted")
+"""It sends its insert when its range has long been inserted; it commits what others have gone beyond."""
+_SESSION_S: Final = 45
+CLASSIC: Final[dict[str, object]] = {"session_timeout_ms": _SESSION_S * 1000}
+KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
+PROTOCOLS: Final[dict[str, tuple[dict[str, object], tuple[str, ...]]]] = {
+    "range": ({}, STEPS),
+    "cooperative": ({"assignor": "cooperative-sticky"}, DANGEROUS),
+    "kip848": (KIP848, DANGEROUS),
+}
+_PARTITIONS: Final = 12  # two for each zombie
+_FATAL: Final = 1
+_TAKEN: Final = {"classic": "Static consumer fenced", "consumer": "The instance ID is still used"}
+
+
+@pytest.fixture
+def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of a topic with many partitions, in small batches; KIP-848's session is the broker's (6 s)."""
+    topic = f"{events}-wide"
+    broker.create_topic(f"{topic}.dead")
+    broker.create_topic(topic, partitions=_PARTITIONS)
+    with Fleet(tmp_path, broker.bootstrap_servers, topic, clickhouse.url) as fleet:
+        fleet.settings |= {"batch_rows_max": 20, "heartbeat_interval_ms": 200, "insert_timeout_s": 10}
+        yield fleet
+
+
+@pytest.fixture
+def feed(broker: KafkaCluster, fleet: Fleet) -> Feed:
+    """Events with some poison among them."""
+    return Feed(broker.bootstrap_servers, fleet.topic, poison_every=10)
+
+
+def was_expelled(member: Member) -> bool:
+    """Tell whether it was told so: by the group, or by the answer to a commit."""
+    refused = member.figure("headrace_consumer_intents_total", outcome="refused")
+    return refused > 0 or "partitions lost" in member.said()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_zombies_at_each_step(protocol: str, fleet: Fleet, feed: Feed, oracle: Oracle) -> None:
+    """They stand still, each at its step; one takes over; all come back, are refused, join again and work on."""
+    settings, steps = PROTOCOLS[protocol]
+    fleet.settings |= settings
+    zombies = {step: fleet.start(doom=f"{step}:2:SIGSTOP") for step in steps}
+    until(lambda: all(zombie.partitions() for zombie in zombies.values()), "each has partitions")
+    feed.send(2400)
+    for zombie in zombies.values():
+        zombie.await_frozen()
+    left = len(fleet.intents())
+    heir = fleet.start()
+    before = fleet.settle(feed)
+    before.check()
+    replayed = heir.figure("headrace_consumer_intents_total", outcome="replayed")
+    for zombie in zombies.values():
+        zombie.resume()
+    until(lambda: all(map(was_expelled, zombies.values())), "each has heard that it is out")
+    until(lambda: all(zombie.partitions() for zombie in zombies.values()), "each is in again")
+    after = fleet.look(feed)
+    worked = {zombie: zombie.inserted() for zombie in zombies.values()}
+    assert heir.stop() == 0
+    feed.send(1200)
+    until(lambda: all(zombie.inserted() > rows for zombie, rows in worked.items()), "each works on")
+    fleet.settle(feed)
+    codes = [zombie.stop() for zombie in zombies.values()]
+    found = fleet.look(feed)
+    oracle.say(intents_left=left, replayed=replayed, rows=found.rows, letters=found.letters)
+    assert left >= len(steps) - 1  # one of them had not been answered
+    assert replayed >= left
+    assert after == before
+    found.check()
+    assert codes == [0] * len(steps)
+    for zombie in zombies.values():
+        zombie.books()
+
+
+def replaced(fleet: Fleet) -> Member:
+    """Start a worker anew each time it ends, as a supervisor would, until one has partitions; return that one."""
+    crew = [fleet.start()]
+
+    def is_in() -> bool:
+        if not crew[-1].is_alive:
+            crew.append(fleet.start())
+        return crew[-1].figure("headrace_consumer_partitions", state="owned") > 0
+
+    until(is_in, "the group takes it")
+    return crew[-1]
+
+
+@pytest.mark.parametrize("protocol", [CLASSIC, KIP848], ids=["classic", "kip848"])
+def test_a_static_member_is_started_again_while_it_stands_still(
+    protocol: dict[str, object], fleet: Fleet, feed: Feed, oracle: Oracle
+) -> None:
+    """The new process takes over, at once, or with KIP-848 once the session is over; the old one stops when it goes on.
+
+    A classic group gives the name to who came last. KIP-848's refuses the name while it is taken: the worker exits.
+    """
+    fleet.settings |= {"group_instance_id": "one", **protocol}
+    feed.send(1200)
+    old = fleet.start(doom="inserting:6:SIGSTOP")
+    old.await_frozen()
+    left = len(fleet.intents())
+    began_s = time.monotonic()
+    new = replaced(fleet)
+    taken_s = time.monotonic() - began_s
+    before = fleet.settle(feed)
+    replayed = new.figure("headrace_consumer_intents_total", outcome="replayed")
+    old.resume()
+    code = old.await_exit()
+    after = fleet.look(feed)
+    feed.send(300)
+    fleet.settle(feed)
+    assert new.stop() == 0
+    found = fleet.look(feed)
+    oracle.say(intents_left=left, replayed=replayed, rows=found.rows, taken_s=taken_s, starts=len(fleet.members) - 1)
+    before.check()
+    found.check()
+    assert after == before
+    assert code == _FATAL
+    assert _TAKEN[str(fleet.settings.get("group_protocol", "classic"))] in old.said()
+    assert left
+    assert replayed == left
+    assert taken_s < _SESSION_S
