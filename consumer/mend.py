@@ -50,6 +50,9 @@ _OTHERS: Final = """
 SELECT name FROM system.tables
 WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND name != {own:String}
 """
+_UNDER_WAY: Final = (
+    "SELECT count() AS n FROM system.processes WHERE Settings['insert_deduplication_token'] = {token:String}"
+)
 _LEDGER: Final = "offsets"
 
 
@@ -89,6 +92,8 @@ class ClickHouseMender:
         place = self._place_of(block, mine)
         if not self._missing(block, place) and not self._uncounted(block, place):
             return 0
+        if self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"]:  # given up by its client, not by itself
+            raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
         put_back = self._put_back(block, mine, place | {"since_ms": 0})
         counted = self._count(block, place)
         self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)

@@ -106,9 +106,25 @@ def test_other_batches_of_the_partition_are_none_of_its_business(torn: Torn) -> 
     assert torn.offsets() == Counter(range(10))
 
 
+def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
+    """Its client gave it up; it may have noted its token, and be about to bring its rows."""
+    torn.lose("events", "1")
+    slow = "INSERT INTO FUNCTION null('n UInt64') SELECT sleepEachRow(0.5) FROM numbers(6)"
+    settings = {"insert_deduplication_token": torn.block.token, "max_block_size": 1}
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(torn.database.command, slow, settings=settings)
+        while not torn.database.query(f"SELECT 1 FROM system.processes WHERE query LIKE '{slow[:20]}%'"):
+            assert not running.done()
+        with pytest.raises(Transient, match="still runs"):
+            torn.mender.mend(torn.block, torn.records)
+    assert not torn.offsets()
+    assert torn.mender.mend(torn.block, torn.records) == COUNT
+    assert torn.is_whole()
+
+
 def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
     """An expelled worker and its successor: each row comes back once; who was overtaken tries again."""
-    for _ in range(5):
+    for _ in range(3):
         torn.lose("events", "_offset >= 7")
         start = threading.Barrier(4)
 
