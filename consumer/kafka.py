@@ -12,8 +12,9 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
   they are tried again.
 - A pause outlives the assignment: a partition that comes back is still paused.
 - After an offset that is out of range the partition takes no seek; giving it up and asking again does.
-- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one.
-- Closing waits for a broker that is away.
+- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one; a member
+  of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
+- Closing waits for commits under way as long as their broker is away.
 """
 
 import logging
@@ -26,6 +27,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from confluent_kafka.admin import AdminClient
 
 from consumer.commits import Commits
+from consumer.ends import Ends
 from consumer.errors import Fatal, Transient
 from consumer.outcomes import of_kafka
 from consumer.ports import Listener, Mark, Partition, Polled, Record
@@ -51,7 +53,8 @@ class KafkaLog:
         self._commits = Commits()
         callbacks = {"error_cb": _on_error, "on_commit": self._commits.answered}
         self._consumer = Consumer({**properties, **PINNED, **callbacks})
-        self._survey = Survey(self._admin, self._consumer)
+        self._survey = Survey(lambda: AdminClient(admin), self._consumer)
+        self._ends = Ends(self._survey)
         self._topics = list(topics)
         self._listener: Listener
         self._incremental = (
@@ -117,19 +120,21 @@ class KafkaLog:
     def pause(self, partition: Partition) -> None:
         """Take no more records of a partition."""
         self._consumer.pause([TopicPartition(*partition)])
+        self._ends.watch(partition)
 
     def resume(self, partition: Partition) -> None:
         """Take records of a partition again."""
         self._consumer.resume([TopicPartition(*partition)])
+        self._ends.forget(partition)
 
     def rejoin(self) -> None:
         """Give up all partitions and ask for them anew, at the next poll."""
         self._wants_rejoin = True
 
     def end_of(self, partition: Partition) -> int | None:
-        """Return the partition's end as the last fetch told it, without asking; None before the first."""
+        """Return the partition's end as last told, without waiting; None before the first fetch."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        return high if high >= 0 else None
+        return max(high, self._ends.of(partition)) if high >= 0 else None
 
     def close(self) -> None:
         """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
@@ -182,6 +187,7 @@ class KafkaLog:
         for place in _places(partitions):
             self._owned.discard(place)
             self._unopened.pop(place, None)
+            self._ends.forget(place)
         self._commits.forget(_places(partitions))
         if self._incremental:
             consumer.incremental_unassign(partitions)

@@ -64,6 +64,7 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
         "max.poll.interval.ms": settings.max_poll_interval_ms,
         "queued.max.messages.kbytes": 16 * 1024,  # a partition's prefetch; what is taken has its own bound
         "fetch.wait.max.ms": 100,
+        "socket.timeout.ms": 10_000,  # a commit that a broken broker never answers holds up the way back into the group
     }
     if settings.group_instance_id:
         properties["group.instance.id"] = settings.group_instance_id

@@ -1,6 +1,7 @@
 """What the group and the brokers know of partitions, asked when they are assigned."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
@@ -12,10 +13,15 @@ _CALL_S: Final = 5.0
 
 
 class Survey:
-    """Asks over a member's own connections. Every call may raise KafkaException, after some seconds."""
+    """Asks over a member's own connections. Every call may raise KafkaException, after some seconds.
 
-    def __init__(self, admin: AdminClient, consumer: Consumer) -> None:
-        self._admin = admin
+    A client for administration that has lost the node it holds for the controller can go on asking for that one for
+    minutes; so one that had no answer is thrown away, and the next question goes out with a new one.
+    """
+
+    def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
+        self._connect = connect
+        self._admin = connect()
         self._consumer = consumer
 
     def of(self, places: Sequence[Partition]) -> list[Assigned]:
@@ -33,13 +39,30 @@ class Survey:
 
     def id_of(self, topic: str) -> str:
         """Return the id of a topic's present incarnation. Any thread may call."""
-        answer = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
-        return str(answer.result().topic_id)
+        with self._answering() as admin:
+            answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
+            return str(answer.result().topic_id)
 
     def _lows(self, places: Sequence[Partition]) -> dict[Partition, int]:
         asked = {TopicPartition(*place): _earliest() for place in places}
-        answers = self._admin.list_offsets(asked, request_timeout=_CALL_S)
-        return {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+        with self._answering() as admin:
+            answers = admin.list_offsets(asked, request_timeout=_CALL_S)
+            return {Partition(item.topic, item.partition): answer.result().offset for item, answer in answers.items()}
+
+    @property
+    def admin(self) -> AdminClient:
+        """The client that answers, as far as known."""
+        return self._admin
+
+    @contextmanager
+    def _answering(self) -> Iterator[AdminClient]:
+        admin = self._admin
+        try:
+            yield admin
+        except KafkaException:
+            if self._admin is admin:  # else another thread has made a new one
+                self._admin = self._connect()
+            raise
 
 
 def _assigned(item: TopicPartition, ids: dict[str, str], lows: dict[Partition, int]) -> Assigned:
@@ -52,4 +75,10 @@ def _assigned(item: TopicPartition, ids: dict[str, str], lows: dict[Partition, i
 
 def _earliest() -> OffsetSpec:
     spec: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # its authors left it so
+    return spec
+
+
+def latest() -> OffsetSpec:
+    """Return what asks for a partition's end."""
+    spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
     return spec
