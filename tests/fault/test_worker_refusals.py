@@ -1,18 +1,16 @@
 """ClickHouse refuses everything for a while, or refuses rows and fails in the middle of the search for them."""
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from tests.fault.conftest import Oracle
-from tests.support.fleet import Member
+from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Profile, Refuse, Reset
 from tests.support.rig import INSERT, PROBE, TIMEOUT_S, TWIN, Rig, page, refusal
 
 _PER_SECOND: Final = 400
-_HELD_S: Final = 20.0
 _RETRIES: Final = "headrace_consumer_retries_total"
 
 HELD: Final[dict[str, tuple[str, Answer]]] = {
@@ -21,14 +19,6 @@ HELD: Final[dict[str, tuple[str, Answer]]] = {
     "right revoked": ("refused", refusal(403, 497, "ACCESS_DENIED", "default: Not enough privileges")),
 }
 """What somebody has to repair while the worker waits."""
-
-
-def await_that(condition: Callable[[], bool], what: str, timeout_s: float = _HELD_S) -> None:
-    """Return when a condition holds; fail after the time."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s} s"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("kind", HELD)
@@ -40,14 +30,14 @@ def test_what_a_person_must_repair_is_held(rig: Rig, member: Member, oracle: Ora
     with rig.feed.running(_PER_SECOND):
         before = member.figure(_RETRIES, step="insert", cause=cause)
         rig.proxy.set(answer, only="INSERT")
-        await_that(lambda: member.figure(_RETRIES, step="insert", cause=cause) >= before + 8, "retries")
-        await_that(lambda: '"held"' in member.page("/healthz")[1], "held")
+        until(lambda: member.figure(_RETRIES, step="insert", cause=cause) >= before + 8, "retries")
+        until(lambda: '"held"' in member.page("/healthz")[1], "held")
         health, ready = member.page("/healthz"), member.page("/readyz")
         held = member.figure("headrace_consumer_is_held")
         meanwhile = rig.fleet.look(rig.feed)
         rig.proxy.set(Pass())
     found = rig.fleet.settle(rig.feed)
-    await_that(lambda: member.page("/readyz")[0] == 200, "ready again")
+    until(lambda: member.page("/readyz")[0] == 200, "ready again")
     oracle.say(struck=rig.proxy.count(Answer), rows=found.rows, letters=found.letters, waiting=len(meanwhile.missing))
     found.check()
     assert (health[0], ready[0], held) == (200, 503, 1)
@@ -66,8 +56,8 @@ def test_a_table_that_takes_no_more_for_now(rig: Rig, member: Member, oracle: Or
     busy = member.figure(_RETRIES, step="insert", cause="busy")
     rig.fleet.connection.command(f"ALTER TABLE events MODIFY SETTING {setting}")
     rig.feed.send(400)
-    await_that(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= busy + 6, "retries")
-    await_that(lambda: '"held"' in member.page("/healthz")[1], "held")
+    until(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= busy + 6, "retries")
+    until(lambda: '"held"' in member.page("/healthz")[1], "held")
     health = member.page("/healthz")[0]
     rig.fleet.connection.command(f"ALTER TABLE events RESET SETTING {setting.split(maxsplit=1)[0]}")
     found = rig.fleet.settle(rig.feed)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -13,6 +14,8 @@ from tests.support.kafka_clients import producer
 
 Place = tuple[int, int]
 """Partition and offset."""
+ANY_PARTITION: Final = -1
+_APART: Final = 10_000_000
 _MONTH_MS: Final = 31 * 24 * 3600 * 1000
 _FLUSH_S: Final = 60.0
 _TICK_S: Final = 0.02
@@ -35,8 +38,15 @@ class Feed:
         self._producer = producer(bootstrap_servers, **settings)
         self._topic = topic
         self._poison_every = poison_every
+        self._partition = ANY_PARTITION
         self._number = 0
         self._faults: list[KafkaError] = []
+
+    def beside(self, *, poison_every: int = 0, partition: int = ANY_PARTITION) -> "Feed":
+        """Return a feed of other records to the same topic, or to one partition, whose places count as this one's."""
+        other = copy(self)
+        vars(other).update(_poison_every=poison_every, _partition=partition, _number=self._number + _APART)
+        return other
 
     def send(self, count: int) -> None:
         """Produce records, as fast as it goes."""
@@ -85,7 +95,7 @@ class Feed:
             else:
                 self.poison[_place(message)] = reason
 
-        self._producer.produce(self._topic, value, str(number), on_delivery=report)
+        self._producer.produce(self._topic, value, str(number), self._partition, on_delivery=report)
 
 
 def _place(message: Message) -> Place:

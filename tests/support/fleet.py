@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from confluent_kafka.admin import AdminClient
+
 from consumer.clickhouse import Connection
 from consumer.cluster import Cluster
 from consumer.intent import Intent, decode
@@ -23,6 +25,7 @@ from tests.support.ports import free_port
 __all__ = ["Fleet", "Member", "Settlement", "until"]
 
 _ASK_S: Final = 0.25
+_ASK_KAFKA_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,14 @@ class Fleet:
         places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
         decoded = {place: decode(mark.metadata) for place, mark in cluster.committed(places).items()}
         return {place: intent for place, intent in decoded.items() if intent and intent.is_range}
+
+    def group(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the group's members by the ids that it gave them, and what each owns; a rebalance changes it."""
+        admin = AdminClient({"bootstrap.servers": str(self.settings["bootstrap_servers"])})
+        group_id = str(self.settings["group_id"])
+        found = admin.describe_consumer_groups([group_id], request_timeout=_ASK_KAFKA_S)[group_id].result()
+        owned = {member.member_id: member.assignment.topic_partitions for member in found.members}
+        return {name: sorted((item.topic, item.partition) for item in items) for name, items in owned.items()}
 
     def settle(self, feed: Feed, timeout_s: float = 60.0, topic_id: str = "") -> Settlement:
         """Wait until nothing is missing, or the time is over, and return what is there then."""

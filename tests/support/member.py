@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,15 @@ class Member:
         """Return how many rows it has inserted, dead letters' too; fail if it has ended."""
         assert self.is_alive, self.said()[-2000:]
         return self.figure("headrace_consumer_records_total", outcome="rows_inserted")
+
+    def figures(self) -> dict[str, float]:
+        """Return the sum over each metric's series, from one page; 0 for what is not there."""
+        sums: dict[str, float] = defaultdict(float)
+        for line in self.page("/metrics")[1].splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                sums[name.partition("{")[0]] += float(value)
+        return sums
 
     def resident_bytes(self) -> int:
         """Return the memory that it holds now."""

@@ -13,6 +13,8 @@ PROBE: Final = r"INSERT\+INTO\+events_probe_"
 TWIN: Final = "^POST (?!.*query=)"  # statements without data go in the body
 TIMEOUT_S: Final = 2.0
 """What the rig's worker gives an insert."""
+DRAIN_S: Final = 4.0
+"""What it gives all that it took, when it is stopped."""
 
 
 @dataclass
@@ -25,8 +27,8 @@ class Rig:
 
     def start(self, **settings: object) -> Member:
         """Start a worker behind the proxy."""
-        own = {"clickhouse_url": self.proxy.url, "insert_timeout_s": TIMEOUT_S, "max_poll_interval_ms": 10_000}
-        return self.fleet.start("", **own, **settings)
+        own = {"clickhouse_url": self.proxy.url, "insert_timeout_s": TIMEOUT_S, "drain_s_max": DRAIN_S}
+        return self.fleet.start("", **{**own, **settings})
 
 
 def refusal(status: int, code: int, name: str, text: str = "as the test wishes") -> Answer:

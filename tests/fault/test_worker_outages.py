@@ -1,0 +1,158 @@
+"""ClickHouse is away, frozen or slow for longer than a group waits for a member: the worker waits, and nothing else."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fault.conftest import Oracle, new_topic_on
+from tests.support.clickhouse import EmbeddedClickHouse
+from tests.support.feed import Feed
+from tests.support.fleet import Fleet, Member, until
+from tests.support.kafka import KafkaCluster
+from tests.support.proxy import BlackHole, DelayAnswer, Mode, Pass, Refuse
+from tests.support.rig import DRAIN_S, INSERT, TIMEOUT_S, Rig
+
+AWAY_S: Final = 20.0
+_FROZEN_S: Final = 12.0
+_POLL_MS_MAX: Final = 10_000  # the least that is allowed; both outages are longer
+_WAITING_MAX: Final = 1024 * 1024
+_ONE_POLL: Final = 1024 * 1024  # what the feed sends in a second or two, and what Python adds to it
+_PREFETCH: Final = 16 * 1024 * 1024  # librdkafka's own queue
+_PER_SECOND: Final = 600
+_PARTITIONS: Final = 4
+_RECORD: Final = 400  # bytes at the least, with what Python adds to it
+
+
+@dataclass
+class Watched:
+    """What a worker showed during an outage, once a second."""
+
+    resident: list[int] = field(default_factory=list)
+    waiting: list[float] = field(default_factory=list)
+    lag: list[float] = field(default_factory=list)
+    fresh_s: list[float] = field(default_factory=list)
+    pages: list[tuple[int, int]] = field(default_factory=list)
+
+    def look(self, member: Member) -> None:
+        """Note everything."""
+        self.resident.append(member.resident_bytes())
+        figures = member.figures()
+        self.waiting.append(figures["headrace_consumer_waiting_bytes"])
+        self.lag.append(figures["headrace_consumer_lag_records"])
+        self.fresh_s.append(figures["headrace_consumer_freshness_seconds"] / _PARTITIONS)
+        self.pages.append((member.page("/healthz")[0], member.page("/readyz")[0]))
+
+
+@contextmanager
+def outage(clickhouse: EmbeddedClickHouse, how: str) -> Iterator[float]:
+    """Take ClickHouse away for the block, and yield how long (s) that should last."""
+    if how == "killed":
+        clickhouse.kill()
+        yield AWAY_S
+        clickhouse.start()
+    else:
+        clickhouse.pause()
+        yield _FROZEN_S
+        clickhouse.resume()
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
+    """Held: no rebalance, no dead letter, memory to its bound; lag and freshness rise and fall; then all is there."""
+    topic, watched = new_topic_on(broker), Watched()
+    with EmbeddedClickHouse() as own, Fleet(tmp_path, broker.bootstrap_servers, topic, own.url) as fleet:
+        feed = Feed(broker.bootstrap_servers, topic, poison_every=100)
+        settings = {"max_poll_interval_ms": _POLL_MS_MAX, "waiting_bytes_max": _WAITING_MAX, "insert_timeout_s": 4}
+        member = fleet.start("", **settings)
+        with feed.running(_PER_SECOND):
+            until(lambda: member.figure("headrace_consumer_batch_rows_count") >= 8, "rows")
+            before, members = member.resident_bytes(), fleet.group()
+            with outage(own, how) as away_s:
+                until_s = time.monotonic() + away_s
+                while time.monotonic() < until_s:
+                    time.sleep(1)
+                    watched.look(member)
+        found = fleet.settle(feed, 90)
+        until(lambda: member.page("/readyz")[0] == 200, "ready")
+        until(lambda: member.figure("headrace_consumer_freshness_seconds") == 0, "fresh")
+        returned = member.figure("headrace_consumer_records_total", outcome="returned")
+        oracle.say(
+            away_s=away_s,
+            rows=found.rows,
+            letters=found.letters,
+            grown_mib=(max(watched.resident) - before) / 2**20,
+            grown_in_the_end_mib=(watched.resident[-1] - watched.resident[len(watched.resident) // 2]) / 2**20,
+            waiting_mib=max(watched.waiting) / 2**20,
+            paused=member.figure("headrace_consumer_partitions", state="paused"),
+            lag=max(watched.lag),
+            behind_s=max(watched.fresh_s),
+            retries=member.figure("headrace_consumer_retries_total"),
+        )
+        found.check()
+        assert fleet.group() == members, "the group has changed"
+        assert returned == 0
+        assert "partitions lost" not in member.said()
+        assert member.stop() == 0
+    assert {health for health, _ in watched.pages} == {200}
+    assert {ready for _, ready in watched.pages[-5:]} == {503}
+    assert max(watched.waiting) <= _WAITING_MAX + _ONE_POLL
+    assert max(watched.resident) - before < 3 * (_WAITING_MAX + _ONE_POLL) + _PREFETCH
+    assert watched.lag[-1] > 2 * max(watched.waiting) / _RECORD, "the lag counts what is not read, too"
+    assert watched.fresh_s[-1] >= away_s / 2
+
+
+@pytest.mark.parametrize("mode", [Refuse(), BlackHole()], ids=["refusing", "frozen"])
+def test_sigterm_while_clickhouse_is_away(rig: Rig, member: Member, oracle: Oracle, mode: Mode) -> None:
+    """It gives what was taken its time, no more, and ends; a successor makes exactly what was left."""
+    until(lambda: member.page("/readyz")[0] == 200, "ready")
+    rig.proxy.set(mode)
+    rig.feed.send(800)
+    until(lambda: member.figure("headrace_consumer_is_held") == 1, "held")
+    began_s = time.monotonic()
+    code = member.stop()
+    took_s = time.monotonic() - began_s
+    rig.proxy.set(Pass())
+    successor = rig.start()
+    found = rig.fleet.settle(rig.feed)
+    replayed = successor.figure("headrace_consumer_intents_total", outcome="replayed")
+    oracle.say(exit_code=code, took_s=took_s, rows=found.rows, letters=found.letters, replayed=replayed)
+    found.check()
+    assert code == 0
+    assert took_s < DRAIN_S + 2 * TIMEOUT_S + 3
+    assert replayed > 0
+
+
+def test_inserts_of_several_partitions_go_side_by_side(rig: Rig, member: Member, oracle: Oracle) -> None:
+    """Each takes longer than a session: one at a time for each partition, all partitions at once, and no rebalance."""
+    member.stop()
+    slow = rig.start(insert_timeout_s=9)
+    until(lambda: slow.page("/readyz")[0] == 200, "ready")
+    feed, delay_s = rig.feed.beside(), 3.0
+    (since,) = rig.fleet.connection.query("SELECT now64(3, 'UTC') AS at")
+    members = rig.fleet.group()
+    rig.proxy.set(DelayAnswer(delay_s), only=INSERT)
+    began_s = time.monotonic()
+    with feed.running(200):
+        time.sleep(7)
+    found = rig.fleet.settle(feed)
+    took_s = time.monotonic() - began_s
+    group = rig.fleet.group()
+    query = """
+    SELECT _partition AS p, arraySort(groupUniqArray(toFloat64(_inserted_at))) AS at FROM events
+    WHERE _inserted_at >= {since:DateTime64(3)} GROUP BY p
+    """
+    times = {row["p"]: row["at"] for row in rig.fleet.connection.query(query, {"since": since["at"]})}
+    inserts = sum(map(len, times.values()))
+    closest = min(later - earlier for at in times.values() for earlier, later in pairwise(at))
+    oracle.say(inserts=inserts, took_s=took_s, one_by_one_s=inserts * delay_s, closest_s=closest, rows=found.rows)
+    found.check()
+    assert len(times) == 4
+    assert closest >= delay_s
+    assert took_s < inserts * delay_s / 2
+    assert group == members
