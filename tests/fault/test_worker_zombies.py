@@ -44,7 +44,7 @@ def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: P
 @pytest.fixture
 def feed(broker: KafkaCluster, fleet: Fleet) -> Feed:
     """Events with some poison among them."""
-    return Feed(broker.bootstrap_servers, fleet.topic, poison_every=10)
+    return Feed(broker.bootstrap_servers, fleet.topic, poison_every=25)
 
 
 def was_expelled(member: Member) -> bool:
@@ -60,7 +60,7 @@ def test_zombies_at_each_step(protocol: str, fleet: Fleet, feed: Feed, oracle: O
     fleet.settings |= settings
     zombies = {step: fleet.start(doom=f"{step}:2:SIGSTOP") for step in steps}
     until(lambda: all(zombie.partitions() for zombie in zombies.values()), "each has partitions")
-    feed.send(2400)
+    feed.send(1000)
     for zombie in zombies.values():
         zombie.await_frozen()
     left = len(fleet.intents())
@@ -75,7 +75,7 @@ def test_zombies_at_each_step(protocol: str, fleet: Fleet, feed: Feed, oracle: O
     after = fleet.look(feed)
     worked = {zombie: zombie.inserted() for zombie in zombies.values()}
     assert heir.stop() == 0
-    feed.send(1200)
+    feed.send(400)
     until(lambda: all(zombie.inserted() > rows for zombie, rows in worked.items()), "each works on")
     fleet.settle(feed)
     codes = [zombie.stop() for zombie in zombies.values()]
@@ -112,7 +112,7 @@ def test_a_static_member_is_started_again_while_it_stands_still(
     A classic group gives the name to who came last. KIP-848's refuses the name while it is taken: the worker exits.
     """
     fleet.settings |= {"group_instance_id": "one", **protocol}
-    feed.send(1200)
+    feed.send(800)
     old = fleet.start(doom="inserting:6:SIGSTOP")
     old.await_frozen()
     left = len(fleet.intents())
