@@ -9,7 +9,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from consumer.errors import Reason
-from tests.support.fixtures_consumer import AT_MS, encoded
+from tests.support.fixtures_consumer import AT_MS, encoded, encoded_loosely
 from tests.support.kafka_clients import producer
 
 Place = tuple[int, int]
@@ -104,11 +104,13 @@ def _place(message: Message) -> Place:
 
 def _poison(number: int, kind: int) -> tuple[bytes, Reason]:
     """Return one of the kinds of poison, in turn."""
-    match kind % 4:
+    match kind % 5:
         case 0:
             return b"\x01no frame", Reason.FRAME
         case 1:
             return b"\x00\x00\x00\x00\x4d" + encoded(number)[5:], Reason.UNKNOWN_SCHEMA
         case 2:
             return encoded(number)[:-7], Reason.BAD_AVRO
-    return encoded(number, properties="[1]"), Reason.BAD_VALUE  # which decodes, whatever else is in its batch
+        case 3:
+            return encoded(number, properties="[1]"), Reason.BAD_VALUE
+    return encoded_loosely(number, eventId="no id"), Reason.BAD_VALUE
