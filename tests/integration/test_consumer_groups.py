@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures_group import ON_KAFKA, Group
+from tests.support.fixtures_group import ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.group_processes import Workers
 from tests.support.log_members import until
 from tests.support.shared_table import SharedTable
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True),
-]
+pytestmark = pytest.mark.kafka
+on_kafka = pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
+# It keeps no intents: a death may double a batch there, see the warning at the start; all else is exact.
+on_the_embedded_broker = pytest.mark.parametrize("group", ON_EMBEDDED, ids="-".join, indirect=True)
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def assert_exact(workers: Workers, count: int) -> None:
     assert workers.table.rows == {(number, offset): 1 for number in range(4) for offset in range(count)}
 
 
+@on_kafka
 def test_one_leaves_and_one_freezes_and_comes_back(workers: Workers) -> None:
     """The group gives up the frozen one; thawed, it inserts nothing before it is given partitions again."""
     with workers.load() as finish:
@@ -62,6 +63,7 @@ def test_one_leaves_and_one_freezes_and_comes_back(workers: Workers) -> None:
     assert_exact(workers, count)
 
 
+@on_kafka
 def test_static_members_come_and_one_is_killed(workers: Workers) -> None:
     """Each under a name of its own; a killed one's partitions go to another after its session."""
     with workers.load() as finish:
@@ -78,6 +80,7 @@ def test_static_members_come_and_one_is_killed(workers: Workers) -> None:
     first.stop()
 
 
+@on_kafka
 def test_a_static_member_that_restarts_keeps_its_partitions(workers: Workers) -> None:
     """Within its session; the other one hears of nothing."""
     patient: dict[str, str | int] = {} if workers.group.protocol == "kip848" else {"session.timeout.ms": 6000}
@@ -98,3 +101,21 @@ def test_a_static_member_that_restarts_keeps_its_partitions(workers: Workers) ->
     assert again.owned == owned
     first.stop()
     again.stop()
+
+
+@on_the_embedded_broker
+def test_without_intents_all_that_is_done_in_order_is_exact(workers: Workers) -> None:
+    """Members come and leave, and the last one stops and starts again."""
+    with workers.load() as finish:
+        first = workers.start("first")
+        workers.await_shared(first)
+        second = workers.start("second")
+        workers.await_shared(first, second)
+        first.stop()
+        workers.await_shared(second)
+        second.stop()
+        third = workers.start("third")
+        workers.await_shared(third)
+        count = finish()
+    assert_exact(workers, count)
+    third.stop()

@@ -74,6 +74,7 @@ def ordinary(group: Group) -> Consumer:
     return member
 
 
+@pytest.mark.parametrize("frail", ["range"], indirect=True)
 def test_a_synchronous_commit_waits_for_the_broker(frail: Group) -> None:
     """Beyond max.poll.interval.ms: who waits so long is expelled."""
     member = ordinary(frail)
@@ -127,6 +128,7 @@ def test_commits_and_polls_wait_for_no_broker(frail: Group) -> None:
     assert frail.marks() == {first: Mark(1, "first"), second: Mark(2, "second")}
 
 
+@pytest.mark.parametrize("frail", ["range"], indirect=True)
 def test_a_close_gives_up_on_a_broker_that_is_away(frail: Group, caplog: pytest.LogCaptureFixture) -> None:
     """After some seconds, with a line in the log; the listener has heard first, and its last mark was sent."""
     member = Member(frail.properties, frail.topic)
@@ -157,6 +159,7 @@ class Deaf(Survey):
         return self._survey.of(places)
 
 
+@pytest.mark.parametrize("frail", ["range"], indirect=True)
 def test_partitions_whose_marks_can_not_be_read_are_opened_later(frail: Group) -> None:
     """Not read from anywhere else meanwhile; then from where the listener says."""
     place = frail.places[0]

@@ -10,7 +10,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.kafka import KafkaLog
 from consumer.ports import Mark
-from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_KAFKA, Group
+from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import Member, until
 
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.kafka
 on_kafka = pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
 # What no protocol of groups has a part in; where it matters only whether a group assigns all at once, two of them.
 on_one = pytest.mark.parametrize("group", ON_KAFKA[:1], ids="-".join, indirect=True)
-on_both_brokers = pytest.mark.parametrize(
-    "group", [*CLASSIC_ON_KAFKA, ("embedded_broker", "range")], ids="-".join, indirect=True
-)
+on_both_brokers = pytest.mark.parametrize("group", [*CLASSIC_ON_KAFKA, *ON_EMBEDDED], ids="-".join, indirect=True)
 
 
 def rejoin(member: Member) -> None:
@@ -46,7 +44,7 @@ def test_a_paused_partition_is_read_on_after_it_came_back(group: Group) -> None:
     until(lambda: member.offsets(place)[10:] == list(range(10)), member.poll)
 
 
-@on_kafka
+@on_one
 def test_a_pause_outlives_the_assignment(group: Group) -> None:
     """The fact itself, of an ordinary consumer: nothing comes until it is resumed."""
     group.produce([b"x"] * 10)
@@ -67,7 +65,7 @@ def test_a_pause_outlives_the_assignment(group: Group) -> None:
     member.close()
 
 
-@on_both_brokers
+@on_kafka
 def test_a_partition_that_is_not_to_be_read_is_not(group: Group) -> None:
     """The listener said so; asked again, it may say otherwise."""
     group.produce([b"x"] * 10)

@@ -20,7 +20,8 @@ PROTOCOLS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 ON_KAFKA: Final = [("kafka", protocol) for protocol in PROTOCOLS]
 CLASSIC_ON_KAFKA: Final = ON_KAFKA[:2]
-ON_ANY_BROKER: Final = [*ON_KAFKA, ("embedded_broker", "range"), ("embedded_broker", "cooperative")]
+ON_EMBEDDED: Final = [("embedded_broker", "range")]
+ON_ANY_BROKER: Final = [*ON_KAFKA, *ON_EMBEDDED]
 _EXPELLED_MS: Final = 1500
 _PATIENT_MS: Final = 6000  # the least that a broker allows by default
 
