@@ -98,6 +98,8 @@ class Pool(Executor):
 class Process:
     """One worker process: its member, its pool, its worker; the servers around it are shared."""
 
+    revoke_s = 0.0
+
     def __init__(
         self, broker: FakeBroker, table: FakeTable, letters: FakeLetters, rows: FakeRows, clock: Clock
     ) -> None:
@@ -105,7 +107,7 @@ class Process:
         self.pool = Pool()
         self.meter = Tally()
         pipeline = Pipeline(rows, table, letters, BELIEVED, broker, table)
-        terms = Terms(LIMITS, "cluster", 0.0, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
+        terms = Terms(LIMITS, "cluster", self.revoke_s, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
         self.worker = Worker(self.log, {TOPIC: pipeline}, self.pool, terms, self.meter)
         self.log.listen(self.worker)
 
@@ -116,6 +118,12 @@ class Process:
         self.pool.finish_all()
 
 
+class PatientProcess(Process):
+    """A worker that waits for its inserts in a rebalance, in real seconds: some thread has to finish them."""
+
+    revoke_s = 30.0
+
+
 class Around:
     """One partition, and the servers around its workers."""
 
@@ -123,9 +131,9 @@ class Around:
         self.broker, self.table = FakeBroker(1), FakeTable(100)
         self.letters, self.rows, self.clock = FakeLetters(), FakeRows({1, 2}), Clock()
 
-    def process(self) -> Process:
+    def process(self, kind: type[Process] = Process) -> Process:
         """Start a worker."""
-        return Process(self.broker, self.table, self.letters, self.rows, self.clock)
+        return kind(self.broker, self.table, self.letters, self.rows, self.clock)
 
     def produce(self, *values: bytes) -> None:
         """Append records."""

@@ -1,9 +1,12 @@
 """The worker in a group: predecessors, successors, zombies, and partitions that come and go."""
 
+import threading
+
 import pytest
 
+from consumer.errors import Fatal
 from consumer.intent import Intent
-from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on, until_begun
+from tests.support.consumer_fakes import LIMITS, PLACE, Around, PatientProcess, get_on, until_begun
 from tests.support.fake_group import FakeBroker
 from tests.support.fake_table import InsertFault, value
 
@@ -166,3 +169,52 @@ def test_without_metadata_a_clean_stop_is_still_exact() -> None:
         process.log.leave()
 
     assert around.rows_of() == dict.fromkeys(range(9), 1)
+
+
+def test_a_revoke_waits_for_what_is_being_written(around: Around) -> None:
+    """An insert that ends in time is committed: the successor has nothing to repeat."""
+    process = around.process(PatientProcess)
+    around.produce(*[value()] * 4)
+    until_begun(process)
+    process.pool.begin(0)
+    insert = threading.Thread(target=process.pool.finish_all)
+    revoke = threading.Thread(target=process.worker.revoked, args=([PLACE],))
+    revoke.start()
+    insert.start()
+    revoke.join()
+    insert.join()
+    process.log.deliver()
+
+    assert around.mark.offset == 4
+    assert around.intent == Intent("id-1", 4, 4)
+
+
+def test_a_step_that_must_stop_the_worker_does_so_after_a_rebalance_too(around: Around) -> None:
+    """What a lane that goes has come to is not forgotten with it."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    until_begun(process)
+    future, _ = process.pool.jobs[0]
+
+    def fail() -> None:
+        raise Fatal("no such table")
+
+    process.pool.jobs[0] = (future, fail)
+    process.pool.finish_all()
+    process.worker.revoked([PLACE])
+
+    with pytest.raises(Fatal, match="no such table"):
+        process.worker.turn()
+
+
+def test_a_range_whose_last_records_are_gone_is_repeated_all_the_same(around: Around) -> None:
+    """Compaction took them after the intent was committed: the end of the log says that no more will come."""
+    dead = around.process()
+    around.produce(*[value()] * 4)
+    until_begun(dead)
+    around.broker.remove(dead.log)
+    del around.broker.logs[PLACE].records[3]
+    get_on(around, around.process())
+
+    assert around.rows_of() == dict.fromkeys(range(3), 1)
+    assert around.mark.offset == 4

@@ -6,6 +6,7 @@ from consumer.errors import Fatal, Fenced
 from consumer.intent import Intent
 from consumer.ports import Answer, Mark
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on, until_begun
+from tests.support.fake_group import CommitFault
 from tests.support.fake_table import InsertFault, value
 
 
@@ -229,3 +230,14 @@ def test_what_a_killed_table_knows_the_token_of_and_lost_is_put_back(
     get_on(around, process)
     assert around.rows_of() == dict.fromkeys(range(4), 1)
     assert around.table.sums == {"id-1/0": 4}
+
+
+def test_a_commit_that_fails_is_not_hammered(around: Around) -> None:
+    """The next try waits for its time, however often the worker turns."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    around.broker.faults += [CommitFault.NOT_KEPT] * 5
+    for _ in range(20):
+        process.step()
+
+    assert len(around.broker.faults) == 4
