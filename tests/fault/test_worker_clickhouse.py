@@ -66,7 +66,7 @@ def test_a_fault_at_an_insert_costs_nothing_but_time(rig: Rig, member: Member, o
     cause, times, modes = FAULTS[kind]
     retries = member.figure("headrace_consumer_retries_total", step="insert", cause=cause)
     ended = member.figure("headrace_consumer_insert_seconds_count", table="events", outcome=cause)
-    with rig.feed.running(_PER_SECOND):
+    with rig.feed.beside(poison_every=200).running(_PER_SECOND):  # most inserts are whole, and struck as such
         for mode in modes:
             count = rig.proxy.count(type(mode)) + times
             rig.proxy.set(mode, times, only=INSERT)
