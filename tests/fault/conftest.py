@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
-from tests.support.fleet import Fleet, Member
+from tests.support.fleet import Fleet, Member, until
 from tests.support.kafka import KafkaCluster
 from tests.support.kafka_broker import NotAvailableError
 from tests.support.ledger import Account, settle, topic_census
@@ -20,6 +20,7 @@ from tests.support.rig import Rig
 from tests.support.worker import worker
 
 _FIRST: Final = 150
+_PARTITIONS: Final = 5  # four of the events, and the dead letters'
 
 
 @pytest.fixture(scope="session")
@@ -71,10 +72,12 @@ def rig(
 
 @pytest.fixture
 def member(rig: Rig) -> Iterator[Member]:
-    """The rig's worker, started if it does not run."""
+    """The rig's worker, started if it does not run; it has its partitions, and nothing is struck while it starts."""
     rig.proxy.set(Pass())
     alive = [member for member in rig.fleet.members if member.is_alive]
-    yield alive[0] if alive else rig.start()
+    worker = alive[0] if alive else rig.start()
+    until(lambda: worker.partitions() >= _PARTITIONS, "partitions")
+    yield worker
     rig.proxy.set(Pass())
 
 
