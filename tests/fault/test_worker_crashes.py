@@ -24,6 +24,8 @@ QUICK: Final[dict[str, object]] = {
     "session_timeout_ms": 1000,
     "heartbeat_interval_ms": 200,
 }
+PATIENT_MS: Final = 10_000
+"""The session of those who should live: on a busy machine they fall silent, and would replay what they began."""
 _AT_ONCE: Final = 4
 _STORM_S: Final = 30.0
 
@@ -59,14 +61,15 @@ def times(step: str) -> tuple[int, int]:
 
 
 def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
-    """Kill two workers in a row at a step, and let a third one finish."""
+    """Kill two workers in a row at a step, and let a third one finish that and something new."""
     first, second = times(step)
     feed.send(1000)
     assert fleet.start(doom=f"{step}:{first}").await_exit() == KILLED
     feed.send(200)
     assert fleet.start(doom=f"{step}:{second}").await_exit() == KILLED
     left = len(fleet.intents())
-    third = fleet.start()
+    feed.send(100)
+    third = fleet.start(session_timeout_ms=PATIENT_MS)
     fleet.settle(feed)
     replayed = third.figure("headrace_consumer_intents_total", outcome="replayed")
     code = third.stop()
@@ -106,7 +109,8 @@ def test_workers_are_killed_before_they_have_polled(fleet: Fleet, feed: Feed, or
     for step in START:
         assert fleet.start(doom=step).await_exit() == KILLED
     after = fleet.intents()
-    last = fleet.start()
+    feed.send(100)
+    last = fleet.start(session_timeout_ms=PATIENT_MS)
     fleet.settle(feed)
     replayed = last.figure("headrace_consumer_intents_total", outcome="replayed")
     assert last.stop() == 0
@@ -124,11 +128,12 @@ def test_a_worker_is_stopped_while_it_replays(step: str, fleet: Fleet, feed: Fee
     feed.send(600)
     assert fleet.start(doom="inserted:6").await_exit() == KILLED
     left = fleet.intents()
-    stopped = fleet.start(doom=f"{step}:1:SIGTERM")
+    stopped = fleet.start(doom=f"{step}:1:SIGTERM", session_timeout_ms=PATIENT_MS)
     assert stopped.await_exit() == 0
     stopped.books()
     after = fleet.intents()
-    last = fleet.start()
+    feed.send(100)
+    last = fleet.start(session_timeout_ms=PATIENT_MS)
     fleet.settle(feed)
     assert last.stop() == 0
     found = fleet.look(feed)
@@ -147,11 +152,12 @@ def test_a_worker_is_stopped_before_it_has_read_all_that_it_replays(
     fleet.settings |= {"batch_rows_max": 7000, "batch_age_s_max": 5}  # more than one poll brings
     assert fleet.start(doom="inserted:2").await_exit() == KILLED
     left = fleet.intents()
-    stopped = fleet.start(doom="polled:1:SIGTERM")
+    stopped = fleet.start(doom="polled:1:SIGTERM", session_timeout_ms=PATIENT_MS)
     assert stopped.await_exit() == 0
     returned = sum(book["returned"] for book in stopped.books().values())
     after = fleet.intents()
-    last = fleet.start()
+    feed.send(100)
+    last = fleet.start(session_timeout_ms=PATIENT_MS)
     fleet.settle(feed)
     assert last.stop() == 0
     found = fleet.look(feed)
