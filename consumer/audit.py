@@ -28,8 +28,8 @@ FROM (
     UNION ALL
     SELECT intDiv(toUInt64(origin_offset), 1000000) AS million, 0, bitmapBuild(emptyArrayUInt64()),
         bitmapBuild([toUInt64(origin_offset)]) FROM dead_letters
-    WHERE origin_topic = {topic:String} AND origin_partition = {partition:Int32} AND origin_offset >= 0
-        AND million >= {million:UInt64}
+    WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
+        AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND million >= {million:UInt64}
 ) GROUP BY million ORDER BY million
 """
 _COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({_LEDGER})"  # noqa: S608  (our own text)
@@ -116,12 +116,8 @@ class Auditor:
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
 
-    def audit(self, span: Span, *, is_only: bool) -> Finding:
+    def audit(self, span: Span) -> Finding:
         """Compare a span with the tables.
-
-        Args:
-            span: what must be there.
-            is_only: no other incarnation of the topic is known: dead letters do not say of which one they were.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
@@ -133,7 +129,7 @@ class Auditor:
             for million in range(span.low // _MILLION, -(-span.end // _MILLION))
             for offset in self._missing(span, million, by_million.get(million, {}).get("covered", 0))
         ]
-        double = {row["million"]: row["rows"] - row["offsets"] + (row["both"] if is_only else 0) for row in counts}
+        double = {row["million"]: row["rows"] - row["offsets"] + row["both"] for row in counts}
         return Finding(
             span,
             sum(row["rows"] for row in counts),

@@ -50,7 +50,7 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
     auditor = Auditor(connect(settings), tables, cluster.present)
     deadline_s = time.monotonic() + arguments.patience_s
     while True:
-        findings = [auditor.audit(span, is_only=alone) for span, alone in _spans(auditor, cluster)]
+        findings = [auditor.audit(span) for span in _spans(auditor, cluster)]
         missing = sum(finding.missing for finding in findings)
         if not missing or time.monotonic() >= deadline_s:
             break
@@ -119,8 +119,8 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     return 0 if count == len([letter for letter in letters if letter.verdict is Verdict.READY]) else 1
 
 
-def _spans(auditor: Auditor, cluster: Cluster) -> list[tuple[Span, bool]]:
-    """Return what must be in the tables, and whether it is its topic's only incarnation."""
+def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
+    """Return what must be in the tables."""
     topics = find_topics(cluster, list(auditor.tables))
     places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks = cluster.committed(places)  # before the table is read: what is committed is in it
@@ -133,8 +133,7 @@ def _spans(auditor: Auditor, cluster: Cluster) -> list[tuple[Span, bool]]:
         if intent is None or intent.topic_id == topic_id:
             first = known[place, topic_id].low if (place, topic_id) in known else mark.offset
             spans[place, topic_id] = Span(place, topic_id, min(bounds[place][0], first), mark.offset)
-    incarnations = Counter(place for place, _ in spans)
-    return [(span, incarnations[span.partition] == 1) for _, span in sorted(spans.items())]
+    return [span for _, span in sorted(spans.items())]
 
 
 def _letter_line(letter: Letter) -> dict[str, object]:

@@ -83,12 +83,12 @@ class KafkaDeadLetters:
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._publisher = Publisher(properties, topic)
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
         """Publish the poison among `records`; return when all of it is acknowledged."""
         by_offset = {record.offset: record for record in records}
         pairs = [(by_offset[item.offset], item) for item in poison]
         self._publisher.publish(
-            [Outgoing(letter_key(record), record.value, headers_of(record, item)) for record, item in pairs]
+            [Outgoing(letter_key(record), record.value, headers_of(record, item, topic_id)) for record, item in pairs]
         )
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ def letter_key(record: Record) -> bytes:
     return f"{record.partition.topic}/{record.partition.number}/{record.offset}".encode()
 
 
-def headers_of(record: Record, poison: Poison) -> list[tuple[str, str | bytes | None]]:
+def headers_of(record: Record, poison: Poison, topic_id: str) -> list[tuple[str, str | bytes | None]]:
     """Return the headers of a dead letter: origin, reason, and the record's own headers behind them."""
     try:
         schema_id = schema_id_of(record.value)
@@ -109,6 +109,7 @@ def headers_of(record: Record, poison: Poison) -> list[tuple[str, str | bytes | 
         schema_id = -1
     ours = {
         "origin_topic": record.partition.topic,
+        "origin_topic_id": topic_id,
         "origin_partition": str(record.partition.number),
         "origin_offset": str(record.offset),
         "origin_at": str(record.timestamp_ms),

@@ -50,7 +50,7 @@ class Patrol:
         Raises:
             Transient, Fatal: a server is away, or refuses.
         """
-        findings = [self._auditor.audit(span, is_only=alone) for span, alone in self._spans()]
+        findings = [self._auditor.audit(span) for span in self._spans()]
         for finding in findings:
             if finding.is_clean:
                 self._clean_to[finding.span.partition, finding.span.topic_id] = finding.span.end
@@ -62,21 +62,19 @@ class Patrol:
         self._suspects = {_name(item) for item in dirty}
         return wrong
 
-    def _spans(self) -> list[tuple[Span, bool]]:
+    def _spans(self) -> list[Span]:
         owned = [place for place in self._watch.standings if place.topic in self._auditor.tables]
         if not owned:
             return []
         marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
         lows = {place: low for place, (low, _) in self._cluster.bounds(owned).items()}
-        known = self._auditor.incarnations()
         spans = []
         for place, mark in marks.items():
             intent = intended(mark)
             topic = self._cluster.topic(place.topic) if intent is None else None
             topic_id = intent.topic_id if intent else (topic.topic_id if topic else "")
             low = self._clean_to.get((place, topic_id), lows[place])
-            others = [span for span in known if span.partition == place and span.topic_id != topic_id]
-            spans.append((Span(place, topic_id, min(low, mark.offset), mark.offset), not others))
+            spans.append(Span(place, topic_id, min(low, mark.offset), mark.offset))
         return spans
 
 

@@ -66,7 +66,7 @@ class Pipeline:
         Raises:
             Transient: the broker is away.
         """
-        self.letters.send(batch.records, poison)
+        self.letters.send(batch.records, poison, batch.intent.topic_id)
         return Sent()
 
     def insert(
@@ -78,13 +78,13 @@ class Pipeline:
         behind one they are looked for.
 
         Raises:
-            Transient: a server was away, or the outcome is not known, or no single row is to blame, or the job waited
-                so long for its thread that the intent before it fences no more.
+            Transient: a server was away, or the outcome is not known, or no single row is to blame, or so much time has
+                passed (for want of a thread, or by the blocks before) that the intent fences no more.
             Fatal: the table or the account is not as it must be.
         """
-        if not is_fresh():
-            raise Transient("waited too long for a thread: the intent goes first, again", Cause.BUSY)
         for block in blocks:
+            if not is_fresh():
+                raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:

@@ -211,8 +211,8 @@ class Mender(Protocol):
 class DeadLetters(Protocol):
     """The dead-letter topic. Called on the pool's threads."""
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
-        """Publish the poison among `records`; return when all of it is acknowledged.
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
+        """Publish the poison among `records`, of this incarnation of their topic; return when all is acknowledged.
 
         Raises:
             Transient, Fatal: as they say.

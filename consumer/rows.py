@@ -160,6 +160,7 @@ def letter_of(record: Record) -> Mapping[str, Any]:
     return {
         "letterId": record.key.decode("utf-8", "replace"),
         "originTopic": texts.pop("origin_topic", ""),
+        "originTopicId": texts.pop("origin_topic_id", ""),
         "originPartition": _integer(texts.pop("origin_partition", ""), -1, _INT_MAX),
         "originOffset": _integer(texts.pop("origin_offset", ""), -1),
         "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP), _AT_MAX),

@@ -46,7 +46,7 @@ class Graveyard:
     def bury(self, poison: dict[int, tuple[bytes, Reason]]) -> None:
         """Refuse records: offset, value and reason of each."""
         records = [record(offset, value)._replace(headers=(("trace", b"t1"),)) for offset, (value, _) in poison.items()]
-        self.letters.send(records, [Poison(offset, why, "no") for offset, (_, why) in poison.items()])
+        self.letters.send(records, [Poison(offset, why, "no") for offset, (_, why) in poison.items()], "incarnation")
         member: Consumer = consumer(self.broker, "unused")
         member.assign([TopicPartition(self.dead, 0, 0)])
         rows = DeadLetterRows()

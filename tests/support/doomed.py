@@ -122,10 +122,10 @@ class DoomedTable(ClickHouseTable):
 class DoomedLetters(KafkaDeadLetters):
     """Is struck around dead letters."""
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
         """Send, and perhaps be struck before or behind it."""
         _reach("sending_letters")
-        super().send(records, poison)
+        super().send(records, poison, topic_id)
         _reach("letters_sent")
 
 

@@ -168,8 +168,9 @@ class FakeLetters:
         self.sent: Counter[str] = Counter()
         self.reasons: dict[str, Reason] = {}
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison]) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
         """Keep letters of the poison among the records."""
+        assert all(record.key.startswith(f"{topic_id}/".encode()) for record in records)
         if self.is_away:
             raise Transient("the dead-letter topic is away")
         keys = {record.offset: record.key.decode() for record in records}

@@ -17,12 +17,13 @@ def dead(key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Re
 def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
     """From the refused record to the fields of the row."""
     refused = record(7, b"\x00\x01")._replace(headers=(("trace", b"t1"),))
-    headers = tuple((name, value) for name, value in headers_of(refused, Poison(7, Reason.FRAME, "no frame")))
+    headers = tuple((name, value) for name, value in headers_of(refused, Poison(7, Reason.FRAME, "no frame"), "id-1"))
 
     letter = letter_of(dead(letter_key(refused), refused.value, headers))  # type: ignore[arg-type]  # ours are bytes
 
     assert letter["letterId"] == "events/0/7"
-    assert (letter["originTopic"], letter["originPartition"], letter["originOffset"]) == ("events", 0, 7)
+    assert (letter["originTopic"], letter["originTopicId"]) == ("events", "id-1")
+    assert (letter["originPartition"], letter["originOffset"]) == (0, 7)
     assert (letter["originAt"], letter["schemaId"], letter["reason"]) == (AT_MS, -1, "frame")
     assert (letter["key"], letter["value"]) == (b"key", b"\x00\x01")
     assert letter["headers"]["trace"] == "t1"
