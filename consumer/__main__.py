@@ -1,16 +1,19 @@
 """`python -m consumer`: run a worker, or look after its tables. Settings are environment variables, CONSUMER_<NAME>."""
 
 import argparse
+import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from consumer import commands, service
 from consumer.errors import ConsumerError, Reason
 from consumer.settings import Settings, load
 from consumer.telemetry import start_logging
 
+_PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
 Command = Callable[[Settings, argparse.Namespace], int]
 
 _RUN: Final = """
@@ -77,9 +80,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     start_logging(settings.log_level)
     try:
-        sys.exit(arguments.call(settings, arguments))
+        code = arguments.call(settings, arguments)
     except ConsumerError as error:
-        sys.exit(f"consumer: {error}")
+        sys.stderr.write(f"consumer: {error}\n")
+        code = 1
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """End the process, though an insert may still wait for its server: its intent covers it."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(_PATIENCE_S)
+            if thread.is_alive():
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+    sys.exit(code)
 
 
 def parser() -> argparse.ArgumentParser:

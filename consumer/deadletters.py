@@ -1,6 +1,5 @@
 """The dead-letter topic: refused records with their bytes untouched, acknowledged before anything else happens."""
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -33,12 +32,11 @@ class Outgoing(NamedTuple):
 
 
 class Publisher:
-    """An idempotent producer for one topic; threads share it."""
+    """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._producer = Producer({**properties, **_PINNED})
         self._topic = topic
-        self._lock = threading.Lock()  # one sender at a time: its flush runs its own reports
 
     def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
         """Publish records and return where each of them stands now, when all are acknowledged.
@@ -48,13 +46,12 @@ class Publisher:
         """
         places: dict[int, tuple[Partition, int]] = {}
         failures: list[KafkaError] = []
-        with self._lock:
-            try:
-                for number, record in enumerate(records):
-                    self._produce(number, record, places, failures)
-                self._producer.flush(_DELIVERY_S + 5)
-            except (BufferError, KafkaException) as error:
-                raise Transient(f"records for {self._topic} can't be sent: {error}") from error
+        try:
+            for number, record in enumerate(records):
+                self._produce(number, record, places, failures)
+            self._producer.flush(_DELIVERY_S + 5)
+        except (BufferError, KafkaException) as error:
+            raise Transient(f"records for {self._topic} can't be sent: {error}") from error
         if failures or len(places) < len(records):
             why = failures[0].name() if failures else f"{len(records) - len(places)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")
@@ -78,7 +75,7 @@ class Publisher:
 
 
 class KafkaDeadLetters:
-    """A `DeadLetters` over a publisher; threads share it."""
+    """A `DeadLetters` over a publisher."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._publisher = Publisher(properties, topic)

@@ -209,7 +209,7 @@ class Mender(Protocol):
 
 
 class DeadLetters(Protocol):
-    """The dead-letter topic. Called on the pool's threads."""
+    """The dead-letter topic. One thread of its own makes all calls."""
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
         """Publish the poison among `records`, of this incarnation of their topic; return when all is acknowledged.

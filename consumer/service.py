@@ -28,7 +28,7 @@ from consumer.properties import read_properties
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import Settings
-from consumer.steps import Terms
+from consumer.steps import Pools, Terms
 from consumer.telemetry import Metrics, balances
 from consumer.watch import Watch
 from consumer.worker import Worker
@@ -116,10 +116,12 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic))
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
-        pool = stack.enter_context(ThreadPoolExecutor(settings.insert_threads, "insert"))
+        pools = Pools(ThreadPoolExecutor(settings.insert_threads, "rows"), ThreadPoolExecutor(1, "letters"))
+        for pool in pools:  # what runs then is not waited for: it has had its time
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
         terms = _terms(settings, patiently(source.cluster_id, stop))
-        worker = Worker(source, _pipelines(settings, connection, letters, meter, source), pool, terms, meter)
+        worker = Worker(source, _pipelines(settings, connection, letters, meter, source), pools, terms, meter)
         source.listen(worker)
         yield worker, source
         if not worker.drain(monotonic() + settings.drain_s_max):

@@ -65,8 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     # A rebalance waits for inserts in flight at most this long; the intent covers the rest.
     revoke_s_max: Annotated[Seconds, _says("patience with inserts in flight in a rebalance")] = 10.0
-    # Below the 30 s that orchestrators give by default before they kill.
-    drain_s_max: Annotated[Seconds, _says("time to insert what was taken when stopping")] = 25.0
+    # With the 5 s for leaving a group whose broker is away, below the 30 s that orchestrators give before they kill.
+    drain_s_max: Annotated[Seconds, _says("time to insert what was taken when stopping")] = 20.0
     poison_share_max: Annotated[
         float, Meta(gt=0, le=1), _says("more poison than this share of a batch stops the worker")
     ] = 0.5

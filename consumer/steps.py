@@ -6,7 +6,7 @@ from concurrent.futures import Executor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from consumer.batch import Inserted, Prepared
 from consumer.buffer import Limits
@@ -43,12 +43,19 @@ class Terms:
     now_s: Callable[[], float] = monotonic
 
 
-class Steps:
-    """Runs each topic's pipeline on the pool. The polling thread makes all calls."""
+class Pools(NamedTuple):
+    """Where the slow steps run; a dead-letter topic that is away must not take the threads of those without poison."""
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], pool: Executor, terms: Terms, meter: Meter) -> None:
+    rows: Executor
+    letters: Executor
+
+
+class Steps:
+    """Runs each topic's pipeline on the pools. The polling thread makes all calls."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline], pools: Pools, terms: Terms, meter: Meter) -> None:
         self._pipelines = pipelines
-        self._pool = pool
+        self._pools = pools
         self._terms = terms
         self._meter = meter
 
@@ -58,7 +65,7 @@ class Steps:
             if work.stage is Stage.WAITING and now_s >= work.retry_at_s:
                 pipeline = self._pipelines[lane.partition.topic]
                 work.stage = Stage.PREPARING
-                work.job = self._pool.submit(pipeline.prepare, lane.draft(work), self._terms.namespace)
+                work.job = self._pools.rows.submit(pipeline.prepare, lane.draft(work), self._terms.namespace)
 
     def check(self, lane: Lane, now_s: float) -> None:
         """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
@@ -69,7 +76,7 @@ class Steps:
             return
         lane.checked_at_s = now_s
         check = self._pipelines[lane.partition.topic].check
-        lane.check = self._pool.submit(check, lane.partition.topic, lane.topic_id)
+        lane.check = self._pools.rows.submit(check, lane.partition.topic, lane.topic_id)
 
     def begin(self, lane: Lane, now_s: float) -> None:
         """Write what the head holds, now that its intent is committed: dead letters first, then rows."""
@@ -79,11 +86,11 @@ class Steps:
         work.intended = True
         if work.letters:
             work.stage = Stage.SENDING
-            work.job = self._pool.submit(pipeline.send, work.batch, work.letters)
+            work.job = self._pools.letters.submit(pipeline.send, work.batch, work.letters)
             return
         until_s = now_s + self._terms.fence_s
         work.stage = Stage.INSERTING
-        work.job = self._pool.submit(
+        work.job = self._pools.rows.submit(
             pipeline.insert,
             work.batch,
             work.blocks,

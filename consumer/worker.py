@@ -2,7 +2,7 @@
 
 Per partition: seal a batch [a, b) -> screen and encode it -> commit its intent at a -> send its poison to the dead
 letters -> insert it as one block under its token -> commit b. `turn` makes one round over all partitions; everything
-slow runs on the pool, and nothing but `poll` waits.
+slow runs on pools, and nothing but `poll` waits.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------
@@ -22,7 +22,6 @@ longer owns; so all commits are made by the thread that hears of assignments, fo
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Final
 
@@ -32,7 +31,7 @@ from consumer.lane import Lane
 from consumer.opening import halted, open_lane
 from consumer.pipeline import Pipeline
 from consumer.ports import Answer, Assigned, Log, Mark, Meter, Partition, Polled
-from consumer.steps import Steps, Terms
+from consumer.steps import Pools, Steps, Terms
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +45,9 @@ class Worker:
     One thread makes all calls; it is the log's listener, and the log calls it back on that thread.
     """
 
-    def __init__(self, log: Log, pipelines: Mapping[str, Pipeline], pool: Executor, terms: Terms, meter: Meter) -> None:
+    def __init__(self, log: Log, pipelines: Mapping[str, Pipeline], pools: Pools, terms: Terms, meter: Meter) -> None:
         self._log = log
-        self._steps = Steps(pipelines, pool, terms, meter)
+        self._steps = Steps(pipelines, pools, terms, meter)
         self._terms = terms
         self._meter = meter
         self._lanes: dict[Partition, Lane] = {}

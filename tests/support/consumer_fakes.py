@@ -14,7 +14,7 @@ from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
 from consumer.ports import Mark, Partition
 from consumer.retry import Backoff
-from consumer.steps import Terms
+from consumer.steps import Pools, Terms
 from consumer.worker import Worker
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
@@ -99,16 +99,18 @@ class Process:
     """One worker process: its member, its pool, its worker; the servers around it are shared."""
 
     revoke_s = 0.0
+    letters_wait = False
 
     def __init__(
         self, broker: FakeBroker, table: FakeTable, letters: FakeLetters, rows: FakeRows, clock: Clock
     ) -> None:
         self.log = FakeLog(broker)
         self.pool = Pool()
+        self.senders = Pool() if self.letters_wait else self.pool
         self.meter = Tally()
         pipeline = Pipeline(rows, table, letters, BELIEVED, broker, table)
         terms = Terms(LIMITS, "cluster", self.revoke_s, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
-        self.worker = Worker(self.log, {TOPIC: pipeline}, self.pool, terms, self.meter)
+        self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.meter)
         self.log.listen(self.worker)
 
     def step(self) -> None:
@@ -122,6 +124,12 @@ class PatientProcess(Process):
     """A worker that waits for its inserts in a rebalance, in real seconds: some thread has to finish them."""
 
     revoke_s = 30.0
+
+
+class MuteProcess(Process):
+    """A worker whose dead-letter topic does not answer."""
+
+    letters_wait = True
 
 
 class Around:

@@ -18,7 +18,7 @@ from consumer.kafka import KafkaLog
 from consumer.pipeline import Pipeline
 from consumer.ports import Assigned, Listener, Partition
 from consumer.retry import Backoff
-from consumer.steps import Terms
+from consumer.steps import Pools, Terms
 from consumer.worker import Worker
 from tests.support.consumer_fakes import BELIEVED, Tally
 from tests.support.fake_table import FakeLetters, FakeRows
@@ -63,7 +63,7 @@ def main(name: str, topic: str, table: int, properties: Mapping[str, str | int])
         remote = RemoteTable(table, name)
         pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), BELIEVED, log, remote)
         terms = Terms(_LIMITS, log.cluster_id(), 5.0, Backoff())
-        worker = Worker(log, {topic: pipeline}, pool, terms, Tally())
+        worker = Worker(log, {topic: pipeline}, Pools(pool, pool), terms, Tally())
         log.listen(Teller(worker))
         while not stop.is_set():
             worker.turn()
