@@ -52,10 +52,12 @@ class Cluster:
         try:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
         except TimeoutError as error:
+            self._admin = AdminClient(self._properties)  # see Survey
             raise Transient(f"no broker answers within {_CALL_S:.0f} s") from error
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
+            self._admin = AdminClient(self._properties)
             raise _translated(error) from error
         return Topic(str(answer.topic_id), len(answer.partitions))
 
