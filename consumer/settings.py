@@ -44,7 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_registry_url: Annotated[str, _says("Schema Registry; empty: ids come from the schema files")] = ""
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
 
-    clickhouse_url: Annotated[Text, _says("ClickHouse's HTTP interface, http(s)://host:port")]
+    # No query: the driver would take its parameters for its own, and for each insert's.
+    clickhouse_url: Annotated[
+        str, Meta(pattern=r"^https?://[^?#]+$"), _says("ClickHouse's HTTP interface, http(s)://host:port")
+    ]
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
     )
