@@ -24,7 +24,6 @@ from consumer.intent import EXCLUDED_MAX
 from consumer.isolate import Search
 from consumer.outcomes import of_clickhouse, without_values
 from consumer.ports import Block, Meter, Poison, Record, Rows
-from consumer.shape import bare, misshapen
 from consumer.statements import PINNED, insert_statement
 from schemas.codec import container_header
 
@@ -176,14 +175,13 @@ class ClickHouseTable:
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
         schema = self._schema_of(block.schema_id)
-        shape = bare(schema)
         twin = replace(self._target, table=f"{self._target.table}_probe_{uuid4().hex[:12]}")
         try:
             self._run(f"CREATE TABLE {twin.table} AS {self._target.table} ENGINE = Null")
             search = Search(
                 block.offsets,
                 lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
-                lambda rows: {row: poison for row in rows if (poison := misshapen(mine[row], shape))},
+                lambda _: {},
                 EXCLUDED_MAX + 1,
             )
             return search.run(refusal)

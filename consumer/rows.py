@@ -74,7 +74,7 @@ class EventRows:
 
     def _payload(self, schema_id: int, records: Sequence[Record]) -> bytes:
         rows = (coordinates(record) + record.value[FRAME_BYTES:] for record in records)
-        return container(self._headers[schema_id], rows, len(records))
+        return container(self._headers[schema_id], rows)
 
     def _learn(self, schema_id: int) -> dict[int, str]:
         """Remember the container head of a schema; return why it can't be read, by its id, if it never can.
@@ -149,7 +149,7 @@ class DeadLetterRows:
         if not records:
             return []
         rows = (coordinates(record) + self._encoder.encode(letter_of(record))[FRAME_BYTES:] for record in records)
-        payload = container(self._header, rows, len(records))
+        payload = container(self._header, rows)
         return [Block(OWN_SCHEMA_ID, topic_id, f"{token}/{OWN_SCHEMA_ID}", _offsets(records), payload)]
 
 

@@ -17,6 +17,7 @@ import fastavro
 MAGIC: Final = 0
 FRAME_BYTES: Final = 5
 _LOW_BITS: Final = 0x7F
+_ONE: Final = b"\x02"  # a block's count, as a zigzag integer
 _SYNC: Final = hashlib.md5(b"headrace", usedforsecurity=False).digest()
 
 COORDINATES: Final = (
@@ -126,7 +127,13 @@ def container_header(schema: str) -> bytes:
     return b"Obj\x01" + varint(len(meta)) + pairs + varint(0) + _SYNC
 
 
-def container(header: bytes, rows: Iterable[bytes], count: int) -> bytes:
-    """Return a container of one block: `count` encoded rows behind a header from `container_header`."""
-    block = b"".join(rows)
-    return b"".join((header, varint(count), varint(len(block)), block, _SYNC))
+def container(header: bytes, rows: Iterable[bytes]) -> bytes:
+    """Return a container of encoded rows behind a header from `container_header`, each in a block of its own.
+
+    A reader ends a block where its length says: a row that is too short is refused, and what a row has behind its end
+    is dropped with it. In one block of all, either would shift the rows behind it, and one could pass for two.
+    """
+    parts = [header]
+    for row in rows:
+        parts += (_ONE, varint(len(row)), row, _SYNC)
+    return b"".join(parts)

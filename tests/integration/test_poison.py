@@ -9,7 +9,7 @@ from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
 from consumer.outcomes import NAMES
 from consumer.ports import Block, Poison, Record
-from consumer.rows import EventRows
+from consumer.rows import EventRows, coordinates
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, record, records
 
@@ -92,10 +92,8 @@ KINDS: dict[str, tuple[Callable[[int], bytes], Reason, int]] = {
     "beyond an Int8": (lambda n: encoded(n, active=5000), Reason.BAD_VALUE, 40),
     "a year beyond DateTime64": (lambda n: encoded(n, receivedAt=9_999_999_999_999_999), Reason.CONSTRAINT, 5),
     "a year before DateTime64": (lambda n: encoded(n, occurredAt=-9_999_999_999_999), Reason.CONSTRAINT, 5),
-    "truncated": (lambda n: encoded(n)[:-3], Reason.BAD_AVRO, 5),
-    "a frame and nothing else": (lambda n: encoded(n)[:5], Reason.BAD_AVRO, 6),
-    "bytes behind the record": (lambda n: encoded(n) + b"\0", Reason.BAD_AVRO, 5),
-    "more bytes behind the record": (lambda n: encoded(n) + b"xx", Reason.BAD_AVRO, 40),
+    "truncated": (lambda n: encoded(n)[:-3], Reason.BAD_AVRO, 40),
+    "a frame and nothing else": (lambda n: encoded(n)[:5], Reason.BAD_AVRO, 40),
     "no record at all": (lambda n: encoded(n)[:5] + bytes(range(256)), Reason.BAD_VALUE, 6),
 }
 """Each kind: how its value is made, its reason, and how many probes finding one in 2,000 may cost."""
@@ -121,6 +119,24 @@ def test_a_bad_record_is_found_and_its_neighbours_are_inserted_once(
     assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 1234]
     assert probes <= probes_max
     assert inserter.meter.outcomes == ["rejected", "inserted"] * 2
+
+
+@pytest.mark.parametrize("place", [0, 3, 9])
+@pytest.mark.parametrize(
+    "behind",
+    [b"\0", b"xx", encoded(77)[5:], coordinates(record(4)) + encoded(77)[5:]],
+    ids=["a byte", "two bytes", "a record", "a row"],
+)
+def test_what_stands_behind_a_record_is_not_read(
+    inserter: Inserter, database: Connection, behind: bytes, place: int
+) -> None:
+    """It spoils no neighbour, and makes no row, wherever in its batch the record stands."""
+    batch = records(range(10))
+    batch[place] = record(place, encoded(place) + behind)
+
+    assert not inserter.insert(batch)
+    rows = database.query("SELECT _offset AS o, toString(event_id) AS e FROM events")
+    assert sorted((row["o"], uuid.UUID(row["e"]).int) for row in rows) == [(offset, offset) for offset in range(10)]
 
 
 @pytest.mark.parametrize("places", [(0, 1999), (0, 1, 2, 3), (7, 8, 900, 901, 1998)])

@@ -106,7 +106,7 @@ def test_a_container_is_read_by_an_ordinary_avro_reader() -> None:
     body = Encoder(schema, 7).encode(EVENT)[5:]
     rows = [varint(3) + varint(offset) + varint(1_700_000_000_000) + body for offset in (5, 6)]
 
-    records: list[Any] = list(fastavro.reader(io.BytesIO(container(container_header(schema), rows, 2))))
+    records: list[Any] = list(fastavro.reader(io.BytesIO(container(container_header(schema), rows))))
 
     assert [(record["_partition"], record["_offset"], record["eventType"]) for record in records] == [
         (3, 5, "CLICK"),
