@@ -21,14 +21,15 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.commits import Commits
 from consumer.ends import Ends
 from consumer.errors import Fatal, Transient
+from consumer.messages import place_of, places_of, record_of
 from consumer.outcomes import of_kafka
 from consumer.ports import Listener, Mark, Partition, Polled, Record
 from consumer.properties import PINNED
@@ -103,11 +104,11 @@ class KafkaLog:
         for message in self._consumer.consume(_RECORDS_MAX, timeout_s):
             error = message.error()
             if error is None:
-                records.append(_record(message))
+                records.append(record_of(message))
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's local codes have such names)
-                ends[_partition(message)] = message.offset() or 0
+                ends[place_of(message)] = message.offset() or 0
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
-                cut.add(_partition(message))
+                cut.add(place_of(message))
             else:
                 _check(error)
         return Polled(records, ends, self._commits.take_answers(), cut)
@@ -153,7 +154,7 @@ class KafkaLog:
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = _places(partitions)
+        places = places_of(partitions)
         self._owned.update(places)
         starts: dict[Partition, int | None] = dict.fromkeys(places)
         if not self._is_closing:
@@ -165,7 +166,7 @@ class KafkaLog:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._is_closing:
-            self._hand_over(_places(partitions))
+            self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
 
     def _transmit(self, place: TopicPartition) -> None:
@@ -180,15 +181,15 @@ class KafkaLog:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
         if not self._is_closing:
-            self._listener.lost(_places(partitions))
+            self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for place in _places(partitions):
+        for place in places_of(partitions):
             self._owned.discard(place)
             self._unopened.pop(place, None)
             self._ends.forget(place)
-        self._commits.forget(_places(partitions))
+        self._commits.forget(places_of(partitions))
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:
@@ -214,26 +215,6 @@ class KafkaLog:
             if at is not None:
                 self._consumer.seek(TopicPartition(*place, at))
                 self._consumer.resume([TopicPartition(*place)])
-
-
-def _places(partitions: Sequence[TopicPartition]) -> list[Partition]:
-    return [Partition(item.topic, item.partition) for item in partitions]
-
-
-def _partition(message: Message) -> Partition:
-    return Partition(message.topic() or "", message.partition() or 0)
-
-
-def _record(message: Message) -> Record:
-    headers: Any = message.headers() or ()
-    return Record(
-        _partition(message),
-        message.offset() or 0,
-        message.timestamp()[1],
-        message.key() or b"",
-        message.value() or b"",
-        tuple((name, value or b"") for name, value in headers),
-    )
 
 
 def _check(error: KafkaError) -> None:

@@ -9,10 +9,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.kafka import KafkaLog
+from consumer.messages import UNREADABLE
 from consumer.ports import Mark
 from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import Member, until
+from tests.support.raw_headers import produce
 
 pytestmark = pytest.mark.kafka
 on_kafka = pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
@@ -217,3 +219,17 @@ def test_the_cluster_has_one_id(group: Group) -> None:
     one, other = (KafkaLog(group.properties, [group.topic]).cluster_id() for _ in range(2))
 
     assert one == other == group.broker.admin().list_topics(timeout=10).cluster_id
+
+
+@on_one
+def test_a_header_name_that_is_no_text_stops_nobody(group: Group) -> None:
+    """The driver raises on it once and then hands out tuples with nothing in them; the record comes all the same."""
+    place = group.places[0]
+    produce(group.broker.bootstrap_servers, place.topic, b"odd", b"\xff\xfe")
+    group.produce([b"x"])
+    member = group.member()
+    until(lambda: len(member.offsets(place)) == 2, member.poll)
+
+    odd, plain = (record for record in member.records if record.partition == place)
+    assert (odd.value, odd.headers) == (b"odd", (UNREADABLE,))
+    assert plain.headers == ()

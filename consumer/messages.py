@@ -1,0 +1,45 @@
+"""The driver's messages and places in our words."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from confluent_kafka import Message, TopicPartition
+
+from consumer.ports import Partition, Record
+
+UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
+"""Stands for the headers of a record that has one whose name the driver can't decode."""
+
+
+def places_of(partitions: Sequence[TopicPartition]) -> list[Partition]:
+    """Return partitions without their offsets."""
+    return [Partition(item.topic, item.partition) for item in partitions]
+
+
+def place_of(message: Message) -> Partition:
+    """Return where a message stands."""
+    return Partition(message.topic() or "", message.partition() or 0)
+
+
+def record_of(message: Message) -> Record:
+    """Return a message as a record."""
+    return Record(
+        place_of(message),
+        message.offset() or 0,
+        message.timestamp()[1],
+        message.key() or b"",
+        message.value() or b"",
+        _headers(message),
+    )
+
+
+def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
+    """Return a record's headers; anybody may write to the topic, and a name of theirs must not stop a worker.
+
+    They are asked for once: after a failure the driver returns tuples with nothing in them, which crash who looks.
+    """
+    try:
+        headers: Any = message.headers() or ()
+    except (SystemError, UnicodeDecodeError):  # confluent-kafka 2.16: the first, caused by the second
+        return (UNREADABLE,)
+    return tuple((name, value or b"") for name, value in headers)
