@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from consumer.clickhouse import Connection, Target
-from consumer.errors import Cause, ConsumerError, Denied, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Fatal, Rejected, Transient
 from consumer.ports import Block, Meter, Record, Rows
 from consumer.statements import PINNED
 
@@ -77,11 +77,12 @@ class ClickHouseMender:
             records: its batch's.
 
         Raises:
-            Transient, Fatal: as outcomes.py says; a right that went missing is waited for.
+            Transient: as outcomes.py says. Nothing that goes wrong here stops a worker: another may have dropped the
+                table that was being filled, a right may be missing; the next try tells.
         """
         try:
             return self._mend(block, records)
-        except (Denied, Rejected) as error:
+        except (Fatal, Rejected) as error:
             raise Transient(f"rows may be missing, and can't be put back: {error}", Cause.REFUSED) from error
 
     def _mend(self, block: Block, records: Sequence[Record]) -> int:
@@ -98,7 +99,7 @@ class ClickHouseMender:
         counted = self._count(block, place)
         self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)
         facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
-        log.error("ClickHouse had lost what it knew the token of: put back", extra=facts)
+        log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
         return put_back
 
     def _put_back(self, block: Block, records: Sequence[Record], place: dict[str, Any]) -> int:
