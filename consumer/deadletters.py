@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.errors import Transient
+from consumer.errors import Cause, Transient
 from consumer.ports import Partition, Poison, Record
 from schemas.codec import FrameError, schema_id_of
 
@@ -18,7 +18,7 @@ _PINNED: Final = {
     "enable.idempotence": True,
     "compression.type": "lz4",
     "message.timeout.ms": _DELIVERY_S * 1000,
-    "message.max.bytes": 8_000_000,  # a letter is its record and a few headers more
+    "message.max.bytes": 1_000_000_000,  # the topic's own limit counts
     "partitioner": "murmur2_random",  # the ingress's: a replayed event goes where its person's events are
 }
 
@@ -52,6 +52,8 @@ class Publisher:
             self._producer.flush(_DELIVERY_S + 5)
         except (BufferError, KafkaException) as error:
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
+        if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failures):
+            raise Transient(f"a record is too large for {self._topic}: raise its max.message.bytes", Cause.REFUSED)
         if failures or len(places) < len(records):
             why = failures[0].name() if failures else f"{len(records) - len(places)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")

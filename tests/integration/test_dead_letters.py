@@ -1,0 +1,42 @@
+"""The dead-letter topic on a real broker: acknowledged, or a reason that says what to do."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from consumer.deadletters import KafkaDeadLetters
+from consumer.errors import Cause, Reason, Transient
+from consumer.ports import Poison
+from tests.support.fixtures_consumer import record
+from tests.support.kafka import Broker
+from tests.support.kafka_clients import read_all
+
+pytestmark = pytest.mark.kafka
+LARGE = 1_048_300  # a record of this size just fits into a topic with the default limit, and its letter does not
+
+
+def send(broker: Broker, topic: str, *values: bytes) -> None:
+    """Send records as dead letters."""
+    letters = KafkaDeadLetters({"bootstrap.servers": broker.bootstrap_servers}, topic)
+    poison = [Poison(offset, Reason.FRAME, "no frame") for offset in range(len(values))]
+    try:
+        letters.send([record(offset, value) for offset, value in enumerate(values)], poison, "incarnation")
+    finally:
+        letters.close()
+
+
+def test_a_letter_that_is_too_large_for_its_topic_says_what_to_raise(
+    kafka: Broker, new_topic: Callable[..., str]
+) -> None:
+    """It is held, not lost, and not taken for a broker that is away."""
+    with pytest.raises(Transient, match=r"raise its max\.message\.bytes") as held:
+        send(kafka, new_topic(), b"small", os.urandom(LARGE))
+    assert held.value.cause is Cause.REFUSED
+
+
+def test_a_topic_with_a_larger_limit_takes_it(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """As docker-compose makes it."""
+    topic, value = new_topic(config={"max.message.bytes": "2097152"}), os.urandom(LARGE)
+    send(kafka, topic, value)
+    assert read_all(kafka, topic, 1) == [value]
