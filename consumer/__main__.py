@@ -36,14 +36,20 @@ died. An older version leaves newer tables alone.
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 CONSUMER_BOOTSTRAP_SERVERS=- python -m consumer migrate
 """
 _AUDIT: Final = """
-Proves that every offset that the group has committed is in the tables exactly once, as a row or
-as a dead letter. Prints one line for each partition and incarnation of a topic, and names what is
+Proves that every offset that the group has committed was inserted exactly once, as a row or as a
+dead letter. Prints one line for each partition and incarnation of a topic, and names what is
 missing or double. Exit code 1 if anything is.
 
+Rows are counted in the ledger `offsets`, which a view fills from each insert into `events`. Rows
+that are later taken from `events` alone, by a person, a TTL or a disk, are not seen here.
+
+Offsets that the log has no record for (transactions, compaction) are not missing, as long as the
+log has them: what was deleted there counts as missing. Of a topic that was made anew the log can't
+be asked: such offsets are `untold`, gaps or loss, and no reason for exit code 1.
+
 Run it after an incident, after an upgrade, before deleting old records from Kafka; it may run
-while workers work, and costs about a row read per million offsets. Offsets that the log itself
-holds no record for (transactions, compaction) are not missing. Workers do the same for their own
-partitions every CONSUMER_AUDIT_EVERY_S.
+while workers work, and costs about a row read per million offsets. Workers do the same for what
+the log has of their own partitions, every CONSUMER_AUDIT_EVERY_S.
 
   python -m consumer audit
   python -m consumer audit --json | jq 'select(.missing > 0)'

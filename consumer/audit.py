@@ -2,8 +2,10 @@
 
 What must be there: every offset below the group's committed one that the log has held. What is there: the ledger
 `offsets`, whose bitmaps say which and whose counts say how often, and the table of dead letters. An offset that is
-missing is looked up in the log itself, where transactions and compaction leave gaps, before anybody is told.
-Costs one query over a row per million offsets for each partition.
+missing is looked up in the log itself, where transactions and compaction leave gaps, before anybody is told; what the
+log held no more when it was asked is missing. Costs one query over a row per million offsets for each partition.
+The table of events itself is not counted: merges replace rows of one event there, and nobody can tell those from lost
+ones.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,12 +55,16 @@ _SHOWN_MAX: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The offsets [low, end) of a partition, in one incarnation of its topic, that must be in the tables."""
+    """The offsets [low, end) of a partition, in one incarnation of its topic, that must be in the tables.
+
+    `is_gone` when the topic was deleted since, or made anew: its log can't be asked any more.
+    """
 
     partition: Partition
     topic_id: str
     low: int
     end: int
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,10 @@ class Finding:
         rows: rows inserted.
         offsets: distinct offsets among them.
         letters: distinct offsets among the dead letters.
-        missing: offsets that are neither, and that the log held, or holds no more.
+        missing: offsets that are neither, and that are no gaps of the log as far as it can be asked.
         missing_shown: the first of them.
+        untold: the same of a topic that is gone: gaps or loss, nobody can tell.
+        untold_shown: the first of them.
         duplicates: rows beyond the first of their offset, and offsets that are both row and dead letter.
         duplicates_shown: the first of them that the table still shows; merges may have replaced the others.
     """
@@ -82,17 +90,19 @@ class Finding:
     letters: int
     missing: int = 0
     missing_shown: tuple[int, ...] = ()
+    untold: int = 0
+    untold_shown: tuple[int, ...] = ()
     duplicates: int = 0
     duplicates_shown: tuple[int, ...] = ()
 
     @property
     def is_clean(self) -> bool:
-        """Whether every offset is there once."""
+        """Whether every offset is there once, as far as anybody can tell."""
         return not self.missing and not self.duplicates
 
 
-Present = Callable[[Partition, Sequence[int]], set[int]]
-"""Takes a partition and offsets, and returns those that the log holds a record for; see Cluster.present."""
+Gaps = Callable[[Partition, Sequence[int]], set[int]]
+"""Takes a partition and offsets, and returns those that the log has gone over without a record; see Cluster.gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +112,12 @@ class Auditor:
     Attributes:
         connection: to the tables.
         tables: by topic: where its records become rows.
-        present: asks the log; None believes the ledger alone.
+        gaps: asks the log; None believes the ledger alone.
     """
 
     connection: Connection
     tables: Mapping[str, str]
-    present: Present | None
+    gaps: Gaps | None
 
     def incarnations(self) -> list[Span]:
         """Return what the ledger holds, of every incarnation of the topics."""
@@ -130,19 +140,22 @@ class Auditor:
             for offset in self._missing(span, million, by_million.get(million, {}).get("covered", 0))
         ]
         double = {row["million"]: row["rows"] - row["offsets"] + row["both"] for row in counts}
+        told, untold = ([], missing) if span.is_gone else (missing, [])
         return Finding(
             span,
-            sum(row["rows"] for row in counts),
-            sum(row["offsets"] for row in counts),
-            sum(row["letters"] for row in counts),
-            len(missing),
-            tuple(missing[:_SHOWN_MAX]),
-            sum(double.values()),
-            tuple(self._double(span, [million for million, count in double.items() if count])),
+            rows=sum(row["rows"] for row in counts),
+            offsets=sum(row["offsets"] for row in counts),
+            letters=sum(row["letters"] for row in counts),
+            missing=len(told),
+            missing_shown=tuple(told[:_SHOWN_MAX]),
+            untold=len(untold),
+            untold_shown=tuple(untold[:_SHOWN_MAX]),
+            duplicates=sum(double.values()),
+            duplicates_shown=tuple(self._double(span, [million for million, count in double.items() if count])),
         )
 
     def _missing(self, span: Span, million: int, covered: int) -> Sequence[int]:
-        """Return the offsets of a million that are missing."""
+        """Return the offsets of a million that are missing; of a topic that is gone, also what were gaps."""
         first, last = max(span.low, million * _MILLION), min(span.end, (million + 1) * _MILLION)
         count = last - first - covered
         if count <= 0:
@@ -152,9 +165,9 @@ class Auditor:
         else:
             bounds = {"from": first, "to": last, "this": million}
             named = [row["offset"] for row in self.connection.query(_MISSING, self._parameters(span) | bounds)]
-        if self.present is None or len(named) > _NAMED_MAX:
+        if self.gaps is None or span.is_gone or len(named) > _NAMED_MAX:
             return named
-        return sorted(self.present(span.partition, named))
+        return sorted(set(named) - self.gaps(span.partition, named))
 
     def _double(self, span: Span, millions: Iterable[int]) -> list[int]:
         table = self.tables[span.partition.topic]

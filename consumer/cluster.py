@@ -115,26 +115,23 @@ class Cluster:
         finally:
             reader.close()
 
-    def present(self, place: Partition, offsets: Sequence[int]) -> set[int]:
-        """Return which of these offsets (ascending) hold a record: gaps, markers and what was deleted hold none.
+    def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+        """Return which of these offsets (ascending) are gaps: the log has them, and no record there.
+
+        What lies below the oldest offset or beyond the end is none: nobody can tell what was there.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        wanted, found = set(offsets), set[int]()
         reader = self._reader(f"{self.group}.audit")
         try:
-            reader.assign([TopicPartition(*place, offsets[0])])
-            deadline_s = monotonic() + _READ_S
-            while monotonic() < deadline_s:
-                for message in reader.consume(5000, 0.5):
-                    offset = message.offset() or 0
-                    if message.error() is not None or offset > offsets[-1]:
-                        return found
-                    found |= {offset} & wanted
-            raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
+            found, reached = _read(reader, place, offsets)
+            low, _ = _watermarks(reader, place)  # afterwards: what was deleted meanwhile is no gap
+        except KafkaException as error:
+            raise _translated(error) from error
         finally:
             reader.close()
+        return {offset for offset in offsets if low <= offset < reached} - found
 
     def keeps_metadata(self, topic: str) -> bool | None:
         """Tell whether a commit's metadata comes back, by a commit of a group of its own; None when it may not try."""
@@ -165,11 +162,35 @@ class Cluster:
         )
 
 
+def _read(reader: Consumer, place: Partition, offsets: Sequence[int]) -> tuple[set[int], int]:
+    """Return which of these offsets (ascending) hold a record, and the offset up to which the log was read."""
+    wanted, found = set(offsets), set[int]()
+    reader.assign([TopicPartition(*place, offsets[0])])
+    deadline_s = monotonic() + _READ_S
+    while monotonic() < deadline_s:
+        for message in reader.consume(5000, 0.5):
+            offset, error = message.offset() or 0, message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+                _raise_unless_transient(error)
+            elif error is not None or offset > offsets[-1]:
+                return found, offset
+            else:
+                found |= {offset} & wanted
+    raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
+
+
 def _watermarks(reader: Consumer, place: Partition) -> tuple[int, int]:
     there = TopicPartition(*place)
     _, end = reader.get_watermark_offsets(there, cached=True)
     low, listed = reader.get_watermark_offsets(there, timeout=_CALL_S)
     return low, max(end, listed)
+
+
+def _raise_unless_transient(error: KafkaError) -> None:
+    """Raise what waiting does not help against; librdkafka itself goes on with the rest."""
+    found = of_kafka(error.name(), error.str())
+    if not isinstance(found, Transient):
+        raise found
 
 
 def _translated(error: KafkaException) -> ConsumerError:

@@ -32,8 +32,9 @@ class Group(Protocol):
 class Patrol:
     """Audits the partitions that a watch knows, again and again; one thread calls `round`.
 
-    What was found clean is not looked at again below the offset it reached. What is missing counts when two rounds in
-    a row miss it: a dead letter is on its topic before it is in its table.
+    What was found clean is not looked at again below the offset it reached, nor what the log holds no more, nor a topic
+    that is gone: the command tells of those. What is missing counts when two rounds in a row miss it: a dead letter is
+    on its topic before it is in its table.
     """
 
     def __init__(self, auditor: Auditor, cluster: Group, watch: Watch, meter: Meter) -> None:
@@ -68,13 +69,14 @@ class Patrol:
             return []
         marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
         lows = {place: low for place, (low, _) in self._cluster.bounds(owned).items()}
+        topics = {name: self._cluster.topic(name) for name in {place.topic for place in owned}}
         spans = []
         for place, mark in marks.items():
-            intent = intended(mark)
-            topic = self._cluster.topic(place.topic) if intent is None else None
-            topic_id = intent.topic_id if intent else (topic.topic_id if topic else "")
-            low = self._clean_to.get((place, topic_id), lows[place])
-            spans.append(Span(place, topic_id, min(low, mark.offset), mark.offset))
+            intent, topic = intended(mark), topics[place.topic]
+            if topic is None or (intent and intent.topic_id != topic.topic_id):
+                continue
+            low = max(lows[place], self._clean_to.get((place, topic.topic_id), 0))
+            spans.append(Span(place, topic.topic_id, min(low, mark.offset), mark.offset))
         return spans
 
 
@@ -117,6 +119,8 @@ def facts(finding: Finding) -> dict[str, object]:
         "dead_letters": finding.letters,
         "missing": finding.missing,
         "missing_offsets": ranges(finding.missing_shown),
+        "untold": finding.untold,
+        "untold_offsets": ranges(finding.untold_shown),
         "duplicates": finding.duplicates,
         "duplicate_offsets": ranges(finding.duplicates_shown),
     }

@@ -169,7 +169,7 @@ def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
 def _patrol(settings: Settings, watch: Watch, meter: Meter) -> Patrol:
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     tables = {target.topic: target.table for target in targets(settings)}
-    return Patrol(Auditor(connect(settings), tables, cluster.present), cluster, watch, meter)
+    return Patrol(Auditor(connect(settings), tables, cluster.gaps), cluster, watch, meter)
 
 
 def run(settings: Settings) -> None:

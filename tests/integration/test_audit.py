@@ -44,7 +44,7 @@ class Tables:
         target = Target("events", "event", TOPIC, 30)
         self.table = ClickHouseTable(database, target, self.rows, schemas.schema_of, Nothing())
         self.asked: list[int] = []
-        self.gaps: set[int] = set()
+        self.holes: set[int] = set()
 
     def insert(self, batch: Sequence[Record], token: str, topic_id: str = NOW) -> None:
         """Insert one batch under a token."""
@@ -60,16 +60,16 @@ class Tables:
                 f" _topic) VALUES ('{TOPIC}/0/{offset}', '{TOPIC}', '{NOW}', 0, {offset}, 'dead')"
             )
 
-    def present(self, place: Partition, offsets: Sequence[int]) -> set[int]:
-        """Be the log: everything but the gaps."""
+    def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+        """Be the log."""
         assert place.topic == TOPIC
         self.asked += offsets
-        return set(offsets) - self.gaps
+        return set(offsets) & self.holes
 
     def audit(self, low: int, end: int, topic_id: str = NOW, *, number: int = 0) -> Finding:
         """Audit one span."""
         span = Span(Partition(TOPIC, number), topic_id, low, end)
-        return Auditor(self.database, {TOPIC: "events"}, self.present).audit(span)
+        return Auditor(self.database, {TOPIC: "events"}, self.gaps).audit(span)
 
 
 @pytest.fixture
@@ -128,10 +128,23 @@ def test_a_dead_letter_fills_its_place(tables: Tables) -> None:
 def test_a_gap_of_the_log_is_not_missing(tables: Tables) -> None:
     """The marker of a transaction has an offset and no record; the log is asked about what is missing alone."""
     tables.insert(records([*range(10), *range(11, 20)]), "a")
-    tables.gaps = {10, 20}
+    tables.holes = {10, 20}
 
     assert tables.audit(0, 21).is_clean
     assert tables.asked == [10, 20]
+
+
+def test_of_a_topic_that_is_gone_nobody_can_tell_gaps_from_loss(tables: Tables) -> None:
+    """The log of its successor is not asked about offsets that are not its own; doubles are doubles all the same."""
+    tables.insert(records([*range(5), *range(6, 11)]), "a", "incarnation-1")
+    tables.insert(records([3]), "b", "incarnation-1")
+
+    span = Span(PLACE, "incarnation-1", 0, 12, is_gone=True)
+    finding = Auditor(tables.database, {TOPIC: "events"}, tables.gaps).audit(span)
+
+    assert (finding.missing, finding.untold, finding.untold_shown) == (0, 2, (5, 11))
+    assert (finding.duplicates, finding.is_clean) == (1, False)
+    assert tables.asked == []
 
 
 def test_a_double_row_is_named(tables: Tables) -> None:
@@ -209,6 +222,8 @@ class Group:
 
     def __init__(self) -> None:
         self.mark = Mark(0, Intent(NOW, 0, 0).encode())
+        self.low = 0
+        self.is_there = True
 
     def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
         """Return the one mark."""
@@ -216,12 +231,12 @@ class Group:
 
     def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return bounds whose end nobody needs."""
-        return dict.fromkeys(places, (0, 10**9))
+        return dict.fromkeys(places, (self.low, 10**9))
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> Topic | None:
         """Return the topic of now."""
         assert name == TOPIC
-        return Topic(NOW, 1)
+        return Topic(NOW, 1) if self.is_there else None
 
 
 @pytest.fixture
@@ -230,7 +245,7 @@ def patrol(tables: Tables) -> tuple[Patrol, Group, Metrics]:
     watch = Watch(60, lambda: 0.0)
     watch.turned({PLACE: Lane(PLACE, NOW, 0, None)}, lambda _: 0, held=False)
     group, metrics = Group(), Metrics()
-    return Patrol(Auditor(tables.database, {TOPIC: "events"}, tables.present), group, watch, metrics), group, metrics
+    return Patrol(Auditor(tables.database, {TOPIC: "events"}, tables.gaps), group, watch, metrics), group, metrics
 
 
 def alarms(metrics: Metrics) -> tuple[int, int]:
@@ -257,6 +272,23 @@ def test_a_patrol_rings_when_two_rounds_miss_the_same(tables: Tables, patrol: tu
     (finding,) = walker.round()
     assert finding.missing_shown == (10, 11)
     assert alarms(metrics) == (2, 0)
+
+
+def test_a_patrol_asks_only_for_what_the_log_has(tables: Tables, patrol: tuple[Patrol, Group, Metrics]) -> None:
+    """Records that were deleted unread, and a topic that is gone, are for the command: an alarm would ring for ever."""
+    walker, group, metrics = patrol
+    tables.insert(records([*range(5), *range(8, 10)]), "a")
+    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
+    walker.round()
+    assert len(walker.round()) == 1
+
+    group.low = 8
+    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
+    group.low, group.mark = 0, Mark(20, Intent("incarnation-1", 20, 20).encode())
+    assert [walker.round() for _ in range(2)] == [[], []]
+    group.is_there, group.mark = False, Mark(20, "")
+    assert [walker.round() for _ in range(2)] == [[], []]
+    assert alarms(metrics) == (0, 0)
 
 
 def test_a_patrol_rings_at_once_for_a_double_row_and_does_not_stop(

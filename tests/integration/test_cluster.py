@@ -72,28 +72,38 @@ def test_it_is_told_whether_metadata_is_kept(cluster: Cluster, any_broker: Broke
 
 
 def test_the_log_is_asked_for_single_offsets(cluster: Cluster, any_broker: Broker, topic: str) -> None:
-    """Records are there, offsets beyond the end are not."""
+    """Where records are there is no gap, and beyond the end nobody knows of one."""
     deliver(any_broker.bootstrap_servers, topic, [b"x"] * 20)
 
-    assert cluster.present(Partition(topic, 0), [3, 4, 17]) == {3, 4, 17}
-    assert cluster.present(Partition(topic, 0), [18, 19, 20, 99]) == {18, 19}
+    assert cluster.gaps(Partition(topic, 0), [3, 4, 17]) == set()
+    assert cluster.gaps(Partition(topic, 0), [18, 19, 20, 99]) == set()
+
+
+def test_what_the_log_holds_no_more_is_no_gap(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """Deleted by retention or by hand: nobody can say any more that no record was there."""
+    if kafka.name == "embedded":
+        pytest.skip("the embedded broker deletes no records")
+    name = new_topic()
+    _send_transactions(kafka, name, 4)
+    cluster = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
+    admin = kafka.admin()
+    (deleted,) = admin.delete_records([TopicPartition(name, 0, 4)]).values()
+    deleted.result(30)
+
+    assert cluster.gaps(Partition(name, 0), list(range(9))) == {5, 7}
+    assert cluster.gaps(Partition(name, 0), [0, 1, 2]) == set()
 
 
 def test_the_marker_of_a_transaction_is_no_record(kafka: Broker, new_topic: Callable[..., str]) -> None:
     """An offset that the log uses up without a record: the audit does not call it missing."""
     name = new_topic()
-    sender = producer(kafka.bootstrap_servers, transactional_id=f"t-{uuid.uuid4().hex[:8]}")
-    sender.init_transactions(30)
-    for _ in range(2):
-        sender.begin_transaction()
-        sender.produce(name, b"x")
-        sender.commit_transaction(30)
+    _send_transactions(kafka, name, 2)
     cluster = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
 
     (bounds,) = cluster.bounds([Partition(name, 0)]).values()
 
     assert bounds == (0, 4)
-    assert cluster.present(Partition(name, 0), [0, 1, 2, 3]) == {0, 2}
+    assert cluster.gaps(Partition(name, 0), [0, 1, 2, 3]) == {1, 3}
 
 
 def test_a_broker_with_too_little_room_is_refused(any_broker: Broker, topic: str) -> None:
@@ -125,6 +135,16 @@ def test_a_cluster_that_is_away_is_waited_for() -> None:
 
     with pytest.raises(Transient):
         away.topic("events")
+
+
+def _send_transactions(broker: Broker, topic: str, count: int) -> None:
+    """Send transactions of one record each: a record and a marker take turns."""
+    sender = producer(broker.bootstrap_servers, transactional_id=f"t-{uuid.uuid4().hex[:8]}")
+    sender.init_transactions(30)
+    for _ in range(count):
+        sender.begin_transaction()
+        sender.produce(topic, b"x")
+        sender.commit_transaction(30)
 
 
 def _groups(broker: Broker) -> set[str]:

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from consumer.clickhouse import Connection
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka import Broker
-from tests.support.kafka_clients import deliver
+from tests.support.kafka_clients import consumer, deliver, producer
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,25 @@ class Operator:
                 return body
             assert time.monotonic() < deadline_s, (status, body)
             time.sleep(0.1)
+
+
+def _insert(operator: Operator, count: int, transactional_id: str = "") -> None:
+    """Migrate, and let a worker insert events of partition 0, each of a transaction of its own if that is named."""
+    operator.run("migrate")
+    servers, events = operator.broker.bootstrap_servers, [encoded(n) for n in range(count)]
+    if transactional_id:
+        sender = producer(servers, transactional_id=transactional_id)
+        sender.init_transactions(30)
+        for event in events:
+            sender.begin_transaction()
+            sender.produce(operator.topic, event, partition=0)
+            sender.commit_transaction(30)
+    else:
+        deliver(servers, operator.topic, events, 0)
+    worker = operator.start("run")
+    inserted = f'outcome="rows_inserted",partition="0",topic="{operator.topic}"}} {count}.0'
+    operator.await_page("/metrics", lambda _, body: inserted in body)
+    finish(worker)
 
 
 def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
@@ -173,6 +193,47 @@ def test_audit_names_what_is_missing_and_what_is_double(operator: Operator, empt
     (missing_line,) = [line for line in missing if line["missing"]]
     assert (code, double_line["duplicates"], double_line["duplicate_offsets"]) == (1, 2, "4-5")
     assert (missing_code, missing_line["missing"], missing_line["missing_offsets"]) == (1, 3, "7-8, 19")
+
+
+def test_audit_counts_what_was_deleted_unread_as_missing(operator: Operator) -> None:
+    """Retention was faster than the workers, and the group's offset was set to what is left: ten are gone for good."""
+    broker = operator.broker
+    if broker.name == "embedded":
+        pytest.skip("the embedded broker deletes no records")
+    _insert(operator, 20)
+    deliver(broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(20, 40)], 0)
+    admin = broker.admin()
+    (deleted,) = admin.delete_records([TopicPartition(operator.topic, 0, 30)]).values()
+    deleted.result(30)
+    _, lag = operator.lines("lag")
+    before, _ = operator.lines("audit", "--patience-s", "0")
+    member = consumer(broker, operator.environ["CONSUMER_GROUP_ID"])
+    member.commit(offsets=[TopicPartition(operator.topic, 0, 30)], asynchronous=False)
+    member.close()
+    code, lines = operator.lines("audit", "--patience-s", "0")
+
+    assert str(lag[0]["note"]).startswith("halted")
+    assert before == 0
+    (line,) = [line for line in lines if line["missing"]]
+    assert (code, line["from"], line["missing"], line["missing_offsets"]) == (1, 0, 10, "20-29")
+
+
+def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator) -> None:
+    """Its markers can't be looked up any more: named, neither called missing nor in the exit code."""
+    if not operator.broker.supports_commit_metadata:
+        pytest.skip("without metadata a mark names no incarnation")
+    _insert(operator, 5, transactional_id=operator.topic)
+    admin = operator.broker.admin()
+    (deleted,) = admin.delete_topics([operator.topic]).values()
+    deleted.result(30)
+    operator.broker.create_topic(operator.topic, partitions=2)
+    deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(30)], 0)
+    code, output, said = operator.run("audit", "--json", "--patience-s", "0")
+
+    (line,) = [line for line in map(json.loads, output.splitlines()) if line["untold"]]
+    assert (line["rows"], line["missing"], line["untold_offsets"]) == (5, 0, "1, 3, 5, 7")
+    assert code == 0
+    assert "4 offsets of topics that are gone are not there: gaps or loss, nobody can tell" in said
 
 
 def test_a_dead_letter_is_repaired_and_replayed_from_the_command_line(
