@@ -1,9 +1,11 @@
 """The cluster seen from outside the group: topics, offsets, ends and settings. For preflight, audit and lag."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
+from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own examples import these from there
@@ -134,9 +136,13 @@ class Cluster:
         return {offset for offset in offsets if low <= offset < reached} - found
 
     def keeps_metadata(self, topic: str) -> bool | None:
-        """Tell whether a commit's metadata comes back, by a commit of a group of its own; None when it may not try."""
+        """Tell whether a commit's metadata comes back; None when it may not try.
+
+        By a commit of a group that is this call's own, for workers that start together would delete each other's.
+        """
         place = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
-        reader = self._reader(f"{self.group}.preflight")
+        group = f"{self.group}.preflight.{uuid4().hex[:12]}"
+        reader = self._reader(group)
         try:
             reader.commit(offsets=[place], asynchronous=False)
             (back,) = reader.committed([TopicPartition(topic, 0)], timeout=_CALL_S)
@@ -144,7 +150,8 @@ class Cluster:
             return None
         finally:
             reader.close()
-        self._admin.delete_consumer_groups([f"{self.group}.preflight"], request_timeout=_CALL_S)
+        with suppress(KafkaException, TimeoutError):  # without the right it expires, with its offset
+            self._admin.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
         return back.metadata == _PROBE_METADATA
 
     def _reader(self, group: str) -> Consumer:

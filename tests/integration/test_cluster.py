@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -68,7 +69,19 @@ def test_it_is_told_whether_metadata_is_kept(cluster: Cluster, any_broker: Broke
 
     assert keeps is any_broker.supports_commit_metadata
     assert ("at least once" in guarantee(keeps_metadata=keeps)) is not keeps
-    assert f"{cluster.group}.preflight" not in _groups(any_broker) or any_broker.name == "embedded"
+    assert any_broker.name == "embedded" or not _probes(any_broker, cluster)
+
+
+def test_workers_that_start_together_do_not_take_each_others_probe(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """Eight of one group ask at once, and all are told the same; no group is left behind."""
+    name, group = new_topic(), f"group-{uuid.uuid4().hex[:8]}"
+    clusters = [Cluster({"bootstrap.servers": kafka.bootstrap_servers}, group) for _ in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        told = [keeps for _ in range(3) for keeps in pool.map(lambda cluster: cluster.keeps_metadata(name), clusters)]
+
+    assert told == [kafka.supports_commit_metadata] * 24
+    assert kafka.name == "embedded" or not _probes(kafka, clusters[0])
 
 
 def test_the_log_is_asked_for_single_offsets(cluster: Cluster, any_broker: Broker, topic: str) -> None:
@@ -147,5 +160,7 @@ def _send_transactions(broker: Broker, topic: str, count: int) -> None:
         sender.commit_transaction(30)
 
 
-def _groups(broker: Broker) -> set[str]:
-    return {group.group_id for group in broker.admin().list_consumer_groups(request_timeout=10).result(10).valid}
+def _probes(broker: Broker, cluster: Cluster) -> list[str]:
+    """Return the groups of the preflight that are still there."""
+    groups = broker.admin().list_consumer_groups(request_timeout=10).result(10).valid
+    return [group.group_id for group in groups if group.group_id.startswith(f"{cluster.group}.preflight")]
