@@ -72,7 +72,9 @@ def test_it_is_told_whether_metadata_is_kept(cluster: Cluster, any_broker: Broke
     assert any_broker.name == "embedded" or not _probes(any_broker, cluster)
 
 
-def test_workers_that_start_together_do_not_take_each_others_probe(kafka: Broker, new_topic: Callable[..., str]) -> None:
+def test_workers_that_start_together_do_not_take_each_others_probe(
+    kafka: Broker, new_topic: Callable[..., str]
+) -> None:
     """Eight of one group ask at once, and all are told the same; no group is left behind."""
     name, group = new_topic(), f"group-{uuid.uuid4().hex[:8]}"
     clusters = [Cluster({"bootstrap.servers": kafka.bootstrap_servers}, group) for _ in range(8)]
