@@ -7,13 +7,17 @@ is shown by its owner alone.
 import logging
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from pythonjsonlogger.json import JsonFormatter
+
+from consumer.errors import Cause, Reason
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
@@ -28,30 +32,62 @@ _ROWS: Final = (1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 100_000, 250_000
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the table; the values of labels come from code, settings and the broker, never from a record."""
+    """One row of the table; the values of labels come from code, settings and the broker, never from a record.
+
+    Attributes:
+        kind: of metric.
+        help: what it says.
+        labels: their names.
+        buckets: of a histogram.
+        values: of each label, where code can list them: a counter begins at 0 for each combination, since
+            Prometheus's increase() does not see the first step of one that was not there before.
+    """
 
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    values: tuple[tuple[str, ...], ...] = ()
 
 
 _PARTITION: Final = ("topic", "partition")
+_TABLES: Final = ("events", "dead_letters")
+_STEPS: Final = ("prepare", "send", "insert")
 METRICS: Final[Mapping[str, Metric]] = {
     "records": Metric(
         "counter",
         "Records by what became of them: read = rows_inserted + dead_letters + returned once a partition is given up",
         (*_PARTITION, "outcome"),
     ),
-    "dead_letters": Metric("counter", "Dead letters sent, by reason; a try that is repeated sends again", ("reason",)),
-    "intents": Metric("counter", "Intents by outcome: written, replayed, refused (fenced)", ("outcome",)),
-    "retries": Metric("counter", "Tries put off, by step and cause, see consumer/errors.py", ("step", "cause")),
+    "dead_letters": Metric(
+        "counter",
+        "Dead letters sent, by reason; a try that is repeated sends again",
+        ("reason",),
+        values=(tuple(Reason),),
+    ),
+    "intents": Metric(
+        "counter",
+        "Intents by outcome: written, replayed, refused (fenced)",
+        ("outcome",),
+        values=(("written", "replayed", "refused"),),
+    ),
+    "retries": Metric(
+        "counter",
+        "Tries put off, by step and cause, see consumer/errors.py",
+        ("step", "cause"),
+        values=(_STEPS, tuple(Cause)),
+    ),
     "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
     "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),
     "mended_rows": Metric(
-        "counter", "Rows put back that ClickHouse lost when it was killed in the middle of an insert", ("table",)
+        "counter",
+        "Rows put back that ClickHouse lost when it was killed in the middle of an insert",
+        ("table",),
+        values=(_TABLES,),
     ),
-    "poison_probes": Metric("counter", "Probes made in searches for rows that a table refuses", ("table",)),
+    "poison_probes": Metric(
+        "counter", "Probes made in searches for rows that a table refuses", ("table",), values=(_TABLES,)
+    ),
     "lag_records": Metric("gauge", "Records behind the partition's end", _PARTITION),
     "freshness_seconds": Metric(
         "gauge", "Now minus the Kafka timestamp of the last committed row; 0 when nothing is behind", _PARTITION
@@ -61,7 +97,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "is_held": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
     "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
     "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
-    "audit_timestamp_seconds": Metric("gauge", "When the last audit ended, Unix time"),
+    "audit_timestamp_seconds": Metric(
+        "gauge", "When the last audit ended, Unix time; before the first one, when the process began"
+    ),
 }
 """Every metric by its name without the prefix; a counter's gets `_total` behind it."""
 
@@ -84,6 +122,7 @@ class Metrics:
         self._lock = threading.Lock()
         for name in ("audit_missing", "audit_duplicates", "is_held", "waiting_bytes"):
             self.level(name, 0)
+        self.level("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -135,7 +174,10 @@ def balances(book: Mapping[str, int]) -> bool:
 def _build(name: str, metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     full = PREFIX + name
     if metric.kind == "counter":
-        return Counter(full, metric.help, metric.labels, registry=registry)
+        counter = Counter(full, metric.help, metric.labels, registry=registry)
+        for values in product(*metric.values) if metric.values else ():
+            counter.labels(*values)
+        return counter
     if metric.kind == "gauge":
         return Gauge(full, metric.help, metric.labels, registry=registry)
     return Histogram(full, metric.help, metric.labels, registry=registry, buckets=metric.buckets)

@@ -2,16 +2,19 @@
 
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from consumer.errors import Fatal
+from consumer.errors import Cause, Fatal, Reason
 from consumer.lane import Lane
 from consumer.pages import Pages, serving
 from consumer.ports import Partition
+from consumer.service import targets
+from consumer.settings import load
 from consumer.telemetry import METRICS, PREFIX, Metrics, balances
 from consumer.watch import Watch
 from tests.support.fixtures_consumer import AT_MS, record
@@ -91,6 +94,35 @@ def test_the_page_shows_what_was_counted() -> None:
     assert f'{PREFIX}insert_seconds_bucket{{le="0.5",outcome="inserted",table="events"}} 1.0' in lines
     assert f"{PREFIX}audit_missing 0.0" in lines
     assert f"{PREFIX}audit_duplicates 0.0" in lines
+
+
+def test_what_code_can_list_begins_at_0() -> None:
+    """Else Prometheus's increase() would not see the first event, and an alarm would stay silent for it."""
+    lines = [line for line in Metrics().page().decode().splitlines() if "_total{" in line]
+    born = {line.removeprefix(PREFIX).partition(" ")[0] for line in lines}
+
+    assert {line.rpartition(" ")[2] for line in lines} == {"0.0"}
+    assert born >= {f'dead_letters_total{{reason="{reason}"}}' for reason in Reason}
+    assert born >= {
+        f'retries_total{{cause="{cause}",step="{step}"}}' for cause in Cause for step in ("prepare", "send", "insert")
+    }
+    assert born >= {
+        f'{name}_total{{table="{target.table}"}}'
+        for name in ("mended_rows", "poison_probes")
+        for target in targets(load({"CONSUMER_BOOTSTRAP_SERVERS": "x", "CONSUMER_CLICKHOUSE_URL": "http://x"}))
+    }
+    named = "".join(path.read_text("utf-8") for path in CONSUMER.glob("*.py"))
+    assert {name for name in born if name.startswith("intents")} == {
+        f'intents_total{{outcome="{outcome}"}}' for outcome in re.findall(r'"intents", outcome="(\w+)"', named)
+    }
+
+
+def test_a_worker_that_has_just_begun_is_not_silent() -> None:
+    """The alarm on an audit that does not come counts from the process's start."""
+    before_s = time.time()
+    (line,) = (line for line in Metrics().page().decode().splitlines() if line.startswith(f"{PREFIX}audit_timestamp"))
+
+    assert before_s <= float(line.rpartition(" ")[2]) <= time.time()
 
 
 def test_a_partition_that_went_takes_its_gauges_along() -> None:
