@@ -1,6 +1,6 @@
 """A sealed batch that one insert covers, and what its steps make of it. All values, none changes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from consumer.intent import Intent
@@ -13,7 +13,8 @@ class Batch:
 
     Attributes:
         partition: whose.
-        intent: the range and what is left out of it.
+        intent: the range and what is left out of it; offsets behind the range are of a larger one that was given up:
+            their dead letters are out, and whatever batch they come into leaves them out.
         records: in offset order; the excluded ones are still among them.
         size_bytes: what the records weigh in memory.
     """
@@ -47,11 +48,15 @@ class Batch:
         excluded = tuple(sorted({*self.intent.excluded, *(item.offset for item in poison)}))
         return replace(self, intent=replace(self.intent, excluded=excluded))
 
-    def first_half(self) -> "Batch":
-        """Return the batch of the first half of the records, at least one, with a range that ends behind them."""
+    def first_half(self, kept: Collection[int] = ()) -> "Batch":
+        """Return the batch of the first half of the records, at least one, with a range that ends behind them.
+
+        Its intent lists what is excluded of these records, and the `kept` offsets wherever they are.
+        """
         records = self.records[: max(1, len(self.records) // 2)]
         b = records[-1].offset + 1
-        excluded = tuple(offset for offset in self.intent.excluded if offset < b)
+        listed = {*kept, *(record.offset for record in records)}
+        excluded = tuple(offset for offset in self.intent.excluded if offset in listed)
         return Batch.of(self.partition, replace(self.intent, b=b, excluded=excluded), records)
 
     def token(self, namespace: str) -> str:
@@ -67,7 +72,7 @@ class Draft:
         batch: sealed.
         refused: what the table has refused of it.
         poison_run: the poison in a row before it.
-        is_fixed: its range has been committed, so it can't be made smaller.
+        is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
     """
 
@@ -97,9 +102,17 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What an insert came to: every block is in the table, unless some rows were refused."""
+    """What an insert came to: every block is in the table, unless some rows were refused.
+
+    Attributes:
+        refused: rows of one block; those behind it were not sent.
+        is_untouched: it was the first block. Then no row of the batch is in the table: earlier tries of its range, by
+            whomever, held these rows too (what has been left out of a range stays out), and began with them or stopped
+            before them. This takes for granted that the table's verdict on a row stays what it is from try to try.
+    """
 
     refused: tuple[Poison, ...] = ()
+    is_untouched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

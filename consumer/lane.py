@@ -20,6 +20,7 @@ class Lane:
     """The state of one owned partition.
 
     Attributes:
+        left_out: the offsets from the position on that have their dead letters: their batch was made smaller.
         position: all offsets below it are in the table or in the dead letters.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
@@ -39,6 +40,7 @@ class Lane:
     position: int
     committed: Mark | None
     replay: Intent | None = None
+    left_out: tuple[int, ...] = ()
     buffer: Buffer = field(default_factory=Buffer)
     works: deque[Work] = field(default_factory=deque)
     read_to: int = 0
@@ -74,6 +76,7 @@ class Lane:
         self.read_to = max(self.read_to, offset)
         if self.replay is None and not self.works and not self.buffer.records:
             self.position = max(self.position, self.read_to)
+            self.left_out = tuple(item for item in self.left_out if item >= self.position)
 
     @property
     def size_bytes(self) -> int:
@@ -97,9 +100,9 @@ class Lane:
             return self._seal_replay(self.replay)
         if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
             return None
-        a = self.works[-1].batch.intent.b if self.works else self.position
+        a, left_out = _behind(self.works[-1]) if self.works else (self.position, self.left_out)
         records = self.buffer.take(limits)
-        return self._start(Intent(self.topic_id, a, records[-1].offset + 1), records)
+        return self._start(Intent(self.topic_id, a, records[-1].offset + 1, left_out), records)
 
     @property
     def is_taking(self) -> bool:
@@ -124,13 +127,24 @@ class Lane:
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
-        self.buffer.put_back(work.batch.records[len(outcome.batch.records) :])
+        if rest := work.batch.records[len(outcome.batch.records) :]:
+            self._unseal_behind(work)
+            self.buffer.put_back(rest)
         work.prepared(outcome)
+
+    def _unseal_behind(self, work: Work) -> None:
+        """Take back what was sealed behind a work whose range ends earlier now; it has written nothing."""
+        while self.works[-1] is not work:
+            later = self.works.pop()
+            if later.job is not None:
+                later.job.cancel()
+                later.job = None  # what it comes to is nobody's
+            self.buffer.put_back(later.batch.records)
 
     def finished(self) -> None:
         """Account for the head: its rows are in the table."""
         work = self.works.popleft()
-        self.position, self.poison_run = work.batch.intent.b, work.poison_run
+        (self.position, self.left_out), self.poison_run = _behind(work), work.poison_run
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 
@@ -169,10 +183,14 @@ class Lane:
         )
 
     def final_mark(self) -> Mark | None:
-        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor."""
-        if self.replay is not None or (self.works and self.works[0].is_fixed):
+        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
+
+        What has its dead letters goes with it: as the intent of a range that nobody has begun, and the successor will.
+        """
+        if self.replay is not None or (self.works and self.works[0].is_promised):
             return None
-        mark = self._mark(Intent(self.topic_id, self.position, self.position))
+        end = self.left_out[-1] + 1 if self.left_out else self.position
+        mark = self._mark(Intent(self.topic_id, self.position, end, self.left_out))
         return None if self.committed == mark else mark
 
     def _mark(self, intent: Intent) -> Mark:
@@ -182,3 +200,9 @@ class Lane:
     def is_done(self) -> bool:
         """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
         return self.replay is not None or not (self.works or self.buffer.records or self.asked or self.final_mark())
+
+
+def _behind(work: Work) -> tuple[int, tuple[int, ...]]:
+    """Return where the next batch begins, and what it leaves out from its beginning."""
+    intent = work.batch.intent
+    return intent.b, tuple(offset for offset in intent.excluded if offset >= intent.b)

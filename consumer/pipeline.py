@@ -35,8 +35,8 @@ class Pipeline:
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         screened = self.rows.screen(draft.batch.without(draft.refused).included)
         batch = draft.batch.without((*draft.refused, *screened))
-        self.limits.check(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
-        batch = _fitting(batch, is_fixed=draft.is_fixed)
+        self.limits.check(batch.records, frozenset(item.offset for item in batch.left_out), draft.poison_run)
+        batch = _fitting(batch, draft.batch.intent.excluded, is_fixed=draft.is_fixed)
         letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
         run = last_run(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
@@ -82,7 +82,7 @@ class Pipeline:
                 passed (for want of a thread, or by the blocks before) that the intent fences no more.
             Fatal: the table or the account is not as it must be.
         """
-        for block in blocks:
+        for number, block in enumerate(blocks):
             if not is_fresh():
                 raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
@@ -91,16 +91,23 @@ class Pipeline:
                 poison = self.table.find_poison(block, refusal, batch.included)
                 if not poison:
                     raise Transient(f"refused, and no row is to blame: {refusal}", Cause.REFUSED) from refusal
-                return Inserted(refused=tuple(poison))
+                return Inserted(refused=tuple(poison), is_untouched=number == 0)
             if is_repeated:
                 self.mender.mend(block, batch.included)
         return Inserted()
 
 
-def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
-    """Return the batch, or a smaller one whose intent fits into the commit's metadata."""
+def _fitting(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
+    """Return the batch, or a smaller one whose intent fits into the commit's metadata.
+
+    What was left out before has its dead letters (`lettered`): behind the smaller range it stays listed, lest a record
+    whose schema is learnt meanwhile become a row as well. Only where that has no room beside a single record it goes.
+
+    Raises:
+        Fatal: it does not fit, and it is fixed.
+    """
     while not batch.intent.fits:
         if is_fixed:
             raise Fatal(f"more poison than an intent can list: {len(batch.intent.excluded)} of {len(batch.records)}")
-        batch = batch.first_half()
+        batch = batch.first_half(lettered if len(batch.records) > 1 else ())
     return batch

@@ -83,7 +83,7 @@ class Steps:
         work, pipeline = lane.works[0], self._pipelines[lane.partition.topic]
         if not work.intended:
             self._meter.count("intents", outcome="written")
-        work.intended = True
+        work.begun()
         if work.letters:
             work.stage = Stage.SENDING
             work.job = self._pools.letters.submit(pipeline.send, work.batch, work.letters)
@@ -138,7 +138,7 @@ class Steps:
 
     def _take_inserted(self, lane: Lane, work: Work, outcome: Inserted) -> None:
         if outcome.refused:
-            work.was_refused(outcome.refused)
+            work.was_refused(outcome)
             return
         rows = len(work.batch.included)
         lane.finished()

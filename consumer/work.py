@@ -10,7 +10,11 @@ PREPARED    its intent waits to be committed            committed -> SENDING if 
 SENDING     its poison goes to the dead letters         acknowledged -> PREPARED; transient -> PREPARED, later
 INSERTING   sent to the table under its token           inserted -> gone; transient -> PREPARED, later: the same
                                                         bytes again behind a fresh intent, which fences; refused
-                                                        -> WAITING, to be prepared without the poison
+                                                        -> WAITING, to be prepared without the poison, and smaller
+                                                        if need be and nothing of it is in the table
+
+Only the head is ever SENDING or INSERTING. When it is made smaller, the work behind it is unsealed, whatever its stage:
+it has written nothing, and its records wait behind the head's rest.
 """
 
 from concurrent.futures import Future
@@ -46,6 +50,7 @@ class Work:
         retry_at_s: not before this moment (monotonic).
         attempt: failed tries in a row.
         intended: whether its intent has been committed at least once.
+        is_untouched: the table has refused it, and nothing of it is there; until its next intent is committed.
         is_repeated: whether an earlier insert of it may have been under way when it failed.
     """
 
@@ -60,12 +65,22 @@ class Work:
     retry_at_s: float = 0.0
     attempt: int = 0
     intended: bool = False
+    is_untouched: bool = False
     is_repeated: bool = False
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether the group may hold its intent: nobody may take it back, or make its range another one."""
+    def is_promised(self) -> bool:
+        """Whether the group may hold its intent: it may be replaced, but not taken back; its dead letters are out."""
         return self.is_replay or self.intended
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether part of it may be in the table, or come there: nobody may make its range another one."""
+        return self.is_promised and not self.is_untouched
+
+    def begun(self) -> None:
+        """Learn that the group holds its intent."""
+        self.intended, self.is_untouched = True, False
 
     def postpone(self, until_s: float) -> None:
         """Try again later: what was prepared goes through its intent again."""
@@ -84,6 +99,7 @@ class Work:
         """Take the acknowledgement of its dead letters; the insert goes behind an intent of its own."""
         self.letters, self.stage, self.attempt = (), Stage.PREPARED, 0
 
-    def was_refused(self, refused: tuple[Poison, ...]) -> None:
+    def was_refused(self, outcome: Inserted) -> None:
         """Take what the table refuses."""
-        self.refused, self.stage, self.attempt = refused, Stage.WAITING, 0
+        self.refused, self.is_untouched = outcome.refused, outcome.is_untouched
+        self.stage, self.attempt = Stage.WAITING, 0

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from consumer.intent import Intent
 from tests.support.fake_group import CommitFault
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
@@ -28,6 +29,9 @@ VALUES = st.builds(
     value, st.sampled_from(SCHEMAS), st.integers(0, 2), st.sampled_from(["", "", "", "", "frame", "table"])
 )
 BATCH = st.lists(VALUES, min_size=1, max_size=8)
+GOOD = st.builds(value, st.sampled_from(SCHEMAS), st.integers(0, 2), st.sampled_from(["", "", "frame"]))
+BAD = st.builds(value, st.just(min(SCHEMAS)), st.integers(0, 2), st.just("table"))
+NARROW = st.lists(GOOD | BAD, min_size=1, max_size=8)
 DOUBLE = r"is there \d times|the view says|a row and a dead letter"
 LOST = "nowhere|the view says"
 IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -168,6 +172,27 @@ class Schedule(Crashes):
         self.world.recreate(forgets=forgets)
 
 
+class NarrowIntents(Schedule):
+    """Intents list one offset, so that batches are made smaller, whoever began them; the registry learns nothing.
+
+    Poison of the table has the first schema: a range of which a block was inserted can't be made smaller.
+    """
+
+    @rule(number=NUMBERS, values=NARROW, gap=st.sampled_from([0, 0, 1, 3]))
+    def produce(self, number: int, values: list[bytes], gap: int) -> None:
+        """Append records."""
+        self.world.produce(number, values, gap)
+
+    @rule(which=WHICH, number=NUMBERS, turns=st.integers(1, 8), values=st.tuples(NARROW, NARROW))
+    def die_in_the_middle(self, which: int, number: int, turns: int, values: tuple[list[bytes], list[bytes]]) -> None:
+        """Kill a worker somewhere in a batch; more records come before its successor."""
+        super().die_in_the_middle(which, number, turns, values)
+
+    @rule()
+    def learn_schema(self) -> None:
+        """Let the registry be as it is."""
+
+
 class WithoutIntents(Crashes):
     """The broker keeps no metadata: the range of a batch is forgotten."""
 
@@ -189,6 +214,12 @@ class WithoutMending(Crashes):
 def test_every_record_is_one_row_or_a_dead_letter_under_any_schedule() -> None:
     """No schedule loses, doubles or commits early, and memory keeps to its bound."""
     run_state_machine_as_test(Schedule, settings=SLICE)
+
+
+def test_the_same_holds_where_batches_are_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More poison than an intent can list, found by the table or before, under any schedule."""
+    monkeypatch.setattr(Intent, "fits", property(lambda intent: len(intent.excluded) <= 1))
+    run_state_machine_as_test(NarrowIntents, settings=SLICE)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,13 @@ def test_the_first_half_ends_behind_its_last_record() -> None:
     assert batch(7).first_half() == batch(7)
 
 
+def test_a_half_lists_what_is_to_be_kept_wherever_it_is() -> None:
+    """And nothing else behind its end, nor what is no record any more."""
+    whole = batch(5, 6, 9, 20, 21, excluded=(6, 7, 20, 21))
+
+    assert whole.first_half([20]).intent == Intent("id", 5, 7, (6, 20))
+
+
 def test_a_token_names_what_its_rows_can_be() -> None:
     """Cluster, incarnation, partition and range: no other rows may ever bear the same."""
     assert batch(5, 6, 9).token("cluster") == "cluster/id/3/5/10"

@@ -1,45 +1,10 @@
 """One partition's state: what it seals, what it wishes to commit, and what it never takes back."""
 
 from consumer.batch import Prepared
-from consumer.buffer import Limits
-from consumer.errors import Reason
 from consumer.intent import Intent
-from consumer.lane import Lane
-from consumer.ports import Mark, Partition, Poison, Record
-from consumer.work import Stage, Work
-
-PLACE = Partition("events", 3)
-LIMITS = Limits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)
-
-
-def opened(position: int = 0, replay: Intent | None = None) -> Lane:
-    """Return a lane at a position."""
-    committed = Mark(position, replay.encode()) if replay else None
-    return Lane(PLACE, "id", position, committed, replay, read_to=position)
-
-
-def feed(lane: Lane, *offsets: int, now_s: float = 0.0) -> None:
-    """Add records."""
-    for offset in offsets:
-        lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v"), now_s)
-
-
-def prepare(lane: Lane, work: Work, *poison: int) -> None:
-    """Let a work be prepared, with this poison."""
-    letters = tuple(Poison(offset, Reason.FRAME, "") for offset in poison)
-    lane.prepared(work, Prepared(work.batch.without(letters), (), letters, 0))
-
-
-def sealed(lane: Lane, now_s: float = 0.0) -> Work:
-    """Seal the next batch, which must be due."""
-    work = lane.seal(LIMITS, now_s)
-    assert work is not None
-    return work
-
-
-def mark(offset: int, a: int, b: int, *excluded: int) -> Mark:
-    """Return the mark of an offset with an intent."""
-    return Mark(offset, Intent("id", a, b, excluded).encode())
+from consumer.ports import Record
+from consumer.work import Stage
+from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, refusal, sealed
 
 
 def test_records_are_taken_once_and_in_order() -> None:
@@ -225,7 +190,7 @@ def test_poison_in_a_row_is_counted_in_the_order_of_the_log() -> None:
     prepare(lane, head)
     head.poison_run = 8
     assert lane.draft(sealed(lane)).poison_run == 8
-    head.was_refused((Poison(0, Reason.BAD_VALUE, ""),))
+    head.was_refused(refusal(0))
     assert lane.draft(head).poison_run == 5
     head.poison_run = 3
     lane.finished()

@@ -137,6 +137,37 @@ def test_a_range_that_was_committed_can_not_shrink(around: Around) -> None:
         around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
 
 
+def test_what_has_its_dead_letters_stays_listed_behind_a_smaller_range(around: Around) -> None:
+    """The new poison behind the smaller range is found again; the old is not judged twice."""
+    before = (7, 29_000)
+    draft = around.draft(*[value()] * 30_000, excluded=before)
+    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 30_000, 3))
+    prepared = around.pipeline.prepare(Draft(draft.batch, refused), "cluster")
+    intent = prepared.batch.intent
+
+    assert intent.fits
+    assert intent.b < 29_000
+    assert intent.excluded == tuple(sorted({*before, *range(0, intent.b, 3)}))
+    assert [item.offset for item in prepared.letters] == list(range(0, intent.b, 3))
+
+
+def test_a_single_record_always_fits(around: Around) -> None:
+    """What does not find room beside it is forgotten: at worst it is judged again."""
+    before = tuple(range(1, 2**40, 2**30))
+    assert not Intent("id-1", 0, 2, before).fits
+    draft = around.draft(value(), value(), excluded=before)
+    prepared = around.pipeline.prepare(Draft(draft.batch, (Poison(0, Reason.BAD_VALUE, "no"),)), "cluster")
+
+    assert prepared.batch.intent == Intent("id-1", 0, 1, (0,))
+
+
+def test_the_poison_of_other_ranges_does_not_count(around: Around) -> None:
+    """A smaller batch is judged by its own share."""
+    draft = around.draft(*[value()] * 20, excluded=tuple(range(100, 200, 2)))
+
+    assert around.pipeline.prepare(draft, "cluster").blocks
+
+
 def test_sending_returns_when_all_is_acknowledged(around: Around) -> None:
     """And not otherwise."""
     batch, poison = around.draft(b"", value()).batch, (Poison(0, Reason.FRAME, ""),)
@@ -166,9 +197,19 @@ def test_a_refusal_stops_there_and_names_its_rows(around: Around) -> None:
     batch, blocks = prepared_blocks(around, value(1), value(1, fault="table"), value(2))
 
     assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted(
-        (Poison(1, Reason.BAD_VALUE, "refused"),)
+        (Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=True
     )
     assert not around.table.rows
+
+
+def test_a_refusal_behind_a_block_that_was_taken_says_so(around: Around) -> None:
+    """Part of the range is in the table, under its token."""
+    batch, blocks = prepared_blocks(around, value(1), value(2, fault="table"))
+
+    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted(
+        (Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=False
+    )
+    assert around.table.rows == {"id-1/0/0": 1}
 
 
 def test_a_refusal_without_a_row_to_blame_is_held(around: Around) -> None:

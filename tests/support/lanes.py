@@ -1,0 +1,52 @@
+"""A lane without a worker: its records, its batches, and what the pool makes of them."""
+
+from consumer.batch import Inserted, Prepared
+from consumer.buffer import Limits
+from consumer.errors import Reason
+from consumer.intent import Intent
+from consumer.lane import Lane
+from consumer.ports import Mark, Partition, Poison, Record
+from consumer.work import Work
+
+PLACE = Partition("events", 3)
+LIMITS = Limits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)
+
+
+def opened(position: int = 0, replay: Intent | None = None) -> Lane:
+    """Return a lane at a position."""
+    committed = Mark(position, replay.encode()) if replay else None
+    return Lane(PLACE, "id", position, committed, replay, read_to=position)
+
+
+def feed(lane: Lane, *offsets: int, now_s: float = 0.0) -> None:
+    """Add records."""
+    for offset in offsets:
+        lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v"), now_s)
+
+
+def prepare(lane: Lane, work: Work, *poison: int) -> None:
+    """Let a work be prepared, with this poison."""
+    letters = tuple(Poison(offset, Reason.FRAME, "") for offset in poison)
+    lane.prepared(work, Prepared(work.batch.without(letters), (), letters, 0))
+
+
+def sealed(lane: Lane, now_s: float = 0.0) -> Work:
+    """Seal the next batch, which must be due."""
+    work = lane.seal(LIMITS, now_s)
+    assert work is not None
+    return work
+
+
+def refusal(*offsets: int, is_untouched: bool = True) -> Inserted:
+    """Return what an insert came to whose block was refused for these rows."""
+    return Inserted(tuple(Poison(offset, Reason.BAD_VALUE, "") for offset in offsets), is_untouched)
+
+
+def make_smaller(lane: Lane, work: Work, *kept: int) -> None:
+    """Let a work be prepared again, with half of its records."""
+    lane.prepared(work, Prepared(work.batch.first_half(kept), (), (), 0))
+
+
+def mark(offset: int, a: int, b: int, *excluded: int) -> Mark:
+    """Return the mark of an offset with an intent."""
+    return Mark(offset, Intent("id", a, b, excluded).encode())

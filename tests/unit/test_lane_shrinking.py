@@ -1,0 +1,98 @@
+"""One partition's state when a batch under way is made smaller."""
+
+from concurrent.futures import Future
+
+from consumer.batch import Prepared
+from consumer.intent import Intent
+from consumer.work import Stage
+from tests.support.lanes import feed, make_smaller, mark, opened, prepare, refusal, sealed
+
+
+def test_a_range_that_was_refused_at_once_may_shrink_until_it_is_intended_again() -> None:
+    """Nothing of it is in the table; the group still holds the larger range, so no mark takes that back."""
+    lane = opened(0)
+    feed(lane, *range(3))
+    head = sealed(lane)
+    prepare(lane, head)
+    head.begun()
+    assert lane.draft(head).is_fixed
+    head.was_refused(refusal(1, is_untouched=False))
+    assert lane.draft(head).is_fixed
+    head.was_refused(refusal(1))
+    assert not lane.draft(head).is_fixed
+    assert lane.final_mark() is None
+    make_smaller(lane, head)
+    assert lane.final_mark() is None
+    assert lane.wish(0.0) == mark(0, 0, 1)
+    head.begun()
+    assert lane.draft(head).is_fixed
+
+
+def test_a_predecessors_range_may_shrink_once_it_was_refused_at_once() -> None:
+    """Otherwise no worker would ever get past it."""
+    lane = opened(0, Intent("id", 0, 3))
+    feed(lane, 0, 1, 2)
+    head = sealed(lane)
+    assert lane.draft(head).is_fixed
+    prepare(lane, head)
+    head.begun()
+    head.was_refused(refusal(0, 2))
+
+    assert not lane.draft(head).is_fixed
+
+
+def test_what_was_sealed_behind_a_batch_that_shrinks_is_taken_back() -> None:
+    """Its records wait behind the head's rest, in order, and its preparation is nobody's."""
+    for is_under_way in (True, False):
+        lane = opened(0)
+        feed(lane, *range(8))
+        head = sealed(lane)
+        prepare(lane, head)
+        head.begun()
+        later = sealed(lane)
+        job: Future[Prepared] = Future()
+        if is_under_way:
+            later.stage, later.job = Stage.PREPARING, job  # type: ignore[assignment]  # one of the three kinds
+        else:
+            prepare(lane, later)
+        head.was_refused(refusal(0, 2))
+        before = lane.size_bytes
+        make_smaller(lane, head)
+
+        assert (list(lane.works), later.job, job.cancelled()) == ([head], None, is_under_way)
+        assert [record.offset for record in lane.buffer.records] == list(range(1, 8))
+        assert (lane.size_bytes, lane.waiting_records) == (before, 8)
+        assert sealed(lane).batch.intent == Intent("id", 1, 4)
+
+
+def test_what_has_its_dead_letter_stays_left_out_behind_a_smaller_range() -> None:
+    """From batch to batch, and for a successor: as the range of an intent that nobody has begun."""
+    lane = opened(0)
+    feed(lane, *range(5))
+    head = sealed(lane)
+    prepare(lane, head, 1, 2)
+    make_smaller(lane, head, 1, 2)
+    assert lane.wish(0.0) == mark(0, 0, 1, 1, 2)
+    lane.finished()
+    assert (lane.position, lane.final_mark()) == (1, mark(1, 1, 3, 1, 2))
+    prepare(lane, sealed(lane))
+    assert lane.wish(0.0) == mark(1, 1, 4, 1, 2)
+    assert [record.offset for record in lane.works[0].batch.included] == [3]
+    lane.finished()
+
+    assert lane.final_mark() == mark(4, 4, 4)
+
+
+def test_a_predecessors_smaller_range_tells_what_is_left_out_behind_it() -> None:
+    """Also when no record is left there: the end of the log passes it."""
+    for behind in ((3, 4), ()):
+        lane = opened(0, Intent("id", 0, 2, (1, 3)))
+        feed(lane, 0, 1, *behind)
+        lane.reached_end(5)
+        prepare(lane, sealed(lane))
+        lane.finished()
+        lane.reached_end(5)
+        if behind:
+            assert [record.offset for record in sealed(lane, now_s=99.0).batch.included] == [4]
+        else:
+            assert lane.final_mark() == mark(5, 5, 5)
