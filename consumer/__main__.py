@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from consumer import commands, service
-from consumer.errors import ConsumerError, Reason
+from consumer.errors import ConsumerError, Misconfigured, Reason
 from consumer.settings import Settings, load
 from consumer.telemetry import start_logging
 
 _PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
+_PATIENCE_S_MAX: Final = 86_400
 Command = Callable[[Settings, argparse.Namespace], int]
 
 _RUN: Final = """
@@ -89,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = arguments.call(settings, arguments)
     except ConsumerError as error:
         sys.stderr.write(f"consumer: {error}\n")
-        code = 1
+        code = 2 if isinstance(error, Misconfigured) else 1
     _end(code)
 
 
@@ -113,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
     _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN, _run)
     _add(found, "migrate", "create or update the database and its tables", _MIGRATE, commands.run_migrate)
     audit = _add(found, "audit", "prove that every offset is in the tables once", _AUDIT, commands.run_audit)
-    audit.add_argument("--patience-s", type=float, default=10.0, help="ask again for what is missing (%(default)s)")
+    audit.add_argument("--patience-s", type=_seconds, default=10.0, help="ask again for what is missing (%(default)s)")
     replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY, commands.run_replay)
     _add_choice(replay)
     replay.add_argument("--set", metavar="FIELD=VALUE", type=_pair, action="append", default=[], help="repair a field")
@@ -141,6 +142,13 @@ def _add_choice(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--since", default="1970-01-01", help="not before this Kafka timestamp (UTC)")
     replay.add_argument("--until", default="2299-01-01", help="before this Kafka timestamp (UTC)")
     replay.add_argument("--limit", type=int, default=1000, help="at most so many (%(default)s)")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _PATIENCE_S_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_PATIENCE_S_MAX}")
+    return seconds
 
 
 def _pair(text: str) -> tuple[str, str]:

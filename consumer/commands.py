@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import logging
 import socket
 import sys
 import time
@@ -9,7 +10,6 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, TextIO
 
 from consumer.audit import Auditor, Span, intended
@@ -22,10 +22,11 @@ from consumer.ports import Partition
 from consumer.preflight import find_topics
 from consumer.replay import Choice, Letter, Replay, Verdict
 from consumer.rows import EventRows
-from consumer.service import connect, kafka_properties, targets
-from consumer.settings import Settings
+from consumer.service import connect, find_schemas, kafka_properties, targets
+from consumer.settings import Settings, host_of
 from consumer.telemetry import Metrics
-from schemas.registry import open_schemas
+
+log = logging.getLogger(__name__)
 
 _SHOWN_MAX: Final = 20
 _PAUSE_S: Final = 2.0
@@ -33,6 +34,7 @@ _PAUSE_S: Final = 2.0
 
 def run_migrate(settings: Settings, _: Namespace) -> int:
     """Create or update the database and its tables."""
+    log.info("asking ClickHouse", extra={"host": host_of(settings.clickhouse_url)})
     create_database(connect(settings, database=""), settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
     for name in applied.now:
@@ -46,9 +48,10 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
 
 def run_audit(settings: Settings, arguments: Namespace) -> int:
     """Compare every offset that the group has committed with the tables."""
+    connection = connect(settings)
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     tables = {target.topic: target.table for target in targets(settings)}
-    auditor = Auditor(connect(settings), tables, cluster.gaps)
+    auditor = Auditor(connection, tables, cluster.gaps)
     deadline_s = time.monotonic() + arguments.patience_s
     while True:
         findings = [auditor.audit(span) for span in _spans(auditor, cluster)]
@@ -93,7 +96,7 @@ def run_lag(settings: Settings, arguments: Namespace) -> int:
 
 def run_replay(settings: Settings, arguments: Namespace) -> int:
     """Plan replays, and make them with --go."""
-    schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+    schemas = find_schemas(settings)
     connection, rows = connect(settings), EventRows(schemas)
     table = ClickHouseTable(connection, targets(settings)[0], rows, schemas.schema_of, Metrics())
     replay = Replay(connection, table, rows, schemas.schema_of)

@@ -6,7 +6,8 @@ ConsumerError
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
 ├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
 └── Fatal       stop the worker; trying again can't help and skipping would lose events
-    └── Denied  a right is missing: stop at the start; what was there and went missing while working is waited for
+    ├── Denied  a right is missing: stop at the start; what was there and went missing while working is waited for
+    └── Misconfigured   a setting, or the file that it names, can't be meant: exit code 2
 """
 
 from enum import StrEnum
@@ -80,3 +81,7 @@ class Fatal(ConsumerError):
 
 class Denied(Fatal):
     """The account may not do this; its name and password are right."""
+
+
+class Misconfigured(Fatal):
+    """A setting can't be meant; the message begins with its variable."""

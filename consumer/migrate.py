@@ -7,6 +7,7 @@ Why this and no library: docs/decisions/migrations.md.
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from consumer.clickhouse import Connection
 from consumer.errors import Fatal, Transient
 from consumer.retry import Backoff
 from consumer.statements import PINNED
+
+log = logging.getLogger(__name__)
 
 _TRIES: Final = 30  # with the backoff's steps: about five minutes
 _LEDGER: Final = """
@@ -135,8 +138,9 @@ def _patiently(call: Callable[[], None], wait: Callable[[float], object]) -> Non
     for attempt in range(1, _TRIES + 1):
         try:
             return call()
-        except Transient:
+        except Transient as error:
             if attempt == _TRIES:
                 raise
+            log.warning("waiting for ClickHouse", extra={"attempt": attempt, "reason": str(error)[:300]})
             wait(backoff.delay_s(attempt))
     return None

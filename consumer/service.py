@@ -15,7 +15,7 @@ from consumer.buffer import Limits
 from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.cluster import Cluster
 from consumer.deadletters import KafkaDeadLetters
-from consumer.errors import Transient
+from consumer.errors import Misconfigured, Transient
 from consumer.kafka import KafkaLog
 from consumer.mend import ClickHouseMender
 from consumer.pages import Pages, serving
@@ -24,15 +24,15 @@ from consumer.pipeline import Pipeline
 from consumer.poison import PoisonLimits
 from consumer.ports import Meter, Rows, Topics
 from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
-from consumer.properties import read_properties
+from consumer.properties import read_properties, verify
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
-from consumer.settings import Settings
+from consumer.settings import PREFIX, Settings
 from consumer.steps import Pools, Terms
 from consumer.telemetry import Metrics, balances
 from consumer.watch import Watch
 from consumer.worker import Worker
-from schemas.registry import open_schemas
+from schemas.registry import Schemas, open_schemas
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,23 @@ _Answer = TypeVar("_Answer")
 def connect(settings: Settings, database: str | None = None) -> Connection:
     """Return the way to ClickHouse, in the settings' database unless another is given; it is opened at first use."""
     file = settings.clickhouse_password_file
-    password = Path(file).read_text("utf-8").strip() if file else ""
+    with _naming("CLICKHOUSE_PASSWORD_FILE"):
+        password = Path(file).read_text("utf-8").strip() if file else ""
     database = settings.clickhouse_database if database is None else database
     return Connection(settings.clickhouse_url, settings.clickhouse_user, password, database, settings.insert_timeout_s)
 
 
 def kafka_properties(settings: Settings) -> dict[str, str | int]:
-    """Return the librdkafka properties that every client of this service shares."""
-    return {
-        **read_properties(settings.kafka_config_file),
-        "bootstrap.servers": settings.bootstrap_servers,
-        "client.id": "headrace-consumer",
-    }
+    """Return the librdkafka properties that every client of this service shares.
+
+    Raises:
+        Misconfigured: the file of further ones can't be read, or librdkafka does not take one.
+    """
+    ours: dict[str, str | int] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": "headrace-consumer"}
+    with _naming("KAFKA_CONFIG_FILE"):
+        properties = read_properties(settings.kafka_config_file) | ours
+        verify(properties)
+    return properties
 
 
 def member_properties(settings: Settings) -> dict[str, str | int]:
@@ -75,6 +80,28 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
             "heartbeat.interval.ms": settings.heartbeat_interval_ms,
         }
     return properties
+
+
+def find_schemas(settings: Settings) -> Schemas:
+    """Return where schema ids come from.
+
+    Raises:
+        Misconfigured: the registry's URL is none.
+    """
+    with _naming("SCHEMA_REGISTRY_URL"):
+        return open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put a setting's name before what is wrong with what it names."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise Misconfigured(f"{PREFIX}{name}: {where}{error.strerror}") from error
+    except ValueError as error:
+        raise Misconfigured(f"{PREFIX}{name}: {error}") from error
 
 
 def targets(settings: Settings) -> tuple[Target, Target]:
@@ -131,7 +158,7 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
 def _pipelines(
     settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter, topics: Topics
 ) -> dict[str, Pipeline]:
-    schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+    schemas = find_schemas(settings)
     limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:

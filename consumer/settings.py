@@ -4,8 +4,10 @@ A secret is the path of a file. An unknown CONSUMER_ variable, a bound not kept 
 start with the variable's name.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +16,8 @@ PREFIX: Final = "CONSUMER_"
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+_SECONDS_MAX: Final = 31_536_000.0  # a year: more, or infinity, is a slip, and no clock takes it
+Seconds = Annotated[float, Meta(gt=0, le=_SECONDS_MAX)]
 
 
 def _says(doc: str) -> Meta:
@@ -41,12 +44,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # 500 ms, for the embedded broker forms a group only as fast as its members beat.
     heartbeat_interval_ms: Annotated[int, Meta(ge=100), _says("of the classic protocol")] = 500
     max_poll_interval_ms: Annotated[int, Meta(ge=10_000), _says("a member that does not poll is expelled")] = 300_000
-    schema_registry_url: Annotated[str, _says("Schema Registry; empty: ids come from the schema files")] = ""
+    schema_registry_url: Annotated[
+        str, Meta(pattern=r"^(https?://\S+)?$"), _says("Schema Registry; empty: ids come from the schema files")
+    ] = ""
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
 
     # No query: the driver would take its parameters for its own, and for each insert's.
     clickhouse_url: Annotated[
-        str, Meta(pattern=r"^https?://[^?#]+$"), _says("ClickHouse's HTTP interface, http(s)://host:port")
+        str, Meta(pattern=r"^https?://[^?#\s]+$"), _says("ClickHouse's HTTP interface, http(s)://host:port")
     ]
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
@@ -80,7 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Longer than one insert may take: it is progress too.
     stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind stands still for so long")] = 180.0
     # Often enough to hear of a loss the same hour, seldom enough to cost nothing.
-    audit_every_s: Annotated[float, Meta(ge=0), _says("seconds between audits of its own partitions; 0: none")] = 300.0
+    audit_every_s: Annotated[
+        float, Meta(ge=0, le=_SECONDS_MAX), _says("seconds between audits of its own partitions; 0: none")
+    ] = 300.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 
@@ -95,17 +102,56 @@ def load(environ: Mapping[str, str]) -> Settings:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(_named(str(error))) from error
-    if settings.insert_timeout_s * 1000 >= settings.max_poll_interval_ms:
-        raise ValueError(
-            f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}) must be below "
-            f"{PREFIX}MAX_POLL_INTERVAL_MS ({settings.max_poll_interval_ms} ms): a slow insert costs the partitions"
+    for fault in _faults(settings):
+        raise ValueError(f"{PREFIX}{fault}")
+    return settings
+
+
+def _faults(settings: Settings) -> Iterator[str]:
+    """Yield what can't be meant though each value by itself may be."""
+    poll_ms, session_ms = settings.max_poll_interval_ms, settings.session_timeout_ms
+    if settings.insert_timeout_s * 1000 >= poll_ms:
+        yield (
+            f"INSERT_TIMEOUT_S ({settings.insert_timeout_s}) must be below "
+            f"{PREFIX}MAX_POLL_INTERVAL_MS ({poll_ms} ms): a slow insert costs the partitions"
         )
     if settings.insert_timeout_s >= settings.stall_s:
-        raise ValueError(
-            f"{PREFIX}STALL_S ({settings.stall_s}) must be above "
+        yield (
+            f"STALL_S ({settings.stall_s}) must be above "
             f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}): an insert under way is no standstill"
         )
-    return settings
+    if settings.group_protocol == "classic" and session_ms > poll_ms:
+        yield f"SESSION_TIMEOUT_MS ({session_ms}) must not be above {PREFIX}MAX_POLL_INTERVAL_MS ({poll_ms})"
+    if settings.group_protocol == "classic" and settings.heartbeat_interval_ms * 3 > session_ms:
+        yield (
+            f"HEARTBEAT_INTERVAL_MS ({settings.heartbeat_interval_ms}) must be at most a third of "
+            f"{PREFIX}SESSION_TIMEOUT_MS ({session_ms}): a lost heartbeat costs the partitions"
+        )
+    if settings.dead_letter_topic == settings.topic:
+        yield f"DEAD_LETTER_TOPIC must not be {PREFIX}TOPIC ({settings.topic}): no dead letter is an event"
+    for name, url in (
+        ("CLICKHOUSE_URL", settings.clickhouse_url),
+        ("SCHEMA_REGISTRY_URL", settings.schema_registry_url),
+    ):
+        if url and not all(map(_has_address, _without_login(url).split(","))):
+            yield f"{name}: must name a host, and a port from 1 to 65535 if any"
+
+
+def host_of(url: str) -> str:
+    """Return host and port of a URL, without user and password."""
+    return urlsplit(_without_login(url)).netloc
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _has_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _named(message: str) -> str:

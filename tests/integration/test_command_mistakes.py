@@ -1,0 +1,117 @@
+"""Mistakes in what an operator sets: `python -m consumer` says one sentence, with exit code 2, and asks no server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 60.0
+_FILE = "consumer: CONSUMER_KAFKA_CONFIG_FILE: "
+
+
+def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Start a command whose servers are away."""
+    nobody = f"127.0.0.1:{free_port()}"
+    told = {"BOOTSTRAP_SERVERS": nobody, "CLICKHOUSE_URL": f"http://{nobody}", **settings}
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "consumer", *arguments],
+        cwd=ROOT,
+        env=environ | {f"CONSUMER_{name}": text for name, text in told.items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def refused(*arguments: str, **settings: str) -> str:
+    """Run a command to its end, and return its one sentence; log lines of a worker may stand before it."""
+    process = start(*arguments, **settings)
+    output, said = process.communicate(timeout=WAIT_S)
+    assert (process.returncode, output) == (2, ""), said
+    *others, sentence = said.splitlines()
+    assert all(line.startswith("{") for line in others), said
+    return sentence
+
+
+def first_line(process: subprocess.Popen[str], message: str) -> dict[str, object]:
+    """Return the first log line with this message, and end the command."""
+    try:
+        for line in process.stderr or ():
+            if line.startswith("{") and json.loads(line)["message"] == message:
+                found: dict[str, object] = json.loads(line)
+                return found
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_S)
+    raise AssertionError(f"{message} was never said")
+
+
+@pytest.mark.parametrize("command", ["run", "migrate", "audit"])
+def test_a_password_file_that_is_not_there_is_named(command: str, tmp_path: Path) -> None:
+    """A volume that was not mounted."""
+    path = tmp_path / "password"
+
+    sentence = refused(command, CLICKHOUSE_PASSWORD_FILE=str(path))
+
+    assert sentence == f"consumer: CONSUMER_CLICKHOUSE_PASSWORD_FILE: {path}: No such file or directory"
+
+
+@pytest.mark.parametrize("command", ["run", "audit", "lag"])
+def test_a_properties_file_that_is_not_there_is_named(command: str, tmp_path: Path) -> None:
+    """The same for Kafka's."""
+    path = tmp_path / "kafka.properties"
+
+    assert refused(command, KAFKA_CONFIG_FILE=str(path)) == f"{_FILE}{path}: No such file or directory"
+
+
+@pytest.mark.parametrize("command", ["run", "lag"])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a secret without a name", "{path}, line 2: not key=value"),
+        ("enable.auto.commit =true", "{path}, line 2: enable.auto.commit is set by headrace"),
+        ("group.id=other", "{path}, line 2: group.id is the setting CONSUMER_GROUP_ID"),
+        ("no.such.property=1", 'No such configuration property: "no.such.property"'),
+        ("security.protocol=sasl", 'Invalid value "sasl" for configuration property "security.protocol"'),
+        (
+            "receive.message.max.bytes=1000",
+            "Failed to create consumer: `receive.message.max.bytes` must be >= `fetch.max.bytes` + 512",
+        ),
+        ("stats_cb=yes", "expected stats_cb property as a callable function"),
+    ],
+)
+def test_a_line_of_the_properties_file_that_can_not_be_meant(command: str, text: str, why: str, tmp_path: Path) -> None:
+    """By its number where it may be a secret, in librdkafka's words where librdkafka does not take it."""
+    path = tmp_path / "kafka.properties"
+    path.write_text(f"# ours\n{text}\n", "utf-8")
+
+    assert refused(command, KAFKA_CONFIG_FILE=str(path)) == _FILE + why.format(path=path)
+
+
+def test_patience_without_end_is_refused() -> None:
+    """`inf` would be an audit that never answers."""
+    for text in ("inf", "nan", "-1"):
+        process = start("audit", "--patience-s", text)
+        _, said = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 2
+        assert said.splitlines()[-1].endswith("argument --patience-s: must be from 0 to 86400")
+
+
+def test_migrate_says_whom_it_asks_and_what_it_waits_for() -> None:
+    """An address that takes the connection and never answers, and one where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        asked = first_line(start("migrate", CLICKHOUSE_URL=f"http://user:secret@127.0.0.1:{port}"), "asking ClickHouse")
+    waits = first_line(start("migrate"), "waiting for ClickHouse")
+
+    assert asked["host"] == f"127.0.0.1:{port}"
+    assert "secret" not in str(asked)
+    assert (waits["attempt"], waits["reason"]) == (1, "ClickHouse is away: no connection, refused or no such host")
