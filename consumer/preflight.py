@@ -34,7 +34,7 @@ SELECT engine, create_table_query AS text, toString(uuid) AS id
 FROM system.tables WHERE database = {database:String} AND name = {table:String}
 """
 _DEFAULT_WINDOW: Final = "SELECT toUInt64(value) AS value FROM system.{table:Identifier} WHERE name = {name:String}"
-_TO: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ (?:UUID \S+ )?TO (?:`?(\w+)`?\.)?`?(\w+)`?")
+_TO: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ (?:UUID \S+ )?TO (?:(?:(\w+)|`([^`]+)`)\.)?(?:(\w+)|`([^`]+)`)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TableCheck:
             return None
         found = _TO.match(rows[0]["text"])
         if found:
-            return found[1] or database, found[2]
+            return found[1] or found[2] or database, found[3] or found[4]
         return database, f".inner_id.{rows[0]['id']}"
 
     def _window(self, database: str, table: str) -> None:
@@ -129,7 +129,7 @@ class TableCheck:
         if window < self.pace.window:
             raise Fatal(
                 f"{database}.{table} remembers {window} blocks, and {self.pace.window} are needed here:"
-                f" ALTER TABLE {database}.{table} MODIFY SETTING {setting} = {self.pace.window}"
+                f" ALTER TABLE {_quoted(database)}.{_quoted(table)} MODIFY SETTING {setting} = {self.pace.window}"
             )
 
     def _default(self, setting: str, defaults: str) -> int:
@@ -211,6 +211,14 @@ def guarantee(*, keeps_metadata: bool) -> str:
         "this broker keeps no commit metadata: every record becomes a row or a dead letter at least once; a clean stop"
         " is exact, a crash between an insert and its commit may double one batch"
     )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as SQL takes it: a view's own table has dots and dashes in its."""
+    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        return name
+    escaped = name.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
 
 
 def _window_setting(engine: str) -> tuple[str, str]:
