@@ -1,4 +1,4 @@
-"""Whether every offset is in the tables exactly once: as a row, or as a dead letter.
+"""Whether every offset was inserted exactly once: as a row, or as a dead letter.
 
 What must be there: every offset below the group's committed one that the log has held. What is there: the ledger
 `offsets`, whose bitmaps say which and whose counts say how often, and the table of dead letters. An offset that is
