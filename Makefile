@@ -25,7 +25,7 @@ check: $(SETUP) ## format, lint, types, import contracts, unit and property test
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh

@@ -55,7 +55,7 @@ def refusal(registry: Registry, key: str, origin: str = "") -> Slug:
     return caught.value.slug
 
 
-@pytest.mark.parametrize("key", [KEY, OLD_KEY])
+@pytest.mark.parametrize("key", [KEY, OLD_KEY], ids=["new", "old"])
 def test_each_key_of_a_client_is_good(path: Path, key: str) -> None:
     """While a key is replaced, both work."""
     client = Registry(str(path)).find(key, "")
