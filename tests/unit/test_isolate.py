@@ -25,11 +25,13 @@ class Table:
         self.lies = 0
         self.reason = Reason.BAD_VALUE
         self.probes = 0
+        self.rows = 0
         self.decodings = 0
 
     def probe(self, rows: Sequence[int]) -> Rejected | None:
         """Refuse rows when one of them is bad."""
         self.probes += 1
+        self.rows += len(rows)
         at = next((place for place, row in enumerate(rows, 1) if row in self.bad), None)
         if at is None:
             return None
@@ -45,7 +47,7 @@ class Table:
         """Search rows 0..count as the caller does, the first insert having been refused; return offsets."""
         first = self.probe(range(count))
         assert first is not None
-        self.probes = 0
+        self.probes = self.rows = 0
         search = Search([offset_of(row) for row in range(count)], self.probe, self.faults, found_max)
         return [poison.offset for poison in search.run(first)]
 
@@ -168,6 +170,30 @@ def test_the_search_ends_when_more_is_found_than_anybody_believes() -> None:
     named = Table(set(range(100_000)), names=set(range(100_000)))
     assert len(named.search(100_000, found_max=401)) == 401
     assert named.probes < 1000
+
+
+@pytest.mark.parametrize(("every", "probes_each"), [(20, 7), (75, 9)])
+def test_scattered_rows_cost_few_probes_of_few_rows(every: int, probes_each: int) -> None:
+    """Whoever finds one sends no more than its neighbours again: with a name two probes, without it log2 of a gap."""
+    bad = set(range(every - 1, 27_000, every))
+    for names, probes_max in ((bad, 2 * len(bad) + 100), (set[int](), probes_each * len(bad) + 100)):
+        table = Table(bad, names=names)
+        assert table.search(27_000, found_max=10_000) == sorted(map(offset_of, bad))
+        assert table.probes <= probes_max
+        assert table.rows <= 600 * len(bad) + 6 * 27_000
+
+
+@pytest.mark.parametrize(("slowness_s", "least"), [(0.01, 100), (60.0, 1)])
+def test_a_search_ends_in_time_with_the_first_rows(slowness_s: float, least: int) -> None:
+    """The caller leaves them out and comes again; it has one row at the least, however slow the table is."""
+    bad = set(range(19, 27_000, 20))
+    table = Table(bad)
+    search = Search(range(27_000), table.probe, table.faults, 10_000, 10.0, lambda: table.probes * slowness_s)
+    found = [poison.offset for poison in search.run(Rejected("no", 117))]
+
+    assert found == sorted(bad)[: len(found)]
+    assert least <= len(found) < len(bad)
+    assert table.probes * slowness_s < 10.0 + 20 * slowness_s
 
 
 def test_a_probe_without_an_answer_ends_the_search() -> None:
