@@ -2,7 +2,7 @@
 
 verdict     when
 ----------  --------------------------------------------------------------------------------------------------
-moving      a partition that is behind has moved within `stall_s`
+moving      a partition that is behind has moved, or more of its poison was found, within `stall_s`
 starting    no server has answered yet, or the group has not formed; the log says which
 idle        no partition is behind
 held        some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
@@ -28,13 +28,16 @@ class Standing:
         position: all offsets below it are in the table or in the dead letters.
         behind: records between it and the partition's end.
         newest_ms: the Kafka timestamp of the newest committed row, else of the oldest record that waits, else None.
-        moved_s: when it last moved or had nothing behind it (monotonic).
+        moved_s: when it last moved, had nothing behind it or learnt what to leave out (monotonic).
+        left_out: how many records of its head are left out so far: searches for poison end in time, and a
+            batch may take many of them.
     """
 
     position: int
     behind: int
     newest_ms: int | None
     moved_s: float
+    left_out: int = 0
 
     def age_s(self, now_ms: int) -> float:
         """Return now minus the newest committed row's Kafka timestamp; 0 when nothing is behind."""
@@ -105,5 +108,7 @@ class Watch:
 
 def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float) -> Standing:
     behind = 0 if lane.has_all_below(end) else max(0, (end or 0) - lane.position)
-    moved = before is None or not behind or lane.position != before.position
-    return Standing(lane.position, behind, lane.newest_ms, now_s if moved or before is None else before.moved_s)
+    left_out = len(lane.works[0].batch.intent.excluded) if lane.works else 0
+    moved = before is None or not behind or lane.position != before.position or left_out > before.left_out
+    moved_s = now_s if moved or before is None else before.moved_s
+    return Standing(lane.position, behind, lane.newest_ms, moved_s, left_out)
