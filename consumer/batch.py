@@ -53,7 +53,11 @@ class Batch:
 
         Its intent lists what is excluded of these records, and the `kept` offsets wherever they are.
         """
-        records = self.records[: max(1, len(self.records) // 2)]
+        return self.first(max(1, len(self.records) // 2), kept)
+
+    def first(self, count: int, kept: Collection[int] = ()) -> "Batch":
+        """Return the same of the first so many records, at least one."""
+        records = self.records[:count]
         b = records[-1].offset + 1
         listed = {*kept, *(record.offset for record in records)}
         excluded = tuple(offset for offset in self.intent.excluded if offset in listed)
@@ -70,10 +74,11 @@ class Draft:
 
     Attributes:
         batch: sealed.
-        refused: what the table has refused of it.
+        refused: what the table has refused of it at last.
         poison_run: the poison in a row before it.
         is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
+        refusals: how often the table has refused it.
     """
 
     batch: Batch
@@ -81,6 +86,7 @@ class Draft:
     poison_run: int = 0
     is_fixed: bool = False
     is_inherited: bool = False
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)

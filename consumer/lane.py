@@ -123,7 +123,8 @@ class Lane:
     def draft(self, work: Work) -> Draft:
         """Return what is to be prepared."""
         before = self.poison_run if work is self.works[0] else self.works[0].poison_run
-        return Draft(work.batch, work.refused, before, work.is_fixed, work.is_replay and not work.intended)
+        is_inherited = work.is_replay and not work.intended
+        return Draft(work.batch, work.refused, before, work.is_fixed, is_inherited, work.refusals)
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.errors import Cause, Fatal, Reason, Recreated, Rejected, Transient
 from consumer.poison import PoisonLimits, last_run
 from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
+
+_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,25 @@ class Pipeline:
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         screened = self.rows.screen(draft.batch.without(draft.refused).included)
         batch = draft.batch.without((*draft.refused, *screened))
-        self.limits.check(batch.records, frozenset(item.offset for item in batch.left_out), draft.poison_run)
-        batch = _fitting(batch, draft.batch.intent.excluded, is_fixed=draft.is_fixed)
+        if draft.refused or screened:  # what a predecessor left out it has believed, perhaps of a larger batch
+            self.limits.check(batch.records, frozenset(item.offset for item in batch.left_out), draft.poison_run)
+        batch = _fitting(self._searched(batch, draft), draft.batch.intent.excluded, is_fixed=draft.is_fixed)
         letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
         run = last_run(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
         return Prepared(batch, tuple(blocks), tuple(letters), run)
+
+    def _searched(self, batch: Batch, draft: Draft) -> Batch:
+        """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
+
+        So some rows come into the table behind every other search, however much there is to be found. A range that is
+        mostly poison stays whole, to be judged as a whole.
+        """
+        if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
+            return batch
+        last = max(item.offset for item in draft.refused)
+        smaller = batch.first(sum(item.offset <= last for item in batch.records), draft.batch.intent.excluded)
+        return smaller if len(smaller.left_out) <= self.limits.share_max * len(smaller.records) else batch
 
     def check(self, topic: str, topic_id: str) -> None:
         """Return if the topic is still this incarnation.
@@ -53,10 +69,24 @@ class Pipeline:
             raise Recreated(f"{topic} is no longer {topic_id}")
 
     def _inherited(self, batch: Batch) -> tuple[Poison, ...]:
-        """Return what a predecessor left out, for it may have died before the dead letters were acknowledged."""
-        screened = {item.offset: item for item in self.rows.screen(batch.left_out)}
+        """Return what a predecessor left out, for it may have died before the dead letters were acknowledged.
+
+        Why it did so is found out again, for these letters replace the predecessor's. What would be a row today remains
+        without a reason.
+
+        Raises:
+            Transient: the registry or the table is away.
+            Fatal: the table is not as it must be.
+        """
+        found = {item.offset: item for item in self.rows.screen(batch.left_out)}
+        while rest := [record for record in batch.left_out if record.offset not in found]:
+            blocks = self.rows.blocks(rest, batch.intent.topic_id, "left out")
+            more = [poison for block in blocks for poison in self.table.find_poison(block, _UNEXPLAINED, rest)]
+            found |= {item.offset: item for item in more}
+            if not more:
+                break  # a search may end before it has found all, but not before it has found any
         return tuple(
-            screened.get(record.offset, Poison(record.offset, Reason.LEFT_OUT, "left out by an earlier attempt"))
+            found.get(record.offset, Poison(record.offset, Reason.LEFT_OUT, "left out by an earlier attempt"))
             for record in batch.left_out
         )
 

@@ -44,6 +44,7 @@ class Work:
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
         refused: poison that the table found, until the next preparation takes it.
+        refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
         poison_run: the poison in a row at its end, once prepared.
         job: what runs on the pool now, if anything does.
@@ -59,6 +60,7 @@ class Work:
     stage: Stage = Stage.WAITING
     blocks: tuple[Block, ...] = ()
     refused: tuple[Poison, ...] = ()
+    refusals: int = 0
     letters: tuple[Poison, ...] = ()
     poison_run: int = 0
     job: Future[Prepared | Sent | Inserted] | None = None
@@ -102,4 +104,4 @@ class Work:
     def was_refused(self, outcome: Inserted) -> None:
         """Take what the table refuses."""
         self.refused, self.is_untouched = outcome.refused, outcome.is_untouched
-        self.stage, self.attempt = Stage.WAITING, 0
+        self.stage, self.attempt, self.refusals = Stage.WAITING, 0, self.refusals + 1

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from consumer.errors import ConsumerError
+from consumer.errors import ConsumerError, Reason
 from consumer.intent import decode
 from consumer.lane import Lane
 from consumer.ports import Mark, Partition
@@ -167,6 +167,7 @@ class World:
             for key in self.table.viewed | self.table.rows
             if self.table.viewed[key] != self.table.rows[key] and not self._is_over(key)
         ]
+        found += [f"{key} is left out, and its letter does not say why" for key in self._unexplained()]
         return found + [f"{key} is nowhere" for key in self._missing()]
 
     def memory_left_bytes(self) -> float:
@@ -186,6 +187,12 @@ class World:
             and not self.table.rows[key]
             and not self.letters.sent[key]
         ]
+
+    def _unexplained(self) -> list[str]:
+        """Return dead letters of this incarnation that are bad in themselves, whatever is learnt, and do not say so."""
+        records = (record for log in self.broker.logs.values() for record in log.records.values())
+        bad = [record.key.decode() for record in records if not record.value or b'"table"' in record.value]
+        return [key for key in bad if self.letters.reasons.get(key) is Reason.LEFT_OUT]
 
     def _is_over(self, key: str) -> bool:
         """Tell whether nobody can read the record again: what a dying server made of it stays as it is."""

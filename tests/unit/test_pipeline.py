@@ -2,32 +2,12 @@
 
 import pytest
 
-from consumer.batch import Batch, Draft, Inserted, Sent
-from consumer.errors import Cause, Fatal, Reason, Recreated, Transient
-from consumer.intent import Intent
+from consumer.batch import Batch, Inserted, Sent
+from consumer.errors import Cause, Reason, Recreated, Transient
 from consumer.pipeline import Pipeline
-from consumer.poison import PoisonLimits
-from consumer.ports import Block, Partition, Poison, Record
-from tests.support.fake_group import TOPIC, FakeBroker
-from tests.support.fake_table import FakeLetters, FakeRows, FakeTable, InsertFault, value
-
-PLACE = Partition(TOPIC, 0)
-LIMITS = PoisonLimits(share_max=0.5, share_rows_min=20, run_max=15)
-
-
-class Around:
-    """A pipeline and what is around it."""
-
-    def __init__(self) -> None:
-        self.broker, self.table, self.letters, self.rows = FakeBroker(1), FakeTable(10), FakeLetters(), FakeRows({1, 2})
-        self.pipeline = Pipeline(self.rows, self.table, self.letters, LIMITS, self.broker, self.table)
-
-    def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:
-        """Return a draft of a batch with these values from offset 0 on."""
-        records = tuple(
-            Record(PLACE, offset, 0, f"id-1/0/{offset}".encode(), item) for offset, item in enumerate(values)
-        )
-        return Draft(Batch.of(PLACE, Intent("id-1", 0, len(values), excluded), records), **fields)  # type: ignore[arg-type]  # flags
+from consumer.ports import Block, Poison
+from tests.support.fake_table import FakeTable, InsertFault, value
+from tests.support.pipelines import LIMITS, Around
 
 
 @pytest.fixture
@@ -80,92 +60,6 @@ def test_records_of_another_incarnation_are_not_prepared(around: Around) -> None
     around.broker.create()
     with pytest.raises(Recreated):
         around.pipeline.prepare(around.draft(value()), "cluster")
-
-
-def test_what_a_predecessor_left_out_gets_its_dead_letters(around: Around) -> None:
-    """It may have died between its intent and their acknowledgement; why it left one out is not always known."""
-    draft = around.draft(value(), b"", value(), excluded=(1, 2), is_fixed=True, is_inherited=True)
-    prepared = around.pipeline.prepare(draft, "cluster")
-
-    assert [(item.offset, item.reason) for item in prepared.letters] == [(1, Reason.FRAME), (2, Reason.LEFT_OUT)]
-    assert prepared.blocks[0].offsets == (0,)
-
-
-def test_what_is_left_out_stays_out_though_it_reads_well_now(around: Around) -> None:
-    """A schema that the registry has learnt since: the record is a dead letter already, or was promised to be."""
-    around.rows.known.add(9)
-    draft = around.draft(value(9), value(), excluded=(0,), is_fixed=True, is_inherited=True)
-
-    assert around.pipeline.prepare(draft, "cluster").blocks[0].offsets == (1,)
-
-
-def test_what_the_table_refused_is_left_out(around: Around) -> None:
-    """The second preparation takes what the insert found."""
-    draft = around.draft(value(), value(), is_fixed=True)
-    refused = (Poison(1, Reason.BAD_VALUE, "no"),)
-    prepared = around.pipeline.prepare(Draft(draft.batch, refused, is_fixed=True), "cluster")
-
-    assert (prepared.letters, prepared.blocks[0].offsets) == (refused, (0,))
-
-
-@pytest.mark.parametrize(("poison", "run"), [(11, 0), (2, 14)])
-def test_more_poison_than_is_believed_stops_the_worker(around: Around, poison: int, run: int) -> None:
-    """By share or by run; nothing was sent."""
-    values = [b""] * poison + [value()] * (20 - poison)
-    with pytest.raises(Fatal):
-        around.pipeline.prepare(Draft(around.draft(*values).batch, poison_run=run), "cluster")
-    assert not around.letters.sent
-
-
-def test_more_poison_than_an_intent_can_list_makes_the_batch_smaller(around: Around) -> None:
-    """A third of a large batch, scattered, is believed; it takes several intents."""
-    values = [b"" if n % 3 == 0 else value() for n in range(30_000)]
-    prepared = around.pipeline.prepare(around.draft(*values), "cluster")
-    intent = prepared.batch.intent
-
-    assert intent.fits
-    assert 0 < intent.b < 30_000
-    assert [item.offset for item in prepared.letters] == list(intent.excluded) == list(range(0, intent.b, 3))
-    assert prepared.batch.records[-1].offset == intent.b - 1
-    assert prepared.blocks[0].token == f"cluster/id-1/0/0/{intent.b}/1"
-
-
-def test_a_range_that_was_committed_can_not_shrink(around: Around) -> None:
-    """Part of it may be in the table under its token."""
-    values = [b"" if n % 3 == 0 else value() for n in range(30_000)]
-    with pytest.raises(Fatal, match="more poison than an intent can list: 10000 of 30000"):
-        around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
-
-
-def test_what_has_its_dead_letters_stays_listed_behind_a_smaller_range(around: Around) -> None:
-    """The new poison behind the smaller range is found again; the old is not judged twice."""
-    before = (7, 29_000)
-    draft = around.draft(*[value()] * 30_000, excluded=before)
-    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 30_000, 3))
-    prepared = around.pipeline.prepare(Draft(draft.batch, refused), "cluster")
-    intent = prepared.batch.intent
-
-    assert intent.fits
-    assert intent.b < 29_000
-    assert intent.excluded == tuple(sorted({*before, *range(0, intent.b, 3)}))
-    assert [item.offset for item in prepared.letters] == list(range(0, intent.b, 3))
-
-
-def test_a_single_record_always_fits(around: Around) -> None:
-    """What does not find room beside it is forgotten: at worst it is judged again."""
-    before = tuple(range(1, 2**40, 2**30))
-    assert not Intent("id-1", 0, 2, before).fits
-    draft = around.draft(value(), value(), excluded=before)
-    prepared = around.pipeline.prepare(Draft(draft.batch, (Poison(0, Reason.BAD_VALUE, "no"),)), "cluster")
-
-    assert prepared.batch.intent == Intent("id-1", 0, 1, (0,))
-
-
-def test_the_poison_of_other_ranges_does_not_count(around: Around) -> None:
-    """A smaller batch is judged by its own share."""
-    draft = around.draft(*[value()] * 20, excluded=tuple(range(100, 200, 2)))
-
-    assert around.pipeline.prepare(draft, "cluster").blocks
 
 
 def test_sending_returns_when_all_is_acknowledged(around: Around) -> None:

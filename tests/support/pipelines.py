@@ -1,0 +1,27 @@
+"""A pipeline over the fakes of its ports."""
+
+from consumer.batch import Batch, Draft
+from consumer.intent import Intent
+from consumer.pipeline import Pipeline
+from consumer.poison import PoisonLimits
+from consumer.ports import Partition, Record
+from tests.support.fake_group import TOPIC, FakeBroker
+from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
+
+PLACE = Partition(TOPIC, 0)
+LIMITS = PoisonLimits(share_max=0.5, share_rows_min=20, run_max=15)
+
+
+class Around:
+    """A pipeline and what is around it."""
+
+    def __init__(self) -> None:
+        self.broker, self.table, self.letters, self.rows = FakeBroker(1), FakeTable(10), FakeLetters(), FakeRows({1, 2})
+        self.pipeline = Pipeline(self.rows, self.table, self.letters, LIMITS, self.broker, self.table)
+
+    def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:
+        """Return a draft of a batch with these values from offset 0 on."""
+        records = tuple(
+            Record(PLACE, offset, 0, f"id-1/0/{offset}".encode(), item) for offset, item in enumerate(values)
+        )
+        return Draft(Batch.of(PLACE, Intent("id-1", 0, len(values), excluded), records), **fields)  # type: ignore[arg-type]  # flags
