@@ -125,8 +125,9 @@ class Storm:
     def _start(self) -> Member:
         url = f"http://127.0.0.1:{self._proxy.port}"
         # An insert must end within its timeout on a busy machine, or it is repeated for ever.
-        quick = {"insert_timeout_s": _INSERT_S, "batch_rows_max": 10_000, "session_timeout_ms": 3000}
-        return self._fleet.start(clickhouse_url=url, **quick)
+        return self._fleet.start(
+            clickhouse_url=url, insert_timeout_s=_INSERT_S, batch_rows_max=10_000, session_timeout_ms=3000
+        )
 
 
 def audit(fleet: Fleet) -> list[dict[str, int]]:
