@@ -110,7 +110,8 @@ class Crashes(RuleBasedStateMachine):
         """Let everything come to rest, and look for what is missing, double, or committed too early."""
         if hasattr(self, "world"):
             self.world.settle()
-            assert self.world.faults_found() == []
+            found = self.world.faults_found()
+            assert not found, "\n".join(found)
 
 
 class Schedule(Crashes):
