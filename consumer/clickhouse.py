@@ -181,7 +181,6 @@ class ClickHouseTable:
             search = Search(
                 block.offsets,
                 lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
-                lambda _: {},
                 EXCLUDED_MAX + 1,
             )
             return search.run(refusal)

@@ -3,7 +3,8 @@
 One atomic write at the broker both remembers the range and fences: a member that the group has expelled can't make it.
 The text is `1|topic id|a|b|excluded`, under the broker's default bound of 4096 bytes (offset.metadata.max.bytes).
 `excluded` are runs of offsets, each as its distance from the end of the run before it (the first: from a), with `+n`
-where n more follow: with a = 10, "2,1+3" stands for 12, 14, 15, 16, 17. Numbers in it are hexadecimal.
+where n more follow: with a = 10, "2,1+3" stands for 12, 14, 15, 16, 17. Numbers in it are hexadecimal. Offsets from b
+on are among them when a range was made smaller after their dead letters were out.
 A mark without a range (a == b) says only which incarnation of the topic its offset belongs to.
 """
 

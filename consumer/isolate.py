@@ -1,24 +1,22 @@
 """Finding the rows that a table refuses, in few probes, without writing anything.
 
 A probe sends some rows to a table that checks them and keeps none. In this order: the row that the message names,
-believed only when it is refused alone; decoding in Python, when a row of a wrong length may have shifted what is read
-behind it; halving. First among all rows, which is enough for a few that are named. Then group by group, in offset
-order, so that a row that is found sends no more than its group again: a group that is taken makes the next one larger,
-and a row that only halving finds makes it as small as the distances between such rows.
+believed only when it is refused alone; then halving. First among all rows, which is enough for a few that are named.
+Then group by group, in offset order, so that a row that is found sends no more than its group again: a group that is
+taken makes the next one larger, and a row that only halving finds makes it as small as the distances between such rows.
 
 How many probes: a row that is named costs two, and one more for its group; a row without a name costs log2 of the
-distance from one to the next, and two more, which is near the least that yes and no can tell. Decoding costs about 30
-microseconds a row.
+distance from one to the next, and two more, which is near the least that yes and no can tell.
 
 A search of much poison ends in time, with the first of it in the order of the log.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from consumer.errors import Fatal, Reason, Rejected
+from consumer.errors import Fatal, Rejected
 from consumer.ports import Poison
 
 Probe = Callable[[Sequence[int]], Rejected | None]
@@ -26,9 +24,6 @@ Probe = Callable[[Sequence[int]], Rejected | None]
 
 Raises Transient when there is no answer.
 """
-
-Faults = Callable[[Sequence[int]], Mapping[int, Poison]]
-"""Takes row numbers and returns those that do not decode."""
 
 _AT_ONCE_MAX: Final = 4  # named rows that are looked for among all rows: each sends nearly all of them again
 _GROUP_ROWS: Final = 500  # a probe of so many rows takes a quarter longer than one of a single row (15 and 12 ms)
@@ -43,7 +38,6 @@ class Search:
     Attributes:
         offsets: each row's offset.
         probe: asks the table.
-        faults: decodes.
         found_max: no more is searched when so many are found; the caller stops at that number anyway.
         time_s_max: after this it ends as soon as it has found any; what is left is found when the rest is refused.
         now_s: the monotonic clock.
@@ -52,7 +46,6 @@ class Search:
 
     offsets: Sequence[int]
     probe: Probe
-    faults: Faults
     found_max: int
     time_s_max: float = 10.0
     now_s: Callable[[], float] = monotonic
@@ -70,12 +63,8 @@ class Search:
         if (empty := self.probe(())) is not None:
             raise Fatal(f"the table refuses even an insert without rows: {empty}")
         left, again = self._named(list(range(len(self.offsets))), refusal, _AT_ONCE_MAX)
-        if again is not None and _may_be_shifted(again):
-            left, again = self._decoded(left, again)
         if again is not None:
             self._search(left)
-            if not self.found:
-                self.found |= self.faults(left)
         return [self.found[row] for row in sorted(self.found)]
 
     def _search(self, rows: Sequence[int]) -> None:
@@ -98,14 +87,7 @@ class Search:
     def _settled(self, group: list[int], refusal: Rejected) -> int | None:
         """Search rows that were just refused together; return the last row that is settled, None when all are."""
         left, again = self._named(group, refusal, len(group))
-        if again is not None and _may_be_shifted(again):
-            left, again = self._decoded(left, again)
-        if again is None:
-            return None
-        row = self._first(left, again)
-        if row not in self.found:
-            self.found |= self.faults(left)
-        return row
+        return None if again is None else self._first(left, again)
 
     def _first(self, rows: Sequence[int], refusal: Rejected) -> int:
         """Halve rows that are refused together down to the first that is to blame; those before it are taken.
@@ -121,15 +103,6 @@ class Search:
         if alone is not None:
             self._blame(rows[0], alone)
         return rows[0]
-
-    def _decoded(self, rows: list[int], refusal: Rejected) -> tuple[list[int], Rejected | None]:
-        """Take out the rows that do not decode; return what is left and its refusal, if any."""
-        faults = self.faults(rows)
-        if not faults:
-            return rows, refusal
-        self.found |= faults
-        left = [row for row in rows if row not in faults]
-        return left, self.probe(left) if left else None
 
     def _named(self, rows: list[int], refusal: Rejected, times: int) -> tuple[list[int], Rejected | None]:
         """Take out rows that the refusals name, one by one; return what is left and its refusal, if any is wanted."""
@@ -180,8 +153,3 @@ class Pace:
         """Learn how far it was from one such row to the next."""
         self.distance += (distance - self.distance) * (_NEWEST if self.distance else 1.0)
         self.rows = min(_GROUP_ROWS, max(1, int(self.distance * _OF_DISTANCE)))
-
-
-def _may_be_shifted(refusal: Rejected) -> bool:
-    """Tell whether a row of a wrong length may stand before the one that was refused: all behind it is read askew."""
-    return refusal.reason is Reason.BAD_AVRO or refusal.row is not None

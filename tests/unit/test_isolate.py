@@ -1,6 +1,6 @@
 """Finding poison rows: all of them, nothing else, in few probes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil, log2
 
 import pytest
@@ -9,24 +9,20 @@ from hypothesis import strategies as st
 
 from consumer.errors import Fatal, Reason, Rejected, Transient
 from consumer.isolate import Search
-from consumer.ports import Poison
 
 
 class Table:
     """A table that refuses some rows, and says which one when it `names` it; counts what it is asked.
 
-    `lies` is added to each row that it names. `undecodable` are found by decoding too, when asked.
+    `lies` is added to each row that it names.
     """
 
-    def __init__(self, bad: set[int], *, names: set[int] = frozenset(), undecodable: set[int] = frozenset()) -> None:  # type: ignore[assignment]  # frozenset() is an empty set
+    def __init__(self, bad: set[int], *, names: set[int] = frozenset()) -> None:  # type: ignore[assignment]  # frozenset() is an empty set
         self.bad = bad
         self.names = names
-        self.undecodable = undecodable
         self.lies = 0
-        self.reason = Reason.BAD_VALUE
         self.probes = 0
         self.rows = 0
-        self.decodings = 0
 
     def probe(self, rows: Sequence[int]) -> Rejected | None:
         """Refuse rows when one of them is bad."""
@@ -36,19 +32,14 @@ class Table:
         if at is None:
             return None
         named = at + self.lies if rows[at - 1] in self.names else None
-        return Rejected("no", 117, named, self.reason)
-
-    def faults(self, rows: Sequence[int]) -> Mapping[int, Poison]:
-        """Return what does not decode."""
-        self.decodings += 1
-        return {row: Poison(offset_of(row), Reason.BAD_AVRO, "") for row in rows if row in self.undecodable}
+        return Rejected("no", 117, named, Reason.BAD_VALUE)
 
     def search(self, count: int, found_max: int = 401) -> list[int]:
         """Search rows 0..count as the caller does, the first insert having been refused; return offsets."""
         first = self.probe(range(count))
         assert first is not None
         self.probes = self.rows = 0
-        search = Search([offset_of(row) for row in range(count)], self.probe, self.faults, found_max)
+        search = Search([offset_of(row) for row in range(count)], self.probe, found_max)
         return [poison.offset for poison in search.run(first)]
 
 
@@ -63,7 +54,6 @@ def test_a_named_row_costs_three_probes() -> None:
 
     assert table.search(100_000) == [offset_of(70_000)]
     assert table.probes == 3
-    assert table.decodings == 0
 
 
 def test_several_named_rows_cost_two_probes_each() -> None:
@@ -75,15 +65,6 @@ def test_several_named_rows_cost_two_probes_each() -> None:
     assert table.probes == 1 + 2 * len(bad)
 
 
-def test_a_row_that_does_not_decode_costs_one_decoding_and_two_probes() -> None:
-    """The rest is asked for once."""
-    table = Table({41}, undecodable={41})
-    table.reason = Reason.BAD_AVRO
-
-    assert table.search(1000) == [offset_of(41)]
-    assert (table.probes, table.decodings) == (2, 1)
-
-
 def test_a_row_that_nobody_names_is_found_by_halving() -> None:
     """About twice log2(n) probes at the most."""
     for row in (0, 1, 4095, 4096, 8191):
@@ -93,7 +74,7 @@ def test_a_row_that_nobody_names_is_found_by_halving() -> None:
 
 
 def test_a_named_row_is_believed_only_when_it_is_refused_alone() -> None:
-    """A truncated record shifts what is read behind it: the named row may be a good one."""
+    """A server may count otherwise: the named row may be a good one."""
     table = Table({10}, names={10})
     table.lies = 5
 
@@ -115,46 +96,20 @@ def test_a_refusal_that_no_row_explains_blames_none() -> None:
     def probe(rows: Sequence[int]) -> Rejected | None:
         return Rejected("too large", 131) if len(rows) > 8 else None
 
-    search = Search(range(16), probe, lambda _: {}, 401)
+    search = Search(range(16), probe, 401)
 
     assert search.run(Rejected("too large", 131)) == []
-
-
-@pytest.mark.parametrize("row", [None, 2, 7])
-@pytest.mark.parametrize("reason", [Reason.BAD_AVRO, Reason.BAD_VALUE])
-def test_a_row_that_spoils_those_behind_it_and_is_taken_alone_is_found_by_decoding(
-    reason: Reason, row: int | None
-) -> None:
-    """Bytes behind a record: ClickHouse reads on where the next one should begin."""
-
-    def probe(rows: Sequence[int]) -> Rejected | None:
-        return Rejected("no", 376, row, reason) if 5 in rows and rows[-1] > 5 else None
-
-    def faults(rows: Sequence[int]) -> Mapping[int, Poison]:
-        return {5: Poison(5, Reason.BAD_AVRO, "")} if 5 in rows else {}
-
-    found = Search(range(64), probe, faults, 401).run(Rejected("no", 376, row, reason))
-
-    assert [poison.offset for poison in found] == [5]
-
-
-def test_decoding_is_left_out_where_it_can_find_nothing() -> None:
-    """A value that a column refuses has been decoded already, by the table."""
-    table = Table({41})
-
-    assert table.search(1000) == [offset_of(41)]
-    assert table.decodings == 0
 
 
 def test_a_row_is_not_blamed_for_a_refusal_that_is_gone() -> None:
     """Somebody dropped the constraint meanwhile; also a batch of one is asked for before it is blamed."""
     for count in (1, 2, 9):
-        assert Search(range(count), lambda _: None, lambda _: {}, 401).run(Rejected("no", 469)) == []
+        assert Search(range(count), lambda _: None, 401).run(Rejected("no", 469)) == []
 
 
 def test_a_table_that_refuses_an_empty_insert_stops_the_worker() -> None:
     """Then the statement is at fault; taking out rows one by one would empty the topic into the dead letters."""
-    search = Search(range(16), lambda _: Rejected("a column is of another type", 27), lambda _: {}, 401)
+    search = Search(range(16), lambda _: Rejected("a column is of another type", 27), 401)
 
     with pytest.raises(Fatal, match="without rows"):
         search.run(Rejected("a column is of another type", 27))
@@ -188,7 +143,7 @@ def test_a_search_ends_in_time_with_the_first_rows(slowness_s: float, least: int
     """The caller leaves them out and comes again; it has one row at the least, however slow the table is."""
     bad = set(range(19, 27_000, 20))
     table = Table(bad)
-    search = Search(range(27_000), table.probe, table.faults, 10_000, 10.0, lambda: table.probes * slowness_s)
+    search = Search(range(27_000), table.probe, 10_000, 10.0, lambda: table.probes * slowness_s)
     found = [poison.offset for poison in search.run(Rejected("no", 117))]
 
     assert found == sorted(bad)[: len(found)]
@@ -205,20 +160,18 @@ def test_a_probe_without_an_answer_ends_the_search() -> None:
         return Rejected("no", 117) if rows else None
 
     with pytest.raises(Transient):
-        Search(range(8), probe, lambda _: {}, 401).run(Rejected("no", 117))
+        Search(range(8), probe, 401).run(Rejected("no", 117))
 
 
 @given(st.data())
 def test_all_poison_is_found_and_nothing_else(data: st.DataObject) -> None:
-    """Whatever rows are bad, named rightly or wrongly, or undecodable."""
+    """Whatever rows are bad, named rightly or wrongly."""
     count = data.draw(st.integers(1, 300))
     rows = st.integers(0, count - 1)
     some = st.sets(rows, max_size=min(20, count))
-    undecodable = data.draw(some)
-    bad = data.draw(st.sets(rows, min_size=1, max_size=min(20, count))) | undecodable
-    table = Table(bad, names=data.draw(some), undecodable=undecodable)
+    bad = data.draw(st.sets(rows, min_size=1, max_size=min(40, count)))
+    table = Table(bad, names=data.draw(some))
     table.lies = data.draw(st.sampled_from([0, 0, -1, 1, 7]))
-    table.reason = data.draw(st.sampled_from([Reason.BAD_AVRO, Reason.BAD_VALUE]))
 
     assert table.search(count) == sorted(map(offset_of, bad))
     assert table.probes <= 3 + 3 * len(bad) * (ceil(log2(count)) + 2)  # a wrong name costs one more at each step
