@@ -1,12 +1,14 @@
 """The driver's messages and places in our words."""
 
 from collections.abc import Sequence
+from operator import methodcaller
 from typing import Any, Final
 
 from confluent_kafka import Message, TopicPartition
 
 from consumer.ports import Partition, Record
 
+_ask_headers: Final = methodcaller("headers")
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
 """Stands for the headers of a record that has one whose name the driver can't decode."""
 
@@ -36,10 +38,11 @@ def record_of(message: Message) -> Record:
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     """Return a record's headers; anybody may write to the topic, and a name of theirs must not stop a worker.
 
-    They are asked for once: after a failure the driver returns tuples with nothing in them, which crash who looks.
+    They are asked for once, and in this roundabout way: confluent-kafka 2.16 returns tuples with nothing in them, which
+    crash who looks, and an exception beside them, which the interpreter notices at once only when C makes the call.
     """
     try:
-        headers: Any = message.headers() or ()
-    except (SystemError, UnicodeDecodeError):  # confluent-kafka 2.16: the first, caused by the second
+        headers: Any = _ask_headers(message) or ()
+    except (SystemError, UnicodeDecodeError):
         return (UNREADABLE,)
     return tuple((name, value or b"") for name, value in headers)

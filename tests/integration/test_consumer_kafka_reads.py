@@ -223,13 +223,13 @@ def test_the_cluster_has_one_id(group: Group) -> None:
 
 @on_one
 def test_a_header_name_that_is_no_text_stops_nobody(group: Group) -> None:
-    """The driver raises on it once and then hands out tuples with nothing in them; the record comes all the same."""
+    """The driver fails on it, in one way in a cold interpreter and in another in a warm one; it comes all the same."""
     place = group.places[0]
-    produce(group.broker.bootstrap_servers, place.topic, b"odd", b"\xff\xfe")
-    group.produce([b"x"])
+    for _ in range(3):
+        produce(group.broker.bootstrap_servers, place.topic, b"odd", b"\xff\xfe")
+        group.produce([b"x"] * 200)
     member = group.member()
-    until(lambda: len(member.offsets(place)) == 2, member.poll)
+    until(lambda: len(member.offsets(place)) == 603, member.poll)
 
-    odd, plain = (record for record in member.records if record.partition == place)
-    assert (odd.value, odd.headers) == (b"odd", (UNREADABLE,))
-    assert plain.headers == ()
+    records = [record for record in member.records if record.partition == place]
+    assert {(record.value, record.headers) for record in records} == {(b"odd", (UNREADABLE,)), (b"x", ())}

@@ -219,6 +219,7 @@ def test_the_workers_image_makes_the_tables(consumer_image: Image, clickhouse: C
         CONSUMER_CLICKHOUSE_URL=clickhouse.url,
         CONSUMER_CLICKHOUSE_USER="default",
         CONSUMER_CLICKHOUSE_DATABASE=database,
+        CONSUMER_LOG_LEVEL="WARNING",
     )
     entrypoint = exec_form(stages("consumer")[-1].last("ENTRYPOINT"))
 
