@@ -127,8 +127,8 @@ def test_workers_follow_each_other_on_a_broker_that_keeps_no_intents(
         exact.check()
         assert "at least once" in last.said()
         assert last.stop() == 0
-        feed.send(1000)
-        assert fleet.start(doom="inserted:6").await_exit() == _KILLED
+        with feed.running(300):
+            assert fleet.start(doom="inserted:6").await_exit() == _KILLED
         feed.send(200)
         last = fleet.start()
         found = fleet.settle(feed)
