@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from consumer.clickhouse import Connection
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Cause, Reason, Transient
 from consumer.ports import Poison
@@ -40,3 +41,14 @@ def test_a_topic_with_a_larger_limit_takes_it(kafka: Broker, new_topic: Callable
     topic, value = new_topic(config={"max.message.bytes": "2097152"}), os.urandom(LARGE)
     send(kafka, topic, value)
     assert read_all(kafka, topic, 1) == [value]
+
+
+def test_letters_of_two_incarnations_of_a_topic_are_two(database: Connection) -> None:
+    """Offsets begin at 0 again; a letter that was sent twice is still one."""
+    for topic_id in ("one", "two", "two"):
+        database.command(
+            "INSERT INTO dead_letters (letter_id, origin_topic, origin_topic_id, origin_partition, origin_offset)"
+            f" VALUES ('events/0/7', 'events', '{topic_id}', 0, 7)"
+        )
+    rows = database.query("SELECT origin_topic_id FROM dead_letters_unique ORDER BY origin_topic_id")
+    assert [row["origin_topic_id"] for row in rows] == ["one", "two"]

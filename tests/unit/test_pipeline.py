@@ -131,6 +131,14 @@ def test_an_unknown_outcome_is_told_as_such(around: Around) -> None:
     assert around.table.rows == {"id-1/0/0": 1}
 
 
+def test_the_fence_holds_for_each_block(around: Around) -> None:
+    """The first may have taken so long that the second would come too late."""
+    batch, blocks = prepared_blocks(around, value(1), value(2))
+    with pytest.raises(Transient):
+        around.pipeline.insert(batch, blocks, lambda: not around.table.rows, is_repeated=False)
+    assert around.table.rows == {"id-1/0/0": 1}
+
+
 def test_an_insert_that_waited_too_long_for_its_thread_is_not_sent(around: Around) -> None:
     """Its intent fences no more: the partition may have a new owner by now."""
     batch, blocks = prepared_blocks(around, value())
