@@ -12,6 +12,7 @@ from tests.support.load import Load, Request, load
 from tests.support.mock_cluster import MockCluster
 
 _OVERLOAD_S = 30.0
+_WAIT_MS_MAX = 3000  # without shedding, the wait grows to the length of the overload
 _GROWTH_MIB = 40  # threads' stacks and librdkafka's buffers fill once; a queue that grows is gigabytes in this time
 
 
@@ -69,8 +70,8 @@ def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, oracle: Oracle) -> 
     assert set(statuses(requests)) == {201, 503}
     assert len(taken) > 20 * _OVERLOAD_S
     assert len(refused) > 5 * len(taken)
-    assert p99_ms(taken) < 1000
-    assert p99_ms(refused) < 1000
+    assert p99_ms(taken) < _WAIT_MS_MAX
+    assert p99_ms(refused) < _WAIT_MS_MAX
     assert {request.retry_after for request in refused} == {"1"}
     assert shed == len(refused)
     assert highest - before < _GROWTH_MIB
@@ -98,9 +99,9 @@ def test_more_clients_than_the_processor_can_serve(
             memory_mib=f"{before:.0f}->{highest:.0f}",
         )
     assert set(statuses(requests)) == {201, 503}
-    assert p99_ms(taken) < 1000
-    assert p99_ms(refused) < 1000
-    assert max(probes) < 2
+    assert p99_ms(taken) < _WAIT_MS_MAX
+    assert p99_ms(refused) < _WAIT_MS_MAX
+    assert max(probes) * 1000 < _WAIT_MS_MAX
     assert highest - before < _GROWTH_MIB
 
 

@@ -110,6 +110,8 @@ def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path:
 @pytest.mark.parametrize("mode", [Refuse(), BlackHole()], ids=["refusing", "frozen"])
 def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) -> None:
     """It gives what was taken its time, no more, and ends, though an insert hangs; a successor makes what was left."""
+    rig.proxy.set(Pass())
+    rig.fleet.stop_all()  # another worker would take over what this one leaves, and the successor find nothing
     member = rig.start(insert_timeout_s=40)
     until(lambda: member.page("/readyz")[0] == 200, "ready")
     rig.proxy.set(mode)

@@ -111,6 +111,12 @@ class Fleet:
         self.members.append(member)
         return member
 
+    def stop_all(self) -> None:
+        """SIGTERM every worker that still runs: the next one owns all partitions."""
+        for member in self.members:
+            if member.is_alive:
+                member.stop()
+
     def intents(self) -> dict[Partition, Intent]:
         """Return the ranges that the group's marks hold now, for the next owner to insert."""
         servers = str(self.settings["bootstrap_servers"])

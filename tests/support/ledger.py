@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.codec import FRAME_BYTES, decode, read_schema
 from tests.support.load import Request
 
 _READ_S: Final = 30.0
+_ASK_S: Final = 5.0
+_PAUSE_S: Final = 0.2
+
+_Ends = dict[int, int]
 
 Census = Callable[[], Counter[str]]
 """Counts how often each event id is there now."""
@@ -100,14 +104,31 @@ def _values(bootstrap_servers: str, topic: str) -> Iterable[bytes]:
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": "census", "enable.auto.commit": False}
     consumer = Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0, "reconnect.backoff.max.ms": 500})
     try:
-        partitions = list(consumer.list_topics(topic, timeout=_READ_S).topics[topic].partitions)
-        ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_READ_S)[1] for n in partitions}
-        consumer.assign([TopicPartition(topic, n, 0) for n in partitions])
         deadline_s = time.monotonic() + _READ_S
-        while any(consumer.position([TopicPartition(topic, n)])[0].offset < ends[n] for n in partitions if ends[n]):
-            assert time.monotonic() < deadline_s, f"{topic} could not be read to its end"
+        ends = _patiently(lambda: _ends(consumer, topic), deadline_s)
+        consumer.assign([TopicPartition(topic, n, 0) for n in ends])
+        fault: KafkaError | None = None
+        while any(consumer.position([TopicPartition(topic, n)])[0].offset < end for n, end in ends.items() if end):
+            assert time.monotonic() < deadline_s, f"{topic} could not be read to its end; last error: {fault}"
             for message in consumer.consume(1000, 0.2):
-                assert message.error() is None, message.error()
-                yield message.value() or b""
+                fault = message.error()
+                if fault is None:
+                    yield message.value() or b""
     finally:
         consumer.close()
+
+
+def _ends(consumer: Consumer, topic: str) -> _Ends:
+    partitions = consumer.list_topics(topic, timeout=_ASK_S).topics[topic].partitions
+    return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_ASK_S)[1] for n in partitions}
+
+
+def _patiently(ask: Callable[[], _Ends], deadline_s: float) -> _Ends:
+    """Ask until it answers: a broker that was just resumed may not lead its partitions yet."""
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() >= deadline_s:
+                raise
+            time.sleep(_PAUSE_S)
