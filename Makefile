@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 .DEFAULT_GOAL := help
-.PHONY: help setup check test fault docs run
+.PHONY: help setup check test fault soak docs run
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -30,6 +30,10 @@ test: $(SETUP) ## every test, on real parts
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh
 	$(BIN)/pytest -s tests/fault
+
+soak: $(SETUP) ## what needs patience: the long forms of storms, schedules and searches (hours)
+	bash tests/support/programs.sh
+	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
 
 docs: $(SETUP) ## write the generated tables of README and docs anew
 	$(BIN)/python -m docs.tables

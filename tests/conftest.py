@@ -21,21 +21,38 @@ settings.register_profile("long", settings.get_profile("default"), max_examples=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _ROOT: Final = Path(__file__).parent
-_ALONE: Final = ("fault", "system")
+_HEAVY: Final = ("fault", "system")
+IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that load and hurt things in one process, one after another, and each other file in one.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what needs patience to `make soak`; order the rest.
 
-    The former take the longest, so they begin.
+    The tests that load and hurt workers stay in one process, one after another, those that load and hurt the ingress
+    in another, and each other file in one. The former take the longest, so they begin.
     """
+    patient = [item for item in items if not IS_SOAK and _is_for_soak_alone(item)]
+    if patient:
+        config.hook.pytest_deselected(items=patient)
+        items[:] = [item for item in items if item not in patient]
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("alone" if _is_alone(item) else str(item.path)))
-    items.sort(key=lambda item: not _is_alone(item))
+        item.add_marker(pytest.mark.xdist_group(_process_of(item)))
+    items.sort(key=lambda item: not _is_heavy(item))
 
 
-def _is_alone(item: pytest.Item) -> bool:
-    return item.path.relative_to(_ROOT).parts[0] in _ALONE
+def _is_for_soak_alone(item: pytest.Item) -> bool:
+    return any(mark.kwargs.get("only") for mark in item.iter_markers("soak"))
+
+
+def _process_of(item: pytest.Item) -> str:
+    if not _is_heavy(item):
+        return str(item.path)
+    return "workers" if item.path.name.startswith("test_worker_") else "ingress"
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    return item.path.relative_to(_ROOT).parts[0] in _HEAVY
 
 
 @pytest.hookimpl(wrapper=True)

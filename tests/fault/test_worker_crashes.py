@@ -168,6 +168,7 @@ def test_a_worker_is_stopped_before_it_has_read_all_that_it_replays(
     assert returned > 0
 
 
+@pytest.mark.soak(only=True)
 def test_a_storm_of_kills(kafka_cluster: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle) -> None:
     """Three workers under load on three nodes, one killed and replaced every second or so, for half a minute."""
     chance = random.Random(1)

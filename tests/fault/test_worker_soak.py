@@ -1,6 +1,6 @@
 """A long time under load, with a fault every few seconds; the audit and SQL agree that every record is there once.
 
-The gate takes a minute of it. `HEADRACE_SOAK_EVENTS=1000000 HEADRACE_SOAK_RATE=5000` makes it long.
+`make test` takes a slice of it, `make soak` a million events.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import IS_SOAK
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import EmbeddedClickHouse
 from tests.support.feed import Feed
@@ -23,8 +24,8 @@ from tests.support.fleet import Fleet, Member
 from tests.support.kafka import KafkaCluster
 from tests.support.proxy import Answer, CutBody, DelayAnswer, DropAnswer, FaultProxy, Mode, Pass, Refuse, Reset
 
-EVENTS: Final = int(os.environ.get("HEADRACE_SOAK_EVENTS", "50000"))
-RATE: Final = int(os.environ.get("HEADRACE_SOAK_RATE", "2000"))
+EVENTS: Final = 1_000_000 if IS_SOAK else 30_000
+RATE: Final = 4000 if IS_SOAK else 2000
 _SEED: Final = int(os.environ.get("HEADRACE_SOAK_SEED", "1"))
 _WORKERS: Final = 3
 _BETWEEN_S: Final = 1.5
@@ -140,6 +141,7 @@ def audit(fleet: Fleet) -> list[dict[str, int]]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(_LONG_S)
 def test_a_storm(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Workers, ClickHouse, brokers and the network fail in turn: 0 missing, 0 doubled, no good event a dead letter."""
