@@ -75,7 +75,6 @@ class Draft:
     Attributes:
         batch: sealed.
         refused: what the table has refused of it at last.
-        poison_run: the poison in a row before it.
         is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
         refusals: how often the table has refused it.
@@ -83,7 +82,6 @@ class Draft:
 
     batch: Batch
     refused: tuple[Poison, ...] = ()
-    poison_run: int = 0
     is_fixed: bool = False
     is_inherited: bool = False
     refusals: int = 0
@@ -97,13 +95,11 @@ class Prepared:
         batch: its intent lists the poison; it may end earlier than the draft's.
         blocks: one per writer schema; none when nothing is left.
         letters: poison to be sent to the dead letters, once the intent is committed.
-        poison_run: the poison in a row at the batch's end.
     """
 
     batch: Batch
     blocks: tuple[Block, ...]
     letters: tuple[Poison, ...]
-    poison_run: int
 
 
 @dataclass(frozen=True, slots=True)

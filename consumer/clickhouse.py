@@ -19,7 +19,7 @@ from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.summary import QuerySummary
 
-from consumer.errors import Cause, ConsumerError, Denied, Fatal, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
 from consumer.intent import EXCLUDED_MAX
 from consumer.isolate import Search
 from consumer.outcomes import of_clickhouse, without_values
@@ -203,16 +203,13 @@ class ClickHouseTable:
         return None
 
     def _run(self, statement: str, block: Block | None = None, settings: Mapping[str, Any] | None = None) -> None:
-        """Run a statement, with a block if it takes one; a right that went missing since the preflight is waited for.
+        """Run a statement, with a block if it takes one.
 
         Raises:
             Transient, Rejected, Fatal: as outcomes.py says.
         """
         parameters, data = ({"topic_id": block.topic_id}, block.payload) if block else (None, None)
-        try:
-            self._connection.command(statement, parameters, data, settings)
-        except Denied as error:
-            raise Transient(str(error), Cause.REFUSED) from error
+        self._connection.command(statement, parameters, data, settings)
 
 
 def _is_success(answer: object) -> bool:
@@ -231,9 +228,9 @@ def translate(error: Exception) -> ConsumerError:
     raw = str(error)
     message = f"{type(error).__name__}: {without_values(raw)}"
     if isinstance(error, MisuseError | NotSupportedError | BadDataError):  # by the driver itself, before sending
-        return Fatal(message)
+        return Halt(message, HaltCode.DEFECT)
     if not isinstance(error, DatabaseError | OSError):
-        return Fatal(message)
+        return Halt(message, HaltCode.DEFECT)
     if any(text in raw for text in _NOT_CONNECTED):
         return Transient("ClickHouse is away: no connection, refused or no such host", Cause.AWAY)
     return Transient(message, Cause.UNKNOWN)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.errors import Cause, Transient
+from consumer.errors import Halt, HaltCode, Transient
 from consumer.ports import Partition, Poison, Record
 from schemas.codec import FrameError, schema_id_of
 
@@ -43,6 +43,7 @@ class Publisher:
 
         Raises:
             Transient: some are not acknowledged; others may be.
+            Halt: the topic takes no record of that size.
         """
         places: dict[int, tuple[Partition, int]] = {}
         failures: list[KafkaError] = []
@@ -53,7 +54,7 @@ class Publisher:
         except (BufferError, KafkaException) as error:
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failures):
-            raise Transient(f"a record is too large for {self._topic}: raise its max.message.bytes", Cause.REFUSED)
+            raise Halt(f"a record is too large for {self._topic}: raise its max.message.bytes", HaltCode.REFUSED)
         if failures or len(places) < len(records):
             why = failures[0].name() if failures else f"{len(records) - len(places)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")

@@ -5,8 +5,9 @@ ConsumerError
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
 ├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
-└── Fatal       stop the worker; trying again can't help and skipping would lose events
-    ├── Denied  a right is missing: stop at the start; what was there and went missing while working is waited for
+└── Fatal       stop the process: it concerns all partitions, and trying again can't help
+    ├── Halt    at the start, stop the process; while working, halt the partition, and try again now and then
+    │   └── Denied      a right is missing
     └── Misconfigured   a setting, or the file that it names, can't be meant: exit code 2
 """
 
@@ -24,6 +25,19 @@ class Reason(StrEnum):
     LEFT_OUT = "left_out"  # an earlier attempt found out why, and its own dead letter says it, if it came so far
 
 
+class HaltCode(StrEnum):
+    """Why a partition is halted, waiting for a person: label of the metric, and key of the log line."""
+
+    DELETED = "deleted"  # records were deleted before they were read
+    TRUNCATED = "truncated"  # the log does not have the next offset
+    FOREIGN_MARK = "foreign_mark"  # another program, or a newer worker, commits in this group
+    TABLE = "table"  # ClickHouse does not know the table, a column or a setting, or a batch is too much for it
+    DENIED = "denied"  # a right is missing
+    REFUSED = "refused"  # the table refuses the batch, and no row is to blame
+    INTENT = "intent"  # a commit does not take the intent
+    DEFECT = "defect"  # an error that nobody foresaw
+
+
 class Cause(StrEnum):
     """Why a try is put off: label of the metrics, and what an alarm tells apart."""
 
@@ -32,7 +46,6 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
     VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
     NEWER = "newer"  # a later release wrote the record: this worker must be upgraded
-    REFUSED = "refused"  # refused, and no row is to blame; it needs a person
 
 
 class ConsumerError(Exception):
@@ -76,11 +89,26 @@ class Recreated(ConsumerError):
 
 
 class Fatal(ConsumerError):
-    """The worker must stop; the message says what to do."""
+    """The process must stop; the message says what to do."""
 
 
-class Denied(Fatal):
+class Halt(Fatal):
+    """No row explains the failure, and a person must act; the message says how.
+
+    Attributes:
+        code: why.
+    """
+
+    def __init__(self, message: str, code: HaltCode) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Denied(Halt):
     """The account may not do this; its name and password are right."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, HaltCode.DENIED)
 
 
 class Misconfigured(Fatal):

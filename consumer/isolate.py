@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from consumer.errors import Fatal, Rejected
+from consumer.errors import Halt, HaltCode, Rejected
 from consumer.ports import Poison
 
 Probe = Callable[[Sequence[int]], Rejected | None]
@@ -56,12 +56,12 @@ class Search:
         """Return the poison, in offset order; none when every row is taken alone.
 
         Raises:
-            Fatal: the table refuses even an insert without rows.
+            Halt: the table refuses even an insert without rows.
             Transient: a probe had no answer.
         """
         self._until_s = self.now_s() + self.time_s_max
         if (empty := self.probe(())) is not None:
-            raise Fatal(f"the table refuses even an insert without rows: {empty}")
+            raise Halt(f"the table refuses even an insert without rows: {empty}", HaltCode.TABLE)
         left, again = self._named(list(range(len(self.offsets))), refusal, _AT_ONCE_MAX)
         if again is not None:
             self._search(left)

@@ -133,9 +133,9 @@ class KafkaLog:
         self._wants_rejoin = True
 
     def end_of(self, partition: Partition) -> int | None:
-        """Return the partition's end as last told, without waiting; None before the first fetch."""
+        """Return the partition's end as last told, without waiting; None before anybody has told."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        return max(high, self._ends.of(partition)) if high >= 0 else None
+        return max(high, self._ends.of(partition)) or None
 
     def close(self) -> None:
         """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
@@ -163,6 +163,8 @@ class KafkaLog:
         (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
         consumer.pause([item for item in placed if item.offset == OFFSET_END])
         consumer.resume([item for item in placed if item.offset != OFFSET_END])
+        for place in (place for place, at in starts.items() if at is None):
+            self._ends.watch(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._is_closing:
@@ -215,6 +217,7 @@ class KafkaLog:
             if at is not None:
                 self._consumer.seek(TopicPartition(*place, at))
                 self._consumer.resume([TopicPartition(*place)])
+                self._ends.forget(place)
 
 
 def _check(error: KafkaError) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from consumer.batch import Batch, Draft, Prepared
 from consumer.buffer import Buffer, Limits
+from consumer.errors import Halt
+from consumer.halting import Halted, Step, renewed
 from consumer.intent import Intent
 from consumer.ports import Mark, Partition, Record
 from consumer.work import Stage, Work
@@ -27,10 +29,9 @@ class Lane:
         asked: the mark that was sent and has no answer yet.
         commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
         replay: the range that the predecessor left behind, until it is sealed.
-        poison_run: poison in a row up to the position.
         is_open: False once no more records are taken (revoked, or stopping).
         is_cut: the log can't be read on from `read_to`.
-        is_halted: nothing is taken, until a person has seen to it.
+        halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
         check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
         newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
     """
@@ -47,11 +48,10 @@ class Lane:
     asked: Mark | None = None
     commit_at_s: float = 0.0
     commit_attempt: int = 0
-    poison_run: int = 0
     is_open: bool = True
     is_cut: bool = False
     is_paused: bool = False
-    is_halted: bool = False
+    halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0
     newest_ms: int | None = None
@@ -122,9 +122,8 @@ class Lane:
 
     def draft(self, work: Work) -> Draft:
         """Return what is to be prepared."""
-        before = self.poison_run if work is self.works[0] else self.works[0].poison_run
         is_inherited = work.is_replay and not work.intended
-        return Draft(work.batch, work.refused, before, work.is_fixed, is_inherited, work.refusals)
+        return Draft(work.batch, work.refused, work.is_fixed, is_inherited, work.refusals)
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
@@ -145,7 +144,7 @@ class Lane:
     def finished(self) -> None:
         """Account for the head: its rows are in the table."""
         work = self.works.popleft()
-        (self.position, self.left_out), self.poison_run = _behind(work), work.poison_run
+        self.position, self.left_out = _behind(work)
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 
@@ -157,6 +156,22 @@ class Lane:
         """Learn that a mark was not taken, or perhaps was: ask again later."""
         self.asked, self.commit_at_s = None, until_s
         self.commit_attempt += 1
+
+    def halted(self, step: Step, error: Halt) -> None:
+        """Learn that a step can't succeed before a person has acted."""
+        self.halt = renewed(self.halt, Halted(self.partition, self.position, error.code, str(error), step))
+
+    def got_past(self, step: Step) -> Halted | None:
+        """Learn that a step has succeeded; return the halt that this ends, if any."""
+        if self.halt is None or self.halt.step is not step:
+            return None
+        ended, self.halt = self.halt, None
+        return ended
+
+    @property
+    def is_retrying(self) -> bool:
+        """Whether a step is being tried again that will succeed by itself."""
+        return self.halt is None and bool(self.commit_attempt or any(work.attempt for work in self.works))
 
     def cancel_jobs(self) -> None:
         """Let nothing begin any more; what runs is not waited for."""

@@ -22,7 +22,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from consumer.clickhouse import Connection, Target
-from consumer.errors import Cause, ConsumerError, Fatal, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
 from consumer.ports import Block, Meter, Record, Rows
 from consumer.statements import PINNED
 
@@ -77,13 +77,16 @@ class ClickHouseMender:
             records: its batch's.
 
         Raises:
-            Transient: as outcomes.py says. Nothing that goes wrong here stops a worker: another may have dropped the
-                table that was being filled, a right may be missing; the next try tells.
+            Transient, Fatal: as outcomes.py says.
+            Halt: also when the rows are refused. Another worker may have dropped the table that was being filled, or
+                a right may be missing: the next try tells.
         """
         try:
             return self._mend(block, records)
-        except (Fatal, Rejected) as error:
-            raise Transient(f"rows may be missing, and can't be put back: {error}", Cause.REFUSED) from error
+        except Halt as error:
+            raise Halt(f"rows may be missing, and can't be put back: {error}", error.code) from error
+        except Rejected as error:
+            raise Halt(f"rows may be missing, and can't be put back: {error}", HaltCode.REFUSED) from error
 
     def _mend(self, block: Block, records: Sequence[Record]) -> int:
         if not self._is_plain():

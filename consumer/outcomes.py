@@ -8,7 +8,7 @@ Codes and names: ClickHouse, src/Common/ErrorCodes.cpp. Names of Kafka's errors:
 import re
 from typing import Final
 
-from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, HaltCode, Reason, Rejected, Transient
 
 # The rows are bad: raised while they are read or checked, before anything is written. Another try reads the same bytes.
 _BAD_AVRO: Final = {
@@ -146,13 +146,20 @@ _MESSAGE_MAX: Final = 300
 # The group has forgotten this member. ILLEGAL_GENERATION and STALE_MEMBER_EPOCH are not among them: a member in good
 # standing is told so while a rebalance leaves it its partitions (seen on Apache Kafka 4.1), and has to try again.
 _FENCED_KAFKA: Final = frozenset({"UNKNOWN_MEMBER_ID", "FENCED_MEMBER_EPOCH", "_FENCED"})
-# Only a person helps: rights, a client and broker that do not understand each other, or two processes of one static
-# name (FENCED_INSTANCE_ID), which would expel each other for ever.
+# Rights that somebody can give back, and what concerns one partition alone.
+_HALT_KAFKA: Final[dict[str, HaltCode]] = {
+    "TOPIC_AUTHORIZATION_FAILED": HaltCode.DENIED,
+    "GROUP_AUTHORIZATION_FAILED": HaltCode.DENIED,
+    "CLUSTER_AUTHORIZATION_FAILED": HaltCode.DENIED,
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": HaltCode.DENIED,
+    "OFFSET_METADATA_TOO_LARGE": HaltCode.INTENT,
+}
+# Only a person helps: a client and broker that do not understand each other, or two processes of one static name
+# (FENCED_INSTANCE_ID), which would expel each other for ever.
 _FATAL_KAFKA: Final = frozenset(
-    {"TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"}
-    | {"TRANSACTIONAL_ID_AUTHORIZATION_FAILED", "UNSUPPORTED_SASL_MECHANISM", "UNSUPPORTED_VERSION", "INVALID_GROUP_ID"}
-    | {"OFFSET_METADATA_TOO_LARGE", "INVALID_TOPIC_EXCEPTION", "UNSUPPORTED_ASSIGNOR", "_UNSUPPORTED_FEATURE"}
-    | {"_INVALID_ARG", "_FATAL", "_AUTO_OFFSET_RESET", "FENCED_INSTANCE_ID"}
+    {"UNSUPPORTED_SASL_MECHANISM", "UNSUPPORTED_VERSION", "INVALID_GROUP_ID", "INVALID_TOPIC_EXCEPTION"}
+    | {"UNSUPPORTED_ASSIGNOR", "_UNSUPPORTED_FEATURE", "_INVALID_ARG", "_FATAL", "_AUTO_OFFSET_RESET"}
+    | {"FENCED_INSTANCE_ID"}
 )
 
 
@@ -166,17 +173,26 @@ def of_clickhouse(code: int, message: str) -> ConsumerError:
     reason = Reason.BAD_AVRO if code == _STD_EXCEPTION and _AVRO in message else _REASONS.get(code)
     if reason is not None:
         return _rejected(code, message, reason)
+    if (fatal := _fatal(code, message)) is not None:
+        return fatal
+    return Transient(f"{_named(code)}: {without_values(message)}", Cause.BUSY if code in _BUSY else Cause.UNKNOWN)
+
+
+def _fatal(code: int, message: str) -> Fatal | None:
+    """Return what only a person can mend, if it is that."""
     if code == _MANY and _TOO_MANY_PARTITIONS in message:
-        return Fatal(
-            f"{_named(code)}: the batch spans more table partitions than max_partitions_per_insert_block; raise it for"
-            " the worker's user"
+        text = (
+            "the batch spans more table partitions than max_partitions_per_insert_block: raise it for the worker's user"
         )
+        return Halt(f"{_named(code)}: {text}", HaltCode.TABLE)
     if code in _RIGHTS:
         return Denied(f"{_named(code)}: {without_values(message)}")
-    if code in _STATEMENT or code in _SETTING or code in _LOGIN:
+    if code in _STATEMENT or code in _SETTING:
         advice = "; run `python -m consumer migrate`" if code in _MIGRATE_HELPS else ""
-        return Fatal(f"{_named(code)}: {without_values(message)}{advice}")
-    return Transient(f"{_named(code)}: {without_values(message)}", Cause.BUSY if code in _BUSY else Cause.UNKNOWN)
+        return Halt(f"{_named(code)}: {without_values(message)}{advice}", HaltCode.TABLE)
+    if code in _LOGIN:
+        return Fatal(f"{_named(code)}: {without_values(message)}")
+    return None
 
 
 def of_kafka(name: str, message: str) -> ConsumerError:
@@ -184,6 +200,8 @@ def of_kafka(name: str, message: str) -> ConsumerError:
     shown = f"{name}: {message}"
     if name in _FENCED_KAFKA:
         return Fenced(shown)
+    if code := _HALT_KAFKA.get(name):
+        return Halt(shown, code)
     return Fatal(shown) if name in _FATAL_KAFKA else Transient(shown)
 
 

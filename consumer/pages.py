@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
@@ -20,7 +20,7 @@ class Pages:
     """What each path answers.
 
     /healthz is 503 when a restart would help (consumer/watch.py has the table), and 200 through an outage that is held.
-    /readyz is 200 once the worker polls and while nothing is held up.
+    /readyz is 200 once the worker polls and while every partition gets on; else its body names the halted ones.
     """
 
     def __init__(self, metrics: Metrics, watch: Watch) -> None:
@@ -33,16 +33,20 @@ class Pages:
             return 200, CONTENT_TYPE, self._page()
         if path == "/healthz":
             verdict = self._watch.verdict()
-            return 200 if verdict.is_healthy else 503, _JSON, _body(verdict.name, verdict.detail)
+            return 200 if verdict.is_healthy else 503, _JSON, self._told(verdict.name, verdict.detail)
         if path == "/readyz":
             return self._ready()
         return 404, _JSON, _body("not found", "there are /metrics, /healthz and /readyz")
 
     def _ready(self) -> tuple[int, str, bytes]:
         verdict = self._watch.verdict()
-        if self._watch.is_held or not self._watch.has_begun:
-            return 503, _JSON, _body(verdict.name, verdict.detail)
+        if not verdict.is_ready:
+            return 503, _JSON, self._told(verdict.name, verdict.detail)
         return 200, _JSON, _body("ready", verdict.detail)
+
+    def _told(self, status: str, detail: str) -> bytes:
+        halts = [{"code": halt.code, "sentence": halt.sentence} for halt in self._watch.halts]
+        return _body(status, detail, halts)
 
     def _page(self) -> bytes:
         standings = {(place.topic, str(place.number)): item for place, item in self._watch.standings.items()}
@@ -97,5 +101,6 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _body(status: str, detail: str) -> bytes:
-    return json.dumps({"status": status, "detail": detail}).encode() + b"\n"
+def _body(status: str, detail: str, halts: Sequence[Mapping[str, str]] = ()) -> bytes:
+    told: dict[str, object] = {"status": status, "detail": detail}
+    return json.dumps(told | ({"halted": list(halts)} if halts else {})).encode() + b"\n"

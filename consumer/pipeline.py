@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
-from consumer.errors import Cause, Fatal, Reason, Recreated, Rejected, Transient
-from consumer.poison import PoisonLimits, last_run
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, Transient
 from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
@@ -19,7 +18,6 @@ class Pipeline:
     rows: Rows
     table: Table
     letters: DeadLetters
-    limits: PoisonLimits
     topics: Topics
     mender: Mender
 
@@ -31,32 +29,27 @@ class Pipeline:
         Raises:
             Transient: the registry or a broker is away.
             Recreated: the topic is not the one that the lane was opened for.
-            Fatal: more poison than is believed.
+            Halt: a schema, or more poison than an intent can list.
         """
         topic_id = draft.batch.intent.topic_id
         self.check(draft.batch.partition.topic, topic_id)
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         screened = self.rows.screen(draft.batch.without(draft.refused).included)
         batch = draft.batch.without((*draft.refused, *screened))
-        if draft.refused or screened:  # what a predecessor left out it has believed, perhaps of a larger batch
-            self.limits.check(batch.records, frozenset(item.offset for item in batch.left_out), draft.poison_run)
         batch = _fitting(self._searched(batch, draft), draft.batch.intent.excluded, is_fixed=draft.is_fixed)
         letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
-        run = last_run(batch.records, frozenset(batch.intent.excluded), draft.poison_run)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
-        return Prepared(batch, tuple(blocks), tuple(letters), run)
+        return Prepared(batch, tuple(blocks), tuple(letters))
 
     def _searched(self, batch: Batch, draft: Draft) -> Batch:
         """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
 
-        So some rows come into the table behind every other search, however much there is to be found. A range that is
-        mostly poison stays whole, to be judged as a whole.
+        So some rows come into the table behind every other search, however much there is to be found.
         """
         if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
             return batch
         last = max(item.offset for item in draft.refused)
-        smaller = batch.first(sum(item.offset <= last for item in batch.records), draft.batch.intent.excluded)
-        return smaller if len(smaller.left_out) <= self.limits.share_max * len(smaller.records) else batch
+        return batch.first(sum(item.offset <= last for item in batch.records), draft.batch.intent.excluded)
 
     def check(self, topic: str, topic_id: str) -> None:
         """Return if the topic is still this incarnation.
@@ -76,7 +69,7 @@ class Pipeline:
 
         Raises:
             Transient: the registry or the table is away.
-            Fatal: the table is not as it must be.
+            Halt: the table is not as it must be.
         """
         found = {item.offset: item for item in self.rows.screen(batch.left_out)}
         while rest := [record for record in batch.left_out if record.offset not in found]:
@@ -108,9 +101,9 @@ class Pipeline:
         behind one they are looked for.
 
         Raises:
-            Transient: a server was away, or the outcome is not known, or no single row is to blame, or so much time has
-                passed (for want of a thread, or by the blocks before) that the intent fences no more.
-            Fatal: the table or the account is not as it must be.
+            Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a thread,
+                or by the blocks before) that the intent fences no more.
+            Halt: the table or the account is not as it must be, or no single row is to blame.
         """
         for number, block in enumerate(blocks):
             if not is_fresh():
@@ -120,7 +113,7 @@ class Pipeline:
             except Rejected as refusal:
                 poison = self.table.find_poison(block, refusal, batch.included)
                 if not poison:
-                    raise Transient(f"refused, and no row is to blame: {refusal}", Cause.REFUSED) from refusal
+                    raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
                 return Inserted(refused=tuple(poison), is_untouched=number == 0)
             if is_repeated:
                 self.mender.mend(block, batch.included)
@@ -134,10 +127,11 @@ def _fitting(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
     whose schema is learnt meanwhile become a row as well. Only where that has no room beside a single record it goes.
 
     Raises:
-        Fatal: it does not fit, and it is fixed.
+        Halt: it does not fit, and it is fixed.
     """
     while not batch.intent.fits:
         if is_fixed:
-            raise Fatal(f"more poison than an intent can list: {len(batch.intent.excluded)} of {len(batch.records)}")
+            shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
+            raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
         batch = batch.first_half(lettered if len(batch.records) > 1 else ())
     return batch

@@ -21,7 +21,6 @@ from consumer.mend import ClickHouseMender
 from consumer.pages import Pages, serving
 from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
-from consumer.poison import PoisonLimits
 from consumer.ports import Meter, Rows, Topics
 from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
 from consumer.properties import read_properties, verify
@@ -159,12 +158,11 @@ def _pipelines(
     settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter, topics: Topics
 ) -> dict[str, Pipeline]:
     schemas = find_schemas(settings)
-    limits = PoisonLimits(share_max=settings.poison_share_max, run_max=settings.poison_run_max)
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, meter)
         mender = ClickHouseMender(connection, target, rows, meter)
-        return Pipeline(rows, table, letters, limits, topics, mender)
+        return Pipeline(rows, table, letters, topics, mender)
 
     events, dead = targets(settings)
     return {
@@ -218,7 +216,7 @@ def run(settings: Settings) -> None:
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():
                 worker.turn()
-                watch.turned(worker.lanes, source.end_of, worker.is_held)
+                watch.turned(worker.owned, source.end_of)
     finally:
         books = metrics.books()
         log.info("worker stopped", extra={"balances": all(map(balances, books.values())), "records": books})

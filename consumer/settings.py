@@ -75,10 +75,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     revoke_s_max: Annotated[Seconds, _says("patience with inserts in flight in a rebalance")] = 10.0
     # With the 5 s for leaving a group whose broker is away, below the 30 s that orchestrators give before they kill.
     drain_s_max: Annotated[Seconds, _says("time to insert what was taken when stopping")] = 20.0
-    poison_share_max: Annotated[
-        float, Meta(gt=0, le=1), _says("more poison than this share of a batch stops the worker")
-    ] = 0.5
-    poison_run_max: Annotated[Count, _says("more poison in a row than this stops the worker")] = 200
     # Behind a proxy or on a host of its own; several workers on one host need a port each.
     http_host: Annotated[Text, _says("address of /metrics, /healthz and /readyz")] = "0.0.0.0"
     http_port: Annotated[int, Meta(ge=0, le=65_535), _says("their port; 0: none")] = 0

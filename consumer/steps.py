@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, NamedTuple
 
-from consumer.batch import Inserted, Prepared
+from consumer.batch import Inserted, Prepared, Sent
 from consumer.buffer import Limits
-from consumer.errors import Transient
+from consumer.errors import ConsumerError, Halt, HaltCode, Transient
+from consumer.halting import Step, remind, say_over
 from consumer.lane import Lane
 from consumer.pipeline import Pipeline
 from consumer.ports import Meter, Partition
@@ -20,6 +21,8 @@ from consumer.work import Stage, Work
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 30.0
+_HALT_BACKOFF: Final = Backoff(2.0, 60.0)
+_STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.SENDING: Step.SEND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Terms:
         namespace: starts every token: the Kafka cluster's id.
         revoke_s: how long a rebalance may wait for inserts in flight; the intent covers the rest.
         backoff: between tries, of inserts and of commits.
+        halt_backoff: between tries of what only a person can mend.
         fence_s: an insert begins at most so long after its intent: what was meant long ago must not be sent now.
         now_s: the monotonic clock; any thread may ask it.
     """
@@ -39,6 +43,7 @@ class Terms:
     namespace: str
     revoke_s: float
     backoff: Backoff
+    halt_backoff: Backoff = _HALT_BACKOFF
     fence_s: float = 30.0
     now_s: Callable[[], float] = monotonic
 
@@ -99,32 +104,61 @@ class Steps:
         )
 
     def collect(self, lane: Lane, now_s: float) -> None:
-        """Take the results of the jobs that have ended.
+        """Take the results of the jobs that have ended; what fails for a reason that nobody foresaw halts the lane.
 
         Raises:
-            Recreated, Fatal: as they say.
+            Recreated, Fatal: as they say, but for Halt.
         """
         if lane.check is not None and lane.check.done() and not lane.check.cancelled():
             check, lane.check = lane.check, None
-            with suppress(Transient):
+            with suppress(Transient, Halt):
                 check.result()
         for work in tuple(lane.works):
             if work.job is None or not work.job.done() or work.job.cancelled():
                 continue
             job, work.job = work.job, None
+            step = _STEPS.get(work.stage, Step.INSERT)
             try:
                 outcome = job.result()
             except Transient as error:
-                self._postpone(work, now_s, error)
-                continue
-            if isinstance(outcome, Prepared):
-                lane.prepared(work, outcome)
-            elif isinstance(outcome, Inserted):
-                self._take_inserted(lane, work, outcome)
+                self._postpone(work, step, now_s, error)
+            except Halt as error:
+                self._halt(lane, work, step, now_s, error)
+            except ConsumerError:
+                raise
+            except Exception as error:  # whatever a record brings about costs its partition, never the process
+                log.exception("a step failed in a way that nobody foresaw")
+                why = f"{type(error).__name__} in the step {step}: the log has a trace; report it"
+                self._halt(lane, work, step, now_s, Halt(why, HaltCode.DEFECT))
             else:
-                for item in work.letters:
-                    self._meter.count("dead_letters", reason=item.reason)
-                work.sent()
+                self._take(lane, work, outcome)
+                self.got_past(lane, step)
+
+    def halt(self, lane: Lane, step: Step, now_s: float, error: Halt) -> None:
+        """Halt a lane, and say so; the caller puts off the next try."""
+        lane.halted(step, error)
+        self._meter.count("halts", code=error.code)
+        self.remind(lane, now_s)
+
+    def got_past(self, lane: Lane, step: Step) -> None:
+        """End the lane's halt when it is this step's."""
+        if (ended := lane.got_past(step)) is not None:
+            say_over(ended)
+
+    def remind(self, lane: Lane, now_s: float) -> None:
+        """Say that a lane is halted, now and then."""
+        if lane.halt is not None:
+            lane.halt = remind(lane.halt, now_s)
+
+    def _take(self, lane: Lane, work: Work, outcome: Prepared | Sent | Inserted) -> None:
+        if isinstance(outcome, Prepared):
+            lane.prepared(work, outcome)
+        elif isinstance(outcome, Inserted):
+            self._take_inserted(lane, work, outcome)
+        else:
+            for item in work.letters:
+                self._meter.count("dead_letters", reason=item.reason)
+            work.sent()
 
     def await_writes(self, lanes: list[Lane], timeout_s: float) -> None:
         """Wait until what is being written for these lanes has ended; what has not begun never will."""
@@ -147,9 +181,12 @@ class Steps:
         self._meter.observe("batch_rows", rows, topic=lane.partition.topic)
         log.debug("inserted", extra={"partition": lane.partition.number, "rows": rows, "b": work.batch.intent.b})
 
-    def _postpone(self, work: Work, now_s: float, error: Transient) -> None:
+    def _halt(self, lane: Lane, work: Work, step: Step, now_s: float, error: Halt) -> None:
+        work.postpone(now_s + self._terms.halt_backoff.delay_s(work.attempt + 1))
+        self.halt(lane, step, now_s, error)
+
+    def _postpone(self, work: Work, step: Step, now_s: float, error: Transient) -> None:
         """Try the same again later; what was prepared goes through its intent again."""
-        step = {Stage.PREPARING: "prepare", Stage.SENDING: "send"}.get(work.stage, "insert")
         work.postpone(now_s + self._terms.backoff.delay_s(work.attempt + 1))
         self._meter.count("retries", step=step, cause=error.cause)
         log.warning("will try again", extra={"step": step, "attempt": work.attempt, "reason": str(error)[:300]})

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from pythonjsonlogger.json import JsonFormatter
 
-from consumer.errors import Cause, Reason
+from consumer.errors import Cause, HaltCode, Reason
+from consumer.halting import Step
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
@@ -52,7 +53,7 @@ class Metric:
 
 _PARTITION: Final = ("topic", "partition")
 _TABLES: Final = ("events", "dead_letters")
-_STEPS: Final = ("prepare", "send", "insert")
+_STEPS: Final = (Step.PREPARE, Step.SEND, Step.INSERT)
 METRICS: Final[Mapping[str, Metric]] = {
     "records": Metric(
         "counter",
@@ -76,6 +77,12 @@ METRICS: Final[Mapping[str, Metric]] = {
         "Tries put off, by step and cause, see consumer/errors.py",
         ("step", "cause"),
         values=(_STEPS, tuple(Cause)),
+    ),
+    "halts": Metric(
+        "counter",
+        "Times that a partition was found halted, by reason; each try that fails counts",
+        ("code",),
+        values=(tuple(HaltCode),),
     ),
     "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
     "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),

@@ -6,7 +6,8 @@ moving      a partition that is behind has moved, or more of its poison was foun
 starting    no server has answered yet, or the group has not formed; the log says which
 idle        no partition is behind
 held        some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
-standing    behind, not held, and nothing has moved for `stall_s`: a restart may help
+standing    behind, not held, not halted, and nothing has moved for `stall_s`: a restart may help
+halted      a partition stands until a person has acted (the others go on), and a restart can't help
 stuck       the polling thread itself has not come round for `stall_s`: a restart will help
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from consumer.halting import Halted
 from consumer.lane import Lane
 from consumer.ports import Partition
 
@@ -31,6 +33,7 @@ class Standing:
         moved_s: when it last moved, had nothing behind it or learnt what to leave out (monotonic).
         left_out: how many records of its head are left out so far: searches for poison end in time, and a
             batch may take many of them.
+        halt: why it stands until a person has acted, if it does.
     """
 
     position: int
@@ -38,6 +41,7 @@ class Standing:
     newest_ms: int | None
     moved_s: float
     left_out: int = 0
+    halt: Halted | None = None
 
     def age_s(self, now_ms: int) -> float:
         """Return now minus the newest committed row's Kafka timestamp; 0 when nothing is behind."""
@@ -54,7 +58,12 @@ class Verdict:
     @property
     def is_healthy(self) -> bool:
         """Whether a restart would be of no use."""
-        return self.name in ("moving", "starting", "idle", "held")
+        return self.name in ("moving", "starting", "idle", "held", "halted")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every partition gets on."""
+        return self.name in ("moving", "idle")
 
 
 class Watch:
@@ -69,10 +78,10 @@ class Watch:
         self.has_begun = False
         self.standings: Mapping[Partition, Standing] = {}
 
-    def turned(self, lanes: Mapping[Partition, Lane], end_of: Callable[[Partition], int | None], held: bool) -> None:  # noqa: FBT001  (a fact, not a switch)
-        """Note a turn of the polling thread, and once a second where its partitions stand."""
+    def turned(self, lanes: Mapping[Partition, Lane], end_of: Callable[[Partition], int | None]) -> None:
+        """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
         self._turned_s = now_s = self._now_s()
-        self._is_held, self.has_begun = held, True
+        self._is_held, self.has_begun = any(lane.is_retrying for lane in lanes.values()), True
         if now_s - self._noted_s < _EVERY_S:
             return
         self._noted_s = now_s
@@ -87,6 +96,11 @@ class Watch:
         """Whether some step is being retried."""
         return self._is_held
 
+    @property
+    def halts(self) -> list[Halted]:
+        """The partitions that stand until a person has acted, as of the last note."""
+        return [item.halt for item in self.standings.values() if item.halt is not None]
+
     def verdict(self) -> Verdict:
         """Judge; see the module's table."""
         now_s = self._now_s()
@@ -94,16 +108,22 @@ class Watch:
             return Verdict("starting", "servers, tables and group are not ready yet; the log says which")
         if now_s - self._turned_s > self._stall_s:
             return Verdict("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
-        behind = {partition: item for partition, item in self.standings.items() if item.behind}
-        if not behind:
-            return Verdict("idle", f"{len(self.standings)} partitions, none behind")
         if self._is_held:
             return Verdict("held", "a step is being retried; see headrace_consumer_retries_total")
+        return self._verdict_of_partitions(now_s)
+
+    def _verdict_of_partitions(self, now_s: float) -> Verdict:
+        count = len(self.standings)
+        behind = {partition: item for partition, item in self.standings.items() if item.behind}
         for partition, item in behind.items():
-            if now_s - item.moved_s > self._stall_s:
+            if item.halt is None and now_s - item.moved_s > self._stall_s:
                 where = f"{partition.topic}/{partition.number} at offset {item.position}"
                 return Verdict("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
-        return Verdict("moving", f"{len(behind)} of {len(self.standings)} partitions behind")
+        if halts := self.halts:
+            return Verdict("halted", f"{len(halts)} of {count} partitions; the first: {halts[0].sentence}")
+        if not behind:
+            return Verdict("idle", f"{count} partitions, none behind")
+        return Verdict("moving", f"{len(behind)} of {count} partitions behind")
 
 
 def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float) -> Standing:
@@ -111,4 +131,4 @@ def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float
     left_out = len(lane.works[0].batch.intent.excluded) if lane.works else 0
     moved = before is None or not behind or lane.position != before.position or left_out > before.left_out
     moved_s = now_s if moved or before is None else before.moved_s
-    return Standing(lane.position, behind, lane.newest_ms, moved_s, left_out)
+    return Standing(lane.position, behind, lane.newest_ms, moved_s, left_out, lane.halt)

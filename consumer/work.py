@@ -46,7 +46,6 @@ class Work:
         refused: poison that the table found, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
-        poison_run: the poison in a row at its end, once prepared.
         job: what runs on the pool now, if anything does.
         retry_at_s: not before this moment (monotonic).
         attempt: failed tries in a row.
@@ -62,7 +61,6 @@ class Work:
     refused: tuple[Poison, ...] = ()
     refusals: int = 0
     letters: tuple[Poison, ...] = ()
-    poison_run: int = 0
     job: Future[Prepared | Sent | Inserted] | None = None
     retry_at_s: float = 0.0
     attempt: int = 0
@@ -94,7 +92,7 @@ class Work:
     def prepared(self, outcome: Prepared) -> None:
         """Take the result of preparing."""
         self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
-        self.letters, self.poison_run = outcome.letters, outcome.poison_run
+        self.letters = outcome.letters
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
 
     def sent(self) -> None:

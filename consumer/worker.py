@@ -26,9 +26,10 @@ from contextlib import suppress
 from typing import Final
 
 from consumer.balance import pauses
-from consumer.errors import Fatal, Fenced, Recreated
+from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
+from consumer.halting import Step
 from consumer.lane import Lane
-from consumer.opening import halted, open_lane
+from consumer.opening import SET_OFFSET, halted, open_lane
 from consumer.pipeline import Pipeline
 from consumer.ports import Answer, Assigned, Log, Mark, Meter, Partition, Polled
 from consumer.steps import Pools, Steps, Terms
@@ -58,14 +59,13 @@ class Worker:
 
     @property
     def lanes(self) -> Mapping[Partition, Lane]:
-        """The partitions owned now."""
+        """The partitions that are read now."""
         return self._lanes
 
     @property
-    def is_held(self) -> bool:
-        """Whether some step is being retried: a server is away, or busy."""
-        lanes = self._lanes.values()
-        return any(lane.commit_attempt or any(work.attempt for work in lane.works) for lane in lanes)
+    def owned(self) -> Mapping[Partition, Lane]:
+        """The same, and those that were halted before anything was read of them."""
+        return {**self._lanes, **self._halted}
 
     def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
         """Open a lane for each partition and return where to read it from."""
@@ -73,9 +73,11 @@ class Worker:
         for item in partitions:
             lane = open_lane(item)
             if self._cuts.get(item.partition) == (lane.topic_id, lane.read_to):
-                lane = halted(item, "its log does not have the next offset")
-            (self._halted if lane.is_halted else self._lanes)[item.partition] = lane
-            starts[item.partition] = None if lane.is_halted else lane.read_to
+                lane = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {SET_OFFSET}")
+            if lane.halt is not None:
+                self._meter.count("halts", code=lane.halt.code)
+            (self._halted if lane.halt else self._lanes)[item.partition] = lane
+            starts[item.partition] = None if lane.halt else lane.read_to
             if lane.replay:
                 self._meter.count("intents", outcome="replayed")
         return starts
@@ -128,8 +130,8 @@ class Worker:
                 if lane.is_open:
                     lane.is_open = False
                     self._log.pause(lane.partition)
-            if all(lane.is_done for lane in self._lanes.values()):
-                return True
+            if all(lane.is_done or (lane.halt and not lane.asked) for lane in self._lanes.values()):
+                return all(lane.is_done for lane in self._lanes.values())
             self.turn()
         self._revoke_s = 0.0  # it has had its time
         return False
@@ -156,6 +158,7 @@ class Worker:
             log.error("topic was made anew", extra={"topic": lane.partition.topic})  # noqa: TRY400  (a trace says nothing more)
             self._give_up(lane)
             return
+        self._steps.remind(lane, now_s)
         lane.seal(self._terms.limits, now_s)
         self._steps.prepare(lane, now_s)
         self._steps.check(lane, now_s)
@@ -192,8 +195,13 @@ class Worker:
             return
         if answer.error is None:
             lane.took(answer.mark)
+            self._steps.got_past(lane, Step.COMMIT)
             if lane.intends(answer.mark):
                 self._steps.begin(lane, now_s)
+            return
+        if isinstance(answer.error, Halt):
+            lane.put_off(now_s + self._terms.halt_backoff.delay_s(lane.commit_attempt + 1))
+            self._steps.halt(lane, Step.COMMIT, now_s, answer.error)
             return
         if isinstance(answer.error, Fatal):
             raise answer.error
@@ -217,4 +225,4 @@ class Worker:
         self._meter.level("waiting_bytes", sum(lane.size_bytes for lane in lanes))
         self._meter.level("partitions", len(lanes), state="owned")
         self._meter.level("partitions", sum(lane.is_paused for lane in lanes), state="paused")
-        self._meter.level("partitions", len(self._halted), state="halted")
+        self._meter.level("partitions", sum(lane.halt is not None for lane in self.owned.values()), state="halted")

@@ -1,10 +1,12 @@
 """ClickHouse refuses everything for a while, or refuses rows and fails in the middle of the search for them."""
 
+import json
 import time
 from typing import Final
 
 import pytest
 
+from consumer.errors import HaltCode
 from tests.fault.conftest import Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Profile, Refuse, Reset
@@ -13,24 +15,26 @@ from tests.support.rig import INSERT, PROBE, TIMEOUT_S, TWIN, Rig, page, refusal
 _PER_SECOND: Final = 400
 _RETRIES: Final = "headrace_consumer_retries_total"
 
-HELD: Final[dict[str, tuple[str, Answer]]] = {
-    "disk full": ("busy", refusal(500, 243, "NOT_ENOUGH_SPACE")),
-    "read only": ("refused", refusal(500, 164, "READONLY", "Cannot execute query in readonly mode")),
-    "right revoked": ("refused", refusal(403, 497, "ACCESS_DENIED", "default: Not enough privileges")),
+HALTED: Final[dict[str, tuple[HaltCode, Answer]]] = {
+    "read only": (HaltCode.DENIED, refusal(500, 164, "READONLY", "Cannot execute query in readonly mode")),
+    "right revoked": (HaltCode.DENIED, refusal(403, 497, "ACCESS_DENIED", "default: Not enough privileges")),
+    "no table": (HaltCode.TABLE, refusal(404, 60, "UNKNOWN_TABLE")),
+    "partitions": (
+        HaltCode.TABLE,
+        refusal(500, 252, "TOO_MANY_PARTS", "Too many partitions for single INSERT block (more than 100)"),
+    ),
 }
-"""What somebody has to repair while the worker waits."""
+"""What somebody has to repair while the worker stays."""
 
 
-@pytest.mark.parametrize("kind", HELD)
-def test_what_a_person_must_repair_is_held(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
-    """Held for a reason that the log names, nothing dead-lettered, and on it goes once it is repaired."""
-    cause, answer = HELD[kind]
+def test_a_full_disk_is_waited_for(rig: Rig, member: Member, oracle: Oracle) -> None:
+    """Held for a reason that the log names, nothing dead-lettered, and on it goes once there is room."""
     rig.fleet.settle(rig.feed)
     letters = rig.fleet.look(rig.feed).letters
     with rig.feed.running(_PER_SECOND):
-        before = member.figure(_RETRIES, step="insert", cause=cause)
-        rig.proxy.set(answer, only="INSERT")
-        until(lambda: member.figure(_RETRIES, step="insert", cause=cause) >= before + 8, "retries")
+        before = member.figure(_RETRIES, step="insert", cause="busy")
+        rig.proxy.set(refusal(500, 243, "NOT_ENOUGH_SPACE"), only="INSERT")
+        until(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= before + 8, "retries")
         until(lambda: '"held"' in member.page("/healthz")[1], "held")
         health, ready = member.page("/healthz"), member.page("/readyz")
         held = member.figure("headrace_consumer_is_held")
@@ -42,7 +46,33 @@ def test_what_a_person_must_repair_is_held(rig: Rig, member: Member, oracle: Ora
     found.check()
     assert (health[0], ready[0], held) == (200, 503, 1)
     assert meanwhile.letters == letters
-    assert f"ClickHouse {answer.headers['X-ClickHouse-Exception-Code']} " in member.said()
+    assert "ClickHouse 243 " in member.said()
+
+
+@pytest.mark.parametrize("kind", HALTED)
+def test_what_a_person_must_repair_halts_partitions(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
+    """The process stays, says what to do, dead-letters nothing, and goes on by itself once it is repaired."""
+    code, answer = HALTED[kind]
+    rig.fleet.settle(rig.feed)
+    letters = rig.fleet.look(rig.feed).letters
+    with rig.feed.running(_PER_SECOND):
+        rig.proxy.set(answer, only="INSERT")
+        until(lambda: member.figure("headrace_consumer_partitions", state="halted") > 0, "halted partitions")
+        until(lambda: '"halted"' in member.page("/readyz")[1], "halted")
+        health, ready = member.page("/healthz"), member.page("/readyz")
+        meanwhile = rig.fleet.look(rig.feed)
+        rig.proxy.set(Pass())
+    found = rig.fleet.settle(rig.feed)
+    until(lambda: member.page("/readyz")[0] == 200, "ready again")
+    oracle.say(struck=rig.proxy.count(Answer), rows=found.rows, letters=found.letters, waiting=len(meanwhile.missing))
+    found.check()
+    assert (health[0], ready[0]) == (200, 503)
+    told = json.loads(ready[1])["halted"]
+    assert {item["code"] for item in told} == {code}
+    assert "is halted at offset " in told[0]["sentence"]
+    assert f"ClickHouse {answer.headers['X-ClickHouse-Exception-Code']} " in told[0]["sentence"]
+    assert meanwhile.letters <= letters + 8, "frames and schemas are dead letters before the insert; nothing else is"
+    assert member.is_alive
 
 
 @pytest.mark.parametrize(
@@ -67,24 +97,11 @@ def test_a_table_that_takes_no_more_for_now(rig: Rig, member: Member, oracle: Or
     assert f"ClickHouse {code} " in member.said()
 
 
-@pytest.mark.parametrize(
-    ("answer", "sentence"),
-    [
-        (refusal(403, 516, "AUTHENTICATION_FAILED"), "ClickHouse 516 AUTHENTICATION_FAILED"),
-        (refusal(404, 60, "UNKNOWN_TABLE"), "run `python -m consumer migrate`"),
-        (
-            refusal(500, 252, "TOO_MANY_PARTS", "Too many partitions for single INSERT block (more than 100)"),
-            "max_partitions_per_insert_block",
-        ),
-    ],
-)
-def test_what_waiting_cannot_help_stops_the_worker(
-    rig: Rig, member: Member, oracle: Oracle, answer: Answer, sentence: str
-) -> None:
-    """It stops at once with what to do, having dead-lettered nothing; started again, it goes on where it was."""
+def test_a_password_that_is_wrong_stops_the_worker(rig: Rig, member: Member, oracle: Oracle) -> None:
+    """It stops at once, having dead-lettered nothing; started again, with its file read again, it goes on."""
     rig.fleet.settle(rig.feed)
     letters = rig.fleet.look(rig.feed).letters
-    rig.proxy.set(answer, only=INSERT)
+    rig.proxy.set(refusal(403, 516, "AUTHENTICATION_FAILED"), only=INSERT)
     rig.feed.send(300)
     code = member.await_exit()
     stopped = rig.fleet.look(rig.feed)
@@ -94,7 +111,7 @@ def test_what_waiting_cannot_help_stops_the_worker(
     oracle.say(exit_code=code, rows=found.rows, letters=found.letters)
     found.check()
     assert code != 0
-    assert sentence in member.said()
+    assert "ClickHouse 516 AUTHENTICATION_FAILED" in member.said()
     assert stopped.letters <= letters + 8, "frames and schemas are dead letters before the insert; nothing else is"
 
 

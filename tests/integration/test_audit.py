@@ -243,7 +243,7 @@ class Group:
 def patrol(tables: Tables) -> tuple[Patrol, Group, Metrics]:
     """A patrol of a worker that owns the partition."""
     watch = Watch(60, lambda: 0.0)
-    watch.turned({PLACE: Lane(PLACE, NOW, 0, None)}, lambda _: 0, held=False)
+    watch.turned({PLACE: Lane(PLACE, NOW, 0, None)}, lambda _: 0)
     group, metrics = Group(), Metrics()
     return Patrol(Auditor(tables.database, {TOPIC: "events"}, tables.gaps), group, watch, metrics), group, metrics
 

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clickhouse import Connection
 from consumer.deadletters import KafkaDeadLetters
-from consumer.errors import Cause, Reason, Transient
+from consumer.errors import Halt, Reason
 from consumer.ports import Poison
 from tests.support.fixtures_consumer import record
 from tests.support.kafka import Broker
@@ -30,10 +30,9 @@ def send(broker: Broker, topic: str, *values: bytes) -> None:
 def test_a_letter_that_is_too_large_for_its_topic_says_what_to_raise(
     kafka: Broker, new_topic: Callable[..., str]
 ) -> None:
-    """It is held, not lost, and not taken for a broker that is away."""
-    with pytest.raises(Transient, match=r"raise its max\.message\.bytes") as held:
+    """It is halted, not lost, and not taken for a broker that is away."""
+    with pytest.raises(Halt, match=r"raise its max\.message\.bytes"):
         send(kafka, new_topic(), b"small", os.urandom(LARGE))
-    assert held.value.cause is Cause.REFUSED
 
 
 def test_a_topic_with_a_larger_limit_takes_it(kafka: Broker, new_topic: Callable[..., str]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from consumer.buffer import Limits
 from consumer.intent import Intent, decode
 from consumer.pipeline import Pipeline
-from consumer.poison import PoisonLimits
 from consumer.ports import Mark, Partition
 from consumer.retry import Backoff
 from consumer.steps import Pools, Terms
@@ -21,7 +20,6 @@ from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PLACE = Partition(TOPIC, 0)
 LIMITS = Limits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
-BELIEVED = PoisonLimits(share_max=1.0, run_max=1_000_000)
 
 
 class Clock:
@@ -108,7 +106,7 @@ class Process:
         self.pool = Pool()
         self.senders = Pool() if self.letters_wait else self.pool
         self.meter = Tally()
-        pipeline = Pipeline(rows, table, letters, BELIEVED, broker, table)
+        pipeline = Pipeline(rows, table, letters, broker, table)
         terms = Terms(LIMITS, "cluster", self.revoke_s, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
         self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.meter)
         self.log.listen(self.worker)

@@ -20,7 +20,7 @@ from consumer.ports import Assigned, Listener, Partition
 from consumer.retry import Backoff
 from consumer.steps import Pools, Terms
 from consumer.worker import Worker
-from tests.support.consumer_fakes import BELIEVED, Tally
+from tests.support.consumer_fakes import Tally
 from tests.support.fake_table import FakeLetters, FakeRows
 from tests.support.shared_table import RemoteTable
 
@@ -61,7 +61,7 @@ def main(name: str, topic: str, table: int, properties: Mapping[str, str | int])
     log = KafkaLog(properties, [topic])
     with ThreadPoolExecutor(4) as pool:
         remote = RemoteTable(table, name)
-        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), BELIEVED, log, remote)
+        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), log, remote)
         terms = Terms(_LIMITS, log.cluster_id(), 5.0, Backoff())
         worker = Worker(log, {topic: pipeline}, Pools(pool, pool), terms, Tally())
         log.listen(Teller(worker))

@@ -27,7 +27,7 @@ def feed(lane: Lane, *offsets: int, now_s: float = 0.0) -> None:
 def prepare(lane: Lane, work: Work, *poison: int) -> None:
     """Let a work be prepared, with this poison."""
     letters = tuple(Poison(offset, Reason.FRAME, "") for offset in poison)
-    lane.prepared(work, Prepared(work.batch.without(letters), (), letters, 0))
+    lane.prepared(work, Prepared(work.batch.without(letters), (), letters))
 
 
 def sealed(lane: Lane, now_s: float = 0.0) -> Work:
@@ -44,7 +44,7 @@ def refusal(*offsets: int, is_untouched: bool = True) -> Inserted:
 
 def make_smaller(lane: Lane, work: Work, *kept: int) -> None:
     """Let a work be prepared again, with half of its records."""
-    lane.prepared(work, Prepared(work.batch.first_half(kept), (), (), 0))
+    lane.prepared(work, Prepared(work.batch.first_half(kept), (), ()))
 
 
 def mark(offset: int, a: int, b: int, *excluded: int) -> Mark:

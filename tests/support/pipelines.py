@@ -3,13 +3,11 @@
 from consumer.batch import Batch, Draft
 from consumer.intent import Intent
 from consumer.pipeline import Pipeline
-from consumer.poison import PoisonLimits
 from consumer.ports import Partition, Record
 from tests.support.fake_group import TOPIC, FakeBroker
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PLACE = Partition(TOPIC, 0)
-LIMITS = PoisonLimits(share_max=0.5, share_rows_min=20, run_max=15)
 
 
 class Around:
@@ -17,7 +15,7 @@ class Around:
 
     def __init__(self) -> None:
         self.broker, self.table, self.letters, self.rows = FakeBroker(1), FakeTable(10), FakeLetters(), FakeRows({1, 2})
-        self.pipeline = Pipeline(self.rows, self.table, self.letters, LIMITS, self.broker, self.table)
+        self.pipeline = Pipeline(self.rows, self.table, self.letters, self.broker, self.table)
 
     def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:
         """Return a draft of a batch with these values from offset 0 on."""

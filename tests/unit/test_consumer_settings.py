@@ -19,7 +19,6 @@ _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL"
         ("CLICKHOUSE_URL", "clickhouse:8123"),
         ("CLICKHOUSE_URL", "http://clickhouse:8123?wait=1"),
         ("CLICKHOUSE_DATABASE", "my-database"),
-        ("POISON_SHARE_MAX", "1.1"),
         ("HTTP_PORT", "70000"),
         ("LOG_LEVEL", "verbose"),
         ("INSERT_TIMEOUT_S", "300"),

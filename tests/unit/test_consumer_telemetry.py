@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.errors import Cause, Fatal, Reason
+from consumer.errors import Cause, Fatal, Halt, HaltCode, Reason
+from consumer.halting import Step
 from consumer.lane import Lane
 from consumer.pages import Pages, serving
 from consumer.ports import Partition
@@ -47,9 +48,9 @@ def watch(clock: Clock) -> Watch:
     return Watch(60, clock)
 
 
-def lane(position: int, behind: int = 0) -> Lane:
-    """Return a lane at a position, with so many records in memory behind it."""
-    made = Lane(PLACE, "incarnation", position, None, read_to=position)
+def lane(position: int, behind: int = 0, commit_attempt: int = 0) -> Lane:
+    """Return a lane at a position, with so many records in memory behind it, and failed commits."""
+    made = Lane(PLACE, "incarnation", position, None, read_to=position, commit_attempt=commit_attempt)
     for number in range(behind):
         made.add(record(position + number, b"", partition=3), 0)
     return made
@@ -166,7 +167,7 @@ def test_an_idle_worker_is_healthy_for_ever(watch: Watch, clock: Clock) -> None:
     """Nothing moves where there is nothing to move."""
     for _ in range(10):
         clock.now_s += 3600
-        watch.turned({PLACE: lane(7)}, lambda _: 7, held=False)
+        watch.turned({PLACE: lane(7)}, lambda _: 7)
 
     assert watch.verdict().name == "idle"
     assert Pages(Metrics(), watch).answer("/readyz")[0] == 200
@@ -176,7 +177,7 @@ def test_a_worker_that_gets_on_is_healthy(watch: Watch, clock: Clock) -> None:
     """Behind, however far, but moving."""
     for position in range(10):
         clock.now_s += 59
-        watch.turned({PLACE: lane(position, behind=5)}, lambda _: 10_000, held=False)
+        watch.turned({PLACE: lane(position, behind=5)}, lambda _: 10_000)
 
     assert watch.verdict().name == "moving"
 
@@ -185,11 +186,12 @@ def test_a_worker_that_is_behind_and_stands_still_is_not_healthy(watch: Watch, c
     """It polls, and nothing comes of it: the page names the partition."""
     for _ in range(4):
         clock.now_s += 30
-        watch.turned({PLACE: lane(7, behind=5)}, lambda _: 100, held=False)
+        watch.turned({PLACE: lane(7, behind=5)}, lambda _: 100)
 
     verdict = watch.verdict()
 
     assert (verdict.name, verdict.is_healthy) == ("standing", False)
+    assert Pages(Metrics(), watch).answer("/readyz")[0] == 503
     assert "events/3 at offset 7, 93 behind" in verdict.detail
 
 
@@ -197,7 +199,7 @@ def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: Watch, clock: Cl
     """A restart would help nobody; the orchestrator learns it from readyz, people from the metric."""
     for _ in range(100):
         clock.now_s += 30
-        watch.turned({PLACE: lane(7, behind=5)}, lambda _: 100, held=True)
+        watch.turned({PLACE: lane(7, behind=5, commit_attempt=1)}, lambda _: 100)
     pages = Pages(Metrics(), watch)
 
     assert json.loads(pages.answer("/healthz")[2])["status"] == "held"
@@ -205,9 +207,39 @@ def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: Watch, clock: Cl
     assert f"{PREFIX}is_held 1.0" in pages.answer("/metrics")[2].decode()
 
 
+def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: Watch, clock: Clock) -> None:
+    """A restart would help nobody, and nobody may take the worker for one whose partitions all get on."""
+    halted = lane(7, behind=5)
+    halted.halted(Step.INSERT, Halt("there is no table: run this", HaltCode.TABLE))
+    other = Partition("events", 4)
+    for position in range(100):
+        clock.now_s += 30
+        moving = Lane(other, "incarnation", position, None, read_to=position)
+        watch.turned({PLACE: halted, other: moving}, lambda _: 1000)
+    pages = Pages(Metrics(), watch)
+    told = json.loads(pages.answer("/readyz")[2])
+
+    assert (pages.answer("/healthz")[0], pages.answer("/readyz")[0], told["status"]) == (200, 503, "halted")
+    sentence = "events/3 is halted at offset 7: there is no table: run this"
+    assert told["halted"] == [{"code": "table", "sentence": sentence}]
+
+
+def test_a_halted_partition_hides_no_standstill_of_another(watch: Watch, clock: Clock) -> None:
+    """A restart may help that one."""
+    halted = lane(7, behind=5)
+    halted.halted(Step.READ, Halt("its log can't be read", HaltCode.TRUNCATED))
+    still = Lane(Partition("events", 4), "incarnation", 7, None, read_to=7)
+    for _ in range(4):
+        clock.now_s += 30
+        watch.turned({PLACE: halted, still.partition: still}, lambda _: 1000)
+
+    assert watch.verdict().name == "standing"
+    assert "events/4" in watch.verdict().detail
+
+
 def test_a_thread_that_does_not_come_round_is_not_healthy(watch: Watch, clock: Clock) -> None:
     """Whatever it last said, it is no longer true."""
-    watch.turned({PLACE: lane(7)}, lambda _: 7, held=True)
+    watch.turned({PLACE: lane(7, commit_attempt=1)}, lambda _: 7)
     clock.now_s += 61
 
     assert watch.verdict().name == "stuck"
@@ -219,14 +251,14 @@ def test_a_gap_at_the_end_is_no_lag(watch: Watch) -> None:
     at_end = lane(7)
     at_end.reached_end(9)
 
-    watch.turned({PLACE: at_end}, lambda _: 9, held=False)
+    watch.turned({PLACE: at_end}, lambda _: 9)
 
     assert watch.standings[PLACE].behind == 0
 
 
 def test_freshness_is_the_age_of_the_newest_committed_row(watch: Watch) -> None:
     """Before the first commit, of the oldest record that waits; with nothing behind it is 0."""
-    watch.turned({PLACE: lane(7, behind=2)}, lambda _: 9, held=False)
+    watch.turned({PLACE: lane(7, behind=2)}, lambda _: 9)
     behind = watch.standings[PLACE]
 
     assert behind.age_s(AT_MS + 2500) == 2.5

@@ -4,7 +4,7 @@ from consumer.batch import Prepared
 from consumer.intent import Intent
 from consumer.ports import Record
 from consumer.work import Stage
-from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, refusal, sealed
+from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, sealed
 
 
 def test_records_are_taken_once_and_in_order() -> None:
@@ -67,7 +67,7 @@ def test_a_smaller_batch_gives_the_rest_back() -> None:
     lane = opened(0)
     feed(lane, 0, 1, 2, 3)
     head = sealed(lane)
-    lane.prepared(head, Prepared(head.batch.first_half(), (), (), 0))
+    lane.prepared(head, Prepared(head.batch.first_half(), (), ()))
 
     assert head.batch.intent == Intent("id", 0, 1)
     assert sealed(lane).batch.intent == Intent("id", 1, 4)
@@ -178,23 +178,6 @@ def test_an_idle_lane_moves_past_gaps_at_the_end() -> None:
     feed(lane, 8)
     lane.reached_end(9)
     assert lane.position == 8
-
-
-def test_poison_in_a_row_is_counted_in_the_order_of_the_log() -> None:
-    """The next batch continues the head's run, and a head that is prepared again its own predecessor's."""
-    lane = opened(0)
-    lane.poison_run = 5
-    feed(lane, *range(6))
-    head = sealed(lane)
-    assert lane.draft(head).poison_run == 5
-    prepare(lane, head)
-    head.poison_run = 8
-    assert lane.draft(sealed(lane)).poison_run == 8
-    head.was_refused(refusal(0))
-    assert lane.draft(head).poison_run == 5
-    head.poison_run = 3
-    lane.finished()
-    assert lane.poison_run == 3
 
 
 def test_it_is_done_when_all_is_committed_or_a_successors() -> None:

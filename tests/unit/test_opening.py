@@ -1,9 +1,8 @@
 """Where a partition begins, by what the group's mark says."""
 
-import logging
-
 import pytest
 
+from consumer.errors import HaltCode
 from consumer.intent import Intent
 from consumer.opening import open_lane
 from consumer.ports import Assigned, Mark, Partition
@@ -54,25 +53,23 @@ def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFix
     """The topic was made anew: it is read from its start, and the log says so."""
     lane = open_lane(assigned(Mark(20, Intent("before", 20, 30).encode()), low=2))
 
-    assert (lane.position, lane.read_to, lane.committed, lane.replay, lane.is_halted) == (2, 2, None, None, False)
+    assert (lane.position, lane.read_to, lane.committed, lane.replay, lane.halt) == (2, 2, None, None, None)
     assert "made anew" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("mark", "low", "why"),
+    ("mark", "low", "code"),
     [
-        (Mark(20, Intent("now", 20, 30).encode()), 21, "deleted before they were read"),
-        (Mark(20, ""), 21, "deleted before they were read"),
-        (Mark(20, "2|now|20|30|"), 0, "another program or a newer worker"),
-        (Mark(20, "hello"), 0, "another program or a newer worker"),
+        (Mark(20, Intent("now", 20, 30).encode()), 21, HaltCode.DELETED),
+        (Mark(20, ""), 21, HaltCode.DELETED),
+        (Mark(20, "7|now|20|30|"), 0, HaltCode.FOREIGN_MARK),
+        (Mark(20, "hello"), 0, HaltCode.FOREIGN_MARK),
     ],
 )
-def test_where_going_on_would_skip_or_repeat_it_halts(
-    mark: Mark, low: int, why: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A halted lane takes nothing, commits nothing, and the log tells the operator why."""
-    with caplog.at_level(logging.ERROR):
-        lane = open_lane(assigned(mark, low))
+def test_where_going_on_would_skip_or_repeat_it_halts(mark: Mark, low: int, code: HaltCode) -> None:
+    """A halted lane takes nothing, and says where it stands and why."""
+    lane = open_lane(assigned(mark, low))
 
-    assert (lane.is_halted, lane.is_open) == (True, False)
-    assert why in caplog.text
+    assert lane.halt is not None
+    assert (lane.halt.code, lane.halt.offset, lane.is_open) == (code, 20, False)
+    assert lane.halt.sentence.startswith("events/3 is halted at offset 20: ")

@@ -11,22 +11,22 @@ from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
 from consumer.clickhouse import translate
-from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, Transient
 from consumer.outcomes import NAMES, of_clickhouse, of_kafka
 
 WITHOUT_A_CODE = {
-    "ClickHouseError": Fatal,
-    "Warning": Fatal,
-    "Error": Fatal,
-    "InterfaceError": Fatal,
+    "ClickHouseError": Halt,
+    "Warning": Halt,
+    "Error": Halt,
+    "InterfaceError": Halt,
     "DatabaseError": Transient,  # a proxy's 502 has no code
-    "DataError": Fatal,
+    "DataError": Halt,
     "OperationalError": Transient,  # refused, reset, timed out
     "IntegrityError": Transient,
     "InternalError": Transient,
-    "ProgrammingError": Fatal,
-    "NotSupportedError": Fatal,
-    "StreamClosedError": Fatal,
+    "ProgrammingError": Halt,
+    "NotSupportedError": Halt,
+    "StreamClosedError": Halt,
     "StreamFailureError": Transient,
 }
 """Every public exception of clickhouse-connect, when the server said no code."""
@@ -89,16 +89,17 @@ def test_every_public_exception_of_the_kafka_driver_has_a_class() -> None:
 
 
 def test_every_code_of_kafka_has_a_class() -> None:
-    """Each of librdkafka's error codes ends in one of three classes, and the tables hold no unknown name."""
+    """Each of librdkafka's error codes ends in one of four classes, and the tables hold no unknown name."""
     codes = [value for name, value in vars(KafkaError).items() if name.lstrip("_").isupper() and isinstance(value, int)]
     names = {KafkaError(code).name() for code in codes}
     kinds = {name: type(of_kafka(name, "")) for name in names}
 
     assert len(names) > 150
-    assert set(kinds.values()) == {Transient, Fenced, Fatal}
+    assert set(kinds.values()) == {Transient, Fenced, Halt, Fatal}
     assert {name for name, kind in kinds.items() if kind is Fenced} >= {"UNKNOWN_MEMBER_ID"}
     assert kinds["_TRANSPORT"] is kinds["REQUEST_TIMED_OUT"] is kinds["COORDINATOR_NOT_AVAILABLE"] is Transient
-    assert kinds["OFFSET_METADATA_TOO_LARGE"] is kinds["GROUP_AUTHORIZATION_FAILED"] is Fatal
+    assert kinds["OFFSET_METADATA_TOO_LARGE"] is kinds["GROUP_AUTHORIZATION_FAILED"] is Halt
+    assert kinds["FENCED_INSTANCE_ID"] is Fatal
 
 
 @pytest.mark.parametrize(
@@ -115,9 +116,9 @@ def test_every_code_of_kafka_has_a_class() -> None:
         (77777, Transient),  # not known to anybody yet
         (516, Fatal),
         (497, Denied),
-        (60, Fatal),
-        (115, Fatal),
-        (452, Fatal),
+        (60, Halt),
+        (115, Halt),
+        (452, Halt),
         (164, Denied),
         (117, Rejected),
         (376, Rejected),

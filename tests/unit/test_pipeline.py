@@ -3,16 +3,16 @@
 import pytest
 
 from consumer.batch import Batch, Inserted, Sent
-from consumer.errors import Cause, Reason, Recreated, Transient
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Transient
 from consumer.pipeline import Pipeline
 from consumer.ports import Block, Poison
 from tests.support.fake_table import FakeTable, InsertFault, value
-from tests.support.pipelines import LIMITS, Around
+from tests.support.pipelines import Around
 
 
 @pytest.fixture
 def around() -> Around:
-    """A pipeline with limits of 20 rows, 15 in a row."""
+    """A pipeline over its fakes."""
     return Around()
 
 
@@ -24,7 +24,7 @@ def test_good_records_become_one_block_for_each_schema(around: Around) -> None:
         ("cluster/id-1/0/0/3/1", (0, 2)),
         ("cluster/id-1/0/0/3/2", (1,)),
     ]
-    assert (prepared.letters, prepared.poison_run) == ((), 0)
+    assert prepared.letters == ()
 
 
 def test_preparing_writes_nothing(around: Around) -> None:
@@ -35,7 +35,7 @@ def test_preparing_writes_nothing(around: Around) -> None:
         (1, Reason.FRAME),
         (2, Reason.UNKNOWN_SCHEMA),
     ]
-    assert (prepared.batch.intent.excluded, prepared.poison_run) == ((1, 2), 2)
+    assert prepared.batch.intent.excluded == (1, 2)
     assert not around.letters.sent
     assert not around.table.rows
 
@@ -106,18 +106,18 @@ def test_a_refusal_behind_a_block_that_was_taken_says_so(around: Around) -> None
     assert around.table.rows == {"id-1/0/0": 1}
 
 
-def test_a_refusal_without_a_row_to_blame_is_held(around: Around) -> None:
+def test_a_refusal_without_a_row_to_blame_halts_the_partition(around: Around) -> None:
     """Nothing is dead-lettered by guessing; a person is called."""
 
     class Innocent(FakeTable):
         def find_poison(self, *_: object) -> list[Poison]:
             return []
 
-    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, LIMITS, around.broker, around.table)
+    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, around.broker, around.table)
     batch, blocks = prepared_blocks(around, value(1, fault="table"))
-    with pytest.raises(Transient) as held:
+    with pytest.raises(Halt) as halted:
         around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
-    assert held.value.cause is Cause.REFUSED
+    assert halted.value.code is HaltCode.REFUSED
 
 
 def test_an_unknown_outcome_is_told_as_such(around: Around) -> None:

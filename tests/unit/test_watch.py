@@ -20,10 +20,10 @@ def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> N
     for offset in range(7, 17):
         work.batch = work.batch.without([Poison(offset, Reason.BAD_VALUE, "")])
         clock.now_s += 59
-        watch.turned({PLACE: lane}, lambda _: 100, held=False)
+        watch.turned({PLACE: lane}, lambda _: 100)
     assert watch.verdict().name == "moving"
     for _ in range(3):
         clock.now_s += 30
-        watch.turned({PLACE: lane}, lambda _: 100, held=False)
+        watch.turned({PLACE: lane}, lambda _: 100)
 
     assert watch.verdict().name == "standing"

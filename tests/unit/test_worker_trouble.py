@@ -2,7 +2,6 @@
 
 import pytest
 
-from consumer.errors import Fatal
 from consumer.intent import Intent
 from consumer.ports import Mark
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
@@ -61,7 +60,7 @@ def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None
     (lane,) = process.worker.lanes.values()
     assert lane.is_paused
     assert lane.size_bytes < LIMITS.waiting_bytes_max
-    assert process.worker.is_held
+    assert lane.is_retrying
     around.table.is_away = False
     get_on(around, process, 150)
 
@@ -146,24 +145,6 @@ def test_a_halted_partition_goes_on_when_its_topic_is_made_anew(around: Around) 
     get_on(around, process, 80)
 
     assert around.rows_of(2) == {0: 1}
-
-
-def test_what_stops_a_worker_commits_nothing_that_is_not_in_the_table(around: Around) -> None:
-    """Too much poison: the exception leaves, and closing keeps the mark where it was."""
-    process = around.process()
-    steps = process.worker._steps  # noqa: SLF001  (the limits of the fakes are wide; here they are not)
-    (pipeline,) = steps._pipelines.values()  # noqa: SLF001  (as above)
-    object.__setattr__(pipeline.limits, "run_max", 2)
-    around.produce(b"", b"", b"", b"")
-    try:
-        with pytest.raises(Fatal):
-            get_on(around, process)
-    finally:
-        object.__setattr__(pipeline.limits, "run_max", 1_000_000)
-    process.log.leave()
-
-    assert around.mark.offset == 0
-    assert not around.letters.sent
 
 
 def test_a_stop_inserts_and_commits_all_that_was_taken(around: Around) -> None:
