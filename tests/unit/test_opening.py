@@ -63,7 +63,7 @@ def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFix
     [
         (Mark(20, Intent("now", 20, 30).encode()), 21, "deleted before they were read"),
         (Mark(20, ""), 21, "deleted before they were read"),
-        (Mark(20, "2|now|20|30|"), 0, "another program or a newer worker"),
+        (Mark(20, "3|now|20|30|"), 0, "another program or a newer worker"),
         (Mark(20, "hello"), 0, "another program or a newer worker"),
     ],
 )
