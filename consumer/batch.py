@@ -65,7 +65,7 @@ class Batch:
 
     def token(self, namespace: str) -> str:
         """Return the start of its blocks' tokens: no other rows may ever have them."""
-        return f"{namespace}/{self.intent.topic_id}/{self.partition.number}/{self.intent.a}/{self.intent.b}"
+        return self.intent.token(namespace, self.partition.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class SharedTable:
         with self._lock:
             if token not in self._tokens:
                 self._tokens.add(token)
-                number = int(token.rsplit("/", 4)[1])  # from the right: ids hold slashes
+                number = int(token.rsplit("/", 6)[1])  # from the right: ids hold slashes; Intent.token has the layout
                 self.applied.append(Applied(time.monotonic(), member, number, token))
                 self.rows.update((number, offset) for offset in offsets)
 

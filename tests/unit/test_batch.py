@@ -50,5 +50,5 @@ def test_a_half_lists_what_is_to_be_kept_wherever_it_is() -> None:
 
 def test_a_token_names_what_its_rows_can_be() -> None:
     """Cluster, incarnation, partition and range: no other rows may ever bear the same."""
-    assert batch(5, 6, 9).token("cluster") == "cluster/id/3/5/10"
-    assert batch(5, 6, 9).without([Poison(6, Reason.FRAME, "")]).token("cluster") == "cluster/id/3/5/10"
+    assert batch(5, 6, 9).token("cluster") == "2/cluster/id/3/-1/0/5/10"
+    assert batch(5, 6, 9).without([Poison(6, Reason.FRAME, "")]).token("cluster") == "2/cluster/id/3/-1/0/5/10"

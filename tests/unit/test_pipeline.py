@@ -21,8 +21,8 @@ def test_good_records_become_one_block_for_each_schema(around: Around) -> None:
     prepared = around.pipeline.prepare(around.draft(value(1), value(2), value(1)), "cluster")
 
     assert [(block.token, block.offsets) for block in prepared.blocks] == [
-        ("cluster/id-1/0/0/3/1", (0, 2)),
-        ("cluster/id-1/0/0/3/2", (1,)),
+        ("2/cluster/id-1/0/-1/0/0/3/1", (0, 2)),
+        ("2/cluster/id-1/0/-1/0/0/3/2", (1,)),
     ]
     assert prepared.letters == ()
 

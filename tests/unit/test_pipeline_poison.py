@@ -108,7 +108,7 @@ def test_more_poison_than_an_intent_can_list_makes_the_batch_smaller(around: Aro
     assert 0 < intent.b < 30_000
     assert [item.offset for item in prepared.letters] == list(intent.excluded) == list(range(0, intent.b, 3))
     assert prepared.batch.records[-1].offset == intent.b - 1
-    assert prepared.blocks[0].token == f"cluster/id-1/0/0/{intent.b}/1"
+    assert prepared.blocks[0].token == f"2/cluster/id-1/0/-1/0/0/{intent.b}/1"
 
 
 def test_a_range_that_was_committed_can_not_shrink(around: Around) -> None:
