@@ -22,7 +22,7 @@ class TroubledTable(FakeTable):
 
     def insert(self, block: Block) -> None:
         """Insert, or raise."""
-        if self.trouble is not None and block.token.split("/")[2] == "0":
+        if self.trouble is not None and block.token.split("/")[3] == "0":
             self.tries += 1
             raise self.trouble()
         super().insert(block)
