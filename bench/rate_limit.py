@@ -19,6 +19,7 @@ from ingest.admission import Gate
 from ingest.ports import NoMeter
 from ingest.ratelimit import LocalLimiter, RateLimiter
 from ingest.redis import SharedLimiter, open_store
+from schemas.access import Access
 
 TIMES: Final = 20_000
 THREADS: Final = 8
@@ -67,7 +68,7 @@ def with_store(use: Callable[[SharedLimiter, "subprocess.Popen[bytes]"], None]) 
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as store:
         try:
-            limiter = SharedLimiter(open_store(f"redis://127.0.0.1:{port}", "", 0.005), "bench:", 60, NoMeter())
+            limiter = SharedLimiter(open_store(Access(f"redis://127.0.0.1:{port}"), 0.005), "bench:", 60, NoMeter())
             deadline_s = time.monotonic() + 10
             while limiter.hit("warm", 1, time.time()).used == 0 and time.monotonic() < deadline_s:
                 time.sleep(0.1)

@@ -17,26 +17,37 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error, NotSupportedError
 from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
+from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Rejected, Transient
 from consumer.intent import EXCLUDED_MAX
 from consumer.isolate import Search
 from consumer.outcomes import of_clickhouse, without_values
 from consumer.ports import Block, Meter, Poison, Record, Rows
 from consumer.statements import PINNED, insert_statement
+from schemas.access import read_url
 from schemas.codec import container_header
+from schemas.tls import Tls
 
+_SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
 _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 
 
 class Connection:
     """The way to one ClickHouse server, opened at first use, so that a server may be away at the start."""
 
-    def __init__(self, url: str, user: str, password: str, database: str, timeout_s: float) -> None:
+    def __init__(  # noqa: PLR0913  (one more than elsewhere, and none can be spared)
+        self, url: str, user: str, password: str, database: str, timeout_s: float, *, tls: Tls = _SYSTEM
+    ) -> None:
         self.database = database
+        self._url = read_url(url, ("http", "https"), "the user and the password apart")
+        self._tls = tls
         self._options: dict[str, Any] = {
-            "dsn": url,
+            "interface": self._url.scheme,  # else the driver guesses it from the port
+            "host": self._url.host,
+            "port": self._url.port,
+            "proxy_path": self._url.path,
             "username": user,
             "password": password,
             "database": database,
@@ -45,8 +56,15 @@ class Connection:
             "autogenerate_session_id": False,  # a session serialises its queries
             "query_retries": 0,
         }
+        if tls.certificate_file and not password:
+            self._options["client_cert"] = tls.certificate_file  # the driver then asks to be known by it
         self._client: Client | None = None
         self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return self._url.address
 
     def client(self) -> Client:
         """Return the driver's client; threads share it.
@@ -56,11 +74,31 @@ class Connection:
         """
         with self._lock:
             if self._client is None:
-                try:
-                    self._client = clickhouse_connect.get_client(**self._options)
-                except (ClickHouseError, OSError) as error:
-                    raise translate(error) from error
+                self._client = self._opened()
             return self._client
+
+    def _opened(self) -> Client:
+        """Return a client that has spoken to the server; here certificates that don't count need a person.
+
+        Later they are waited for: somebody who has replaced one can do so again.
+        """
+        options: dict[str, Any] = {}
+        try:
+            if self._url.has_tls:
+                options["ssl_context"] = self._tls.context()
+            # A pool of ours, for the driver's own would go through proxies that the environment names.
+            return clickhouse_connect.get_client(**self._options, pool_mgr=get_pool_manager(**options))
+        except ValueError as error:
+            raise Misconfigured(str(error)) from error
+        except (ClickHouseError, OSError) as error:
+            about_tls = self._tls.explain(error, self._url.address)
+            if self._url.has_tls and not about_tls and not isinstance(error, DatabaseError):
+                about_tls = self._tls.probe(self._url.host, self._url.port, self._url.address)
+            raise (Misconfigured(about_tls) if about_tls else translate(error)) from error
+
+    def _translated(self, error: Exception) -> ConsumerError:
+        about_tls = self._tls.explain(error, self._url.address)
+        return Transient(about_tls, Cause.AWAY) if about_tls else translate(error)
 
     def command(
         self,
@@ -78,7 +116,7 @@ class Connection:
         try:
             answer = client.command(statement, dict(parameters or {}), data, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
-            raise translate(error) from error
+            raise self._translated(error) from error
         if not _is_success(answer):
             raise Transient("an answer that is not ClickHouse's, or not its last word: who is between?", Cause.UNKNOWN)
 
@@ -92,7 +130,7 @@ class Connection:
         try:
             return list(client.query(statement, parameters=dict(parameters or {})).named_results())
         except (ClickHouseError, OSError) as error:
-            raise translate(error) from error
+            raise self._translated(error) from error
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,13 +14,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own exa
     ResourceType,
 )
 
-from consumer.errors import ConsumerError, Transient
+from consumer.errors import ConsumerError, Misconfigured, Transient
 from consumer.outcomes import of_kafka
 from consumer.ports import Mark, Partition
+from consumer.properties import PINNED, REPORTING
+from schemas.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
-_CONNECTION: Final = ("bootstrap", "client.id", "security", "sasl", "ssl")
+_NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 _PROBE_METADATA: Final = "headrace"
 
 
@@ -40,9 +42,9 @@ class Cluster:
     """
 
     def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
-        self._properties: dict[str, str | int | float | bool] = {}
-        self._properties.update((key, value) for key, value in properties.items() if key.startswith(_CONNECTION))
-        self._admin = AdminClient(self._properties)
+        self._properties = properties
+        self._trouble: KafkaError | None = None
+        self._admin = self._connect()
         self.group = group
 
     def topic(self, name: str) -> Topic | None:
@@ -54,14 +56,32 @@ class Cluster:
         try:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
         except TimeoutError as error:
-            self._admin = AdminClient(self._properties)  # see Survey
-            raise Transient(f"no broker answers within {_CALL_S:.0f} s") from error
+            raise self._away() from error
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            self._admin = AdminClient(self._properties)
-            raise _translated(error) from error
+            raise self._away() if error.args[0].code() in _NO_ANSWER else _translated(error) from error
+        finally:
+            self._admin.poll(0)  # for what it says; unpolled, it keeps all of it
         return Topic(str(answer.topic_id), len(answer.partitions))
+
+    def _connect(self) -> AdminClient:
+        return AdminClient({**self._properties}, **{**REPORTING, "error_cb": self._note})
+
+    def _note(self, error: KafkaError) -> None:
+        """Keep what a client last said of a connection."""
+        REPORTING["error_cb"](error)
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (its public name)
+            self._trouble = error
+
+    def _away(self) -> ConsumerError:
+        """Return that no broker answers, and why; the next question goes out with a new client, see Survey."""
+        self._admin.poll(0)
+        trouble, self._trouble = self._trouble, None
+        self._admin = self._connect()
+        if trouble is not None and is_for_a_person(trouble):
+            return Misconfigured(f"CONSUMER_KAFKA_CONFIG_FILE: {plain(trouble)}")
+        return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
 
     def broker_setting(self, name: str) -> str | None:
         """Return a broker's setting, or None when this client may not see it."""
@@ -157,15 +177,14 @@ class Cluster:
     def _reader(self, group: str) -> Consumer:
         return Consumer(
             {
-                **self._properties,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 4096,
-            }
+                **self._properties,
+                **PINNED,
+                "group.id": group,
+                "auto.offset.reset": "earliest",
+            },
+            **REPORTING,
         )
 
 

@@ -23,7 +23,7 @@ from consumer.preflight import find_topics
 from consumer.replay import Choice, Letter, Replay, Verdict
 from consumer.rows import EventRows
 from consumer.service import connect, find_schemas, kafka_properties, targets
-from consumer.settings import Settings, host_of
+from consumer.settings import Settings
 from consumer.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,9 @@ _PAUSE_S: Final = 2.0
 
 def run_migrate(settings: Settings, _: Namespace) -> int:
     """Create or update the database and its tables."""
-    log.info("asking ClickHouse", extra={"host": host_of(settings.clickhouse_url)})
-    create_database(connect(settings, database=""), settings.clickhouse_database, time.sleep)
+    first = connect(settings, database="")
+    log.info("asking ClickHouse", extra={"host": first.address})
+    create_database(first, settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
     for name in applied.now:
         _say(name)

@@ -9,18 +9,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import Halt, HaltCode, Transient
 from consumer.ports import Partition, Poison, Record
+from consumer.properties import PRODUCER_PINNED, REPORTING
 from schemas.codec import FrameError, schema_id_of
 
 SERVICE: Final = f"headrace-consumer/{version('headrace')}"
-_DELIVERY_S: Final = 30
-_PINNED: Final = {
-    "acks": "all",
-    "enable.idempotence": True,
+_DEFAULTS: Final = {
     "compression.type": "lz4",
-    "message.timeout.ms": _DELIVERY_S * 1000,
     "message.max.bytes": 1_000_000_000,  # the topic's own limit counts
-    "partitioner": "murmur2_random",  # the ingress's: a replayed event goes where its person's events are
 }
+_FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
 
 class Outgoing(NamedTuple):
@@ -35,7 +32,7 @@ class Publisher:
     """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
-        self._producer = Producer({**properties, **_PINNED})
+        self._producer = Producer({**_DEFAULTS, **properties, **PRODUCER_PINNED}, **REPORTING)
         self._topic = topic
 
     def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
@@ -50,7 +47,7 @@ class Publisher:
         try:
             for number, record in enumerate(records):
                 self._produce(number, record, places, failures)
-            self._producer.flush(_DELIVERY_S + 5)
+            self._producer.flush(_FLUSH_S)
         except (BufferError, KafkaException) as error:
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failures):

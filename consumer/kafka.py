@@ -32,7 +32,7 @@ from consumer.errors import Fatal, Transient
 from consumer.messages import place_of, places_of, record_of
 from consumer.outcomes import of_kafka
 from consumer.ports import Listener, Mark, Partition, Polled, Record
-from consumer.properties import PINNED
+from consumer.properties import PINNED, REPORTING
 from consumer.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
-_CONNECTION: Final = ("bootstrap", "client.id", "security", "sasl", "ssl")
 _RECORDS_MAX: Final = 5000
 
 
@@ -48,13 +47,9 @@ class KafkaLog:
     """A `Log`, and the `Topics`, over confluent-kafka. Only `id_of` may be called from other threads."""
 
     def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str]) -> None:
-        admin: dict[str, str | int | float | bool] = {}
-        admin.update((key, value) for key, value in properties.items() if key.startswith(_CONNECTION))
-        self._admin = AdminClient(admin)
         self._commits = Commits()
-        callbacks = {"error_cb": _on_error, "on_commit": self._commits.answered}
-        self._consumer = Consumer({**properties, **PINNED, **callbacks})
-        self._survey = Survey(lambda: AdminClient(admin), self._consumer)
+        self._consumer = Consumer({**properties, **PINNED}, on_commit=self._commits.answered, **REPORTING)
+        self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
         self._ends = Ends(self._survey)
         self._topics = list(topics)
         self._listener: Listener
@@ -74,7 +69,7 @@ class KafkaLog:
             Transient: no broker answers.
         """
         try:
-            return str(self._admin.list_topics(timeout=_CALL_S).cluster_id)
+            return str(self._survey.admin.list_topics(timeout=_CALL_S).cluster_id)
         except KafkaException as error:
             raise Transient(f"no broker answers: {error}") from error
 
@@ -97,6 +92,7 @@ class KafkaLog:
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
+        self._survey.admin.poll(0)  # for what it says; unpolled, it keeps all of it
         self._commits.send(self._transmit)
         records: list[Record] = []
         ends: dict[Partition, int] = {}
@@ -224,8 +220,4 @@ def _check(error: KafkaError) -> None:
     """Log an error that the client gets over by itself; raise on one that it does not."""
     if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
         raise Fatal(f"{error.name()}: {error.str()}")
-    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
-
-
-def _on_error(error: KafkaError) -> None:
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

@@ -1,10 +1,9 @@
-"""The properties of the group's member: what the worker pins, and what an operator adds."""
+"""The librdkafka properties of the worker's clients: what it pins, and what may not stand in an operator's file."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException
+from schemas.librdkafka import SET_BY_US, reporting
 
 PINNED: Final[Mapping[str, str | int | bool]] = {
     "enable.auto.commit": False,
@@ -14,9 +13,16 @@ PINNED: Final[Mapping[str, str | int | bool]] = {
     # Where to start is decided at assignment; an offset out of range must not be skipped silently.
     "auto.offset.reset": "error",
 }
+"""Of the group's member."""
+PRODUCER_PINNED: Final[Mapping[str, str | int | bool]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "message.timeout.ms": 30_000,
+    "partitioner": "murmur2_random",  # the ingress's: a replayed event goes where its person's events are
+}
+"""Of the producers of dead letters and replays."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "bootstrap.servers": "BOOTSTRAP_SERVERS",
-    "metadata.broker.list": "BOOTSTRAP_SERVERS",
     "group.id": "GROUP_ID",
     "group.instance.id": "GROUP_INSTANCE_ID",
     "group.protocol": "GROUP_PROTOCOL",
@@ -25,46 +31,10 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "heartbeat.interval.ms": "HEARTBEAT_INTERVAL_MS",
     "max.poll.interval.ms": "MAX_POLL_INTERVAL_MS",
 }
-
-
-def read_properties(path: str) -> dict[str, str]:
-    """Read librdkafka properties from a file of `key=value` lines; `#` starts a comment. "" is no file.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: a line is no pair, or sets what the worker pins or has a setting for.
-    """
-    if not path:
-        return {}
-    pairs: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not key + equals or key.startswith("#"):
-            continue
-        if fault := _fault(key, equals):
-            raise ValueError(f"{path}, line {number}: {fault}")
-        pairs[key] = value
-    return pairs
-
-
-def verify(properties: Mapping[str, str | int]) -> None:
-    """Let librdkafka look at properties: their names, their values, and what contradicts what.
-
-    Raises:
-        ValueError: in its words.
-    """
-    try:
-        Consumer({"group.id": "-", **properties, **PINNED, "log_level": 0}).close()
-    except KafkaException as error:
-        raise ValueError(error.args[0].str()) from error
-    except TypeError as error:  # the driver's own properties are functions
-        raise ValueError(str(error)) from error
-
-
-def _fault(key: str, equals: str) -> str:
-    """Return what is wrong with a line, without its text, which may be a secret."""
-    if not key or not equals:
-        return "not key=value"
-    if key in PINNED:
-        return f"{key} is set by headrace"
-    return f"{key} is the setting CONSUMER_{_SETTINGS[key]}" if key in _SETTINGS else ""
+OWNED: Final[Mapping[str, str]] = {
+    **dict.fromkeys((*PINNED, *PRODUCER_PINNED, "client.id", "transactional.id"), SET_BY_US),
+    **{name: f"is the setting CONSUMER_{setting}" for name, setting in _SETTINGS.items()},
+}
+"""What the file may not hold, and why."""
+REPORTING: Final[Mapping[str, Any]] = reporting("CONSUMER_KAFKA_CONFIG_FILE")
+"""The arguments with which every client says in the log what happens to it."""

@@ -23,14 +23,15 @@ from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
 from consumer.ports import Meter, Rows, Topics
 from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
-from consumer.properties import read_properties, verify
+from consumer.properties import OWNED, PINNED, PRODUCER_PINNED
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
-from consumer.settings import PREFIX, Settings
+from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
 from consumer.steps import Pools, Terms
 from consumer.telemetry import Metrics, balances
 from consumer.watch import Watch
 from consumer.worker import Worker
+from schemas.librdkafka import read_properties, verify
 from schemas.registry import Schemas, open_schemas
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,14 @@ _Answer = TypeVar("_Answer")
 
 def connect(settings: Settings, database: str | None = None) -> Connection:
     """Return the way to ClickHouse, in the settings' database unless another is given; it is opened at first use."""
-    file = settings.clickhouse_password_file
-    with _naming("CLICKHOUSE_PASSWORD_FILE"):
-        password = Path(file).read_text("utf-8").strip() if file else ""
+    access = clickhouse_access(settings)
+    try:
+        access.check_files()
+        password = access.password()
+    except ValueError as error:
+        raise Misconfigured(str(error)) from error
     database = settings.clickhouse_database if database is None else database
-    return Connection(settings.clickhouse_url, settings.clickhouse_user, password, database, settings.insert_timeout_s)
+    return Connection(access.url, access.user, password, database, settings.insert_timeout_s, tls=access.tls)
 
 
 def kafka_properties(settings: Settings) -> dict[str, str | int]:
@@ -54,21 +58,25 @@ def kafka_properties(settings: Settings) -> dict[str, str | int]:
         Misconfigured: the file of further ones can't be read, or librdkafka does not take one.
     """
     ours: dict[str, str | int] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": "headrace-consumer"}
-    with _naming("KAFKA_CONFIG_FILE"):
-        properties = read_properties(settings.kafka_config_file) | ours
-        verify(properties)
+    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    try:
+        properties = read_properties(settings.kafka_config_file, OWNED) | ours
+        verify({**properties, **PINNED, **PRODUCER_PINNED}, allow)
+    except ValueError as error:
+        raise Misconfigured(f"{PREFIX}KAFKA_CONFIG_FILE: {error}") from error
     return properties
 
 
 def member_properties(settings: Settings) -> dict[str, str | int]:
     """Return the librdkafka properties of the group's member."""
-    properties = kafka_properties(settings) | {
-        "group.id": settings.group_id,
-        "group.protocol": settings.group_protocol,
-        "max.poll.interval.ms": settings.max_poll_interval_ms,
+    properties: dict[str, str | int] = {
         "queued.max.messages.kbytes": 16 * 1024,  # a partition's prefetch; what is taken has its own bound
         "fetch.wait.max.ms": 100,
         "socket.timeout.ms": 10_000,  # a commit that a broken broker never answers holds up the way back into the group
+        **kafka_properties(settings),
+        "group.id": settings.group_id,
+        "group.protocol": settings.group_protocol,
+        "max.poll.interval.ms": settings.max_poll_interval_ms,
     }
     if settings.group_instance_id:
         properties["group.instance.id"] = settings.group_instance_id
@@ -85,22 +93,12 @@ def find_schemas(settings: Settings) -> Schemas:
     """Return where schema ids come from.
 
     Raises:
-        Misconfigured: the registry's URL is none.
+        Misconfigured: a file of the registry's settings can't be used.
     """
-    with _naming("SCHEMA_REGISTRY_URL"):
-        return open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put a setting's name before what is wrong with what it names."""
     try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise Misconfigured(f"{PREFIX}{name}: {where}{error.strerror}") from error
+        return open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
     except ValueError as error:
-        raise Misconfigured(f"{PREFIX}{name}: {error}") from error
+        raise Misconfigured(str(error)) from error
 
 
 def targets(settings: Settings) -> tuple[Target, Target]:

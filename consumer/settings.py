@@ -4,15 +4,21 @@ A secret is the path of a file. An unknown CONSUMER_ variable, a bound not kept 
 start with the variable's name.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from schemas.access import Access
+from schemas.tls import Tls
+
 PREFIX: Final = "CONSUMER_"
+_SCHEMES: Final = ("http", "https")
+
+_CA: Final = "file of the only CA certificates that count there (PEM); empty: those of the system"
+_CERTIFICATE: Final = "file of the certificate to show there (PEM); empty: none"
+_KEY: Final = "file of its key (PEM, not encrypted); empty: it is in the certificate's file"
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -45,19 +51,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     heartbeat_interval_ms: Annotated[int, Meta(ge=100), _says("of the classic protocol")] = 500
     max_poll_interval_ms: Annotated[int, Meta(ge=10_000), _says("a member that does not poll is expelled")] = 300_000
     schema_registry_url: Annotated[
-        str, Meta(pattern=r"^(https?://\S+)?$"), _says("Schema Registry; empty: ids come from the schema files")
+        str,
+        _says("Schema Registry, http(s)://host:port, or several; empty: ids come from the schema files"),
     ] = ""
+    schema_registry_user: Annotated[str, _says("user of the registry; empty: none")] = ""
+    schema_registry_password_file: Annotated[str, _says("file with that user's password")] = ""
+    schema_registry_ca_file: Annotated[str, _says(_CA)] = ""
+    schema_registry_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
+    schema_registry_key_file: Annotated[str, _says(_KEY)] = ""
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
 
-    # No query: the driver would take its parameters for its own, and for each insert's.
-    clickhouse_url: Annotated[
-        str, Meta(pattern=r"^https?://[^?#\s]+$"), _says("ClickHouse's HTTP interface, http(s)://host:port")
-    ]
+    clickhouse_url: Annotated[Text, _says("ClickHouse's HTTP interface, http(s)://host:port/path")]
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
     )
     clickhouse_user: Annotated[Text, _says("user")] = "default"
     clickhouse_password_file: Annotated[str, _says("file that holds the password; empty: none")] = ""
+    clickhouse_ca_file: Annotated[str, _says(_CA)] = ""
+    # Without a password it also logs the user in, as ClickHouse's ssl_certificate users are.
+    clickhouse_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
+    clickhouse_key_file: Annotated[str, _says(_KEY)] = ""
+    # Whoever is on the way could read them. Containers of one host are such a place where nobody is.
+    allow_plaintext_passwords: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
     # Below max_poll_interval_ms, so that one slow insert does not cost the partitions.
     insert_timeout_s: Annotated[Seconds, _says("an insert without an answer is tried again after this")] = 60.0
     # One insert per partition at a time; these many partitions at once.
@@ -100,6 +115,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise ValueError(_named(str(error))) from error
     for fault in _faults(settings):
         raise ValueError(f"{PREFIX}{fault}")
+    for fault in _server_faults(settings):
+        raise ValueError(fault)
     return settings
 
 
@@ -125,29 +142,37 @@ def _faults(settings: Settings) -> Iterator[str]:
         )
     if settings.dead_letter_topic == settings.topic:
         yield f"DEAD_LETTER_TOPIC must not be {PREFIX}TOPIC ({settings.topic}): no dead letter is an event"
-    for name, url in (
-        ("CLICKHOUSE_URL", settings.clickhouse_url),
-        ("SCHEMA_REGISTRY_URL", settings.schema_registry_url),
-    ):
-        if url and not all(map(_has_address, _without_login(url).split(","))):
-            yield f"{name}: must name a host, and a port from 1 to 65535 if any"
 
 
-def host_of(url: str) -> str:
-    """Return host and port of a URL, without user and password."""
-    return urlsplit(_without_login(url)).netloc
+def clickhouse_access(settings: Settings) -> Access:
+    """Return how to reach ClickHouse."""
+    files = (settings.clickhouse_ca_file, settings.clickhouse_certificate_file, settings.clickhouse_key_file)
+    tls = Tls(f"{PREFIX}CLICKHOUSE_", *files)
+    return Access(settings.clickhouse_url, settings.clickhouse_user, settings.clickhouse_password_file, tls)
 
 
-def _without_login(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+def registry_access(settings: Settings) -> Access:
+    """Return how to reach the Schema Registry."""
+    files = (
+        settings.schema_registry_ca_file,
+        settings.schema_registry_certificate_file,
+        settings.schema_registry_key_file,
+    )
+    tls = Tls(f"{PREFIX}SCHEMA_REGISTRY_", *files)
+    user, password_file = settings.schema_registry_user, settings.schema_registry_password_file
+    return Access(settings.schema_registry_url, user, password_file, tls, takes_proxies=True)
 
 
-def _has_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+def _server_faults(settings: Settings) -> Iterator[str]:
+    """Yield what the settings of servers can't mean, with the variable's whole name."""
+    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    faults = (
+        clickhouse_access(settings).fault(_SCHEMES, allow),
+        registry_access(settings).fault(_SCHEMES, allow, several=True),
+    )
+    yield from filter(None, faults)
+    if bool(settings.schema_registry_user) is not bool(settings.schema_registry_password_file):
+        yield f"{PREFIX}SCHEMA_REGISTRY_USER: needs {PREFIX}SCHEMA_REGISTRY_PASSWORD_FILE, and the other way round"
 
 
 def _named(message: str) -> str:

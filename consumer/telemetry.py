@@ -19,6 +19,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from consumer.errors import Cause, HaltCode, Reason
 from consumer.halting import Step
+from schemas.librdkafka_log import LIBRARY, LineFilter
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
@@ -118,6 +119,7 @@ def start_logging(level: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(LIBRARY).filters[:] = [LineFilter()]
 
 
 class Metrics:

@@ -12,12 +12,13 @@ from ingest.backlog import Backlog
 from ingest.breaker import Breaker, State
 from ingest.drainer import Drainer, Pace
 from ingest.durable import DurablePublisher, Patience
-from ingest.kafka import KafkaBroker, Topics, read_properties
+from ingest.kafka import OWNED, PINNED, KafkaBroker, Topics
 from ingest.ledger import Ledger
 from ingest.ports import SpoolError
-from ingest.settings import Settings
+from ingest.settings import PREFIX, Settings
 from ingest.spool_directory import Bounds, SpoolDirectory
 from ingest.spooler import Spooler
+from schemas.librdkafka import read_properties, verify
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def open_directory(settings: Settings) -> SpoolDirectory:
 def open_broker(settings: Settings, ledger: Ledger) -> KafkaBroker:
     """Return a started producer."""
     topics = Topics(settings.topic, settings.dead_letter_topic)
-    return KafkaBroker(_properties(settings), topics, settings.queue_bytes_max, ledger.meter)
+    return KafkaBroker(kafka_properties(settings), topics, settings.queue_bytes_max, ledger.meter)
 
 
 def pace_of(settings: Settings) -> Pace:
@@ -84,14 +85,25 @@ def pace_of(settings: Settings) -> Pace:
     return Pace(settings.drain_events_per_s, settings.answer_deadline_s + 1, settings.ack_slow_s)
 
 
-def _properties(settings: Settings) -> Mapping[str, object]:
-    return {
-        **read_properties(settings.kafka_config_file),
-        "bootstrap.servers": settings.bootstrap_servers,
-        "linger.ms": settings.linger_ms,
-        "message.timeout.ms": settings.delivery_timeout_ms,
-        "client.id": "headrace-ingest",
-    }
+def kafka_properties(settings: Settings) -> Mapping[str, object]:
+    """Return the librdkafka properties of the producer, but for those that it pins.
+
+    Raises:
+        ValueError: the file of further ones can't be read, or librdkafka does not take one.
+    """
+    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    try:
+        properties = {
+            **read_properties(settings.kafka_config_file, OWNED),
+            "bootstrap.servers": settings.bootstrap_servers,
+            "linger.ms": settings.linger_ms,
+            "message.timeout.ms": settings.delivery_timeout_ms,
+            "client.id": "headrace-ingest",
+        }
+        verify({**properties, **PINNED}, allow)
+    except ValueError as error:
+        raise ValueError(f"{PREFIX}KAFKA_CONFIG_FILE: {error}") from error
+    return properties
 
 
 class _Watch:

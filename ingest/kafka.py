@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Final
 
@@ -21,16 +20,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ingest.errors import Rejected, Slug
 from ingest.ports import Fate, Meter, Record
+from schemas.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
-_library_log: Final = logging.getLogger("librdkafka")
 
 _POLL_S: Final = 0.1
 _RENEW_S: Final = 1.0  # a producer that may not write fails as soon as it is made: no faster than this
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's own bookkeeping, rounded up
 _MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
-_PINNED: Final = {
+PINNED: Final[Mapping[str, str | int | bool]] = {
     "acks": "all",
     "enable.idempotence": True,
     # The Java client's hash, so that another producer puts the same person on the same partition.
@@ -39,18 +38,13 @@ _PINNED: Final = {
     "queue.buffering.max.messages": 0,  # unlimited: our own bound in bytes holds first
     "queue.buffering.max.kbytes": 2_000_000,
 }
-# What only settings or this module say, under all of librdkafka's names for it.
-_OWN: Final = frozenset(_PINNED) | {
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "client.id",
-    "linger.ms",
-    "queue.buffering.max.ms",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "request.required.acks",
-    "transactional.id",
+OWNED: Final[Mapping[str, str]] = {
+    **dict.fromkeys((*PINNED, "client.id", "transactional.id"), SET_BY_US),
+    "bootstrap.servers": "is the setting INGEST_BOOTSTRAP_SERVERS",
+    "linger.ms": "is the setting INGEST_LINGER_MS",
+    "message.timeout.ms": "is the setting INGEST_DELIVERY_TIMEOUT_MS",
 }
+"""What the operator's file of properties may not hold, and why."""
 _DEFAULTS: Final = {
     "reconnect.backoff.max.ms": 2000,  # a broker that is back is noticed this late; librdkafka's default is 10 s
 }
@@ -108,7 +102,7 @@ class KafkaBroker:
     """The `Broker` of a process: acks=all from an idempotent producer. `close` is the last call."""
 
     def __init__(self, properties: Mapping[str, object], topics: Topics, queue_bytes_max: int, meter: Meter) -> None:
-        self._properties = {**_DEFAULTS, **properties, **_PINNED, "error_cb": _on_error, "logger": _library_log}
+        self._properties = {**_DEFAULTS, **properties, **PINNED, **reporting("INGEST_KAFKA_CONFIG_FILE")}
         self._record_bytes_max = int(str(properties.get("message.max.bytes", _MESSAGE_BYTES_MAX)))
         self._topics = topics
         self._room_bytes = queue_bytes_max
@@ -225,26 +219,3 @@ class KafkaBroker:
 def fate_of(error: KafkaError) -> Fate:
     """Translate a delivery report's error; `retriable()` does not tell: it is False for a timeout."""
     return Fate.REFUSED if error.code() in _REFUSALS else Fate.FAILED
-
-
-def _on_error(error: KafkaError) -> None:
-    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
-
-
-def read_properties(path: str) -> dict[str, str]:
-    """Read librdkafka properties from a file of `key=value` lines; `#` starts a comment. "" is no file.
-
-    Raises:
-        ValueError: a line is no pair, or sets what this service pins.
-    """
-    if not path:
-        return {}
-    pairs: dict[str, str] = {}
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not key or key.startswith("#"):
-            continue
-        if not equals or key in _OWN:
-            raise ValueError(f"{path}, line {number}: {'set by headrace' if equals else 'not key=value'}: {key}")
-        pairs[key] = value
-    return pairs

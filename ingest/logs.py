@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
+from schemas.librdkafka_log import LIBRARY, LineFilter
+
 REFUSALS: Final = "headrace.refusals"
 """The logger of the one line per refused request; INGEST_LOG_REFUSALS=false silences it, and nothing else."""
 
@@ -69,11 +71,12 @@ def log_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": LineFormatter}},
-        "filters": {"server": {"()": ServerFilter}},
+        "filters": {"server": {"()": ServerFilter}, "library": {"()": LineFilter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": {"level": level, "handlers": [], "propagate": True, "filters": ["server"]},
+            LIBRARY: {"level": level, "handlers": [], "propagate": True, "filters": ["library"]},
         },
     }
 

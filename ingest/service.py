@@ -27,7 +27,7 @@ from ingest.pages import add_pages
 from ingest.ports import Meter
 from ingest.ratelimit import LocalLimiter, RateLimiter
 from ingest.redis import SharedLimiter, open_store
-from ingest.settings import Settings, load
+from ingest.settings import Settings, load, registry_access, store_access
 from ingest.telemetry import Telemetry
 from schemas.codec import Encoder, read_schema
 from schemas.event import read_catalogue
@@ -45,7 +45,7 @@ def build(settings: Settings) -> Iterator[Flask]:
         stack.callback(_close_books, ledger)
         publisher = stack.enter_context(open_publisher(settings, ledger))
         schema = read_schema("event")
-        schemas = open_schemas(settings.schema_registry_url, Path(settings.schema_cache_dir), settings.topic)
+        schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
         gate = _gate(settings, telemetry)
         app = create_app(collector, gate, _body_limits(settings), telemetry)
@@ -85,12 +85,10 @@ def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
         if settings.workers > 1:
             log.warning("each worker counts for itself: the rate limit is exact with a store only")
         return LocalLimiter(settings.rate_limit_window_s)
-    store = open_store(
-        settings.rate_limit_store_url,
-        settings.rate_limit_store_password_file,
-        settings.rate_limit_store_timeout_ms / 1000,
-    )
-    return SharedLimiter(store, f"headrace:{settings.environment}:", settings.rate_limit_window_s, meter)
+    access = store_access(settings)
+    store = open_store(access, settings.rate_limit_store_timeout_ms / 1000)
+    prefix = f"headrace:{settings.environment}:"
+    return SharedLimiter(store, prefix, settings.rate_limit_window_s, meter, access)
 
 
 def _body_limits(settings: Settings) -> BodyLimits:

@@ -4,7 +4,8 @@ A secret is the path of a file. An unknown INGEST_ variable, a bound not kept or
 start with the variable's name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from re import fullmatch
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -12,9 +13,14 @@ from msgspec import Meta
 
 from ingest.address import Privacy, read_networks
 from ingest.browsers import read_origins
+from schemas.access import Access
+from schemas.tls import Tls
 
 PREFIX: Final = "INGEST_"
-_STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+_STORE_SCHEMES: Final = ("redis", "rediss", "unix")
+_CA: Final = "file of the only CA certificates that count there (PEM); empty: those of the system"
+_CERTIFICATE: Final = "file of the certificate to show there (PEM); empty: none"
+_KEY: Final = "file of its key (PEM, not encrypted); empty: it is in the certificate's file"
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -33,8 +39,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dead_letter_topic: Annotated[Text, _says("topic of refused events")] = "events.dead"
     kafka_config_file: Annotated[str, _says("file of further librdkafka properties (TLS, SASL), key=value")] = ""
     environment: Annotated[Literal["sandbox", "production"], _says("stamped on each event")] = "sandbox"
-    schema_registry_url: Annotated[str, _says("Schema Registry; empty: ids come from the schema files")] = ""
+    schema_registry_url: Annotated[
+        str,
+        _says("Schema Registry, http(s)://host:port, or several; empty: ids come from the schema files"),
+    ] = ""
+    schema_registry_user: Annotated[str, _says("user of the registry; empty: none")] = ""
+    schema_registry_password_file: Annotated[str, _says("file with that user's password")] = ""
+    schema_registry_ca_file: Annotated[str, _says(_CA)] = ""
+    schema_registry_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
+    schema_registry_key_file: Annotated[str, _says(_KEY)] = ""
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
+    # Whoever is on the way could read them. Containers of one host are such a place where nobody is.
+    allow_plaintext_passwords: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
 
     host: Annotated[Text, _says("address to listen on")] = "0.0.0.0"
     port: Annotated[int, Meta(ge=1, le=65535), _says("port to listen on")] = 8080
@@ -65,9 +81,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rate_limit_requests: Annotated[int, Meta(ge=0), _says("requests per client and window; 0: no limit")] = 1000
     rate_limit_window_s: Annotated[Count, _says("length of the rate limit's window")] = 60
     rate_limit_store_url: Annotated[
-        str, _says("store with Redis' protocol that counts for all processes; empty: each process counts its own")
+        str,
+        _says(
+            "store with Redis' protocol that counts for all processes, redis(s)://host:port/database or unix:///file;"
+            " empty: each process counts its own"
+        ),
     ] = ""
+    rate_limit_store_user: Annotated[str, _says("user of the store; empty: its default user")] = ""
     rate_limit_store_password_file: Annotated[str, _says("file with the store's password")] = ""
+    rate_limit_store_ca_file: Annotated[str, _says(_CA)] = ""
+    rate_limit_store_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
+    rate_limit_store_key_file: Annotated[str, _says(_KEY)] = ""
     # An answer takes about 6 ms; a store that needs as long does not limit, it delays.
     rate_limit_store_timeout_ms: Annotated[Count, _says("a request waits this long for the store")] = 5
 
@@ -131,8 +155,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         raise ValueError(_named(str(error))) from error
     _check_lists(settings)
-    if settings.rate_limit_store_url and not settings.rate_limit_store_url.startswith(_STORE_SCHEMES):
-        raise ValueError(f"{PREFIX}RATE_LIMIT_STORE_URL: must start with one of {', '.join(_STORE_SCHEMES)}")
+    for fault in _server_faults(settings):
+        raise ValueError(fault)
     if settings.requests_max < settings.threads:
         raise ValueError(
             f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
@@ -144,6 +168,46 @@ def load(environ: Mapping[str, str]) -> Settings:
             f"{PREFIX}ANSWER_DEADLINE_S ({settings.answer_deadline_s} s): a failed event could arrive later"
         )
     return settings
+
+
+def registry_access(settings: Settings) -> Access:
+    """Return how to reach the Schema Registry."""
+    files = (
+        settings.schema_registry_ca_file,
+        settings.schema_registry_certificate_file,
+        settings.schema_registry_key_file,
+    )
+    tls = Tls(f"{PREFIX}SCHEMA_REGISTRY_", *files)
+    user, password_file = settings.schema_registry_user, settings.schema_registry_password_file
+    return Access(settings.schema_registry_url, user, password_file, tls, takes_proxies=True)
+
+
+def store_access(settings: Settings) -> Access:
+    """Return how to reach the rate limit's store."""
+    files = (
+        settings.rate_limit_store_ca_file,
+        settings.rate_limit_store_certificate_file,
+        settings.rate_limit_store_key_file,
+    )
+    tls = Tls(f"{PREFIX}RATE_LIMIT_STORE_", *files)
+    user, password_file = settings.rate_limit_store_user, settings.rate_limit_store_password_file
+    return Access(settings.rate_limit_store_url, user, password_file, tls)
+
+
+def _server_faults(settings: Settings) -> Iterator[str]:
+    """Yield what the settings of servers can't mean, with the variable's whole name."""
+    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    faults = (
+        registry_access(settings).fault(("http", "https"), allow, several=True),
+        store_access(settings).fault(_STORE_SCHEMES, allow),
+    )
+    yield from filter(None, faults)
+    if bool(settings.schema_registry_user) is not bool(settings.schema_registry_password_file):
+        yield f"{PREFIX}SCHEMA_REGISTRY_USER: needs {PREFIX}SCHEMA_REGISTRY_PASSWORD_FILE, and the other way round"
+    if settings.rate_limit_store_user and not settings.rate_limit_store_password_file:
+        yield f"{PREFIX}RATE_LIMIT_STORE_USER: needs {PREFIX}RATE_LIMIT_STORE_PASSWORD_FILE"
+    if not fullmatch(r"unix:.*|[^/]*(//[^/]+(/\d{0,5})?)?", settings.rate_limit_store_url):
+        yield f"{PREFIX}RATE_LIMIT_STORE_URL: must end with the number of a database, or with the port"
 
 
 def _check_lists(settings: Settings) -> None:

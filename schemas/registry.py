@@ -8,20 +8,21 @@ say that it has no such id: a 404 alone may come from a proxy in front of it.
 import hashlib
 import json
 import logging
-import re
 import threading
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from ssl import get_default_verify_paths
 from time import monotonic
 from typing import Any, Final, Protocol
-from urllib.parse import unquote
 from uuid import uuid4
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from schemas.access import Access
 from schemas.codec import is_local, local_schema_id, read_schema
+from schemas.tls import Tls
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +95,15 @@ class RegistrySchemas:
     at a time, and after a failure nobody does for as long as it took.
     """
 
-    def __init__(self, url: str, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
-        url, credentials = _apart(url)
-        self._conf = {"url": url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100, **credentials}
-        SchemaRegistryClient(self._conf).close()  # a URL that is none is told at the start
+    def __init__(self, access: Access, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
+        """Raise ValueError when a file that `access` names can't be used."""
+        access.check_files()
+        ours = {"url": access.url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
+        self._conf = ours | _login(access) | _certificates(access.tls)
+        self._access = access
         self._local = LocalSchemas()
         self._subject = f"{topic}-value"
-        self._answers = Answers(cache_dir / _directory(url, self._subject))
+        self._answers = Answers(cache_dir / _directory(access.url, self._subject))
         self._texts: dict[int, str] = {}
         self._turn = threading.Lock()
         self._rest_until_s = 0.0
@@ -139,12 +142,16 @@ class RegistrySchemas:
                 raise ValueError(f"the registry refuses the schema for {self._subject}: {error}") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
         except Exception as error:  # the client lets the errors of its HTTP library through
-            raise RegistryAwayError(f"the registry does not answer: {type(error).__name__}") from error
+            raise self._away(error) from error
         if schema_id is None:
             raise RegistryAwayError("the registry's answer has no id in it")
         if is_local(schema_id):
             raise ValueError(f"the registry's id {schema_id} is of the range that is derived from schema files")
         return schema_id
+
+    def _away(self, error: Exception) -> RegistryAwayError:
+        about_tls = self._access.explain(error)
+        return RegistryAwayError(about_tls or f"the registry does not answer: {type(error).__name__}")
 
     def _asked(self, schema_id: int) -> str:
         """Ask the registry, unless another thread still waits for it, or one has just waited in vain."""
@@ -178,7 +185,7 @@ class RegistrySchemas:
                 raise UnknownSchemaError(f"schema id {schema_id} is not in the registry") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
         except Exception as error:  # the client lets the errors of its HTTP library through
-            raise RegistryAwayError(f"the registry does not answer: {type(error).__name__}") from error
+            raise self._away(error) from error
         if text is None:
             raise RegistryAwayError("the registry's answer has no schema in it")
         return text
@@ -215,11 +222,17 @@ class Answers:
                 draft.unlink(missing_ok=True)
 
 
-def _apart(url: str) -> tuple[str, dict[str, str]]:
-    """Return a URL without its user and password, which the client's HTTP library would log, and these."""
-    found = re.search(r"//([^/@]*)@", url)
-    bare = re.sub(r"//[^/@]*@", "//", url)
-    return bare, {"basic.auth.user.info": unquote(found[1])} if found else {}
+def _login(access: Access) -> dict[str, str]:
+    return {"basic.auth.user.info": f"{access.user}:{access.password()}"} if access.user else {}
+
+
+def _certificates(tls: Tls) -> dict[str, str]:
+    files = {
+        "ssl.ca.location": tls.ca_file or get_default_verify_paths().cafile or "",
+        "ssl.certificate.location": tls.certificate_file,
+        "ssl.key.location": tls.key_file,
+    }
+    return {name: path for name, path in files.items() if path}
 
 
 def _directory(url: str, subject: str) -> str:
@@ -227,6 +240,10 @@ def _directory(url: str, subject: str) -> str:
     return f"registry-{hashlib.sha256(f'{url} {subject}'.encode()).hexdigest()[:12]}"
 
 
-def open_schemas(registry_url: str, cache_dir: Path, topic: str) -> Schemas:
-    """Return the registry's ids when a URL is set, else those of the files."""
-    return RegistrySchemas(registry_url, cache_dir, topic) if registry_url else LocalSchemas()
+def open_schemas(registry: Access, cache_dir: Path, topic: str) -> Schemas:
+    """Return the registry's ids when a URL is set, else those of the files.
+
+    Raises:
+        ValueError: a file of the registry's settings can't be used.
+    """
+    return RegistrySchemas(registry, cache_dir, topic) if registry.url else LocalSchemas()

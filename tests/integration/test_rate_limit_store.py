@@ -13,6 +13,7 @@ import redis
 from ingest.ports import NoMeter
 from ingest.ratelimit import Window
 from ingest.redis import SharedLimiter, open_store
+from schemas.access import Access
 from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka
 from tests.support.redis_server import RedisServer
@@ -52,7 +53,7 @@ def failures() -> Count:
 @pytest.fixture
 def limiter(server: RedisServer, failures: Count) -> SharedLimiter:
     """A limiter over the store, with windows of two seconds and patience with a busy machine."""
-    return SharedLimiter(open_store(server.url, "", 0.2), "test:", 2, failures)
+    return SharedLimiter(open_store(Access(server.url), 0.2), "test:", 2, failures)
 
 
 def await_window(ask: Callable[[], Window], wanted: Callable[[Window], bool]) -> Window:
@@ -122,7 +123,7 @@ def test_while_the_store_is_away_everything_passes_and_is_counted(
 
 def test_a_frozen_store_costs_one_request_a_few_milliseconds(server: RedisServer, failures: Count) -> None:
     """It takes connections and answers nothing; the timeout is paid once in a while, not by every request."""
-    limiter = SharedLimiter(open_store(server.url, "", 0.005), "test:", 2, failures)
+    limiter = SharedLimiter(open_store(Access(server.url), 0.005), "test:", 2, failures)
     await_window(lambda: limiter.hit("a", 1, time.time()), lambda window: window.used > 0)
     failures.counts.clear()
     server.pause()
@@ -147,9 +148,19 @@ def test_a_password_comes_from_a_file(tmp_path: Path, failures: Count) -> None:
     path = tmp_path / "password"
     with RedisServer("correct horse") as server:
         path.write_text("correct horse\n")
-        assert SharedLimiter(open_store(server.url, str(path), 0.05), "", 60, failures).hit("a", 5, 0).used == 1
+        assert (
+            SharedLimiter(open_store(Access(server.url, password_file=str(path)), 0.05), "", 60, failures)
+            .hit("a", 5, 0)
+            .used
+            == 1
+        )
         path.write_text("wrong")
-        assert SharedLimiter(open_store(server.url, str(path), 0.05), "", 60, failures).hit("a", 5, 0).used == 0
+        assert (
+            SharedLimiter(open_store(Access(server.url, password_file=str(path)), 0.05), "", 60, failures)
+            .hit("a", 5, 0)
+            .used
+            == 0
+        )
 
     assert failures.counts == {"rate_limit_store_failures_total": 1}
 

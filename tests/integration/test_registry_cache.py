@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.access import Access
 from schemas.codec import read_schema
 from schemas.registry import Answers, RegistrySchemas
 from tests.support.registry import SchemaRegistry
@@ -25,7 +26,7 @@ def registry() -> Iterator[SchemaRegistry]:
 
 def schemas(url: str, directory: Path) -> RegistrySchemas:
     """Return a service's schemas."""
-    return RegistrySchemas(url, directory, "events")
+    return RegistrySchemas(Access(url), directory, "events")
 
 
 def files_of(directory: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.settings import host_of, load
+from consumer.settings import load
 
 _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL": "http://127.0.0.1:2"}
 
@@ -38,6 +38,17 @@ _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL"
         ("CLICKHOUSE_URL", "http://127.0.0.1:0"),
         ("CLICKHOUSE_URL", "http://[::1"),
         ("CLICKHOUSE_URL", "http://click house"),
+        ("CLICKHOUSE_URL", ""),
+        ("CLICKHOUSE_URL", "http://a:1,http://b:2"),
+        ("CLICKHOUSE_URL", "https://clickhouse/path#part"),
+        ("CLICKHOUSE_URL", "https://user@clickhouse:8443"),
+        ("CLICKHOUSE_URL", "https://:secret@clickhouse:8443"),
+        ("CLICKHOUSE_USER", "a:b"),
+        ("CLICKHOUSE_CA_FILE", "/a/file"),
+        ("CLICKHOUSE_CERTIFICATE_FILE", "/a/file"),
+        ("CLICKHOUSE_KEY_FILE", "/a/file"),
+        ("SCHEMA_REGISTRY_URL", "https://user:secret@a:8081"),
+        ("SCHEMA_REGISTRY_URL", "http://a:8081, http://b"),
         ("SCHEMA_REGISTRY_URL", "::junk"),
         ("SCHEMA_REGISTRY_URL", "http://a:8081,http://b:x"),
     ],
@@ -51,9 +62,10 @@ def test_what_can_not_be_meant_stops_the_start(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("CLICKHOUSE_URL", "https://user:a,b@[::1]:8443"),
-        ("CLICKHOUSE_URL", "http://proxy/clickhouse"),
-        ("SCHEMA_REGISTRY_URL", "http://user:p,w@a:8081,http://b"),
+        ("CLICKHOUSE_URL", "https://[::1]:8443"),
+        ("CLICKHOUSE_URL", "http://proxy/clickhouse/"),
+        ("CLICKHOUSE_URL", "HTTPS://clickhouse:9440"),
+        ("SCHEMA_REGISTRY_URL", "http://a:8081/registry,https://b"),
         ("SCHEMA_REGISTRY_URL", ""),
         ("AUDIT_EVERY_S", "0"),
     ],
@@ -72,12 +84,50 @@ def test_what_the_broker_decides_is_not_compared() -> None:
         load(_LEAST | told | {"CONSUMER_GROUP_PROTOCOL": "classic"})
 
 
-def test_no_sentence_shows_a_password() -> None:
-    """URLs may hold one."""
-    with pytest.raises(ValueError, match="SCHEMA_REGISTRY_URL") as refused:
-        load(_LEAST | {"CONSUMER_SCHEMA_REGISTRY_URL": "http://user:secret@host:99999"})
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("CLICKHOUSE", "http://user:secret@host:8123"),
+        ("CLICKHOUSE", "https://secret@host"),
+        ("SCHEMA_REGISTRY", "http://user:secret@host:99999"),
+        ("SCHEMA_REGISTRY", "http://a:1,http://user:secret@b"),
+        ("SCHEMA_REGISTRY", "user:secret@host:8081"),
+    ],
+)
+def test_a_login_in_a_url_is_refused_and_not_shown(name: str, url: str) -> None:
+    """Secrets stand in files, never in the environment; the sentence says which settings are for them."""
+    with pytest.raises(ValueError, match=f"CONSUMER_{name}_URL: must") as refused:
+        load(_LEAST | {f"CONSUMER_{name}_URL": url})
+
     assert "secret" not in str(refused.value)
-    assert host_of("https://user:secret@host:8443/x") == "host:8443"
+    if "99999" not in url and "://" in url:
+        assert f"CONSUMER_{name}_USER and CONSUMER_{name}_PASSWORD_FILE" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_safe"),
+    [
+        ("http://clickhouse:8123", False),
+        ("http://10.0.0.1:8443", False),
+        ("http://127.1:8123", False),
+        ("http://localhost.example.org:8123", False),
+        ("http://[2001:db8::1]:8123", False),
+        ("https://clickhouse:8123", True),
+        ("http://localhost:8123", True),
+        ("http://127.0.0.2:8123", True),
+        ("http://[::1]:8123", True),
+    ],
+)
+def test_no_password_leaves_the_machine_without_tls(url: str, is_safe: bool) -> None:  # noqa: FBT001  (a row's column)
+    """Unless a setting allows it; the scheme decides, not the port."""
+    told = _LEAST | {"CONSUMER_CLICKHOUSE_URL": url, "CONSUMER_CLICKHOUSE_PASSWORD_FILE": "/a/file"}
+    if not is_safe:
+        with pytest.raises(ValueError, match=r"^CONSUMER_CLICKHOUSE_URL: .*CONSUMER_ALLOW_PLAINTEXT_PASSWORDS=true"):
+            load(told)
+        told["CONSUMER_ALLOW_PLAINTEXT_PASSWORDS"] = "true"
+
+    assert load(told).clickhouse_url == url
+    assert load(_LEAST | {"CONSUMER_CLICKHOUSE_URL": url}).clickhouse_url == url
 
 
 @pytest.mark.parametrize("name", sorted(_LEAST))
