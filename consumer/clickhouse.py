@@ -114,7 +114,8 @@ class Connection:
         """
         client = self.client()
         try:
-            answer = client.command(statement, dict(parameters or {}), data, dict(settings or {}))
+            # ClickHouse puts a line's end between statement and data; a second one would be an empty row of data.
+            answer = client.command(statement.rstrip(), dict(parameters or {}), data, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
             raise self._translated(error) from error
         if not _is_success(answer):

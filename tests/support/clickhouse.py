@@ -1,7 +1,9 @@
-"""A ClickHouse for tests: the one at an address, else a container, else the embedded engine."""
+"""A ClickHouse for tests: the one at an address, else a container, else the embedded server."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import signal
 import subprocess
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 ADDRESS: Final = "HEADRACE_TEST_CLICKHOUSE_URL"
+# The account of tests, which may do everything: what the providers make, or what belongs to the address.
+USER: Final = os.environ.get("HEADRACE_TEST_CLICKHOUSE_USER", "headrace")
+PASSWORD: Final = os.environ.get("HEADRACE_TEST_CLICKHOUSE_PASSWORD", "of no use outside of tests")
 IMAGE: Final = "clickhouse/clickhouse-server:26.9"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
@@ -28,7 +33,7 @@ _DOCKER_S: Final = 10.0
 
 
 class ClickHouse(ABC):
-    """A ClickHouse with an HTTP interface and the default user without a password.
+    """A ClickHouse with an HTTP interface and the account `USER`, which may do everything.
 
     Attributes:
         url: `http://host:port`, known once started; the same after a restart, but for a container.
@@ -103,7 +108,7 @@ class ContainerClickHouse(ClickHouse):
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only where Docker answers
 
         self._container: Any = DockerContainer(IMAGE).with_exposed_ports(8123)
-        self._container.with_env("CLICKHOUSE_SKIP_USER_SETUP", "1")
+        self._container.with_env("CLICKHOUSE_USER", USER).with_env("CLICKHOUSE_PASSWORD", PASSWORD)
         self._made = False
 
     def start(self) -> None:
@@ -134,24 +139,24 @@ class ContainerClickHouse(ClickHouse):
 
 
 class EmbeddedClickHouse(ClickHouse):
-    """The embedded engine, as a process of its own.
+    """The embedded server, as a process of its own; it has an account `default` that may only read, too.
 
     Args:
         data_dir: Where its tables live; a temporary directory of its own when None.
     """
 
-    name = "embedded engine"
+    name = "embedded server"
 
     def __init__(self, data_dir: Path | None = None) -> None:
         self._own = tempfile.TemporaryDirectory(prefix="clickhouse-") if data_dir is None else None
         self.data_dir = Path(self._own.name) if self._own else Path(str(data_dir))
-        self.port = free_port()
+        self.port, self.native_port = free_port(), free_port()
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start the process; the port stays the same from one start to the next."""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read and closed when the process has ended
-        self._process = launch(self.data_dir, self.port, self._log)
+        self._process = launch(self.data_dir, (self.port, self.native_port), self._log)
         ready = self._process.stdout.readline() if self._process.stdout else ""
         if not ready.startswith("ready "):
             code, said = self._end()
@@ -197,10 +202,12 @@ class EmbeddedClickHouse(ClickHouse):
             return process.returncode, log.read().strip()
 
 
-def launch(data_dir: Path, port: int, log: IO[str]) -> subprocess.Popen[str]:
-    """Start the embedded engine's process; it ends with this one, however this one ends."""
-    command = [sys.executable, "-m", "deploy.embedded.clickhouse", "--port", str(port), "--data-dir", str(data_dir)]
-    command += ["--parent-pid", str(os.getpid())]
+def launch(data_dir: Path, ports: tuple[int, int], log: IO[str]) -> subprocess.Popen[str]:
+    """Start the embedded server's process, on ports for HTTP and native; it ends with this one, however this ends."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    (data_dir / "password").write_text(PASSWORD)
+    command = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(data_dir)]
+    command += ["--port", str(ports[0]), "--native-port", str(ports[1]), "--parent-pid", str(os.getpid())]
     return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
@@ -217,6 +224,16 @@ def provide() -> ClickHouse:
 def _after(clickhouse: ClickHouse, passed_over: list[str]) -> ClickHouse:
     clickhouse.passed_over = tuple(passed_over)
     return clickhouse
+
+
+@functools.cache
+def password_file() -> Path:
+    """Return a file with the password of `USER`, for services that tests start."""
+    descriptor, name = tempfile.mkstemp(prefix="clickhouse-password-")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(PASSWORD)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return Path(name)
 
 
 def docker_answers() -> bool:

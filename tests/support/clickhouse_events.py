@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import fastavro
 
+from tests.support.clickhouse import PASSWORD, USER
+
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
@@ -60,5 +62,6 @@ def avro(numbers: range) -> bytes:
 def connect(clickhouse: ClickHouse, **options: Any) -> Client:
     """Return a client without a session, which many threads may use; times come with their zone."""
     where = urlsplit(clickhouse.url)
-    options = {"autogenerate_session_id": False, "tz_mode": "aware", **options}
+    account = {"username": USER, "password": PASSWORD}
+    options = {"autogenerate_session_id": False, "tz_mode": "aware", **account, **options}
     return clickhouse_connect.get_client(host=where.hostname, port=where.port or 8123, **options)

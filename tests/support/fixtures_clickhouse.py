@@ -27,14 +27,14 @@ def clickhouse(pytestconfig: pytest.Config) -> Iterator[ClickHouse]:
 
 @pytest.fixture(scope="session")
 def embedded_clickhouse() -> Iterator[EmbeddedClickHouse]:
-    """The embedded engine, whatever else there is; nobody stops it."""
+    """The embedded server, whatever else there is; nobody stops it."""
     with EmbeddedClickHouse() as running:
         yield running
 
 
 @pytest.fixture
 def embedded_client(embedded_clickhouse: EmbeddedClickHouse) -> Iterator[Client]:
-    """A client of the embedded engine in a database of its own."""
+    """A client of the embedded server in a database of its own."""
     name = f"test_{uuid.uuid4().hex}"
     with connect(embedded_clickhouse) as first:
         first.command(f"CREATE DATABASE {name}")

@@ -11,7 +11,7 @@ from consumer.clickhouse import Connection
 from consumer.migrate import create_database, migrate, migrations
 from consumer.ports import Partition, Record
 from schemas.codec import Encoder, local_schema_id, read_schema
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 
 TOPIC = "events"
 AT_MS = 1_767_323_045_678
@@ -22,7 +22,7 @@ _ENCODER = Encoder(EVENT, SCHEMA_ID)
 
 def open_database(clickhouse: ClickHouse, name: str, timeout_s: float = 30) -> Connection:
     """Return a connection to a database, which need not exist yet."""
-    return Connection(clickhouse.url, "default", "", name, timeout_s)
+    return Connection(clickhouse.url, USER, PASSWORD, name, timeout_s)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from consumer.cluster import Cluster
 from consumer.intent import Intent, decode
 from consumer.migrate import create_database, migrate, migrations
 from consumer.ports import Partition
+from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.feed import Feed, Place
 from tests.support.member import Member
 from tests.support.ports import free_port
@@ -75,6 +76,8 @@ class Fleet:
             "dead_letter_topic": f"{topic}.dead",
             "group_id": self.database,
             "clickhouse_url": clickhouse_url,
+            "clickhouse_user": USER,
+            "clickhouse_password_file": password_file(),
             "clickhouse_database": self.database,
             "schema_cache_dir": directory / "schemas",
             "session_timeout_ms": 2000,  # how long a test waits for a dead worker's partitions
@@ -82,9 +85,9 @@ class Fleet:
             "audit_every_s": 0,
         }
         self._directory = directory
-        self._first = Connection(clickhouse_url, "default", "", "", 60)
+        self._first = Connection(clickhouse_url, USER, PASSWORD, "", 60)
         create_database(self._first, self.database, time.sleep)
-        self.connection = Connection(clickhouse_url, "default", "", self.database, 60)
+        self.connection = Connection(clickhouse_url, USER, PASSWORD, self.database, 60)
         migrate(self.connection, migrations(), time.sleep)
         self.connection.command("SYSTEM STOP MERGES events")  # which would hide a double
 

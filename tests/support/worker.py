@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.ledger import Census
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -29,6 +30,8 @@ def worker(directory: Path, bootstrap_servers: str, topic: str, clickhouse_url: 
         "dead_letter_topic": f"{topic}.dead",
         "group_id": database,
         "clickhouse_url": clickhouse_url,
+        "clickhouse_user": USER,
+        "clickhouse_password_file": password_file(),
         "clickhouse_database": database,
         "schema_cache_dir": directory / "schemas",
         "session_timeout_ms": 6000,
@@ -58,6 +61,7 @@ def _event_ids(url: str, database: str) -> Counter[str]:
 
 
 def _ask(url: str, query: str) -> str:
-    request = urllib.request.Request(f"{url}/?{urllib.parse.urlencode({'query': query})}", data=b"")
+    account = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": PASSWORD}
+    request = urllib.request.Request(f"{url}/?{urllib.parse.urlencode({'query': query})}", b"", account)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return str(answer.read().decode())

@@ -35,7 +35,7 @@ class Pipeline:
 
     Attributes:
         process: the program.
-        addresses: what its ready line says: ingest, clickhouse, kafka.
+        addresses: what its ready line says: ingest, clickhouse, clickhouse_native, kafka.
         started_s: how long it took to say so.
     """
 
@@ -93,10 +93,9 @@ class Pipeline:
 
 
 def embedded(data_dir: Path, ports: list[int], *more: str) -> subprocess.Popen[str]:
-    """Start the program with ports for HTTP, ClickHouse and Kafka."""
-    flags = [
-        f"--{name}={port}" for name, port in zip(("http-port", "clickhouse-port", "kafka-port"), ports, strict=True)
-    ]
+    """Start the program with ports for HTTP, ClickHouse's two interfaces and Kafka."""
+    names = ("http-port", "clickhouse-port", "clickhouse-native-port", "kafka-port")
+    flags = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "CONSUMER_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.embedded", *flags, f"--data-dir={data_dir}", *more],
@@ -111,7 +110,7 @@ def embedded(data_dir: Path, ports: list[int], *more: str) -> subprocess.Popen[s
 def start(data_dir: Path, *more: str) -> Pipeline:
     """Start the pipeline and wait for its ready line."""
     began_s = time.monotonic()
-    process = embedded(data_dir, free_ports(3), *more)
+    process = embedded(data_dir, free_ports(4), *more)
     said = []
     assert process.stdout is not None
     for line in process.stdout:

