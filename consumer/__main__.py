@@ -5,17 +5,20 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from consumer import commands, service
+from consumer.arguments import LIMIT_MAX, PARTITION_MAX, Parser, letter, moment_ms, repair, seconds, whole_number
 from consumer.errors import ConsumerError, Misconfigured, Reason
-from consumer.settings import Settings, load
+from consumer.replay import UNTIL_MS
+from consumer.settings import SERVERS, Settings, load
 from consumer.telemetry import start_logging
+from schemas.librdkafka_log import LIBRARY
 
 _PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
-_PATIENCE_S_MAX: Final = 86_400
-Command = Callable[[Settings, argparse.Namespace], int]
+_KAFKA, _CLICKHOUSE = "bootstrap_servers", "clickhouse_url"
+_SIGINT_CODE: Final = 130  # what a shell calls the end by Ctrl-C
 
 _RUN: Final = """
 Works until SIGTERM: takes records of the events topic and of the dead-letter topic as a member of
@@ -34,7 +37,7 @@ Creates the database and its tables, or brings them up to date, and prints what 
 before the workers of a new version start; any number may run at once, again, or after one that
 died. An older version leaves newer tables alone.
 
-  CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 CONSUMER_BOOTSTRAP_SERVERS=- python -m consumer migrate
+  CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
 _AUDIT: Final = """
 Proves that every offset that the group has committed was inserted exactly once, as a row or as a
@@ -82,17 +85,25 @@ brokers alone; workers need not run.
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit 2 with one sentence when a setting is wrong, 1 when the command can't go on."""
     arguments = parser().parse_args(argv)
+    needed = {*arguments.needed, *([_KAFKA] if getattr(arguments, "go", False) else ())}
     try:
-        settings = load(os.environ)
+        settings = load(os.environ, needed)
     except ValueError as error:
         sys.stderr.write(f"consumer: {error}\n")
         sys.exit(2)
     start_logging(settings.log_level)
+    if arguments.command != "run" and settings.log_level != "DEBUG":
+        logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # what a command can't do, its own sentence says
     try:
         code = arguments.call(settings, arguments)
     except ConsumerError as error:
         sys.stderr.write(f"consumer: {error}\n")
         code = 2 if isinstance(error, Misconfigured) else 1
+    except KeyboardInterrupt:
+        code = _SIGINT_CODE
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     _end(code)
 
 
@@ -109,55 +120,45 @@ def _end(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of all commands."""
-    made = argparse.ArgumentParser(prog="python -m consumer", description=__doc__)
+    made = Parser(prog="python -m consumer", description=__doc__, allow_abbrev=False)
     found = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN, _run)
-    _add(found, "migrate", "create or update the database and its tables", _MIGRATE, commands.run_migrate)
-    audit = _add(found, "audit", "prove that every offset was inserted once", _AUDIT, commands.run_audit)
-    audit.add_argument("--patience-s", type=_seconds, default=10.0, help="ask again for what is missing (%(default)s)")
-    replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY, commands.run_replay)
+    run = _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN)
+    run.set_defaults(call=_run, needed=SERVERS)
+    migrate = _add(found, "migrate", "create or update the database and its tables", _MIGRATE)
+    migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
+    audit = _add(found, "audit", "prove that every offset was inserted once", _AUDIT)
+    audit.set_defaults(call=commands.run_audit, needed=SERVERS)
+    audit.add_argument("--patience-s", type=seconds, default=10.0, help="ask again for what is missing (%(default)s)")
+    replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY)
+    replay.set_defaults(call=commands.run_replay, needed=(_CLICKHOUSE,))
     _add_choice(replay)
-    replay.add_argument("--set", metavar="FIELD=VALUE", type=_pair, action="append", default=[], help="repair a field")
+    replay.add_argument("--set", metavar="FIELD=VALUE", type=repair, action="append", default=[], help="repair a field")
     replay.add_argument("--again", action="store_true", help="also what was replayed before")
     replay.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
-    lag = _add(found, "lag", "show how far the group is behind", _LAG, commands.run_lag)
+    lag = _add(found, "lag", "show how far the group is behind", _LAG)
+    lag.set_defaults(call=commands.run_lag, needed=(_KAFKA,))
     for each in (audit, replay, lag):
         each.add_argument("--json", action="store_true", help="one JSON object per line")
     return made
 
 
-def _add(
-    found: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str, text: str, call: Command
-) -> argparse.ArgumentParser:
-    made = found.add_parser(name, help=summary, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.set_defaults(call=call)
-    return made
+def _add(found: "argparse._SubParsersAction[Parser]", name: str, summary: str, text: str) -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    return found.add_parser(name, help=summary, description=text, formatter_class=form, allow_abbrev=False)
 
 
 def _add_choice(replay: argparse.ArgumentParser) -> None:
     reasons = [str(reason) for reason in Reason]
     replay.add_argument("--reason", action="append", default=[], choices=reasons, help="refused for this; repeatable")
-    replay.add_argument("--letter", action="append", default=[], help="this one, topic/partition/offset; repeatable")
-    replay.add_argument("--partition", type=int, default=-1, help="refused from this partition")
-    replay.add_argument("--since", default="1970-01-01", help="not before this Kafka timestamp (UTC)")
-    replay.add_argument("--until", default="2299-01-01", help="before this Kafka timestamp (UTC)")
-    replay.add_argument("--limit", type=int, default=1000, help="at most so many (%(default)s)")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds <= _PATIENCE_S_MAX:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {_PATIENCE_S_MAX}")
-    return seconds
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError("must be FIELD=VALUE")
-    return name, value
+    replay.add_argument("--letter", type=letter, action="append", default=[], help="this one; repeatable")
+    partition = whole_number(0, PARTITION_MAX)
+    replay.add_argument("--partition", type=partition, default=-1, help="refused from this partition")
+    replay.add_argument("--since", type=moment_ms, default=0, help="not before this Kafka timestamp (UTC)")
+    replay.add_argument("--until", type=moment_ms, default=UNTIL_MS, help="before this Kafka timestamp (UTC)")
+    limit = whole_number(1, LIMIT_MAX)
+    replay.add_argument("--limit", type=limit, default=1000, help="at most so many (%(default)s)")
 
 
 def _run(settings: Settings, _: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from consumer.audit import Auditor, Span, intended
 from consumer.clickhouse import ClickHouseTable
 from consumer.cluster import Cluster
 from consumer.deadletters import Publisher
+from consumer.errors import Misconfigured
 from consumer.migrate import create_database, migrate, migrations
 from consumer.patrol import facts
 from consumer.ports import Partition
@@ -110,12 +111,15 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
         arguments.until,
         arguments.limit,
     )
+    if choice.since_ms >= choice.until_ms:
+        raise Misconfigured("argument --since: must be before --until")
     letters = replay.plan(choice, dict(arguments.set), again=arguments.again)
     _show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
     for verdict, count in Counter(letter.verdict for letter in letters).items():
         _say(f"{count} letters: {verdict}", sys.stderr)
-    if not arguments.go:
-        _say("nothing was sent; add --go", sys.stderr)
+    ready = [letter for letter in letters if letter.verdict is Verdict.READY]
+    if not ready or not arguments.go:
+        _say(f"nothing was sent; add --go to send {len(ready)}" if ready else "nothing to replay", sys.stderr)
         return 0
     publisher = Publisher(kafka_properties(settings), settings.topic)
     try:
@@ -123,7 +127,7 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     finally:
         publisher.close()
     _say(f"{count} letters were put back onto {settings.topic}", sys.stderr)
-    return 0 if count == len([letter for letter in letters if letter.verdict is Verdict.READY]) else 1
+    return 0 if count == len(ready) else 1
 
 
 def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:

@@ -1,6 +1,8 @@
 """The worker's own HTTP port: /metrics for Prometheus, /healthz and /readyz for an orchestrator."""
 
+import errno
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
-from consumer.errors import Fatal
+from consumer.errors import Misconfigured
 from consumer.telemetry import CONTENT_TYPE, Metrics
 from consumer.watch import Watch
 
@@ -62,15 +64,18 @@ def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
     """Serve on a thread until the block is left; yield the port. Port 0 is no server, and yields 0.
 
     Raises:
-        Fatal: the port can't be had.
+        Misconfigured: the address or the port can't be had.
     """
     if port == 0:
         yield 0
         return
     try:
-        server = ThreadingHTTPServer((host, port), _handler(pages))
+        server = _listening(host, port, pages)
     except OSError as error:
-        raise Fatal(f"CONSUMER_HTTP_PORT: {host}:{port} can't be listened on: {error.strerror}") from error
+        name = "HTTP_PORT" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "HTTP_HOST"
+        raise Misconfigured(f"CONSUMER_{name}: {host}:{port} can't be listened on: {error.strerror}") from error
+    except UnicodeError as error:
+        raise Misconfigured(f"CONSUMER_HTTP_HOST: {host} is no host") from error
     thread = threading.Thread(target=server.serve_forever, name="pages", daemon=True)
     thread.start()
     try:
@@ -79,6 +84,21 @@ def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _listening(host: str, port: int, pages: Pages) -> ThreadingHTTPServer:
+    """Return a server at an address of either family; `::` takes IPv4 too where the system lets it."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+
+    class Server(ThreadingHTTPServer):
+        address_family = family
+
+        def server_bind(self) -> None:
+            if family is socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            super().server_bind()
+
+    return Server((str(address[0]), int(address[1])), _handler(pages))
 
 
 def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:

@@ -6,10 +6,12 @@ anything is sent, the table is asked through a twin that keeps nothing: what it 
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from consumer.clickhouse import ClickHouseTable, Connection
 from consumer.deadletters import SERVICE, Outgoing, Publisher
@@ -18,6 +20,8 @@ from consumer.ports import Partition, Record, Rows
 from consumer.statements import PINNED
 from schemas.codec import FRAME_BYTES, Encoder, FrameError, decode, schema_id_of
 
+UNTIL_MS: Final = 10_413_792_000_000
+"""The year 2300, when the column of Kafka's timestamps ends."""
 _DEAD_AT: Final = "dead_at"  # the letter's own header, among the record's
 _LETTERS: Final = """
 SELECT letter_id, origin_topic AS topic, origin_partition AS partition, origin_offset AS offset, reason,
@@ -27,8 +31,8 @@ WHERE origin_topic = {topic:String}
     AND (empty({reasons:Array(String)}) OR reason IN {reasons:Array(String)})
     AND (empty({ids:Array(String)}) OR letter_id IN {ids:Array(String)})
     AND ({partition:Int32} < 0 OR origin_partition = {partition:Int32})
-    AND origin_at >= parseDateTime64BestEffort({since:String}, 3, 'UTC')
-    AND origin_at < parseDateTime64BestEffort({until:String}, 3, 'UTC')
+    AND origin_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
+    AND origin_at < fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
 ORDER BY origin_partition, origin_offset LIMIT {limit:UInt32}
 """
 _REPLAYED: Final = "SELECT DISTINCT letter_id FROM replays WHERE letter_id IN {ids:Array(String)}"
@@ -61,8 +65,8 @@ class Choice:
         reasons: any of these; empty: all.
         ids: any of these letters; empty: all.
         partition: -1: all.
-        since: not before this Kafka timestamp, in any form that ClickHouse reads.
-        until: before this one.
+        since_ms: not before this Kafka timestamp, in Unix ms.
+        until_ms: before this one.
         limit: at most so many, the oldest offsets first.
     """
 
@@ -70,8 +74,8 @@ class Choice:
     reasons: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     partition: int = -1
-    since: str = "1970-01-01"
-    until: str = "2299-01-01"
+    since_ms: int = 0
+    until_ms: int = UNTIL_MS
     limit: int = 1000
 
 
@@ -167,8 +171,8 @@ class Replay:
             "reasons": list(choice.reasons),
             "ids": list(choice.ids),
             "partition": choice.partition,
-            "since": choice.since,
-            "until": choice.until,
+            "since_ms": choice.since_ms,
+            "until_ms": choice.until_ms,
             "limit": choice.limit,
         }
         for row in self.connection.query(_LETTERS, parameters):
@@ -230,9 +234,47 @@ def typed(schema: str, name: str, text: str) -> Any:
     """
     kinds = {field["name"]: field["type"] for field in json.loads(schema)["fields"]}
     if name not in kinds:
-        raise ValueError(f"the schema has no field {name}")
-    kind = kinds[name]["type"] if isinstance(kinds[name], dict) else kinds[name]
-    return text if kind in ("string", "bytes") else json.loads(text)
+        raise ValueError(f"the schema has no field {name!r}")
+    kind = kinds[name]
+    kind = kind["logicalType"] if isinstance(kind, dict) and kind.get("logicalType") == "uuid" else kind
+    kind = kind["type"] if isinstance(kind, dict) else kind
+    try:
+        return _TYPED[kind](text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"the field {name} takes {_MEANT[kind]}") from None
+
+
+def _whole(bits: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text) if re.fullmatch("-?[0-9]{1,19}", text) else None
+        if value is None or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _strings(text: str) -> dict[str, str]:
+    value = json.loads(text)
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError(text)
+    return value
+
+
+_TYPED: Final[Mapping[str, Callable[[str], Any]]] = {
+    "string": str,
+    "uuid": lambda text: str(UUID(text)),
+    "int": _whole(32),
+    "long": _whole(64),
+    "map": _strings,
+}
+_MEANT: Final = {
+    "string": "text",
+    "uuid": "a UUID",
+    "int": "a whole number of 32 bits",
+    "long": "a whole number of 64 bits",
+    "map": 'a JSON object of strings, such as {"key": "value"}',
+}
 
 
 def _judged(letter: Letter, verdict: Verdict, detail: str = "") -> Letter:

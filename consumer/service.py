@@ -58,7 +58,7 @@ def kafka_properties(settings: Settings) -> dict[str, str | int]:
         Misconfigured: the file of further ones can't be read, or librdkafka does not take one.
     """
     ours: dict[str, str | int] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": "headrace-consumer"}
-    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     try:
         properties = read_properties(settings.kafka_config_file, OWNED) | ours
         verify({**properties, **PINNED, **PRODUCER_PINNED}, allow)

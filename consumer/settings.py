@@ -4,16 +4,20 @@ A secret is the path of a file. An unknown CONSUMER_ variable, a bound not kept 
 start with the variable's name.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from schemas.access import Access
+from schemas.librdkafka import check_servers
 from schemas.tls import Tls
 
 PREFIX: Final = "CONSUMER_"
+SERVERS: Final = frozenset({"bootstrap_servers", "clickhouse_url"})
+"""The settings that are addresses of servers, and have no default."""
+_NOBODY: Final = {"bootstrap_servers": "nobody", "clickhouse_url": "http://nobody"}
 _SCHEMES: Final = ("http", "https")
 
 _CA: Final = "file of the only CA certificates that count there (PEM); empty: those of the system"
@@ -72,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clickhouse_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
     clickhouse_key_file: Annotated[str, _says(_KEY)] = ""
     # Whoever is on the way could read them. Containers of one host are such a place where nobody is.
-    allow_plaintext_passwords: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
+    allow_plaintext_logins: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
     # Below max_poll_interval_ms, so that one slow insert does not cost the partitions.
     insert_timeout_s: Annotated[Seconds, _says("an insert without an answer is tried again after this")] = 60.0
     # One insert per partition at a time; these many partitions at once.
@@ -102,13 +106,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 
-def load(environ: Mapping[str, str]) -> Settings:
+def load(environ: Mapping[str, str], needed: Collection[str] = SERVERS) -> Settings:
     """Read the settings.
+
+    Args:
+        environ: the variables.
+        needed: which of SERVERS the command speaks to; the addresses of the others may be missing.
 
     Raises:
         ValueError: the first variable at fault, by name, and why.
     """
     given = {name.removeprefix(PREFIX).lower(): text for name, text in environ.items() if name.startswith(PREFIX)}
+    for name in SERVERS - frozenset(needed):
+        given[name] = given.get(name) or _NOBODY[name]
     try:
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -140,6 +150,10 @@ def _faults(settings: Settings) -> Iterator[str]:
             f"HEARTBEAT_INTERVAL_MS ({settings.heartbeat_interval_ms}) must be at most a third of "
             f"{PREFIX}SESSION_TIMEOUT_MS ({session_ms}): a lost heartbeat costs the partitions"
         )
+    try:
+        check_servers(settings.bootstrap_servers)
+    except ValueError as error:
+        yield f"BOOTSTRAP_SERVERS: {error}"
     if settings.dead_letter_topic == settings.topic:
         yield f"DEAD_LETTER_TOPIC must not be {PREFIX}TOPIC ({settings.topic}): no dead letter is an event"
 
@@ -165,7 +179,7 @@ def registry_access(settings: Settings) -> Access:
 
 def _server_faults(settings: Settings) -> Iterator[str]:
     """Yield what the settings of servers can't mean, with the variable's whole name."""
-    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     faults = (
         clickhouse_access(settings).fault(_SCHEMES, allow),
         registry_access(settings).fault(_SCHEMES, allow, several=True),

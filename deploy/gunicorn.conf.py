@@ -13,7 +13,8 @@ from ingest.settings import load
 _settings = load(os.environ)
 
 wsgi_app = "ingest.service:open_app()"
-bind = f"{_settings.host}:{_settings.port}"
+# Every worker listens on both, and ingest/operations.py tells them apart.
+bind = [f"{_settings.host}:{port}" for port in (_settings.port, _settings.operations_port) if port]
 workers = _settings.workers
 # gthread with deadlines, JSON errors, a bound on what waits, and an orderly end.
 worker_class = CollectorWorker
@@ -34,6 +35,13 @@ graceful_timeout = ceil(_settings.shutdown_grace_s) + CollectorWorker.finish_s +
 # A worker that does not report for this long is replaced.
 timeout = 60
 backlog = 2048
+# No header says where the collector's paths begin, or that a request came over TLS: gunicorn would believe SCRIPT_NAME
+# and X-Forwarded-Proto of whoever connects from this machine. INGEST_TRUSTED_PROXIES alone are believed, and only in
+# what they say of addresses (ingest/address.py).
+forwarded_allow_ips = ""
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+os.environ.pop("SCRIPT_NAME", None)  # gunicorn's way to be told the same by the environment
 # Headers beyond these are refused before the application sees them.
 limit_request_line = 8190
 limit_request_fields = 100

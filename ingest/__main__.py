@@ -1,26 +1,31 @@
 """`python -m ingest`: check the settings, then become gunicorn. `key` and `spool` are for who operates it."""
 
 import argparse
+import errno
 import os
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from ingest.arguments import Parser
 from ingest.clients import make_key, read_keys
-from ingest.settings import PREFIX, Settings, load
+from ingest.durability import kafka_properties
+from ingest.settings import PREFIX, Settings, load, registry_access, store_access
 from ingest.spool_command import add_spool
 
 _WRONG_SETTING = 2
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit 2 with one sentence when a setting is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m ingest", description="The ingress of headrace.")
+    parser = Parser(prog="python -m ingest", description="The ingress of headrace.", allow_abbrev=False)
     parser.set_defaults(call=_serve)
     commands = parser.add_subparsers(title="commands; without one, serve")
     key = commands.add_parser("key", help="make a key and the hash that the client registry stores of it")
     key.set_defaults(call=_print_key)
     add_spool(commands)
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     given.call(given)
 
 
@@ -29,6 +34,7 @@ def _serve(_: argparse.Namespace) -> None:
     try:
         settings = load(os.environ)
         _check_files(settings)
+        _check_address(settings)
     except ValueError as error:
         print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (logging is gunicorn's to start)
         sys.exit(_WRONG_SETTING)
@@ -37,7 +43,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 def _check_files(settings: Settings) -> None:
     """Find what would stop every worker, while there is a person to read it."""
-    for name in ("gunicorn_config", "clients_file", "rate_limit_store_password_file"):
+    for name in ("gunicorn_config", "clients_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise ValueError(f"{PREFIX}{name.upper()}: there is no file {path}")
@@ -46,6 +52,25 @@ def _check_files(settings: Settings) -> None:
             read_keys(settings.clients_file)
         except ValueError as error:
             raise ValueError(f"{PREFIX}CLIENTS_FILE: {error}") from error
+    for access in (registry_access(settings), store_access(settings)):
+        access.check_files()
+    kafka_properties(settings)
+
+
+def _check_address(settings: Settings) -> None:
+    """Find out whether the address can be one of this machine's; a port in use may be free in a moment."""
+    host = settings.host
+    for port in filter(None, (settings.port, settings.operations_port)):
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ValueError(f"{PREFIX}HOST: {host}:{port} can't be listened on: {error.strerror}") from None
+        except UnicodeError:
+            raise ValueError(f"{PREFIX}HOST: {host} is no host") from None
 
 
 def _print_key(_: argparse.Namespace) -> None:

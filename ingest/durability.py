@@ -91,7 +91,7 @@ def kafka_properties(settings: Settings) -> Mapping[str, object]:
     Raises:
         ValueError: the file of further ones can't be read, or librdkafka does not take one.
     """
-    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     try:
         properties = {
             **read_properties(settings.kafka_config_file, OWNED),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from flask import Flask
 
@@ -23,6 +24,7 @@ from ingest.intake import Intake, Limits
 from ingest.ledger import Ledger
 from ingest.logs import start_logging
 from ingest.openapi import describe
+from ingest.operations import OperationsPort
 from ingest.pages import add_pages
 from ingest.ports import Meter
 from ingest.ratelimit import LocalLimiter, RateLimiter
@@ -31,9 +33,11 @@ from ingest.settings import Settings, load, registry_access, store_access
 from ingest.telemetry import Telemetry
 from schemas.codec import Encoder, read_schema
 from schemas.event import read_catalogue
-from schemas.registry import open_schemas
+from schemas.registry import RegistryAwayError, open_schemas
 
 log = logging.getLogger(__name__)
+
+_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead of starting the worker again and again
 
 
 @contextmanager
@@ -60,7 +64,8 @@ def _hang_door(app: Flask, settings: Settings, ledger: Ledger, gate: Gate) -> No
     routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
     origins = Origins(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
     cross_origin = CrossOrigin(read_origins(settings.allowed_origins))
-    bound = LoadBound(app.wsgi_app, COUNTED, lambda environ: ticket_of(gate, environ, time.time()).headers)
+    routed = OperationsPort(app.wsgi_app, settings.operations_port) if settings.operations_port else app.wsgi_app
+    bound = LoadBound(routed, COUNTED, lambda environ: ticket_of(gate, environ, time.time()).headers)
     app.wsgi_app = Door(bound, routes, ledger, origins, cross_origin)  # type: ignore[method-assign]  # Flask's way
 
 
@@ -113,7 +118,11 @@ def open_app() -> Flask:
     settings = load(os.environ)
     start_logging(settings.log_level, refusals=settings.log_refusals)
     stack = ExitStack()
-    app = stack.enter_context(build(settings))
+    try:
+        app = stack.enter_context(build(settings))
+    except (RegistryAwayError, ValueError) as error:  # a sentence for a person, who needs no traceback
+        log.critical("the collector can't start", extra={"reason": str(error)})
+        raise SystemExit(_CANNOT_START) from error
     app.extensions["headrace"] = stack
     return app
 

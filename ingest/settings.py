@@ -14,6 +14,7 @@ from msgspec import Meta
 from ingest.address import Privacy, read_networks
 from ingest.browsers import read_origins
 from schemas.access import Access
+from schemas.librdkafka import check_servers
 from schemas.tls import Tls
 
 PREFIX: Final = "INGEST_"
@@ -50,10 +51,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_registry_key_file: Annotated[str, _says(_KEY)] = ""
     schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
     # Whoever is on the way could read them. Containers of one host are such a place where nobody is.
-    allow_plaintext_passwords: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
+    allow_plaintext_logins: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
 
     host: Annotated[Text, _says("address to listen on")] = "0.0.0.0"
     port: Annotated[int, Meta(ge=1, le=65535), _says("port to listen on")] = 8080
+    # The public port then shows no figures. On the same address; let a firewall keep the public away from it.
+    operations_port: Annotated[
+        int, Meta(ge=0, le=65535), _says("port of /metrics, /healthz and /readyz; 0: the public one")
+    ] = 0
     # One process keeps the default rate limit exact; a machine with more cores sets as many as it has.
     workers: Annotated[Count, _says("gunicorn worker processes")] = 1
     gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
@@ -157,6 +162,12 @@ def load(environ: Mapping[str, str]) -> Settings:
     _check_lists(settings)
     for fault in _server_faults(settings):
         raise ValueError(fault)
+    try:
+        check_servers(settings.bootstrap_servers)
+    except ValueError as error:
+        raise ValueError(f"{PREFIX}BOOTSTRAP_SERVERS: {error}") from error
+    if settings.operations_port == settings.port:
+        raise ValueError(f"{PREFIX}OPERATIONS_PORT ({settings.port}) must not be {PREFIX}PORT; 0 is the public one")
     if settings.requests_max < settings.threads:
         raise ValueError(
             f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
@@ -196,7 +207,7 @@ def store_access(settings: Settings) -> Access:
 
 def _server_faults(settings: Settings) -> Iterator[str]:
     """Yield what the settings of servers can't mean, with the variable's whole name."""
-    allow = "" if settings.allow_plaintext_passwords else f"{PREFIX}ALLOW_PLAINTEXT_PASSWORDS"
+    allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     faults = (
         registry_access(settings).fault(("http", "https"), allow, several=True),
         store_access(settings).fault(_STORE_SCHEMES, allow),

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ingest.arguments import Parser, directory, seconds, set_aside
 from ingest.backlog import Backlog
 from ingest.drainer import Drainer, Pace
-from ingest.durability import open_broker, open_directory
+from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.ledger import Ledger
+from ingest.logs import start_logging
 from ingest.ports import NoMeter, SpoolError
 from ingest.settings import PREFIX, Settings, load
 from ingest.spool import Extent, SpoolFile
@@ -46,33 +48,53 @@ Reads what can be read of a file that was set aside (.db.corrupt) and puts it ba
 is drained as any other. The old file stays. Doing it twice sends events twice, under the same event ids."""
 
 
-def add_spool(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_spool(commands: "argparse._SubParsersAction[Parser]") -> None:
     """Add the command to the ingress's own."""
     spool = commands.add_parser("spool", help="look at the spool, or send it by hand", description=_ABOUT)
     verbs = spool.add_subparsers(title="commands; without one, list")
     form = argparse.RawDescriptionHelpFormatter
     look = verbs.add_parser("list", help="what lies in the spool", description=_ABOUT_LIST, formatter_class=form)
-    directory = Path(os.environ.get(_VARIABLE, _DEFAULT_DIRECTORY))
-    look.add_argument("--dir", type=Path, default=directory, help="the directory (%(default)s)")
+    look.add_argument("--dir", type=directory, help=f"the directory ({_VARIABLE}, {_DEFAULT_DIRECTORY})")
     for asked in (spool, look):
-        asked.set_defaults(call=lambda given: _print_lines(listing(getattr(given, "dir", directory))))
+        asked.set_defaults(call=lambda given: sys.exit(_list(getattr(given, "dir", None))))
     drain = verbs.add_parser("drain", help="send it now", description=_ABOUT_DRAIN, formatter_class=form)
     drain.add_argument("--parked", action="store_true", help="try again what the broker had refused")
-    drain.add_argument("--timeout", type=float, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds")
+    drain.add_argument(
+        "--timeout", type=seconds, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds"
+    )
     drain.set_defaults(call=lambda given: sys.exit(_drain(with_parked=given.parked, timeout_s=given.timeout)))
     repair = verbs.add_parser("salvage", help="read a broken file", description=_ABOUT_SALVAGE, formatter_class=form)
-    repair.add_argument("file", type=Path, help="a file that was set aside, in the directory of the spool")
+    repair.add_argument("file", type=set_aside, help="a file that was set aside, in the directory of the spool")
     repair.set_defaults(call=lambda given: sys.exit(_salvage(given.file)))
+
+
+def _list(path: Path | None) -> int:
+    try:
+        path = path or directory(os.environ.get(_VARIABLE, _DEFAULT_DIRECTORY))
+    except argparse.ArgumentTypeError as error:
+        return _refuse(f"{_VARIABLE}: {error}", _WRONG_SETTING)
+    try:
+        for line in listing(path):
+            print(line)  # noqa: T201  (the command's answer)
+    except (SpoolError, OSError) as error:
+        return _refuse(str(error), _LEFT_OVER)
+    return 0
+
+
+def _refuse(sentence: str, code: int) -> int:
+    """Say why a command can't go on, and return its exit code."""
+    print(f"ingest: {sentence}", file=sys.stderr)  # noqa: T201  (a command's words)
+    return code
 
 
 def listing(path: Path) -> Iterator[str]:
     """Yield the lines that `spool list` prints."""
-    directory = SpoolDirectory(path, Bounds(0, 0))
-    pid = directory.drainer_pid()
+    place = SpoolDirectory(path, Bounds(0, 0))
+    pid = place.drainer_pid()
     yield f"directory  {path}" + ("" if path.is_dir() else "  (there is none)")
     yield f"drained by {f'process {pid}' if pid else 'nobody'}"
     yield f"{'file':<34} {'owner':<7} {'events':>9} {'parked':>7} {'bytes':>12} {'oldest':>9}"
-    for name in directory.paths():
+    for name in place.paths():
         try:
             file = SpoolFile(name, must_exist=True)
         except SpoolError as error:
@@ -80,7 +102,7 @@ def listing(path: Path) -> Iterator[str]:
             continue
         yield _line(name, file.extent())
         file.close()
-    for name in directory.set_aside_paths():
+    for name in place.set_aside_paths():
         yield f"{name.name}  set aside: it can't be read; see docs/OPERATIONS.md"
 
 
@@ -93,18 +115,20 @@ def _line(name: Path, extent: Extent) -> str:
 def _drain(*, with_parked: bool, timeout_s: float) -> int:
     try:
         settings = load(os.environ)
+        kafka_properties(settings)
     except ValueError as error:
-        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (a command's words)
-        return _WRONG_SETTING
-    directory = open_directory(settings)
-    backlog = Backlog(directory, lambda _: None, NoMeter())
+        return _refuse(str(error), _WRONG_SETTING)
+    if not Path(settings.spool_dir).is_dir():
+        return _refuse(f"{_VARIABLE}: {settings.spool_dir} is not a directory", _WRONG_SETTING)
+    start_logging(settings.log_level)
+    place = open_directory(settings)
+    backlog = Backlog(place, lambda _: None, NoMeter())
     try:
         is_ours = backlog.acquire()
     except SpoolError as error:
-        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (as above)
-        return _LEFT_OVER
+        return _refuse(str(error), _LEFT_OVER)
     if not is_ours:
-        print(f"process {directory.drainer_pid()} drains {directory.path} already")  # noqa: T201  (as above)
+        print(f"process {place.drainer_pid()} drains {place.path} already")  # noqa: T201  (the command's answer)
         return _LEFT_OVER
     return _send_all(settings, backlog, with_parked=with_parked, timeout_s=timeout_s)
 
@@ -151,23 +175,17 @@ def _ignore(*, is_well: bool) -> None:
     """Hear of a batch; there is no breaker here."""
 
 
-def _print_lines(lines: Iterator[str]) -> None:
-    for line in lines:
-        print(line)  # noqa: T201  (as above)
-
-
 def _salvage(path: Path) -> int:
-    directory = SpoolDirectory(path.parent, Bounds(0, 0))
+    place = SpoolDirectory(path.parent, Bounds(0, 0))
     try:
         source = SpoolFile(path, must_exist=True)
-        target, lock = directory.new_file()
+        target, lock = place.new_file()
         events = salvage(source, target)
         source.close()
         target.close()
         lock.release()
     except SpoolError as error:
-        print(f"ingest: {error}", file=sys.stderr)  # noqa: T201  (a command's words)
-        return _LEFT_OVER
+        return _refuse(str(error), _LEFT_OVER)
     print(f"{events} events are back in the spool, in {target.path.name}")  # noqa: T201  (as above)
     return 0
 

@@ -7,26 +7,73 @@ the one before it has passed on everything, so that what was accepted is in the 
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from re import fullmatch
+from typing import Final, NoReturn
 
 from deploy.embedded.pipeline import CannotStartError, Options, run
 
+_PORT_MAX: Final = 65_535
+_WORKERS_MAX: Final = 64  # more than the topic has partitions would only wait
 
-def main() -> None:
-    """Run until Ctrl-C or SIGTERM; exit 1 with one sentence when something can't start, or did not stay."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.embedded", description="headrace on one machine")
-    parser.add_argument("--http-port", type=int, default=8080, help="the collector (%(default)s)")
-    parser.add_argument("--clickhouse-port", type=int, default=8123, help="ClickHouse's HTTP interface (%(default)s)")
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        self.exit(2, f"headrace: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run until Ctrl-C or SIGTERM.
+
+    Exits with one sentence: code 2 when an option can't be meant, 1 when something can't start, or did not stay.
+    """
+    parser = Parser(prog="python -m deploy.embedded", description="headrace on one machine", allow_abbrev=False)
+    port = _whole_number(1, _PORT_MAX)
+    parser.add_argument("--http-port", type=port, default=8080, help="the collector (%(default)s)")
+    parser.add_argument("--clickhouse-port", type=port, default=8123, help="ClickHouse's HTTP interface (%(default)s)")
     parser.add_argument(
-        "--clickhouse-native-port", type=int, default=9000, help="ClickHouse's native interface (%(default)s)"
+        "--clickhouse-native-port", type=port, default=9000, help="ClickHouse's native interface (%(default)s)"
     )
-    parser.add_argument("--kafka-port", type=int, default=9092, help="the broker (%(default)s)")
+    parser.add_argument("--kafka-port", type=port, default=9092, help="the broker (%(default)s)")
     parser.add_argument("--data-dir", default=".headrace", help="tables, spool and logs (%(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="consumer workers (%(default)s)")
-    arguments = parser.parse_args()
+    workers = _whole_number(0, _WORKERS_MAX)
+    parser.add_argument("--workers", type=workers, default=1, help="consumer workers (%(default)s)")
+    options = Options(**vars(parser.parse_args(argv)))
+    ports = (options.http_port, options.clickhouse_port, options.clickhouse_native_port, options.kafka_port)
+    if len(set(ports)) < len(ports):
+        parser.error("each of --http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port needs its own port")
+    if fault := _unusable(options.data_dir):
+        parser.error(f"argument --data-dir: {fault}")
     try:
-        run(Options(**vars(arguments)))
+        run(options)
     except CannotStartError as error:
         sys.exit(f"headrace: {error}")
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not fullmatch("-?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _unusable(path: str) -> str:
+    """Return why a directory can't be made and written to; "" when it can."""
+    if not path:
+        return "must not be empty"
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return ""
+    except OSError as error:
+        return f"{path}: {error.strerror}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from deploy.embedded.broker import (
     create_topics,
 )
 from deploy.embedded.child import Child, tail
+from deploy.embedded.logs import LogRotation
 from deploy.embedded.remainder import await_members, await_nothing_left
 
 __all__ = ["CannotStartError", "Options", "run"]
@@ -113,7 +114,9 @@ def run(options: Options) -> None:
         broker = stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
         parts = _start(options, broker.bootstrap_servers, logs, stack)
         _greet(options, broker.bootstrap_servers, logs)
+        rotation = LogRotation(logs)
         while not stop.wait(_TICK_S):
+            rotation.look()
             for part in parts:
                 part.check() if part.name == _CLICKHOUSE else part.revive()
         print("stopping: what was accepted goes into the tables first", flush=True)

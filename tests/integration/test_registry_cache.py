@@ -101,7 +101,9 @@ def test_another_registrys_answers_are_not_believed(registry: SchemaRegistry, tm
         other.add(OTHER)
         assert schemas(other.url, tmp_path).schema_of(1) == OTHER
         assert schemas(other.url, tmp_path).id_of(EVENT) == 2
-    with_password = schemas(registry.url.replace("//", "//user:secret@"), tmp_path)
+    file = tmp_path / "password"
+    file.write_text("secret")
+    with_password = RegistrySchemas(Access(registry.url, "user", str(file)), tmp_path, "events")
 
     assert with_password.schema_of(1) == EVENT
     assert registry.asked == {"/subjects/events-value/versions": 1}

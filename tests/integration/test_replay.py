@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from consumer.arguments import moment_ms
 from consumer.clickhouse import ClickHouseTable, Connection, Target
 from consumer.deadletters import KafkaDeadLetters, Publisher
 from consumer.errors import Reason
@@ -262,6 +263,7 @@ def test_letters_are_chosen_by_reason_name_and_time(graveyard: Graveyard) -> Non
     assert offsets(ids=(letter(4), letter(2))) == [2, 4]
     assert offsets(partition=1) == []
     assert offsets(limit=2) == [0, 1]
-    assert offsets(since="2026-01-02 03:04:06") == []
-    assert offsets(until="2026-01-02 03:04:06") == [0, 1, 2, 3, 4, 5]
+    later_ms = moment_ms("2026-01-02T03:04:06")
+    assert offsets(since_ms=later_ms) == []
+    assert offsets(until_ms=later_ms) == [0, 1, 2, 3, 4, 5]
     assert graveyard.plan(Choice("elsewhere")) == {}

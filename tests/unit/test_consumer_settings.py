@@ -122,9 +122,9 @@ def test_no_password_leaves_the_machine_without_tls(url: str, is_safe: bool) -> 
     """Unless a setting allows it; the scheme decides, not the port."""
     told = _LEAST | {"CONSUMER_CLICKHOUSE_URL": url, "CONSUMER_CLICKHOUSE_PASSWORD_FILE": "/a/file"}
     if not is_safe:
-        with pytest.raises(ValueError, match=r"^CONSUMER_CLICKHOUSE_URL: .*CONSUMER_ALLOW_PLAINTEXT_PASSWORDS=true"):
+        with pytest.raises(ValueError, match=r"^CONSUMER_CLICKHOUSE_URL: .*CONSUMER_ALLOW_PLAINTEXT_LOGINS=true"):
             load(told)
-        told["CONSUMER_ALLOW_PLAINTEXT_PASSWORDS"] = "true"
+        told["CONSUMER_ALLOW_PLAINTEXT_LOGINS"] = "true"
 
     assert load(told).clickhouse_url == url
     assert load(_LEAST | {"CONSUMER_CLICKHOUSE_URL": url}).clickhouse_url == url

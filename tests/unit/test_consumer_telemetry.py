@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.errors import Cause, Fatal, Halt, HaltCode, Reason
+from consumer.errors import Cause, Fatal, Halt, HaltCode, Misconfigured, Reason
 from consumer.halting import Step
 from consumer.lane import Lane
 from consumer.pages import Pages, serving
@@ -290,6 +290,27 @@ def test_a_port_that_is_taken_is_one_sentence() -> None:
         serving("127.0.0.1", port, pages),
         pytest.raises(Fatal, match=f"CONSUMER_HTTP_PORT: 127.0.0.1:{port}"),
         serving("127.0.0.1", port, pages),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("host", ["::1", "::", "localhost"])
+def test_an_address_may_be_of_either_family(host: str) -> None:
+    """`::` is all addresses, IPv4 too."""
+    port = free_port()
+    asked = {"::": ["[::1]", "127.0.0.1"]}.get(host, [f"[{host}]" if ":" in host else host])
+    with serving(host, port, Pages(Metrics(), Watch(60, Clock()))):
+        for address in asked:
+            with urllib.request.urlopen(f"http://{address}:{port}/healthz", timeout=5) as answer:
+                assert answer.status == 200
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "256.1.1.1", "a..b"])
+def test_an_address_that_is_not_ours_is_one_sentence(host: str) -> None:
+    """With the setting's name."""
+    with (
+        pytest.raises(Misconfigured, match=f"CONSUMER_HTTP_HOST: {host}"),
+        serving(host, free_port(), Pages(Metrics(), Watch(60, Clock()))),
     ):
         pass
 

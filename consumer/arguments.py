@@ -1,0 +1,71 @@
+"""What an operator writes behind `python -m consumer`: read strictly, and refused in one sentence."""
+
+import argparse
+from collections.abc import Callable
+from datetime import UTC, datetime
+from re import fullmatch
+from typing import Final, NoReturn
+
+from consumer.replay import UNTIL_MS, typed
+from schemas.codec import read_schema
+
+_SECONDS_MAX: Final = 86_400
+LIMIT_MAX: Final = 1_000_000
+PARTITION_MAX: Final = 2**31 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process."""
+        self.exit(2, f"consumer: {message}\n")
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if not fullmatch("-?[0-9]{1,18}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds."""
+    if not fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > _SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {_SECONDS_MAX}")
+    return float(text)
+
+
+def moment_ms(text: str) -> int:
+    """Return a date or a time (ISO 8601; UTC unless it says otherwise) in Unix ms."""
+    try:
+        moment = datetime.fromisoformat(text)
+        at_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        at_ms = -1
+    if not 0 <= at_ms <= UNTIL_MS:
+        raise argparse.ArgumentTypeError("must be a date or a time of 1970 to 2299, such as 2026-01-31T09:30:00+01:00")
+    return at_ms
+
+
+def letter(text: str) -> str:
+    """Return the name of a dead letter."""
+    if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}", text):
+        raise argparse.ArgumentTypeError("must be topic/partition/offset, such as events/3/1234")
+    return text
+
+
+def repair(text: str) -> tuple[str, str]:
+    """Return a field's name and its new value as text; both must be the event's."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError("must be FIELD=VALUE")
+    try:
+        typed(read_schema("event"), name, value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, value
