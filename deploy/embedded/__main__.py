@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = Options(**vars(parser.parse_args(argv)))
     ports = (options.http_port, options.clickhouse_port, options.clickhouse_native_port, options.kafka_port)
     if len(set(ports)) < len(ports):
-        parser.error("each of --http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port needs its own port")
+        parser.error(
+            "every port (--http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port) must be another one"
+        )
     if fault := _unusable(options.data_dir):
         parser.error(f"argument --data-dir: {fault}")
     try:
