@@ -20,7 +20,7 @@ class Reason(StrEnum):
     FRAME = "frame"  # no magic byte, or shorter than a frame
     UNKNOWN_SCHEMA = "unknown_schema"  # nobody has a schema of that id
     BAD_AVRO = "bad_avro"  # truncated, or no record of its schema
-    BAD_VALUE = "bad_value"  # a column's type refuses a value: no UUID, no JSON object, out of range
+    BAD_VALUE = "bad_value"  # a column's type refuses a value: no UUID, out of range
     CONSTRAINT = "constraint"  # a CONSTRAINT of the table is violated
     LEFT_OUT = "left_out"  # an earlier attempt found out why, and its own dead letter says it, if it came so far
 

@@ -2,6 +2,7 @@
 
 What was applied stands in the table `migrations`. Any number of programs may migrate at once, and one may die half way:
 every statement may be repeated (a test holds each of them to that), and a row of `migrations` is written under a token.
+A statement below a line `-- if: SELECT …` runs only while that query has rows, and may fail when they are gone.
 A program that is older than the tables leaves alone what it does not know, so that versions may be rolled in any order.
 Why this and no library: docs/decisions/migrations.md.
 """
@@ -22,6 +23,7 @@ from consumer.statements import PINNED
 
 log = logging.getLogger(__name__)
 
+_CONDITION: Final = "-- if: "
 _TRIES: Final = 30  # with the backoff's steps: about five minutes
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS migrations
@@ -80,8 +82,9 @@ def migrations() -> list[Migration]:
 
 
 def split(text: str) -> list[str]:
-    """Split a script at the semicolons that end a line; comments of whole lines are left out."""
-    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    """Split a script at the semicolons that end a line; comments of whole lines are left out, but conditions."""
+    lines = (line for line in text.splitlines() if line.startswith(_CONDITION) or not line.lstrip().startswith("--"))
+    code = "\n".join(lines)
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
 
 
@@ -121,9 +124,29 @@ def sweep(connection: Connection, age_s: int) -> None:
         connection.command(f"DROP TABLE IF EXISTS {row['name']}")
 
 
+def run(connection: Connection, statement: str) -> None:
+    """Run a statement, or nothing when the query of its condition has no rows: what it does is done.
+
+    Raises:
+        Transient, Rejected, Fatal: the server is away, or refuses it while its condition holds.
+    """
+    first, _, rest = statement.partition("\n")
+    if not first.startswith(_CONDITION):
+        connection.command(statement)
+        return
+    condition = first.removeprefix(_CONDITION)
+    if not connection.query(condition):
+        return
+    try:
+        connection.command(rest)
+    except (Fatal, Transient):  # somebody else may have done it meanwhile
+        if connection.query(condition):
+            raise
+
+
 def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:
     for statement in migration.statements:
-        _patiently(lambda statement=statement: connection.command(statement), wait)  # type: ignore[misc]  # bound now, not late
+        _patiently(lambda statement=statement: run(connection, statement), wait)  # type: ignore[misc]  # bound now, not late
     values = {"name": migration.name, "checksum": migration.checksum, "by": f"headrace-consumer/{version('headrace')}"}
     connection.command(
         "INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')",

@@ -27,7 +27,7 @@ _BAD_VALUE: Final = {
     69: "ARGUMENT_OUT_OF_BOUND",
     70: "CANNOT_CONVERT_TYPE",  # accurateCast() of a number that the column can't hold
     72: "CANNOT_PARSE_NUMBER",
-    117: "INCORRECT_DATA",  # properties is no JSON object
+    117: "INCORRECT_DATA",
     128: "TOO_LARGE_ARRAY_SIZE",
     130: "CANNOT_READ_ARRAY_FROM_TEXT",
     131: "TOO_LARGE_STRING_SIZE",

@@ -1,7 +1,8 @@
 """What must hold before the first poll, for the promise rests on it; each fault is one sentence that says what to do.
 
-ClickHouse: every column that the insert fills; a deduplication window on each table and on each target of a view behind
-it, large enough for this installation; no profile that forbids a setting of ours; and a token that really counts once.
+ClickHouse: every column that the insert fills, or the table computes; a deduplication window on each table and on each
+target of a view behind it, large enough for this installation; no profile that forbids a setting of ours; and a token
+that really counts once.
 Kafka: the topics, and room for an intent in a commit's metadata. Whether the broker keeps that metadata is only told:
 without it a clean stop is still exact, and the log says what is left.
 """
@@ -18,7 +19,7 @@ from consumer.clickhouse import Connection, Target
 from consumer.cluster import Cluster, Topic
 from consumer.errors import ConsumerError, Fatal, Rejected
 from consumer.intent import METADATA_BYTES_MAX
-from consumer.statements import PINNED, targets_of
+from consumer.statements import PINNED, columns_of_table
 
 MIGRATE: Final = "run `python -m consumer migrate`"
 _MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
@@ -88,7 +89,7 @@ class TableCheck:
         there = {row["name"] for row in self.connection.query(_COLUMNS, {"database": database, "table": table})}
         if not there:
             raise Fatal(f"there is no table {database}.{table}: {MIGRATE}")
-        lacking = targets_of(self.target.schema_name, self.target.topic).keys() - there
+        lacking = columns_of_table(self.target.schema_name, self.target.topic) - there
         if lacking:
             raise Fatal(f"{database}.{table} lacks the columns {', '.join(sorted(lacking))}: {MIGRATE}")
 

@@ -15,7 +15,6 @@ _TYPES: Final = {
     "timestamp-millis": "DateTime64(3, 'UTC')",
 }
 _EXPRESSIONS: Final = {
-    "properties": "properties::JSON",
     # INSERT … SELECT casts as C does: 5000 would become -120 in an Int8.
     "active": "accurateCast(active, 'Int8')",
 }
@@ -38,16 +37,14 @@ PINNED: Final = _ONE_BLOCK | {
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "materialized_views_ignore_errors": 0,
     "input_format_avro_allow_missing_fields": 1,  # an older writer schema lacks the newer fields
-    "json_type_escape_dots_in_keys": 1,  # {"a.b": 1} and {"a": {"b": 1}} stay two things
-    "input_format_try_infer_dates": 0,  # a string stays a string
-    "input_format_try_infer_datetimes": 0,
 }
 """The settings of every insert, but for the token."""
+_COMPUTED: Final = {"event": frozenset({"properties", "_precedence"})}
 
 
 def column_of(field: str) -> str:
-    """Return the column of an Avro field: eventId -> event_id."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
+    """Return the column of an Avro field: eventId -> event_id; properties are kept as text, not parsed."""
+    return "properties_text" if field == "properties" else re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
 
 
 def type_of(avro: Any) -> str:
@@ -61,10 +58,13 @@ def targets_of(schema_name: str, topic: str) -> dict[str, str]:
     """Return each column that an insert fills, and the expression that fills it."""
     fields = [field["name"] for field in _fields(schema_name)]
     targets = {column_of(name) if name[0] != "_" else name: name for name in fields}
-    if "properties" in targets:
-        targets["properties_text"] = "properties"
     targets |= {name: text for name, text in _EXPRESSIONS.items() if name in targets}
     return targets | {"_topic": f"'{topic}'", "_topic_id": "{topic_id:String}", "_inserted_at": "now64(3, 'UTC')"}
+
+
+def columns_of_table(schema_name: str, topic: str) -> frozenset[str]:
+    """Return each column that a table must have: what an insert fills, and what the table computes of that."""
+    return _COMPUTED.get(schema_name, frozenset()) | targets_of(schema_name, topic).keys()
 
 
 def insert_statement(table: str, schema_name: str, topic: str) -> str:

@@ -138,7 +138,7 @@ def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_databa
     """Good records become rows, bad ones dead letters in their table; every page, audit and the books agree."""
     assert operator.run("migrate")[:2][0] == 0
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(300)], 0)
-    bad = [encoded(300), TRUNCATED, encoded(301), NOT_FRAMED, encoded(302, properties="[]"), encoded(303)]
+    bad = [encoded(300), TRUNCATED, encoded(301), NOT_FRAMED, encoded(302, active=5000), encoded(303)]
     deliver(operator.broker.bootstrap_servers, operator.topic, bad, 1)
     worker = operator.start("run")
     operator.await_page("/readyz", lambda status, _: status == 200)

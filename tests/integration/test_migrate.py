@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clickhouse import Connection
 from consumer.errors import Fatal, Transient
-from consumer.migrate import Migration, create_database, migrate, migrations, sweep
+from consumer.migrate import Migration, create_database, migrate, migrations, run, sweep
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port
@@ -97,7 +97,7 @@ def test_all_statements_can_be_repeated_over_full_tables(database: Connection) -
     made = tables(database)
     for migration in migrations():
         for statement in migration.statements:
-            database.command(statement)
+            run(database, statement)
 
     assert tables(database) == made
     assert database.query("SELECT count() AS n FROM events") == [{"n": 1}]

@@ -10,6 +10,7 @@ from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
 from consumer.outcomes import NAMES
 from consumer.ports import Block, Poison, Record
 from consumer.rows import EventRows, coordinates
+from schemas.codec import varint
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, record, records
 
@@ -81,14 +82,6 @@ def offsets_in(database: Connection) -> list[int]:
 
 KINDS: dict[str, tuple[Callable[[int], bytes], Reason, int]] = {
     "no uuid": (lambda n: encoded_loosely(n, eventId="S3CRET"), Reason.BAD_VALUE, 5),
-    "no JSON": (lambda n: encoded(n, properties='{"S3CRET":'), Reason.BAD_VALUE, 40),
-    "JSON that is no UTF-8": (
-        lambda n: encoded(n, properties='{"abcd":1}').replace(b"abcd", b"\xff\xfe\xfd\xfc"),
-        Reason.BAD_VALUE,
-        40,
-    ),
-    "no JSON object": (lambda n: encoded(n, properties='["S3CRET"]'), Reason.BAD_VALUE, 40),
-    "JSON too deep": (lambda n: encoded(n, properties='{"S3CRET":' * 2000 + "1" + "}" * 2000), Reason.BAD_VALUE, 40),
     "beyond an Int8": (lambda n: encoded(n, active=5000), Reason.BAD_VALUE, 40),
     "a year beyond DateTime64": (lambda n: encoded(n, receivedAt=9_999_999_999_999_999), Reason.CONSTRAINT, 5),
     "a year before DateTime64": (lambda n: encoded(n, occurredAt=-9_999_999_999_999), Reason.CONSTRAINT, 5),
@@ -188,6 +181,25 @@ def test_text_that_is_no_utf_8_is_kept_as_it_is(inserter: Inserter, database: Co
     assert database.query("SELECT hex(client_id) AS h FROM events WHERE _offset = 1") == [{"h": "FFFEFDFC"}]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", '{"S3CRET":', '["S3CRET"]', '{"a":1,"a":2}', '{"a":' * 2000 + "1" + "}" * 2000, '{"\udcff":1}'],
+)
+def test_properties_that_nobody_can_read_are_kept_and_harm_no_query(
+    inserter: Inserter, database: Connection, text: str
+) -> None:
+    """Nothing of them is parsed on the way in; who asks for them as JSON gets an empty object or less of them."""
+    value = encoded(1, properties="MARK").replace(
+        b"\x08MARK", varint(len(text)) + text.encode("utf-8", "surrogateescape")
+    )
+
+    assert inserter.insert([record(0), record(1, value), record(2)]) == []
+    kept = database.query("SELECT hex(properties_text) AS h FROM events WHERE _offset = 1")[0]["h"]
+    assert bytes.fromhex(kept) == text.encode("utf-8", "surrogateescape")
+    for table in ("events", "events_unique"):
+        assert database.query(f"SELECT sum(properties.n::Int64) AS n FROM {table}") == [{"n": 2}]
+
+
 def test_a_failing_view_is_no_poison_and_doubles_nothing(inserter: Inserter, database: Connection) -> None:
     """The rows are in the table; the batch is held until the view is repaired, and then the view has it once too."""
     database.command("CREATE TABLE narrow (n UInt8) ENGINE = MergeTree ORDER BY n")
@@ -230,7 +242,7 @@ def test_the_search_leaves_no_table_behind(inserter: Inserter, database: Connect
 def test_the_probe_writes_nothing_to_views(inserter: Inserter, database: Connection) -> None:
     """A ledger of offsets holds each good record once, and the poison not at all."""
     batch = records(range(COUNT))
-    batch[3] = record(3, encoded(3, properties="[]"))
+    batch[3] = record(3, encoded(3, active=5000))
     batch[777] = record(777, encoded_loosely(777, eventId=str(uuid.uuid4())[:-1]))
 
     inserter.insert(batch)

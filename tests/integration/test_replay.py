@@ -193,7 +193,7 @@ def test_what_the_table_would_refuse_again_stays(graveyard: Graveyard, database:
         {
             5: (encoded(5), Reason.CONSTRAINT),
             6: (encoded(6, url="https://S3CRET.example/"), Reason.CONSTRAINT),
-            7: (encoded(7, properties="[]"), Reason.BAD_VALUE),
+            7: (encoded(7, active=5000), Reason.BAD_VALUE),
             8: (encoded(8), Reason.CONSTRAINT),
         }
     )

@@ -112,5 +112,5 @@ def _poison(number: int, kind: int) -> tuple[bytes, Reason]:
         case 2:
             return encoded(number)[:-7], Reason.BAD_AVRO
         case 3:
-            return encoded(number, properties="[1]"), Reason.BAD_VALUE
+            return encoded(number, active=5000), Reason.BAD_VALUE
     return encoded_loosely(number, eventId="no id"), Reason.BAD_VALUE

@@ -98,7 +98,7 @@ def test_members_of_properties_are_queried_by_path_and_keep_their_type(pipeline:
     query = """SELECT properties.scrollDepth::Float64 AS depth, properties.counter::UInt64 AS counter,
         properties.contentTags::Array(String) AS tags, properties.cart.items AS items,
         properties.`a%2Eb`::Int64 AS dotted, properties.a.b::Int64 AS nested,
-        properties.day AS day, properties.moment AS moment FROM headrace.events"""
+        properties.day AS day, properties.moment AS moment FROM headrace.events_unique"""
 
     row = pipeline.await_rows(query, 1, 10)[0]
 
