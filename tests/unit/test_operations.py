@@ -30,7 +30,7 @@ def app(environ: dict[str, object], start: object) -> Iterable[bytes]:  # noqa: 
 )
 def test_figures_are_on_the_operations_port_alone(path: str, public: int, operations: int) -> None:
     """Probes are on both: a load balancer asks the port that it sends to."""
-    client = Client(OperationsPort(app, 9090))  # as above
+    client = Client(OperationsPort(app, 9090))
 
     for port, status in (("8080", public), ("9090", operations)):
         answer = client.get(path, environ_overrides={"SERVER_PORT": port})
