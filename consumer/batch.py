@@ -95,11 +95,13 @@ class Prepared:
         batch: its intent lists the poison; it may end earlier than the draft's.
         blocks: one per writer schema; none when nothing is left.
         letters: poison to be sent to the dead letters, once the intent is committed.
+        later: poison that the table has refused behind the batch's end, for the batches to come.
     """
 
     batch: Batch
     blocks: tuple[Block, ...]
     letters: tuple[Poison, ...]
+    later: tuple[Poison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

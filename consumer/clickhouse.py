@@ -21,7 +21,6 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Rejected, Transient
-from consumer.intent import EXCLUDED_MAX
 from consumer.isolate import Search
 from consumer.outcomes import of_clickhouse, without_values
 from consumer.ports import Block, Meter, Poison, Record, Rows
@@ -31,6 +30,7 @@ from schemas.codec import container_header
 from schemas.tls import Tls
 
 _SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
+_SEARCHED_MAX: Final = 400  # then what is found is left out, and the rest goes on
 _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 
 
@@ -220,7 +220,7 @@ class ClickHouseTable:
             search = Search(
                 block.offsets,
                 lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
-                EXCLUDED_MAX + 1,
+                _SEARCHED_MAX,
             )
             return search.run(refusal)
         finally:

@@ -13,7 +13,7 @@ from consumer.buffer import Buffer, Limits
 from consumer.errors import Halt
 from consumer.halting import Halted, Step, renewed
 from consumer.intent import Intent
-from consumer.ports import Mark, Partition, Record
+from consumer.ports import Mark, Partition, Poison, Record
 from consumer.work import Stage, Work
 
 
@@ -23,6 +23,7 @@ class Lane:
 
     Attributes:
         left_out: the offsets from the position on that have their dead letters: their batch was made smaller.
+        known: poison behind the position that the table has refused already, not in any intent yet, by offset.
         position: all offsets below it are in the table or in the dead letters.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
@@ -42,6 +43,7 @@ class Lane:
     committed: Mark | None
     replay: Intent | None = None
     left_out: tuple[int, ...] = ()
+    known: dict[int, Poison] = field(default_factory=dict)
     buffer: Buffer = field(default_factory=Buffer)
     works: deque[Work] = field(default_factory=deque)
     read_to: int = 0
@@ -123,13 +125,22 @@ class Lane:
     def draft(self, work: Work) -> Draft:
         """Return what is to be prepared."""
         is_inherited = work.is_replay and not work.intended
-        return Draft(work.batch, work.refused, work.is_fixed, is_inherited, work.refusals)
+        known = {**self._known_of(work.batch), **{item.offset: item for item in work.refused}}
+        return Draft(work.batch, tuple(known.values()), work.is_fixed, is_inherited, work.refusals)
+
+    def _known_of(self, batch: Batch) -> dict[int, Poison]:
+        if not self.known:
+            return {}
+        left_out = frozenset(batch.intent.excluded)
+        offsets = (record.offset for record in batch.records if record.offset not in left_out)
+        return {offset: self.known[offset] for offset in offsets if offset in self.known}
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
         if rest := work.batch.records[len(outcome.batch.records) :]:
             self._unseal_behind(work)
             self.buffer.put_back(rest)
+        self.known |= {item.offset: item for item in outcome.later}
         work.prepared(outcome)
 
     def _unseal_behind(self, work: Work) -> None:
@@ -145,6 +156,8 @@ class Lane:
         """Account for the head: its rows are in the table."""
         work = self.works.popleft()
         self.position, self.left_out = _behind(work)
+        if self.known:
+            self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 

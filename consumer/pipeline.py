@@ -6,6 +6,7 @@ from typing import Final
 
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, Transient
+from consumer.excluded import SPAN_MAX
 from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
@@ -36,10 +37,15 @@ class Pipeline:
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         screened = self.rows.screen(draft.batch.without(draft.refused).included)
         batch = draft.batch.without((*draft.refused, *screened))
-        batch = _fitting(self._searched(batch, draft), draft.batch.intent.excluded, is_fixed=draft.is_fixed)
-        letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
+        lettered = draft.batch.intent.excluded
+        batch = _fitting(self._searched(batch, draft), lettered, is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
-        return Prepared(batch, tuple(blocks), tuple(letters))
+        if len(blocks) > 1 and (bounded := _bounded(batch, lettered, is_fixed=draft.is_fixed)) is not batch:
+            batch, blocks = bounded, self.rows.blocks(bounded.included, topic_id, bounded.token(namespace))
+        end = batch.intent.b
+        letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < end)
+        later = (item for item in draft.refused if item.offset >= end)
+        return Prepared(batch, tuple(blocks), tuple(letters), tuple(later))
 
     def _searched(self, batch: Batch, draft: Draft) -> Batch:
         """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
@@ -120,8 +126,20 @@ class Pipeline:
         return Inserted()
 
 
+def _bounded(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
+    """Return the batch, or its beginning, such that an intent can list whatever the table may refuse of it.
+
+    A batch of several schemas is several inserts: once the first of them is in the table, the range can't be made
+    smaller when the second one is refused.
+    """
+    intent = batch.intent
+    if is_fixed or intent.b - intent.a <= SPAN_MAX:
+        return batch
+    return batch.first(max(1, sum(record.offset < intent.a + SPAN_MAX for record in batch.records)), lettered)
+
+
 def _fitting(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
-    """Return the batch, or a smaller one whose intent fits into the commit's metadata.
+    """Return the batch, or as much of its beginning as an intent that the broker takes can list the poison of.
 
     What was left out before has its dead letters (`lettered`): behind the smaller range it stays listed, lest a record
     whose schema is learnt meanwhile become a row as well. Only where that has no room beside a single record it goes.
@@ -129,9 +147,16 @@ def _fitting(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
     Raises:
         Halt: it does not fit, and it is fixed.
     """
-    while not batch.intent.fits:
-        if is_fixed:
-            shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
-            raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
-        batch = batch.first_half(lettered if len(batch.records) > 1 else ())
-    return batch
+    if batch.intent.fits:
+        return batch
+    if is_fixed:
+        shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
+        raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
+    fits, too_many = 0, len(batch.records)
+    while too_many - fits > 1 + fits // 16:
+        middle = (fits + too_many) // 2
+        if batch.first(middle, lettered).intent.fits:
+            fits = middle
+        else:
+            too_many = middle
+    return batch.first(fits, lettered) if fits else batch.first(1)

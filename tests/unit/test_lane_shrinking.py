@@ -3,7 +3,9 @@
 from concurrent.futures import Future
 
 from consumer.batch import Prepared
+from consumer.errors import Reason
 from consumer.intent import Intent
+from consumer.ports import Poison
 from consumer.work import Stage
 from tests.support.lanes import feed, make_smaller, mark, opened, prepare, refusal, sealed
 
@@ -96,3 +98,22 @@ def test_a_predecessors_smaller_range_tells_what_is_left_out_behind_it() -> None
             assert [record.offset for record in sealed(lane, now_s=99.0).batch.included] == [4]
         else:
             assert lane.final_mark() == mark(5, 5, 5)
+
+
+def test_what_is_known_of_the_rest_is_left_out_of_the_next_batch() -> None:
+    """Whoever seals it next need not ask the table again; once it is through, it is forgotten."""
+    lane = opened(0)
+    feed(lane, *range(6))
+    head = sealed(lane)
+    known = Poison(2, Reason.BAD_VALUE, "no")
+    lane.prepared(head, Prepared(head.batch.first(2), (), (), (known,)))
+    later = sealed(lane)
+
+    assert lane.draft(later).refused == (known,)
+    assert lane.draft(head).refused == ()
+    lane.finished()
+    assert lane.draft(later).refused == (known,)
+    prepare(lane, later, 2)
+    assert lane.draft(later).refused == ()  # its intent lists it
+    lane.finished()
+    assert not lane.known

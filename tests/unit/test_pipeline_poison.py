@@ -7,6 +7,7 @@ import pytest
 
 from consumer.batch import Draft
 from consumer.errors import Halt, Reason, Transient
+from consumer.excluded import SPAN_MAX
 from consumer.intent import Intent
 from consumer.ports import Block, Poison, Record
 from tests.support.fake_table import FakeTable, value
@@ -140,3 +141,35 @@ def test_a_single_record_always_fits(around: Around) -> None:
     prepared = around.pipeline.prepare(Draft(draft.batch, (Poison(0, Reason.BAD_VALUE, "no"),)), "cluster")
 
     assert prepared.batch.intent == Intent("id-1", 0, 1, (0,))
+
+
+def test_a_batch_that_is_made_smaller_stays_as_large_as_an_intent_can_tell(around: Around) -> None:
+    """Not half of it again and again; what is known of the rest comes along, so that nobody searches for it twice."""
+    draft = around.draft(*[value()] * 100_000)
+    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 100_000, 2))
+    prepared = around.pipeline.prepare(replace(draft, refused=refused), "cluster")
+
+    assert prepared.batch.intent.fits
+    assert prepared.batch.intent.b > 14_000
+    assert prepared.letters + prepared.later == refused
+    assert prepared.later[0].offset >= prepared.batch.intent.b
+
+
+def test_a_batch_of_several_schemas_is_small_enough_for_whatever_is_refused_of_it(around: Around) -> None:
+    """Behind its first insert its range is fixed, and then every other record of the second may be refused."""
+    values = [value(1 + n % 2) for n in range(40_000)]
+    prepared = around.pipeline.prepare(around.draft(*values), "cluster")
+    a_schema = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(1, prepared.batch.intent.b, 2))
+    again = replace(around.draft(), batch=prepared.batch, refused=a_schema, is_fixed=True)
+
+    assert prepared.batch.intent.b == SPAN_MAX
+    assert [block.token.rpartition("/")[0] for block in prepared.blocks] == [prepared.batch.token("cluster")] * 2
+    assert around.pipeline.prepare(again, "cluster").batch.intent.b == SPAN_MAX
+
+
+def test_a_range_that_is_fixed_keeps_its_end_whatever_its_schemas(around: Around) -> None:
+    """A predecessor of an older version may have begun a larger one."""
+    values = [value(1 + n % 2) for n in range(20_000)]
+    prepared = around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
+
+    assert prepared.batch.intent.b == 20_000
