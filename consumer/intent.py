@@ -6,8 +6,7 @@ The text is under the broker's default bound of 4096 bytes (offset.metadata.max.
     1|topic id|a|b|excluded
     2|topic id|a|b|excluded|leader epoch|reading|cluster id|shard|detour
 
-`excluded` are offsets as excluded.py writes them. Offsets from b on are among them when a range was made smaller after
-their dead letters were out.
+`excluded` are offsets as excluded.py writes them.
 A mark without a range (a == b) says only which log its offset belongs to.
 
 Version 2 is written. Version 1 is read, and is written again as long as its range is not finished: another text would

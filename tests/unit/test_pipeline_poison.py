@@ -8,7 +8,6 @@ import pytest
 from consumer.batch import Draft
 from consumer.errors import Halt, Reason, Transient
 from consumer.excluded import SPAN_MAX
-from consumer.intent import Intent
 from consumer.ports import Block, Poison, Record
 from tests.support.fake_table import FakeTable, value
 from tests.support.pipelines import Around
@@ -117,30 +116,6 @@ def test_a_range_that_was_committed_can_not_shrink(around: Around) -> None:
     values = [b"" if n % 3 == 0 else value() for n in range(30_000)]
     with pytest.raises(Halt, match="more poison than an intent can list: 10000 of 30000"):
         around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
-
-
-def test_what_has_its_dead_letters_stays_listed_behind_a_smaller_range(around: Around) -> None:
-    """The new poison behind the smaller range is found again; the old is not judged twice."""
-    before = (7, 29_000)
-    draft = around.draft(*[value()] * 30_000, excluded=before)
-    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 30_000, 3))
-    prepared = around.pipeline.prepare(Draft(draft.batch, refused), "cluster")
-    intent = prepared.batch.intent
-
-    assert intent.fits
-    assert intent.b < 29_000
-    assert intent.excluded == tuple(sorted({*before, *range(0, intent.b, 3)}))
-    assert [item.offset for item in prepared.letters] == list(range(0, intent.b, 3))
-
-
-def test_a_single_record_always_fits(around: Around) -> None:
-    """What does not find room beside it is forgotten: at worst it is judged again."""
-    before = tuple(range(1, 2**40, 2**30))
-    assert not Intent("id-1", 0, 2, before).fits
-    draft = around.draft(value(), value(), excluded=before)
-    prepared = around.pipeline.prepare(Draft(draft.batch, (Poison(0, Reason.BAD_VALUE, "no"),)), "cluster")
-
-    assert prepared.batch.intent == Intent("id-1", 0, 1, (0,))
 
 
 def test_a_batch_that_is_made_smaller_stays_as_large_as_an_intent_can_tell(around: Around) -> None:
