@@ -1,6 +1,6 @@
 """A sealed batch that one insert covers, and what its steps make of it. All values, none changes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from consumer.intent import Intent
@@ -13,8 +13,7 @@ class Batch:
 
     Attributes:
         partition: whose.
-        intent: the range and what is left out of it; offsets behind the range are of a larger one that was given up:
-            their dead letters are out, and whatever batch they come into leaves them out.
+        intent: the range and what is left out of it.
         records: in offset order; the excluded ones are still among them.
         size_bytes: what the records weigh in memory.
     """
@@ -48,19 +47,11 @@ class Batch:
         excluded = tuple(sorted({*self.intent.excluded, *(item.offset for item in poison)}))
         return replace(self, intent=replace(self.intent, excluded=excluded))
 
-    def first_half(self, kept: Collection[int] = ()) -> "Batch":
-        """Return the batch of the first half of the records, at least one, with a range that ends behind them.
-
-        Its intent lists what is excluded of these records, and the `kept` offsets wherever they are.
-        """
-        return self.first(max(1, len(self.records) // 2), kept)
-
-    def first(self, count: int, kept: Collection[int] = ()) -> "Batch":
-        """Return the same of the first so many records, at least one."""
+    def first(self, count: int) -> "Batch":
+        """Return the batch of the first so many records, at least one, with a range that ends behind them."""
         records = self.records[:count]
         b = records[-1].offset + 1
-        listed = {*kept, *(record.offset for record in records)}
-        excluded = tuple(offset for offset in self.intent.excluded if offset in listed)
+        excluded = tuple(offset for offset in self.intent.excluded if offset < b)
         return Batch.of(self.partition, replace(self.intent, b=b, excluded=excluded), records)
 
     def token(self, namespace: str) -> str:
@@ -75,6 +66,7 @@ class Draft:
     Attributes:
         batch: sealed.
         refused: what the table has refused of it at last.
+        known: poison of it that was found before, whose dead letters are not sent.
         is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
         refusals: how often the table has refused it.
@@ -82,6 +74,7 @@ class Draft:
 
     batch: Batch
     refused: tuple[Poison, ...] = ()
+    known: tuple[Poison, ...] = ()
     is_fixed: bool = False
     is_inherited: bool = False
     refusals: int = 0
@@ -94,12 +87,14 @@ class Prepared:
     Attributes:
         batch: its intent lists the poison; it may end earlier than the draft's.
         blocks: one per writer schema; none when nothing is left.
-        letters: poison to be sent to the dead letters, once the intent is committed.
+        letters: all of its poison, to be sent to the dead letters once its rows are in the table.
+        later: poison behind the batch's end that was found already, for the batches to come.
     """
 
     batch: Batch
     blocks: tuple[Block, ...]
     letters: tuple[Poison, ...]
+    later: tuple[Poison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

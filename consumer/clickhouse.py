@@ -1,16 +1,9 @@
-"""ClickHouse, seen from the worker: one insert per block, under its token, and the search for rows it refuses.
-
-The engine reads the Avro of the log itself: `INSERT … SELECT … FROM input('…') FORMAT Avro`. Every setting that the
-protocol rests on is pinned in each insert, for servers' defaults move. What a failure means stands in outcomes.py.
-"""
+"""The way to ClickHouse: one client, statements and queries. What a failure means stands in outcomes.py."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from time import monotonic
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
-from uuid import uuid4
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -20,14 +13,10 @@ from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Rejected, Transient
-from consumer.intent import EXCLUDED_MAX
-from consumer.isolate import Search
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
 from consumer.outcomes import of_clickhouse, without_values
-from consumer.ports import Block, Meter, Poison, Record, Rows
-from consumer.statements import PINNED, insert_statement
+from consumer.statements import insert_statement
 from schemas.access import read_url
-from schemas.codec import container_header
 from schemas.tls import Tls
 
 _SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
@@ -159,96 +148,6 @@ class Target:
     def statement(self) -> str:
         """The insert."""
         return insert_statement(self.table, self.schema_name, self.topic)
-
-
-class ClickHouseTable:
-    """One table, as the target of blocks in one schema.
-
-    `rows` makes the blocks of a search for poison; `schema_of` returns the text of a writer schema that a block of
-    `rows` names, and None stands for a table whose rows are the worker's own: none of them is poison.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        target: Target,
-        rows: Rows,
-        schema_of: Callable[[int], str] | None,
-        meter: Meter,
-    ) -> None:
-        self._connection = connection
-        self._target = target
-        self._statement = target.statement
-        self._rows = rows
-        self._schema_of = schema_of
-        self._meter = meter
-        # The server gives up before the client does, so that no insert runs on unseen.
-        self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
-
-    def insert(self, block: Block) -> None:
-        """Insert a block under its token."""
-        settings = self._settings | {"insert_deduplication_token": block.token}
-        began_s, outcome = monotonic(), "inserted"
-        try:
-            self._run(self._statement, block, settings)
-        except Transient as error:
-            outcome = error.cause
-            raise
-        except ConsumerError as error:
-            outcome = type(error).__name__.lower()
-            raise
-        finally:
-            self._meter.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
-
-    def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
-        """Return the rows of a refused block that the table refuses; the search writes nothing.
-
-        It asks a twin with the table's columns and constraints that keeps nothing, made for this search and dropped
-        behind it: one that stays would not learn of the table's next column.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
-        if self._schema_of is None or not isinstance(refusal, Rejected):
-            return []
-        among = frozenset(block.offsets)
-        mine = [record for record in records if record.offset in among]
-        schema = self._schema_of(block.schema_id)
-        twin = replace(self._target, table=f"{self._target.table}_probe_{uuid4().hex[:12]}")
-        try:
-            self._run(f"CREATE TABLE {twin.table} AS {self._target.table} ENGINE = Null")
-            search = Search(
-                block.offsets,
-                lambda rows: self._probe(twin.statement, self._part(block, schema, [mine[row] for row in rows])),
-                EXCLUDED_MAX + 1,
-            )
-            return search.run(refusal)
-        finally:
-            with suppress(ConsumerError):  # an empty table without an engine's weight; `migrate` sweeps it
-                self._connection.command(f"DROP TABLE IF EXISTS {twin.table}")
-
-    def _part(self, block: Block, schema: str, records: Sequence[Record]) -> Block:
-        """Return some of a block's records as a block; the head of a container alone has none."""
-        if not records:
-            return replace(block, payload=container_header(schema))
-        return self._rows.blocks(records, block.topic_id, block.token)[0]
-
-    def _probe(self, statement: str, part: Block) -> Rejected | None:
-        self._meter.count("poison_probes", table=self._target.table)
-        try:
-            self._run(statement, part, self._settings)
-        except Rejected as refusal:
-            return refusal
-        return None
-
-    def _run(self, statement: str, block: Block | None = None, settings: Mapping[str, Any] | None = None) -> None:
-        """Run a statement, with a block if it takes one.
-
-        Raises:
-            Transient, Rejected, Fatal: as outcomes.py says.
-        """
-        parameters, data = ({"topic_id": block.topic_id}, block.payload) if block else (None, None)
-        self._connection.command(statement, parameters, data, settings)
 
 
 def _is_success(answer: object) -> bool:

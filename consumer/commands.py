@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Final, TextIO
 
 from consumer.audit import Auditor, Span, intended
-from consumer.clickhouse import ClickHouseTable
 from consumer.cluster import Cluster
 from consumer.deadletters import Publisher
 from consumer.errors import Misconfigured
@@ -25,6 +24,7 @@ from consumer.replay import Choice, Letter, Replay, Verdict
 from consumer.rows import EventRows
 from consumer.service import connect, find_schemas, kafka_properties, targets
 from consumer.settings import Settings
+from consumer.table import ClickHouseTable
 from consumer.telemetry import Metrics
 
 log = logging.getLogger(__name__)

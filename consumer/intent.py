@@ -6,21 +6,20 @@ The text is under the broker's default bound of 4096 bytes (offset.metadata.max.
     1|topic id|a|b|excluded
     2|topic id|a|b|excluded|leader epoch|reading|cluster id|shard|detour
 
-`excluded` are runs of offsets, each as its distance from the end of the run before it (the first: from a), with `+n`
-where n more follow: with a = 10, "2,1+3" stands for 12, 14, 15, 16, 17. Numbers in it are hexadecimal. Offsets from b
-on are among them when a range was made smaller after their dead letters were out.
+`excluded` are offsets as excluded.py writes them.
 A mark without a range (a == b) says only which log its offset belongs to.
 
 Version 2 is written. Version 1 is read, and is written again as long as its range is not finished: another text would
 have another token, and the range would be inserted twice.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from consumer.excluded import decode_excluded, encode_excluded
+
 METADATA_BYTES_MAX: Final = 4000  # the broker's default is 4096
-EXCLUDED_MAX: Final = 400  # so many always fit: each takes at most 9 characters, with its comma
 NO_EPOCH: Final = -1
 """The leader epoch is not known: an old broker, or the embedded one. Nothing is compared with it."""
 NO_SHARD: Final = -1
@@ -91,7 +90,8 @@ class Intent:
 
     def encode(self) -> str:
         """Return the metadata text."""
-        fields = [self.version, self.topic_id, self.a, self.b, _encode_offsets(self.a, self.excluded)]
+        excluded = encode_excluded(self.a, self.excluded, is_plain=self.version == _V1)
+        fields = [self.version, self.topic_id, self.a, self.b, excluded]
         if self.version != _V1:
             fields += [self.leader_epoch, self.reading, self.cluster_id, self.shard, _encode_detour(self.detour)]
         return "|".join(map(str, fields))
@@ -129,7 +129,7 @@ def decode(metadata: str) -> Intent | None:
 
 def _of_fields(version: int, fields: Sequence[str]) -> Intent:
     topic_id, a, b, excluded, *more = fields
-    offsets = tuple(_decode_offsets(int(a), excluded))
+    offsets = tuple(decode_excluded(int(a), excluded))
     if version == _V1:
         return Intent(topic_id, int(a), int(b), offsets, version=version)
     epoch, reading, cluster_id, shard, detour = more
@@ -147,31 +147,3 @@ def _decode_detour(text: str) -> Detour | None:
         return None
     end, offset, epoch, metadata = text.split(":", 3)
     return Detour(int(end), int(offset), int(epoch), metadata)
-
-
-def _encode_offsets(end: int, offsets: Sequence[int]) -> str:
-    runs = []
-    for first, more in _runs(offsets):
-        runs.append(f"{first - end:x}+{more:x}" if more else f"{first - end:x}")
-        end = first + more + 1
-    return ",".join(runs)
-
-
-def _decode_offsets(end: int, text: str) -> Iterable[int]:
-    for run in text.split(",") if text else ():
-        distance, _, more = run.partition("+")
-        first = end + int(distance, 16)
-        end = first + int(more or "0", 16) + 1
-        yield from range(first, end)
-
-
-def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield each run of successive offsets: its first, and how many more follow."""
-    first = last = None
-    for offset in offsets:
-        if first is not None and last is not None and offset != last + 1:
-            yield first, last - first
-            first = None
-        first, last = (offset if first is None else first), offset
-    if first is not None and last is not None:
-        yield first, last - first

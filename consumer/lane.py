@@ -13,7 +13,7 @@ from consumer.buffer import Buffer, Limits
 from consumer.errors import Halt
 from consumer.halting import Halted, Step, renewed
 from consumer.intent import Intent
-from consumer.ports import Mark, Partition, Record
+from consumer.ports import Mark, Partition, Poison, Record
 from consumer.work import Stage, Work
 
 
@@ -22,7 +22,7 @@ class Lane:
     """The state of one owned partition.
 
     Attributes:
-        left_out: the offsets from the position on that have their dead letters: their batch was made smaller.
+        known: poison behind the works that was found already, by offset; no intent lists it.
         position: all offsets below it are in the table or in the dead letters.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
@@ -41,7 +41,7 @@ class Lane:
     position: int
     committed: Mark | None
     replay: Intent | None = None
-    left_out: tuple[int, ...] = ()
+    known: dict[int, Poison] = field(default_factory=dict)
     buffer: Buffer = field(default_factory=Buffer)
     works: deque[Work] = field(default_factory=deque)
     read_to: int = 0
@@ -76,7 +76,6 @@ class Lane:
         self.read_to = max(self.read_to, offset)
         if self.replay is None and not self.works and not self.buffer.records:
             self.position = max(self.position, self.read_to)
-            self.left_out = tuple(item for item in self.left_out if item >= self.position)
 
     @property
     def size_bytes(self) -> int:
@@ -100,9 +99,9 @@ class Lane:
             return self._seal_replay(self.replay)
         if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
             return None
-        a, left_out = _behind(self.works[-1]) if self.works else (self.position, self.left_out)
+        a = self.works[-1].batch.intent.b if self.works else self.position
         records = self.buffer.take(limits)
-        return self._start(Intent(self.topic_id, a, records[-1].offset + 1, left_out), records)
+        return self._start(Intent(self.topic_id, a, records[-1].offset + 1), records)
 
     @property
     def is_taking(self) -> bool:
@@ -123,13 +122,19 @@ class Lane:
     def draft(self, work: Work) -> Draft:
         """Return what is to be prepared."""
         is_inherited = work.is_replay and not work.intended
-        return Draft(work.batch, work.refused, work.is_fixed, is_inherited, work.refusals)
+        known = {**self._known_of(work.batch), **{item.offset: item for item in work.letters}}
+        return Draft(work.batch, work.refused, tuple(known.values()), work.is_fixed, is_inherited, work.refusals)
+
+    def _known_of(self, batch: Batch) -> dict[int, Poison]:
+        offsets = (record.offset for record in batch.records) if self.known else ()
+        return {offset: self.known[offset] for offset in offsets if offset in self.known}
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
         if rest := work.batch.records[len(outcome.batch.records) :]:
             self._unseal_behind(work)
             self.buffer.put_back(rest)
+        self.known |= {item.offset: item for item in outcome.later}
         work.prepared(outcome)
 
     def _unseal_behind(self, work: Work) -> None:
@@ -142,9 +147,11 @@ class Lane:
             self.buffer.put_back(later.batch.records)
 
     def finished(self) -> None:
-        """Account for the head: its rows are in the table."""
+        """Account for the head: its rows are in the table, and its poison in the dead letters."""
         work = self.works.popleft()
-        self.position, self.left_out = _behind(work)
+        self.position = work.batch.intent.b
+        if self.known:
+            self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 
@@ -199,14 +206,10 @@ class Lane:
         )
 
     def final_mark(self) -> Mark | None:
-        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
-
-        What has its dead letters goes with it: as the intent of a range that nobody has begun, and the successor will.
-        """
+        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor."""
         if self.replay is not None or (self.works and self.works[0].is_promised):
             return None
-        end = self.left_out[-1] + 1 if self.left_out else self.position
-        mark = self._mark(Intent(self.topic_id, self.position, end, self.left_out))
+        mark = self._mark(Intent(self.topic_id, self.position, self.position))
         return None if self.committed == mark else mark
 
     def _mark(self, intent: Intent) -> Mark:
@@ -216,9 +219,3 @@ class Lane:
     def is_done(self) -> bool:
         """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
         return self.replay is not None or not (self.works or self.buffer.records or self.asked or self.final_mark())
-
-
-def _behind(work: Work) -> tuple[int, tuple[int, ...]]:
-    """Return where the next batch begins, and what it leaves out from its beginning."""
-    intent = work.batch.intent
-    return intent.b, tuple(offset for offset in intent.excluded if offset >= intent.b)

@@ -6,6 +6,7 @@ from typing import Final
 
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, Transient
+from consumer.excluded import SPAN_MAX
 from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
@@ -34,22 +35,15 @@ class Pipeline:
         topic_id = draft.batch.intent.topic_id
         self.check(draft.batch.partition.topic, topic_id)
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
-        screened = self.rows.screen(draft.batch.without(draft.refused).included)
-        batch = draft.batch.without((*draft.refused, *screened))
-        batch = _fitting(self._searched(batch, draft), draft.batch.intent.excluded, is_fixed=draft.is_fixed)
-        letters = (item for item in (*inherited, *draft.refused, *screened) if item.offset < batch.intent.b)
+        known = (*inherited, *draft.known, *draft.refused)
+        screened = self.rows.screen(draft.batch.without(known).included)
+        batch = _fitting(_searched(draft.batch.without((*known, *screened)), draft), is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
-        return Prepared(batch, tuple(blocks), tuple(letters))
-
-    def _searched(self, batch: Batch, draft: Draft) -> Batch:
-        """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
-
-        So some rows come into the table behind every other search, however much there is to be found.
-        """
-        if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
-            return batch
-        last = max(item.offset for item in draft.refused)
-        return batch.first(sum(item.offset <= last for item in batch.records), draft.batch.intent.excluded)
+        if len(blocks) > 1 and (bounded := _bounded(batch, is_fixed=draft.is_fixed)) is not batch:
+            batch, blocks = bounded, self.rows.blocks(bounded.included, topic_id, bounded.token(namespace))
+        end = batch.intent.b
+        letters = tuple(item for item in (*known, *screened) if item.offset < end)
+        return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
 
     def check(self, topic: str, topic_id: str) -> None:
         """Return if the topic is still this incarnation.
@@ -84,7 +78,7 @@ class Pipeline:
         )
 
     def send(self, batch: Batch, poison: Sequence[Poison]) -> Sent:
-        """Send the dead letters of a batch whose intent is committed.
+        """Send the dead letters of a batch whose rows are in the table.
 
         Raises:
             Transient: the broker is away.
@@ -120,18 +114,45 @@ class Pipeline:
         return Inserted()
 
 
-def _fitting(batch: Batch, lettered: Sequence[int], *, is_fixed: bool) -> Batch:
-    """Return the batch, or a smaller one whose intent fits into the commit's metadata.
+def _searched(batch: Batch, draft: Draft) -> Batch:
+    """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
 
-    What was left out before has its dead letters (`lettered`): behind the smaller range it stays listed, lest a record
-    whose schema is learnt meanwhile become a row as well. Only where that has no room beside a single record it goes.
+    So some rows come into the table behind every other search, however much there is to be found.
+    """
+    if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
+        return batch
+    last = max(item.offset for item in draft.refused)
+    return batch.first(sum(item.offset <= last for item in batch.records))
+
+
+def _bounded(batch: Batch, *, is_fixed: bool) -> Batch:
+    """Return the batch, or its beginning, such that an intent can list whatever the table may refuse of it.
+
+    A batch of several schemas is several inserts: once the first of them is in the table, the range can't be made
+    smaller when the second one is refused.
+    """
+    intent = batch.intent
+    if is_fixed or intent.b - intent.a <= SPAN_MAX:
+        return batch
+    return batch.first(max(1, sum(record.offset < intent.a + SPAN_MAX for record in batch.records)))
+
+
+def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
+    """Return the batch, or as much of its beginning as an intent that the broker takes can list the poison of.
 
     Raises:
         Halt: it does not fit, and it is fixed.
     """
-    while not batch.intent.fits:
-        if is_fixed:
-            shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
-            raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
-        batch = batch.first_half(lettered if len(batch.records) > 1 else ())
-    return batch
+    if batch.intent.fits:
+        return batch
+    if is_fixed:
+        shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
+        raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
+    fits, too_many = 1, len(batch.records)
+    while too_many - fits > 1 + fits // 16:
+        middle = (fits + too_many) // 2
+        if batch.first(middle).intent.fits:
+            fits = middle
+        else:
+            too_many = middle
+    return batch.first(fits)

@@ -13,11 +13,12 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from consumer.clickhouse import ClickHouseTable, Connection
+from consumer.clickhouse import Connection
 from consumer.deadletters import SERVICE, Outgoing, Publisher
 from consumer.errors import Rejected
 from consumer.ports import Partition, Record, Rows
 from consumer.statements import PINNED
+from consumer.table import ClickHouseTable
 from schemas.codec import FRAME_BYTES, Encoder, FrameError, decode, schema_id_of
 
 UNTIL_MS: Final = 10_413_792_000_000

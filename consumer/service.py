@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from consumer.audit import Auditor
 from consumer.buffer import Limits
-from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.cluster import Cluster
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Misconfigured, Transient
@@ -28,6 +28,7 @@ from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
 from consumer.steps import Pools, Terms
+from consumer.table import ClickHouseTable
 from consumer.telemetry import Metrics, balances
 from consumer.watch import Watch
 from consumer.worker import Worker

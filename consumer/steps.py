@@ -84,14 +84,16 @@ class Steps:
         lane.check = self._pools.rows.submit(check, lane.partition.topic, lane.topic_id)
 
     def begin(self, lane: Lane, now_s: float) -> None:
-        """Write what the head holds, now that its intent is committed: dead letters first, then rows."""
+        """Write what the head holds, now that its intent is committed: rows first, then dead letters.
+
+        So a batch that the table refuses has sent nothing, and its range can be another one.
+        """
         work, pipeline = lane.works[0], self._pipelines[lane.partition.topic]
         if not work.intended:
             self._meter.count("intents", outcome="written")
         work.begun()
-        if work.letters:
-            work.stage = Stage.SENDING
-            work.job = self._pools.letters.submit(pipeline.send, work.batch, work.letters)
+        if work.is_inserted:
+            self._send(lane, work)
             return
         until_s = now_s + self._terms.fence_s
         work.stage = Stage.INSERTING
@@ -158,7 +160,7 @@ class Steps:
         else:
             for item in work.letters:
                 self._meter.count("dead_letters", reason=item.reason)
-            work.sent()
+            self._finish(lane, work)
 
     def await_writes(self, lanes: list[Lane], timeout_s: float) -> None:
         """Wait until what is being written for these lanes has ended; what has not begun never will."""
@@ -174,6 +176,18 @@ class Steps:
         if outcome.refused:
             work.was_refused(outcome)
             return
+        work.is_inserted = True
+        if work.letters:
+            self._send(lane, work)
+        else:
+            self._finish(lane, work)
+
+    def _send(self, lane: Lane, work: Work) -> None:
+        work.stage = Stage.SENDING
+        pipeline = self._pipelines[lane.partition.topic]
+        work.job = self._pools.letters.submit(pipeline.send, work.batch, work.letters)
+
+    def _finish(self, lane: Lane, work: Work) -> None:
         rows = len(work.batch.included)
         lane.finished()
         self.book(lane.partition, "rows_inserted", rows)

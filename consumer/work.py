@@ -5,13 +5,14 @@ stage       means                                       left when
 WAITING     sealed, or a try failed for now             the time has come -> PREPARING
 PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
             is written anywhere                         made anew -> the lane is dropped
-PREPARED    its intent waits to be committed            committed -> SENDING if it has dead letters, else INSERTING;
-                                                        fenced -> the lane is dropped
-SENDING     its poison goes to the dead letters         acknowledged -> PREPARED; transient -> PREPARED, later
-INSERTING   sent to the table under its token           inserted -> gone; transient -> PREPARED, later: the same
-                                                        bytes again behind a fresh intent, which fences; refused
-                                                        -> WAITING, to be prepared without the poison, and smaller
-                                                        if need be and nothing of it is in the table
+PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
+                                                        table; fenced -> the lane is dropped
+INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else gone;
+                                                        transient -> PREPARED, later: the same bytes again behind a
+                                                        fresh intent, which fences; refused -> WAITING, to be
+                                                        prepared without the poison, and smaller if need be and
+                                                        nothing of it is in the table
+SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
 
 Only the head is ever SENDING or INSERTING. When it is made smaller, the work behind it is unsealed, whatever its stage:
 it has written nothing, and its records wait behind the head's rest.
@@ -43,7 +44,7 @@ class Work:
         batch: what is inserted; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
-        refused: poison that the table found, until the next preparation takes it.
+        refused: poison that the table found at last, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
         job: what runs on the pool now, if anything does.
@@ -51,6 +52,7 @@ class Work:
         attempt: failed tries in a row.
         intended: whether its intent has been committed at least once.
         is_untouched: the table has refused it, and nothing of it is there; until its next intent is committed.
+        is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have been under way when it failed.
     """
 
@@ -66,11 +68,12 @@ class Work:
     attempt: int = 0
     intended: bool = False
     is_untouched: bool = False
+    is_inserted: bool = False
     is_repeated: bool = False
 
     @property
     def is_promised(self) -> bool:
-        """Whether the group may hold its intent: it may be replaced, but not taken back; its dead letters are out."""
+        """Whether the group may hold its intent: it may be replaced, but not taken back."""
         return self.is_replay or self.intended
 
     @property
@@ -94,10 +97,6 @@ class Work:
         self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
         self.letters = outcome.letters
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
-
-    def sent(self) -> None:
-        """Take the acknowledgement of its dead letters; the insert goes behind an intent of its own."""
-        self.letters, self.stage, self.attempt = (), Stage.PREPARED, 0
 
     def was_refused(self, outcome: Inserted) -> None:
         """Take what the table refuses."""

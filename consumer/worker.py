@@ -1,17 +1,17 @@
 """The worker: from records to rows, every one exactly once. No driver is imported here.
 
-Per partition: seal a batch [a, b) -> screen and encode it -> commit its intent at a -> send its poison to the dead
-letters -> insert it as one block under its token -> commit b. `turn` makes one round over all partitions; everything
+Per partition: seal a batch [a, b) -> screen and encode it -> commit its intent at a -> insert it as one block under its
+token -> send its poison to the dead letters -> commit b. `turn` makes one round over all partitions; everything
 slow runs on pools, and nothing but `poll` waits.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------
 poll                       reads again from the committed offset
-intent committed           reads exactly [a, b), sends the dead letters of what the intent leaves out, and
-                           inserts the rest under the same token: inserted once
-dead letters sent          the same; the letters bear the same keys
+intent committed           reads exactly [a, b), inserts all but what the intent leaves out under the same token
+                           (inserted once), and sends the dead letters of that
 insert sent, no answer     the same; a late insert carries the same token
 insert acknowledged        the same; ClickHouse drops the block
+dead letters sent          the same; the letters bear the same keys
 b committed                goes on at b
 
 Nothing is written anywhere but behind an intent, and every retry goes through its intent again: a member that the

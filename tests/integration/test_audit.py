@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import pytest
 
 from consumer.audit import Auditor, Finding, Span, ranges
-from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.cluster import Topic
 from consumer.intent import Intent
 from consumer.lane import Lane
 from consumer.patrol import Patrol
 from consumer.ports import Mark, Partition, Record
 from consumer.rows import EventRows
+from consumer.table import ClickHouseTable
 from consumer.telemetry import Metrics
 from consumer.watch import Watch
 from schemas.registry import LocalSchemas

@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.errors import ConsumerError, Transient
 from consumer.mend import ClickHouseMender
 from consumer.ports import Block, Record
 from consumer.rows import EventRows
+from consumer.table import ClickHouseTable
 from schemas.registry import LocalSchemas
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record

@@ -7,12 +7,13 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from consumer.arguments import moment_ms
-from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.deadletters import KafkaDeadLetters, Publisher
 from consumer.errors import Reason
 from consumer.ports import Block, Partition, Poison, Record
 from consumer.replay import Choice, Letter, Replay, Verdict
 from consumer.rows import DeadLetterRows, EventRows
+from consumer.table import ClickHouseTable
 from consumer.telemetry import Metrics
 from schemas.codec import FRAME_BYTES, decode
 from schemas.registry import LocalSchemas

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consumer import __main__, service
-from consumer.clickhouse import ClickHouseTable
 from consumer.deadletters import KafkaDeadLetters
 from consumer.intent import decode
 from consumer.kafka import KafkaLog
 from consumer.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Record
+from consumer.table import ClickHouseTable
 from consumer.worker import Worker
 
 START: Final = ("joining", "assigned")

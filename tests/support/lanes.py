@@ -42,9 +42,9 @@ def refusal(*offsets: int, is_untouched: bool = True) -> Inserted:
     return Inserted(tuple(Poison(offset, Reason.BAD_VALUE, "") for offset in offsets), is_untouched)
 
 
-def make_smaller(lane: Lane, work: Work, *kept: int) -> None:
+def make_smaller(lane: Lane, work: Work) -> None:
     """Let a work be prepared again, with half of its records."""
-    lane.prepared(work, Prepared(work.batch.first_half(kept), (), ()))
+    lane.prepared(work, Prepared(work.batch.first(len(work.batch.records) // 2), (), ()))
 
 
 def mark(offset: int, a: int, b: int, *excluded: int) -> Mark:

@@ -31,21 +31,13 @@ def test_what_is_left_out_stays_in_the_range() -> None:
     assert whole.without([]) is whole
 
 
-def test_the_first_half_ends_behind_its_last_record() -> None:
-    """Halves of a batch tile its range: the next one begins where this one ends."""
-    half = batch(5, 6, 9, 20, excluded=(6, 20)).first_half()
+def test_the_beginning_of_a_batch_ends_behind_its_last_record() -> None:
+    """Parts of a batch tile its range: the next one begins where this one ends, and lists its own poison."""
+    part = batch(5, 6, 9, 20, excluded=(6, 20)).first(2)
 
-    assert half.intent == Intent("id", 5, 7, (6,))
-    assert offsets_of(half.records) == [5, 6]
-    assert half.size_bytes == sum(item.size_bytes for item in half.records)
-    assert batch(7).first_half() == batch(7)
-
-
-def test_a_half_lists_what_is_to_be_kept_wherever_it_is() -> None:
-    """And nothing else behind its end, nor what is no record any more."""
-    whole = batch(5, 6, 9, 20, 21, excluded=(6, 7, 20, 21))
-
-    assert whole.first_half([20]).intent == Intent("id", 5, 7, (6, 20))
+    assert part.intent == Intent("id", 5, 7, (6,))
+    assert offsets_of(part.records) == [5, 6]
+    assert part.size_bytes == sum(item.size_bytes for item in part.records)
 
 
 def test_a_token_names_what_its_rows_can_be() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.intent import EXCLUDED_MAX, METADATA_BYTES_MAX, Detour, Intent, UnreadableError, decode
+from consumer.excluded import SPAN_MAX
+from consumer.intent import METADATA_BYTES_MAX, Detour, Intent, UnreadableError, decode
 
 TOPIC_ID = "pYk0Jd2nQXuOhTTJq3uQxw"
 DETOURS = st.builds(
@@ -81,15 +82,14 @@ def test_no_metadata_is_no_intent() -> None:
     assert decode("") is None
 
 
-def test_the_promised_number_of_excluded_offsets_always_fits() -> None:
-    """EXCLUDED_MAX scattered offsets of a batch of a million fit under the broker's bound; twice as many need not."""
-    last = 2**63 - 1
-    scattered = tuple(last - 1_000_000 * 400 + 1_000_000 * number for number in range(EXCLUDED_MAX))
-    largest = Intent(TOPIC_ID, last - 1_000_000 * 400, last, scattered, 2**31 - 1, 2**31 - 1, TOPIC_ID, 10_000)
+def test_whatever_is_left_out_of_a_span_fits() -> None:
+    """Every other offset of SPAN_MAX, beside the longest other fields, under the broker's bound; of more need not."""
+    a = 2**62
+    largest = Intent(TOPIC_ID, a, a + SPAN_MAX, (), 2**31 - 1, 2**31 - 1, TOPIC_ID, 10_000)
 
-    assert largest.fits
+    assert replace(largest, excluded=tuple(range(a, a + SPAN_MAX, 2))).fits
     assert METADATA_BYTES_MAX < 4096
-    assert not Intent(TOPIC_ID, 0, 10**9, tuple(range(0, 10**9, 10**6))).fits
+    assert not replace(largest, excluded=tuple(range(a, a + 2 * SPAN_MAX, 2))).fits
 
 
 def test_a_run_of_poison_takes_little_room() -> None:

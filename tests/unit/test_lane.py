@@ -67,7 +67,7 @@ def test_a_smaller_batch_gives_the_rest_back() -> None:
     lane = opened(0)
     feed(lane, 0, 1, 2, 3)
     head = sealed(lane)
-    lane.prepared(head, Prepared(head.batch.first_half(), (), ()))
+    lane.prepared(head, Prepared(head.batch.first(1), (), ()))
 
     assert head.batch.intent == Intent("id", 0, 1)
     assert sealed(lane).batch.intent == Intent("id", 1, 4)

@@ -3,7 +3,9 @@
 from concurrent.futures import Future
 
 from consumer.batch import Prepared
+from consumer.errors import Reason
 from consumer.intent import Intent
+from consumer.ports import Poison
 from consumer.work import Stage
 from tests.support.lanes import feed, make_smaller, mark, opened, prepare, refusal, sealed
 
@@ -65,34 +67,32 @@ def test_what_was_sealed_behind_a_batch_that_shrinks_is_taken_back() -> None:
         assert sealed(lane).batch.intent == Intent("id", 1, 4)
 
 
-def test_what_has_its_dead_letter_stays_left_out_behind_a_smaller_range() -> None:
-    """From batch to batch, and for a successor: as the range of an intent that nobody has begun."""
+def test_what_is_known_of_the_rest_is_left_out_of_the_next_batch() -> None:
+    """Whoever seals it next need not ask the table again; once it is through, it is forgotten."""
     lane = opened(0)
-    feed(lane, *range(5))
+    feed(lane, *range(6))
     head = sealed(lane)
-    prepare(lane, head, 1, 2)
-    make_smaller(lane, head, 1, 2)
-    assert lane.wish(0.0) == mark(0, 0, 1, 1, 2)
+    known = Poison(2, Reason.BAD_VALUE, "no")
+    lane.prepared(head, Prepared(head.batch.first(2), (), (), (known,)))
+    later = sealed(lane)
+
+    assert lane.draft(later).known == (known,)
+    assert lane.draft(head).known == ()
     lane.finished()
-    assert (lane.position, lane.final_mark()) == (1, mark(1, 1, 3, 1, 2))
-    prepare(lane, sealed(lane))
-    assert lane.wish(0.0) == mark(1, 1, 4, 1, 2)
-    assert [record.offset for record in lane.works[0].batch.included] == [3]
+    assert lane.draft(later).known == (known,)
+    prepare(lane, later, 2)
     lane.finished()
+    assert not lane.known
 
-    assert lane.final_mark() == mark(4, 4, 4)
 
+def test_poison_whose_dead_letters_are_not_sent_is_known_when_its_batch_is_prepared_again() -> None:
+    """The table has refused more of it: both are sent when its rows are there."""
+    lane = opened(0)
+    feed(lane, *range(3))
+    head = sealed(lane)
+    prepare(lane, head, 1)
+    head.was_refused(refusal(2))
+    draft = lane.draft(head)
 
-def test_a_predecessors_smaller_range_tells_what_is_left_out_behind_it() -> None:
-    """Also when no record is left there: the end of the log passes it."""
-    for behind in ((3, 4), ()):
-        lane = opened(0, Intent("id", 0, 2, (1, 3)))
-        feed(lane, 0, 1, *behind)
-        lane.reached_end(5)
-        prepare(lane, sealed(lane))
-        lane.finished()
-        lane.reached_end(5)
-        if behind:
-            assert [record.offset for record in sealed(lane, now_s=99.0).batch.included] == [4]
-        else:
-            assert lane.final_mark() == mark(5, 5, 5)
+    assert [item.offset for item in draft.known] == [1]
+    assert [item.offset for item in draft.refused] == [2]

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.batch import Draft
 from consumer.errors import Halt, Reason, Transient
-from consumer.intent import Intent
+from consumer.excluded import SPAN_MAX
 from consumer.ports import Block, Poison, Record
 from tests.support.fake_table import FakeTable, value
 from tests.support.pipelines import Around
@@ -118,25 +118,33 @@ def test_a_range_that_was_committed_can_not_shrink(around: Around) -> None:
         around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
 
 
-def test_what_has_its_dead_letters_stays_listed_behind_a_smaller_range(around: Around) -> None:
-    """The new poison behind the smaller range is found again; the old is not judged twice."""
-    before = (7, 29_000)
-    draft = around.draft(*[value()] * 30_000, excluded=before)
-    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 30_000, 3))
-    prepared = around.pipeline.prepare(Draft(draft.batch, refused), "cluster")
-    intent = prepared.batch.intent
+def test_a_batch_that_is_made_smaller_stays_as_large_as_an_intent_can_tell(around: Around) -> None:
+    """Not half of it again and again; what is known of the rest comes along, so that nobody searches for it twice."""
+    draft = around.draft(*[value()] * 100_000)
+    refused = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(0, 100_000, 2))
+    prepared = around.pipeline.prepare(replace(draft, refused=refused), "cluster")
 
-    assert intent.fits
-    assert intent.b < 29_000
-    assert intent.excluded == tuple(sorted({*before, *range(0, intent.b, 3)}))
-    assert [item.offset for item in prepared.letters] == list(range(0, intent.b, 3))
+    assert prepared.batch.intent.fits
+    assert prepared.batch.intent.b > 14_000
+    assert prepared.letters + prepared.later == refused
+    assert prepared.later[0].offset >= prepared.batch.intent.b
 
 
-def test_a_single_record_always_fits(around: Around) -> None:
-    """What does not find room beside it is forgotten: at worst it is judged again."""
-    before = tuple(range(1, 2**40, 2**30))
-    assert not Intent("id-1", 0, 2, before).fits
-    draft = around.draft(value(), value(), excluded=before)
-    prepared = around.pipeline.prepare(Draft(draft.batch, (Poison(0, Reason.BAD_VALUE, "no"),)), "cluster")
+def test_a_batch_of_several_schemas_is_small_enough_for_whatever_is_refused_of_it(around: Around) -> None:
+    """Behind its first insert its range is fixed, and then every other record of the second may be refused."""
+    values = [value(1 + n % 2) for n in range(40_000)]
+    prepared = around.pipeline.prepare(around.draft(*values), "cluster")
+    a_schema = tuple(Poison(n, Reason.BAD_VALUE, "no") for n in range(1, prepared.batch.intent.b, 2))
+    again = replace(around.draft(), batch=prepared.batch, refused=a_schema, is_fixed=True)
 
-    assert prepared.batch.intent == Intent("id-1", 0, 1, (0,))
+    assert prepared.batch.intent.b == SPAN_MAX
+    assert [block.token.rpartition("/")[0] for block in prepared.blocks] == [prepared.batch.token("cluster")] * 2
+    assert around.pipeline.prepare(again, "cluster").batch.intent.b == SPAN_MAX
+
+
+def test_a_range_that_is_fixed_keeps_its_end_whatever_its_schemas(around: Around) -> None:
+    """A predecessor of an older version may have begun a larger one."""
+    values = [value(1 + n % 2) for n in range(20_000)]
+    prepared = around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
+
+    assert prepared.batch.intent.b == 20_000

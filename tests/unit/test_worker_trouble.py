@@ -26,29 +26,48 @@ def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(aroun
     assert around.mark.offset == 4
 
 
-def test_dead_letters_are_sent_behind_the_intent_and_before_the_rows(around: Around) -> None:
-    """An expelled worker sends none, and a row is in the table only when its poisoned neighbours are safe."""
+def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_commit(around: Around) -> None:
+    """An expelled worker sends none; a topic that is away holds no rows; nothing is committed without its letter."""
     around.letters.is_away = True
     process = around.process()
     around.produce(value(), b"", value(), value())
     get_on(around, process)
     assert around.intent == Intent("id-1", 0, 4, (1,))
-    assert not around.table.rows
+    assert around.rows_of() == {0: 1, 2: 1, 3: 1}
     around.letters.is_away = False
     get_on(around, process, 20)
-    assert around.rows_of() == {0: 1, 2: 1, 3: 1}
+    assert around.letters.sent == {"id-1/0/1": 1}
+    assert around.mark.offset == 4
 
 
-def test_an_outage_of_the_table_sends_no_dead_letter_again(around: Around) -> None:
-    """Retries of an insert are for ever; its dead letters are acknowledged once."""
+def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
+    """However often an insert is tried, and by whom: its letters are sent once, when it has succeeded."""
     around.table.is_away = True
+    for _ in range(4):
+        process = around.process()
+        around.produce(value(), b"", value(), value())
+        get_on(around, process, 10)
+        around.broker.remove(process.log)
+    assert not around.letters.sent
+    around.table.is_away = False
+    get_on(around, around.process(), 60)
+    assert around.letters.sent == {f"id-1/0/{offset}": 1 for offset in (1, 5, 9, 13)}
+    assert len(around.rows_of()) == 12
+
+
+def test_an_insert_is_not_repeated_because_its_dead_letters_fail(around: Around) -> None:
+    """Its rows are there; what is tried again is the letters, behind a fresh intent."""
+    marks: list[Mark] = []
+    around.broker.watchers.append(lambda _, mark: marks.append(mark))
+    around.letters.answers_lost = 1
     process = around.process()
     around.produce(value(), b"", value(), value())
-    get_on(around, process, 50)
-    assert around.letters.sent == {"id-1/0/1": 1}
-    around.table.is_away = False
     get_on(around, process, 20)
-    assert around.rows_of() == {0: 1, 2: 1, 3: 1}
+
+    assert process.meter.counts["retries/send/away"] == 1
+    assert process.meter.counts["retries/insert/away"] == 0
+    assert [mark.offset for mark in marks if "|0|4|" in mark.metadata] == [0, 0]
+    assert around.mark.offset == 4
 
 
 def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None:
