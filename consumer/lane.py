@@ -74,6 +74,10 @@ class Lane:
         if not self.is_open:
             return
         self.read_to = max(self.read_to, offset)
+        self._pass_gap()
+
+    def _pass_gap(self) -> None:
+        """Move the position to where the log was read to, when no record before that waits."""
         if self.replay is None and not self.works and not self.buffer.records:
             self.position = max(self.position, self.read_to)
             self.left_out = tuple(item for item in self.left_out if item >= self.position)
@@ -145,6 +149,7 @@ class Lane:
         """Account for the head: its rows are in the table."""
         work = self.works.popleft()
         self.position, self.left_out = _behind(work)
+        self._pass_gap()
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 
