@@ -74,6 +74,10 @@ class Lane:
         if not self.is_open:
             return
         self.read_to = max(self.read_to, offset)
+        self._pass_gap()
+
+    def _pass_gap(self) -> None:
+        """Move the position to where the log was read to, when no record before that waits."""
         if self.replay is None and not self.works and not self.buffer.records:
             self.position = max(self.position, self.read_to)
 
@@ -152,6 +156,7 @@ class Lane:
         self.position = work.batch.intent.b
         if self.known:
             self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
+        self._pass_gap()
         if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
             self.newest_ms = work.batch.records[-1].timestamp_ms
 

@@ -15,6 +15,7 @@ Replicated tables are left alone: they note token and part in one step, and a re
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -100,6 +101,8 @@ class ClickHouseMender:
             raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
         put_back = self._put_back(block, mine, place | {"since_ms": 0})
         counted = self._count(block, place)
+        if not put_back and not counted:  # the look was too short: the producers' clocks are ahead
+            return 0
         self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)
         facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
         log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
@@ -140,7 +143,7 @@ class ClickHouseMender:
             "partition": records[0].partition.number,
             "first": block.offsets[0],
             "last": block.offsets[-1],
-            "since_ms": max(0, min(times_ms) - _CLOCKS_MS),
+            "since_ms": max(0, min(*times_ms, time.time_ns() // 1_000_000) - _CLOCKS_MS),
             "newest_ms": max(0, *times_ms),
         }
 

@@ -1,13 +1,14 @@
 """Rows that ClickHouse knows the token of and does not have: put back once, unheard by views."""
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from consumer.clickhouse import Connection, Target
-from consumer.errors import ConsumerError, Transient
+from consumer.errors import ConsumerError, Halt, Transient
 from consumer.mend import ClickHouseMender
 from consumer.ports import Block, Record
 from consumer.rows import EventRows
@@ -23,15 +24,15 @@ _MONTH_MS = 31 * 24 * 3600 * 1000
 class Torn:
     """A block in the table, in two months; parts of it can be lost as a killed server loses them."""
 
-    def __init__(self, database: Connection) -> None:
-        """Insert it."""
+    def __init__(self, database: Connection, at_ms: int = AT_MS) -> None:
+        """Insert it, with this Kafka timestamp."""
         schemas = LocalSchemas()
         rows = EventRows(schemas)
         target = Target("events", "event", TOPIC, 30)
         self.database, self.meter = database, Tally()
         self.table = ClickHouseTable(database, target, rows, schemas.schema_of, self.meter)
         self.mender = ClickHouseMender(database, target, rows, self.meter)
-        self.records = [self._record(offset) for offset in range(COUNT)]
+        self.records = [self._record(offset)._replace(timestamp_ms=at_ms) for offset in range(COUNT)]
         assert rows.screen(self.records) == []
         self.block = rows.blocks(self.records, "incarnation", "cluster/incarnation/0/0/40")[0]
         self.table.insert(self.block)
@@ -76,6 +77,22 @@ def test_a_whole_block_is_left_alone(torn: Torn) -> None:
     assert torn.mender.mend(torn.block, torn.records) == 0
     assert torn.is_whole()
     assert torn.meter.counts["mended_rows/events"] == 0
+
+
+def test_timestamps_ahead_of_the_clock_are_no_loss(
+    database: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a producer, or of a worker whose own clock is ahead too: all rows are there, so nothing is said or counted."""
+    day_ms = 24 * 3600 * 1000
+    now_ms = time.time_ns() // 1_000_000
+    torn = Torn(database, at_ms=now_ms + day_ms)
+    assert torn.mender.mend(torn.block, torn.records) == 0
+    monkeypatch.setattr(time, "time_ns", lambda: (now_ms + 2 * day_ms) * 1_000_000)
+    assert torn.mender.mend(torn.block, torn.records) == 0
+
+    assert torn.is_whole()
+    assert torn.meter.counts["mended_rows/events"] == 0
+    assert not caplog.records
 
 
 def test_lost_rows_are_put_back_once(torn: Torn) -> None:
@@ -134,7 +151,7 @@ def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
             while True:
                 try:
                     return torn.mender.mend(torn.block, torn.records)
-                except Transient:
+                except (Transient, Halt):  # both are tried again, by the same worker
                     continue
 
         with ThreadPoolExecutor(4) as pool:

@@ -180,6 +180,34 @@ def test_an_idle_lane_moves_past_gaps_at_the_end() -> None:
     assert lane.position == 8
 
 
+def test_a_lane_that_has_finished_all_moves_past_the_gap_behind_its_last_record() -> None:
+    """The end was heard of while the record still waited, and nobody tells of it again."""
+    lane = opened(5)
+    feed(lane, 5, 7)
+    lane.reached_end(9)
+    head = sealed(lane, now_s=99.0)
+    prepare(lane, head)
+    assert head.batch.intent == Intent("id", 5, 8)
+    lane.finished()
+
+    assert lane.position == 9
+    assert lane.wish(0.0) == mark(9, 9, 9)
+
+
+def test_a_gap_is_not_passed_while_a_record_before_it_waits() -> None:
+    """Its end is that of all records, not of the batch that is finished."""
+    lane = opened(0)
+    feed(lane, *range(4))
+    lane.reached_end(5)
+    prepare(lane, sealed(lane))
+    lane.finished()
+    assert lane.position == 3
+    prepare(lane, sealed(lane, now_s=99.0))
+    assert lane.position == 3
+    lane.finished()
+    assert lane.position == 5
+
+
 def test_it_is_done_when_all_is_committed_or_a_successors() -> None:
     """Drained means: in the table, and the group knows."""
     lane = opened(0)
