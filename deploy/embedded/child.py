@@ -1,4 +1,4 @@
-"""A program that runs beside this one and never outlives it, however this one ends."""
+"""A program that runs beside this one and never outlives it, however this one ends; and how this one is told to end."""
 
 import contextlib
 import signal
@@ -84,6 +84,23 @@ class Child:
         self._watch.wait()
         if self._watch.stdin:
             self._watch.stdin.close()
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGINT has come since this object was made; to be asked from time to time.
+
+    Not a threading.Event: its set(), called by a handler in the main thread, waits for a lock that wait() may hold in
+    that same thread.
+    """
+
+    def __init__(self) -> None:
+        """Take over both signals; only the main thread may."""
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        self.asked = True
 
 
 def tail(path: Path | None, lines: int = 20) -> str:

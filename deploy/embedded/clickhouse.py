@@ -17,7 +17,6 @@ import importlib.metadata
 import importlib.util
 import os
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -25,6 +24,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
+from deploy.embedded.child import StopRequest
 from deploy.embedded.sandbox import confine
 
 if TYPE_CHECKING:
@@ -36,9 +36,12 @@ _LIBRARY: Final = "_chdb.abi3.so"
 # file() reads the pipe to its end, which comes when this process closes it or ends.
 _SERVE: Final = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT file('/proc/self/fd/{}') FORMAT Null"
 _SYSTEM_FILES: Final = (Path("/proc"), Path("/sys"))  # where ClickHouse measures itself and its machine
+_UNCONFINED: Final = (
+    "clickhouse: this kernel has no Landlock (Linux 5.19 has it), so whoever can connect to"
+    f" {HOST} can read the files that you can read"
+)
 _START_S: Final = 60.0
-_TICK_S: Final = 0.01
-_PARENT_TICK_S: Final = 1.0
+_TICK_S: Final = 0.02
 
 
 class CannotStartError(Exception):
@@ -94,23 +97,21 @@ class Directory:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is running; return the exit code."""
+    """Serve until SIGTERM or SIGINT; return the exit code."""
     options = _options(argv)
     _forget_environment()
     directory = Directory(options.data_dir)
-    stop = threading.Event()
     try:
         with directory.locked():
             for port in (options.port, options.native_port):
                 _check_free(port)
             _configure(options.port, options.native_port, directory)
-            server = Server(load(), directory, (options.port, options.native_port), stop)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())
+            stop = StopRequest()
+            server = Server(load(), directory, (options.port, options.native_port))
             print(f"ready http://{HOST}:{options.port}", flush=True)
-            while not stop.wait(_PARENT_TICK_S):
-                if options.parent_pid and os.getppid() != options.parent_pid:
-                    break
+            while not stop.asked and options.parent_pid in (None, os.getppid()):
+                server.check()
+                time.sleep(_TICK_S)
             server.stop()
     except CannotStartError as error:
         print(f"clickhouse: {error}", file=sys.stderr)
@@ -125,9 +126,9 @@ class Server:
         CannotStartError: it does not listen.
     """
 
-    def __init__(self, engine: Engine, directory: Directory, ports: Sequence[int], ended: threading.Event) -> None:
-        """Start it; `ended` is set when it has ended, of itself or not."""
-        self._engine, self._directory, self._ended = engine, directory, ended
+    def __init__(self, engine: Engine, directory: Directory, ports: Sequence[int]) -> None:
+        """Start it."""
+        self._engine, self._directory = engine, directory
         self._pipe, self._open = os.pipe()
         self._thread = threading.Thread(target=self._run, name="clickhouse")
         self._thread.start()
@@ -138,25 +139,17 @@ class Server:
             time.sleep(_TICK_S)
 
     def _run(self) -> None:
-        try:
-            if not confine((*_SYSTEM_FILES, _CONFIG), (self._directory.engine, self._directory.log)):
-                print(
-                    "clickhouse: this kernel has no Landlock (Linux 5.19 has it), so whoever can connect to"
-                    f" {HOST} can read the files that you can read",
-                    file=sys.stderr,
-                )
-            self._engine.query(_SERVE.format(self._pipe), "TSV", path=str(self._directory.engine))
-        finally:
-            self._ended.set()
+        if not confine((*_SYSTEM_FILES, _CONFIG), (self._directory.engine, self._directory.log)):
+            print(_UNCONFINED, file=sys.stderr)
+        self._engine.query(_SERVE.format(self._pipe), "TSV", path=str(self._directory.engine))
 
-    def stop(self) -> None:
-        """Take no more requests and let the running ones finish.
-
-        Raises:
-            CannotStartError: it has ended already.
-        """
+    def check(self) -> None:
+        """Raise CannotStartError when it has ended by itself."""
         if not self._thread.is_alive():
             raise CannotStartError(f"the server ended by itself; {self._directory.log} may say why")
+
+    def stop(self) -> None:
+        """Take no more requests, and let the running ones finish within ClickHouse's five seconds."""
         os.close(self._open)
         self._thread.join()
 
@@ -194,8 +187,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _forget_environment() -> None:
     """Start this program anew without the caller's environment: /proc/self/environ is in reach of SQL's file()."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    kept |= {"TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    kept = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     if os.environ.keys() - kept.keys():
         os.execve(sys.executable, sys.orig_argv, kept)  # noqa: S606  (no shell is wanted)
 

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from deploy.embedded.broker import (
     check_port_is_free,
     create_topics,
 )
-from deploy.embedded.child import Child, tail
+from deploy.embedded.child import Child, StopRequest, tail
 from deploy.embedded.logs import LogRotation
 from deploy.embedded.remainder import await_members, await_nothing_left
 
@@ -104,9 +103,7 @@ def run(options: Options) -> None:
     Raises:
         CannotStartError: a part can't start, or ended by itself.
     """
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopRequest()
     _check_ports(options)
     logs = Path(options.data_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -115,7 +112,8 @@ def run(options: Options) -> None:
         parts = _start(options, broker.bootstrap_servers, logs, stack)
         _greet(options, broker.bootstrap_servers, logs)
         rotation = LogRotation(logs)
-        while not stop.wait(_TICK_S):
+        while not stop.asked:
+            time.sleep(_TICK_S)
             rotation.look()
             for part in parts:
                 part.check() if part.name == _CLICKHOUSE else part.revive()
@@ -148,6 +146,7 @@ def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStac
     ]
     parts = [_part(_CLICKHOUSE, clickhouse, os.environ, logs, stack)]
     _await_answer(f"{options.clickhouse_url}/ping", parts)
+    _make_log_tables(options)
     create_topics(bootstrap_servers, _TOPICS)
     _migrate(consumer, logs)
     names = [f"worker-{number}" for number in range(1, options.workers + 1)]
@@ -211,6 +210,14 @@ def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Pa
 def _drain(bootstrap_servers: str) -> None:
     if not await_nothing_left(bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
         print("stopped with events left on the topic: they are lost, for the embedded broker is in memory", flush=True)
+
+
+def _make_log_tables(options: Options) -> None:
+    """Have ClickHouse make the tables that /dashboard reads at once, not with the first rows a minute later."""
+    account = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": options.password_path.read_text()}
+    request = urllib.request.Request(options.clickhouse_url, b"SYSTEM FLUSH LOGS", account)  # noqa: S310  (our own)
+    with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310  (as above)
+        pass
 
 
 def _migrate(environ: Mapping[str, str], logs: Path) -> None:
