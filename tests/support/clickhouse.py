@@ -208,7 +208,8 @@ def launch(data_dir: Path, ports: tuple[int, int], log: IO[str]) -> subprocess.P
     (data_dir / "password").write_text(PASSWORD)
     command = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(data_dir)]
     command += ["--port", str(ports[0]), "--native-port", str(ports[1]), "--parent-pid", str(os.getpid())]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    # SYSTEM SHUTDOWN sends its signal to all processes of the group.
+    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
 
 
 def provide() -> ClickHouse:
