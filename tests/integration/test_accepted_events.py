@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random, SystemRandom
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import settings
@@ -194,3 +195,28 @@ def test_no_time_that_is_believed_is_refused(table: Table, database: Connection,
             assert 0 <= at_ms <= AT_MAX_MS
             assert row[column] == at_ms
     assert len({event["occurredAt"] for event in taken}) > 20  # many were believed
+
+
+def test_half_a_million_names_flood_nothing(table: Table, database: Connection) -> None:
+    """No name of a client's is a file of the table, and whoever asks for one of them is answered."""
+    names = iter(range(500_000))
+    blank = accepted('{"messageBody":[{"eventType":"VIEW"}]}', Origin(AT_MS), Limits())
+    assert blank is not None
+    events = [
+        blank
+        | {"eventId": str(UUID(int=n)), "properties": json.dumps({f"name{next(names)}": 1 for _ in range(20_000)})}
+        for n in range(25)
+    ]
+
+    table.insert(events)
+
+    (files,) = database.query(
+        "SELECT sum(length(substreams)) AS n FROM system.parts_columns"
+        " WHERE database = currentDatabase() AND table = 'events' AND active"
+    )
+    assert files["n"] < 100
+    for name in ("events", "events_unique"):
+        answer = database.query(f"SELECT sum(properties.name499999::Int64) AS n, count() AS rows FROM {name}")
+        assert answer == [{"n": 1, "rows": 25}]
+    found = database.query("SELECT count() AS n FROM events WHERE JSONExtractInt(properties_text, 'name250000') = 1")
+    assert found == [{"n": 1}]
