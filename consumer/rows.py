@@ -16,6 +16,7 @@ from schemas.codec import (
     schema_id_of,
     varint,
 )
+from schemas.event import AT_MAX_MS
 from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, UnknownSchemaError
 
 OWN_SCHEMA_ID: Final = -1
@@ -24,7 +25,6 @@ _PROMOTED: Final = (("int", "long"),)
 """What ClickHouse reads too: an older writer's type, and ours."""
 _INT_MAX: Final = 2**31 - 1
 _LONG_MAX: Final = 2**63 - 1
-_AT_MAX: Final = 10_413_791_999_999  # 2299-12-31, the last day of a DateTime64
 
 
 def coordinates(record: Record) -> bytes:
@@ -163,7 +163,7 @@ def letter_of(record: Record) -> Mapping[str, Any]:
         "originTopicId": texts.pop("origin_topic_id", ""),
         "originPartition": _integer(texts.pop("origin_partition", ""), -1, _INT_MAX),
         "originOffset": _integer(texts.pop("origin_offset", ""), -1),
-        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP), _AT_MAX),
+        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP), AT_MAX_MS),
         "schemaId": _integer(texts.pop("schema_id", ""), -1),
         "reason": texts.pop("reason", ""),
         "error": texts.pop("error", ""),

@@ -13,7 +13,7 @@ from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import client_time_ms, uuid5, uuid7
 from ingest.shape import elements, escape, guard, kind, parse
-from schemas.event import Catalogue, Event
+from schemas.event import AT_MAX_MS, Catalogue, Event
 
 FAULTS_MAX: Final = 50
 _HEADERS: Final = ("messageHeaders", "messageheader")
@@ -32,6 +32,11 @@ class Limits:
     depth_max: int = 32
     clock_past_ms_max: int = 30 * 24 * 3600 * 1000
     clock_future_ms_max: int = 5 * 60 * 1000
+
+    def believe(self, said_ms: int, received_at_ms: int) -> bool:
+        """Tell whether an event may have happened when its client says; never beyond the years that the table holds."""
+        ahead_ms = said_ms - received_at_ms
+        return 0 <= said_ms <= AT_MAX_MS and -self.clock_past_ms_max <= ahead_ms <= self.clock_future_ms_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +235,7 @@ class Intake:
         if not event["pingId"]:
             event["pingId"] = event["eventId"]
         said_ms = client_time_ms(properties.get("timestamp"))
-        if said_ms is not None and (
-            -self._limits.clock_past_ms_max <= said_ms - origin.received_at_ms <= self._limits.clock_future_ms_max
-        ):
+        if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
             event["occurredAt"] = said_ms
 
 

@@ -52,6 +52,8 @@ class Event(TypedDict):
     properties: str
 
 
+AT_MAX_MS: Final = 10_413_705_600_000
+"""The latest moment that the table holds, 2299-12-31; the earliest is 0. See clickhouse/0008_events_by_id.sql."""
 COLLECTOR_FIELDS: Final = ("receivedAt", "occurredAt", "ip", "environment", "traceId", "headers", "properties")
 """Set by the collector; a client's member of that name is kept in `properties`."""
 
