@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from consumer.errors import Halt, HaltCode, Transient
 from consumer.ports import Partition, Poison, Record
 from consumer.properties import PRODUCER_PINNED, REPORTING
-from schemas.codec import FrameError, schema_id_of
+from schemas.codec import LETTER_HEADER, FrameError, schema_id_of
 
 SERVICE: Final = f"headrace-consumer/{version('headrace')}"
 _DEFAULTS: Final = {
@@ -99,7 +99,7 @@ def letter_key(record: Record) -> bytes:
 
 
 def headers_of(record: Record, poison: Poison, topic_id: str) -> list[tuple[str, str | bytes | None]]:
-    """Return the headers of a dead letter: origin, reason, and the record's own headers behind them."""
+    """Return the headers of a dead letter: origin and reason under a prefix of ours, and the record's own."""
     try:
         schema_id = schema_id_of(record.value)
     except FrameError:
@@ -116,4 +116,5 @@ def headers_of(record: Record, poison: Poison, topic_id: str) -> list[tuple[str,
         "service": SERVICE,
         "dead_at": str(int(time.time() * 1000)),
     }
-    return [*((name, text.encode()) for name, text in ours.items()), ("origin_key", record.key), *record.headers]
+    named = [(LETTER_HEADER + name, text.encode()) for name, text in ours.items()]
+    return [*named, (f"{LETTER_HEADER}origin_key", record.key), *record.headers]

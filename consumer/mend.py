@@ -78,13 +78,15 @@ class ClickHouseMender:
             records: its batch's.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
-            Halt: also when the rows are refused. Another worker may have dropped the table that was being filled, or
-                a right may be missing: the next try tells.
+            Transient: as outcomes.py says; also when a table is not there, for another worker that mends may have
+                dropped the one that was being filled.
+            Halt: a right is missing, or the rows are refused.
         """
         try:
             return self._mend(block, records)
         except Halt as error:
+            if error.code is HaltCode.TABLE:
+                raise Transient(f"rows may be missing, and can't be put back yet: {error}", Cause.BUSY) from error
             raise Halt(f"rows may be missing, and can't be put back: {error}", error.code) from error
         except Rejected as error:
             raise Halt(f"rows may be missing, and can't be put back: {error}", HaltCode.REFUSED) from error

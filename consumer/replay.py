@@ -19,11 +19,10 @@ from consumer.errors import Rejected
 from consumer.ports import Partition, Record, Rows
 from consumer.statements import PINNED
 from consumer.table import ClickHouseTable
-from schemas.codec import FRAME_BYTES, Encoder, FrameError, decode, schema_id_of
+from schemas.codec import FRAME_BYTES, LETTER_HEADER, Encoder, FrameError, decode, schema_id_of
 
 UNTIL_MS: Final = 10_413_792_000_000
 """The year 2300, when the column of Kafka's timestamps ends."""
-_DEAD_AT: Final = "dead_at"  # the letter's own header, among the record's
 _LETTERS: Final = """
 SELECT letter_id, origin_topic AS topic, origin_partition AS partition, origin_offset AS offset, reason,
     toUnixTimestamp64Milli(origin_at) AS at_ms, hex(key) AS key, hex(value) AS value, headers
@@ -177,7 +176,8 @@ class Replay:
             "limit": choice.limit,
         }
         for row in self.connection.query(_LETTERS, parameters):
-            headers = tuple((name, text.encode()) for name, text in row["headers"].items() if name != _DEAD_AT)
+            own = {name: text for name, text in row["headers"].items() if not name.startswith(LETTER_HEADER)}
+            headers = tuple((name, text.encode()) for name, text in own.items())
             key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
             place = Partition(row["topic"], row["partition"])
             yield Letter(

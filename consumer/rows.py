@@ -8,6 +8,7 @@ from consumer.errors import Cause, Reason, Transient
 from consumer.ports import Block, Poison, Record
 from schemas.codec import (
     FRAME_BYTES,
+    LETTER_HEADER,
     Encoder,
     FrameError,
     container,
@@ -25,6 +26,11 @@ _PROMOTED: Final = (("int", "long"),)
 """What ClickHouse reads too: an older writer's type, and ours."""
 _INT_MAX: Final = 2**31 - 1
 _LONG_MAX: Final = 2**63 - 1
+_YEAR_MS: Final = 366 * 86_400_000
+_BEFORE_MS: Final = 5 * _YEAR_MS
+_BEHIND_MS: Final = _YEAR_MS // 12
+_SENT_MIN: Final = 1_577_836_800_000  # 2020
+_SENT_MAX: Final = 1_577_836_800_000 + 80 * _YEAR_MS
 
 
 def coordinates(record: Record) -> bytes:
@@ -156,22 +162,36 @@ class DeadLetterRows:
 def letter_of(record: Record) -> Mapping[str, Any]:
     """Return a record of the dead-letter topic in the form of dead_letter.avsc; what is missing takes its default."""
     headers = dict(reversed(record.headers))  # the first of a name wins: ours stand before the record's own
-    texts = {name: value.decode("utf-8", "replace") for name, value in headers.items()}
-    return {
+    own = {name: value for name, value in headers.items() if not name.startswith(LETTER_HEADER)}
+    ours = {name.removeprefix(LETTER_HEADER): value for name, value in headers.items() if name not in own}
+    texts = {name: value.decode("utf-8", "replace") for name, value in ours.items() if name != "origin_key"}
+    letter = {
         "letterId": record.key.decode("utf-8", "replace"),
         "originTopic": texts.pop("origin_topic", ""),
         "originTopicId": texts.pop("origin_topic_id", ""),
         "originPartition": _integer(texts.pop("origin_partition", ""), -1, _INT_MAX),
         "originOffset": _integer(texts.pop("origin_offset", ""), -1),
-        "originAt": _integer(texts.pop("origin_at", ""), max(record.timestamp_ms, _NO_TIMESTAMP), AT_MAX_MS),
+        "originAt": _near(_integer(texts.pop("origin_at", ""), record.timestamp_ms, AT_MAX_MS), record.timestamp_ms),
         "schemaId": _integer(texts.pop("schema_id", ""), -1),
         "reason": texts.pop("reason", ""),
         "error": texts.pop("error", ""),
         "service": texts.pop("service", ""),
-        "key": headers.get("origin_key", b""),
-        "headers": {name: text for name, text in texts.items() if name != "origin_key"},
+        "key": ours.get("origin_key", b""),
         "value": record.value,
     }
+    more = {LETTER_HEADER + name: text for name, text in texts.items()}
+    return letter | {"headers": {name: value.decode("utf-8", "replace") for name, value in own.items()} | more}
+
+
+def _near(at_ms: int, sent_ms: int) -> int:
+    """Return a refused record's timestamp, or its letter's when that is years away: by producers' clocks it may be any.
+
+    The table is partitioned by its month, and an insert may touch a limited number of partitions. The letter's is of a
+    broker's or of our own clock, and the same whenever the letter is read.
+    """
+    sent_ms = sent_ms if _SENT_MIN <= sent_ms <= _SENT_MAX else _NO_TIMESTAMP
+    at_ms = max(at_ms, _NO_TIMESTAMP)
+    return at_ms if sent_ms - _BEFORE_MS <= at_ms <= sent_ms + _BEHIND_MS else sent_ms
 
 
 def _offsets(records: Sequence[Record]) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ PINNED: Final = _ONE_BLOCK | {
     "async_insert": 0,  # the default is 1 since 26.x; its deduplication is another path
     "wait_end_of_query": 1,
     "insert_deduplicate": 1,
+    "max_partitions_per_insert_block": 0,  # no bound: timestamps of any month are on the topic, if somebody wants it so
     "optimize_on_insert": 0,  # a row for each record: it would leave one of two records of the same event
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "materialized_views_ignore_errors": 0,

@@ -11,7 +11,7 @@ from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
 from ingest.ports import Durability, Publisher, Record
 from ingest.shape import elements
-from schemas.codec import Encoder
+from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
 
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
@@ -96,12 +96,12 @@ def _letter(sent: bytes, fault: Fault, index: int, origin: Origin) -> Record:
     # A retry under the same Idempotency-Key gives the same letter.
     letter_id = uuid5(origin.client_id, key, index) if key else uuid7(origin.received_at_ms)
     headers: tuple[tuple[str, bytes], ...] = (
-        ("reason", fault.slug.encode()),
-        ("error", fault.message.encode()),
-        ("service", _SERVICE),
-        ("origin_at", str(origin.received_at_ms).encode()),
-        ("request_id", origin.request_id.encode()),
+        (f"{LETTER_HEADER}reason", fault.slug.encode()),
+        (f"{LETTER_HEADER}error", fault.message.encode()),
+        (f"{LETTER_HEADER}service", _SERVICE),
+        (f"{LETTER_HEADER}origin_at", str(origin.received_at_ms).encode()),
+        (f"{LETTER_HEADER}request_id", origin.request_id.encode()),
     )
     if len(sent) > _LETTER_BYTES_MAX:
-        headers = (*headers, ("cut_from_bytes", str(len(sent)).encode()))
+        headers = (*headers, (f"{LETTER_HEADER}cut_from_bytes", str(len(sent)).encode()))
     return Record(f"ingest/{letter_id}".encode(), sent[:_LETTER_BYTES_MAX], headers, dead=True)

@@ -20,6 +20,8 @@ _LOW_BITS: Final = 0x7F
 _ONE: Final = b"\x02"  # a block's count, as a zigzag integer
 _SYNC: Final = hashlib.md5(b"headrace", usedforsecurity=False).digest()
 
+LETTER_HEADER: Final = "headrace."
+"""Begins the name of each header that says why a record is a dead letter; the record's own headers keep theirs."""
 COORDINATES: Final = (
     {"name": "_partition", "type": "int"},
     {"name": "_offset", "type": "long"},

@@ -87,12 +87,13 @@ def test_a_refused_event_of_a_lenient_request_is_a_dead_letter(
     headers = dict(letter.headers())
     assert letter.value() == raw
     assert letter.key().startswith(b"ingest/")
-    assert abs(int(headers.pop("origin_at")) / 1000 - time.time()) < 60
-    assert headers.pop("service").startswith(b"headrace-ingest/")
+    assert abs(int(headers.pop("headrace.origin_at")) / 1000 - time.time()) < 60
+    assert headers.pop("headrace.service").startswith(b"headrace-ingest/")
     assert headers == {
-        "reason": b"bad_event_enum",
-        "error": b"eventType got 'CLIK'; known are CLICK, EXIT, PING, PURCHASE, REGISTRATION, TRANSACTION, VIEW",
-        "request_id": b"r-1",
+        "headrace.reason": b"bad_event_enum",
+        "headrace.error": b"eventType got 'CLIK'; known are CLICK, EXIT, PING, PURCHASE, REGISTRATION, "
+        b"TRANSACTION, VIEW",
+        "headrace.request_id": b"r-1",
     }
     books = {
         outcome: figures[f'headrace_ingest_events_total{{outcome="{outcome}"}}']

@@ -89,14 +89,14 @@ def test_a_dead_letter_holds_the_bytes_as_sent_and_why() -> None:
 
     assert letter.value == json.dumps(BAD).encode()
     assert (kind, UUID(letter_id).version) == ("ingest", 7)
-    assert dict(letter.headers) | {"service": b""} == {
-        "reason": b"bad_event_type",
-        "error": b"active must be an integer or a boolean, got a string",
-        "service": b"",
-        "origin_at": b"1800000000000",
-        "request_id": b"r1",
+    assert dict(letter.headers) | {"headrace.service": b""} == {
+        "headrace.reason": b"bad_event_type",
+        "headrace.error": b"active must be an integer or a boolean, got a string",
+        "headrace.service": b"",
+        "headrace.origin_at": b"1800000000000",
+        "headrace.request_id": b"r1",
     }
-    assert dict(letter.headers)["service"].startswith(b"headrace-ingest/")
+    assert dict(letter.headers)["headrace.service"].startswith(b"headrace-ingest/")
 
 
 def test_a_lenient_retry_gives_the_same_letter() -> None:
@@ -116,8 +116,8 @@ def test_the_letter_of_an_event_that_is_too_large_is_its_beginning() -> None:
     (letter,) = house.shelf.letters
 
     assert letter.value == json.dumps(large).encode()[: 256 * 1024]
-    assert dict(letter.headers)["cut_from_bytes"] == str(len(json.dumps(large))).encode()
-    assert dict(letter.headers)["reason"] == b"bad_event_size"
+    assert dict(letter.headers)["headrace.cut_from_bytes"] == str(len(json.dumps(large))).encode()
+    assert dict(letter.headers)["headrace.reason"] == b"bad_event_size"
 
 
 def test_a_lenient_request_without_a_good_event_is_refused() -> None:

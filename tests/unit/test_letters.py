@@ -16,7 +16,7 @@ def dead(key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Re
 
 def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
     """From the refused record to the fields of the row."""
-    refused = record(7, b"\x00\x01")._replace(headers=(("trace", b"t1"),))
+    refused = record(7, b"\x00\x01")._replace(headers=(("trace", b"t1"), ("reason", b"mine")))
     headers = tuple((name, value) for name, value in headers_of(refused, Poison(7, Reason.FRAME, "no frame"), "id-1"))
 
     letter = letter_of(dead(letter_key(refused), refused.value, headers))  # type: ignore[arg-type]  # ours are bytes
@@ -26,7 +26,8 @@ def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
     assert (letter["originPartition"], letter["originOffset"]) == (0, 7)
     assert (letter["originAt"], letter["schemaId"], letter["reason"]) == (AT_MS, -1, "frame")
     assert (letter["key"], letter["value"]) == (b"key", b"\x00\x01")
-    assert letter["headers"]["trace"] == "t1"
+    own = {name: text for name, text in letter["headers"].items() if not name.startswith("headrace.")}
+    assert own == {"trace": "t1", "reason": "mine"}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
 )
 def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None:
     """Anybody may write to the topic; one such record must not stop the worker."""
-    names = ("origin_partition", "origin_offset", "origin_at", "schema_id")
+    names = ("headrace.origin_partition", "headrace.origin_offset", "headrace.origin_at", "headrace.schema_id")
     strange = dead(b"\xff", b"", tuple((name, number) for name in names))
 
     letter = letter_of(strange)

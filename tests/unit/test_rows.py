@@ -198,11 +198,38 @@ def test_a_record_without_a_timestamp_has_that_of_the_epoch() -> None:
     assert coordinates(record(1)._replace(timestamp_ms=-1)) == coordinates(record(1)._replace(timestamp_ms=0))
 
 
+OURS = tuple(
+    (f"headrace.{name}", value)
+    for name, value in (
+        ("reason", b"frame"),
+        ("origin_topic", b"events"),
+        ("origin_offset", b"7"),
+        ("origin_key", b"key"),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["reason", "service", "error", "origin_topic", "origin_offset", "origin_key", "dead_at"]
+)
+def test_a_refused_records_own_headers_are_kept_under_their_names(name: str) -> None:
+    """Whatever they are called: ours have a prefix."""
+    letter = letter_of(Record(Partition("dead", 0), 5, AT_MS, b"events/0/7", encoded(1), (*OURS, (name, b"666"))))
+
+    assert letter["headers"] == {name: "666"}
+    assert (letter["reason"], letter["originTopic"], letter["originOffset"], letter["key"]) == (
+        "frame",
+        "events",
+        7,
+        b"key",
+    )
+
+
 @pytest.mark.parametrize("name", ["reason", "origin_topic", "origin_offset", "origin_key"])
 def test_a_refused_records_own_headers_do_not_pass_for_ours(name: str) -> None:
-    """Ours come first; what the record had under the same name is not believed."""
-    ours = (("reason", b"frame"), ("origin_topic", b"events"), ("origin_offset", b"7"), ("origin_key", b"key"))
-    letter = letter_of(Record(Partition("dead", 0), 5, AT_MS, b"events/0/7", encoded(1), (*ours, (name, b"666"))))
+    """Ours come first; what the record had under the same name, prefix and all, is not believed."""
+    headers = (*OURS, (f"headrace.{name}", b"666"))
+    letter = letter_of(Record(Partition("dead", 0), 5, AT_MS, b"events/0/7", encoded(1), headers))
 
     assert (letter["reason"], letter["originTopic"], letter["originOffset"], letter["key"]) == (
         "frame",
@@ -212,9 +239,25 @@ def test_a_refused_records_own_headers_do_not_pass_for_ours(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("at_ms", [0, 1, -1, 1_000_000_000_000, AT_MS * 2, 10_413_791_999_999])
+def test_a_letters_month_is_near_the_one_it_was_sent_in(at_ms: int) -> None:
+    """By producers' clocks a record may be of any month, and a thousand of them would be as many table partitions."""
+    letter = letter_of(
+        Record(Partition("dead", 0), 5, AT_MS, b"k", b"", (("headrace.origin_at", str(at_ms).encode()),))
+    )
+
+    assert letter["originAt"] == AT_MS
+
+
+@pytest.mark.parametrize("sent_ms", [-1, 0, 10_413_791_999_999])
+def test_a_letter_of_no_believable_time_is_of_the_epoch(sent_ms: int) -> None:
+    """Anybody may write to the dead-letter topic."""
+    assert letter_of(Record(Partition("dead", 0), 5, sent_ms, b"k", b"", ()))["originAt"] == 0
+
+
 def test_other_headers_are_kept_once() -> None:
     """The first of a name wins here too."""
-    headers = (("reason", b"frame"), ("trace", b"one"), ("trace", b"two"))
+    headers = (("headrace.reason", b"frame"), ("trace", b"one"), ("trace", b"two"))
     letter = letter_of(Record(Partition("dead", 0), 5, AT_MS, b"k", b"", headers))
 
     assert letter["headers"] == {"trace": "one"}
