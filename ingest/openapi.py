@@ -23,6 +23,8 @@ def describe(catalogue: Catalogue, settings: Settings) -> Node:
     """Return the document."""
     document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = version("headrace")
+    if settings.operations_port:
+        del document["paths"]["/metrics"]  # it is on a port that is no client's business
     components = document["components"]
     components["requestBodies"]["Events"]["description"] = _sizes(settings)
     schemas = components["schemas"]

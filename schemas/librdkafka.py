@@ -140,7 +140,7 @@ def reporting(setting: str) -> dict[str, Any]:
 
     def report(error: KafkaError) -> None:
         extra = {"reason": error.name(), "detail": plain(error)}
-        where = {"setting": setting} if error.code() in _OF_THE_FILE else {}
+        where = {"setting": setting} if is_for_a_person(error) else {}
         logging.getLogger(LIBRARY).warning("broker trouble", extra=extra | where)
 
     return {"error_cb": report, "logger": logging.getLogger(LIBRARY)}
@@ -153,4 +153,5 @@ def plain(error: KafkaError) -> str:
 
 def is_for_a_person(error: KafkaError) -> bool:
     """Tell whether a connection failed for its certificates or its login: to wait does not help."""
-    return error.code() in _OF_THE_FILE and "isconnect" not in error.str()
+    refuses_ours = search(r"\balert\b.*(certificate|unknown ca|handshake failure)", error.str())
+    return bool(refuses_ours) or (error.code() in _OF_THE_FILE and "isconnect" not in error.str())

@@ -52,7 +52,7 @@ def _places(partitions_of: Mapping[str, int]) -> list[TopicPartition]:
 
 def _reader(bootstrap_servers: str, group: str) -> Consumer:
     """Return a client that reads beside the group under its name: it never subscribes, so it is no member."""
-    quiet = {"enable.auto.commit": False, "enable.partition.eof": True}
+    quiet = {"enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     return Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, **quiet})
 
 

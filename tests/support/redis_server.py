@@ -4,6 +4,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,22 +20,24 @@ _START_S: Final = 10.0
 class RedisServer:
     """One server in memory alone; a context manager. What it counted is gone when it stops."""
 
-    def __init__(self, password: str = "") -> None:
-        """Choose a port; skips the test where the program is missing."""
+    def __init__(self, password: str = "", tls: Sequence[str] = ()) -> None:
+        """Choose a port, of TLS alone with the server's options for it; skips the test where the program is missing."""
         if shutil.which(_PROGRAM) is None:
             pytest.skip(f"no {_PROGRAM} on the PATH")
         self.port = free_port()
         self._password = password
+        self._tls = list(tls)
         self._child: Child | None = None
 
     @property
     def url(self) -> str:
         """The address for INGEST_RATE_LIMIT_STORE_URL."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{'rediss' if self._tls else 'redis'}://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         """Start it and return when it takes connections."""
-        command = [_PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        listen = ["--port", "0", "--tls-port", str(self.port), *self._tls] if self._tls else ["--port", str(self.port)]
+        command = [_PROGRAM, *listen, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._child = Child([*command, *(["--requirepass", self._password] if self._password else [])])
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s:

@@ -59,6 +59,7 @@ WHOLE = [  # program, command and option; what no whole number of it can be
     ("consumer", "replay --partition", [*(text for text in NUMBERS if text != "0"), "2147483648"]),
     ("headrace", "--http-port", [*NUMBERS, "65536", "99999"]),
     ("headrace", "--clickhouse-port", [*NUMBERS, "65536"]),
+    ("headrace", "--clickhouse-native-port", [*NUMBERS, "65536"]),
     ("headrace", "--kafka-port", [*NUMBERS, "65536"]),
     ("headrace", "--workers", [*(text for text in NUMBERS if text != "0"), "-3", "65"]),
 ]

@@ -243,6 +243,8 @@ def test_only_certificates_and_logins_need_a_person() -> None:
 
     assert is_for_a_person(KafkaError(KafkaError._SSL, refused))  # noqa: SLF001  (its public name)
     assert is_for_a_person(KafkaError(KafkaError._AUTHENTICATION, "denied"))  # noqa: SLF001  (as above)
+    alert = "Receive failed: ssl/tls alert bad certificate: SSL alert number 42"
+    assert is_for_a_person(KafkaError(KafkaError._TRANSPORT, alert))  # noqa: SLF001  (as above)
     assert not is_for_a_person(KafkaError(KafkaError._SSL, "SSL handshake failed: Disconnected"))  # noqa: SLF001  (as above)
     assert not is_for_a_person(KafkaError(KafkaError._TRANSPORT, "refused"))  # noqa: SLF001  (as above)
     assert plain(KafkaError(KafkaError._SSL, refused)) == "ssl://a:1: SSL handshake failed: certificate verify failed"  # noqa: SLF001  (as above)

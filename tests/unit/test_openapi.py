@@ -70,6 +70,12 @@ def test_it_follows_the_settings() -> None:
     assert "54321 inflated" in about
 
 
+def test_it_is_silent_about_what_is_on_the_operations_port() -> None:
+    """Clients get 404 there."""
+    assert "/metrics" in document()["paths"]
+    assert "/metrics" not in document(operations_port=9090)["paths"]
+
+
 def test_it_knows_the_projects_fields_and_rules() -> None:
     """Every field that a client may send, and every rule that a fault may name, is there."""
     schemas = schemas_of(document())
