@@ -13,10 +13,11 @@ from uuid import UUID
 import pytest
 from hypothesis import settings
 
-from consumer.clickhouse import ClickHouseTable, Connection, Target
+from consumer.clickhouse import Connection, Target
 from consumer.ports import Record
 from consumer.rows import EventRows
 from consumer.statements import column_of
+from consumer.table import ClickHouseTable
 from ingest.errors import Rejected
 from ingest.intake import Intake, Limits, Origin
 from schemas.codec import Encoder
