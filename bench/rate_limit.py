@@ -17,7 +17,7 @@ from typing import Final
 
 from ingest.admission import Gate
 from ingest.ports import NoMeter
-from ingest.ratelimit import LocalLimiter, RateLimiter
+from ingest.ratelimit import Allowance, Claim, LocalLimiter, RateLimiter
 from ingest.redis import SharedLimiter, open_store
 from schemas.access import Access
 
@@ -27,7 +27,7 @@ THREADS: Final = 8
 
 def measure(name: str, limiter: RateLimiter | None, times: int = TIMES) -> None:
     """Admit requests one after the other and print what each took."""
-    gate = Gate(None, limiter, 10**9)
+    gate = Gate(None, limiter, Allowance(10**9, 10**9, 10**12))
     took_us: list[float] = []
     cpu_s = time.thread_time()
     for number in range(times):
@@ -41,7 +41,7 @@ def measure(name: str, limiter: RateLimiter | None, times: int = TIMES) -> None:
 
 def measure_together(name: str, limiter: RateLimiter) -> None:
     """Admit requests from several threads and print how many a second there were."""
-    gate = Gate(None, limiter, 10**9)
+    gate = Gate(None, limiter, Allowance(10**9, 10**9, 10**12))
     each = TIMES // THREADS
 
     def admit() -> None:
@@ -70,7 +70,10 @@ def with_store(use: Callable[[SharedLimiter, "subprocess.Popen[bytes]"], None]) 
         try:
             limiter = SharedLimiter(open_store(Access(f"redis://127.0.0.1:{port}"), 0.005), "bench:", 60, NoMeter())
             deadline_s = time.monotonic() + 10
-            while limiter.hit("warm", 1, time.time()).used == 0 and time.monotonic() < deadline_s:
+            while (
+                limiter.hit([Claim("warm", Allowance(1))], time.time())[0].requests == 0
+                and time.monotonic() < deadline_s
+            ):
                 time.sleep(0.1)
             use(limiter, store)
         finally:

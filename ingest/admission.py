@@ -1,27 +1,31 @@
-"""Who may send, and how often: what is decided about a request before its body is looked at."""
+"""Who may send, and how much: what is decided about a request before its body is looked at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ingest.clients import Client, Registry
 from ingest.errors import Headers, Rejected, Slug
-from ingest.ratelimit import RateLimiter, Window, name_of_address
+from ingest.ratelimit import Allowance, Claim, RateLimiter, Window, name_of_address
+
+_WHAT: Final = {Slug.RATE_LIMIT: "requests", Slug.EVENT_LIMIT: "events", Slug.BYTE_LIMIT: "bytes of events"}
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What became of a request at the gate; `refusal` stands until the route raises it, so that it is counted there.
 
-    `client` is None in an open collector, `window` without a rate limit.
+    `client` is None in an open collector, `windows` are empty without a rate limit.
     """
 
     client: Client | None = None
-    window: Window | None = None
+    windows: Sequence[Window] = ()
     refusal: Rejected | None = None
 
     @property
     def headers(self) -> Headers:
-        """What every answer to the request carries."""
-        return self.window.headers if self.window else ()
+        """What every answer to the request carries: the window with the fewest requests left."""
+        return min(self.windows, key=lambda window: window.requests_left).headers if self.windows else ()
 
     @property
     def client_id(self) -> str:
@@ -41,11 +45,14 @@ class Ticket:
 class Gate:
     """Admits requests by key and by count. Threads share it."""
 
-    def __init__(self, registry: Registry | None, limiter: RateLimiter | None, requests_max: int) -> None:
-        """Make a gate; without a registry it is open, without a limiter it counts nothing."""
+    def __init__(self, registry: Registry | None, limiter: RateLimiter | None, allowance: Allowance) -> None:
+        """Make a gate; without a registry it is open, without a limiter it counts nothing.
+
+        `allowance` is an address's in an open collector, and that of a client whose entry does not say otherwise.
+        """
         self._registry = registry
         self._limiter = limiter
-        self._requests_max = requests_max
+        self._allowance = allowance
 
     @property
     def is_open(self) -> bool:
@@ -71,17 +78,33 @@ class Gate:
             except Rejected as rejected:
                 refusal = rejected
         if self._limiter is None:
-            return Ticket(client, None, refusal)
-        window = self._count(self._limiter, client, address, at_s)
-        return Ticket(client, window, _too_many(window, at_s) if window.is_exceeded else refusal)
+            return Ticket(client, (), refusal)
+        windows = self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
+        return Ticket(client, windows, _too_much(windows[-1], at_s) or refusal)
 
-    def _count(self, limiter: RateLimiter, client: Client | None, address: str, at_s: float) -> Window:
+    def spend(self, ticket: Ticket, events: int, size_bytes: int) -> None:
+        """Count what a request that was let in turned out to hold; the next one hears of it."""
+        if self._limiter is not None:
+            self._limiter.spend([window.claim for window in ticket.windows], events, size_bytes)
+
+    def _claims(self, client: Client | None, address: str) -> list[Claim]:
+        """Return the windows that a request counts in, the narrowest first."""
         if client is None:
-            return limiter.hit(f"address:{name_of_address(address)}", self._requests_max, at_s)
-        return limiter.hit(f"client:{client.client_id}", client.rate_limit or self._requests_max, at_s)
+            return [Claim(f"address:{address}", self._allowance)]
+        allowance = client.allowance(self._allowance)
+        claims = [Claim(f"client:{client.client_id}", allowance)]
+        if client.address_share < 1:
+            name = f"visitor:{address}:{client.client_id}"
+            claims.insert(0, Claim(name, allowance.share(client.address_share), " from one address"))
+        return claims
 
 
-def _too_many(window: Window, at_s: float) -> Rejected:
+def _too_much(window: Window, at_s: float) -> Rejected | None:
+    """Return the refusal of a request in whose last window something is spent."""
+    spent = window.spent
+    if spent is None:
+        return None
     wait_s = window.retry_after_s(at_s)
-    message = f"the limit of {window.limit} requests is reached, try again in {wait_s} s"
-    return Rejected(Slug.RATE_LIMIT, message, headers=(("Retry-After", str(wait_s)),))
+    most = dict(zip(_WHAT, window.claim.allowance, strict=True))[spent]
+    message = f"the limit of {most} {_WHAT[spent]}{window.claim.whose} is reached, try again in {wait_s} s"
+    return Rejected(spent, message, headers=(("Retry-After", str(wait_s)),))

@@ -5,7 +5,9 @@ Every error is the same JSON document, whoever found it: {"error", "message", "s
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
@@ -15,12 +17,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ingest.admission import Gate, Ticket
 from ingest.answers import JSON, refused
-from ingest.bodies import BodyLimits, Form, read_body
+from ingest.bodies import Body, BodyReader, Form
 from ingest.collector import Collector
 from ingest.door import COLLECT, Exchange, exchange_of
-from ingest.errors import Rejected, Slug, Unavailable
+from ingest.errors import Rejected, Unavailable
 from ingest.headers import prefers_lenient, read_api_key, read_idempotency_key
 from ingest.intake import Origin
+from ingest.ledger import Account
 from ingest.ports import Meter
 
 log = logging.getLogger(__name__)
@@ -31,13 +34,13 @@ COUNTED: Final = frozenset({COLLECT, VALIDATE})
 
 
 def create_app(
-    collector: Collector, gate: Gate, limits: BodyLimits, meter: Meter, now_s: Callable[[], float] = time.time
+    collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float] = time.time
 ) -> Flask:
     """Return the WSGI application around a collector; `now_s` is Unix time."""
     app = Flask("ingest", static_folder=None)
     app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
     _add_gate(app, gate, now_s)
-    _add_collecting(app, collector, limits, meter, now_s)
+    _add_collecting(app, collector, gate, bodies, meter, now_s)
     _add_probes(app, collector)
     _add_errors(app, meter)
     return app
@@ -71,25 +74,32 @@ def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
         return response
 
 
-def _add_collecting(
-    app: Flask, collector: Collector, limits: BodyLimits, meter: Meter, now_s: Callable[[], float]
+def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
+    app: Flask, collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float]
 ) -> None:
-    def admitted() -> tuple[bytes, Origin, Exchange]:
-        """Return the body of a request that may come in, and what else is known of it."""
+    def admitted(exchange: Exchange) -> Origin:
+        """Return what is known of a request that may come in, besides its body."""
         ticket: Ticket = g.ticket
         ticket.check()
-        exchange = exchange_of(request.environ)
-        origin = _origin(exchange, ticket.client_id, int(now_s() * 1000))
-        body, sent_bytes = read_body(request.environ["wsgi.input"], _form(), limits)
-        meter.observe("body_bytes", sent_bytes, form="sent")
-        meter.observe("body_bytes", len(body), form="inflated")
-        return body, origin, exchange
+        return _origin(exchange, ticket.client_id, int(now_s() * 1000))
+
+    @contextmanager
+    def reading(account: Account) -> Iterator[Body]:
+        """Read the body; its memory is the request's until the block ends, and then it has cost its sender."""
+        with bodies.read(request.environ["wsgi.input"], _form()) as body:
+            meter.observe("body_bytes", body.sent_bytes, form="sent")
+            meter.observe("body_bytes", len(body.text), form="inflated")
+            try:
+                yield body
+            finally:
+                gate.spend(g.ticket, account.events, max(len(body.text), account.size_bytes))
 
     @app.post(COLLECT)
     def collect() -> Response:
-        body, origin, exchange = admitted()
-        lenient = prefers_lenient(request.headers.get("Prefer", ""))
-        answer, durability = collector.collect(body, origin, exchange.account, lenient=lenient)
+        exchange = exchange_of(request.environ)
+        origin, lenient = admitted(exchange), prefers_lenient(request.headers.get("Prefer", ""))
+        with reading(exchange.account) as body:
+            answer, durability = collector.collect(body, origin, exchange.account, lenient=lenient)
         response = Response(answer, 201, content_type=JSON)
         response.headers["X-Durability"] = durability
         if lenient:
@@ -98,8 +108,10 @@ def _add_collecting(
 
     @app.post(VALIDATE)
     def validate() -> Response:
-        body, origin, _ = admitted()
-        return Response(collector.validate(body, origin), content_type=JSON)
+        exchange = exchange_of(request.environ)
+        origin = admitted(exchange)
+        with reading(exchange.account) as body:
+            return Response(collector.validate(body, origin, exchange.account), content_type=JSON)
 
 
 def _form() -> Form:
@@ -140,7 +152,7 @@ def _add_errors(app: Flask, meter: Meter) -> None:
     @app.errorhandler(Rejected)
     def rejected(error: Rejected) -> Response:
         exchange_of(request.environ).outcome = error.slug
-        if error.slug is Slug.RATE_LIMIT:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             meter.count("rate_limited_total")
         response = Response(refused(error.status, error.message, error.faults), error.status, content_type=JSON)
         response.headers.extend(error.headers)

@@ -7,6 +7,12 @@
     enabled = true
     origins = ["https://www.example.com"]    # pages that may send; none listed: any
     rate_limit = 5000                        # requests in a window; absent: INGEST_RATE_LIMIT_REQUESTS
+    event_limit = 500000                     # events in a window; absent: INGEST_RATE_LIMIT_EVENTS
+    byte_limit = 1000000000                  # bytes of events in a window; absent: INGEST_RATE_LIMIT_BYTES
+    address_share = 0.1                      # of these, what one address may use; absent: 0.1 with origins, else 1
+
+A key that pages use is known to all who read them. `address_share` keeps one of its visitors from using up what is
+there for all.
 
 Keys are stored as SHA-256, not as a slow hash: those exist for passwords that can be guessed, and a key has 256 random
 bits. The collector pays one hash per request, not 100 ms.
@@ -27,15 +33,19 @@ from typing import Annotated, Final
 import msgspec
 
 from ingest.errors import Rejected, Slug
+from ingest.ratelimit import Allowance
 
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 1.0
 _KEY_PREFIX: Final = "hrk_"  # secret scanners and people see what it is
 _KEY_BYTES: Final = 32
+# Ten addresses would have to work together to use up a page's limit; an office behind one address is a tenth of it.
+_VISITORS_SHARE: Final = 0.1
 _CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="headrace"'),)
 
 _Hash = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+_Limit = Annotated[int, msgspec.Meta(ge=1)]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]
 
@@ -46,7 +56,10 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disabled_keys: tuple[_Hash, ...] = ()
     enabled: bool = True
     origins: tuple[_Origin, ...] = ()
-    rate_limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    rate_limit: _Limit | None = None
+    event_limit: _Limit | None = None
+    byte_limit: _Limit | None = None
+    address_share: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,13 +68,24 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One entry of the registry; `origins` empty allows every page, `rate_limit` None means the default."""
+    """One entry of the registry; `origins` empty allows every page, a limit of None means the default."""
 
     client_id: str
     name: str
     enabled: bool
     origins: frozenset[str]
     rate_limit: int | None
+    event_limit: int | None
+    byte_limit: int | None
+    address_share: float
+
+    def allowance(self, default: Allowance) -> Allowance:
+        """Return what the client may use in a window."""
+        return Allowance(
+            self.rate_limit or default.requests,
+            self.event_limit or default.events,
+            self.byte_limit or default.size_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +190,21 @@ def read_keys(path: str) -> Keys:
         raise ValueError(f"{path}: {error}") from error
     keys: dict[bytes, _Key] = {}
     for client_id, entry in entries.items():
-        client = Client(client_id, entry.name, entry.enabled, frozenset(entry.origins), entry.rate_limit)
+        client = _client(client_id, entry)
         for text in (*entry.keys, *entry.disabled_keys):
             digest = bytes.fromhex(text.removeprefix("sha256:"))
             if digest in keys:
                 raise ValueError(f"{path}: a key of {client_id} is given twice: {text[:15]}…")
             keys[digest] = _Key(digest, client, text in entry.keys)
     return keys
+
+
+def _client(client_id: str, entry: _Entry) -> Client:
+    share = entry.address_share
+    if share is None:
+        share = _VISITORS_SHARE if entry.origins else 1
+    limits = (entry.rate_limit, entry.event_limit, entry.byte_limit)
+    return Client(client_id, entry.name, entry.enabled, frozenset(entry.origins), *limits, share)
 
 
 def make_key() -> tuple[str, str]:

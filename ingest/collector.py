@@ -5,10 +5,12 @@ from importlib.metadata import version
 from typing import Final
 
 from ingest import answers
+from ingest.bodies import Body
 from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
 from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
+from ingest.memory import bytes_of_records
 from ingest.ports import Durability, Publisher, Record
 from ingest.shape import elements
 from schemas.codec import LETTER_HEADER, Encoder
@@ -27,43 +29,48 @@ class Collector:
         self._publisher = publisher
 
     def collect(
-        self, body: bytes, origin: Origin, account: Account, *, lenient: bool = False
+        self, body: Body, origin: Origin, account: Account, *, lenient: bool = False
     ) -> tuple[bytes, Durability]:
         """Take a request's events and return the answer's body and where they are; `account` hears what became of them.
 
         Args:
-            body: the JSON, inflated.
+            body: the JSON, inflated; its share of memory grows by the records.
             origin: what else is known of the request.
             account: the request's in the books.
             lenient: take the good events of a request that has bad ones too; those become dead letters.
 
         Raises:
             Rejected: the client must repair something; nothing was published.
-            Unavailable: no durable place; the request may be sent again.
+            Unavailable: no durable place, or no memory; the request may be sent again.
         """
-        verdict = self._intake.read(body, origin)
-        account.judge(len(verdict.entries))
+        verdict = self._judge(body, origin, account)
         events = _takable(verdict, origin, lenient=lenient)
+        body.lease.grow(bytes_of_records(len(events), verdict.expanded_bytes))
         records = [self._record(event, origin) for event in events]
         if len(events) < len(verdict.entries):
-            records.extend(_letters(body, verdict, origin))
+            records.extend(_letters(body.text, verdict, origin))
         durability = self._publisher.publish(records)
         account.accept(len(events))
         return answers.taken(verdict.entries), durability
 
-    def validate(self, body: bytes, origin: Origin) -> bytes:
+    def validate(self, body: Body, origin: Origin, account: Account) -> bytes:
         """Judge a request's events as `collect` would, publish nothing, and return the answer's body.
 
         Raises:
             Rejected: as from `collect`, but for bad events, which the answer tells.
         """
-        verdict = self._intake.read(body, origin)
+        verdict = self._judge(body, origin, account)
         _check_client(verdict.events, origin.client_id)
         return answers.judged(verdict)
 
     def is_ready(self) -> bool:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
+
+    def _judge(self, body: Body, origin: Origin, account: Account) -> Verdict:
+        verdict = self._intake.read(body.text, origin)
+        account.judge(len(verdict.entries), verdict.expanded_bytes)
+        return verdict
 
     def _record(self, event: Event, origin: Origin) -> Record:
         return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)

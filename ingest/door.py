@@ -15,6 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ingest.address import Network, Privacy, client_address, private_form
 from ingest.browsers import CrossOrigin, Headers
+from ingest.errors import Load
 from ingest.ledger import Account, Ledger, Outcome
 from ingest.logs import REFUSALS
 from ingest.trace import new_id, request_id_of, trace_id_of
@@ -22,11 +23,12 @@ from ingest.trace import new_id, request_id_of, trace_id_of
 log = logging.getLogger(REFUSALS)
 
 COLLECT: Final = "/collect/event"
-OVERLOADED: Final = "overloaded"
-"""The slug of a request that was turned away because too many are in flight."""
 _KEY: Final = "headrace.exchange"
 _ELSEWHERE: Final = "other"
+# Browsers inside other apps name themselves with up to some 400 characters; each event of a request has a copy.
+_USER_AGENT_LENGTH_MAX: Final = 1024
 _FIRST_REFUSAL: Final = 400
+_SHED: Final = frozenset(Load)
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 _Write = Callable[[bytes], object]
@@ -41,7 +43,7 @@ class Exchange:
         traceparent: the caller's, when it is valid, else "".
         address: the client's full address, for limits alone.
         ip: what a row may keep of the address.
-        user_agent: the header, "" when a privacy signal asks to keep nothing that the page did not send.
+        user_agent: the header's beginning; "" when a privacy signal asks to keep nothing that the page did not send.
         account: the request's account in the ledger.
         outcome: the slug; "" means that the status says enough.
         status: of the answer; 500 until there is one.
@@ -91,7 +93,7 @@ class Origins:
         if self.honours_signals and "1" in (environ.get("HTTP_SEC_GPC"), environ.get("HTTP_DNT")):
             return
         exchange.ip = private_form(exchange.address, self.privacy)
-        exchange.user_agent = environ.get("HTTP_USER_AGENT", "")
+        exchange.user_agent = environ.get("HTTP_USER_AGENT", "")[:_USER_AGENT_LENGTH_MAX]
 
 
 class Door:
@@ -155,12 +157,12 @@ class Door:
         outcome = exchange.outcome or HTTPStatus(exchange.status).name.lower()
         if exchange.status == HTTPStatus.TOO_MANY_REQUESTS:
             exchange.account.rest = Outcome.LIMITED
-        elif outcome == OVERLOADED:
+        elif outcome in _SHED:
             exchange.account.rest = Outcome.SHED
         self._meter.move("requests_in_flight", -1)
         self._meter.count("requests_total", 1, route=route, status=str(exchange.status), outcome=outcome)
         self._meter.observe("request_seconds", took_s, route=route)
-        if exchange.status >= _FIRST_REFUSAL and outcome != OVERLOADED:  # a line for each would be more load
+        if exchange.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
             log.info("request refused", extra=_line(exchange, route, outcome, took_s))
 
 

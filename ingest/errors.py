@@ -3,6 +3,7 @@
 IngestError
 ├── Rejected      4xx: repair the request (or wait, for 429) and send it again
 └── Unavailable   503: send the same request again after `retry_after_s`
+    └── Overloaded    503: the same; nothing is broken, there is too much to do
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Rule(StrEnum):
     DEPTH = "depth"
     INTEGER = "integer"
     SIZE = "size"
+    MEMBERS = "members"
 
 
 class Slug(StrEnum):
@@ -54,6 +56,7 @@ class Slug(StrEnum):
     BAD_EVENT_DEPTH = "bad_event_depth", 400
     BAD_EVENT_INTEGER = "bad_event_integer", 400
     BAD_EVENT_SIZE = "bad_event_size", 400
+    BAD_EVENT_MEMBERS = "bad_event_members", 400
     BAD_IDEMPOTENCY_KEY = "bad_idempotency_key", 400
     BAD_BODY = "bad_body", 400
     TRUNCATED_BODY = "truncated_body", 400
@@ -66,9 +69,14 @@ class Slug(StrEnum):
     ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403
     SLOW_REQUEST = "slow_request", 408
     TOO_LARGE = "too_large", 413
+    TOO_MANY_NODES = "too_many_nodes", 413
+    TOO_MANY_NAMES = "too_many_names", 413
+    TOO_MUCH_COPIED = "too_much_copied", 413
     CONTENT_TYPE = "content_type", 415
     CONTENT_ENCODING = "content_encoding", 415
     RATE_LIMIT = "rate_limit", 429
+    EVENT_LIMIT = "event_limit", 429
+    BYTE_LIMIT = "byte_limit", 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +137,21 @@ class Unavailable(IngestError):
         self.slug = slug
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class Load(StrEnum):
+    """What there is too much of: the reason that a request is shed for, beside the slugs."""
+
+    OVERLOADED = "overloaded"
+    """Requests in flight."""
+    MEMORY_FULL = "memory_full"
+    """Large requests in work."""
+    QUEUE_FULL = "queue_full"
+    """Records that await their acknowledgement."""
+
+
+class Overloaded(Unavailable):
+    """The process has too much to do; nothing of the request was taken, and nothing is broken."""
+
+    def __init__(self, load: Load, message: str) -> None:
+        super().__init__(load, f"{message}; send it again")

@@ -14,8 +14,8 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ingest.answers import JSON, refused
-from ingest.door import OVERLOADED, exchange_of
-from ingest.errors import Headers
+from ingest.door import exchange_of
+from ingest.errors import Headers, Load
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class LoadBound:
         """Answer one request."""
         if not getattr(_thread, "is_overloaded", False) or environ.get("PATH_INFO") not in self._routes:
             return self._app(environ, start_response)
-        exchange_of(environ).outcome = OVERLOADED
+        exchange_of(environ).outcome = Load.OVERLOADED
         self._tell()
         status = HTTPStatus.SERVICE_UNAVAILABLE
         body = refused(status, "too many requests are in flight; send it again")

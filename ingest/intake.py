@@ -13,12 +13,16 @@ from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import client_time_ms, uuid5, uuid7
 from ingest.shape import elements, escape, guard, kind, parse
+from ingest.structure import count_names, may_have_names
 from schemas.event import AT_MAX_MS, Catalogue, Event
 
 FAULTS_MAX: Final = 50
 _HEADERS: Final = ("messageHeaders", "messageheader")
 BODY: Final = "messageBody"
 _SCALARS: Final = (str, int, float, bool)
+_EVENT_DEPTH: Final = 2  # the request and messageBody are around an event
+_ENTRY_BYTES: Final = 16  # of one of messageHeaders in a record, beside its text, for what encoding it costs
+_KEY_LENGTH_MAX: Final = 128
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
@@ -30,6 +34,9 @@ class Limits:
     event_bytes_max: int = 256 * 1024
     headers_bytes_max: int = 16 * 1024
     depth_max: int = 32
+    members_max: int = 1000
+    paths_max: int = 2000
+    copied_bytes_max: int = 2 * 1024 * 1024
     clock_past_ms_max: int = 30 * 24 * 3600 * 1000
     clock_future_ms_max: int = 5 * 60 * 1000
 
@@ -62,9 +69,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One entry per element of `messageBody`, in request order."""
+    """One entry per element of `messageBody`, in request order; `expanded_bytes` is about what they are as records."""
 
     entries: tuple[Event | Refusal, ...]
+    expanded_bytes: int = 0
 
     @property
     def events(self) -> list[Event]:
@@ -96,19 +104,19 @@ class Intake:
         """Judge a whole request.
 
         Raises:
-            Rejected: 400, when the request has no list of events to judge one by one.
+            Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
         """
         request = parse(body)
         events = self._events_of(request)
         self._guard_others(request)
-        common = self._common(request, origin)
-        oversize = self._oversize(body)
-        return Verdict(
-            tuple(
-                self._read_event(raw, index, common, origin) if index not in oversize else self._too_large(index)
-                for index, raw in enumerate(events)
-            )
+        common, shared_bytes = self._common(request, origin)
+        copied_bytes = self._copied_bytes(len(events), shared_bytes)
+        unread = self._oversize(body) | self._crowded(body, events)
+        entries = tuple(
+            self._read_event(raw, index, common, origin) if index not in unread else unread[index]
+            for index, raw in enumerate(events)
         )
+        return Verdict(entries, len(body) + copied_bytes)
 
     def _events_of(self, request: Any) -> list[Any]:
         if type(request) is not dict:
@@ -133,22 +141,35 @@ class Intake:
                 if broken is not None:
                     raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
 
-    def _common(self, request: dict[str, Any], origin: Origin) -> dict[str, Any]:
-        """Return a blank event that holds what all events of a request share."""
-        return self._blank | {
+    def _common(self, request: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], int]:
+        """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
+        headers, headers_bytes = self._headers_of(request)
+        common = self._blank | {
             "receivedAt": origin.received_at_ms,
             "occurredAt": origin.received_at_ms,
             "userAgent": origin.user_agent,
             "ip": origin.ip,
             "environment": self._environment,
             "traceId": origin.trace_id,
-            "headers": self._headers_of(request),
+            "headers": headers,
         }
+        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent)
 
-    def _headers_of(self, request: dict[str, Any]) -> dict[str, str]:
+    def _copied_bytes(self, events: int, shared_bytes: int) -> int:
+        """Return how many bytes what all events share makes of a request."""
+        size, most = events * shared_bytes, self._limits.copied_bytes_max
+        if size > most:
+            message = (
+                f"messageHeaders and User-Agent, copied into each of {events} events, are {size} bytes, "
+                f"at most {most} are taken; send fewer events at once"
+            )
+            raise Rejected(Slug.TOO_MUCH_COPIED, message)
+        return size
+
+    def _headers_of(self, request: dict[str, Any]) -> tuple[dict[str, str], int]:
         name = _headers_name(request)
         if name is None:
-            return {}
+            return {}, 0
         headers, pointer = request[name], f"/{name}"
         if type(headers) is not dict:
             raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
@@ -165,14 +186,35 @@ class Intake:
         if size > self._limits.headers_bytes_max:
             message = f"{name} must have at most {self._limits.headers_bytes_max} bytes, got {size}"
             raise _refuse(Slug.BAD_HEADERS, Rule.SIZE, pointer, message)
-        return texts
+        return texts, size
 
-    def _oversize(self, body: bytes) -> frozenset[int]:
-        """Return the indices of events over the size limit; free for a body that is under it as a whole."""
+    def _oversize(self, body: bytes) -> dict[int, Refusal]:
+        """Return the events over the size limit, by index; free for a body that is under it as a whole."""
         limit = self._limits.event_bytes_max
         if len(body) <= limit:
-            return frozenset()
-        return frozenset(index for index, size in enumerate(map(len, elements(body, BODY))) if size > limit)
+            return {}
+        sizes = enumerate(map(len, elements(body, BODY)))
+        return {index: self._too_large(index) for index, size in sizes if size > limit}
+
+    def _crowded(self, body: bytes, events: list[Any]) -> dict[int, Refusal]:
+        """Return the events of too many members, by index; next to nothing for a request that can have none.
+
+        Raises:
+            Rejected: 413, all events together have too many names.
+        """
+        limits = self._limits
+        if not may_have_names(body, events, limits.members_max, limits.paths_max):
+            return {}
+        members, paths = count_names(events, limits.depth_max - _EVENT_DEPTH)
+        if paths > limits.paths_max:
+            message = f"the events have more than {limits.paths_max} different names, send fewer at once"
+            raise Rejected(Slug.TOO_MANY_NAMES, message)
+        message = f"an event must have at most {limits.members_max} members, with those of the objects in it"
+        return {
+            index: Refusal((Fault(Rule.MEMBERS, f"/{BODY}/{index}", message, index),))
+            for index, count in enumerate(members)
+            if count > limits.members_max
+        }
 
     def _too_large(self, index: int) -> Refusal:
         message = f"an event must have at most {self._limits.event_bytes_max} bytes"
@@ -207,7 +249,7 @@ class Intake:
         """Put known fields into `event`, return the others; append to `faults`."""
         properties: dict[str, Any] = {}
         readers = self._readers
-        depth_left = self._limits.depth_max - 3  # the request, messageBody and the event are three levels
+        depth_left = self._limits.depth_max - _EVENT_DEPTH - 1
         for name, value in raw.items():
             reader = readers.get(name)
             if reader is None:
@@ -241,7 +283,7 @@ class Intake:
 
 def key_of(event: Event) -> str:
     """Return the record key: one person's events share a partition, and no client's do."""
-    return event["anonId"] or event["userId"] or event["eventId"]
+    return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]
 
 
 def _headers_name(request: dict[str, Any]) -> str | None:

@@ -91,19 +91,24 @@ class Ledger:
 class Account:
     """One request's events: received, then accepted, and what is left takes the `rest`'s outcome at the end."""
 
-    __slots__ = ("_ledger", "_open", "rest")
+    __slots__ = ("_ledger", "_open", "events", "rest", "size_bytes")
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._open = 1
         self.rest: Outcome = Outcome.REFUSED
         """What the events that are not accepted end as."""
+        self.events = 0
+        """How many events the request was found to have."""
+        self.size_bytes = 0
+        """What they are as records, about."""
         ledger.receive(1)
 
-    def judge(self, events: int) -> None:
-        """Say how many events the request has; once, and before any is accepted."""
+    def judge(self, events: int, size_bytes: int = 0) -> None:
+        """Say how many events the request has, and how large they are; once, and before any is accepted."""
         self._ledger.receive(events - self._open)
-        self._open = events
+        self._open = self.events = events
+        self.size_bytes = size_bytes
 
     def accept(self, events: int) -> None:
         """Say that the publisher made so many of them durable."""

@@ -39,10 +39,12 @@ def describe(catalogue: Catalogue, settings: Settings) -> Node:
 
 def _sizes(settings: Settings) -> str:
     return (
-        f"At most {settings.body_bytes_max} bytes as sent and {settings.inflated_bytes_max} inflated; an event at most "
-        f"{settings.event_bytes_max} bytes, messageHeaders {settings.headers_bytes_max}; nesting at most "
-        f"{settings.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as navigator.sendBeacon "
-        "sends it, and no Content-Type at all mean JSON too."
+        f"At most {settings.body_bytes_max} bytes as sent and {settings.inflated_bytes_max} inflated, "
+        f"{settings.nodes_max} JSON values and {settings.paths_max} different names; an event at most "
+        f"{settings.event_bytes_max} bytes and {settings.members_max} members; messageHeaders "
+        f"{settings.headers_bytes_max} bytes, and with the User-Agent {settings.copied_bytes_max} over all events; "
+        f"nesting at most {settings.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as "
+        "navigator.sendBeacon sends it, and no Content-Type at all mean JSON too."
     )
 
 

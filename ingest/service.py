@@ -13,7 +13,7 @@ from flask import Flask
 from ingest.address import read_networks
 from ingest.admission import Gate
 from ingest.app import COUNTED, create_app, ticket_of
-from ingest.bodies import BodyLimits
+from ingest.bodies import BodyLimits, BodyReader
 from ingest.browsers import CrossOrigin, read_origins
 from ingest.clients import Registry
 from ingest.collector import Collector
@@ -23,11 +23,12 @@ from ingest.inflight import LoadBound
 from ingest.intake import Intake, Limits
 from ingest.ledger import Ledger
 from ingest.logs import start_logging
+from ingest.memory import MemoryBudget
 from ingest.openapi import describe
 from ingest.operations import OperationsPort
 from ingest.pages import add_pages
 from ingest.ports import Meter
-from ingest.ratelimit import LocalLimiter, RateLimiter
+from ingest.ratelimit import Allowance, LocalLimiter, RateLimiter
 from ingest.redis import SharedLimiter, open_store
 from ingest.settings import Settings, load, registry_access, store_access
 from ingest.telemetry import Telemetry
@@ -52,7 +53,7 @@ def build(settings: Settings) -> Iterator[Flask]:
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
         gate = _gate(settings, telemetry)
-        app = create_app(collector, gate, _body_limits(settings), telemetry)
+        app = create_app(collector, gate, _body_reader(settings), telemetry)
         add_pages(app, telemetry, describe(read_catalogue(), settings))
         _hang_door(app, settings, ledger, gate)
         app.extensions["headrace.drain"] = publisher.drain
@@ -80,7 +81,8 @@ def _gate(settings: Settings, meter: Meter) -> Gate:
     who = "the clients of a registry" if registry else "everybody"
     extra = {"registry": settings.clients_file, "keys": registry.size if registry else 0}
     log.info("collector open to %s", who, extra=extra)
-    return Gate(registry, _limiter(settings, meter), settings.rate_limit_requests)
+    allowance = Allowance(settings.rate_limit_requests, settings.rate_limit_events, settings.rate_limit_bytes)
+    return Gate(registry, _limiter(settings, meter), allowance)
 
 
 def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
@@ -92,12 +94,13 @@ def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
         return LocalLimiter(settings.rate_limit_window_s)
     access = store_access(settings)
     store = open_store(access, settings.rate_limit_store_timeout_ms / 1000)
-    prefix = f"headrace:{settings.environment}:"
+    prefix = f"headrace:{settings.environment}:used:"
     return SharedLimiter(store, prefix, settings.rate_limit_window_s, meter, access)
 
 
-def _body_limits(settings: Settings) -> BodyLimits:
-    return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max)
+def _body_reader(settings: Settings) -> BodyReader:
+    limits = BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
+    return BodyReader(limits, MemoryBudget(settings.memory_bytes_max))
 
 
 def _intake(settings: Settings) -> Intake:
@@ -107,6 +110,9 @@ def _intake(settings: Settings) -> Intake:
         event_bytes_max=settings.event_bytes_max,
         headers_bytes_max=settings.headers_bytes_max,
         depth_max=settings.depth_max,
+        members_max=settings.members_max,
+        paths_max=settings.paths_max,
+        copied_bytes_max=settings.copied_bytes_max,
         clock_past_ms_max=settings.clock_past_s_max * 1000,
         clock_future_ms_max=settings.clock_future_s_max * 1000,
     )

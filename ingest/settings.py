@@ -13,12 +13,14 @@ from msgspec import Meta
 
 from ingest.address import Privacy, read_networks
 from ingest.browsers import read_origins
+from ingest.memory import bytes_of_body, bytes_of_records
 from schemas.access import Access
 from schemas.librdkafka import check_servers
 from schemas.tls import Tls
 
 PREFIX: Final = "INGEST_"
 _STORE_SCHEMES: Final = ("redis", "rediss", "unix")
+_QUEUED_BYTES: Final = 1024  # of each record beside its value: librdkafka's bookkeeping (512), key and headers
 _CA: Final = "file of the only CA certificates that count there (PEM); empty: those of the system"
 _CERTIFICATE: Final = "file of the certificate to show there (PEM); empty: none"
 _KEY: Final = "file of its key (PEM, not encrypted); empty: it is in the certificate's file"
@@ -83,7 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Open, as the API's document describes it; with a registry every request needs a key.
     clients_file: Annotated[str, _says("client registry (TOML); empty: open to everybody")] = ""
     # The API's document says a thousand a minute.
-    rate_limit_requests: Annotated[int, Meta(ge=0), _says("requests per client and window; 0: no limit")] = 1000
+    rate_limit_requests: Annotated[int, Meta(ge=0), _says("requests per client and window; 0: no limit at all")] = 1000
+    # A hundred full requests; 250 readers with a PING every 15 s are a thousand.
+    rate_limit_events: Annotated[int, Meta(ge=0), _says("events per client and window; 0: no limit")] = 100_000
+    # Two and a half kilobytes for each of those events: 4.5 MB a second to the broker, from one address.
+    rate_limit_bytes: Annotated[int, Meta(ge=0), _says("bytes of events per client and window; 0: no limit")] = (
+        256 * 1024**2
+    )
     rate_limit_window_s: Annotated[Count, _says("length of the rate limit's window")] = 60
     rate_limit_store_url: Annotated[
         str,
@@ -107,8 +115,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The answer waits about this long; 3 ms gather the events of concurrent requests into one batch.
     linger_ms: Annotated[int, Meta(ge=0, le=1000), _says("librdkafka's linger.ms")] = 3
     # What waits in memory for acknowledgement, over all requests of a worker process.
-    # The largest request, inflated, must fit in.
-    queue_bytes_max: Annotated[int, Meta(ge=8 * 1024**2), _says("bytes awaiting acknowledgement")] = 64 * 1024**2
+    # Eight of the largest requests; one must fit in.
+    queue_bytes_max: Annotated[Count, _says("bytes awaiting acknowledgement; more get 503")] = 64 * 1024**2
     # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away. For one that is far,
     # allow a few round trips: at 500 ms and 25 requests a second acknowledgements took up to 1.2 s.
     ack_slow_s: Annotated[Seconds, _says("an acknowledgement that takes longer speaks against the broker")] = 1.0
@@ -142,6 +150,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_bytes_max: Annotated[Count, _says("bytes of one event")] = 256 * 1024
     headers_bytes_max: Annotated[Count, _says("bytes of messageHeaders, which every event carries")] = 16 * 1024
     depth_max: Annotated[int, Meta(ge=4, le=500), _says("nesting of a request's JSON")] = 32
+    # 200 for each of 500 events. The most expensive ones, objects in objects, take 0.4 us and 180 bytes each.
+    nodes_max: Annotated[Count, _says("JSON values in one request")] = 100_000
+    # The largest events seen have some 60; a thousand is a catalogue that somebody put into one event.
+    members_max: Annotated[Count, _says("members of one event, with those of the objects in it")] = 1000
+    # All events of one page together have a few hundred.
+    paths_max: Annotated[Count, _says("different names in the events of one request, with those of objects")] = 2000
+    # 4 KB for each of 500 events; headers and User-Agent have some 500 bytes.
+    copied_bytes_max: Annotated[
+        Count, _says("bytes that messageHeaders and User-Agent, copied into each, add to a request's events")
+    ] = 2 * 1024**2
+    # Two of the largest requests at once; ordinary ones of 10 KB take some 200 KB each.
+    memory_bytes_max: Annotated[
+        Count, _says("estimated memory of the requests in work in each worker process; more get 503")
+    ] = 128 * 1024**2
     # Phones deliver what they collected offline; a month covers a holiday.
     clock_past_s_max: Annotated[Count, _says("a client's timestamp older than this is not believed")] = 30 * 24 * 3600
     # An event can't have happened after it came in; five minutes allow for a clock that runs ahead.
@@ -168,6 +190,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise ValueError(f"{PREFIX}BOOTSTRAP_SERVERS: {error}") from error
     if settings.operations_port == settings.port:
         raise ValueError(f"{PREFIX}OPERATIONS_PORT ({settings.port}) must not be {PREFIX}PORT; 0 is the public one")
+    _check_times_and_sizes(settings)
+    return settings
+
+
+def _check_times_and_sizes(settings: Settings) -> None:
     if settings.requests_max < settings.threads:
         raise ValueError(
             f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
@@ -178,7 +205,24 @@ def load(environ: Mapping[str, str]) -> Settings:
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "
             f"{PREFIX}ANSWER_DEADLINE_S ({settings.answer_deadline_s} s): a failed event could arrive later"
         )
-    return settings
+    for name, least, what in (
+        ("QUEUE_BYTES_MAX", _largest_in_queue(settings), "the largest request as records"),
+        ("MEMORY_BYTES_MAX", _largest_in_memory(settings), "what the largest request takes"),
+    ):
+        given = getattr(settings, name.lower())
+        if given < least:
+            raise ValueError(f"{PREFIX}{name} ({given}) must not be below {what} ({least})")
+
+
+def _largest_in_queue(settings: Settings) -> int:
+    return settings.inflated_bytes_max + settings.copied_bytes_max + settings.events_max * _QUEUED_BYTES
+
+
+def _largest_in_memory(settings: Settings) -> int:
+    body = settings.body_bytes_max + 2 * settings.inflated_bytes_max  # as sent, and in pieces while it is inflated
+    objects = bytes_of_body(settings.inflated_bytes_max, settings.nodes_max)
+    records = bytes_of_records(settings.events_max, settings.inflated_bytes_max + settings.copied_bytes_max)
+    return body + objects + records
 
 
 def registry_access(settings: Settings) -> Access:

@@ -16,6 +16,7 @@ keys = ["{_HASHES["web"]}", "{_HASHES["spare"]}"]
 disabled_keys = ["{_HASHES["lost"]}"]
 origins = ["{PAGE}"]
 rate_limit = 500
+address_share = 1
 
 [clients.app]
 name = "App"

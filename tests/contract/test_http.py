@@ -12,14 +12,20 @@ from flask import Flask
 
 from ingest.admission import Gate
 from ingest.clients import Registry
-from ingest.ratelimit import LocalLimiter
-from tests.contract import rows_of_events, rows_of_handling, rows_of_http, rows_of_keys
+from ingest.ratelimit import Allowance, LocalLimiter
+from tests.contract import rows_of_events, rows_of_guards, rows_of_handling, rows_of_http, rows_of_keys
 from tests.contract.rows import Row
 from tests.support.collector import Answer, Collector, collector
 from tests.support.front import Shelf, front
 from tests.support.kafka import EmbeddedKafka
 
-ROWS = [*rows_of_events.ROWS, *rows_of_handling.ROWS, *rows_of_http.ROWS, *rows_of_keys.ROWS]
+ROWS = [
+    *rows_of_events.ROWS,
+    *rows_of_guards.ROWS,
+    *rows_of_handling.ROWS,
+    *rows_of_http.ROWS,
+    *rows_of_keys.ROWS,
+]
 CHUNKED = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
 EVENTS = 'headrace_ingest_events_total{outcome="delivered"}'
 
@@ -40,7 +46,7 @@ class InProcess:
     def __init__(self, registry: str) -> None:
         self.shelf = Shelf()
         required = ("eventType", "clientId") if registry else ("eventType",)
-        gate = Gate(Registry(registry) if registry else None, LocalLimiter(60), 100_000)
+        gate = Gate(Registry(registry) if registry else None, LocalLimiter(60), Allowance(100_000))
         self.use(front(self.shelf, gate, required=required))
 
     def use(self, app: Flask) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.admission import Gate
 from ingest.errors import Unavailable
-from ingest.ratelimit import LocalLimiter
+from ingest.ratelimit import Allowance, LocalLimiter
 from tests.contract.rows import JSON, Row, error, request
 from tests.contract.rows_of_events import BAD, VIEW
 from tests.contract.test_http import House, InProcess, OnGunicorn
@@ -27,7 +27,7 @@ def limited(request: pytest.FixtureRequest) -> Iterator[House]:
     """A collector that takes three requests an hour from each address."""
     if request.param == "in this process":
         house = InProcess("")
-        house.use(front(house.shelf, Gate(None, LocalLimiter(3600), 3)))
+        house.use(front(house.shelf, Gate(None, LocalLimiter(3600), Allowance(3))))
         yield house
         return
     broker: EmbeddedKafka = request.getfixturevalue("embedded_broker")
@@ -61,6 +61,30 @@ def test_every_answer_counts_until_the_limit(limited: House) -> None:
         assert 3590 <= wait_s <= 3601
         assert answer.json == error(429, f"the limit of 3 requests is reached, try again in {wait_s} s")
     assert "retry-after" not in answers[0].headers
+
+
+@pytest.mark.parametrize("path", ["/collect/event", "/collect/validate"])
+@pytest.mark.parametrize(
+    ("allowance", "body", "says"),
+    [
+        (Allowance(100, events=6), request(VIEW, VIEW, VIEW), "6 events"),
+        (Allowance(100, events=6), request(VIEW, BAD, VIEW), "6 events"),
+        (Allowance(100, size_bytes=2000), b"{" + b" " * 999, "2000 bytes of events"),
+        (Allowance(100, size_bytes=2000), request(VIEW, VIEW, messageHeaders={"a": "x" * 450}), "2000 bytes of events"),
+    ],
+    ids=["taken", "refused", "no JSON", "copied headers"],
+)
+def test_a_budget_is_spent_by_what_requests_hold(path: str, allowance: Allowance, body: bytes, says: str) -> None:
+    """Whatever becomes of them, in a dry run too; then 429, while X-RateLimit-* go on telling of requests."""
+    house = InProcess("")
+    house.use(front(house.shelf, Gate(None, LocalLimiter(3600), allowance)))
+
+    answers = [house.ask(Row("", 0, body, path=path)) for _ in range(3)]
+
+    assert 429 not in {answer.status for answer in answers[:2]}
+    assert answers[2].json["message"].startswith(f"the limit of {says} is reached, try again in ")
+    assert (answers[2].status, answers[2].headers["x-ratelimit-remaining"]) == (429, "97")
+    assert 3590 <= int(answers[2].headers["retry-after"]) <= 3601
 
 
 def ask(shelf: Shelf, method: str = "POST", path: str = "/collect/event") -> Answer:

@@ -10,8 +10,9 @@ from typing import Final
 import pytest
 import redis
 
+from ingest.errors import Slug
 from ingest.ports import NoMeter
-from ingest.ratelimit import Window
+from ingest.ratelimit import Allowance, Claim, Window
 from ingest.redis import SharedLimiter, open_store
 from schemas.access import Access
 from tests.support.collector import Answer, Collector, collector
@@ -56,6 +57,12 @@ def limiter(server: RedisServer, failures: Count) -> SharedLimiter:
     return SharedLimiter(open_store(Access(server.url), 0.2), "test:", 2, failures)
 
 
+def hit(limiter: SharedLimiter, requests: int, at_s: float, name: str = "a") -> Window:
+    """Count one request in one window."""
+    (window,) = limiter.hit([Claim(name, Allowance(requests))], at_s)
+    return window
+
+
 def await_window(ask: Callable[[], Window], wanted: Callable[[Window], bool]) -> Window:
     """Ask until the window is as wanted."""
     deadline_s = time.monotonic() + WAIT_S
@@ -67,28 +74,72 @@ def await_window(ask: Callable[[], Window], wanted: Callable[[Window], bool]) ->
 
 def test_a_window_counts_to_its_limit_and_ends_when_it_says(limiter: SharedLimiter) -> None:
     """Like the one in memory: the limit passes, one more does not, and at the reset it begins anew."""
-    windows = [limiter.hit("a", 3, time.time()) for _ in range(4)]
+    windows = [hit(limiter, 3, time.time()) for _ in range(4)]
 
-    assert [window.used for window in windows] == [1, 2, 3, 4]
-    assert [window.is_exceeded for window in windows] == [False, False, False, True]
+    assert [window.requests for window in windows] == [1, 2, 3, 4]
+    assert [window.spent for window in windows] == [None, None, None, Slug.RATE_LIMIT]
     (reset_s,) = {window.resets_at_s for window in windows}
     assert 2 <= reset_s - time.time() + 0.5 <= 3.5
-    await_window(lambda: limiter.hit("a", 10**6, time.time()), lambda window: window.used == 1)
+    await_window(lambda: hit(limiter, 10**6, time.time()), lambda window: window.requests == 1)
     assert reset_s - 0.1 <= time.time() <= reset_s + 1.0
 
 
 def test_clients_have_windows_of_their_own(limiter: SharedLimiter, failures: Count) -> None:
     """Names are kept apart, and nothing failed meanwhile."""
-    assert [limiter.hit(name, 1, 0).used for name in "aba"] == [1, 1, 2]
+    assert [hit(limiter, 1, 0, name).requests for name in "aba"] == [1, 1, 2]
     assert failures.counts == {}
+
+
+def test_what_requests_held_is_counted_with_the_next_one(server: RedisServer, limiter: SharedLimiter) -> None:
+    """Events and bytes of one and of several are told in one round trip, once, and refuse the next when spent."""
+    asked = Claim("a", Allowance(100, events=10, size_bytes=1000))
+    limiter.hit([asked], 0)
+    limiter.spend([asked], 4, 300)
+    limiter.spend([asked], 5, 300)
+    windows = [limiter.hit([asked], 0)[0] for _ in range(2)]
+    limiter.spend([asked], 1, 0)
+
+    assert [(window.events, window.size_bytes, window.spent) for window in windows] == [(9, 600, None)] * 2
+    assert limiter.hit([asked], 0)[0].spent is Slug.EVENT_LIMIT
+    limiter.spend([asked], -10, 400)
+    assert limiter.hit([asked], 0)[0].spent is Slug.BYTE_LIMIT
+    with redis.Redis.from_url(server.url) as store:
+        assert store.hgetall("test:a") == {b"requests": b"5", b"events": b"0", b"bytes": b"1000"}
+
+
+def test_a_visitor_beyond_his_share_costs_his_client_no_request(limiter: SharedLimiter) -> None:
+    """In one script: what the narrow window refuses is not counted in the wide one; what it held before is."""
+    visitor, client = Claim("visitor", Allowance(2)), Claim("client", Allowance(100))
+    limiter.hit([visitor, client], 0)
+    limiter.hit([visitor, client], 0)
+    limiter.spend([visitor, client], 7, 70)
+
+    refused = [limiter.hit([visitor, client], 0) for _ in range(20)]
+    other = limiter.hit([Claim("other", Allowance(2)), client], 0)
+
+    assert {tuple(window.spent for window in windows) for windows in refused} == {(Slug.RATE_LIMIT,)}
+    assert (other[1].requests, other[1].events, other[1].size_bytes) == (3, 7, 70)
+
+
+def test_each_request_is_one_round_trip(server: RedisServer, limiter: SharedLimiter) -> None:
+    """Whatever it counts in, and whatever is told of those before."""
+    asked = [Claim("visitor", Allowance(100, 10, 10)), Claim("client", Allowance(100, 10, 10))]
+    limiter.hit(asked, 0)
+    with redis.Redis.from_url(server.url) as store:
+        calls_before = int(store.info("commandstats")["cmdstat_evalsha"]["calls"])
+        for _ in range(5):
+            limiter.hit(asked, 0)
+            limiter.spend(asked, 1, 1)
+        calls = int(store.info("commandstats")["cmdstat_evalsha"]["calls"])
+        assert calls - calls_before == 5
 
 
 def test_a_counter_without_an_end_gets_one(server: RedisServer, limiter: SharedLimiter) -> None:
     """Somebody's PERSIST in the store must not lock a client out for ever."""
     store = redis.Redis.from_url(server.url)
-    store.set("test:a", 100)
+    store.hset("test:a", "requests", "100")
 
-    assert limiter.hit("a", 5, 0).used == 101
+    assert hit(limiter, 5, 0).requests == 101
     assert 0 < int(store.ttl("test:a")) <= 3
     store.close()
 
@@ -96,10 +147,10 @@ def test_a_counter_without_an_end_gets_one(server: RedisServer, limiter: SharedL
 def test_a_store_that_lost_its_scripts_counts_on(server: RedisServer, limiter: SharedLimiter, failures: Count) -> None:
     """A failover or SCRIPT FLUSH empties the script cache; the next request fills it."""
     store = redis.Redis.from_url(server.url)
-    limiter.hit("a", 5, 0)
+    hit(limiter, 5, 0)
     store.script_flush()
 
-    assert limiter.hit("a", 5, 0).used == 2
+    assert hit(limiter, 5, 0).requests == 2
     assert failures.counts == {}
     store.close()
 
@@ -108,39 +159,41 @@ def test_while_the_store_is_away_everything_passes_and_is_counted(
     server: RedisServer, limiter: SharedLimiter, failures: Count
 ) -> None:
     """A stopped store costs no time worth the name, and when it is back it counts again."""
-    limiter.hit("a", 1, time.time())
+    hit(limiter, 1, time.time())
     server.stop()
     begin_s = time.monotonic()
-    windows = [limiter.hit("a", 1, 1000.5) for _ in range(200)]
+    windows = [hit(limiter, 1, 1000.5) for _ in range(200)]
     took_s = time.monotonic() - begin_s
 
-    assert {(window.limit, window.used, window.resets_at_s) for window in windows} == {(1, 0, 1003)}
+    assert {(window.claim.allowance.requests, window.requests, window.resets_at_s) for window in windows} == {
+        (1, 0, 1003)
+    }
     assert failures.counts == {"rate_limit_store_failures_total": 200}
     assert took_s < SOON_S
     server.start()
-    assert await_window(lambda: limiter.hit("a", 1, time.time()), lambda window: window.used > 0).used == 1
+    assert await_window(lambda: hit(limiter, 1, time.time()), lambda window: window.requests > 0).requests == 1
 
 
 def test_a_frozen_store_costs_one_request_a_few_milliseconds(server: RedisServer, failures: Count) -> None:
     """It takes connections and answers nothing; the timeout is paid once in a while, not by every request."""
     limiter = SharedLimiter(open_store(Access(server.url), 0.005), "test:", 2, failures)
-    await_window(lambda: limiter.hit("a", 1, time.time()), lambda window: window.used > 0)
+    await_window(lambda: hit(limiter, 1, time.time()), lambda window: window.requests > 0)
     failures.counts.clear()
     server.pause()
     try:
         begin_s = time.monotonic()
-        first = limiter.hit("a", 1, time.time())
+        first = hit(limiter, 1, time.time())
         first_s = time.monotonic() - begin_s
-        rest = [limiter.hit("a", 1, time.time()) for _ in range(200)]
+        rest = [hit(limiter, 1, time.time()) for _ in range(200)]
         rest_s = time.monotonic() - begin_s - first_s
     finally:
         server.resume()
 
-    assert not any(window.is_exceeded for window in (first, *rest))
+    assert not any(window.spent for window in (first, *rest))
     assert failures.counts["rate_limit_store_failures_total"] == 201
     assert 0.005 <= first_s < SOON_S
     assert rest_s < SOON_S
-    await_window(lambda: limiter.hit("a", 1, time.time()), lambda window: window.used > 0)
+    await_window(lambda: hit(limiter, 1, time.time()), lambda window: window.requests > 0)
 
 
 def test_a_password_comes_from_a_file(tmp_path: Path, failures: Count) -> None:
@@ -148,19 +201,10 @@ def test_a_password_comes_from_a_file(tmp_path: Path, failures: Count) -> None:
     path = tmp_path / "password"
     with RedisServer("correct horse") as server:
         path.write_text("correct horse\n")
-        assert (
-            SharedLimiter(open_store(Access(server.url, password_file=str(path)), 0.05), "", 60, failures)
-            .hit("a", 5, 0)
-            .used
-            == 1
-        )
+        store = Access(server.url, password_file=str(path))
+        assert hit(SharedLimiter(open_store(store, 0.05), "", 60, failures), 5, 0).requests == 1
         path.write_text("wrong")
-        assert (
-            SharedLimiter(open_store(Access(server.url, password_file=str(path)), 0.05), "", 60, failures)
-            .hit("a", 5, 0)
-            .used
-            == 0
-        )
+        assert hit(SharedLimiter(open_store(store, 0.05), "", 60, failures), 5, 0).requests == 0
 
     assert failures.counts == {"rate_limit_store_failures_total": 1}
 

@@ -18,6 +18,7 @@ import pytest
 
 from ingest.kafka import KafkaBroker, Topics
 from ingest.ports import NoMeter
+from ingest.ratelimit import Allowance, Claim
 from ingest.redis import SharedLimiter, open_store
 from schemas.access import Access
 from schemas.codec import read_schema
@@ -331,7 +332,8 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         access = Access(url, "", str(keys.secret), Tls("X_", str(file)))
         limiter = SharedLimiter(open_store(access, 0.005), "test:", 60, NoMeter(), access)
         caplog.set_level(logging.WARNING)
-        assert [limiter.hit("a", 5, 0).used for _ in range(3)] == [0, 0, 0]
+        asked = Claim("a", Allowance(5))
+        assert [limiter.hit([asked], 0)[0].requests for _ in range(3)] == [0, 0, 0]
         until(lambda: bool(caplog.records), "a line", 10)
 
     (told,) = [vars(record)["reason"] for record in caplog.records]

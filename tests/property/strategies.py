@@ -1,6 +1,7 @@
 """Requests that nobody should send, and some that everybody does, as hypothesis strategies."""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -8,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from backports import zstd
+from flask.testing import FlaskClient
 from hypothesis import strategies as st
+from werkzeug.test import TestResponse
 
 from schemas.event import read_catalogue
 
@@ -124,6 +127,15 @@ class Request:
     sent: bytes
     length: int | None
     meant: bytes | None
+
+    def send(self, client: FlaskClient) -> TestResponse:
+        """Post it."""
+        environ: dict[str, Any] = {"CONTENT_LENGTH": str(self.length)}
+        if self.length is None:
+            environ = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+        return client.post(
+            self.path, headers=dict(self.headers), input_stream=io.BytesIO(self.sent), environ_overrides=environ
+        )
 
 
 @st.composite

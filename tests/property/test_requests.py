@@ -1,6 +1,5 @@
 """Whatever a client sends: never a 500, no event lost, none doubled, and none changed."""
 
-import io
 import json
 from typing import Any, Final
 
@@ -23,12 +22,7 @@ client = front(shelf).test_client()
 def ask(request: Request) -> tuple[TestResponse, list[Record]]:
     """Send a request and return its answer and what it published; more than one batch is an error."""
     shelf.requests.clear()
-    environ: dict[str, Any] = {"CONTENT_LENGTH": str(request.length)}
-    if request.length is None:
-        environ = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
-    response = client.post(
-        request.path, headers=dict(request.headers), input_stream=io.BytesIO(request.sent), environ_overrides=environ
-    )
+    response = request.send(client)
     assert len(shelf.requests) <= 1
     return response, shelf.requests[0] if shelf.requests else []
 

@@ -10,17 +10,20 @@ from flask import Flask
 
 from ingest.admission import Gate
 from ingest.app import create_app
-from ingest.bodies import BodyLimits
+from ingest.bodies import BodyLimits, BodyReader
 from ingest.browsers import CrossOrigin
 from ingest.collector import Collector
 from ingest.door import Door, Origins
 from ingest.intake import Intake, Limits
 from ingest.ledger import Ledger
+from ingest.memory import MemoryBudget
 from ingest.ports import Durability, NoMeter, Record
+from ingest.ratelimit import Allowance
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
 from schemas.event import Event, read_catalogue
 
 SCHEMA: Final = read_schema("event")
+_MEMORY_BYTES: Final = 128 * 1024**2
 
 
 @dataclass
@@ -76,13 +79,14 @@ def front(
     gate: Gate | None = None,
     *,
     limits: Limits | None = None,
-    body_limits: BodyLimits | None = None,
+    bodies: BodyReader | None = None,
     required: tuple[str, ...] = ("eventType",),
 ) -> Flask:
     """Return the application behind its door; an open gate without a count is the default."""
     intake = Intake(read_catalogue(), limits or Limits(), "sandbox", required)
     collector = Collector(intake, Encoder(SCHEMA, 1), shelf)
-    app = create_app(collector, gate or Gate(None, None, 0), body_limits or BodyLimits(), NoMeter())
+    reader = bodies or BodyReader(BodyLimits(), MemoryBudget(_MEMORY_BYTES))
+    app = create_app(collector, gate or Gate(None, None, Allowance(0)), reader, NoMeter())
     routes = [rule.rule for rule in app.url_map.iter_rules()]
     app.wsgi_app = Door(app.wsgi_app, routes, Ledger(), Origins(), CrossOrigin(("*",)))  # type: ignore[method-assign]  # Flask's way
     return app

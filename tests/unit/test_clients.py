@@ -7,6 +7,7 @@ import pytest
 
 from ingest.clients import Registry, make_key, read_keys
 from ingest.errors import Rejected, Slug
+from ingest.ratelimit import Allowance
 
 KEY, HASH = make_key()
 OLD_KEY, OLD_HASH = make_key()
@@ -61,6 +62,29 @@ def test_each_key_of_a_client_is_good(path: Path, key: str) -> None:
     client = Registry(str(path)).find(key, "")
 
     assert (client.client_id, client.name, client.rate_limit) == ("web", "Web site", 7)
+
+
+@pytest.mark.parametrize(
+    ("more", "share"),
+    [
+        ("", 1),
+        ('origins = ["https://www.example.com"]', 0.1),
+        ('origins = ["https://www.example.com"]\naddress_share = 1', 1),
+        ("address_share = 0.25", 0.25),
+    ],
+)
+def test_an_address_has_a_share_where_pages_use_the_key(path: Path, more: str, share: float) -> None:
+    """A tenth unless the entry says otherwise; the key of a server is used from one address."""
+    path.write_text(f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\n{more}\n')
+
+    assert Registry(str(path)).find(KEY, "").address_share == share
+
+
+def test_a_limit_that_an_entry_does_not_name_is_the_default(path: Path) -> None:
+    """Each by itself."""
+    path.write_text(f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nevent_limit = 5\n')
+
+    assert Registry(str(path)).find(KEY, "").allowance(Allowance(1, 2, 3)) == Allowance(1, 5, 3)
 
 
 def test_no_key_and_an_unknown_one_are_told_apart(path: Path) -> None:
@@ -148,6 +172,10 @@ def test_a_broken_edit_leaves_the_last_good_state_in_force(
         ("clients = 1", "object"),
         ('[clients.web]\nname = "x"\nkeys = ["secret"]\n', "regex"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nrate_limit = 0\n', ">= 1"),
+        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nevent_limit = 0\n', ">= 1"),
+        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nbyte_limit = 0\n', ">= 1"),
+        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\naddress_share = 0.0\n', "> 0"),
+        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\naddress_share = 1.5\n', "<= 1"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\norigins = ["www.example.com/"]\n', "regex"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nenable = true\n', "unknown field `enable`"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}", "{HASH}"]\n', "given twice"),

@@ -6,10 +6,12 @@ from uuid import UUID
 
 import pytest
 
+from ingest.bodies import Body
 from ingest.collector import Collector
-from ingest.errors import Rejected, Slug, Unavailable
+from ingest.errors import Overloaded, Rejected, Slug, Unavailable
 from ingest.intake import Intake, Limits, Origin
 from ingest.ledger import Ledger
+from ingest.memory import MemoryBudget, Unbounded
 from ingest.ports import Durability
 from schemas.codec import Encoder
 from schemas.event import read_catalogue
@@ -23,26 +25,28 @@ BAD = {"eventType": "VIEW", "active": "maybe"}
 class House:
     """A collector with its shelf and its books."""
 
-    def __init__(self, event_bytes_max: int = 300_000) -> None:
+    def __init__(self, event_bytes_max: int = 300_000, memory_bytes: int = 1_000_000) -> None:
         self.shelf = Shelf()
+        self.budget = MemoryBudget(memory_bytes)
         self.ledger = Ledger()
         limits = Limits(event_bytes_max=event_bytes_max)
         self._collector = Collector(Intake(read_catalogue(), limits, "sandbox"), Encoder(SCHEMA, 1), self.shelf)
 
     def collect(self, *events: Any, lenient: bool = False, **origin: Any) -> Any:
         """Take events and return the answer."""
-        body = json.dumps({"messageBody": events}).encode()
-        with self.ledger.open() as account:
+        text = json.dumps({"messageBody": events}).encode()
+        with self.ledger.open() as account, self.budget.lease() as lease:
             body_of_answer, durability = self._collector.collect(
-                body, Origin(NOW_MS, **origin), account, lenient=lenient
+                Body(text, len(text), lease), Origin(NOW_MS, **origin), account, lenient=lenient
             )
         assert durability is Durability.BROKER
         return json.loads(body_of_answer)
 
     def validate(self, *events: Any, **origin: Any) -> Any:
         """Judge events and return the answer."""
-        body = json.dumps({"messageBody": events}).encode()
-        return json.loads(self._collector.validate(body, Origin(NOW_MS, **origin)))
+        text = json.dumps({"messageBody": events}).encode()
+        body = Body(text, len(text), Unbounded())
+        return json.loads(self._collector.validate(body, Origin(NOW_MS, **origin), Ledger().open()))
 
     @property
     def books(self) -> tuple[int, int, int]:
@@ -204,3 +208,16 @@ def test_a_dry_run_tells_fifty_faults_at_most() -> None:
 
     assert sum(len(event["details"]) for event in verdict["events"]) == 50
     assert not any(event["valid"] for event in verdict["events"])
+
+
+def test_without_memory_for_its_records_nothing_of_a_request_is_published() -> None:
+    """503: the events were counted and none was taken; what the request held is free again."""
+    house = House(memory_bytes=50_000)
+
+    with pytest.raises(Overloaded):
+        house.collect(*[GOOD] * 30)
+
+    assert house.shelf.requests == []
+    assert house.books == (30, 0, 30)
+    assert house.budget.left_bytes == 50_000
+    assert len(house.collect(*[GOOD] * 10)) == 10

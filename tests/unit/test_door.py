@@ -122,6 +122,15 @@ def test_no_signal_is_no_reason(honours: bool, value: str) -> None:  # noqa: FBT
     assert (app.seen.ip, app.seen.user_agent) == ("10.0.0.1", "Browser/1")
 
 
+def test_the_end_of_a_long_user_agent_is_cut() -> None:
+    """Each event of the request has a copy; real ones have a few hundred characters."""
+    app = Application()
+
+    House(app).ask(User_Agent="x" * 8000)
+
+    assert app.seen.user_agent == "x" * 1024
+
+
 def test_every_answer_may_be_read_across_origins() -> None:
     """Errors too, or a page could not tell its author what went wrong."""
     answer = House(Application("400 Bad Request")).ask(Origin=PAGE)
@@ -178,6 +187,8 @@ def test_requests_are_counted_by_route_status_and_outcome() -> None:
         (Application("400 Bad Request", "bad_event_enum", events=4), {"refused": 4}),
         (Application("429 Too Many Requests", "rate_limit"), {"limited": 1}),
         (Application("503 Service Unavailable", "overloaded"), {"shed": 1}),
+        (Application("503 Service Unavailable", "memory_full"), {"shed": 1}),
+        (Application("503 Service Unavailable", "queue_full", events=4), {"shed": 4}),
         (Application("503 Service Unavailable", "no_acknowledgement", events=2), {"refused": 2}),
     ],
 )

@@ -97,7 +97,13 @@ def test_the_requests_browser_fills_what_the_event_does_not_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "key"), [({"anonId": "a", "userId": "u"}, "a"), ({"userId": "u"}, "u"), ({"eventId": ID}, ID)]
+    ("fields", "key"),
+    [
+        ({"anonId": "a", "userId": "u"}, "a"),
+        ({"userId": "u"}, "u"),
+        ({"userId": "u" * 1000}, "u" * 128),
+        ({"eventId": ID}, ID),
+    ],
 )
 def test_the_record_key_is_the_person(fields: dict[str, Any], key: str) -> None:
     """anonId, else userId, else the event's id: no client's id makes a hot partition."""

@@ -1,0 +1,93 @@
+"""The memory that requests in work may take together, as an estimate in bytes; who finds no room comes again.
+
+A request takes its share step by step, each before the bytes or objects are made that it is for: its body as it is
+read, what that inflates to, the objects that are built of it, the records that these become. It gives all of it back
+with its answer. Nobody waits for room: waiting requests would hold what they have.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from ingest.errors import Load, Overloaded
+
+# An object with one member, the most expensive kind of node: measured 177 bytes (bench/attacks.py).
+_NODE_BYTES: Final = 180
+# The Avro value, the JSON text of the properties that it was made of, and librdkafka's copy.
+_RECORD_COPIES: Final = 3
+# An event's dictionary of fields and librdkafka's bookkeeping.
+_EVENT_BYTES: Final = 2048
+
+
+class Lease(Protocol):
+    """One request's share."""
+
+    def grow(self, size_bytes: int) -> None:
+        """Take more.
+
+        Raises:
+            Overloaded: there is no room.
+        """
+
+
+class MemoryBudget:
+    """Hands out shares of so many bytes. Threads share it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._left_bytes = size_bytes
+        self._lock = threading.Lock()
+
+    @property
+    def left_bytes(self) -> int:
+        """What is free now."""
+        return self._left_bytes
+
+    @contextmanager
+    def lease(self) -> Iterator[Lease]:
+        """Open a share of nothing; leaving the block gives back what it grew to."""
+        share = _Share(self)
+        try:
+            yield share
+        finally:
+            self.move(share.size_bytes)
+
+    def move(self, size_bytes: int) -> bool:
+        """Give bytes back, or take them when negative; False when there are not so many."""
+        with self._lock:
+            if self._left_bytes + size_bytes < 0:
+                return False
+            self._left_bytes += size_bytes
+            return True
+
+
+class _Share:
+    """A `Lease` of a budget; one thread at a time uses it."""
+
+    __slots__ = ("_budget", "size_bytes")
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self.size_bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        if not self._budget.move(-size_bytes):
+            raise Overloaded(Load.MEMORY_FULL, "too many large requests are in work")
+        self.size_bytes += size_bytes
+
+
+def bytes_of_body(size_bytes: int, nodes: int) -> int:
+    """Return what the objects of a body of so many JSON values take."""
+    return size_bytes + nodes * _NODE_BYTES
+
+
+def bytes_of_records(events: int, size_bytes: int) -> int:
+    """Return what events of so many bytes in all take until they are durable."""
+    return events * _EVENT_BYTES + size_bytes * _RECORD_COPIES
+
+
+class Unbounded:
+    """A `Lease` of a process that has memory for everything."""
+
+    def grow(self, size_bytes: int) -> None:
+        """Take it."""
