@@ -1,6 +1,6 @@
 """What the table of events costs: inserts, bytes, and analysts' queries, for each way to keep properties and to sort.
 
-    .venv/bin/python -m bench.events_table --millions 10 [inserts] [properties] [keys]
+    .venv/bin/python -m bench.events_table [inserts] [properties] [keys] --millions 10
 
 Starts ClickHouse's own server (chdb-core) in a temporary directory on a free port, and inserts as the worker does. CPU
 is the server process's, user and system, of the best of three runs: other work on the machine makes all of them slower.
@@ -211,7 +211,7 @@ def measure(server: Server, label: str, sql: str, **settings: Any) -> None:
     print(f"  {label:34} {best[0] * 1e3:8.0f} ms {best[1] * 1e3:8.0f} ms CPU {read}  {answer[:24]!r}", flush=True)
 
 
-def inserts(server: Server, _: float) -> None:
+def inserts(server: Server, _: argparse.Namespace) -> None:
     """Compare what inserts and disk cost for each way to keep properties."""
     blocks = payloads()
     for number, (name, (ddl, insert)) in enumerate(PROPERTIES.items()):
@@ -219,14 +219,14 @@ def inserts(server: Server, _: float) -> None:
         print(f"{name:14} insert {cost_us:5.2f} us/row, {size(server, f's{number}'):6.1f} bytes/row", flush=True)
 
 
-def properties(server: Server, millions: float) -> None:
+def properties(server: Server, asked: argparse.Namespace) -> None:
     """Compare what analysts' queries cost for each way to keep properties."""
     blocks = payloads()
-    for name in ("before", "JSON(0)", "text, 5 typed"):
+    for name in asked.way or ("before", "JSON(0)", "text, 5 typed"):
         ddl, insert = PROPERTIES[name]
         fill(server, "sample", ddl, insert, blocks, times=1)
         server.ask(ddl.replace("{table}", "large"))
-        grow(server, "large", "sample", int(millions * 1e6 / SAMPLE), V7)
+        grow(server, "large", "sample", int(asked.millions * 1e6 / SAMPLE), V7)
         (rows, _) = server.ask("SELECT count() FROM large")
         print(f"{name}, {rows} rows", flush=True)
         _ask_for_properties(server, "large", is_text=name == "text, 5 typed")
@@ -252,7 +252,7 @@ def _ask_for_properties(server: Server, table: str, *, is_text: bool) -> None:
             measure(server, f"{form}: {label}", sql, **settings)
 
 
-def keys(server: Server, millions: float) -> None:
+def keys(server: Server, asked: argparse.Namespace) -> None:
     """Compare sorting keys, for the collector's ids and for random ones."""
     fill(server, "sample", NOW, INSERT, payloads(), times=1)
     final = "FINAL WHERE"
@@ -262,7 +262,7 @@ def keys(server: Server, millions: float) -> None:
         for number, (name, ddl) in enumerate(KEYS.items()):
             table = f"k{number}_{kind}"
             server.ask(ddl.replace("{table}", table))
-            grow(server, table, "sample", int(millions * 1e6 / SAMPLE), event_id)
+            grow(server, table, "sample", int(asked.millions * 1e6 / SAMPLE), event_id)
             (facts, _) = server.ask(f"SELECT count(), sum(rows) FROM system.parts WHERE table = '{table}' AND active")
             (one, _) = server.ask(f"SELECT event_id FROM {table} WHERE {day} LIMIT 1")
             print(f"{kind}, sorted by {name}: parts and rows {facts.split()}")
@@ -283,13 +283,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="inserts, properties, keys; default: all")
     parser.add_argument("--millions", type=float, default=3.0, help="of rows to ask (default: 3)")
+    parser.add_argument("--way", action="append", choices=PROPERTIES, help="to keep properties (default: three)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         server = Server(directory)
         try:
             for run in (inserts, properties, keys):
                 if not arguments.what or run.__name__ in arguments.what:
-                    run(server, arguments.millions)
+                    run(server, arguments)
         finally:
             server.stop()
 
