@@ -34,6 +34,7 @@ class HaltCode(StrEnum):
     TABLE = "table"  # ClickHouse does not know the table, a column or a setting, or a batch is too much for it
     DENIED = "denied"  # a right is missing
     REFUSED = "refused"  # the table refuses the batch, and no row is to blame
+    NEWER = "newer"  # a later release wrote the record, or nothing vouches for its schema id
     INTENT = "intent"  # a commit does not take the intent
     DEFECT = "defect"  # an error that nobody foresaw
 
@@ -45,7 +46,6 @@ class Cause(StrEnum):
     BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
     VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
-    NEWER = "newer"  # a later release wrote the record: this worker must be upgraded
 
 
 class ConsumerError(Exception):

@@ -21,7 +21,7 @@ from consumer.explain import Explanation, Shape, explain
 from consumer.isolate import Search
 from consumer.ports import Block, Meter, Poison, Record, Rows
 from consumer.statements import PINNED
-from schemas.codec import FRAME_BYTES, container_header
+from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
 _SEARCHED_MAX: Final = 400  # rows that only halving finds, in one search; the rest is found in the next
@@ -101,6 +101,11 @@ class PoisonSearch:
             return refusal
         return None
 
+    def takes_own(self, twin: str, block: Block) -> bool:
+        """Tell whether a twin takes a container of our own schema, without rows: then it is not the table's fault."""
+        header = container_header(read_schema(self._target.schema_name))
+        return self.probe(twin, replace(block, payload=header)) is None
+
     def part(self, block: Block, schema: str, records: Sequence[Record]) -> Block:
         """Return some of a block's records as a block; the head of a container alone has none."""
         if not records:
@@ -155,6 +160,9 @@ class _Asked:
         refusal = self._search.probe(self._twin, self._part(records)) if records else None
         if refusal is None:
             return []
+        if (empty := self._probe([])) is not None and self._search.takes_own(self._twin, self._block):
+            why = f"ClickHouse does not read schema {self._block.schema_id} ({empty})"
+            return [Poison(record.offset, Reason.UNKNOWN_SCHEMA, why) for record in records]
         offsets = [record.offset for record in records]
         probe = lambda rows: self._probe([records[row] for row in rows])  # noqa: E731  (a Probe)
         return Search(offsets, probe, _SEARCHED_MAX, _SEARCH_S_MAX).run(refusal)

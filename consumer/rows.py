@@ -1,10 +1,11 @@
 """Rows without decoding: a record's Avro body behind its coordinates, wrapped as one container per writer schema."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from time import monotonic
 from typing import Any, Final
 
-from consumer.errors import Cause, Reason, Transient
+from consumer.errors import Halt, HaltCode, Reason, Transient
 from consumer.ports import Block, Poison, Record
 from schemas.codec import (
     FRAME_BYTES,
@@ -15,6 +16,7 @@ from schemas.codec import (
     container_header,
     read_schema,
     schema_id_of,
+    structure_of,
     varint,
 )
 from schemas.event import AT_MAX_MS
@@ -22,6 +24,7 @@ from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, Unkno
 
 OWN_SCHEMA_ID: Final = -1
 _NO_TIMESTAMP: Final = 0
+_FORGOTTEN_S: Final = 3600.0
 _PROMOTED: Final = (("int", "long"),)
 """What ClickHouse reads too: an older writer's type, and ours."""
 _INT_MAX: Final = 2**31 - 1
@@ -40,14 +43,24 @@ def coordinates(record: Record) -> bytes:
 
 
 class EventRows:
-    """Rows of the events table. Threads share it."""
+    """Rows of the events table. Threads share it.
 
-    def __init__(self, schemas: Schemas) -> None:
+    A schema id that nothing vouches for, neither the registry nor a file of this release, may be a newer release's, or
+    bytes that only look like a frame. Such records are held for `patience_s` from the first one on, so that the worker
+    can be upgraded; then they are dead letters at once, until an hour has gone by without any.
+    """
+
+    def __init__(self, schemas: Schemas, patience_s: float = 0.0, now_s: Callable[[], float] = monotonic) -> None:
         self._schemas = schemas
+        self._patience_s = patience_s
+        self._now_s = now_s
+        self._doubted_s = self._doubts_since_s = float("-inf")
         self._headers: dict[int, bytes] = {}
-        event = read_schema("event")
+        event = structure_of(read_schema("event"))
+        self._name = _full_name(event)
         self._types = types_of(event)
-        self._required = [field["name"] for field in json.loads(event)["fields"] if "default" not in field]
+        fields = json.loads(read_schema("event"))["fields"]
+        self._required = [field["name"] for field in fields if "default" not in field]
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
         """Return the records without a frame, or with a schema that nobody knows or that is none of events."""
@@ -87,49 +100,82 @@ class EventRows:
 
         Raises:
             Transient: it can't be read now.
+            Halt: it may be a newer release's.
         """
         try:
             text = self._schemas.schema_of(schema_id)
+            written = structure_of(text)
         except RegistryAwayError as error:
             raise Transient(str(error)) from error
         except NewerSchemaError as error:
-            raise Transient(str(error), Cause.NEWER) from error
-        except UnknownSchemaError as error:
-            return {schema_id: str(error)}
-        types = types_of(text)
+            return {schema_id: self._doubted(error)}
+        except (UnknownSchemaError, ValueError) as error:
+            return {schema_id: f"schema {schema_id}: {error}"}
+        types = types_of(written)
+        if newer := self._newer(written, types):
+            why = f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it"
+            raise Halt(why, HaltCode.NEWER)
         if fault := misfit(types, self._types, self._required):
-            return {schema_id: f"schema {schema_id} is none of events: {fault}"}
-        newer = sorted(name for name, kind in types.items() if _is_newer(kind, self._types.get(name)))
-        if newer:
-            raise Transient(
-                f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it", Cause.NEWER
-            )
+            return {schema_id: f"schema {schema_id} ({_full_name(written)}) is none of events: {fault}"}
         self._headers[schema_id] = container_header(text)
         return {}
 
+    def _newer(self, written: Mapping[str, Any], types: Mapping[str, Any]) -> list[str]:
+        """Return the fields of a schema of our own name that this release lacks, if that is all that is strange."""
+        if _full_name(written) != self._name or not set(self._required) <= types.keys():
+            return []
+        strange = {name for name, kind in types.items() if not self._is_known(name, kind)}
+        newer = sorted(name for name in strange if _is_newer(types[name], self._types.get(name)))
+        return newer if strange == set(newer) else []
 
-def types_of(schema: str) -> dict[str, Any]:
-    """Return the type of each field of a record's schema, nothing when it is another thing."""
+    def _is_known(self, name: str, kind: Any) -> bool:
+        return is_known(kind, self._types.get(name), is_required=name in self._required)
+
+    def _doubted(self, error: NewerSchemaError) -> str:
+        """Return why a record of an id that nothing vouches for is a dead letter, when the patience with it is over.
+
+        Raises:
+            Halt: it is not.
+        """
+        now_s = self._now_s()
+        if now_s - self._doubted_s > _FORGOTTEN_S:
+            self._doubts_since_s = now_s
+        self._doubted_s = now_s
+        left_s = self._doubts_since_s + self._patience_s - now_s
+        if left_s > 0:
+            raise Halt(f"{error}; in {left_s:.0f} s its records become dead letters", HaltCode.NEWER)
+        return f"{error}"
+
+
+def _full_name(record: Mapping[str, Any]) -> str:
+    return ".".join(filter(None, (str(record.get("namespace", "")), str(record.get("name", "")))))
+
+
+def types_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the type of each field of a record's structure, nothing when it is another thing."""
     try:
-        return {field["name"]: field["type"] for field in json.loads(schema)["fields"]}
-    except (ValueError, TypeError, KeyError):
+        return {field["name"]: field["type"] for field in record["fields"]}
+    except (TypeError, KeyError):
         return {}
 
 
-def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Iterable[str]) -> str | None:
-    """Return why a writer's fields can't fill our columns, or None.
+def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Collection[str]) -> str | None:
+    """Return why a writer's fields can't fill our columns without loss, or None.
 
     What lacks a required field would be filled in by ClickHouse: all events without an id would have the same one.
     """
     if missing := sorted(set(required) - types.keys()):
         return f"without {', '.join(missing)}"
-    other = [name for name, kind in types.items() if not _is_known(kind, ours.get(name))]
-    other = [name for name in other if not _is_newer(types[name], ours.get(name))]
+    if without := sorted(name for name in types if name not in ours):
+        return f"no column for {', '.join(without)}"
+    other = [name for name, kind in types.items() if not is_known(kind, ours[name], is_required=name in required)]
     return f"another type of {', '.join(sorted(other))}" if other else None
 
 
-def _is_known(kind: Any, ours: Any) -> bool:
-    """Tell whether ClickHouse reads a writer's type into our column."""
+def is_known(kind: Any, ours: Any, *, is_required: bool) -> bool:
+    """Tell whether ClickHouse reads a writer's type into our column without loss: null is an absent text."""
+    if isinstance(kind, list) and len(kind) == 2 and "null" in kind and ours == "string" and not is_required:  # noqa: PLR2004  (null and text)
+        return "string" in kind
     return kind == ours or (kind, ours) in _PROMOTED
 
 

@@ -165,7 +165,7 @@ def _pipelines(
 
     events, dead = targets(settings)
     return {
-        settings.topic: pipeline(EventRows(schemas), events, schemas.schema_of),
+        settings.topic: pipeline(EventRows(schemas, settings.unknown_schema_s), events, schemas.schema_of),
         settings.dead_letter_topic: pipeline(DeadLetterRows(), dead, None),
     }
 

@@ -97,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Behind a proxy or on a host of its own; several workers on one host need a port each.
     http_host: Annotated[Text, _says("address of /metrics, /healthz and /readyz")] = "0.0.0.0"
     http_port: Annotated[int, Meta(ge=0, le=65_535), _says("their port; 0: none")] = 0
+    # Long enough to upgrade workers that were forgotten; replay brings back what was dead-lettered for it.
+    unknown_schema_s: Annotated[
+        float, Meta(ge=0, le=_SECONDS_MAX), _says("records of an id that may be a newer release's wait so long")
+    ] = 300.0
     # Longer than one insert may take: it is progress too.
     stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind stands still for so long")] = 180.0
     # Often enough to hear of a loss the same hour, seldom enough to cost nothing.

@@ -25,7 +25,7 @@ _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 PREFIX: Final = "headrace_consumer_"
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
-_CHATTY: Final = ("urllib3", "clickhouse_connect")  # two lines for each try of ours, which has a line of its own
+_CHATTY: Final = ("urllib3", "httpx", "clickhouse_connect")  # lines for each try of ours, which has a line of its own
 
 # An insert of 100,000 rows takes about 0.3 s on one core (measured); 60 s is the default timeout.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)

@@ -30,6 +30,10 @@ COORDINATES: Final = (
 """What stands before each record in a container: its place in the log, and Kafka's timestamp (ms)."""
 
 
+_NAMES: Final = frozenset({"name", "namespace", "symbols", "logicalType", "size", "precision", "scale"})
+_STRUCTURE: Final = _NAMES | {"type", "fields", "items", "values"}
+
+
 class FrameError(ValueError):
     """A record's value does not start with a frame."""
 
@@ -47,6 +51,30 @@ def local_schema_id(schema: str) -> int:
     """
     text = json.dumps(_without_docs(json.loads(schema)), sort_keys=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") & 0x3FFF_FFFF | 0x4000_0000
+
+
+def structure_of(schema: str) -> dict[str, Any]:
+    """Return a schema without what does not change its bytes: texts, defaults, aliases, properties of one language.
+
+    Raises:
+        ValueError: it is none, or nested too deep.
+    """
+    try:
+        bare = _bare(json.loads(schema))
+    except RecursionError as error:
+        raise ValueError("the schema is nested too deep") from error
+    if isinstance(bare, dict):
+        return bare
+    raise ValueError("the schema is not one of a record")
+
+
+def _bare(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_bare(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: value if key in _NAMES else _bare(value) for key, value in node.items() if key in _STRUCTURE}
+    return kept["type"] if kept.keys() == {"type"} else kept
 
 
 def is_local(schema_id: int) -> bool:
@@ -120,9 +148,10 @@ def varint(number: int) -> bytes:
 def container_header(schema: str) -> bytes:
     """Return the head of a container whose records are coordinates followed by records of `schema`.
 
-    Avro records have no framing of their own: the concatenation is a record of the concatenated fields.
+    Avro records have no framing of their own: the concatenation is a record of the concatenated fields. Defaults are
+    left out: a reader needs none of a writer, and refuses the whole container for one of the wrong type.
     """
-    record = json.loads(schema)
+    record = structure_of(schema)
     record["fields"] = [*COORDINATES, *record["fields"]]
     meta = {b"avro.schema": json.dumps(record).encode(), b"avro.codec": b"null"}
     pairs = b"".join(varint(len(key)) + key + varint(len(value)) + value for key, value in meta.items())

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 _SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code; who answers in its place doesn't know it
 _ID_MAX: Final = 2**31 - 1  # asked for more, a registry's answer is that of a path that it does not have
 _TIMEOUT_S: Final = 3  # it answers in milliseconds; the worker tries again anyway
+_UNKNOWN_MAX: Final = 100_000
 _TURN_S: Final = 1.0  # partitions that begin together ask the same, and the first answer serves them all
 
 
@@ -37,7 +38,7 @@ class UnknownSchemaError(LookupError):
 
 
 class NewerSchemaError(LookupError):
-    """The id is derived from a file that this release does not have: a newer one wrote the record."""
+    """Nothing vouches for the id, but it may be derived from a file that this release does not have."""
 
 
 class RegistryAwayError(ConnectionError):
@@ -82,7 +83,8 @@ class LocalSchemas:
             return self._texts[schema_id]
         except KeyError:
             if is_local(schema_id):
-                raise NewerSchemaError(f"schema id {schema_id} is from another release: upgrade this one") from None
+                why = "is from another release, if it is one at all: upgrade this one"
+                raise NewerSchemaError(f"schema id {schema_id} {why}") from None
             raise UnknownSchemaError(f"schema id {schema_id} is none of the {len(self._texts)} known here") from None
 
 
@@ -92,8 +94,17 @@ class RegistrySchemas:
     Records from before the registry was configured carry ids derived from the files; they stay readable.
 
     A registry that hangs costs the thread that asks it twice its timeout, and all others a second: one thread asks
-    at a time, and after a failure nobody does for as long as it took.
+    at a time, and after a failure nobody does for as long as it took. An id that it does not have is asked for again
+    after `unknown_s`.
     """
+
+    unknown_s = 30.0
+    _client: SchemaRegistryClient | None = None
+
+    def __del__(self) -> None:
+        """Close the connections of the last question."""
+        if self._client is not None:
+            self._client.close()
 
     def __init__(self, access: Access, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
         """Raise ValueError when a file that `access` names can't be used."""
@@ -105,6 +116,7 @@ class RegistrySchemas:
         self._subject = f"{topic}-value"
         self._answers = Answers(cache_dir / _directory(access.url, self._subject))
         self._texts: dict[int, str] = {}
+        self._unknown: dict[int, float] = {}  # ids that the registry does not have, and until when that is believed
         self._turn = threading.Lock()
         self._rest_until_s = 0.0
 
@@ -161,6 +173,8 @@ class RegistrySchemas:
             if schema_id in self._texts:  # who had the turn before asked the same
                 return self._texts[schema_id]
             began_s = monotonic()
+            if began_s < self._unknown.get(schema_id, 0.0):
+                raise UnknownSchemaError(f"schema id {schema_id} is not in the registry")
             if began_s < self._rest_until_s:
                 raise RegistryAwayError("the registry did not answer a moment ago")
             try:
@@ -176,19 +190,33 @@ class RegistrySchemas:
             self._turn.release()
 
     def _fetch(self, schema_id: int) -> str:
+        """Ask the registry: over one client for as many ids as it does not have, else over a new one.
+
+        Questions are rare but for those; an old client remembers bad answers, and its connections break.
+        """
+        client, self._client = self._client or SchemaRegistryClient(self._conf), None
         try:
-            # A new one, for questions are rare: an old one remembers bad answers, and its connections break.
-            with SchemaRegistryClient(self._conf) as client:
-                text: str | None = client.get_schema(schema_id).schema_str
+            text: str | None = client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
             if error.error_code == _SCHEMA_NOT_FOUND:
+                self._client = client
+                self._remember_unknown(schema_id)
                 raise UnknownSchemaError(f"schema id {schema_id} is not in the registry") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
         except Exception as error:  # the client lets the errors of its HTTP library through
             raise self._away(error) from error
+        finally:
+            if self._client is not client:
+                client.close()
         if text is None:
             raise RegistryAwayError("the registry's answer has no schema in it")
         return text
+
+    def _remember_unknown(self, schema_id: int) -> None:
+        """Believe for a while that the registry lacks an id; somebody may register it."""
+        if len(self._unknown) >= _UNKNOWN_MAX:
+            self._unknown.clear()
+        self._unknown[schema_id] = monotonic() + self.unknown_s
 
 
 class Answers:

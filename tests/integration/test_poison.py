@@ -1,5 +1,6 @@
 """Rows that a real ClickHouse refuses: each found, its neighbours inserted once."""
 
+import json
 import uuid
 from collections.abc import Callable
 
@@ -11,9 +12,9 @@ from consumer.outcomes import NAMES
 from consumer.ports import Block, Poison, Record
 from consumer.rows import EventRows, coordinates
 from consumer.table import ClickHouseTable
-from schemas.codec import varint
-from schemas.registry import LocalSchemas
-from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, record, records
+from schemas.codec import Encoder, read_schema, varint
+from schemas.registry import LocalSchemas, Schemas
+from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, event, record, records
 
 COUNT = 2000
 
@@ -44,8 +45,8 @@ class Probes:
 class Inserter:
     """The worker's way with a batch, without the worker: screen, insert, find, insert the rest."""
 
-    def __init__(self, database: Connection) -> None:
-        self.schemas = LocalSchemas()
+    def __init__(self, database: Connection, schemas: Schemas | None = None) -> None:
+        self.schemas = schemas or LocalSchemas()
         self.rows = EventRows(self.schemas)
         self.meter = Probes()
         target = Target("events", "event", TOPIC, 30)
@@ -271,6 +272,61 @@ def test_what_no_statement_can_tell_is_found_row_by_row(
     assert [item.offset for item in poison] == [7, 200]
     assert "active is no Int8" in poison[1].error
     assert inserter.meter.probes > 4
+
+
+class Foreign(LocalSchemas):
+    """The registry of somebody who writes events with a schema of their own, under the id 7."""
+
+    def __init__(self, field: str, kind: object, **record: object) -> None:
+        super().__init__()
+        schema = json.loads(read_schema("event")) | record
+        schema["fields"] = [each | ({"type": kind} if each["name"] == field else {}) for each in schema["fields"]]
+        self.text = json.dumps(schema)
+
+    def schema_of(self, schema_id: int) -> str:
+        """Return a schema's text."""
+        return self.text if schema_id == 7 else super().schema_of(schema_id)
+
+    def record(self, offset: int, **fields: object) -> Record:
+        """Return an event of theirs."""
+        bare = json.loads(self.text)
+        for each in bare["fields"]:
+            each.pop("default", None)
+        defaults = {each["name"]: each.get("default") for each in json.loads(read_schema("event"))["fields"]}
+        value = Encoder(json.dumps(bare | {"name": "Any"}), 7).encode(defaults | event(offset, **fields))
+        return record(offset, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "kept"),
+    [
+        (["null", "string"], None, ""),
+        (["null", "string"], "web", "web"),
+        (["string", "null"], "web", "web"),
+        ({"type": "string", "avro.java.string": "String"}, "web", "web"),
+    ],
+)
+def test_a_foreign_schema_that_says_the_same_becomes_rows(
+    database: Connection, kind: object, sent: str | None, kept: str
+) -> None:
+    """Its defaults are of the wrong type for Avro's own reader, and need not be read."""
+    foreign = Foreign("clientId", kind, name="Click", namespace="com.example")
+    batch = [foreign.record(0, clientId=sent), foreign.record(1, clientId="other")]
+
+    assert Inserter(database, foreign).insert(batch) == []
+    assert database.query("SELECT client_id AS c FROM events WHERE _offset = 0") == [{"c": kept}]
+
+
+def test_a_schema_that_the_engine_does_not_read_costs_its_own_records(database: Connection) -> None:
+    """Not the partition: the table takes containers of our own schema."""
+    foreign = Foreign("clientId", "string", name="no name!")
+    inserter, batch = Inserter(database, foreign), [foreign.record(0), foreign.record(1)]
+    with pytest.raises(Rejected) as refusal:
+        inserter.table.insert(inserter.block(batch))
+    poison = inserter.table.find_poison(inserter.block(batch), refusal.value, batch)
+
+    assert [(item.offset, item.reason) for item in poison] == [(0, Reason.UNKNOWN_SCHEMA), (1, Reason.UNKNOWN_SCHEMA)]
+    assert "ClickHouse does not read schema 7" in poison[0].error
 
 
 TEXTS = [

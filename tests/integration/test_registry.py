@@ -35,6 +35,7 @@ REFUSALS = [
     Answer(404, body=b'{"error_code": 404, "message": "HTTP 404 Not Found"}'),
     Answer(200, body=b"<html>Sign in to the network</html>"),
     Answer(200, body=b"{}"),
+    Answer(200, body=b'{"schema":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
     Answer(200),
     BlackHole(),
 ]
@@ -99,13 +100,33 @@ def test_whatever_is_no_answer_of_a_registry_is_an_outage(
 def test_an_id_that_the_registry_does_not_have_is_unknown_until_it_has(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
-    """It says so with its own code; who registers the schema later is heard at once."""
+    """It says so with its own code; who registers the schema later is heard a little later."""
     asker = schemas(registry.url, tmp_path)
-    with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
-        asker.schema_of(1)
+    asker.unknown_s = 0.3
+    for _ in range(5):
+        with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
+            asker.schema_of(1)
+    assert registry.asked == {"/schemas/ids/1": 1}
     registry.add(OTHER)
+    time.sleep(0.3)
 
     assert asker.schema_of(1) == OTHER
+
+
+def test_thousands_of_unknown_ids_are_asked_for_over_one_connection(
+    registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody's junk on the topic has as many ids as records; none of them is a line in the log."""
+    asker = schemas(proxy.url, tmp_path)
+    before = proxy.connections
+    with caplog.at_level(logging.WARNING):
+        for schema_id in (*range(1, 400), *range(1, 400)):
+            with pytest.raises(UnknownSchemaError):
+                asker.schema_of(schema_id)
+
+    assert registry.asked.total() == 399
+    assert proxy.connections - before <= 2
+    assert not caplog.records
 
 
 def test_threads_that_ask_the_same_at_once_ask_once(
