@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -22,6 +22,7 @@ from schemas.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
+_FLOWING_S: Final = 1.0
 _NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 _PROBE_METADATA: Final = "headrace"
 
@@ -34,11 +35,26 @@ class Topic:
     partitions: int
 
 
+class Bounds(NamedTuple):
+    """Where a partition's log begins and ends.
+
+    Attributes:
+        low: the oldest offset.
+        end: the offset behind the last record that can be read; an open transaction keeps back what is behind it.
+        high: the offset behind the last record, kept back or not.
+    """
+
+    low: int
+    end: int
+    high: int
+
+
 class Cluster:
     """One client of a cluster; its calls block, and one thread makes them.
 
     Attributes:
         group: whose offsets it asks for. It reads beside the group, never as a member.
+        servers: the brokers' addresses, as a command line names them.
     """
 
     def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
@@ -46,6 +62,7 @@ class Cluster:
         self._trouble: KafkaError | None = None
         self._admin = self._connect()
         self.group = group
+        self.servers = str(properties["bootstrap.servers"])
 
     def topic(self, name: str) -> Topic | None:
         """Return a topic, or None when there is none.
@@ -113,8 +130,8 @@ class Cluster:
             if item.offset >= 0
         }
 
-    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
-        """Return each partition's oldest offset and its end.
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
+        """Return where each partition's log begins and ends.
 
         The end is the one that a fetch tells: the embedded broker's ListOffsets tells a smaller one.
 
@@ -124,18 +141,30 @@ class Cluster:
         reader = self._reader(f"{self.group}.lag")
         try:
             reader.assign([TopicPartition(*place, OFFSET_END) for place in places])
-            waiting = set(places)
-            deadline_s = monotonic() + _READ_S
-            while waiting:
-                if monotonic() > deadline_s:
-                    raise Transient(f"no answer from {len(waiting)} of {len(places)} partitions")
-                for message in reader.consume(1000, 0.2):
-                    waiting.discard(Partition(message.topic() or "", message.partition() or 0))
-            return {place: _watermarks(reader, place) for place in places}
+            ends = _ends(reader, places)
+            return {place: _bounds(reader, place, end) for place, end in ends.items()}
         except KafkaException as error:
             raise _translated(error) from error
         finally:
             reader.close()
+
+    def time_at(self, place: Partition, offset: int) -> int | None:
+        """Return the timestamp (ms) of the first record from an offset on, committed or not; None when none comes.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(f"{self.group}.lag", "read_uncommitted")
+        try:
+            reader.assign([TopicPartition(*place, offset)])
+            for message in reader.consume(1, _CALL_S):
+                if message.error() is None:
+                    return message.timestamp()[1]
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+        return None
 
     def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
         """Return which of these offsets (ascending) are gaps: the log has them, and no record there.
@@ -148,7 +177,7 @@ class Cluster:
         reader = self._reader(f"{self.group}.audit")
         try:
             found, reached = _read(reader, place, offsets)
-            low, _ = _watermarks(reader, place)  # afterwards: what was deleted meanwhile is no gap
+            low = _low(reader, place)  # afterwards: what was deleted meanwhile is no gap
         except KafkaException as error:
             raise _translated(error) from error
         finally:
@@ -174,7 +203,7 @@ class Cluster:
             self._admin.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
         return back.metadata == _PROBE_METADATA
 
-    def _reader(self, group: str) -> Consumer:
+    def _reader(self, group: str, isolation: str = "read_committed") -> Consumer:
         return Consumer(
             {
                 "fetch.wait.max.ms": 50,
@@ -182,6 +211,7 @@ class Cluster:
                 **self._properties,
                 **PINNED,
                 "group.id": group,
+                "isolation.level": isolation,
                 "auto.offset.reset": "earliest",
             },
             **REPORTING,
@@ -205,11 +235,41 @@ def _read(reader: Consumer, place: Partition, offsets: Sequence[int]) -> tuple[s
     raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
 
 
-def _watermarks(reader: Consumer, place: Partition) -> tuple[int, int]:
-    there = TopicPartition(*place)
-    _, end = reader.get_watermark_offsets(there, cached=True)
-    low, listed = reader.get_watermark_offsets(there, timeout=_CALL_S)
-    return low, max(end, listed)
+def _ends(reader: Consumer, places: Sequence[Partition]) -> dict[Partition, int]:
+    """Return the end of what can be read now of partitions that are read from their ends on.
+
+    Where records keep coming, it is behind the last that came within a second.
+    """
+    ends: dict[Partition, int] = {}
+    settled = set[Partition]()
+    deadline_s, flowing_s = monotonic() + _READ_S, 0.0
+    while len(settled) < len(places):
+        if len(ends) == len(places):
+            flowing_s = flowing_s or monotonic() + _FLOWING_S
+            if monotonic() > flowing_s:
+                break
+        elif monotonic() > deadline_s:
+            raise Transient(f"no answer from {len(places) - len(ends)} of {len(places)} partitions")
+        for message in reader.consume(1000, 0.2):
+            place, error = Partition(message.topic() or "", message.partition() or 0), message.error()
+            if error is None:
+                ends[place] = (message.offset() or 0) + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+                ends[place] = message.offset() or 0
+                settled.add(place)
+            else:
+                _raise_unless_transient(error)
+    return ends
+
+
+def _bounds(reader: Consumer, place: Partition, end: int) -> Bounds:
+    _, high = reader.get_watermark_offsets(TopicPartition(*place), cached=True)
+    return Bounds(_low(reader, place), end, max(end, high))
+
+
+def _low(reader: Consumer, place: Partition) -> int:
+    low, _ = reader.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
+    return int(low)
 
 
 def _raise_unless_transient(error: KafkaError) -> None:

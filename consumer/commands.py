@@ -16,6 +16,7 @@ from consumer.audit import Auditor, Span, intended
 from consumer.cluster import Cluster
 from consumer.deadletters import Publisher
 from consumer.errors import Misconfigured
+from consumer.lag import lag_lines
 from consumer.migrate import create_database, migrate, migrations
 from consumer.patrol import facts
 from consumer.ports import Partition
@@ -73,26 +74,7 @@ def run_lag(settings: Settings, arguments: Namespace) -> int:
     """Show how far the group is behind."""
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     topics = find_topics(cluster, [settings.topic, settings.dead_letter_topic])
-    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
-    marks, bounds = cluster.committed(places), cluster.bounds(places)
-    lines: list[dict[str, object]] = []
-    for place in places:
-        low, end = bounds[place]
-        mark = marks.get(place)
-        intent = intended(mark) if mark else None
-        position = mark.offset if mark else low
-        note = "nothing is committed" if mark is None else ""
-        if intent and intent.topic_id != topics[place.topic].topic_id:
-            note = "committed for the topic before it was made anew"
-        elif position < low:
-            note = "halted: records were deleted before they were read"
-        elif intent and intent.is_range:
-            note = f"intent [{intent.a}, {intent.b})"
-        lines.append(
-            {"topic": place.topic, "partition": place.number, "committed": position, "end": end}
-            | {"lag": max(0, end - position), "note": note}
-        )
-    _show(lines, as_json=arguments.json)
+    _show(lag_lines(cluster, topics), as_json=arguments.json)
     return 0
 
 

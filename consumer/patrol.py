@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from consumer.audit import Auditor, Finding, Span, intended, ranges
-from consumer.cluster import Topic
+from consumer.cluster import Bounds, Topic
 from consumer.errors import ConsumerError
 from consumer.ports import Mark, Meter, Partition
 from consumer.watch import Watch
@@ -22,8 +22,8 @@ class Group(Protocol):
     def committed(self, places: Sequence[Partition]) -> Mapping[Partition, Mark]:
         """Return the group's marks."""
 
-    def bounds(self, places: Sequence[Partition]) -> Mapping[Partition, tuple[int, int]]:
-        """Return each partition's oldest offset and its end."""
+    def bounds(self, places: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+        """Return where each partition's log begins and ends."""
 
     def topic(self, name: str) -> Topic | None:
         """Return a topic as it is now."""
@@ -68,7 +68,7 @@ class Patrol:
         if not owned:
             return []
         marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
-        lows = {place: low for place, (low, _) in self._cluster.bounds(owned).items()}
+        lows = {place: bounds.low for place, bounds in self._cluster.bounds(owned).items()}
         topics = {name: self._cluster.topic(name) for name in {place.topic for place in owned}}
         spans = []
         for place, mark in marks.items():

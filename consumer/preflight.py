@@ -186,7 +186,8 @@ def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:
     topics = {name: cluster.topic(name) for name in names}
     for name, topic in topics.items():
         if topic is None:
-            raise Fatal(f"there is no topic {name}: kafka-topics.sh --create --topic {name} --partitions 4")
+            create = f"kafka-topics.sh --bootstrap-server {cluster.servers} --create --topic {name} --partitions 4"
+            raise Fatal(f"there is no topic {name}: run `{create}`")
     return {name: topic for name, topic in topics.items() if topic is not None}
 
 

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.support.fixtures_consumer",
     "tests.support.fixtures_group",
     "tests.support.fixtures_kafka",
+    "tests.support.operator",
 ]
 
 # `make check` takes a slice; HYPOTHESIS_PROFILE=long looks as far as the promises reach.

@@ -6,7 +6,7 @@ import pytest
 
 from consumer.audit import Auditor, Finding, Span, ranges
 from consumer.clickhouse import Connection, Target
-from consumer.cluster import Topic
+from consumer.cluster import Bounds, Topic
 from consumer.intent import Intent
 from consumer.lane import Lane
 from consumer.patrol import Patrol
@@ -230,9 +230,9 @@ class Group:
         """Return the one mark."""
         return dict.fromkeys(places, self.mark)
 
-    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
         """Return bounds whose end nobody needs."""
-        return dict.fromkeys(places, (self.low, 10**9))
+        return dict.fromkeys(places, Bounds(self.low, 10**9, 10**9))
 
     def topic(self, name: str) -> Topic | None:
         """Return the topic of now."""

@@ -1,5 +1,6 @@
 """The cluster seen from outside the group, on Apache Kafka and on the embedded broker."""
 
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,9 @@ def test_a_topic_has_an_id_and_partitions_and_one_that_is_not_there_is_named(
     (topic,) = find_topics(cluster, [name]).values()
 
     assert (topic.topic_id, topic.partitions) == (any_broker.topic_id(name), 3)
-    with pytest.raises(Fatal, match=r"there is no topic nowhere: kafka-topics\.sh --create"):
+    with pytest.raises(
+        Fatal, match=r"there is no topic nowhere: run `kafka-topics\.sh --bootstrap-server \S+ --create"
+    ):
         find_topics(cluster, [name, "nowhere"])
 
 
@@ -44,8 +47,8 @@ def test_ends_are_right_where_records_are_and_where_none_are(
     deliver(any_broker.bootstrap_servers, name, [b"x"] * 250)
 
     assert cluster.bounds([Partition(name, 0), Partition(name, 1)]) == {
-        Partition(name, 0): (0, 250),
-        Partition(name, 1): (0, 0),
+        Partition(name, 0): (0, 250, 250),
+        Partition(name, 1): (0, 0, 0),
     }
 
 
@@ -117,8 +120,28 @@ def test_the_marker_of_a_transaction_is_no_record(kafka: Broker, new_topic: Call
 
     (bounds,) = cluster.bounds([Partition(name, 0)]).values()
 
-    assert bounds == (0, 4)
+    assert bounds == (0, 4, 4)
     assert cluster.gaps(Partition(name, 0), [0, 1, 2, 3]) == {1, 3}
+
+
+def test_an_open_transaction_keeps_back_the_end(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """What lies behind its first record can't be read yet; when that was written is known."""
+    name = new_topic()
+    place = Partition(name, 0)
+    deliver(kafka.bootstrap_servers, name, [b"x"] * 3)
+    began_ms = time.time() * 1000
+    sender = producer(kafka.bootstrap_servers, transactional_id=f"t-{uuid.uuid4().hex[:8]}")
+    sender.init_transactions(30)
+    sender.begin_transaction()
+    sender.produce(name, b"x")
+    assert sender.flush(30) == 0
+    deliver(kafka.bootstrap_servers, name, [b"x"] * 2)
+    cluster = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
+
+    assert cluster.bounds([place]) == {place: (0, 3, 6)}
+    assert began_ms - 1 <= (cluster.time_at(place, 3) or 0) <= time.time() * 1000
+    sender.abort_transaction(30)
+    assert cluster.bounds([place]) == {place: (0, 7, 7)}
 
 
 def test_a_broker_with_too_little_room_is_refused(any_broker: Broker, topic: str) -> None:

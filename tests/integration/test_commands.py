@@ -1,97 +1,18 @@
 """`python -m consumer` as an operator meets it: commands in processes of their own, on a real broker and ClickHouse."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
 
 from consumer.clickhouse import Connection
-from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.fixtures_consumer import encoded
-from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer
+from tests.support.operator import WAIT_S, Operator, finish
 from tests.support.ports import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
 TRUNCATED, NOT_FRAMED = encoded(1)[:-3], b"nonsense"
-
-
-class Operator:
-    """Runs commands against topics and a database of the test's own."""
-
-    def __init__(self, broker: Broker, clickhouse: ClickHouse, database: str, topics: tuple[str, str]) -> None:
-        self.broker = broker
-        self.topic, self.dead_topic = topics
-        self.http_port = free_port()
-        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")} | {
-            "CONSUMER_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "CONSUMER_CLICKHOUSE_URL": clickhouse.url,
-            "CONSUMER_CLICKHOUSE_USER": USER,
-            "CONSUMER_CLICKHOUSE_PASSWORD_FILE": str(password_file()),
-            "CONSUMER_CLICKHOUSE_DATABASE": database,
-            "CONSUMER_TOPIC": self.topic,
-            "CONSUMER_DEAD_LETTER_TOPIC": self.dead_topic,
-            "CONSUMER_GROUP_ID": f"group-{uuid.uuid4().hex[:8]}",
-            "CONSUMER_HTTP_HOST": "127.0.0.1",
-            "CONSUMER_HTTP_PORT": str(self.http_port),
-            "CONSUMER_SESSION_TIMEOUT_MS": "6000",
-            "CONSUMER_BATCH_AGE_S_MAX": "0.5",
-            "CONSUMER_AUDIT_EVERY_S": "1",
-        }
-
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
-        """Start a command."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "consumer", *arguments],
-            cwd=ROOT,
-            env=self.environ | {f"CONSUMER_{name}": text for name, text in settings.items()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
-        """Run a command to its end; return exit code, output and what it said besides."""
-        process = self.start(*arguments, **settings)
-        output, said = process.communicate(timeout=WAIT_S)
-        return process.returncode, output, said
-
-    def lines(self, *arguments: str) -> tuple[int, list[dict[str, object]]]:
-        """Run a command with --json; return exit code and lines."""
-        code, output, _ = self.run(*arguments, "--json")
-        return code, [json.loads(line) for line in output.splitlines()]
-
-    def page(self, path: str) -> tuple[int, str]:
-        """Ask the worker's own port; status 0 when nobody listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def await_page(self, path: str, condition: Callable[[int, str], bool]) -> str:
-        """Ask until a condition holds, and return the page; fail with the last one when that takes too long."""
-        deadline_s = time.monotonic() + WAIT_S
-        while True:
-            status, body = self.page(path)
-            if condition(status, body):
-                return body
-            assert time.monotonic() < deadline_s, (status, body)
-            time.sleep(0.1)
 
 
 def _insert(operator: Operator, count: int, transactional_id: str = "") -> None:
@@ -117,21 +38,6 @@ def audited_at(page: str) -> float:
     """Return when the last audit ended, by a page of metrics."""
     (line,) = (line for line in page.splitlines() if line.startswith("headrace_consumer_audit_timestamp_seconds "))
     return float(line.rpartition(" ")[2])
-
-
-def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
-    """Stop a worker; return its exit code and log lines."""
-    worker.send_signal(signal.SIGTERM)
-    _, said = worker.communicate(timeout=WAIT_S)
-    return worker.returncode, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-
-
-@pytest.fixture
-def operator(
-    kafka: Broker, clickhouse: ClickHouse, empty_database: Connection, new_topic: Callable[..., str]
-) -> Operator:
-    """An operator whose database has no tables yet."""
-    return Operator(kafka, clickhouse, empty_database.database, (new_topic(partitions=2), new_topic()))
 
 
 def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_database: Connection) -> None:

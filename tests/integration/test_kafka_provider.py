@@ -86,7 +86,7 @@ def test_two_runs_may_fetch_kafka_at_once(tmp_path: Path) -> None:
         except NotAvailableError as reason:
             pytest.skip(str(reason))
     assert homes[0] == homes[1]
-    assert [path.name for path in tmp_path.iterdir()] == [f"kafka-{kafka_distribution.VERSION}"]
+    assert [path.name for path in tmp_path.iterdir()] == [f"kafka-{kafka_distribution.VERSION}-with-tools"]
     assert len(list(homes[0].glob("kafka*.jar"))) >= 10
 
 

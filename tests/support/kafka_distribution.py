@@ -21,6 +21,8 @@ _POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version>
     </dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{VERSION}</version>
+      <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId>
       <version>{_LOG4J_VERSION}</version></dependency>
   </dependencies>
@@ -61,7 +63,7 @@ def home(cache: Path = _CACHE) -> Path:
     Raises:
         NotAvailableError: Maven is missing, or could not fetch it.
     """
-    target = cache / f"kafka-{VERSION}"
+    target = cache / f"kafka-{VERSION}-with-tools"
     if not target.is_dir():
         draft = cache / f".kafka-{VERSION}-{secrets.token_hex(4)}"
         try:

@@ -1,0 +1,174 @@
+"""An operator: runs `python -m consumer` in processes of their own, and does what a sentence says, word for word."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from consumer.clickhouse import Connection
+from tests.support.clickhouse import USER, ClickHouse, password_file
+from tests.support.fixtures_consumer import encoded, open_database
+from tests.support.kafka import Broker
+from tests.support.kafka_clients import deliver
+from tests.support.kafka_tools import run_tool
+from tests.support.ports import free_port
+
+WAIT_S: Final = 60.0
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_COMMAND: Final = re.compile(r"`([^`]+)`")
+_CONSUMER: Final = "python -m consumer "
+_SENTENCE: Final = "consumer: "
+
+
+class Operator:
+    """Runs commands against topics and a database of the test's own."""
+
+    def __init__(self, broker: Broker, clickhouse: ClickHouse, database: str, topics: tuple[str, str]) -> None:
+        self.broker = broker
+        self.database = open_database(clickhouse, database, WAIT_S)
+        self.workers: list[subprocess.Popen[str]] = []
+        self.topic, self.dead_topic = topics
+        self.http_port = free_port()
+        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")} | {
+            "CONSUMER_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "CONSUMER_CLICKHOUSE_URL": clickhouse.url,
+            "CONSUMER_CLICKHOUSE_USER": USER,
+            "CONSUMER_CLICKHOUSE_PASSWORD_FILE": str(password_file()),
+            "CONSUMER_CLICKHOUSE_DATABASE": database,
+            "CONSUMER_TOPIC": self.topic,
+            "CONSUMER_DEAD_LETTER_TOPIC": self.dead_topic,
+            "CONSUMER_GROUP_ID": f"group-{uuid.uuid4().hex[:8]}",
+            "CONSUMER_HTTP_HOST": "127.0.0.1",
+            "CONSUMER_HTTP_PORT": str(self.http_port),
+            "CONSUMER_SESSION_TIMEOUT_MS": "2000" if broker.name == "apache-kafka" else "6000",
+            "CONSUMER_BATCH_AGE_S_MAX": "0.5",
+            "CONSUMER_AUDIT_EVERY_S": "1",
+        }
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "consumer", *arguments],
+            cwd=_ROOT,
+            env=self.environ | {f"CONSUMER_{name}": text for name, text in settings.items()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
+        """Run a command to its end; return exit code, output and what it said besides."""
+        process = self.start(*arguments, **settings)
+        output, said = process.communicate(timeout=WAIT_S)
+        return process.returncode, output, said
+
+    def fails(self, *arguments: str, **settings: str) -> tuple[int, str]:
+        """Run a command that can't go on; return exit code and its one sentence."""
+        code, _, said = self.run(*arguments, **settings)
+        (sentence,) = [line.removeprefix(_SENTENCE) for line in said.splitlines() if line.startswith(_SENTENCE)]
+        return code, sentence
+
+    def follow(self, sentence: str, only: str = "") -> list[str]:
+        """Run what a sentence names in backquotes, as it stands; with `only`, what contains that. Return the lines.
+
+        A worker is started, and goes on; everything else must succeed.
+        """
+        lines = [line for line in _COMMAND.findall(sentence) if only in line]
+        assert lines, f"nothing to run in: {sentence}"
+        for line in lines:
+            self._follow(line)
+        return lines
+
+    def _follow(self, line: str) -> None:
+        if line == f"{_CONSUMER}run":
+            self.work()
+        elif line.startswith(_CONSUMER):
+            code, output, said = self.run(*shlex.split(line.removeprefix(_CONSUMER)))
+            assert code == 0, (line, output, said)
+        elif line.startswith("kafka-"):
+            run_tool(line)
+        else:
+            self.database.command(line)
+
+    def work(self, **settings: str) -> subprocess.Popen[str]:
+        """Start a worker that ends with the test at the latest."""
+        self.workers.append(self.start("run", **settings))
+        return self.workers[-1]
+
+    def send(self, count: int, partition: int = 0, first: int = 0) -> None:
+        """Append good events to the topic."""
+        events = [encoded(number) for number in range(first, first + count)]
+        deliver(self.broker.bootstrap_servers, self.topic, events, partition)
+
+    def status(self, path: str = "/readyz") -> str:
+        """Return what one of the worker's pages says it is; "" when it does not answer."""
+        code, body = self.page(path)
+        return str(json.loads(body)["status"]) if code else ""
+
+    def await_status(self, name: str, path: str = "/readyz", timeout_s: float = WAIT_S) -> str:
+        """Wait until one of the worker's pages says that it is so; return its sentence."""
+        return str(
+            json.loads(self.await_page(path, lambda _, body: f'"status": "{name}"' in body, timeout_s))["detail"]
+        )
+
+    def close(self) -> None:
+        """End its workers."""
+        for worker in self.workers:
+            worker.kill()
+            worker.communicate()
+        self.database.close()
+
+    def lines(self, *arguments: str) -> tuple[int, list[dict[str, object]]]:
+        """Run a command with --json; return exit code and lines."""
+        code, output, _ = self.run(*arguments, "--json")
+        return code, [json.loads(line) for line in output.splitlines()]
+
+    def page(self, path: str) -> tuple[int, str]:
+        """Ask the worker's own port; status 0 when nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def await_page(self, path: str, condition: Callable[[int, str], bool], timeout_s: float = WAIT_S) -> str:
+        """Ask until a condition holds, and return the page; fail with the last one when that takes too long."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            status, body = self.page(path)
+            if condition(status, body):
+                return body
+            assert time.monotonic() < deadline_s, (status, body)
+            time.sleep(0.1)
+
+
+def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
+    """Stop a worker; return its exit code and log lines."""
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=WAIT_S)
+    return worker.returncode, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def operator(
+    kafka: Broker, clickhouse: ClickHouse, empty_database: Connection, new_topic: Callable[..., str]
+) -> Iterator[Operator]:
+    """An operator whose database has no tables yet."""
+    made = Operator(kafka, clickhouse, empty_database.database, (new_topic(partitions=2), new_topic()))
+    yield made
+    made.close()
