@@ -9,7 +9,7 @@ from consumer.errors import Cause, Transient
 from consumer.rows import EventRows
 from consumer.table import ClickHouseTable
 from schemas.registry import LocalSchemas
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import TOPIC, records
 from tests.support.proxy import DelayAnswer, FaultProxy
@@ -29,7 +29,7 @@ def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connec
     """A second, then two, then four: the rows are there once, and the next insert has its ordinary time again."""
     schemas, meter = LocalSchemas(), Tally()
     rows = EventRows(schemas)
-    behind = Connection(proxy.url, "default", "", database.database, TIMEOUT_S)
+    behind = Connection(proxy.url, USER, PASSWORD, database.database, TIMEOUT_S)
     table = ClickHouseTable(behind, Target("events", "event", TOPIC, TIMEOUT_S), rows, schemas.schema_of, meter)
     batch = records(range(5))
     rows.screen(batch)
