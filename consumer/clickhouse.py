@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,6 +122,13 @@ class Connection:
             return list(client.query(statement, parameters=dict(parameters or {})).named_results())
         except (ClickHouseError, OSError) as error:
             raise self._translated(error) from error
+
+    def patient(self, timeout_s: float) -> "Connection":
+        """Return the way to the same server, and database, that gives an answer another time; the caller closes it."""
+        other = copy(self)
+        other._options = self._options | {"send_receive_timeout": timeout_s}  # noqa: SLF001  (of the same class)
+        other._client, other._lock = None, threading.Lock()  # noqa: SLF001  (as above)
+        return other
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,5 +1,6 @@
 """The dead-letter topic: refused records with their bytes untouched, acknowledged before anything else happens."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -19,6 +20,12 @@ _DEFAULTS: Final = {
 }
 _FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
+_AT_ONCE_MAX: Final = 10_000
+_CUTS_MAX: Final = 16
+_CUT_HEADERS: Final = f"{LETTER_HEADER}cut_headers"
+_CUT_VALUE: Final = f"{LETTER_HEADER}cut_from_bytes"
+log = logging.getLogger(__name__)
+
 
 class Outgoing(NamedTuple):
     """A record to publish."""
@@ -26,6 +33,18 @@ class Outgoing(NamedTuple):
     key: bytes
     value: bytes
     headers: Sequence[tuple[str, str | bytes | None]]
+
+
+class TooLarge(Halt):
+    """A topic does not take some records, and has taken all others.
+
+    Attributes:
+        numbers: which of those that were to be published.
+    """
+
+    def __init__(self, topic: str, numbers: Sequence[int]) -> None:
+        super().__init__(f"a record is too large for {topic}: raise its max.message.bytes", HaltCode.REFUSED)
+        self.numbers = numbers
 
 
 class Publisher:
@@ -43,26 +62,30 @@ class Publisher:
             Halt: the topic takes no record of that size.
         """
         places: dict[int, tuple[Partition, int]] = {}
-        failures: list[KafkaError] = []
+        failures: dict[int, KafkaError] = {}
         try:
-            for number, record in enumerate(records):
-                self._produce(number, record, places, failures)
+            for number, record in enumerate(records, 1):
+                self._produce(number - 1, record, places, failures)
+                if number % _AT_ONCE_MAX == 0:  # librdkafka's queue has room for ten times as many
+                    self._producer.flush(_FLUSH_S)
             self._producer.flush(_FLUSH_S)
         except (BufferError, KafkaException) as error:
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
-        if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failures):
-            raise Halt(f"a record is too large for {self._topic}: raise its max.message.bytes", HaltCode.REFUSED)
-        if failures or len(places) < len(records):
-            why = failures[0].name() if failures else f"{len(records) - len(places)} in flight"
+        too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
+        if len(failures) > len(too_large) or len(places) + len(failures) < len(records):
+            others = [error.name() for number, error in failures.items() if number not in too_large]
+            why = others[0] if others else f"{len(records) - len(places)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")
+        if too_large:
+            raise TooLarge(self._topic, too_large)
         return [places[number] for number in range(len(records))]
 
     def _produce(
-        self, number: int, record: Outgoing, places: dict[int, tuple[Partition, int]], failures: list[KafkaError]
+        self, number: int, record: Outgoing, places: dict[int, tuple[Partition, int]], failures: dict[int, KafkaError]
     ) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                failures.append(error)
+                failures[number] = error
             else:
                 places[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
 
@@ -83,14 +106,42 @@ class KafkaDeadLetters:
     def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
         """Publish the poison among `records`; return when all of it is acknowledged."""
         by_offset = {record.offset: record for record in records}
-        pairs = [(by_offset[item.offset], item) for item in poison]
-        self._publisher.publish(
-            [Outgoing(letter_key(record), record.value, headers_of(record, item, topic_id)) for record, item in pairs]
-        )
+        letters = [_letter(by_offset[item.offset], item, topic_id) for item in poison]
+        try:
+            self._publisher.publish(letters)
+        except TooLarge as error:  # each of them, or only several in one request
+            for number in error.numbers:
+                self._send_alone(letters[number])
+
+    def _send_alone(self, letter: Outgoing) -> None:
+        """Publish one letter, and as much less of it as its topic wants."""
+        for _ in range(_CUTS_MAX):
+            try:
+                self._publisher.publish([letter])
+            except TooLarge:
+                letter = smaller(letter)
+                log.warning("a dead letter is too large for its topic, and cut", extra={"letter": letter.key.decode()})
+            else:
+                return
+        self._publisher.publish([letter])
 
     def close(self) -> None:
         """Forget what is in flight."""
         self._publisher.close()
+
+
+def _letter(record: Record, poison: Poison, topic_id: str) -> Outgoing:
+    return Outgoing(letter_key(record), record.value, headers_of(record, poison, topic_id))
+
+
+def smaller(letter: Outgoing) -> Outgoing:
+    """Return a letter without the record's own headers; without any, half of its value; its headers say which."""
+    ours = [(name, value) for name, value in letter.headers if name.startswith(LETTER_HEADER)]
+    if len(ours) < len(letter.headers):
+        return letter._replace(headers=[*ours, (_CUT_HEADERS, str(len(letter.headers) - len(ours)).encode())])
+    if not any(name == _CUT_VALUE for name, _ in ours):
+        ours.append((_CUT_VALUE, str(len(letter.value)).encode()))
+    return letter._replace(value=letter.value[: len(letter.value) // 2], headers=ours)
 
 
 def letter_key(record: Record) -> bytes:

@@ -30,6 +30,7 @@ class HaltCode(StrEnum):
 
     DELETED = "deleted"  # records were deleted before they were read
     TRUNCATED = "truncated"  # the log does not have the next offset
+    UNREADABLE = "unreadable"  # the next bytes of the log can't be decompressed, or are broken
     FOREIGN_MARK = "foreign_mark"  # another program, or a newer worker, commits in this group
     TABLE = "table"  # ClickHouse does not know the table, a column or a setting, or a batch is too much for it
     DENIED = "denied"  # a right is missing

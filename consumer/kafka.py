@@ -41,6 +41,7 @@ _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
 _RECORDS_MAX: Final = 5000
+_UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
 
 
 class KafkaLog:
@@ -97,6 +98,7 @@ class KafkaLog:
         records: list[Record] = []
         ends: dict[Partition, int] = {}
         cut: set[Partition] = set()
+        unreadable: dict[Partition, str] = {}
         for message in self._consumer.consume(_RECORDS_MAX, timeout_s):
             error = message.error()
             if error is None:
@@ -105,9 +107,11 @@ class KafkaLog:
                 ends[place_of(message)] = message.offset() or 0
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
                 cut.add(place_of(message))
+            elif error.code() in _UNREADABLE:
+                unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
             else:
                 _check(error)
-        return Polled(records, ends, self._commits.take_answers(), cut)
+        return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
 
     def commit(self, marks: Mapping[Partition, Mark]) -> None:
         """Send marks, now or when those before them are answered; see `Log`."""

@@ -79,12 +79,14 @@ class Polled:
         ends: for partitions that were read to their end, the offset there.
         answers: to commits.
         cut: partitions that can't be read on: the log no longer, or not yet, has the next offset.
+        unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
     """
 
     records: Sequence[Record] = ()
     ends: Mapping[Partition, int] = field(default_factory=dict)
     answers: Sequence[Answer] = ()
     cut: Collection[Partition] = ()
+    unreadable: Mapping[Partition, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

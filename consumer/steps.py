@@ -1,6 +1,7 @@
 """What the pool does for a lane: starts the slow steps of its works, and takes what they came to."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
 from contextlib import suppress
@@ -158,8 +159,7 @@ class Steps:
         elif isinstance(outcome, Inserted):
             self._take_inserted(lane, work, outcome)
         else:
-            for item in work.letters:
-                self._meter.count("dead_letters", reason=item.reason)
+            self._tell_of(lane, work)
             self._finish(lane, work)
 
     def await_writes(self, lanes: list[Lane], timeout_s: float) -> None:
@@ -181,6 +181,15 @@ class Steps:
             self._send(lane, work)
         else:
             self._finish(lane, work)
+
+    def _tell_of(self, lane: Lane, work: Work) -> None:
+        """Count the dead letters of a batch, and log one line for all of them."""
+        reasons = Counter(str(item.reason) for item in work.letters)
+        for reason, count in reasons.items():
+            self._meter.count("dead_letters", count, reason=reason)
+        first, place = work.letters[0], {"topic": lane.partition.topic, "partition": lane.partition.number}
+        told = {"reasons": dict(reasons), "first_offset": first.offset, "first_error": first.error[:300]}
+        log.warning("records became dead letters", extra=place | told)
 
     def _send(self, lane: Lane, work: Work) -> None:
         work.stage = Stage.SENDING

@@ -4,14 +4,23 @@ The engine reads the Avro of the log itself: `INSERT … SELECT … FROM input('
 protocol rests on is pinned in each insert, for servers' defaults move.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from time import monotonic
+from typing import Final
 
 from consumer.clickhouse import Connection, Target
-from consumer.errors import ConsumerError, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Rejected, Transient
 from consumer.poison import PoisonSearch
 from consumer.ports import Block, Meter, Poison, Record, Rows
 from consumer.statements import PINNED
+
+log = logging.getLogger(__name__)
+
+_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+_DOUBLINGS_MAX: Final = 3
 
 
 class ClickHouseTable:
@@ -33,24 +42,40 @@ class ClickHouseTable:
         self._target = target
         self._statement = target.statement
         self._meter = meter
-        # The server gives up before the client does, so that no insert runs on unseen.
-        self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
+        self._timeouts: Counter[str] = Counter()  # of inserts without an answer, by token
         self._search = PoisonSearch(connection, target, rows, schema_of, meter) if schema_of else None
 
     def insert(self, block: Block) -> None:
-        """Insert a block under its token."""
-        settings = self._settings | {"insert_deduplication_token": block.token}
+        """Insert a block under its token; one that has had no answer in its time is given more of it, up to a bound.
+
+        Else an insert that can't end within the time would be repeated for ever.
+        """
+        timeout_s = self._target.timeout_s * 2 ** min(self._timeouts[block.token], _DOUBLINGS_MAX)
         began_s, outcome = monotonic(), "inserted"
         try:
-            self._connection.command(self._statement, {"topic_id": block.topic_id}, block.payload, settings)
+            self._send(block, timeout_s)
+            self._timeouts.pop(block.token, None)
         except Transient as error:
             outcome = error.cause
+            if error.cause is Cause.UNKNOWN and monotonic() - began_s >= timeout_s * _GIVEN_UP:
+                self._timeouts[block.token] += 1
             raise
         except ConsumerError as error:
             outcome = type(error).__name__.lower()
             raise
         finally:
             self._meter.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
+
+    def _send(self, block: Block, timeout_s: float) -> None:
+        # The server gives up before the client does, so that no insert runs on unseen.
+        settings = {"insert_deduplication_token": block.token, "max_execution_time": max(1, int(timeout_s * _GIVEN_UP))}
+        parameters = {"topic_id": block.topic_id}
+        if timeout_s == self._target.timeout_s:
+            self._connection.command(self._statement, parameters, block.payload, PINNED | settings)
+            return
+        log.warning("an insert gets more time", extra={"table": self._target.table, "timeout_s": timeout_s})
+        with closing(self._connection.patient(timeout_s)) as patient:
+            patient.command(self._statement, parameters, block.payload, PINNED | settings)
 
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
         """Return the rows of a refused block that the table refuses; the search writes nothing.

@@ -143,6 +143,11 @@ class Worker:
                 taken[record.partition] += 1
         for partition, count in taken.items():
             self._steps.book(partition, "read", count)
+            self._steps.got_past(self._lanes[partition], Step.READ)
+        for partition, why in polled.unreadable.items():
+            if (lane := self._lanes.get(partition)) is not None:
+                told = f"its log can't be read on: {why}; {SET_OFFSET}"
+                self._steps.halt(lane, Step.READ, now_s, Halt(told, HaltCode.UNREADABLE))
         for partition, offset in polled.ends.items():
             if (lane := self._lanes.get(partition)) is not None:
                 lane.reached_end(offset)

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clickhouse import Connection
 from consumer.deadletters import KafkaDeadLetters
-from consumer.errors import Halt, Reason
+from consumer.errors import Reason
 from consumer.ports import Poison
 from tests.support.fixtures_consumer import record
 from tests.support.kafka import Broker
@@ -27,12 +27,24 @@ def send(broker: Broker, topic: str, *values: bytes) -> None:
         letters.close()
 
 
-def test_a_letter_that_is_too_large_for_its_topic_says_what_to_raise(
-    kafka: Broker, new_topic: Callable[..., str]
-) -> None:
-    """It is halted, not lost, and not taken for a broker that is away."""
-    with pytest.raises(Halt, match=r"raise its max\.message\.bytes"):
-        send(kafka, new_topic(), b"small", os.urandom(LARGE))
+def test_a_letter_that_is_too_large_for_its_topic_is_cut(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """It holds nobody up, and no other letter is touched; what is left is its beginning."""
+    topic, value = new_topic(), os.urandom(LARGE)
+    send(kafka, topic, b"small", value)
+    small, large = sorted(read_all(kafka, topic, 2), key=len)
+
+    assert small == b"small"
+    assert value.startswith(large)
+    assert len(large) == LARGE // 2
+
+
+def test_many_letters_that_fit_one_by_one_are_whole(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """A broker refuses all records of a request that is too large together."""
+    topic = new_topic(config={"max.message.bytes": "20000"})
+    values = [os.urandom(4000) for _ in range(30)]
+    send(kafka, topic, *values)
+
+    assert sorted(read_all(kafka, topic, 30)) == sorted(values)
 
 
 def test_a_topic_with_a_larger_limit_takes_it(kafka: Broker, new_topic: Callable[..., str]) -> None:

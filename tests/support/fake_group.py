@@ -141,6 +141,7 @@ class FakeLog:
         self.answers: list[Answer] = []
         self._wants_rejoin = False
         self._listener: Listener
+        self.unreadable: dict[Partition, str] = {}
 
     def listen(self, listener: Listener) -> None:
         """Join the group."""
@@ -164,7 +165,7 @@ class FakeLog:
         self._take_over()
         records, ends, cut = self._fetch()
         answers, self.answers = self.answers, []
-        return Polled(records, ends, answers, cut)
+        return Polled(records, ends, answers, cut, dict(self.unreadable))
 
     def commit(self, marks: Mapping[Partition, Mark]) -> None:
         """Send marks; one at a time for each partition."""
@@ -238,7 +239,7 @@ class FakeLog:
         ends: dict[Partition, int] = {}
         cut: set[Partition] = set()
         for place, position in self.positions.items():
-            if position is None or place in self.paused:
+            if position is None or place in self.paused or place in self.unreadable:
                 continue
             log = self.broker.logs[place]
             if not log.low <= position <= log.end:

@@ -216,7 +216,8 @@ class FaultProxy:
 
     def _link(self, client: Side) -> Link:
         if self._http:
-            return HttpLink(client, self._dial, self._take, self._note)
+            host, port = self.upstream
+            return HttpLink(client, self._dial, self._take, self._note, f"{host}:{port}")
         return StreamLink(client, self._dial, self._take(""), self._note)
 
     async def _dial(self) -> Side:

@@ -26,8 +26,12 @@ _PIECE = 64 * 1024
 class HttpLink:
     """Requests one after the other; the upstream connection is dialled for the first one that is forwarded."""
 
-    def __init__(self, client: Side, dial: Dial, take: Callable[[str], Mode], count: Count) -> None:
-        """Take over the client's side; ``take`` gives the mode of a request, by its first line."""
+    def __init__(self, client: Side, dial: Dial, take: Callable[[str], Mode], count: Count, host: str) -> None:
+        """Take over the client's side; ``take`` gives the mode of a request, by its first line.
+
+        The upstream hears its own name, ``host``, as from any proxy: a server may answer to no other.
+        """
+        self._host = host
         self._client = client
         self._upstream: Side | None = None
         self._dial = dial
@@ -83,7 +87,7 @@ class HttpLink:
         """Ask for the body in the server's place where the client waits to be asked."""
         if request.get("expect") == "100-continue":
             await self._client.send(CONTINUE)
-        return request.without("expect")
+        return request.without("expect").with_host(self._host)
 
     async def _relay(self, request: Head, mode: Mode) -> bool:
         upstream = await self._send_head(request)

@@ -62,6 +62,10 @@ class Head:
         """Return the same head less one header."""
         return Head(self.line, tuple(pair for pair in self.headers if pair[0].lower() != name))
 
+    def with_host(self, host: str) -> "Head":
+        """Return the same head for a server of another name."""
+        return Head(self.line, tuple((key, host if key.lower() == "host" else value) for key, value in self.headers))
+
     def with_settings(self, settings: Mapping[str, int]) -> "Head":
         """Return the same head with further parameters in its URL, where it does not have them."""
         verb, url, version = self.line.split(" ")

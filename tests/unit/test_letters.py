@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.deadletters import headers_of, letter_key
+from consumer.deadletters import Outgoing, headers_of, letter_key, smaller
 from consumer.errors import Reason
 from consumer.ports import Partition, Poison, Record
 from consumer.rows import DeadLetterRows, letter_of
@@ -51,3 +51,15 @@ def test_a_letter_without_headers_is_a_row_too() -> None:
     (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], "incarnation", "token")
 
     assert block.offsets == (5,)
+
+
+def test_a_letter_that_is_cut_says_what_it_lacks() -> None:
+    """First the record's own headers go; the value stays whole as long as it fits, and its length is told."""
+    headers = [("headrace.reason", b"frame"), ("trace", b"t"), ("reason", b"mine")]
+    once = smaller(Outgoing(b"k", b"12345678", headers))
+    twice = smaller(once)
+    thrice = smaller(twice)
+
+    assert once == Outgoing(b"k", b"12345678", [("headrace.reason", b"frame"), ("headrace.cut_headers", b"2")])
+    assert (twice.value, dict(twice.headers)["headrace.cut_from_bytes"]) == (b"1234", b"8")
+    assert (thrice.value, dict(thrice.headers)["headrace.cut_from_bytes"]) == (b"12", b"8")

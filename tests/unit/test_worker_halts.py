@@ -7,7 +7,7 @@ import pytest
 
 from consumer.errors import Fatal, Halt, HaltCode
 from consumer.ports import Block, Mark
-from tests.support.consumer_fakes import Around, Process, get_on
+from tests.support.consumer_fakes import PLACE, Around, Process, get_on
 from tests.support.fake_group import FakeBroker, FakeLog
 from tests.support.fake_table import FakeTable, value
 
@@ -129,3 +129,24 @@ def test_a_stop_does_not_wait_for_a_halted_partition() -> None:
     assert not process.worker.drain(began_s + 100)
     assert around.clock.now_s < began_s + 20
     assert len(table.rows) == process.meter.counts["records/events/1/read"] > 4
+
+
+def test_bytes_that_no_client_can_read_halt_their_partition(caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that can't be decompressed comes again and again: said once, with its offset; others go on."""
+    around = Around()
+    around.broker = FakeBroker(2)
+    process = around.process()
+    process.log.unreadable = {PLACE: "offset 17: _BAD_COMPRESSION: Local: Invalid compressed data"}
+    for number in (0, 1):
+        around.broker.produce(number, [value()] * 4)
+    get_on(around, process, 40)
+
+    assert partitions_in(around.table) == {"1"}
+    assert process.meter.levels["partitions/halted"] == 1
+    (line,) = [record.message for record in caplog.records if "halted" in record.message]
+    assert "offset 17: _BAD_COMPRESSION" in line
+    assert "set the group's offset" in line
+    process.log.unreadable = {}
+    get_on(around, process, 20)
+    assert around.rows_of() == dict.fromkeys(range(4), 2)
+    assert process.meter.levels["partitions/halted"] == 0

@@ -14,8 +14,10 @@ def around() -> Around:
     return Around()
 
 
-def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(around: Around) -> None:
-    """By frame, by schema, and what the table refuses; each once, and the intent listed them."""
+def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(
+    around: Around, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By frame, by schema, and what the table refuses; each once, and the log has one line for the batch."""
     process = around.process()
     around.produce(value(), b"", value(7), value(fault="table"))
     get_on(around, process)
@@ -23,6 +25,8 @@ def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(aroun
     assert around.rows_of() == {0: 1}
     assert around.letters.sent == {"id-1/0/1": 1, "id-1/0/2": 1, "id-1/0/3": 1}
     assert process.meter.counts["records/events/0/dead_letters"] == 3
+    (line,) = [record for record in caplog.records if record.message == "records became dead letters"]
+    assert line.__dict__["reasons"] == {"bad_value": 1, "frame": 1, "unknown_schema": 1}
     assert around.mark.offset == 4
 
 

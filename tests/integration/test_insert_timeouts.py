@@ -1,0 +1,48 @@
+"""An insert that can't end within its time is given more of it, under the same token."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from consumer.clickhouse import Connection, Target
+from consumer.errors import Cause, Transient
+from consumer.rows import EventRows
+from consumer.table import ClickHouseTable
+from schemas.registry import LocalSchemas
+from tests.support.clickhouse import PASSWORD, USER, ClickHouse
+from tests.support.consumer_fakes import Tally
+from tests.support.fixtures_consumer import TOPIC, records
+from tests.support.proxy import DelayAnswer, FaultProxy
+
+TIMEOUT_S = 1.0
+
+
+@pytest.fixture
+def proxy(clickhouse: ClickHouse) -> Iterator[FaultProxy]:
+    """Stands before the session's ClickHouse."""
+    host, _, port = clickhouse.url.removeprefix("http://").rpartition(":")
+    with FaultProxy(host, int(port)) as running:
+        yield running
+
+
+def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connection, proxy: FaultProxy) -> None:
+    """A second, then two, then four: the rows are there once, and the next insert has its ordinary time again."""
+    schemas, meter = LocalSchemas(), Tally()
+    rows = EventRows(schemas)
+    behind = Connection(proxy.url, USER, PASSWORD, database.database, TIMEOUT_S)
+    table = ClickHouseTable(behind, Target("events", "event", TOPIC, TIMEOUT_S), rows, schemas.schema_of, meter)
+    batch = records(range(5))
+    rows.screen(batch)
+    (block,) = rows.blocks(batch, "id", "token")
+    behind.client()
+    proxy.set(DelayAnswer(2.5), only="INSERT")
+    for _ in range(2):
+        with pytest.raises(Transient) as unknown:
+            table.insert(block)
+        assert unknown.value.cause is Cause.UNKNOWN
+    table.insert(block)
+
+    assert proxy.count(DelayAnswer) == 3
+    assert database.query("SELECT count() AS n FROM events") == [{"n": 5}]
+    assert meter.counts == {"insert_seconds/events/unknown": 2, "insert_seconds/events/inserted": 1}
+    behind.close()
