@@ -1,11 +1,12 @@
 """gunicorn's configuration of the ingress: values only; what varies comes from INGEST_ settings."""
 
 import os
-import shutil
 import tempfile
 from math import ceil
+from typing import Any
 
 from ingest.gunicorn_worker import CollectorWorker
+from ingest.metric_files import MetricFiles, free_number
 from ingest.settings import load
 
 # Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
@@ -54,21 +55,34 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108  (a heartbeat file in memory)
 
 
-def on_starting(server: object) -> None:  # noqa: ARG001  (gunicorn's signature)
-    """Make the directory in which the workers count: a fresh one, so that nothing of an earlier run is added in."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="headrace-metrics-", dir=worker_tmp_dir)
+def on_starting(server: Any) -> None:
+    """Make the directory in which the workers count."""
+    server.metric_files = MetricFiles(worker_tmp_dir or tempfile.gettempdir())
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(server.metric_files.path)
 
 
-def child_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
-    """Take a dead worker's gauges out of the sums; its counters stay in."""
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give a worker the files to count in that a dead one left, if there are any."""
+    worker.number = free_number(other.number for other in server.WORKERS.values())
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  (gunicorn's signature)
+    """Count under the worker's number."""
+    from ingest.telemetry import count_as  # noqa: PLC0415  (not before on_starting)
+
+    count_as(worker.number)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  (gunicorn's signature)
+    """Take a dead worker's gauges out of the sums; its counters stay in, and its successor goes on with them."""
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415  (not before on_starting)
 
-    mark_process_dead(worker.pid)  # type: ignore[attr-defined, no-untyped-call]  # gunicorn's worker
+    mark_process_dead(worker.number)  # type: ignore[no-untyped-call]  # prometheus-client's
 
 
-def on_exit(server: object) -> None:  # noqa: ARG001  (gunicorn's signature)
+def on_exit(server: Any) -> None:
     """Remove the directory of the counters."""
-    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    server.metric_files.remove()
 
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)

@@ -15,14 +15,16 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ingest.address import Network, Privacy, client_address, private_form
 from ingest.browsers import CrossOrigin, Headers
-from ingest.errors import Load
+from ingest.errors import Load, Slug
 from ingest.ledger import Account, Ledger, Outcome
 from ingest.logs import REFUSALS
+from ingest.ports import SPOOL_FAULTS
 from ingest.trace import new_id, request_id_of, trace_id_of
 
 log = logging.getLogger(REFUSALS)
 
-COLLECT: Final = "/collect/event"
+_COLLECTING: Final = "/collect/"
+COLLECT: Final = f"{_COLLECTING}event"
 _KEY: Final = "headrace.exchange"
 _ELSEWHERE: Final = "other"
 # Browsers inside other apps name themselves with up to some 400 characters; each event of a request has a copy.
@@ -117,6 +119,8 @@ class Door:
         self._uncounted = Ledger()
         self._origins = origins
         self._cross_origin = cross_origin
+        for route in self._routes:
+            self._begin_counting(route)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -135,6 +139,14 @@ class Door:
                 return self._app(environ, self._start(exchange, environ.get("HTTP_ORIGIN", ""), start_response))
             finally:
                 self._close(exchange, route, monotonic() - since_s)
+
+    def _begin_counting(self, route: str) -> None:
+        """Show each outcome that a request to collect can have: a rate needs a series that was there before."""
+        if not route.startswith(_COLLECTING):
+            return
+        outcomes = [(slug, slug.status) for slug in Slug] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]
+        for outcome, status in (*outcomes, ("created", 201), ("ok", 200)):
+            self._meter.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
 
     def _start(self, exchange: Exchange, origin: str, start_response: StartResponse) -> StartResponse:
         """Return a start_response that adds what every answer bears."""

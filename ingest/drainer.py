@@ -118,6 +118,8 @@ class Drainer:
         if arrived:
             self._meter.count("spool_drained_events_total", len(arrived))
             self._backlog.delete(batch.source, arrived)
+        if Fate.NO_ROOM in fates:  # live requests have it
+            return self._pace.backoff_s
         if Fate.FAILED in fates or Fate.UNKNOWN in fates:
             self._note(is_well=False)
             return self._back_off(is_partial=bool(arrived))

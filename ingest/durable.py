@@ -5,6 +5,8 @@
     breaker open ─────────────────▶ all ────────────────────┴▶ spool ──▶ committed ─────▶ DISK
                                                                  └─────▶ full, failing ─▶ Unavailable
 
+While the broker is well, a queue of our own that is full is load and not an outage: Overloaded, nothing is written.
+
 Only what was not acknowledged goes to the spool. Records of one key share a partition, and of one partition the first
 are acknowledged first, so the rest of a request's events of a key follows those that have arrived, in order. Between
 requests there is no such order: an event that comes in after an outage may pass those of the outage that are still in
@@ -19,12 +21,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingest.breaker import Breaker, State
-from ingest.errors import Unavailable
+from ingest.errors import Load, Overloaded, Unavailable
 from ingest.ledger import Ledger, Outcome
 from ingest.ports import Broker, Durability, Fate, Record, Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
+# One failure may be what was on its way when the broker came back.
+_STUCK_FAILURES: Final = 2
+# A broker that answers and takes nothing from anybody (too few replicas) is not helped by new producers.
+_RENEW_S: Final = 10.0
+_RENEW_S_MAX: Final = 300.0
 _RETRY_AFTER_S: Final = 5  # about the length of a broker's election, or of a disk's being emptied by the drainer
 
 
@@ -64,6 +71,9 @@ class DurablePublisher:
         self._ledger = ledger
         self._now_s = now_s
         self._broker_answers = False
+        self._failures = 0  # in a row, while the broker answers
+        self._renew_after_s = _RENEW_S
+        self._renewed_at_s = float("-inf")
         self._is_draining = False
         self._active = 0
         self._change = threading.Condition()
@@ -128,7 +138,10 @@ class DurablePublisher:
             wait_s = min(self._patience.slow_s, since_s + self._patience.deadline_s - self._now_s())
         self._ledger.meter.observe("acknowledgement_seconds", self._now_s() - since_s)
         fates = sending.fates()
-        if Fate.FAILED in fates:
+        if Fate.NO_ROOM in fates:
+            if self._breaker.state is State.CLOSED:
+                raise Overloaded(Load.QUEUE_FULL, "too many events await their acknowledgement")
+        elif Fate.FAILED in fates:
             self.note(is_well=False)
         elif not is_slow:
             self.note(is_well=True)
@@ -148,9 +161,12 @@ class DurablePublisher:
         """Tell the breaker of one outcome; when that opens it, free all requests that still wait for the broker."""
         now_s = self._now_s()
         if is_well:
+            self._failures, self._renew_after_s = 0, _RENEW_S
             if self._breaker.succeeded(now_s):
                 log.warning("the broker acknowledges again")
-        elif self._breaker.failed(now_s):
+            return
+        self._failures += self._broker_answers
+        if self._breaker.failed(now_s):
             self._opened("the broker does not acknowledge: events go to disk")
 
     def _opened(self, message: str) -> None:
@@ -170,8 +186,21 @@ class DurablePublisher:
         is_closed = self._breaker.state is State.CLOSED
         if not is_closed:
             self._broker_answers = self._broker.answers(timeout_s)
+            self._renew_if_stuck()
         self._ledger.meter.level("breaker_open", not is_closed)
         self._ledger.meter.level("spool_usable", self._spool.is_usable())
+
+    def _renew_if_stuck(self) -> None:
+        """Make a new producer when this one fails time and again before a broker that answers; less often each time."""
+        now_s = self._now_s()
+        if not self._broker_answers:
+            self._failures = 0
+        elif self._failures >= _STUCK_FAILURES and now_s - self._renewed_at_s >= self._renew_after_s:
+            log.warning("the broker answers and takes nothing: making a new producer")
+            self._failures, self._renewed_at_s = 0, now_s
+            self._renew_after_s = min(2 * self._renew_after_s, _RENEW_S_MAX)
+            self._broker.renew()
+            self._breaker.hurry()
 
 
 def _events(records: Sequence[Record]) -> int:

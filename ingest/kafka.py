@@ -4,7 +4,8 @@ The producer is made after the fork: one made before it delivers nothing and say
 (confluent-kafka-python#1122). A thread polls it, for delivery reports come only from poll().
 
 A fatal error (an idempotent producer whose sequence broke, or that may not write) is raised by poll(), and that
-producer takes nothing any more: the thread puts a new one in its place.
+producer takes nothing any more: the thread puts a new one in its place. It does so when asked, too: a producer can
+go on failing without a fatal error before a broker that takes what others send (one that it fenced while it froze).
 """
 
 import logging
@@ -63,8 +64,8 @@ class Topics:
 class _Sending:
     """Some records on their way; `producer` is the one that they were handed to."""
 
-    def __init__(self, count: int, producer: Producer, on_end: Callable[["_Sending"], None]) -> None:
-        self.producer = producer
+    def __init__(self, count: int, on_end: Callable[["_Sending"], None]) -> None:
+        self.producer: Producer
         self._fates = [Fate.UNKNOWN] * count
         self._left = count
         self._on_end = on_end
@@ -92,10 +93,10 @@ class _Sending:
             self._on_end(self)
             self._end.set()
 
-    def give_up(self) -> None:
+    def give_up(self, fate: Fate = Fate.FAILED) -> None:
         """Settle what no report will come for."""
         for index in range(len(self._fates)):
-            self.settle(index, Fate.FAILED)
+            self.settle(index, fate)
 
 
 class KafkaBroker:
@@ -111,6 +112,7 @@ class KafkaBroker:
         self._on_way: dict[_Sending, int] = {}
         self._producer = Producer(self._properties)
         self._renewed_at_s = float("-inf")
+        self._is_renewal_asked = False
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._poller.start()
@@ -126,9 +128,12 @@ class KafkaBroker:
 
     def send(self, records: Sequence[Record]) -> _Sending:
         """Hand records over in order; after the first that the producer does not take, none is handed over."""
-        sending = _Sending(len(records), self._producer, self._release)
-        if self._stopping.is_set() or not self._reserve(sending, records):
+        sending = _Sending(len(records), self._release)
+        if self._stopping.is_set():
             sending.give_up()
+            return sending
+        if not self._reserve(sending, records):
+            sending.give_up(Fate.NO_ROOM)
             return sending
         for index, record in enumerate(records):
             try:
@@ -150,13 +155,17 @@ class KafkaBroker:
         )
 
     def _reserve(self, sending: _Sending, records: Sequence[Record]) -> bool:
-        """Take room in the queue until the last report; False when there is none."""
+        """Take room in the queue of the present producer until the last report; False when there is none.
+
+        Whoever retires a producer has put another in its place before, under the same lock: nobody is overlooked.
+        """
         size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
         with self._lock:
             if size > self._room_bytes:
                 return False
             self._room_bytes -= size
             self._on_way[sending] = size
+            sending.producer = self._producer
         self._meter.move("producer_queue_records", len(records))
         self._meter.move("producer_queue_bytes", size)
         return True
@@ -172,6 +181,10 @@ class KafkaBroker:
     def purge(self) -> None:
         """Make librdkafka forget its queue and what it has sent: the reports come at once, through the poller."""
         self._producer.purge()
+
+    def renew(self) -> None:
+        """Have the poller make a new producer; what is on its way in the present one fails."""
+        self._is_renewal_asked = True
 
     def answers(self, timeout_s: float) -> bool:
         """Ask for the topic's metadata."""
@@ -196,12 +209,17 @@ class KafkaBroker:
             except Exception as error:  # whatever it is: without this thread no request hears of its records
                 log.exception("producer failed, making a new one", extra={"reason": str(error)})
                 self._renew()
+            if self._is_renewal_asked:
+                self._renew()
 
     def _renew(self) -> None:
+        self._is_renewal_asked = False
         self._meter.count("producer_renewals_total")
         old = self._producer
         if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
-            self._producer = Producer(self._properties)
+            new = Producer(self._properties)
+            with self._lock:
+                self._producer = new
             self._renewed_at_s = monotonic()
         self._retire(old)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Fate(Enum):
     """Not acknowledged, though it may have arrived; sending it again is right."""
     REFUSED = "refused"
     """The broker is well and does not take it."""
+    NO_ROOM = "no_room"
+    """Our own queue is full; the broker was not asked. All records of one call meet this fate, or none."""
 
 
 class Sending(Protocol):
@@ -80,6 +82,9 @@ class Broker(Protocol):
     def purge(self) -> None:
         """Give up what is on its way: each record without a fate fails, at once."""
 
+    def renew(self) -> None:
+        """Begin anew with the broker: for when sending fails and the broker is well. What is on its way fails."""
+
     def answers(self, timeout_s: float) -> bool:
         """Ask whether a partition of the topic has a leader; takes up to the timeout."""
 
@@ -98,12 +103,12 @@ class Spool(Protocol):
         """Tell at once whether an append is likely to succeed."""
 
 
-class SpoolError(Exception):
-    """The spool did not take records; `slug` says why in one word.
+SPOOL_FAULTS: Final = ("spool_full", "spool_failed", "spool_slow", "spool_corrupt")
+"""Why a spool does not take records."""
 
-    Attributes:
-        slug: spool_full, spool_failed, spool_slow or spool_corrupt.
-    """
+
+class SpoolError(Exception):
+    """The spool did not take records; `slug` says why, one of SPOOL_FAULTS."""
 
     def __init__(self, slug: str, message: str) -> None:
         super().__init__(message)

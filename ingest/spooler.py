@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.ports import Meter, Record, SpoolError
+from ingest.ports import SPOOL_FAULTS, Meter, Record, SpoolError
 from ingest.spool import PASSING, SpoolFile
 from ingest.spool_directory import Lock, SpoolDirectory
 
@@ -61,6 +61,8 @@ class Spooler:
         self._suspect: Path | None = None
         self._tried_at_s = self._looked_at_s = float("-inf")
         self._others_bytes = 0
+        for fault in SPOOL_FAULTS:  # a series that exists from the start has a rate from its first failure on
+            meter.count("spool_failures_total", 0, reason=fault)
         self._commit([])
         self._writer = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._writer.start()

@@ -3,7 +3,7 @@
 prometheus-client keeps each process's values in files of the directory PROMETHEUS_MULTIPROC_DIR (gunicorn's master
 makes it, deploy/gunicorn.conf.py) and adds them up at the scrape. It looks at that variable when it is imported, so
 the master must not import this module before it has set it. Without the variable (tests, one plain process) the
-values live in this process alone.
+values live in this process alone. ingest/metric_files.py says which files a worker counts in.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -71,6 +71,15 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
 }
 """Every metric by its name without the prefix."""
+
+
+def count_as(number: int) -> None:
+    """Count in the files of this number from now on, instead of those of the process id; before the first `Telemetry`.
+
+    No two living processes may have the same one.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]  # prometheus-client's
+
 
 _Child = Counter | Gauge | Histogram
 

@@ -1,9 +1,12 @@
 """What the documents say of settings and commands is what the code has."""
 
 import re
+from collections.abc import Mapping
 
 import pytest
 
+import consumer.telemetry
+import ingest.telemetry
 from docs.tables import ROOT, TABLES, rendered
 
 
@@ -23,6 +26,30 @@ def test_every_link_inside_the_project_leads_somewhere() -> None:
     ]
 
     assert dead == []
+
+
+def test_both_sides_of_an_alarm_have_the_same_labels() -> None:
+    """Prometheus joins what `and` stands between by all labels: a side with one more never meets the other."""
+    text = (ROOT / "docs/OPERATIONS.md").read_text("utf-8")
+    joined = [found for found in re.findall(r"^\| [^|]+ \| `([^`]+)`", text, re.MULTILINE) if " and " in found]
+
+    assert len(joined) >= 2
+    for expression in joined:
+        sides = [_labels_of(side) for side in expression.split(" and ")]
+        assert all(side == sides[0] for side in sides), expression
+
+
+def _labels_of(expression: str) -> set[str]:
+    """Return the labels of our own that the samples of an expression have."""
+    (name,) = re.findall(r"headrace_(ingest_\w+|consumer_\w+)", expression)
+    service, _, metric = name.partition("_")
+    metrics: Mapping[str, ingest.telemetry.Metric | consumer.telemetry.Metric] = {
+        "ingest": ingest.telemetry.METRICS,
+        "consumer": consumer.telemetry.METRICS,
+    }[service]  # type: ignore[assignment]  # each service has rows of its own
+    without = re.search(r"without \(([^)]*)\)", expression)
+    dropped = set(re.split(r",\s*", without[1])) if without else set()
+    return set() if re.match(r"(sum|max|min) ?\(", expression) else set(metrics[metric].labels) - dropped
 
 
 def test_the_makefile_has_at_most_ten_targets_and_each_is_explained() -> None:

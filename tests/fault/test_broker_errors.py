@@ -149,9 +149,11 @@ def await_figure(collector: Ingress, name: str) -> float:
 
 
 def test_a_full_queue(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
-    """What finds no room before a slow broker goes to disk at once."""
+    """What finds no room before a broker that is well, but far, is told to come again; nothing goes to disk."""
     with (
-        ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC, queue_bytes_max=8 * 1024 * 1024) as collector,
+        ingress(
+            tmp_path, mock.bootstrap_servers, topic=_TOPIC, queue_bytes_max=8 * 1024 * 1024, ack_slow_s=4
+        ) as collector,
         load(collector.port, tmp_path, clients=16, rate=40, events=3, padding=240_000) as clients,
     ):
         clients.await_count(10)
@@ -160,10 +162,14 @@ def test_a_full_queue(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None
         mock.set_rtt(1, 0)
         collector.await_drained(60)
         requests = clients.stop()
+        figures = collector.figures()
         account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
         oracle.tell(account, requests, durabilities=durabilities(requests), p99_ms=p99_ms(requests))
-    assert set(statuses(requests)) == {201}
-    assert account.on_disk > 0
+    assert set(statuses(requests)) == {201, 503}
+    assert {request.retry_after for request in requests if request.status == 503} == {"1"}
+    assert account.on_disk == 0
+    assert figures["breaker_opened_total"] == 0
+    assert figures['events_total{outcome="shed"}'] == 3 * statuses(requests)[503]
 
 
 def test_a_producer_that_may_not_write_at_the_start(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:

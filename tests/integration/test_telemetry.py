@@ -92,6 +92,26 @@ def test_figures_are_those_of_all_workers(run: Callable[..., Any]) -> None:
     assert figures["headrace_ingest_events_in_flight"] == 0
 
 
+def test_dead_workers_leave_no_files_behind(run: Callable[..., Any]) -> None:
+    """Whoever replaces them goes on in theirs: however often they die, the counts stay and the files are as many."""
+    with run() as running:
+        assert running.post([VIEW]).status == 201
+        (killed,) = running.worker_pids
+        directory = _counters_of(killed)
+        files = {path.name for path in directory.iterdir()}
+        for _ in range(3):
+            os.kill(killed, signal.SIGKILL)
+            (killed,) = await_workers(running, lambda pids, last=killed: len(pids) == 1 and last not in pids)  # type: ignore[misc]  # a default that binds
+            running.await_ready()
+            assert running.post([VIEW]).status == 201
+        figures = running.figures()
+
+        assert {path.name for path in directory.iterdir()} == files
+    assert figures['headrace_ingest_events_total{outcome="delivered"}'] == 4
+    assert figures["headrace_ingest_acknowledgement_seconds_count"] == 4
+    assert figures["headrace_ingest_requests_in_flight"] == 1
+
+
 def _answer_from_each(running: Collector, workers: set[int]) -> None:
     """Have each worker take an event: while the others are frozen, it is the one that answers."""
     for pid in workers:

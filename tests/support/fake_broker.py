@@ -52,6 +52,7 @@ class FakeBroker:
         is_there: what `answers` says.
         size_max: `check` rejects larger values.
         purges: how often it was told to give up.
+        renewals: how often it was told to begin anew.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -65,6 +66,7 @@ class FakeBroker:
         self.is_there = True
         self.size_max = 1000
         self.purges = 0
+        self.renewals = 0
         self._on_way: list[FakeSending] = []
 
     def check(self, records: Sequence[Record]) -> None:
@@ -80,6 +82,10 @@ class FakeBroker:
         sending = FakeSending(fates, self.clock, self.after_s)
         self._on_way.append(sending)
         return sending
+
+    def renew(self) -> None:
+        """Begin anew."""
+        self.renewals += 1
 
     def purge(self) -> None:
         """Let everybody who waits hear that it failed."""

@@ -5,6 +5,7 @@ child process, where Java and Maven are; the embedded broker. `provide` says wha
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -123,6 +124,18 @@ class EmbeddedKafka(Broker):
             except CannotStartError as error:
                 self._running.close()
                 raise NotAvailableError(str(error)) from None
+
+    def pause(self) -> None:
+        """Freeze it; connections stay open and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._broker.pid is not None:
+            os.kill(self._broker.pid, number)
 
     def stop(self) -> None:
         """Stop it and forget its log."""

@@ -167,3 +167,29 @@ def test_while_everything_fails_few_requests_go(moves: list[tuple[str, float]]) 
             breaker.failed(now_s)
 
     assert permitted <= now_s / Policy().cooldown_s + 1
+
+
+def test_one_that_is_hurried_probes_once_and_waits_as_before() -> None:
+    """Its next probe may go at once; if that fails, the cooldown is what it would have been."""
+    breaker = opened(100)
+    for probe_s in (101.1, 103.2):
+        assert breaker.permits(probe_s)
+        breaker.failed(probe_s)
+    assert not breaker.permits(104)
+    breaker.hurry()
+
+    assert [breaker.permits(104), breaker.permits(104)] == [True, False]
+    breaker.failed(104)
+    assert not breaker.permits(111.9)
+    assert breaker.permits(112.1)
+
+
+def test_hurrying_frees_no_probe_and_opens_nothing() -> None:
+    """While a probe is under way, or all is well, it changes nothing."""
+    closed, probing = Breaker(), opened(100)
+    probing.permits(102)
+    closed.hurry()
+    probing.hurry()
+
+    assert closed.state is State.CLOSED
+    assert not probing.permits(103)

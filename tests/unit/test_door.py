@@ -231,6 +231,16 @@ def test_an_application_that_raises_leaves_balanced_books() -> None:
     assert any('status="500"} 1.0' in line for line in house.samples())
 
 
+def test_what_can_become_of_a_request_is_shown_before_it_happens() -> None:
+    """Each slug of the code at 0: an alarm on a rate sees the first one."""
+    lines = House(Application()).samples()
+
+    for outcome, status in (("created", 201), ("bad_json", 400), ("byte_limit", 429), ("spool_full", 503)):
+        labels = f'outcome="{outcome}",route="{COLLECT}",status="{status}"'
+        assert f"headrace_ingest_requests_total{{{labels}}} 0.0" in lines
+    assert not any('route="/healthz"' in line for line in lines)
+
+
 def test_a_refused_request_leaves_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """The line names the request, its trace and its reason, and nothing that the client wrote."""
     house = House(Application("400 Bad Request", "bad_json"), Origins(privacy="none"))

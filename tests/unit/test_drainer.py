@@ -119,6 +119,22 @@ def test_a_broker_that_is_away_is_asked_with_one_record_less_and_less_often(scen
     assert scene.left == list(range(7, 20))
 
 
+def test_a_full_queue_says_nothing_of_the_broker(scene: Scene) -> None:
+    """Live requests have it; the spool waits a moment and goes on as before."""
+    scene.put(*range(20))
+    scene.steps(3)
+    scene.broker.judge = lambda _: Fate.NO_ROOM
+
+    pauses = scene.steps(5)
+    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.steps(3)
+
+    assert pauses == [0.5] * 5
+    assert scene.notes == [True] * 5
+    assert scene.broker.batches[3:] == [*[8] * 6, 5]
+    assert scene.left == []
+
+
 def test_a_broker_that_is_back_gets_the_rest(scene: Scene) -> None:
     """Nothing of the outage is missing, and nothing is doubled that had not arrived."""
     scene.put(*range(20))

@@ -6,7 +6,7 @@ import pytest
 
 from ingest.breaker import Breaker, State
 from ingest.durable import DurablePublisher, Patience
-from ingest.errors import Rejected, Unavailable
+from ingest.errors import Overloaded, Rejected, Unavailable
 from ingest.ledger import Ledger
 from ingest.ports import Durability, Fate, Record, SpoolError
 from tests.support.fake_broker import Clock, FakeBroker, event
@@ -158,7 +158,10 @@ def test_one_request_probes_a_broker_that_answers_again(scene: Scene) -> None:
 
 
 def test_a_broker_that_answers_but_does_not_acknowledge_is_probed_singly(scene: Scene) -> None:
-    """Too few replicas: metadata is there, acknowledgements are not. Few requests in a minute are slow."""
+    """Too few replicas: metadata is there, acknowledgements are not. Few requests in a minute are slow.
+
+    Each new producer is tried once; all else waits for its cooldown.
+    """
     scene.broker.judge = lambda _: Fate.FAILED
     scene.broker.after_s = 0.9
     slow = 0
@@ -168,8 +171,58 @@ def test_a_broker_that_answers_but_does_not_acknowledge_is_probed_singly(scene: 
         scene.clock.now_s += 0.1
         slow += scene.publish(number)[1] > 0
 
-    assert slow <= 10
+    assert slow <= 10 + scene.broker.renewals
+    assert scene.broker.renewals <= 3
     assert len(scene.spool.records) == 600
+
+
+def test_a_producer_that_alone_fails_is_replaced(scene: Scene) -> None:
+    """The broker answers, and each probe fails: a new producer is made, and within seconds it is used."""
+    scene.broker.judge = lambda _: Fate.DELIVERED if scene.broker.renewals else Fate.FAILED
+    took_s = 0
+    while scene.publish(took_s)[0] is Durability.DISK:
+        scene.publisher.look(1)
+        scene.clock.now_s += 1
+        took_s += 1
+        assert took_s < 20
+
+    assert scene.broker.renewals == 1
+    assert scene.breaker.state is State.CLOSED
+
+
+def test_while_the_broker_does_not_answer_no_producer_is_to_blame(scene: Scene) -> None:
+    """One failure before an outage, many during it, and one behind it replace nothing."""
+    scene.breaker.open(scene.clock())
+    for is_there, failures in ((True, 1), (False, 60), (True, 1)):
+        scene.broker.is_there = is_there
+        scene.publisher.look(1)
+        for _ in range(failures):
+            scene.publisher.note(is_well=False)
+        scene.publisher.look(1)
+        scene.clock.now_s += 60
+
+    assert scene.broker.renewals == 0
+
+
+def test_a_broker_that_takes_nothing_from_anybody_sees_few_producers(scene: Scene) -> None:
+    """Too few replicas for half an hour: a new one less often each time; in the next trouble soon again."""
+
+    def fail_for(most_s: int, renewals: int) -> int:
+        for second in range(most_s):
+            if scene.broker.renewals == renewals:
+                return second
+            scene.publish(second)
+            scene.publisher.look(1)
+            scene.clock.now_s += 1
+        return most_s
+
+    scene.broker.judge = lambda _: Fate.FAILED
+    eight_took_s = fail_for(3600, 8)
+    scene.publisher.note(is_well=True)
+    ninth_took_s = fail_for(3600, 9)
+
+    assert 900 < eight_took_s < 1800
+    assert ninth_took_s < 20
 
 
 def test_slow_acknowledgements_open_the_breaker_too(scene: Scene) -> None:
@@ -247,6 +300,31 @@ def test_a_record_that_the_broker_refuses_does_not_speak_against_it(scene: Scene
 
     assert durabilities == {Durability.DISK}
     assert scene.breaker.state is State.CLOSED
+
+
+def test_a_full_queue_is_load_and_no_fault_of_the_broker(scene: Scene) -> None:
+    """503 to come again soon: nothing is spooled, and however often it happens the breaker stays closed."""
+    scene.broker.judge = lambda _: Fate.NO_ROOM
+
+    for _ in range(20):
+        with pytest.raises(Overloaded) as caught:
+            scene.publish(1, 2)
+
+    assert (caught.value.status, caught.value.slug, caught.value.retry_after_s) == (503, "queue_full", 1)
+    assert scene.breaker.state is State.CLOSED
+    assert scene.spool.records == []
+    scene.broker.judge = lambda _: Fate.DELIVERED
+    assert scene.publish(3)[0] is Durability.BROKER
+
+
+def test_a_full_queue_before_a_broker_that_is_away_goes_to_disk(scene: Scene) -> None:
+    """A probe that finds no room is kept as all else is meanwhile."""
+    scene.breaker.open(scene.clock())
+    scene.publisher.look(1)
+    scene.clock.now_s += 2
+    scene.broker.judge = lambda _: Fate.NO_ROOM
+
+    assert scene.publish(1)[0] is Durability.DISK
 
 
 def test_dead_letters_are_durable_too_but_no_events_of_the_books(scene: Scene) -> None:

@@ -25,15 +25,16 @@ class CountingMeter(NoMeter):
         """Begin at none."""
         self.commits = 0
         self.failures: list[str] = []
+        self.shown: list[str] = []
 
     def observe(self, name: str, value: float, **labels: str) -> None:  # noqa: ARG002  (the port's signature)
         """Count a commit."""
         self.commits += name == "spool_commit_seconds"
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:  # noqa: ARG002  (as above)
-        """Remember a failure."""
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Remember a failure, or which reasons were shown before there was one."""
         if name == "spool_failures_total":
-            self.failures.append(labels["reason"])
+            (self.failures if amount else self.shown).append(labels["reason"])
 
 
 @pytest.fixture
@@ -239,3 +240,13 @@ def test_a_defect_does_not_end_the_writer(start: Start, path: Path) -> None:
     spooler.append([event(1)])
 
     assert b"1" in kept(path)
+
+
+def test_each_reason_is_shown_before_it_happens(start: Start) -> None:
+    """A counter that begins with its first failure has no rate then, and no alarm sees it."""
+    meter = CountingMeter()
+
+    start(meter=meter)
+
+    assert set(meter.shown) == {"spool_full", "spool_failed", "spool_slow", "spool_corrupt"}
+    assert meter.failures == []

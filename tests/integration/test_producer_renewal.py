@@ -1,0 +1,148 @@
+"""A producer is replaced: what was on its way is told to have failed, at once, and nothing is overlooked."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest.kafka import KafkaBroker, Topics
+from ingest.ports import Fate, NoMeter, Record
+from tests.support.ingress import ingress
+from tests.support.kafka import EmbeddedKafka
+from tests.support.ledger import settle, topic_census
+from tests.support.load import load
+from tests.support.mock_cluster import MockCluster
+
+_ROOM_BYTES = 8 * 1024 * 1024
+_WAIT_S = 20.0
+_FROZEN_S = 6.0
+
+
+class Room(NoMeter):
+    """Knows how many bytes await their acknowledgement."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.bytes = 0.0
+        self.renewals = 0
+        self._lock = threading.Lock()
+
+    def move(self, name: str, amount: float, **_: str) -> None:
+        """Add."""
+        with self._lock:
+            self.bytes += amount if name == "producer_queue_bytes" else 0
+
+    def count(self, name: str, amount: float = 1, **_: str) -> None:
+        """Count renewals."""
+        self.renewals += int(amount) if name == "producer_renewals_total" else 0
+
+
+@pytest.fixture
+def mock() -> Iterator[MockCluster]:
+    """A broker that answers as the test says."""
+    with MockCluster() as cluster:
+        cluster.create_topic("events", partitions=2)
+        yield cluster
+
+
+@pytest.fixture
+def room() -> Room:
+    """What the broker's edge counts."""
+    return Room()
+
+
+@pytest.fixture
+def broker(mock: MockCluster, room: Room) -> Iterator[KafkaBroker]:
+    """The edge before it."""
+    properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 15_000, "linger.ms": 1}
+    edge = KafkaBroker(properties, Topics("events", "dead"), _ROOM_BYTES, room)
+    yield edge
+    edge.close(0)
+
+
+def records(count: int) -> list[Record]:
+    """Return some records."""
+    return [Record(f"k{number}".encode(), b"x" * 100) for number in range(count)]
+
+
+def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
+    mock: MockCluster, broker: KafkaBroker, room: Room
+) -> None:
+    """Long before its own timeout; the senders spool it."""
+    assert broker.send(records(3)).wait(_WAIT_S)
+    mock.set_rtt(1, 10_000)
+    stuck = [broker.send(records(5)) for _ in range(10)]
+    began_s = time.monotonic()
+    broker.renew()
+    ended = [sending.wait(_WAIT_S) for sending in stuck]
+    took_s = time.monotonic() - began_s
+    mock.set_rtt(1, 0)
+    after = broker.send(records(5))
+
+    assert after.wait(_WAIT_S)
+    assert set(after.fates()) == {Fate.DELIVERED}
+    assert all(ended)
+    assert {fate for sending in stuck for fate in sending.fates()} == {Fate.FAILED}
+    assert took_s < 5
+    assert (room.renewals, room.bytes) == (1, 0)
+
+
+def test_nobody_who_sends_meanwhile_is_overlooked(broker: KafkaBroker, room: Room) -> None:
+    """Whenever the producer is replaced, each sender hears of each record, and all room comes back."""
+    is_over = threading.Event()
+    unheard: list[Fate] = []
+
+    def send() -> None:
+        while not is_over.is_set():
+            sending = broker.send(records(3))
+            if not sending.wait(_WAIT_S):
+                unheard.extend(sending.fates())
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    deadline_s = time.monotonic() + _WAIT_S
+    while room.renewals < 4:
+        broker.renew()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    is_over.set()
+    for thread in threads:
+        thread.join()
+
+    assert unheard == []
+    assert room.bytes == 0
+    assert set(broker.send(records(3)).fates()) <= {Fate.UNKNOWN, Fate.DELIVERED}
+
+
+def test_a_producer_that_a_frozen_broker_has_fenced_is_replaced(tmp_path: Path) -> None:
+    """The embedded broker stands still for a few seconds: events go to disk, and then to the broker again, each once.
+
+    It goes on refusing the producer that it knew, and takes what a new one sends.
+    """
+    with EmbeddedKafka() as broker:
+        broker.create_topic("events", partitions=2)
+        with (
+            ingress(tmp_path, broker.bootstrap_servers, topic="events", dead_letter_topic="events") as collector,
+            load(collector.port, tmp_path, clients=4, rate=40) as clients,
+        ):
+            clients.await_count(40)
+            broker.pause()
+            time.sleep(_FROZEN_S)
+            broker.resume()
+            deadline_s = time.monotonic() + 40
+            while clients.so_far[-1].durability != "broker":
+                assert time.monotonic() < deadline_s, "never with the broker again"
+                time.sleep(0.2)
+            collector.await_drained(40)
+            clients.await_count(len(clients.so_far) + 20)
+            requests = clients.stop()
+            renewals = collector.figures()["producer_renewals_total"]
+            account = settle(requests, topic_census(broker.bootstrap_servers, "events"))
+    account.check()
+    assert {request.status for request in requests} == {201}
+    assert account.on_disk > 0
+    assert {request.durability for request in requests[-10:]} == {"broker"}
+    assert renewals >= 1
