@@ -100,8 +100,8 @@ def _letters(body: bytes, verdict: Verdict, origin: Origin) -> Iterator[Record]:
 
 def _letter(sent: bytes, fault: Fault, index: int, origin: Origin) -> Record:
     key = origin.idempotency_key
-    # A retry under the same Idempotency-Key gives the same letter.
-    letter_id = uuid5(origin.client_id, key, index) if key else uuid7(origin.received_at_ms)
+    # A retry of the same bytes under the same Idempotency-Key gives the same letter.
+    letter_id = uuid5(origin.client_id, key, index, sent) if key else uuid7(origin.received_at_ms)
     headers: tuple[tuple[str, bytes], ...] = (
         (f"{LETTER_HEADER}reason", fault.slug.encode()),
         (f"{LETTER_HEADER}error", fault.message.encode()),

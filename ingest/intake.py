@@ -5,16 +5,18 @@ parse -> shape of the request -> each event: fields, guards, ids, times -> `Verd
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
-from ingest.ids import client_time_ms, uuid5, uuid7
+from ingest.ids import canonical_json, uuid5, uuid7
 from ingest.shape import elements, escape, guard, kind, parse
 from ingest.structure import count_names, may_have_names
-from schemas.event import AT_MAX_MS, Catalogue, Event
+from ingest.times import client_time_ms
+from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
 
 FAULTS_MAX: Final = 50
 _HEADERS: Final = ("messageHeaders", "messageheader")
@@ -94,8 +96,11 @@ class Intake:
     def __init__(
         self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
     ) -> None:
-        self._readers: Mapping[str, Reader] = compile_readers(catalogue)
+        readers = compile_readers(catalogue)
+        self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
+        self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
         self._required = required
+        self._needed = itemgetter("eventType", *required)  # of one name alone it would return no tuple
         self._limits = limits
         self._environment = environment
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
@@ -227,7 +232,7 @@ class Intake:
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
-        if faults or "" in [event[name] for name in self._required]:
+        if faults or "" in self._needed(event):
             faults += self._missing(raw, index)
             if faults:
                 return Refusal(tuple(faults[:FAULTS_MAX]))
@@ -235,7 +240,9 @@ class Intake:
         if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
             return self._too_large(index)
         event["properties"] = text.decode()
-        self._stamp(event, properties, index, origin)
+        if not event["eventId"]:
+            event["eventId"] = _made_id(event, raw, index, origin)
+        self._stamp(event, properties, origin)
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
 
     def _missing(self, raw: dict[str, Any], index: int) -> list[Fault]:
@@ -248,11 +255,11 @@ class Intake:
     def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
         """Put known fields into `event`, return the others; append to `faults`."""
         properties: dict[str, Any] = {}
-        readers = self._readers
+        readers, own_readers = self._readers, self._own_readers
         depth_left = self._limits.depth_max - _EVENT_DEPTH - 1
         for name, value in raw.items():
             reader = readers.get(name)
-            if reader is None:
+            if reader is None and name not in own_readers:
                 broken = guard(value, depth_left)
                 if broken is None:
                     properties[name] = value
@@ -260,25 +267,33 @@ class Intake:
                     faults.append(Fault(broken[0], f"/{BODY}/{index}/{escape(name)}", broken[1], index))
             elif value is not None:
                 try:
-                    event[name] = reader(value)
+                    if reader is not None:
+                        event[name] = reader(value)
+                    elif (own := own_readers[name](value)) != "":
+                        properties[name] = own
                 except Misfit as misfit:
                     message = f"{name} {misfit.message}"
-                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{name}", message, index))
+                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
         return properties
 
-    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], index: int, origin: Origin) -> None:
-        """Give an event its ids and its time."""
-        if not event["eventId"]:
-            event["eventId"] = (
-                uuid5(origin.client_id or event["clientId"], origin.idempotency_key, index)
-                if origin.idempotency_key
-                else uuid7(origin.received_at_ms)
-            )
+    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Origin) -> None:
+        """Give an event what follows from its other fields, from its time and from its request."""
         if not event["pingId"]:
             event["pingId"] = event["eventId"]
-        said_ms = client_time_ms(properties.get("timestamp"))
+        if not event["userAgent"]:
+            event["userAgent"] = origin.user_agent
+        said = properties.get("timestamp")
+        said_ms = None if said is None else client_time_ms(said)
         if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
             event["occurredAt"] = said_ms
+
+
+def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Origin) -> str:
+    """Return the id of an event that has none: derived where the client repeats itself, else fresh."""
+    key = origin.idempotency_key
+    if not key:
+        return uuid7(origin.received_at_ms)
+    return uuid5(origin.client_id or event["clientId"], key, index, canonical_json(raw))
 
 
 def key_of(event: Event) -> str:
