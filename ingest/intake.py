@@ -158,7 +158,7 @@ class Intake:
             "traceId": origin.trace_id,
             "headers": headers,
         }
-        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent)
+        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
     def _copied_bytes(self, events: int, shared_bytes: int) -> int:
         """Return how many bytes what all events share makes of a request."""
