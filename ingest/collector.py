@@ -12,7 +12,7 @@ from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
 from ingest.memory import bytes_of_records
 from ingest.ports import Durability, Publisher, Record
-from ingest.shape import elements
+from ingest.salvage import elements
 from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
 

@@ -13,7 +13,8 @@ import msgspec
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import canonical_json, uuid5, uuid7
-from ingest.shape import elements, escape, guard, kind, parse
+from ingest.salvage import Malformed, elements, salvage
+from ingest.shape import escape, guard, kind, parse
 from ingest.structure import count_names, may_have_names
 from ingest.times import client_time_ms
 from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
@@ -111,7 +112,7 @@ class Intake:
         Raises:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
         """
-        request = parse(body)
+        request = self._parse(body)
         events = self._events_of(request)
         self._guard_others(request)
         common, shared_bytes = self._common(request, origin)
@@ -122,6 +123,16 @@ class Intake:
             for index, raw in enumerate(events)
         )
         return Verdict(entries, len(body) + copied_bytes)
+
+    def _parse(self, body: bytes) -> Any:
+        """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
+        try:
+            return parse(body)
+        except Rejected as whole:
+            salvaged = salvage(body, BODY, self._limits.events_max) if whole.slug is Slug.BAD_JSON else None
+            if salvaged is None:
+                raise
+            return salvaged
 
     def _events_of(self, request: Any) -> list[Any]:
         if type(request) is not dict:
@@ -227,8 +238,7 @@ class Intake:
 
     def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
         if type(raw) is not dict:
-            message = f"an event must be an object, got {kind(raw)}"
-            return Refusal((Fault(Rule.TYPE, f"/{BODY}/{index}", message, index),))
+            return Refusal((_no_event(raw, index),))
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
@@ -286,6 +296,15 @@ class Intake:
         said_ms = None if said is None else client_time_ms(said)
         if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
             event["occurredAt"] = said_ms
+
+
+def _no_event(raw: Any, index: int) -> Fault:
+    """Return the fault of an element that is no object."""
+    pointer = f"/{BODY}/{index}"
+    if type(raw) is not Malformed:
+        return Fault(Rule.TYPE, pointer, f"an event must be an object, got {kind(raw)}", index)
+    message = raw.reason if raw.rule is Rule.DEPTH else f"the event is not valid JSON: {raw.reason}"
+    return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
 
 
 def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Origin) -> str:

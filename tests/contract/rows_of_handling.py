@@ -5,6 +5,7 @@ from typing import Final
 from tests.contract.rows import FRESH, JSON, Row, bad_event, bad_request, detail, left, request, taken
 from tests.contract.rows_of_events import BAD, BAD_SAYS, ID, VIEW
 
+NO_JSON: Final = "the event is not valid JSON"
 LENIENT: Final = {**JSON, "Prefer": "handling=lenient"}
 
 LENIENTLY: Final = [
@@ -48,6 +49,30 @@ LENIENTLY: Final = [
         bad_event(0, "eventType", "enum", BAD_SAYS),
         headers=LENIENT,
         bears={"preference-applied": None},
+    ),
+    *(
+        Row(
+            f"lenient: {what} costs its event alone",
+            201,
+            b'{"messageBody": [{"eventType": "VIEW", "pingId": "'
+            + ID.encode()
+            + b'"}, {"x": '
+            + bad
+            + b'}, {"eventType": "VIEW"}]}',
+            [*taken(ID), left(says), *taken(FRESH)],
+            headers=LENIENT,
+            bears={"preference-applied": "handling=lenient"},
+            events=2,
+            letters=1,
+        )
+        for what, bad, says in (
+            ("a cut surrogate", rb'"\ud83d"', f"{NO_JSON}: a lone surrogate"),
+            ("1e999", b"1e999", f"{NO_JSON}: a number is out of range"),
+            ("bad UTF-8", b'"\xc3"', f"{NO_JSON}: not valid UTF-8"),
+            ("an integer of 5,000 digits", b"9" * 5000, f"{NO_JSON}: a number is out of range"),
+            ("nesting without end", b"[" * 2000 + b"]" * 2000, "nested too deeply"),
+            ("NaN", b"NaN", f"{NO_JSON}: invalid character (byte 6)"),
+        )
     ),
     Row("lenient does not extend to the request", 400, b"[]", headers=LENIENT, bears={"preference-applied": None}),
     Row(
