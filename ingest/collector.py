@@ -6,6 +6,7 @@ from typing import Final
 
 from ingest import answers
 from ingest.bodies import Body
+from ingest.dry_run import Advisor
 from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
 from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
@@ -25,6 +26,7 @@ class Collector:
 
     def __init__(self, intake: Intake, encoder: Encoder, publisher: Publisher) -> None:
         self._intake = intake
+        self._advisor = Advisor(*intake.rules)
         self._encoder = encoder
         self._publisher = publisher
 
@@ -43,7 +45,8 @@ class Collector:
             Rejected: the client must repair something; nothing was published.
             Unavailable: no durable place, or no memory; the request may be sent again.
         """
-        verdict = self._judge(body, origin, account)
+        verdict = self._intake.read(body.text, origin)
+        account.judge(len(verdict.entries), verdict.expanded_bytes)
         events = _takable(verdict, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), verdict.expanded_bytes))
         records = [self._record(event, origin) for event in events]
@@ -59,18 +62,14 @@ class Collector:
         Raises:
             Rejected: as from `collect`, but for bad events, which the answer tells.
         """
-        verdict = self._judge(body, origin, account)
+        verdict, raws = self._intake.examine(body.text, origin)
+        account.judge(len(verdict.entries), verdict.expanded_bytes)
         _check_client(verdict.events, origin.client_id)
-        return answers.judged(verdict)
+        return answers.judged(verdict, self._advisor.warnings(raws, origin.received_at_ms))
 
     def is_ready(self) -> bool:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
-
-    def _judge(self, body: Body, origin: Origin, account: Account) -> Verdict:
-        verdict = self._intake.read(body.text, origin)
-        account.judge(len(verdict.entries), verdict.expanded_bytes)
-        return verdict
 
     def _record(self, event: Event, origin: Origin) -> Record:
         return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)

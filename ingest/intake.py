@@ -97,6 +97,7 @@ class Intake:
     def __init__(
         self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
     ) -> None:
+        self._catalogue = catalogue
         readers = compile_readers(catalogue)
         self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
         self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
@@ -106,12 +107,21 @@ class Intake:
         self._environment = environment
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
 
+    @property
+    def rules(self) -> tuple[Catalogue, Limits]:
+        """What requests are judged by."""
+        return self._catalogue, self._limits
+
     def read(self, body: bytes, origin: Origin) -> Verdict:
         """Judge a whole request.
 
         Raises:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
         """
+        return self.examine(body, origin)[0]
+
+    def examine(self, body: bytes, origin: Origin) -> tuple[Verdict, list[Any]]:
+        """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
         request = self._parse(body)
         events = self._events_of(request)
         self._guard_others(request)
@@ -122,7 +132,7 @@ class Intake:
             self._read_event(raw, index, common, origin) if index not in unread else unread[index]
             for index, raw in enumerate(events)
         )
-        return Verdict(entries, len(body) + copied_bytes)
+        return Verdict(entries, len(body) + copied_bytes), events
 
     def _parse(self, body: bytes) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
@@ -279,7 +289,7 @@ class Intake:
                 try:
                     if reader is not None:
                         event[name] = reader(value)
-                    elif (own := own_readers[name](value)) != "":
+                    elif value != "" and (own := own_readers[name](value)) != "":
                         properties[name] = own
                 except Misfit as misfit:
                     message = f"{name} {misfit.message}"

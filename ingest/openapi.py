@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.dry_run import Hint
 from ingest.errors import Rule
 from ingest.fields import EXACT_MAX
 from ingest.intake import FAULTS_MAX
@@ -46,6 +47,7 @@ def describe(catalogue: Catalogue, settings: Settings) -> Node:
     # JSON Schema sees no difference between 1e30, which is taken, and the same with all its digits, which is not.
     schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
     schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
+    schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
     schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX
     return document
 

@@ -26,6 +26,18 @@ class Fresh:
 FRESH: Final = Fresh()
 
 
+class Shown:
+    """Equals an object that has these members, among others."""
+
+    def __init__(self, **members: object) -> None:
+        self._members = members
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and other | self._members == other
+
+    __hash__ = None  # type: ignore[assignment]  # it equals many
+
+
 @dataclass(frozen=True)
 class Row:
     """One rule of the contract.
