@@ -119,7 +119,7 @@ def test_a_retry_under_a_key_gives_the_same_events(request: Request) -> None:
 def _lasting(response: TestResponse) -> Any:
     """Return what an answer says apart from the moment and the request: the rows of a dry run bear both."""
     answer = json.loads(response.data)
-    for item in answer["events"] if "events" in answer else ():
+    for item in answer.get("events", ()) if isinstance(answer, dict) else ():
         for name in ("received_at", "occurred_at", "trace_id"):
             item.get("row", {}).pop(name, None)
     return answer
