@@ -7,9 +7,10 @@ from typing import Final
 from ingest import answers
 from ingest.bodies import Body
 from ingest.dry_run import Advisor
+from ingest.envelope import BODY
 from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
-from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
+from ingest.intake import Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
 from ingest.memory import bytes_of_records
 from ingest.ports import Durability, Publisher, Record

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.envelope import BODY
 from ingest.fields import fits
-from ingest.intake import BODY, FAULTS_MAX, Limits
+from ingest.intake import FAULTS_MAX, Limits
 from ingest.shape import escape
 from ingest.times import client_time_ms
 from schemas.event import COLLECTOR_FIELDS, Catalogue, Event

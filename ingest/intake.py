@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import canonical_json, uuid5, uuid7
@@ -20,9 +21,6 @@ from ingest.times import client_time_ms
 from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
 
 FAULTS_MAX: Final = 50
-_HEADERS: Final = ("messageHeaders", "messageheader")
-BODY: Final = "messageBody"
-_SCALARS: Final = (str, int, float, bool)
 _EVENT_DEPTH: Final = 2  # the request and messageBody are around an event
 _ENTRY_BYTES: Final = 16  # of one of messageHeaders in a record, beside its text, for what encoding it costs
 _KEY_LENGTH_MAX: Final = 128
@@ -123,16 +121,16 @@ class Intake:
     def examine(self, body: bytes, origin: Origin) -> tuple[Verdict, list[Any]]:
         """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
         request = self._parse(body)
-        events = self._events_of(request)
-        self._guard_others(request)
+        events = events_of(request, self._limits.events_max)
+        guard_others(request, self._limits.depth_max)
         common, shared_bytes = self._common(request, origin)
-        copied_bytes = self._copied_bytes(len(events), shared_bytes)
+        copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
         unread = self._oversize(body) | self._crowded(body, events)
         entries = tuple(
             self._read_event(raw, index, common, origin) if index not in unread else unread[index]
             for index, raw in enumerate(events)
         )
-        return Verdict(entries, len(body) + copied_bytes), events
+        return Verdict(entries, len(body) + copies_bytes), events
 
     def _parse(self, body: bytes) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
@@ -144,32 +142,9 @@ class Intake:
                 raise
             return salvaged
 
-    def _events_of(self, request: Any) -> list[Any]:
-        if type(request) is not dict:
-            raise _refuse(Slug.NOT_OBJECT, Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
-        events = request.get(BODY)
-        pointer = f"/{BODY}"
-        if events is None:
-            raise _refuse(Slug.NO_EVENTS, Rule.REQUIRED, pointer, f"{BODY} is required")
-        if type(events) is not list:
-            raise _refuse(Slug.NO_EVENTS, Rule.TYPE, pointer, f"{BODY} must be an array, got {kind(events)}")
-        if not 1 <= len(events) <= self._limits.events_max:
-            message = f"{BODY} must have 1 to {self._limits.events_max} events, got {len(events)}"
-            raise _refuse(Slug.EVENT_COUNT, Rule.ITEMS, pointer, message)
-        return events
-
-    def _guard_others(self, request: dict[str, Any]) -> None:
-        """Hold the members that are ignored to the guards of the whole body."""
-        taken = (BODY, _headers_name(request))
-        for name, value in request.items():
-            if name not in taken:
-                broken = guard(value, self._limits.depth_max - 1)
-                if broken is not None:
-                    raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
-
     def _common(self, request: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], int]:
         """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
-        headers, headers_bytes = self._headers_of(request)
+        headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
         common = self._blank | {
             "receivedAt": origin.received_at_ms,
             "occurredAt": origin.received_at_ms,
@@ -180,39 +155,6 @@ class Intake:
             "headers": headers,
         }
         return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
-
-    def _copied_bytes(self, events: int, shared_bytes: int) -> int:
-        """Return how many bytes what all events share makes of a request."""
-        size, most = events * shared_bytes, self._limits.copied_bytes_max
-        if size > most:
-            message = (
-                f"messageHeaders and User-Agent, copied into each of {events} events, are {size} bytes, "
-                f"at most {most} are taken; send fewer events at once"
-            )
-            raise Rejected(Slug.TOO_MUCH_COPIED, message)
-        return size
-
-    def _headers_of(self, request: dict[str, Any]) -> tuple[dict[str, str], int]:
-        name = _headers_name(request)
-        if name is None:
-            return {}, 0
-        headers, pointer = request[name], f"/{name}"
-        if type(headers) is not dict:
-            raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
-        for key, value in headers.items():
-            at = f"{pointer}/{escape(key)}"
-            if value is not None and type(value) not in _SCALARS:
-                message = f"a member of {name} must be a scalar, got {kind(value)}"
-                raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, at, message)
-            broken = guard(value, 0)
-            if broken is not None:
-                raise _refuse(Slug.BAD_HEADERS, broken[0], at, broken[1])
-        texts = {key: _scalar_text(value) for key, value in headers.items() if value is not None}
-        size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
-        if size > self._limits.headers_bytes_max:
-            message = f"{name} must have at most {self._limits.headers_bytes_max} bytes, got {size}"
-            raise _refuse(Slug.BAD_HEADERS, Rule.SIZE, pointer, message)
-        return texts, size
 
     def _oversize(self, body: bytes) -> dict[int, Refusal]:
         """Return the events over the size limit, by index; free for a body that is under it as a whole."""
@@ -328,15 +270,3 @@ def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Ori
 def key_of(event: Event) -> str:
     """Return the record key: one person's events share a partition, and no client's do."""
     return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]
-
-
-def _headers_name(request: dict[str, Any]) -> str | None:
-    return next((name for name in _HEADERS if request.get(name) is not None), None)
-
-
-def _refuse(slug: Slug, rule: Rule, pointer: str, message: str) -> Rejected:
-    return Rejected(slug, message, (Fault(rule, pointer, message),))
-
-
-def _scalar_text(value: Any) -> str:
-    return value if type(value) is str else _encode_json(value).decode()

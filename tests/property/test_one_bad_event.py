@@ -6,7 +6,8 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.intake import BODY, Intake, Limits, Origin, Refusal
+from ingest.envelope import BODY
+from ingest.intake import Intake, Limits, Origin, Refusal
 from ingest.salvage import elements
 from tests.property.strategies import CATALOGUE
 

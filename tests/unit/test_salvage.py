@@ -2,8 +2,9 @@
 
 import pytest
 
+from ingest.envelope import BODY
 from ingest.errors import Rule
-from ingest.intake import BODY, Refusal
+from ingest.intake import Refusal
 from ingest.salvage import elements
 from tests.support.verdicts import ORIGIN, intake, refusal
 
