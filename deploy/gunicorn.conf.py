@@ -28,8 +28,10 @@ CollectorWorker.finish_s = ceil(_settings.receive_timeout_s + _settings.answer_d
 threads = _settings.threads
 # The application, and with it the Kafka producer, is made in each worker, after the fork.
 preload_app = False
-# Idle keep-alive connections of clients and load balancers; below the common 60 s of balancers.
-keepalive = 30
+# Idle connections of clients and balancers. The balancer must close first: else it sends a request into
+# a connection that is being closed, and its client hears 502. Most close after 60 s (nginx, AWS, HAProxy); behind one
+# that takes longer (Google: 600 s) set more.
+keepalive = 75
 # The master kills what is left after this: the grace time, what is in flight, and then 10 s for the rest (flush 2 s,
 # purge 1 s, spool 2 x 3 s, measured below 1 s in all).
 graceful_timeout = ceil(_settings.shutdown_grace_s) + CollectorWorker.finish_s + 10

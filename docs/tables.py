@@ -60,8 +60,8 @@ def event_fields_table() -> str:
 
 def event_properties_table() -> str:
     """Return a Markdown table of the documented members of `properties`."""
-    rows = [f"| `{name}` | {doc} |" for name, doc in read_catalogue().properties.items()]
-    return "\n".join(("| member | meaning |", "|---|---|", *rows))
+    rows = [f"| `{name}` | {known.type} | {known.doc} |" for name, known in read_catalogue().properties.items()]
+    return "\n".join(("| member | type | meaning |", "|---|---|---|", *rows))
 
 
 def ingest_metrics_table() -> str:

@@ -13,6 +13,7 @@ from ingest.clients import make_key, read_keys
 from ingest.durability import kafka_properties
 from ingest.settings import PREFIX, Settings, load, registry_access, store_access
 from ingest.spool_command import add_spool
+from schemas.event import open_catalogue
 
 _WRONG_SETTING = 2
 
@@ -43,15 +44,17 @@ def _serve(_: argparse.Namespace) -> None:
 
 def _check_files(settings: Settings) -> None:
     """Find what would stop every worker, while there is a person to read it."""
-    for name in ("gunicorn_config", "clients_file"):
+    for name in ("gunicorn_config", "clients_file", "catalogue_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             raise ValueError(f"{PREFIX}{name.upper()}: there is no file {path}")
-    if settings.clients_file:
-        try:
-            read_keys(settings.clients_file)
-        except ValueError as error:
-            raise ValueError(f"{PREFIX}CLIENTS_FILE: {error}") from error
+    for name, read in (("clients_file", read_keys), ("catalogue_file", open_catalogue)):
+        path = getattr(settings, name)
+        if path:
+            try:
+                read(path)
+            except ValueError as error:
+                raise ValueError(f"{PREFIX}{name.upper()}: {error}") from error
     for access in (registry_access(settings), store_access(settings)):
         access.check_files()
     kafka_properties(settings)

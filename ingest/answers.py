@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ingest.dry_run import ROWS_BYTES_MAX, Warned, row_of
 from ingest.errors import Fault
 from ingest.intake import FAULTS_MAX, Refusal, Verdict
 from schemas.event import Event
@@ -27,15 +28,30 @@ def _element(entry: Event | Refusal) -> str:
     return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry["pingId"]}\\"}}"}}'
 
 
-def judged(verdict: Verdict) -> bytes:
-    """Return the body of a dry run: whether the whole is valid, and each event with its faults, FAULTS_MAX in all."""
-    left = FAULTS_MAX
+def judged(verdict: Verdict, warned: Sequence[Warned]) -> bytes:
+    """Return the body of a dry run: whether the whole is valid, and what became of each event.
+
+    A good event shows its row, while the rows so far have at most ROWS_BYTES_MAX; a bad one its faults, FAULTS_MAX in
+    all.
+    """
+    faults_left, bytes_left = FAULTS_MAX, ROWS_BYTES_MAX
+    warnings: dict[int, list[dict[str, object]]] = {}
+    for item in warned:
+        warnings.setdefault(item.index, []).append(_detail(item))
     events: list[dict[str, object]] = []
     for index, entry in enumerate(verdict.entries):
-        faults = entry.faults[:left] if isinstance(entry, Refusal) else ()
-        left -= len(faults)
-        said: dict[str, object] = {"index": index, "valid": not isinstance(entry, Refusal), "details": details(faults)}
-        events.append(said if said["valid"] else said | {"message": entry.faults[0].headline})  # type: ignore[union-attr]  # it is a Refusal then
+        is_valid = not isinstance(entry, Refusal)
+        faults = entry.faults[:faults_left] if isinstance(entry, Refusal) else ()
+        faults_left -= len(faults)
+        said = {"index": index, "valid": is_valid, "details": details(faults), "warnings": warnings.get(index, [])}
+        if isinstance(entry, Refusal):
+            said["message"] = entry.faults[0].headline
+        elif bytes_left > 0:
+            row = _encode(row_of(entry))
+            bytes_left -= len(row)
+            if bytes_left >= 0:
+                said["row"] = msgspec.Raw(row)
+        events.append(said)
     return _encode({"valid": not verdict.faults, "events": events})
 
 
@@ -47,4 +63,8 @@ def refused(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes:
 
 def details(faults: Sequence[Fault]) -> list[dict[str, object]]:
     """Return faults in the form that clients read."""
-    return [{"index": f.index, "pointer": f.pointer, "rule": f.rule, "message": f.message} for f in faults]
+    return [_detail(fault) for fault in faults]
+
+
+def _detail(said: Fault | Warned) -> dict[str, object]:
+    return {"index": said.index, "pointer": said.pointer, "rule": said.rule, "message": said.message}

@@ -21,7 +21,7 @@ from ingest.bodies import Body, BodyReader, Form
 from ingest.collector import Collector
 from ingest.door import COLLECT, Exchange, exchange_of
 from ingest.errors import Rejected, Unavailable
-from ingest.headers import prefers_lenient, read_api_key, read_idempotency_key
+from ingest.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
 from ingest.intake import Origin
 from ingest.ledger import Account
 from ingest.ports import Meter
@@ -33,11 +33,23 @@ COUNTED: Final = frozenset({COLLECT, VALIDATE})
 """The routes behind the gate."""
 
 
+class _Application(Flask):
+    """Flask, which answers OPTIONS by itself, but with an empty page of HTML."""
+
+    def make_default_options_response(self) -> Response:
+        """Say what the route takes, and nothing else."""
+        answer = super().make_default_options_response()
+        answer.status_code = HTTPStatus.NO_CONTENT
+        answer.headers.remove("Content-Type")
+        answer.headers["Allow"] = ", ".join(sorted(answer.allow))
+        return answer
+
+
 def create_app(
     collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float] = time.time
 ) -> Flask:
     """Return the WSGI application around a collector; `now_s` is Unix time."""
-    app = Flask("ingest", static_folder=None)
+    app = _Application("ingest", static_folder=None)
     app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
     _add_gate(app, gate, now_s)
     _add_collecting(app, collector, gate, bodies, meter, now_s)
@@ -66,6 +78,7 @@ def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
             raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
         if request.path in COUNTED:
             g.ticket = ticket_of(gate, request.environ, now_s())
+        check_host(request.environ.get("HTTP_HOST"), request.environ.get("SERVER_PROTOCOL", ""))
 
     @app.after_request
     def stamp(response: Response) -> Response:

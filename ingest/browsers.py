@@ -1,7 +1,8 @@
 """Cross-origin rules for browsers: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-Without credentials (no cookies), so any origin may be allowed. This is no access control: a page of another origin
-can't read an answer, but what it sends as a simple request arrives; the client registry can refuse it.
+This is no access control: a page of another origin can't read an answer, but what it sends as a simple request arrives;
+the client registry can refuse it. Credentials are allowed because `navigator.sendBeacon` always sends in that mode. No
+cookie is ever read, so nothing rests on them.
 """
 
 import re
@@ -9,7 +10,16 @@ from collections.abc import Sequence
 from typing import Final
 
 ANY: Final = "*"
-_ORIGIN: Final = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?")
+_WEB: Final = r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
+# Apps and extensions: capacitor://localhost, chrome-extension://<id>, safari-web-extension://<ID>, file://
+_APP: Final = r"(?!https?:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._:-]*"
+_ORIGIN: Final = re.compile(f"null|{_WEB}|{_APP}")
+# What is echoed: an origin as any browser may write it, which has neither blanks nor commas.
+_ECHOED_ORIGIN: Final = re.compile(r"[!-+\--~]{1,512}")
+# Names of headers (RFC 9110, section 5.6.2) in a list; a page with several agents asks for some 200 characters.
+_NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_ECHOED_NAMES: Final = re.compile(rf"{_NAME}([ \t]*,[ \t]*{_NAME})*+")
+_NAMES_LENGTH_MAX: Final = 2000
 _MAX_AGE_S: Final = 24 * 3600
 _METHODS: Final = "GET, POST"
 _SENT: Final = (
@@ -24,6 +34,11 @@ _EXPOSED: Final = (
 Headers = list[tuple[str, str]]
 
 
+def is_origin(text: str) -> bool:
+    """Tell whether a text is an origin as browsers write it: no path, scheme and host in lower case, or "null"."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 def read_origins(text: str) -> tuple[str, ...]:
     """Read allowed origins: "*" for any, else comma-separated origins as browsers write them; "" allows none.
 
@@ -32,7 +47,7 @@ def read_origins(text: str) -> tuple[str, ...]:
     """
     origins = tuple(element.strip() for element in text.split(",")) if text.strip() else ()
     for origin in origins:
-        if origin != ANY and not _ORIGIN.fullmatch(origin):
+        if origin != ANY and not is_origin(origin):
             raise ValueError(f"{origin!r} is no origin such as https://www.example.com")
     return origins
 
@@ -44,21 +59,44 @@ class CrossOrigin:
         self._any = ANY in origins
         self._origins = frozenset(origins)
 
-    def answer_headers(self, origin: str) -> Headers:
-        """Return the headers of an answer to a page of this origin ("" for no page); errors carry them too."""
-        return [*self._allow(origin), ("Access-Control-Expose-Headers", _EXPOSED)] if origin else self._allow(origin)
+    def answer_headers(self, origin: str, *, is_shared: bool = True) -> Headers:
+        """Return the headers of an answer to a page of this origin ("" for no page); errors carry them too.
 
-    def preflight_headers(self, origin: str) -> Headers:
-        """Return the headers of a preflight's answer, which a browser keeps for a day."""
-        return [
-            *self._allow(origin),
+        `is_shared` False leaves out the permission for requests with credentials: what a proxy guards with a cookie
+        (the figures, the documentation) is then no page's to read.
+        """
+        if not self._allows(origin):
+            return [("Vary", "Origin")]
+        permission = _allow(origin) if is_shared else _allow(origin)[:1]
+        return [*permission, ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")]
+
+    def preflight_headers(self, origin: str, asked: str, *, is_private: bool = False) -> Headers:
+        """Return the headers of a preflight's answer, which a browser keeps for a day.
+
+        Args:
+            origin: the page's.
+            asked: its Access-Control-Request-Headers; they are allowed, whatever they are, if they are names.
+            is_private: it asks to reach a private network from a public one.
+        """
+        headers = [
             ("Access-Control-Allow-Methods", _METHODS),
-            ("Access-Control-Allow-Headers", _SENT),
+            ("Access-Control-Allow-Headers", asked if _are_names(asked) else _SENT),
             ("Access-Control-Max-Age", str(_MAX_AGE_S)),
+            ("Vary", "Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network"),
         ]
+        if not self._allows(origin):
+            return headers
+        if is_private:
+            headers.append(("Access-Control-Allow-Private-Network", "true"))
+        return [*_allow(origin), *headers]
 
-    def _allow(self, origin: str) -> Headers:
-        if self._any:
-            return [("Access-Control-Allow-Origin", ANY)]
-        allow = [("Access-Control-Allow-Origin", origin)] if origin in self._origins else []
-        return [*allow, ("Vary", "Origin")]
+    def _allows(self, origin: str) -> bool:
+        return origin in self._origins or (self._any and _ECHOED_ORIGIN.fullmatch(origin) is not None)
+
+
+def _allow(origin: str) -> Headers:
+    return [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+
+
+def _are_names(asked: str) -> bool:
+    return len(asked) <= _NAMES_LENGTH_MAX and _ECHOED_NAMES.fullmatch(asked) is not None

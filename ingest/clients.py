@@ -32,6 +32,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from ingest.browsers import is_origin
 from ingest.errors import Rejected, Slug
 from ingest.ratelimit import Allowance
 
@@ -47,7 +48,6 @@ _CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="headrace"'),)
 _Hash = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 _Limit = Annotated[int, msgspec.Meta(ge=1)]
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
-_Origin = Annotated[str, msgspec.Meta(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +55,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: tuple[_Hash, ...]
     disabled_keys: tuple[_Hash, ...] = ()
     enabled: bool = True
-    origins: tuple[_Origin, ...] = ()
+    origins: tuple[str, ...] = ()
     rate_limit: _Limit | None = None
     event_limit: _Limit | None = None
     byte_limit: _Limit | None = None
@@ -68,7 +68,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One entry of the registry; `origins` empty allows every page, a limit of None means the default."""
+    """One entry of the registry: no `origins` (in lower case) allow every page, a limit of None means the default."""
 
     client_id: str
     name: str
@@ -190,6 +190,9 @@ def read_keys(path: str) -> Keys:
         raise ValueError(f"{path}: {error}") from error
     keys: dict[bytes, _Key] = {}
     for client_id, entry in entries.items():
+        for origin in entry.origins:
+            if not is_origin(origin):
+                raise ValueError(f"{path}: {client_id}: {origin!r} is no origin such as https://www.example.com")
         client = _client(client_id, entry)
         for text in (*entry.keys, *entry.disabled_keys):
             digest = bytes.fromhex(text.removeprefix("sha256:"))
@@ -204,7 +207,7 @@ def _client(client_id: str, entry: _Entry) -> Client:
     if share is None:
         share = _VISITORS_SHARE if entry.origins else 1
     limits = (entry.rate_limit, entry.event_limit, entry.byte_limit)
-    return Client(client_id, entry.name, entry.enabled, frozenset(entry.origins), *limits, share)
+    return Client(client_id, entry.name, entry.enabled, frozenset(map(str.lower, entry.origins)), *limits, share)
 
 
 def make_key() -> tuple[str, str]:

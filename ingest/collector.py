@@ -6,13 +6,15 @@ from typing import Final
 
 from ingest import answers
 from ingest.bodies import Body
+from ingest.dry_run import Advisor
+from ingest.envelope import BODY
 from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
-from ingest.intake import BODY, Intake, Origin, Refusal, Verdict, key_of
+from ingest.intake import Intake, Origin, Refusal, Verdict, key_of
 from ingest.ledger import Account
 from ingest.memory import bytes_of_records
 from ingest.ports import Durability, Publisher, Record
-from ingest.shape import elements
+from ingest.salvage import elements
 from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
 
@@ -25,6 +27,7 @@ class Collector:
 
     def __init__(self, intake: Intake, encoder: Encoder, publisher: Publisher) -> None:
         self._intake = intake
+        self._advisor = Advisor(*intake.rules)
         self._encoder = encoder
         self._publisher = publisher
 
@@ -43,7 +46,8 @@ class Collector:
             Rejected: the client must repair something; nothing was published.
             Unavailable: no durable place, or no memory; the request may be sent again.
         """
-        verdict = self._judge(body, origin, account)
+        verdict = self._intake.read(body.text, origin)
+        account.judge(len(verdict.entries), verdict.expanded_bytes)
         events = _takable(verdict, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), verdict.expanded_bytes))
         records = [self._record(event, origin) for event in events]
@@ -59,18 +63,14 @@ class Collector:
         Raises:
             Rejected: as from `collect`, but for bad events, which the answer tells.
         """
-        verdict = self._judge(body, origin, account)
+        verdict, raws = self._intake.examine(body.text, origin)
+        account.judge(len(verdict.entries), verdict.expanded_bytes)
         _check_client(verdict.events, origin.client_id)
-        return answers.judged(verdict)
+        return answers.judged(verdict, self._advisor.warnings(raws, origin.received_at_ms))
 
     def is_ready(self) -> bool:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
-
-    def _judge(self, body: Body, origin: Origin, account: Account) -> Verdict:
-        verdict = self._intake.read(body.text, origin)
-        account.judge(len(verdict.entries), verdict.expanded_bytes)
-        return verdict
 
     def _record(self, event: Event, origin: Origin) -> Record:
         return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)
@@ -100,8 +100,8 @@ def _letters(body: bytes, verdict: Verdict, origin: Origin) -> Iterator[Record]:
 
 def _letter(sent: bytes, fault: Fault, index: int, origin: Origin) -> Record:
     key = origin.idempotency_key
-    # A retry under the same Idempotency-Key gives the same letter.
-    letter_id = uuid5(origin.client_id, key, index) if key else uuid7(origin.received_at_ms)
+    # A retry of the same bytes under the same Idempotency-Key gives the same letter.
+    letter_id = uuid5(origin.client_id, key, index, sent) if key else uuid7(origin.received_at_ms)
     headers: tuple[tuple[str, bytes], ...] = (
         (f"{LETTER_HEADER}reason", fault.slug.encode()),
         (f"{LETTER_HEADER}error", fault.message.encode()),

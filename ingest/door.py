@@ -16,6 +16,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from ingest.address import Network, Privacy, client_address, private_form
 from ingest.browsers import CrossOrigin, Headers
 from ingest.errors import Load, Slug
+from ingest.headers import header_text
 from ingest.ledger import Account, Ledger, Outcome
 from ingest.logs import REFUSALS
 from ingest.ports import SPOOL_FAULTS
@@ -95,7 +96,7 @@ class Origins:
         if self.honours_signals and "1" in (environ.get("HTTP_SEC_GPC"), environ.get("HTTP_DNT")):
             return
         exchange.ip = private_form(exchange.address, self.privacy)
-        exchange.user_agent = environ.get("HTTP_USER_AGENT", "")[:_USER_AGENT_LENGTH_MAX]
+        exchange.user_agent = header_text(environ.get("HTTP_USER_AGENT", ""))[:_USER_AGENT_LENGTH_MAX]
 
 
 class Door:
@@ -125,7 +126,7 @@ class Door:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         since_s = monotonic()
-        path = environ.get("PATH_INFO", "")
+        path = _path_of(environ)
         route = path if path in self._routes else _ELSEWHERE
         is_collecting = route == COLLECT and environ["REQUEST_METHOD"] == "POST"
         self._meter.move("requests_in_flight", 1)
@@ -135,8 +136,8 @@ class Door:
             self._origins.describe(exchange, environ)
             try:
                 if route != _ELSEWHERE and _is_preflight(environ):
-                    return self._answer_preflight(exchange, environ["HTTP_ORIGIN"], start_response)
-                return self._app(environ, self._start(exchange, environ.get("HTTP_ORIGIN", ""), start_response))
+                    return self._answer_preflight(exchange, environ, start_response)
+                return self._app(environ, self._start(exchange, environ, start_response))
             finally:
                 self._close(exchange, route, monotonic() - since_s)
 
@@ -148,20 +149,31 @@ class Door:
         for outcome, status in (*outcomes, ("created", 201), ("ok", 200)):
             self._meter.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
 
-    def _start(self, exchange: Exchange, origin: str, start_response: StartResponse) -> StartResponse:
+    def _start(self, exchange: Exchange, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Return a start_response that adds what every answer bears."""
+        origin, path = environ.get("HTTP_ORIGIN", ""), environ.get("PATH_INFO", "")
+        is_shared = path.startswith(_COLLECTING) or path not in self._routes
 
         def start(status: str, headers: Headers, exc_info: _ExcInfo | None = None, /) -> _Write:
             exchange.status = int(status[:3])
-            ours = [("X-Request-Id", exchange.request_id), *self._cross_origin.answer_headers(origin)]
+            ours = [
+                ("X-Request-Id", exchange.request_id),
+                *self._cross_origin.answer_headers(origin, is_shared=is_shared),
+            ]
             return start_response(status, headers + ours, exc_info)
 
         return start
 
-    def _answer_preflight(self, exchange: Exchange, origin: str, start_response: StartResponse) -> list[bytes]:
+    def _answer_preflight(
+        self, exchange: Exchange, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> list[bytes]:
         exchange.status = 204
-        headers = [("X-Request-Id", exchange.request_id), *self._cross_origin.preflight_headers(origin)]
-        start_response("204 No Content", headers)
+        permission = self._cross_origin.preflight_headers(
+            environ["HTTP_ORIGIN"],
+            environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", ""),
+            is_private=environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true",
+        )
+        start_response("204 No Content", [("X-Request-Id", exchange.request_id), *permission])
         return []
 
     def _close(self, exchange: Exchange, route: str, took_s: float) -> None:
@@ -176,6 +188,18 @@ class Door:
         self._meter.observe("request_seconds", took_s, route=route)
         if exchange.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
             log.info("request refused", extra=_line(exchange, route, outcome, took_s))
+
+
+def _path_of(environ: WSGIEnvironment) -> str:
+    """Return the path that is routed, and put it where the application finds it.
+
+    Servers undo percent-encoding, but an encoded slash is no slash (RFC 3986, section 2.2): /collect%2fevent is another
+    path than /collect/event. PEP 3333 does not have the request's own spelling; gunicorn and werkzeug do, as RAW_URI.
+    """
+    sent = environ.get("RAW_URI", "").partition("?")[0]
+    if "%2f" in sent or "%2F" in sent:
+        environ["PATH_INFO"] = sent
+    return str(environ.get("PATH_INFO", ""))
 
 
 def _is_preflight(environ: WSGIEnvironment) -> bool:

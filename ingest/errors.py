@@ -58,6 +58,8 @@ class Slug(StrEnum):
     BAD_EVENT_SIZE = "bad_event_size", 400
     BAD_EVENT_MEMBERS = "bad_event_members", 400
     BAD_IDEMPOTENCY_KEY = "bad_idempotency_key", 400
+    BAD_EVENT_JSON = "bad_event_json", 400
+    BAD_HOST = "bad_host", 400
     BAD_BODY = "bad_body", 400
     TRUNCATED_BODY = "truncated_body", 400
     BAD_ENCODING = "bad_encoding", 400

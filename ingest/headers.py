@@ -1,11 +1,38 @@
 """What a request's headers ask for, as far as it takes more than reading them."""
 
+import re
 from typing import Final
 from urllib.request import parse_http_list
 
 from ingest.errors import Rejected, Slug
 
 _KEY_LENGTH_MAX: Final = 200
+_PORT_MAX: Final = 65535
+# Of RFC 3986's registered names those that name hosts; "_" is in the names of containers.
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:(?P<port>[0-9]{0,5}))?")
+
+
+def header_text(value: str) -> str:
+    """Return what a header says. WSGI gives its bytes as Latin-1 (PEP 3333): they are UTF-8 first, Latin-1 second."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def check_host(host: str | None, protocol: str) -> None:
+    """Hold a request to its Host: a name or an address, and perhaps a port. Only HTTP/1.0 may leave it out.
+
+    Raises:
+        Rejected: 400 (RFC 9112, section 3.2).
+    """
+    if host is None and protocol == "HTTP/1.0":
+        return
+    match = _HOST.fullmatch(host or "")
+    if match is None or int(match["port"] or 0) > _PORT_MAX:
+        raise Rejected(Slug.BAD_HOST, "Host must be a name or an address, and perhaps a port")
 
 
 def prefers_lenient(prefer: str) -> bool:
@@ -30,13 +57,14 @@ def read_idempotency_key(header: str | None) -> str:
     """
     if header is None:
         return ""
-    if not 1 <= len(header) <= _KEY_LENGTH_MAX:
-        message = f"Idempotency-Key must have 1 to {_KEY_LENGTH_MAX} characters, got {len(header)}"
+    key = header_text(header)
+    if not 1 <= len(key) <= _KEY_LENGTH_MAX:
+        message = f"Idempotency-Key must have 1 to {_KEY_LENGTH_MAX} characters, got {len(key)}"
         raise Rejected(Slug.BAD_IDEMPOTENCY_KEY, message)
-    return header
+    return key
 
 
 def read_api_key(header: str, authorization: str, query: str) -> str:
     """Return the key that a request shows: X-API-Key, else a bearer token, else the query's; "" when it shows none."""
     scheme, _, token = authorization.partition(" ")
-    return header or (token.strip() if scheme.lower() == "bearer" else "") or query
+    return header_text(header or (token.strip() if scheme.lower() == "bearer" else "")) or query

@@ -1,26 +1,42 @@
-"""Ids and times: UUIDv7 for what has no id, UUIDv5 for what a client repeats, and the client's clock."""
+"""Ids: UUIDv7 for what has none, UUIDv5 for what a client repeats, and the digest that tells a repeated event."""
 
+import hashlib
 import os
 import re
 import uuid
-from datetime import UTC, datetime
-from math import isfinite
 from typing import Any, Final
 
+import msgspec
+
+NIL: Final = "00000000-0000-0000-0000-000000000000"
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://headrace.dev/idempotency")
+_VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # its two upper bits are 10
+_encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 def uuid7(at_ms: int) -> str:
     """Return a fresh UUIDv7 (RFC 9562, section 5.7) for a Unix time in milliseconds; 74 bits of it are random."""
-    bits = int.from_bytes(os.urandom(10), "big")
-    text = f"{at_ms:012x}7{bits >> 68:03x}{bits >> 6 & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time, chance = f"{at_ms:012x}", os.urandom(10).hex()
+    return f"{time[:8]}-{time[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-{chance[7:19]}"
 
 
-def uuid5(client_id: str, key: str, index: int) -> str:
-    """Return the id of the event at `index` in a request with this Idempotency-Key: the same for every retry."""
-    return str(uuid.uuid5(_NAMESPACE, f"{len(client_id)}:{client_id}{index}:{key}"))
+def uuid5(client_id: str, key: str, index: int, content: bytes) -> str:
+    """Return the id of the event at `index` in a request with this Idempotency-Key: the same for every retry.
+
+    `content` stands for what the event says: another event under a used key gets another id, so nobody can replace what
+    somebody else sent. Who sends it (an address, a connection) is no part: a retry may come by another way.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    return str(uuid.uuid5(_NAMESPACE, f"{len(client_id)}:{client_id}{index}:{digest}:{key}"))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return one text for a parsed JSON value, whatever its white space, escapes and order of members were.
+
+    Numbers follow their value within their kind: 1e2 and 100.0 are one float, 100 is an integer, and so something else.
+    """
+    return _encode_sorted(value)
 
 
 def canonical_uuid(value: Any) -> str | None:
@@ -29,24 +45,3 @@ def canonical_uuid(value: Any) -> str | None:
         return None
     text = value.lower()
     return text if _UUID.fullmatch(text) else None
-
-
-def client_time_ms(value: Any) -> int | None:
-    """Return the Unix milliseconds that a client's timestamp means, or None.
-
-    ISO 8601 (without an offset: UTC) or epoch milliseconds, as a number or as digits; a browser's own clock gives
-    fractions (performance.timeOrigin + performance.now()), which are dropped.
-    """
-    if type(value) is str:
-        return int(value) if value.isascii() and value.isdigit() and len(value) <= 15 else _iso_ms(value)  # noqa: PLR2004  (15 digits reach year 33658)
-    if type(value) is int or (type(value) is float and isfinite(value)):
-        return int(value)
-    return None
-
-
-def _iso_ms(text: str) -> int | None:
-    try:
-        at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return None

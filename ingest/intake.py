@@ -5,21 +5,22 @@ parse -> shape of the request -> each event: fields, guards, ids, times -> `Verd
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
+from ingest.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
-from ingest.ids import client_time_ms, uuid5, uuid7
-from ingest.shape import elements, escape, guard, kind, parse
+from ingest.ids import canonical_json, uuid5, uuid7
+from ingest.salvage import Malformed, elements, salvage
+from ingest.shape import escape, guard, kind, parse
 from ingest.structure import count_names, may_have_names
-from schemas.event import AT_MAX_MS, Catalogue, Event
+from ingest.times import client_time_ms
+from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
 
 FAULTS_MAX: Final = 50
-_HEADERS: Final = ("messageHeaders", "messageheader")
-BODY: Final = "messageBody"
-_SCALARS: Final = (str, int, float, bool)
 _EVENT_DEPTH: Final = 2  # the request and messageBody are around an event
 _ENTRY_BYTES: Final = 16  # of one of messageHeaders in a record, beside its text, for what encoding it costs
 _KEY_LENGTH_MAX: Final = 128
@@ -94,11 +95,20 @@ class Intake:
     def __init__(
         self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
     ) -> None:
-        self._readers: Mapping[str, Reader] = compile_readers(catalogue)
+        self._catalogue = catalogue
+        readers = compile_readers(catalogue)
+        self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
+        self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
         self._required = required
+        self._needed = itemgetter("eventType", *required)  # of one name alone it would return no tuple
         self._limits = limits
         self._environment = environment
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
+
+    @property
+    def rules(self) -> tuple[Catalogue, Limits]:
+        """What requests are judged by."""
+        return self._catalogue, self._limits
 
     def read(self, body: bytes, origin: Origin) -> Verdict:
         """Judge a whole request.
@@ -106,44 +116,35 @@ class Intake:
         Raises:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
         """
-        request = parse(body)
-        events = self._events_of(request)
-        self._guard_others(request)
+        return self.examine(body, origin)[0]
+
+    def examine(self, body: bytes, origin: Origin) -> tuple[Verdict, list[Any]]:
+        """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
+        request = self._parse(body)
+        events = events_of(request, self._limits.events_max)
+        guard_others(request, self._limits.depth_max)
         common, shared_bytes = self._common(request, origin)
-        copied_bytes = self._copied_bytes(len(events), shared_bytes)
+        copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
         unread = self._oversize(body) | self._crowded(body, events)
         entries = tuple(
             self._read_event(raw, index, common, origin) if index not in unread else unread[index]
             for index, raw in enumerate(events)
         )
-        return Verdict(entries, len(body) + copied_bytes)
+        return Verdict(entries, len(body) + copies_bytes), events
 
-    def _events_of(self, request: Any) -> list[Any]:
-        if type(request) is not dict:
-            raise _refuse(Slug.NOT_OBJECT, Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
-        events = request.get(BODY)
-        pointer = f"/{BODY}"
-        if events is None:
-            raise _refuse(Slug.NO_EVENTS, Rule.REQUIRED, pointer, f"{BODY} is required")
-        if type(events) is not list:
-            raise _refuse(Slug.NO_EVENTS, Rule.TYPE, pointer, f"{BODY} must be an array, got {kind(events)}")
-        if not 1 <= len(events) <= self._limits.events_max:
-            message = f"{BODY} must have 1 to {self._limits.events_max} events, got {len(events)}"
-            raise _refuse(Slug.EVENT_COUNT, Rule.ITEMS, pointer, message)
-        return events
-
-    def _guard_others(self, request: dict[str, Any]) -> None:
-        """Hold the members that are ignored to the guards of the whole body."""
-        taken = (BODY, _headers_name(request))
-        for name, value in request.items():
-            if name not in taken:
-                broken = guard(value, self._limits.depth_max - 1)
-                if broken is not None:
-                    raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
+    def _parse(self, body: bytes) -> Any:
+        """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
+        try:
+            return parse(body)
+        except Rejected as whole:
+            salvaged = salvage(body, BODY, self._limits.events_max) if whole.slug is Slug.BAD_JSON else None
+            if salvaged is None:
+                raise
+            return salvaged
 
     def _common(self, request: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], int]:
         """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
-        headers, headers_bytes = self._headers_of(request)
+        headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
         common = self._blank | {
             "receivedAt": origin.received_at_ms,
             "occurredAt": origin.received_at_ms,
@@ -153,40 +154,7 @@ class Intake:
             "traceId": origin.trace_id,
             "headers": headers,
         }
-        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent)
-
-    def _copied_bytes(self, events: int, shared_bytes: int) -> int:
-        """Return how many bytes what all events share makes of a request."""
-        size, most = events * shared_bytes, self._limits.copied_bytes_max
-        if size > most:
-            message = (
-                f"messageHeaders and User-Agent, copied into each of {events} events, are {size} bytes, "
-                f"at most {most} are taken; send fewer events at once"
-            )
-            raise Rejected(Slug.TOO_MUCH_COPIED, message)
-        return size
-
-    def _headers_of(self, request: dict[str, Any]) -> tuple[dict[str, str], int]:
-        name = _headers_name(request)
-        if name is None:
-            return {}, 0
-        headers, pointer = request[name], f"/{name}"
-        if type(headers) is not dict:
-            raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
-        for key, value in headers.items():
-            at = f"{pointer}/{escape(key)}"
-            if value is not None and type(value) not in _SCALARS:
-                message = f"a member of {name} must be a scalar, got {kind(value)}"
-                raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, at, message)
-            broken = guard(value, 0)
-            if broken is not None:
-                raise _refuse(Slug.BAD_HEADERS, broken[0], at, broken[1])
-        texts = {key: _scalar_text(value) for key, value in headers.items() if value is not None}
-        size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
-        if size > self._limits.headers_bytes_max:
-            message = f"{name} must have at most {self._limits.headers_bytes_max} bytes, got {size}"
-            raise _refuse(Slug.BAD_HEADERS, Rule.SIZE, pointer, message)
-        return texts, size
+        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
     def _oversize(self, body: bytes) -> dict[int, Refusal]:
         """Return the events over the size limit, by index; free for a body that is under it as a whole."""
@@ -222,12 +190,11 @@ class Intake:
 
     def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
         if type(raw) is not dict:
-            message = f"an event must be an object, got {kind(raw)}"
-            return Refusal((Fault(Rule.TYPE, f"/{BODY}/{index}", message, index),))
+            return Refusal((_no_event(raw, index),))
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
-        if faults or "" in [event[name] for name in self._required]:
+        if faults or "" in self._needed(event):
             faults += self._missing(raw, index)
             if faults:
                 return Refusal(tuple(faults[:FAULTS_MAX]))
@@ -235,7 +202,9 @@ class Intake:
         if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
             return self._too_large(index)
         event["properties"] = text.decode()
-        self._stamp(event, properties, index, origin)
+        if not event["eventId"]:
+            event["eventId"] = _made_id(event, raw, index, origin)
+        self._stamp(event, properties, origin)
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
 
     def _missing(self, raw: dict[str, Any], index: int) -> list[Fault]:
@@ -248,11 +217,11 @@ class Intake:
     def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
         """Put known fields into `event`, return the others; append to `faults`."""
         properties: dict[str, Any] = {}
-        readers = self._readers
+        readers, own_readers = self._readers, self._own_readers
         depth_left = self._limits.depth_max - _EVENT_DEPTH - 1
         for name, value in raw.items():
             reader = readers.get(name)
-            if reader is None:
+            if reader is None and name not in own_readers:
                 broken = guard(value, depth_left)
                 if broken is None:
                     properties[name] = value
@@ -260,39 +229,44 @@ class Intake:
                     faults.append(Fault(broken[0], f"/{BODY}/{index}/{escape(name)}", broken[1], index))
             elif value is not None:
                 try:
-                    event[name] = reader(value)
+                    if reader is not None:
+                        event[name] = reader(value)
+                    elif value != "" and (own := own_readers[name](value)) != "":
+                        properties[name] = own
                 except Misfit as misfit:
                     message = f"{name} {misfit.message}"
-                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{name}", message, index))
+                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
         return properties
 
-    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], index: int, origin: Origin) -> None:
-        """Give an event its ids and its time."""
-        if not event["eventId"]:
-            event["eventId"] = (
-                uuid5(origin.client_id or event["clientId"], origin.idempotency_key, index)
-                if origin.idempotency_key
-                else uuid7(origin.received_at_ms)
-            )
+    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Origin) -> None:
+        """Give an event what follows from its other fields, from its time and from its request."""
         if not event["pingId"]:
             event["pingId"] = event["eventId"]
-        said_ms = client_time_ms(properties.get("timestamp"))
+        if not event["userAgent"]:
+            event["userAgent"] = origin.user_agent
+        said = properties.get("timestamp")
+        said_ms = None if said is None else client_time_ms(said)
         if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
             event["occurredAt"] = said_ms
+
+
+def _no_event(raw: Any, index: int) -> Fault:
+    """Return the fault of an element that is no object."""
+    pointer = f"/{BODY}/{index}"
+    if type(raw) is not Malformed:
+        return Fault(Rule.TYPE, pointer, f"an event must be an object, got {kind(raw)}", index)
+    message = raw.reason if raw.rule is Rule.DEPTH else f"the event is not valid JSON: {raw.reason}"
+    return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
+
+
+def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Origin) -> str:
+    """Return the id of an event that has none: derived where the client repeats itself, else fresh."""
+    key = origin.idempotency_key
+    if not key:
+        return uuid7(origin.received_at_ms)
+    return uuid5(origin.client_id or event["clientId"], key, index, canonical_json(raw))
 
 
 def key_of(event: Event) -> str:
     """Return the record key: one person's events share a partition, and no client's do."""
     return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]
-
-
-def _headers_name(request: dict[str, Any]) -> str | None:
-    return next((name for name in _HEADERS if request.get(name) is not None), None)
-
-
-def _refuse(slug: Slug, rule: Rule, pointer: str, message: str) -> Rejected:
-    return Rejected(slug, message, (Fault(rule, pointer, message),))
-
-
-def _scalar_text(value: Any) -> str:
-    return value if type(value) is str else _encode_json(value).decode()

@@ -6,17 +6,31 @@ https://spec.openapis.org/oas/v3.1.1.html
 
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from ingest.dry_run import Hint
 from ingest.errors import Rule
+from ingest.fields import EXACT_MAX
 from ingest.intake import FAULTS_MAX
 from ingest.settings import Settings
 from ingest.shape import INTEGER_MAX, INTEGER_MIN
 from schemas.event import Catalogue, Field
 
 Node = dict[str, Any]
+
+_UUID_OR_EMPTY: Final = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+_INTEGER: Final[Node] = {"type": "integer", "minimum": INTEGER_MIN, "maximum": INTEGER_MAX}
+_EXACT: Final[Node] = {"type": "number", "minimum": -EXACT_MAX, "maximum": EXACT_MAX}
+_FLAG: Final[Node] = {"enum": ["0", "1"]}
+_ALSO: Final[dict[str, list[Node]]] = {"id": [_INTEGER, _EXACT]}
+_NUMBERS: Final[dict[str, list[Node]]] = {
+    "int8": [{"type": "integer", "minimum": -128, "maximum": 127}, {"type": "boolean"}, _FLAG],
+    "integer": [_INTEGER],
+    "number": [{"$ref": "#/components/schemas/Number"}],
+    "boolean": [{"enum": [False, True, 0, 1]}, _FLAG],
+}
 
 
 def describe(catalogue: Catalogue, settings: Settings) -> Node:
@@ -33,6 +47,7 @@ def describe(catalogue: Catalogue, settings: Settings) -> Node:
     # JSON Schema sees no difference between 1e30, which is taken, and the same with all its digits, which is not.
     schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
     schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
+    schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
     schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX
     return document
 
@@ -58,21 +73,21 @@ def _members(catalogue: Catalogue) -> Node:
         "description": f"{catalogue.fields['eventType'].doc} {sent_when}.",
     }
     value = {"$ref": "#/components/schemas/Value"}
-    return members | {name: value | {"description": doc} for name, doc in catalogue.properties.items()}
+    return members | {name: value | {"description": known.doc} for name, known in catalogue.properties.items()}
 
 
 def _field(field: Field) -> Node:
-    """Return a field's schema; null is as good as absent, and an int8 may be a boolean."""
-    node: Node = {"description": field.doc}
-    if field.type == "int8":
-        return node | {"type": ["integer", "boolean", "null"], "minimum": -128, "maximum": 127}
-    node["type"] = ["string", "null"]
+    """Return a field's schema with the coercions; null and "" are as good as absent."""
     if field.type == "uuid":
-        return node | {"pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"}
-    if field.length_min:
-        node["minLength"] = field.length_min
+        return {"description": field.doc, "type": ["string", "null"], "pattern": _UUID_OR_EMPTY}
+    forms = _NUMBERS[field.type] if field.type in _NUMBERS else [_text(field)]
+    return {"description": field.doc, "anyOf": [*forms, *_ALSO.get(field.type, ()), {"type": "null"}, {"const": ""}]}
+
+
+def _text(field: Field) -> Node:
+    text: Node = {"type": "string", "minLength": field.length_min}
     if field.length_max is not None:
-        node["maxLength"] = field.length_max
+        text["maxLength"] = field.length_max
     if field.known:
-        node["examples"] = list(field.known)
-    return node
+        text["examples"] = list(field.known)
+    return text

@@ -9,6 +9,8 @@ and waits up to 2 s there for a client that does not close its own end.
 
 import logging.config
 import math
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from socket import socket
 from time import monotonic
@@ -17,6 +19,7 @@ from typing import Any, Final
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http import errors as refusals
+from gunicorn.http.body import LengthReader
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -29,6 +32,7 @@ from ingest.trace import new_id
 log = logging.getLogger(REFUSALS)
 
 _MOMENT_S: Final = 0.01
+_DRAINED_BYTES_MAX: Final = 60 * 1024  # gunicorn.http.parser drains less than 64 KiB
 _REFUSED: Final = "refused_by_server"
 _ANSWERS: Final[dict[type[Exception], tuple[HTTPStatus, str]]] = {
     refusals.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "the request line is too long"),
@@ -69,9 +73,16 @@ class Worker(ThreadWorker):
         return stays
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Serve one request whose head is here."""
+        """Serve one request whose head is here.
+
+        Raises:
+            UnsupportedTransferCoding: gunicorn passes gzip and deflate on, still compressed.
+        """
+        if _has_other_coding(req):
+            raise refusals.UnsupportedTransferCoding("")
         if any(name == "EXPECT" for name, _ in req.headers):
             req.force_close()  # the body of a refused one may come or not
+        req.should_close = partial(_ends_connection, req, req.should_close)
         client = _connection_of(conn)
         client.expect("the request's body", self.receive_timeout_s)
         try:
@@ -99,6 +110,23 @@ class Worker(ThreadWorker):
             return  # the client has gone
 
 
+def _has_other_coding(req: Any) -> bool:
+    """Tell whether a request's Transfer-Encoding has anything but chunked in it."""
+    codings = (coding for name, value in req.headers if name == "TRANSFER-ENCODING" for coding in value.split(","))
+    return any(coding.strip(" \t").lower() != "chunked" for coding in codings)
+
+
+def _ends_connection(req: Any, decide: Callable[[], bool]) -> bool:
+    """Tell, when the answer's head is written, whether it ends the connection: the client must hear of it there.
+
+    gunicorn drains a body that nobody read, but only so much of it, and then closes a connection that it promised to
+    keep. Of a chunked body nobody knows how much is left.
+    """
+    reader = req.body.reader
+    left = reader.length if isinstance(reader, LengthReader) else math.inf if reader.parser is not None else 0
+    return left > _DRAINED_BYTES_MAX or decide()
+
+
 def _connection_of(conn: TConn) -> Connection:
     """Return a connection's socket, in our form from the first time on."""
     if not isinstance(conn.sock, Connection):
@@ -117,6 +145,8 @@ def _answer_of(exc: BaseException) -> tuple[HTTPStatus, str]:
     """Return the status and the sentence for an exception; never what the client sent."""
     if isinstance(exc, Rejected):
         return HTTPStatus(exc.status), exc.message
+    if isinstance(exc, refusals.InvalidHeader) and exc.req is not None and _has_other_coding(exc.req):
+        return _ANSWERS[refusals.UnsupportedTransferCoding]
     # gunicorn's InvalidResponse… are kinds of its InvalidHeader…, but our own fault.
     kinds = () if type(exc).__name__.startswith("InvalidResponse") else _ANSWERS
     return next((_ANSWERS[kind] for kind in kinds if isinstance(exc, kind)), _DEFECT)

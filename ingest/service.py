@@ -33,7 +33,7 @@ from ingest.redis import SharedLimiter, open_store
 from ingest.settings import Settings, load, registry_access, store_access
 from ingest.telemetry import Telemetry
 from schemas.codec import Encoder, read_schema
-from schemas.event import read_catalogue
+from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas
 
 log = logging.getLogger(__name__)
@@ -51,10 +51,11 @@ def build(settings: Settings) -> Iterator[Flask]:
         publisher = stack.enter_context(open_publisher(settings, ledger))
         schema = read_schema("event")
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
-        collector = Collector(_intake(settings), Encoder(schema, schemas.id_of(schema)), publisher)
+        catalogue = open_catalogue(settings.catalogue_file)
+        collector = Collector(_intake(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
         gate = _gate(settings, telemetry)
         app = create_app(collector, gate, _body_reader(settings), telemetry)
-        add_pages(app, telemetry, describe(read_catalogue(), settings))
+        add_pages(app, telemetry, describe(catalogue, settings))
         _hang_door(app, settings, ledger, gate)
         app.extensions["headrace.drain"] = publisher.drain
         yield app
@@ -103,7 +104,7 @@ def _body_reader(settings: Settings) -> BodyReader:
     return BodyReader(limits, MemoryBudget(settings.memory_bytes_max))
 
 
-def _intake(settings: Settings) -> Intake:
+def _intake(settings: Settings, catalogue: Catalogue) -> Intake:
     required = ("eventType", "clientId") if settings.clients_file else ("eventType",)
     limits = Limits(
         events_max=settings.events_max,
@@ -116,7 +117,7 @@ def _intake(settings: Settings) -> Intake:
         clock_past_ms_max=settings.clock_past_s_max * 1000,
         clock_future_ms_max=settings.clock_future_s_max * 1000,
     )
-    return Intake(read_catalogue(), limits, settings.environment, required)
+    return Intake(catalogue, limits, settings.environment, required)
 
 
 def open_app() -> Flask:

@@ -143,6 +143,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # A load balancer needs so long to see /readyz fail and to stop sending.
     shutdown_grace_s: Annotated[float, Meta(ge=0), _says("after SIGTERM requests are still taken for so long")] = 5.0
 
+    # What a product adds to the events; the project's own catalogue stays as it is.
+    catalogue_file: Annotated[str, _says("event types and fields of your own (TOML), added to ours; empty: none")] = ""
     events_max: Annotated[Count, _says("events in one request")] = 500
     body_bytes_max: Annotated[Count, _says("bytes of a request's body as sent")] = 1024 * 1024
     # Five times the body as sent: text compresses about that well.

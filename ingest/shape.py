@@ -15,10 +15,11 @@ from ingest.errors import Fault, Rejected, Rule, Slug
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
 _DECODER: Final = msgspec.json.Decoder()
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+PARSE_ERRORS: Final = (RecursionError, UnicodeDecodeError, msgspec.DecodeError)
+"""What `decode` raises."""
+_EXAMINED_BYTES_MAX: Final = 256 * 1024  # a second parser costs time and memory
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS: Final = {
     dict: "an object",
@@ -41,26 +42,33 @@ def parse(body: bytes) -> Any:
     Raises:
         Rejected: 400 `bad_json`; the message says why, with the byte where the parser knows it.
     """
+    text = body.removeprefix(BOM)
     try:
-        return _DECODER.decode(body.removeprefix(_BOM))
-    except RecursionError:
-        reason, rule = "nested too deeply", Rule.DEPTH
-    except UnicodeDecodeError:
-        reason, rule = "not valid UTF-8", Rule.JSON
-    except msgspec.ValidationError:
-        reason, rule = "a number is out of range", Rule.JSON
-    except msgspec.DecodeError as error:
-        reason, rule = _reason(body, error), Rule.JSON
+        return decode(text)
+    except PARSE_ERRORS as error:
+        rule, reason = fault_of(text, error)
     message = f"the body is not valid JSON: {reason}"
     raise Rejected(Slug.BAD_JSON, message, (Fault(rule, "", message),))
 
 
-def _reason(body: bytes, error: msgspec.DecodeError) -> str:
-    if not body.strip():
-        return "it is empty"
-    if _SURROGATE.search(body) and _is_json_otherwise(body):
-        return "a lone surrogate"
-    return str(error).removeprefix("JSON is malformed: ")
+def decode(text: bytes) -> Any:
+    """Return the value of a JSON text; raises one of PARSE_ERRORS when it is none."""
+    return _DECODER.decode(text)
+
+
+def fault_of(text: bytes, error: Exception) -> tuple[Rule, str]:
+    """Say what is wrong with a text that `decode` did not take."""
+    if isinstance(error, RecursionError):
+        return Rule.DEPTH, "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return Rule.JSON, "not valid UTF-8"
+    if isinstance(error, msgspec.ValidationError):
+        return Rule.JSON, "a number is out of range"
+    if not text.strip():
+        return Rule.JSON, "it is empty"
+    if len(text) <= _EXAMINED_BYTES_MAX and _SURROGATE.search(text) and _is_json_otherwise(text):
+        return Rule.JSON, "a lone surrogate"
+    return Rule.JSON, str(error).removeprefix("JSON is malformed: ")
 
 
 def _is_json_otherwise(body: bytes) -> bool:
@@ -70,11 +78,6 @@ def _is_json_otherwise(body: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def elements(body: bytes, member: str) -> list[bytes]:
-    """Return each element of an array member of a body that `parse` took, as it was sent."""
-    return [bytes(item) for item in _ELEMENTS.decode(_MEMBERS.decode(body.removeprefix(_BOM))[member])]
 
 
 def guard(value: Any, depth_left: int) -> tuple[Rule, str] | None:

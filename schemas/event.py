@@ -6,7 +6,8 @@ same names in snake_case (a contract test compares the three).
 
 import tomllib
 from importlib.resources import files
-from typing import Final, Literal, TypedDict
+from pathlib import Path
+from typing import Final, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -57,6 +58,12 @@ AT_MAX_MS: Final = 10_413_705_600_000
 COLLECTOR_FIELDS: Final = ("receivedAt", "occurredAt", "ip", "environment", "traceId", "headers", "properties")
 """Set by the collector; a client's member of that name is kept in `properties`."""
 
+CLIENT_COLUMNS: Final = tuple(name for name in Event.__annotations__ if name not in COLLECTOR_FIELDS)
+"""The fields that a client may fill and that have a column."""
+
+_COLUMN_TYPES: Final = ("string", "id", "uuid", "int8")
+Entry = TypeVar("Entry")
+
 
 class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One event type: when clients send it, and the fields it has besides the common ones."""
@@ -66,13 +73,23 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field that clients send. `known` lists values for readers; others are kept, not refused."""
+    """One field that clients send: a value that does not fit its type refuses the event.
 
-    type: Literal["string", "uuid", "int8"]
+    `id` is a string that may be sent as a number. `known` lists values for readers; others are kept, not refused.
+    """
+
+    type: Literal["string", "id", "uuid", "int8", "integer", "number", "boolean"]
     doc: str
     length_min: int = 0
     length_max: int | None = None
     known: tuple[str, ...] = ()
+
+
+class Property(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One documented member of `properties`: whatever is sent is kept as it is; what does not fit is warned of."""
+
+    doc: str
+    type: Literal["any", "string", "integer", "number", "boolean", "strings"] = "any"
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,22 +97,81 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     types: dict[str, EventType]
     fields: dict[str, Field]
-    properties: dict[str, str]
+    properties: dict[str, Property]
 
 
 def read_catalogue(text: str | None = None) -> Catalogue:
     """Read a catalogue, the project's own by default.
 
     Raises:
-        ValueError: the text is no TOML, has an unknown member, names a type in lower case or a field without a column.
+        ValueError: the text is no TOML, names a type in lower case or a field without a column, or has another slip.
     """
     if text is None:
         text = files("schemas").joinpath("catalogue.toml").read_text(encoding="utf-8")
-    catalogue = msgspec.convert(tomllib.loads(text), Catalogue)
-    for name in catalogue.types:
-        if name != name.upper():
-            raise ValueError(f"event type {name!r} is not in upper case")
-    for name in catalogue.fields:
-        if name not in Event.__annotations__ or name in COLLECTOR_FIELDS:
+    catalogue = _checked(_parse(text))
+    for name, field in catalogue.fields.items():
+        if name not in CLIENT_COLUMNS or field.type not in _COLUMN_TYPES:
             raise ValueError(f"field {name!r} has no column that a client may fill")
+    return catalogue
+
+
+def open_catalogue(own_path: str = "") -> Catalogue:
+    """Return the project's catalogue; with the path of an operator's file, also what that adds to it.
+
+    An operator's fields have no columns: they are checked like others and kept in `properties`.
+
+    Raises:
+        ValueError: the file can't be read, is no catalogue, or changes a field; the message begins with its path.
+    """
+    base = read_catalogue()
+    if not own_path:
+        return base
+    try:
+        own = _parse(Path(own_path).read_text(encoding="utf-8"))
+        taken = own.fields.keys() & {*base.fields, *COLLECTOR_FIELDS, "timestamp"}
+        if taken:
+            raise ValueError(f"[fields.{min(taken)}]: the name is in use")  # noqa: TRY301  (the path is added below)
+        documented = {name: value for name, value in base.properties.items() if name not in own.fields}
+        return _checked(Catalogue(base.types | own.types, base.fields | own.fields, documented | own.properties))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{own_path}: {error}") from error
+
+
+def _parse(text: str) -> Catalogue:
+    sections = tomllib.loads(text)
+    for name, section in sections.items():
+        if name not in Catalogue.__struct_fields__ or not isinstance(section, dict):
+            raise ValueError(f"[{name}]: the sections are {', '.join(Catalogue.__struct_fields__)}")
+    return Catalogue(
+        {name: _entry(f"types.{name}", value, EventType) for name, value in sections.get("types", {}).items()},
+        {name: _entry(f"fields.{name}", value, Field) for name, value in sections.get("fields", {}).items()},
+        {
+            name: _entry(f"properties.{name}", {"doc": value} if isinstance(value, str) else value, Property)
+            for name, value in sections.get("properties", {}).items()
+        },
+    )
+
+
+def _entry(where: str, value: object, kind: type[Entry]) -> Entry:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"[{where}]: {error}") from error
+
+
+def _checked(catalogue: Catalogue) -> Catalogue:
+    for name, kind in catalogue.types.items():
+        if not name or name != name.upper():
+            raise ValueError(f"[types.{name}]: an event type is written in upper case")
+        missing = [field for field in kind.fields if field not in catalogue.fields]
+        if missing:
+            raise ValueError(f"[types.{name}]: there is no field {missing[0]!r}")
+    for name, field in catalogue.fields.items():
+        if field.length_max is not None and not 1 <= max(field.length_min, 1) <= field.length_max:
+            raise ValueError(f"[fields.{name}]: length_min and length_max leave no length")
+        if (field.length_min or field.length_max is not None) and field.type not in ("string", "id"):
+            raise ValueError(f"[fields.{name}]: only a string or an id has a length")
+    both = catalogue.fields.keys() & catalogue.properties.keys()
+    if both:
+        raise ValueError(f"[properties.{min(both)}]: there is a field of that name")
     return catalogue

@@ -12,6 +12,10 @@ from tests.contract.rows_of_events import ID, VIEW
 MIB: Final = 1024 * 1024
 ONE: Final = request(VIEW)
 PAGE: Final = "https://www.example.com"
+NO_HOST: Final = "Host must be a name or an address, and perhaps a port"
+NIL: Final = "00000000-0000-0000-0000-000000000000"
+ORIGIN: Final = "access-control-allow-origin"
+VARIES: Final = "Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
 CODINGS: Final = "gzip, deflate, zstd, identity"
 
 
@@ -112,6 +116,30 @@ ROUTES: Final = [
     Row("a doubled slash is another route", 404, ONE, error(404, "there is no such route"), path="//collect/event"),
     Row("and one inside, not a redirect", 404, ONE, error(404, "there is no such route"), path="/collect//event"),
     Row("a slash at the end too", 404, ONE, error(404, "there is no such route"), path="/collect/event/"),
+    Row("an encoded slash is no slash", 404, ONE, error(404, "there is no such route"), path="/collect%2Fevent"),
+    Row("in small letters neither", 404, ONE, error(404, "there is no such route"), path="/collect%2fevent"),
+    Row("in a query it is", 201, ONE, path="/collect/event?x=%2f", events=1),
+    *(
+        Row(f"the Host {host!r} is none", 400, ONE, error(400, NO_HOST), headers=shown(Host=host))
+        for host in (
+            "a b",
+            "a@b",
+            "a/b",
+            "a,b",
+            "http://a",
+            "a:b",
+            "a:65536",
+            "[::1",
+            "a?b",
+            "größe".encode().decode("latin-1"),
+        )
+    ),
+    *(
+        Row(f"the Host {host!r} is one", 201, ONE, headers=shown(Host=host), events=1)
+        for host in ("a.example", "a.example:65535", "10.0.0.1:8080", "[::1]:8080", "my_app", "a:")
+    ),
+    Row("what a route takes", 204, method="OPTIONS", bears={"allow": "OPTIONS, POST", "content-type": None}),
+    Row("what a probe takes", 204, method="OPTIONS", path="/healthz", bears={"allow": "GET, HEAD, OPTIONS"}),
     *(
         Row(
             f"{method} does not collect",
@@ -129,14 +157,44 @@ ROUTES: Final = [
 
 RETRIES: Final = [
     Row(
-        "ids follow from client, key and index",
+        "ids follow from client, key, index and content",
         201,
         request(VIEW | {"clientId": "web"}, VIEW | {"clientId": "web"}, VIEW | {"eventId": ID}),
-        taken("f1a637a2-04b0-5643-b42e-de7203390c52", "db724fed-92a6-59eb-9457-b357e4c4bf77", ID),
+        taken("13ba02eb-d49e-56d6-bfaa-ad3a532c2e84", "ac6ae464-7b58-530c-bd83-0715c711eab9", ID),
         headers=shown(Idempotency_Key="order-1"),
         events=3,
     ),
+    Row(
+        "whatever the form of the request",
+        201,
+        b'{"messageBody" : [{ "clientId":"w\\u0065b","eventType":"CLICK", "eventType":"VIEW"}]}',
+        taken("13ba02eb-d49e-56d6-bfaa-ad3a532c2e84"),
+        headers=shown(Idempotency_Key="order-1"),
+        events=1,
+    ),
+    Row(
+        "another event under a used key is another event",
+        201,
+        request(VIEW | {"clientId": "web", "anonId": "another"}),
+        taken("63bb8201-c447-5e27-89a0-869cc5a644e3"),
+        headers=shown(Idempotency_Key="order-1"),
+        events=1,
+    ),
+    Row(
+        "a nil UUID is no id",
+        201,
+        request(VIEW | {"eventId": NIL}, VIEW | {"pingId": NIL}),
+        taken(FRESH, FRESH),
+        events=2,
+    ),
     Row("a key of 200 characters", 201, ONE, headers=shown(Idempotency_Key="k" * 200), events=1),
+    Row(
+        "characters are counted, not bytes",
+        201,
+        ONE,
+        headers=shown(Idempotency_Key=("ö" * 200).encode().decode("latin-1")),
+        events=1,
+    ),
     Row(
         "a key of 201 characters",
         400,
@@ -153,17 +211,44 @@ RETRIES: Final = [
     ),
 ]
 
+NAMED: Final = {"access-control-allow-origin": PAGE, "access-control-allow-credentials": "true", "vary": "Origin"}
+PREFLIGHT: Final = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+AGENTS: Final = "baggage,content-type,newrelic,request-id,sentry-trace,x-requested-with"
+
 BROWSERS: Final = [
+    Row("any page may send", 201, ONE, headers=shown(Origin=PAGE), bears=NAMED, events=1),
+    Row("errors can be read too", 400, b"", headers=shown(Origin=PAGE), bears=NAMED),
+    Row("a page of no origin too", 201, ONE, headers=shown(Origin="null"), bears=NAMED | {ORIGIN: "null"}, events=1),
     Row(
-        "any page may send", 201, ONE, headers=shown(Origin=PAGE), bears={"access-control-allow-origin": "*"}, events=1
+        "and an app",
+        201,
+        ONE,
+        headers=shown(Origin="capacitor://localhost"),
+        bears=NAMED | {ORIGIN: "capacitor://localhost"},
+        events=1,
     ),
-    Row("errors can be read too", 400, b"", headers=shown(Origin=PAGE), bears={"access-control-allow-origin": "*"}),
+    Row("who is no page is told nothing", 201, ONE, bears={ORIGIN: None, "vary": "Origin"}, events=1),
+    Row(
+        "figures are not shared with credentials",
+        200,
+        method="GET",
+        path="/healthz",
+        headers={"Origin": PAGE},
+        bears={ORIGIN: PAGE, "access-control-allow-credentials": None},
+    ),
     Row(
         "a preflight is good for a day",
         204,
         method="OPTIONS",
-        headers={"Origin": PAGE, "Access-Control-Request-Method": "POST"},
-        bears={"access-control-max-age": "86400", "access-control-allow-origin": "*"},
+        headers=PREFLIGHT,
+        bears=NAMED | {"access-control-max-age": "86400", "vary": VARIES},
+    ),
+    Row(
+        "a preflight allows what is asked for",
+        204,
+        method="OPTIONS",
+        headers=PREFLIGHT | {"Access-Control-Request-Headers": AGENTS},
+        bears={"access-control-allow-headers": AGENTS, "access-control-allow-methods": "GET, POST"},
     ),
 ]
 

@@ -109,7 +109,7 @@ ROWS: Final = [
         "ids follow the key's client",
         201,
         request(VIEW | {"clientId": "web", "eventId": OTHER_ID}, VIEW | {"clientId": "web"}),
-        taken(OTHER_ID, "db724fed-92a6-59eb-9457-b357e4c4bf77"),
+        taken(OTHER_ID, "ac6ae464-7b58-530c-bd83-0715c711eab9"),
         headers=shown(X_API_Key=KEYS["web"], Idempotency_Key="order-1"),
         house="keyed",
         events=2,

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,13 +148,22 @@ def test_a_worker_has_time_to_drain() -> None:
     assert seconds(part("consumer")["stop_grace_period"]) >= loaded.revoke_s_max + loaded.drain_s_max + 10
 
 
-def test_the_ingress_has_time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose kills it only after gunicorn's own patience is over, and 10 s more."""
+@pytest.fixture
+def gunicorn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The values of gunicorn's configuration in compose's environment."""
     for name, value in environment("ingest").items():
         monkeypatch.setenv(name, value)
-    patience_s = runpy.run_path(str(ROOT / "deploy/gunicorn.conf.py"))["graceful_timeout"]
+    return runpy.run_path(str(ROOT / "deploy/gunicorn.conf.py"))
 
-    assert seconds(part("ingest")["stop_grace_period"]) >= patience_s + 10
+
+def test_the_ingress_has_time_to_drain(gunicorn: dict[str, Any]) -> None:
+    """Compose kills it only after gunicorn's own patience is over, and 10 s more."""
+    assert seconds(part("ingest")["stop_grace_period"]) >= gunicorn["graceful_timeout"] + 10
+
+
+def test_an_idle_connection_outlives_a_balancers(gunicorn: dict[str, Any]) -> None:
+    """Balancers close after 60 s; whoever closes first must be they."""
+    assert gunicorn["keepalive"] > 60
 
 
 def test_every_image_is_pinned() -> None:

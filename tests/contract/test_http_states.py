@@ -141,6 +141,10 @@ def converse(running: Collector, *pieces: bytes, pause_s: float = 0.0) -> tuple[
 
 
 HEAD: Final = b"POST /collect/event HTTP/1.1\r\nHost: x\r\n"
+CODINGS: Final = (
+    b"gzip, chunked", b"deflate,chunked", b"identity, chunked", b"chunked, gzip", b"gzip", b"identity", b"br", b"",
+    b", chunked", b"chunked;q=1",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -152,12 +156,21 @@ HEAD: Final = b"POST /collect/event HTTP/1.1\r\nHost: x\r\n"
         ([HEAD + b"Content-Length: x\r\n\r\n"], 400),
         ([HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n"], 400),
         ([HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"], 400),
-        ([HEAD + b"Transfer-Encoding: gzip\r\n\r\n"], 400),
-        ([HEAD + b"Transfer-Encoding: br\r\n\r\n"], 501),
+        ([HEAD + b"Transfer-Encoding: chunked, chunked\r\n\r\n"], 400),
+        ([HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"], 400),
+        *(([HEAD + b"Transfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n"], 501) for coding in CODINGS),
+        ([HEAD + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"], 501),
+        ([b"GET /healthz HTTP/1.1\r\n\r\n"], 400),
+        ([b"POST /collect/event HTTP/1.1\r\nContent-Length: 0\r\n\r\n"], 400),
+        ([b"POST http://a.example/collect/event HTTP/1.1\r\nContent-Length: 0\r\n\r\n"], 400),
+        ([b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"], 400),
+        ([b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n"], 400),
+        ([b"GET /healthz HTTP/1.0\r\nHost: a b\r\n\r\n"], 400),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"], 400),
         ([HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n"], 400),
         ([HEAD + b"Expect: the unexpected\r\n\r\n"], 417),
         ([b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n"], 414),
+        ([HEAD + b"User-Agent: \x01\r\n\r\n"], 400),
         ([b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 9000 + b"\r\n\r\n"], 431),
         ([b"GET /healthz HTTP/1.1\r\n" + b"X: a\r\n" * 101 + b"\r\n"], 431),
         ([HEAD + b"Content-Length: 100\r\n\r\n{"], 408),
@@ -176,6 +189,43 @@ def test_whoever_refuses_answers_in_json(impatient: Collector, pieces: list[byte
     assert len(headers["x-request-id"]) == 32
 
 
+@pytest.mark.parametrize(
+    ("head", "size", "status"),
+    [
+        (HEAD, 2_000_000, 413),
+        (HEAD + b"Content-Type: text/csv\r\n", 100_000, 415),
+        (b"POST /nowhere HTTP/1.1\r\nHost: x\r\n", 100_000, 404),
+        (b"PUT /collect/event HTTP/1.1\r\nHost: x\r\n", 100_000, 405),
+    ],
+)
+def test_a_refusal_that_ends_the_connection_says_so(impatient: Collector, head: bytes, size: int, status: int) -> None:
+    """A client that reads "keep-alive" sends its next request into a connection that is being closed."""
+    got, headers, _ = converse(impatient, head + b"Content-Length: %d\r\n\r\n" % size, b" " * size)
+
+    assert (got, headers["connection"]) == (status, "close")
+
+
+def test_behind_a_small_refused_body_the_connection_goes_on(impatient: Collector) -> None:
+    """It is drained, and the next request of the same client is answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", impatient.port, timeout=20)
+    statuses = []
+    try:
+        for content_type in ("text/csv", "application/json"):
+            connection.request("POST", "/collect/event", ONE + b" " * 50_000, {"Content-Type": content_type})
+            answer = connection.getresponse()
+            statuses.append((answer.status, answer.headers["Connection"]))
+            answer.read()
+    finally:
+        connection.close()
+
+    assert statuses == [(415, "keep-alive"), (201, "keep-alive")]
+
+
+def test_an_http_1_0_client_needs_no_host(impatient: Collector) -> None:
+    """Balancers probe so."""
+    assert converse(impatient, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+
+
 @pytest.mark.parametrize("head", [b"", HEAD + b"Content-Length: 100\r\n\r\n"])
 def test_a_client_that_drips_does_not_hold_a_thread(impatient: Collector, head: bytes) -> None:
     """A byte now and then keeps no request alive: head and body have a deadline each."""
@@ -192,7 +242,7 @@ def test_clients_that_say_nothing_more_delay_nobody(impatient: Collector) -> Non
     silent = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(12)]
     try:
         for client in silent[:6]:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for client in silent[6:9]:
             client.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
         begin_s = time.monotonic()

@@ -37,17 +37,64 @@ async function sendNonsense() {
   return read(await fetch(url, {method: "POST", body: "{", headers: {"Content-Type": "application/json"}}));
 }
 
-addEventListener("pagehide", () => navigator.sendBeacon(url, body("beacon")));
+// What Sentry, W3C baggage, Application Insights, jQuery, New Relic and Datadog put into every request of a page.
+async function sendWithAgents() {
+  return read(await fetch(url, {method: "POST", body: body("agents"), headers: {
+    "Content-Type": "application/json", "sentry-trace": "1-2-1", "baggage": "a=b", "Request-Id": "|1.2",
+    "newrelic": "e30=", "X-Requested-With": "XMLHttpRequest", "x-datadog-trace-id": "7"
+  }}));
+}
+
+async function sendWithCredentials() {
+  return read(await fetch(url, {method: "POST", credentials: "include", body: body("credentials"),
+    headers: {"Content-Type": "application/json"}}));
+}
+
+async function sendKept() {
+  return read(await fetch(url, {method: "POST", keepalive: true, body: body("kept"),
+    headers: {"Content-Type": "application/json"}}));
+}
+
+function sendByXhr() {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", url);
+    request.withCredentials = true;
+    request.onload = () => resolve({status: request.status, limit: request.getResponseHeader("X-RateLimit-Limit")});
+    request.onerror = reject;
+    request.send(body("xhr"));
+  });
+}
+
+const blob = (name, type) => new Blob([body(name)], {type});
+const sendBeacons = () => [
+  navigator.sendBeacon(url, body("beacon of a string")),
+  navigator.sendBeacon(url, blob("beacon of a text blob", "text/plain")),
+  navigator.sendBeacon(url, blob("beacon of a JSON blob", "application/json")),
+  navigator.sendBeacon(url, blob("beacon of a blob", ""))
+];
+
+addEventListener("pagehide", () => {
+  navigator.sendBeacon(url, body("beacon"));
+  navigator.sendBeacon(url, blob("last beacon of a JSON blob", "application/json"));
+  fetch(url, {method: "POST", keepalive: true, body: body("last kept")});
+});
 
 (async () => {
   try {
-    await report({json: await sendJson(), gzip: await sendGzip(), nonsense: await sendNonsense()});
+    await report({json: await sendJson(), gzip: await sendGzip(), nonsense: await sendNonsense(),
+      agents: await sendWithAgents(), credentials: await sendWithCredentials(), kept: await sendKept(),
+      xhr: await sendByXhr(), beacons: sendBeacons()});
     location.href = "/next";
   } catch (error) {
     await report({error: String(error)});
   }
 })();
 </script>"""
+WAYS = {
+    *("fetch", "gzip", "agents", "credentials", "kept", "xhr", "beacon", "last beacon of a JSON blob", "last kept"),
+    *(f"beacon of a {kind}" for kind in ("string", "text blob", "JSON blob", "blob")),
+}
 NEXT = """<!DOCTYPE html><title>the next page</title><script>
 fetch("/report", {method: "POST", body: JSON.stringify({next: true})});
 </script>"""
@@ -69,18 +116,20 @@ def events_of(broker: Broker, topic: str, count: int) -> dict[str, dict[str, Any
 
 
 def test_a_page_of_another_origin_sends_in_every_way(embedded_broker: Broker, collected: tuple[Collector, str]) -> None:
-    """JSON by fetch, a gzip body and a beacon while the page goes away: all three events are in the topic."""
+    """By fetch, with credentials, beside agents, by beacons of each kind, while the page goes: all are in the topic."""
     running, topic = collected
     with Site({"/": PAGE.replace("COLLECTOR", running.url), "/next": NEXT}) as site, browsing(f"{site.origin}/"):
         said = site.next_report()
         assert site.next_report() == {"next": True}
-        events = events_of(embedded_broker, topic, 3)
+        events = events_of(embedded_broker, topic, len(WAYS))
 
-    assert set(events) == {"fetch", "gzip", "beacon"}
+    assert set(events) == WAYS
     assert all(event["url"] == f"{site.origin}/" for event in events.values())
     assert "HeadlessChrome" in events["beacon"]["userAgent"]
     assert events["fetch"]["traceId"] == "0af7651916cd43dd8448eb211c80319c"
-    assert (said["json"]["status"], said["gzip"]["status"]) == (201, 201)
+    assert {said[way]["status"] for way in ("json", "gzip", "agents", "credentials", "kept", "xhr")} == {201}
+    assert said["beacons"] == [True] * 4
+    assert said["xhr"]["limit"] == "1000"
     assert "pingId" in said["json"]["json"][0]["value"]
 
 

@@ -109,11 +109,20 @@ def test_a_retry_under_a_key_gives_the_same_events(request: Request) -> None:
     first, published = ask(keyed)
     second, again = ask(keyed)
 
-    assert (second.status_code, second.data) == (first.status_code, first.data)
+    assert (second.status_code, _lasting(second)) == (first.status_code, _lasting(first))
     assert [record.key for record in again] == [record.key for record in published]
     assert [event_of(record)["eventId"] for record in again if not record.dead] == [
         event_of(record)["eventId"] for record in published if not record.dead
     ]
+
+
+def _lasting(response: TestResponse) -> Any:
+    """Return what an answer says apart from the moment and the request: the rows of a dry run bear both."""
+    answer = json.loads(response.data)
+    for item in answer.get("events", ()) if isinstance(answer, dict) else ():
+        for name in ("received_at", "occurred_at", "trace_id"):
+            item.get("row", {}).pop(name, None)
+    return answer
 
 
 @given(requests())
@@ -130,4 +139,4 @@ def test_a_request_of_good_events_is_taken(request: Request) -> None:
         details = json.loads(response.data).get("details", ())
         event("good events refused")
         assert details or "Idempotency-Key" in request.headers
-        assert {item["rule"] for item in details if item["index"] is not None} <= {"depth", "integer", "size"}
+        assert {item["rule"] for item in details if item["index"] is not None} <= {"depth", "integer", "size", "json"}

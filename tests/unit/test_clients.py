@@ -122,6 +122,17 @@ def test_another_page_may_not(path: Path, origin: str) -> None:
     assert refusal(Registry(str(path)), KEY, origin) is Slug.ORIGIN_NOT_ALLOWED
 
 
+@pytest.mark.parametrize(
+    "origin", ["null", "capacitor://localhost", "ionic://localhost", "chrome-extension://abcdefgh"]
+)
+def test_an_app_may_send_where_it_is_listed(path: Path, origin: str) -> None:
+    """Apps and extensions stand in the list as browsers write them."""
+    assert refusal(Registry(str(path)), KEY, origin) is Slug.ORIGIN_NOT_ALLOWED
+
+    replace(path, ENTRIES.replace(PAGE, origin))
+    assert Registry(str(path)).find(KEY, origin).client_id == "web"
+
+
 def test_a_client_without_origins_allows_every_page(path: Path) -> None:
     """An empty list is no lock."""
     replace(path, ENTRIES.replace(f'origins = ["{PAGE}"]', ""))
@@ -176,7 +187,7 @@ def test_a_broken_edit_leaves_the_last_good_state_in_force(
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nbyte_limit = 0\n', ">= 1"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\naddress_share = 0.0\n', "> 0"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\naddress_share = 1.5\n', "<= 1"),
-        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\norigins = ["www.example.com/"]\n', "regex"),
+        (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\norigins = ["www.example.com/"]\n', "is no origin"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}"]\nenable = true\n', "unknown field `enable`"),
         (f'[clients.web]\nname = "x"\nkeys = ["{HASH}", "{HASH}"]\n', "given twice"),
         (ENTRIES + f'[clients.app]\nname = "x"\nkeys = ["{HASH}"]\n', "given twice"),

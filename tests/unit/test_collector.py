@@ -112,6 +112,15 @@ def test_a_lenient_retry_gives_the_same_letter() -> None:
     assert len({letter.key for letter in house.shelf.letters}) == 1
 
 
+def test_another_content_under_a_used_key_is_another_letter() -> None:
+    """No refused event replaces another one."""
+    house = House()
+    for bad in (BAD, BAD | {"anonId": "another"}):
+        house.collect(GOOD, bad, lenient=True, idempotency_key="k")
+
+    assert len({letter.key for letter in house.shelf.letters}) == 2
+
+
 def test_the_letter_of_an_event_that_is_too_large_is_its_beginning() -> None:
     """It must fit into the topic; a header says how much there was."""
     house = House(event_bytes_max=1000)
@@ -162,44 +171,41 @@ def test_an_event_of_another_client_refuses_the_request(lenient: bool) -> None: 
 
 
 def test_a_dry_run_judges_each_event_and_publishes_nothing() -> None:
-    """A verdict per event, with the same details as an error's."""
+    """A verdict per event: its row, or the same details as an error's."""
     house = House()
 
-    assert house.validate(GOOD) == {"valid": True, "events": [{"index": 0, "valid": True, "details": []}]}
-    assert house.validate(GOOD, BAD, {"eventType": "X"}) == {
+    verdict = house.validate(GOOD, BAD, GOOD | {"client_id": "x"})
+
+    says = "active must be an integer or a boolean, got a string"
+    assert verdict["valid"] is False
+    assert [event["valid"] for event in verdict["events"]] == [True, False, True]
+    assert verdict["events"][1] == {
+        "index": 1,
         "valid": False,
-        "events": [
-            {"index": 0, "valid": True, "details": []},
-            {
-                "index": 1,
-                "valid": False,
-                "message": "active must be an integer or a boolean, got a string",
-                "details": [
-                    {
-                        "index": 1,
-                        "pointer": "/messageBody/1/active",
-                        "rule": "type",
-                        "message": "active must be an integer or a boolean, got a string",
-                    }
-                ],
-            },
-            {
-                "index": 2,
-                "valid": False,
-                "message": "invalid event type",
-                "details": [
-                    {
-                        "index": 2,
-                        "pointer": "/messageBody/2/eventType",
-                        "rule": "enum",
-                        "message": "eventType got 'X'; known are "
-                        "CLICK, EXIT, PING, PURCHASE, REGISTRATION, TRANSACTION, VIEW",
-                    }
-                ],
-            },
-        ],
+        "message": says,
+        "details": [{"index": 1, "pointer": "/messageBody/1/active", "rule": "type", "message": says}],
+        "warnings": [],
     }
+    assert [len(event["warnings"]) for event in verdict["events"]] == [0, 0, 1]
+    assert ["row" in event for event in verdict["events"]] == [True, False, True]
     assert house.shelf.requests == []
+
+
+def test_a_dry_run_shows_the_ids_that_a_retry_would_get() -> None:
+    """Under an Idempotency-Key the row of a dry run is the row of the real run."""
+    house = House()
+    dry = house.validate(GOOD, idempotency_key="k")
+    real = house.collect(GOOD, idempotency_key="k")
+
+    assert json.loads(real[0]["value"])["pingId"] == dry["events"][0]["row"]["event_id"]
+
+
+def test_the_rows_of_a_dry_run_are_bounded() -> None:
+    """A large request gets its whole verdict, and as many rows as fit into 1 MiB."""
+    verdict = House().validate(*[GOOD | {"x": "y" * 200_000}] * 10)
+
+    assert verdict["valid"] is True
+    assert ["row" in event for event in verdict["events"]] == [True] * 5 + [False] * 5
 
 
 def test_a_dry_run_tells_fifty_faults_at_most() -> None:

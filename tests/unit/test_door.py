@@ -132,23 +132,78 @@ def test_the_end_of_a_long_user_agent_is_cut() -> None:
 
 
 def test_every_answer_may_be_read_across_origins() -> None:
-    """Errors too, or a page could not tell its author what went wrong."""
-    answer = House(Application("400 Bad Request")).ask(Origin=PAGE)
+    """Errors too, or a page could not tell its author what went wrong; figures only without credentials."""
+    house = House(Application("400 Bad Request"))
 
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    answer = house.ask(Origin=PAGE)
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
     assert "X-Request-Id" in answer.headers["Access-Control-Expose-Headers"]
+    assert house.ask(path="/nowhere", Origin=PAGE).headers["Access-Control-Allow-Credentials"] == "true"
+    assert "Access-Control-Allow-Credentials" not in house.ask("GET", "/healthz", Origin=PAGE).headers
 
 
 def test_a_preflight_is_answered_at_the_door() -> None:
     """The application never sees it, and it is no request that the books know."""
     house = House(Application("500 Internal Server Error"))
 
-    answer = house.ask("OPTIONS", Origin=PAGE, Access_Control_Request_Method="POST")
+    answer = house.ask(
+        "OPTIONS",
+        Origin=PAGE,
+        Access_Control_Request_Method="POST",
+        Access_Control_Request_Headers="sentry-trace",
+        Access_Control_Request_Private_Network="true",
+    )
 
     assert answer.status_code == 204
     assert answer.headers["Access-Control-Max-Age"] == "86400"
+    assert answer.headers["Access-Control-Allow-Headers"] == "sentry-trace"
+    assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
     assert answer.headers["X-Request-Id"]
     assert house.ledger.figures()["received"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("/collect%2fevent", 404),
+        ("/collect%2Fevent?key=x", 404),
+        ("http://a.example/collect%2fevent", 404),
+        ("/collect/event?next=%2f", 201),
+        ("/collect/%65vent", 201),
+    ],
+)
+def test_an_encoded_slash_is_no_slash(sent: str, status: int) -> None:
+    """The server has decoded the path already; such a request collects nothing, here and behind."""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("201 Created" if environ["PATH_INFO"] == COLLECT else "404 Not Found", [])
+        return []
+
+    house = House(application)
+
+    answer = Client(house.door).open(COLLECT, method="POST", environ_overrides={"RAW_URI": sent})
+
+    assert answer.status_code == status
+    assert house.ledger.figures()["received"] == (status == 201)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("Größe/1 (应用)".encode(), "Größe/1 (应用)"),
+        ("Größe/1".encode("latin-1"), "Größe/1"),
+        (b"Browser/1", "Browser/1"),
+        ("Größe ".encode() + b"\xff", "GrÃ¶Ã\x9fe ÿ"),
+    ],
+)
+def test_the_browsers_name_is_read_as_utf_8_first(sent: bytes, kept: str) -> None:
+    """What is no UTF-8 is Latin-1, in which every byte is a character."""
+    app = Application()
+
+    House(app).ask(User_Agent=sent.decode("latin-1"))
+
+    assert app.seen.user_agent == kept
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,23 @@ def test_an_event_is_an_object(raw: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "rule"),
     [
-        ({"userId": 5}, "type"),
         ({"userId": {}}, "type"),
+        ({"userId": True}, "type"),
+        ({"userId": 2**64}, "integer"),
+        ({"userId": 1e16}, "integer"),
+        ({"anonId": []}, "type"),
+        ({"anonId": -(2**63) - 1}, "integer"),
         ({"url": True}, "type"),
+        ({"url": 5}, "type"),
+        ({"osVersion": 14}, "type"),
         ({"eventId": "not-a-uuid"}, "format"),
         ({"eventId": "c523aa419f0f4fc2bc965a8ff5520b78"}, "format"),
         ({"pingId": f"{{{ID}}}"}, "format"),
         ({"pingId": 5}, "type"),
-        ({"anonId": ""}, "length"),
         ({"anonId": "x" * 129}, "length"),
-        ({"active": "1"}, "type"),
+        ({"active": "true"}, "type"),
+        ({"active": "2"}, "type"),
+        ({"active": " 1"}, "type"),
         ({"active": 1.5}, "type"),
         ({"active": 128}, "integer"),
         ({"active": -129}, "integer"),
@@ -81,10 +88,24 @@ def test_a_field_that_does_not_fit_is_a_fault(fields: dict[str, Any], rule: str)
         ({"active": True}, "active", 1),
         ({"active": False}, "active", 0),
         ({"active": 1.0}, "active", 1),
+        ({"active": "1"}, "active", 1),
+        ({"active": "0"}, "active", 0),
+        ({"active": ""}, "active", -1),
         ({"active": -128}, "active", -128),
         ({"active": None}, "active", -1),
         ({}, "active", -1),
         ({"userId": None}, "userId", ""),
+        ({"userId": ""}, "userId", ""),
+        ({"anonId": ""}, "anonId", ""),
+        ({"userId": 5}, "userId", "5"),
+        ({"clientId": 0}, "clientId", "0"),
+        ({"anonId": -7}, "anonId", "-7"),
+        ({"contentId": 2**64 - 1}, "contentId", str(2**64 - 1)),
+        ({"paywallId": 12.0}, "paywallId", "12"),
+        ({"popupId": 2.0**53}, "popupId", str(2**53)),
+        ({"userId": -0.0}, "userId", "0"),
+        ({"userId": 1.5}, "userId", "1.5"),
+        ({"userId": 0.0001}, "userId", "0.0001"),
         ({"eventId": ID.upper()}, "eventId", ID),
         ({"pingId": ID.upper()}, "pingId", ID),
         ({"anonId": "x" * 128}, "anonId", "x" * 128),
@@ -94,13 +115,13 @@ def test_a_field_that_does_not_fit_is_a_fault(fields: dict[str, Any], rule: str)
     ],
 )
 def test_a_field_is_coerced_without_loss(fields: dict[str, Any], name: str, stored: Any) -> None:
-    """Booleans are 0 and 1, null is absent, integral numbers are integers, UUIDs are canonical; lists are open."""
+    """Booleans are 0 and 1, null and "" are absent, numbers are ids, UUIDs are canonical; lists are open."""
     assert event(**fields)[name] == stored  # type: ignore[literal-required]  # a test's own rows
 
 
 def test_all_faults_of_all_events_are_told() -> None:
     """One answer is enough to repair a request."""
-    assert faults({"eventType": "X", "active": "no"}, {"eventType": "VIEW"}, {"anonId": 5, "url": 5}) == [
+    assert faults({"eventType": "X", "active": "no"}, {"eventType": "VIEW"}, {"anonId": {}, "url": 5}) == [
         (0, "/messageBody/0/eventType", "enum"),
         (0, "/messageBody/0/active", "type"),
         (2, "/messageBody/2/anonId", "type"),
@@ -130,10 +151,12 @@ def test_without_unknown_fields_the_properties_are_an_empty_object() -> None:
 
 
 def test_with_a_registry_an_event_must_name_its_client() -> None:
-    """`clientId` is required then, like eventType."""
-    verdict = intake(required=("eventType", "clientId")).read(b'{"messageBody": [{}]}', ORIGIN)
+    """`clientId` is required then, like eventType; "" names nobody."""
+    keyed = intake(required=("eventType", "clientId"))
 
-    assert [fault.pointer for fault in verdict.faults] == ["/messageBody/0/eventType", "/messageBody/0/clientId"]
+    for client_id in ("", ', "clientId": ""', ', "clientId": null'):
+        verdict = keyed.read(f'{{"messageBody": [{{"x": 1{client_id}}}]}}'.encode(), ORIGIN)
+        assert [fault.pointer for fault in verdict.faults] == ["/messageBody/0/eventType", "/messageBody/0/clientId"]
 
 
 def test_the_pointer_of_a_strange_name_is_escaped_and_short() -> None:

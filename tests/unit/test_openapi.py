@@ -16,7 +16,7 @@ type = "string"
 doc = "One of the types."
 
 [fields.anonId]
-type = "string"
+type = "id"
 length_min = 1
 length_max = 128
 doc = "The visitor."
@@ -56,8 +56,10 @@ def test_it_follows_the_catalogue() -> None:
     assert set(event) == {"eventType", "anonId", "active", "scrollDepth"}
     assert event["eventType"]["enum"] == ["SHARE"]
     assert "the user shares" in event["eventType"]["description"]
-    assert (event["anonId"]["minLength"], event["anonId"]["maxLength"]) == (1, 128)
-    assert event["active"]["type"] == ["integer", "boolean", "null"]
+    assert event["anonId"]["anyOf"][0] == {"type": "string", "minLength": 1, "maxLength": 128}
+    assert {"const": ""} in event["anonId"]["anyOf"]
+    assert {"type": "integer", "minimum": -128, "maximum": 127} in event["active"]["anyOf"]
+    assert event["scrollDepth"]["description"] == "how far"
 
 
 def test_it_follows_the_settings() -> None:
