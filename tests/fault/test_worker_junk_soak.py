@@ -1,0 +1,93 @@
+"""Refused content of every kind beside good traffic: no exit, no halt, each bad record a dead letter with its cause.
+
+Twenty seconds in the gate; `HEADRACE_SOAK=1` makes it ten minutes.
+"""
+
+import os
+import random
+import time
+from typing import Final
+
+import pytest
+
+from consumer.errors import Reason
+from tests.fault.conftest import Oracle
+from tests.support.fixtures_consumer import AT_MS, encoded, encoded_loosely
+from tests.support.fleet import until
+from tests.support.kafka_clients import producer
+from tests.support.rig import Rig
+
+IS_LONG: Final = bool(os.environ.get("HEADRACE_SOAK"))
+_HALF_S: Final = 300.0 if IS_LONG else 10.0
+_GOOD_PER_S: Final = 300
+_JUNK_PER_S: Final = 100
+_LATENCY: Final = """
+SELECT quantile(0.99)(toUnixTimestamp64Milli(_inserted_at) - toUnixTimestamp64Milli(_timestamp)) / 1000 AS p99
+FROM events WHERE _topic = {topic:String} AND _timestamp >= fromUnixTimestamp64Milli({since_ms:Int64})
+"""
+
+
+def junk(chance: random.Random, number: int) -> tuple[bytes, Reason]:
+    """Return a record that can't become a row, and why."""
+    kinds = [
+        (chance.randbytes(chance.randrange(1, 300)).replace(b"\0", b"\1"), Reason.FRAME),
+        (b"", Reason.FRAME),
+        ('{"eventType":"VIEW"}'.encode("utf-16-be"), Reason.UNKNOWN_SCHEMA),
+        (b"\0" + chance.randbytes(4) + encoded(number)[5:], Reason.UNKNOWN_SCHEMA),
+        (encoded(number)[: chance.randrange(5, 60)], Reason.BAD_AVRO),
+        (encoded(number)[:5] + b"\xff" * 40, Reason.BAD_AVRO),
+        (encoded_loosely(number, eventId="'\"; DROP TABLE events --"), Reason.BAD_VALUE),
+        (encoded(number, active=chance.randrange(128, 2**31)), Reason.BAD_VALUE),
+        (encoded(number, receivedAt=-chance.randrange(1, 2**50)), Reason.CONSTRAINT),
+    ]
+    return chance.choice(kinds)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * _HALF_S + 120)
+def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) -> None:
+    """Half of the time good events alone, then junk beside them: their p99 to the row stays, and nothing halts."""
+    member = rig.start(unknown_schema_s=0, insert_timeout_s=10)
+    until(lambda: member.partitions() >= 5, "partitions")
+    good = rig.feed.beside()
+    with good.running(_GOOD_PER_S):
+        time.sleep(3)  # until the worker is warm
+        began_ms = int(time.time() * 1000)
+        time.sleep(_HALF_S)
+        before_s = _p99_s(rig, began_ms)
+        began_ms, sent = int(time.time() * 1000), _send_junk(rig)
+        after_s = _p99_s(rig, began_ms)
+        halted = member.figure("headrace_consumer_partitions", state="halted")
+    found = rig.fleet.settle(rig.feed)
+    oracle.say(before_s=before_s, after_s=after_s, junk=sent, rows=found.rows, letters=found.letters)
+    found.check()
+    assert member.is_alive
+    assert halted == member.figure("headrace_consumer_halts_total") == 0
+    assert found.letters >= sent
+    assert after_s <= before_s + 1.0
+    assert member.stop() == 0
+
+
+def _p99_s(rig: Rig, since_ms: int) -> float:
+    found = rig.fleet.connection.query(_LATENCY, {"topic": rig.fleet.topic, "since_ms": since_ms})
+    return float(found[0]["p99"])
+
+
+def _send_junk(rig: Rig) -> int:
+    """Send junk to all partitions, with timestamps of many years; note what its dead letters must say."""
+    chance, sending = random.Random(11), producer(str(rig.fleet.settings["bootstrap_servers"]))
+    until_s, number = time.monotonic() + _HALF_S, 0
+    while time.monotonic() < until_s:
+        number += 1
+        value, reason = junk(chance, 50_000_000 + number)
+
+        def note(_: object, message: object, reason: Reason = reason) -> None:
+            rig.feed.poison[message.partition(), message.offset()] = reason  # type: ignore[attr-defined]  # a Message
+
+        at_ms = chance.choice([AT_MS, 1, chance.randrange(AT_MS)])
+        headers: list[tuple[str, str | bytes | None]] = [("reason", b"mine"), ("trace", chance.randbytes(20))]
+        sending.produce(rig.fleet.topic, value, b"k", number % 4, on_delivery=note, timestamp=at_ms, headers=headers)
+        sending.poll(0)
+        time.sleep(1 / _JUNK_PER_S)
+    sending.flush(30)
+    return number
