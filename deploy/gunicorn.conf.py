@@ -5,8 +5,10 @@ import tempfile
 from math import ceil
 from typing import Any
 
+from ingest.address import to_listen_on
 from ingest.gunicorn_worker import CollectorWorker
 from ingest.metric_files import MetricFiles, free_number
+from ingest.open_files import connections_within, raise_limit
 from ingest.settings import load
 
 # Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
@@ -15,7 +17,7 @@ _settings = load(os.environ)
 
 wsgi_app = "ingest.service:open_app()"
 # Every worker listens on both, and ingest/operations.py tells them apart.
-bind = [f"{_settings.host}:{port}" for port in (_settings.port, _settings.operations_port) if port]
+bind = [to_listen_on(_settings.host, port) for port in (_settings.port, _settings.operations_port) if port]
 workers = _settings.workers
 # gthread with deadlines, JSON errors, a bound on what waits, and an orderly end.
 worker_class = CollectorWorker
@@ -26,6 +28,7 @@ CollectorWorker.grace_s = _settings.shutdown_grace_s
 # A request that has just begun may take all of it: its body, the broker's deadline, the spool's.
 CollectorWorker.finish_s = ceil(_settings.receive_timeout_s + _settings.answer_deadline_s + _settings.spool_deadline_s)
 threads = _settings.threads
+worker_connections, _shortage = connections_within(raise_limit(_settings.connections_max), _settings.connections_max)
 # The application, and with it the Kafka producer, is made in each worker, after the fork.
 preload_app = False
 # Idle connections of clients and balancers. The balancer must close first: else it sends a request into
@@ -58,9 +61,11 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH1
 
 
 def on_starting(server: Any) -> None:
-    """Make the directory in which the workers count."""
+    """Make the directory in which the workers count, and say what the machine is short of."""
     server.metric_files = MetricFiles(worker_tmp_dir or tempfile.gettempdir())
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(server.metric_files.path)
+    if _shortage:
+        server.log.warning(_shortage)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -27,6 +27,11 @@ def read_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(element.strip()) for element in text.split(",")) if text.strip() else ()
 
 
+def to_listen_on(host: str, port: int) -> str:
+    """Return host and port in one; an IPv6 address stands in brackets, as in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def client_address(peer: str, forwarded_for: str, trusted: Iterable[Network]) -> str:
     """Return the client's address in canonical form, "" when even the peer's is unknown.
 

@@ -20,6 +20,8 @@ from ingest.inflight import overloaded
 from ingest.server import Worker
 
 _LANE_THREADS: Final = 4  # a refusal takes a fraction of a millisecond, unless its client is slow
+_PAUSE_S: Final = 0.2
+_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED})
 
 
@@ -41,6 +43,7 @@ class CollectorWorker(Worker):
         self._lane: ThreadPoolExecutor | None = None
         self._in_flight = 0
         self._serve_until_s: float | None = None
+        self._accept_at_s = float("-inf")
 
     def init_process(self) -> None:
         """Start in the worker's process; returns when it ends."""
@@ -55,12 +58,27 @@ class CollectorWorker(Worker):
         except OSError as error:
             if error.errno in _NOBODY:
                 return
+            if error.errno in _SHORT:
+                self._pause_accepting(error)
+                return
             raise
         self.nr_conns += 1
         conn = TConn(self.cfg, client, address, listener.getsockname())
         conn.timeout = monotonic() + self.cfg.keepalive
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _pause_accepting(self, error: OSError) -> None:
+        """Leave new connections in the listener's queue for a moment: who is served may free what is short."""
+        if monotonic() >= self._accept_at_s + _PAUSE_S:
+            self.log.error("no connection can be accepted now: %s", error.strerror)
+        self._accept_at_s = monotonic() + _PAUSE_S
+        self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:  # noqa: FBT001  (gunicorn's signature)
+        """Begin or cease to accept; gunicorn's loop asks for it at least once a second."""
+        if not enabled or monotonic() >= self._accept_at_s:
+            super().set_accept_enabled(enabled)
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Close idle connections by then, those that have never said anything too; gunicorn calls it at the end."""

@@ -7,7 +7,10 @@ quotation.
 
 import logging
 import logging.config
+import threading
 import traceback
+from collections.abc import Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final
 
@@ -15,6 +18,8 @@ from pythonjsonlogger.json import JsonFormatter
 
 from schemas.librdkafka_log import LIBRARY, LineFilter
 
+LINES_PER_S: Final = 10
+_KINDS_MAX: Final = 1000  # messages are constants of code, but for a library's
 REFUSALS: Final = "headrace.refusals"
 """The logger of the one line per refused request; INGEST_LOG_REFUSALS=false silences it, and nothing else."""
 
@@ -59,20 +64,76 @@ class ServerFilter(logging.Filter):
         return True
 
 
+class LineBudget(logging.Filter):
+    """Lets so many lines of one kind pass in a second; the next one of the kind says how many were suppressed.
+
+    A kind is a logger and a message, before anything is put into it: whatever outsiders do often, their lines are
+    bounded, and other lines are not lost among them.
+    """
+
+    def __init__(self, lines_per_s: int, now_s: Callable[[], float] = monotonic) -> None:
+        super().__init__()
+        self._lines_per_s = lines_per_s
+        self._now_s = now_s
+        self._lock = threading.Lock()
+        self._kinds: dict[tuple[str, str], _Second] = {}
+
+    def __len__(self) -> int:
+        """Return how many kinds are known."""
+        return len(self._kinds)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a line passes."""
+        now_s = self._now_s()
+        with self._lock:
+            second = self._kinds.get((record.name, str(record.msg)))
+            if second is not None and now_s - second.since_s < 1:
+                second.lines += 1
+                return second.lines <= self._lines_per_s
+            if len(self._kinds) >= _KINDS_MAX:
+                self._kinds.clear()
+            self._kinds[record.name, str(record.msg)] = _Second(now_s)
+        suppressed = second.lines - self._lines_per_s if second is not None else 0
+        if suppressed > 0:
+            record.suppressed = suppressed
+        return True
+
+
+class _Second:
+    """Lines of one kind since a moment."""
+
+    __slots__ = ("lines", "since_s")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.lines = 1
+
+
 def _before_quotation(reason: str) -> str:
     for mark in ("'", '"', "(b", ": b"):
         reason = reason.partition(mark)[0]
     return reason.rstrip(" :")[:100]
 
 
-def log_config(level: str) -> dict[str, Any]:
+def log_config(level: str, lines_per_s: int = LINES_PER_S) -> dict[str, Any]:
     """Return the configuration for logging.config.dictConfig."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": LineFormatter}},
-        "filters": {"server": {"()": ServerFilter}, "library": {"()": LineFilter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "filters": {
+            "server": {"()": ServerFilter},
+            "library": {"()": LineFilter},
+            "budget": {"()": LineBudget, "lines_per_s": lines_per_s},
+        },
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "json",
+                "filters": ["budget"],
+                "stream": "ext://sys.stderr",
+            }
+        },
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": {"level": level, "handlers": [], "propagate": True, "filters": ["server"]},
@@ -81,12 +142,13 @@ def log_config(level: str) -> dict[str, Any]:
     }
 
 
-def start_logging(level: str, *, refusals: bool = True) -> None:
+def start_logging(level: str, lines_per_s: int = LINES_PER_S, *, refusals: bool = True) -> None:
     """Send the process's logs to standard error, one JSON object per line.
 
     Args:
         level: the lowest level logged.
+        lines_per_s: so many lines of one kind in a second.
         refusals: whether each refused request gets its line; the metrics count them either way.
     """
-    logging.config.dictConfig(log_config(level))
+    logging.config.dictConfig(log_config(level, lines_per_s))
     logging.getLogger(REFUSALS).disabled = not refusals

@@ -123,7 +123,7 @@ def _intake(settings: Settings, catalogue: Catalogue) -> Intake:
 def open_app() -> Flask:
     """Return the application of one gunicorn worker, which calls this after the fork; `close_app` is its other end."""
     settings = load(os.environ)
-    start_logging(settings.log_level, refusals=settings.log_refusals)
+    start_logging(settings.log_level, settings.log_lines_per_s, refusals=settings.log_refusals)
     stack = ExitStack()
     try:
         app = stack.enter_context(build(settings))

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from ingest.address import Privacy, read_networks
 from ingest.browsers import read_origins
+from ingest.logs import LINES_PER_S
 from ingest.memory import bytes_of_body, bytes_of_records
 from schemas.access import Access
 from schemas.librdkafka import check_servers
@@ -65,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[Count, _says("gunicorn worker processes")] = 1
     gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
+    # gunicorn's default; a connection takes some 20 KB, and an open file.
+    connections_max: Annotated[Count, _says("connections to each worker process; more wait to be accepted")] = 1000
     # A thread waits about one linger and a round trip for its acknowledgement; 32 keep a core busy meanwhile.
     threads: Annotated[Count, _says("threads in each worker process")] = 32
 
@@ -72,6 +75,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     receive_timeout_s: Annotated[Seconds, _says("a request's head, and then its body, must arrive within")] = 15.0
 
     # Off, the metrics still count every refusal; the lines are for whoever asks about one request.
+    # Ten refused requests a second show what is going on, and are 300 MB a day at most.
+    log_lines_per_s: Annotated[Count, _says("log lines of one kind in a second; the next one tells of the others")] = (
+        LINES_PER_S
+    )
     log_refusals: Annotated[bool, _says("one log line for each refused request")] = True
 
     # Believing X-Forwarded-For from anybody would let clients choose their address.

@@ -70,7 +70,7 @@ def test_one_base_serves_all_stages() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_image_runs_as_a_user_without_rights(service: str) -> None:
-    """USER is a number that is not root's, and owns the directories that the settings name."""
+    """USER is a number that is not root's, and owns the directories that the settings name; group 0 may write there."""
     image = stages(service)[-1]
     user = re.fullmatch(r"(\d+):(\d+)", image.last("USER"))
 
@@ -78,7 +78,7 @@ def test_an_image_runs_as_a_user_without_rights(service: str) -> None:
     assert int(user[1]) >= 10_000
     assert state_directories(service)
     for path in state_directories(service):
-        assert re.search(rf"install -d -o {user[1]} -g {user[2]} .*{path}\b", image.last("RUN")), path
+        assert re.search(rf"install -d -o {user[1]} -g 0 -m 0770 .*{path}\b", image.last("RUN")), path
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -22,8 +22,13 @@ class Ingress:
     """`python -m ingest` with settings, by their names in ingest/settings.py."""
 
     def __init__(self, directory: Path, bootstrap_servers: str, **settings: object) -> None:
-        """Choose a port; nothing is started yet. `root` is the tree of its code; a test may change it."""
+        """Choose a port; nothing is started yet. `root` is the tree of its code, `prefix` the command before it.
+
+        `address` is where the test asks it.
+        """
         self.root = _ROOT
+        self.prefix: tuple[str, ...] = ()
+        self.address = "127.0.0.1"
         self.port = free_port()
         self.spool = Path(str(settings.get("spool_dir", directory / "spool")))
         self.log_path = directory / "ingest.log"
@@ -44,7 +49,7 @@ class Ingress:
         """Start it and wait until it answers on /healthz."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ingest"],
+                [*self.prefix, sys.executable, "-m", "ingest"],
                 cwd=self.root,
                 env=self.environ(),
                 stdout=log,
@@ -106,7 +111,7 @@ class Ingress:
 
     def status(self, path: str, timeout_s: float = 5.0) -> int:
         """Ask for a path on a new connection; 0 when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -117,7 +122,7 @@ class Ingress:
 
     def figures(self) -> dict[str, float]:
         """Return the samples of /metrics by name, without the prefix."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=5)
         try:
             connection.request("GET", "/metrics")
             lines = connection.getresponse().read().decode().splitlines()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.address import Privacy, client_address, private_form, read_networks
+from ingest.address import Privacy, client_address, private_form, read_networks, to_listen_on
 
 TRUSTED = read_networks("10.0.0.0/8, 2001:db8:ffff::/48, 127.0.0.1")
 
@@ -91,3 +91,18 @@ def test_an_empty_list_trusts_nobody() -> None:
 def test_a_row_keeps_what_the_setting_says(address: str, privacy: Privacy, kept: str) -> None:
     """A /24 of IPv4, a /48 of IPv6, all or nothing."""
     assert private_form(address, privacy) == kept
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("0.0.0.0", "0.0.0.0:8080"),
+        ("localhost", "localhost:8080"),
+        ("::", "[::]:8080"),
+        ("::1", "[::1]:8080"),
+        ("2001:db8::1", "[2001:db8::1]:8080"),
+    ],
+)
+def test_an_ipv6_address_to_listen_on_stands_in_brackets(host: str, said: str) -> None:
+    """Otherwise its last group would be the port."""
+    assert to_listen_on(host, 8080) == said

@@ -2,11 +2,13 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from ingest.logs import REFUSALS, LineFormatter, ServerFilter, log_config, start_logging
+from ingest.logs import REFUSALS, LineBudget, LineFormatter, ServerFilter, log_config, start_logging
+from tests.support.fake_broker import Clock
 
 
 def line_of(message: str, *args: object, **extra: object) -> dict[str, Any]:
@@ -88,19 +90,24 @@ def test_other_lines_of_the_server_pass() -> None:
     assert record.getMessage() == "Booting worker with pid: 7"
 
 
-def test_refusals_can_be_silenced_alone() -> None:
-    """At a high rate of refusals, their lines can be switched off, and nothing else goes with them."""
+@pytest.fixture
+def root_as_before() -> Iterator[None]:
+    """Give the root logger back what it had."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    try:
-        start_logging("INFO", refusals=False)
+    yield
+    logging.getLogger(REFUSALS).disabled = False
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
-        assert not logging.getLogger(REFUSALS).isEnabledFor(logging.ERROR)
-        assert logging.getLogger("ingest.service").isEnabledFor(logging.INFO)
-    finally:
-        logging.getLogger(REFUSALS).disabled = False
-        root.handlers[:] = handlers
-        root.setLevel(level)
+
+@pytest.mark.usefixtures("root_as_before")
+def test_refusals_can_be_silenced_alone() -> None:
+    """At a high rate of refusals, their lines can be switched off, and nothing else goes with them."""
+    start_logging("INFO", refusals=False)
+
+    assert not logging.getLogger(REFUSALS).isEnabledFor(logging.ERROR)
+    assert logging.getLogger("ingest.service").isEnabledFor(logging.INFO)
 
 
 def test_gunicorn_and_the_application_share_one_handler() -> None:
@@ -109,3 +116,53 @@ def test_gunicorn_and_the_application_share_one_handler() -> None:
 
     assert config["root"]["handlers"] == ["stderr"]
     assert config["loggers"]["gunicorn.error"]["handlers"] == []
+
+
+def passed(budget: LineBudget, message: str, times: int = 1, name: str = "x") -> list[int | None]:
+    """Return what the lines that pass say of suppressed ones."""
+    records = [logging.makeLogRecord({"name": name, "msg": message}) for _ in range(times)]
+    return [record.__dict__.get("suppressed") for record in records if budget.filter(record)]
+
+
+def test_lines_of_one_kind_are_bounded_and_the_next_one_tells_of_the_others() -> None:
+    """Three of a hundred in a second; the first of a later second says how many there were besides."""
+    clock = Clock()
+    budget = LineBudget(3, clock)
+
+    assert passed(budget, "request refused", 100) == [None] * 3
+    clock.now_s += 0.9
+    assert passed(budget, "request refused", 10) == []
+    clock.now_s += 0.1
+    assert passed(budget, "request refused", 2) == [107, None]
+    clock.now_s += 60
+    assert passed(budget, "request refused") == [None]
+
+
+def test_lines_of_other_kinds_are_not_lost_among_them() -> None:
+    """Another message, or the same of another logger, has a budget of its own; what is put into a message does not."""
+    budget = LineBudget(1, Clock())
+    passed(budget, "request refused", 1000)
+
+    assert passed(budget, "books closed") == [None]
+    assert passed(budget, "request refused", name="y") == [None]
+    assert passed(budget, "event %d parked", 5) == [None]
+
+
+def test_the_number_of_kinds_is_bounded() -> None:
+    """A library that writes every message anew fills no memory."""
+    budget = LineBudget(1, Clock())
+
+    assert [passed(budget, f"broker {number} is down") for number in range(5000)] == [[None]] * 5000
+    assert len(budget) <= 1000
+
+
+@pytest.mark.usefixtures("root_as_before")
+def test_the_budget_holds_for_what_is_written(capfd: pytest.CaptureFixture[str]) -> None:
+    """The process's own configuration has it, whichever logger writes."""
+    start_logging("INFO", 2)
+    for _ in range(50):
+        logging.getLogger(REFUSALS).info("request refused")
+        logging.getLogger("gunicorn.error").warning("the server failed to handle a request")
+
+    lines = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+    assert lines.count("request refused") == lines.count("the server failed to handle a request") == 2

@@ -1,0 +1,137 @@
+"""Clients that connect and say little or nothing: others are served, and no process dies of them."""
+
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.ingress import Ingress, ingress
+from tests.support.mock_cluster import MockCluster
+
+_SOON_S = 2.0
+_MANY = 1100
+_FILES = 1024
+
+_GTHREAD = "a thread reads each head until its deadline: the event loop that replaces the threads is the cure"
+_CONNECTIONS = (
+    "gunicorn takes no connection beyond worker_connections, silent ones count: the event loop closes the oldest"
+)
+
+
+@pytest.fixture(autouse=True)
+def _many_files() -> Iterator[None]:
+    """Let the test itself open more files than it gives the collector."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 4 * _FILES), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Ingress]:
+    """A collector before a broker that is well."""
+    with MockCluster() as mock:
+        mock.create_topic("events", partitions=2)
+        with ingress(tmp_path, mock.bootstrap_servers, topic="events") as running:
+            yield running
+
+
+def connect(opened: ExitStack, port: int, count: int) -> list[socket.socket]:
+    """Open connections, as many as the listener's queue takes; they end with the stack."""
+    connections = []
+    for _ in range(count):
+        connection = opened.enter_context(socket.socket())
+        connection.settimeout(0.2)
+        try:
+            connection.connect(("127.0.0.1", port))
+        except TimeoutError:  # the queue is full, too
+            break
+        connections.append(connection)
+    return connections
+
+
+def soon(collector: Ingress) -> int:
+    """Ask for /healthz; 0 when there is no answer soon."""
+    return collector.status("/healthz", _SOON_S)
+
+
+def await_answer(collector: Ingress) -> None:
+    """Wait until /healthz is answered."""
+    deadline_s = time.monotonic() + 20
+    while soon(collector) != 200:
+        assert time.monotonic() < deadline_s, collector.log_path.read_text()[-2000:]
+
+
+def test_a_worker_without_a_file_to_open_lives_on(collector: Ingress) -> None:
+    """It accepts nobody for the moment; once connections have ended it serves as before."""
+    (pid,) = collector.workers
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (200, 200))
+    with ExitStack() as opened:
+        connect(opened, collector.port, 400)
+        time.sleep(2)
+
+        assert collector.workers == [pid]
+    await_answer(collector)
+    assert collector.workers == [pid]
+    said = [line["message"] for line in collector.log_lines()]
+    assert 1 <= sum("no connection can be accepted now: Too many open files" in message for message in said) <= 5
+
+
+def test_more_connections_than_files(tmp_path: Path) -> None:
+    """With `ulimit -n 1024` the start says how many connections that leaves, and 1,100 kill nobody."""
+    with MockCluster() as mock, ExitStack() as opened:
+        mock.create_topic("events", partitions=2)
+        collector = Ingress(tmp_path, mock.bootstrap_servers, topic="events")
+        collector.prefix = ("prlimit", f"--nofile={_FILES}:{_FILES}")
+        opened.callback(collector.end)
+        collector.start()
+        (pid,) = collector.workers
+        with ExitStack() as silent:
+            connect(silent, collector.port, _MANY)
+            time.sleep(2)
+            files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+            assert collector.workers == [pid]
+        await_answer(collector)
+        assert collector.workers == [pid]
+        said = [line["message"] for line in collector.log_lines()]
+    assert 800 < files < _FILES - 40
+    assert any("only 1024 are allowed (ulimit -Hn): 896 connections are taken" in message for message in said)
+    assert not any("Too many open files" in message for message in said)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=_GTHREAD)
+def test_heads_that_drip(collector: Ingress) -> None:
+    """Forty connections that send a byte a second of their head don't hold up a probe."""
+    is_over = threading.Event()
+
+    def drip(connections: list[socket.socket]) -> None:
+        for connection in connections:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+        while not is_over.wait(1):
+            for connection in connections:
+                connection.send(b"x")
+
+    with ExitStack() as opened:
+        slow = threading.Thread(target=drip, args=(connect(opened, collector.port, 40),))
+        slow.start()
+        time.sleep(1)
+        status = soon(collector)
+        is_over.set()
+        slow.join()
+    assert status == 200
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=_CONNECTIONS)
+def test_connections_that_say_nothing_and_are_more_than_the_setting(collector: Ingress) -> None:
+    """Eleven hundred silent connections don't lock a probe out."""
+    with ExitStack() as opened:
+        connect(opened, collector.port, _MANY)
+        time.sleep(1)
+        status = soon(collector)
+    assert status == 200
