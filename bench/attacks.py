@@ -201,7 +201,7 @@ def measure(attack: Attack, bootstrap_servers: str) -> str:
             log_kib = (collector.log_path.stat().st_size - log) / 1024
             assert collector.workers == [pid]
     size = record_bytes(attack)
-    told = ", ".join(f"{count} × {status}" for status, count in sorted(statuses.items()))
+    told = ", ".join(f"{count} of {status}" for status, count in sorted(statuses.items()))
     cells = (
         f"{attack.name} ({len(attack.body):,} bytes)",
         "/".join(map(str, sorted(answers))),
@@ -232,7 +232,8 @@ def alone(collector: Ingress, pid: int, attack: Attack) -> tuple[set[int], float
 
 def main(show: Callable[[str], None] = print) -> None:
     """Print the table."""
-    columns = "attack|answer|CPU|memory|records|a second: answers|CPU|memory|records|log|slowest probe".split("|")
+    once = ["attack", "answer", "CPU", "memory", "records"]
+    columns = [*once, "a second: answers", "CPU", "memory", "records", "log", "slowest probe"]
     show(f"| {' | '.join(columns)} |")
     show("|---" * len(columns) + "|")
     with MockCluster() as mock:

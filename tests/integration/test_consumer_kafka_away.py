@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from consumer.errors import Transient
 from consumer.kafka import KafkaLog
@@ -157,6 +158,11 @@ class Deaf(Survey):
         if self.asked == 1:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its name in the API
         return self._survey.of(places)
+
+    @property
+    def admin(self) -> AdminClient:
+        """The other one's."""
+        return self._survey.admin
 
 
 @pytest.mark.parametrize("frail", ["range"], indirect=True)

@@ -207,7 +207,9 @@ def test_what_the_table_would_refuse_again_stays(graveyard: Graveyard, database:
         Verdict.REFUSED,
         Verdict.READY,
     ]
-    assert plan[letter(6)].detail == "constraint: ClickHouse 469 VIOLATED_CONSTRAINT, constraint short_url"
+    assert plan[letter(6)].detail == (
+        "constraint: constraint short_url is violated (ClickHouse 469 VIOLATED_CONSTRAINT, constraint short_url)"
+    )
     assert graveyard.go(plan) == 2
     assert graveyard.count("events") == 0
 
