@@ -13,7 +13,7 @@ VERSION: Final = "4.1.1"
 _LOG4J_VERSION: Final = "2.24.3"  # the one that this Kafka brings; its binding to SLF4J does not come with it
 _JAVA_AT_LEAST: Final = 17  # Kafka 4 servers run from 17 on
 _FETCH_TIMEOUT_S: Final = 100.0  # measured: 2 s to 4 s; below the time limit of a test, which waits for it
-_CACHE: Final = Path(__file__).resolve().parents[2] / ".cache"
+CACHE: Final = Path(__file__).resolve().parents[2] / ".cache"
 
 _POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -55,7 +55,7 @@ def java() -> str:
     return path
 
 
-def home(cache: Path = _CACHE) -> Path:
+def home(cache: Path = CACHE) -> Path:
     """Return the directory with the jars and log4j2.properties, fetching it first when ``cache`` lacks it.
 
     Two runs may do so at once: each fills a directory of its own, the first to rename it wins.
@@ -68,19 +68,28 @@ def home(cache: Path = _CACHE) -> Path:
         draft = cache / f".kafka-{VERSION}-{secrets.token_hex(4)}"
         try:
             _fetch(draft)
-            _publish(draft, target)
+            publish(draft, target)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return target
 
 
 def _fetch(directory: Path) -> None:
+    copy_dependencies(f"Kafka {VERSION}", _POM, directory)
+    (directory / "log4j2.properties").write_text(_LOG4J)
+
+
+def copy_dependencies(what: str, pom: str, directory: Path) -> None:
+    """Fetch the jars that a POM depends on into a new directory; `what` is their name in an error.
+
+    Raises:
+        NotAvailableError: Maven is missing, or could not fetch them.
+    """
     maven = shutil.which("mvn")
     if maven is None:
         raise NotAvailableError("mvn is not on the PATH")
     directory.mkdir(parents=True)
-    (directory / "pom.xml").write_text(_POM)
-    (directory / "log4j2.properties").write_text(_LOG4J)
+    (directory / "pom.xml").write_text(pom)
     command = [maven, "--batch-mode", "--quiet", "-f", str(directory / "pom.xml"), "dependency:copy-dependencies"]
     try:
         run = subprocess.run(
@@ -91,12 +100,13 @@ def _fetch(directory: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise NotAvailableError(f"Maven did not fetch Kafka {VERSION} within {_FETCH_TIMEOUT_S:.0f} s") from None
+        raise NotAvailableError(f"Maven did not fetch {what} within {_FETCH_TIMEOUT_S:.0f} s") from None
     if run.returncode:
-        raise NotAvailableError(f"Maven could not fetch Kafka {VERSION}: {run.stdout[-500:]}{run.stderr[-500:]}")
+        raise NotAvailableError(f"Maven could not fetch {what}: {run.stdout[-500:]}{run.stderr[-500:]}")
 
 
-def _publish(draft: Path, target: Path) -> None:
+def publish(draft: Path, target: Path) -> None:
+    """Rename a directory that was made beside its place, unless another run was first."""
     try:
         draft.rename(target)
     except OSError:
