@@ -32,6 +32,9 @@ CONNECTIONS: Final = 32
 SECOND_S: Final = 1.0
 TIMES: Final = 5
 MIB: Final = 1024**2
+ONE: Final = ("attack", "answer", "CPU", "memory", "records")
+A_SECOND: Final = ("a second: answers", "CPU", "memory", "records", "log", "slowest probe")
+COLUMNS: Final = (*ONE, *A_SECOND)
 _TICK_S: Final = 0.01  # /proc counts processor time in these
 
 
@@ -201,7 +204,7 @@ def measure(attack: Attack, bootstrap_servers: str) -> str:
             log_kib = (collector.log_path.stat().st_size - log) / 1024
             assert collector.workers == [pid]
     size = record_bytes(attack)
-    told = ", ".join(f"{count} of {status}" for status, count in sorted(statuses.items()))
+    told = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
     cells = (
         f"{attack.name} ({len(attack.body):,} bytes)",
         "/".join(map(str, sorted(answers))),
@@ -232,10 +235,8 @@ def alone(collector: Ingress, pid: int, attack: Attack) -> tuple[set[int], float
 
 def main(show: Callable[[str], None] = print) -> None:
     """Print the table."""
-    once = ["attack", "answer", "CPU", "memory", "records"]
-    columns = [*once, "a second: answers", "CPU", "memory", "records", "log", "slowest probe"]
-    show(f"| {' | '.join(columns)} |")
-    show("|---" * len(columns) + "|")
+    show(f"| {' | '.join(COLUMNS)} |")
+    show("|---" * len(COLUMNS) + "|")
     with MockCluster() as mock:
         mock.create_topic("events", partitions=2)
         for attack in attacks():
