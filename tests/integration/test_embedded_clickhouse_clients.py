@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -55,7 +56,7 @@ def ask(clickhouse: EmbeddedClickHouse, body: str | bytes, user: str = "", **par
         return bytes(answer.read())
 
 
-def queries_of(operator: Client, text: str) -> list[tuple[Any, ...]]:
+def queries_of(operator: Client, text: str) -> list[Sequence[Any]]:
     """Return user and browser of the queries that have ended and begin with a text."""
     operator.command("SYSTEM FLUSH LOGS query_log")
     return list(
