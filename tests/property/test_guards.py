@@ -10,7 +10,7 @@ from hypothesis import event, given
 from ingest.bodies import BodyLimits, BodyReader
 from ingest.intake import Limits
 from ingest.memory import MemoryBudget
-from tests.property.strategies import Request, requests
+from tests.property.strategies import Request, parsed, requests
 from tests.property.test_structure import members_of, nodes_of, paths_of
 from tests.support.front import Shelf, front
 
@@ -42,14 +42,6 @@ def copied(value: dict[str, Any]) -> int:
 def in_places(pairs: list[tuple[str, Any]]) -> dict[int, Any]:
     """Return an object's members by their places, so that none replaces another."""
     return {place: value for place, (_, value) in enumerate(pairs)}
-
-
-def parsed(body: bytes | None) -> Any:
-    """Return a body's JSON; None when it has none as a whole: one broken event may be left out of a lenient request."""
-    try:
-        return None if body is None else json.loads(body)
-    except ValueError:
-        return None
 
 
 @given(requests())
