@@ -13,6 +13,8 @@ from flask.testing import FlaskClient
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
+from ingest.errors import Rejected
+from ingest.shape import parse
 from schemas.event import read_catalogue
 
 ID: Final = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
@@ -144,6 +146,15 @@ def parsed(body: bytes | None) -> Any:
         return None if body is None else json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def is_json(body: bytes) -> bool:
+    """Tell whether a body is JSON as the collector's parser takes it: no half characters, no NaN."""
+    try:
+        parse(body)
+    except Rejected:
+        return False
+    return True
 
 
 @st.composite
