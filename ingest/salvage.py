@@ -35,6 +35,7 @@ _BRACKETS_OR_COMMA: Final = re.compile(rb'[^][{},"]*+(?:"[^"]*+"[^][{},"]*+)*+([
 _NAME: Final = re.compile(rb'\s*("[^"]*+")\s*:\s*')
 _CLOSERS_OF: Final = bytes.maketrans(b"{[", b"}]")
 _COMMA: Final = b","
+_BLANKS: Final = b" \t\n\r"  # what JSON takes between values, and nothing else
 
 Span = tuple[int, int]
 """Where something begins and ends."""
@@ -127,7 +128,7 @@ def _split(body: bytes, member: str, elements_max: int) -> _Split | None:
             if array is None or not all(_is_one_value(masked[first:last]) for first, last in array.items):
                 return None
             shell = body[: named[1]] + b"[]" + body[array.end :]
-            return _Split(shell, [body[first:last].strip() for first, last in array.items])
+            return _Split(shell, [body[first:last].strip(_BLANKS) for first, last in array.items])
     return None
 
 

@@ -41,6 +41,9 @@ def body(*events: bytes) -> bytes:
         (b"NaN", "", Rule.JSON, "invalid character (byte 0)"),
         (rb'"\ud800"', "", Rule.JSON, "a lone surrogate"),
         (b"[1e999]", "", Rule.JSON, "a number is out of range"),
+        (b"\x0b" + VIEW, "", Rule.JSON, "invalid character (byte 0)"),
+        (VIEW + b"\x0c", "", Rule.JSON, "trailing characters (byte 38)"),
+        (b"\x00" + VIEW, "", Rule.JSON, "invalid character (byte 0)"),
     ],
 )
 def test_a_fault_inside_an_event_is_that_events_own(bad: bytes, member: str, rule: Rule, says: str) -> None:
