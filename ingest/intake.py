@@ -136,8 +136,8 @@ class Intake:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
         try:
             return parse(body)
-        except Rejected as whole:
-            salvaged = salvage(body, BODY, self._limits.events_max) if whole.slug is Slug.BAD_JSON else None
+        except Rejected:
+            salvaged = salvage(body, BODY, self._limits.events_max)
             if salvaged is None:
                 raise
             return salvaged

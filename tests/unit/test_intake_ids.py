@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.ids import uuid5
@@ -87,6 +87,8 @@ def test_another_event_under_a_used_key_is_another_event(other: dict[str, Any]) 
     assert ids(VIEW | other) != ids(VIEW)
 
 
+@example([("a", "k", 11), ("a1", "k", 1)])
+@example([("a", "", 1), ("", "", 1)])
 @given(
     st.lists(
         st.tuples(*[st.text(alphabet="01:;a", min_size=1, max_size=6)] * 2, st.integers(0, 20)),
