@@ -10,7 +10,7 @@ from typing import Final
 
 from consumer.cluster import Bounds, Cluster, Topic
 from consumer.intent import UnreadableError, decode
-from consumer.opening import SET_OFFSET, open_lane
+from consumer.opening import RESUME, open_lane
 from consumer.ports import Assigned, Mark, Partition
 
 RUN: Final = "run `python -m consumer run`"
@@ -55,7 +55,9 @@ def note_of(item: Assigned, bounds: Bounds) -> str:
     if halt := open_lane(item).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
-        return f"halted: its log ends at offset {bounds.high}; {SET_OFFSET}"
+        return f"halted: its log ends at offset {bounds.high}; {RESUME}"
+    if intent and intent.detour:
+        return f"offsets up to {intent.detour.end} are read again, then it goes on from {intent.detour.offset}"
     if intent and intent.is_range:
         return f"intent [{intent.a}, {intent.b}): the worker that has the partition inserts it; if none does, {RUN}"
     return ""

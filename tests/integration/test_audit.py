@@ -7,7 +7,7 @@ import pytest
 from consumer.audit import Auditor, Finding, Span, ranges
 from consumer.clickhouse import Connection, Target
 from consumer.cluster import Bounds, Topic
-from consumer.intent import Intent
+from consumer.intent import Intent, Origin
 from consumer.lane import Lane
 from consumer.patrol import Patrol
 from consumer.ports import Mark, Partition, Record
@@ -50,7 +50,7 @@ class Tables:
     def insert(self, batch: Sequence[Record], token: str, topic_id: str = NOW) -> None:
         """Insert one batch under a token."""
         assert self.rows.screen(batch) == []
-        for block in self.rows.blocks(batch, topic_id, token):
+        for block in self.rows.blocks(batch, Origin(topic_id), token):
             self.table.insert(block)
 
     def bury(self, *offsets: int) -> None:
