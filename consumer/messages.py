@@ -26,7 +26,7 @@ def mark_of(item: TopicPartition) -> Mark:
 
 def topic_partition(place: Partition, at: Mark | Position) -> TopicPartition:
     """Return a mark, or a position, as the driver takes it."""
-    metadata = at.metadata if isinstance(at, Mark) else None
+    metadata = at.metadata if isinstance(at, Mark) else ""
     return TopicPartition(*place, at.offset, metadata=metadata, leader_epoch=at.leader_epoch)
 
 
