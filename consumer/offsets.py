@@ -15,6 +15,10 @@ _OF_PARTITION: Final = (
     "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )
 _END: Final = f"SELECT max(last) AS last, count() AS n {_OF_PARTITION} AND reading >= {{reading:UInt32}}"
+_OFFSETS: Final = f"""
+SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
+    AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
+"""
 _READINGS: Final = f"""
 SELECT reading, min(first) AS first, max(last) AS last, minMap(epochs) AS epochs {_OF_PARTITION}
 GROUP BY reading ORDER BY reading
@@ -61,6 +65,16 @@ class OffsetsTable:
         """
         rows = self._connection.query(_READINGS, _parameters(partition, topic_id))
         return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
+
+    def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
+        """Return which of these offsets are there of one reading.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        bounds = {"reading": reading, "from": among.start, "to": among.stop}
+        rows = self._connection.query(_OFFSETS, _parameters(partition, topic_id) | bounds)
+        return frozenset(row["offset"] for row in rows)
 
 
 def _parameters(partition: Partition, topic_id: str) -> dict[str, object]:

@@ -46,8 +46,9 @@ def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) 
     (the release before did not keep it) says only that something was read up to there. Then the log is believed up to
     what is older than all known epochs.
     """
-    known = sorted((item for item in read if item.leader_epoch != NO_EPOCH), reverse=True)
-    unknown = max((item.offset for item in read if item.leader_epoch == NO_EPOCH), default=low - 1)
+    lasts = sorted(read, reverse=True)
+    known = [item for item in lasts if item.leader_epoch != NO_EPOCH]
+    unknown = max((item.offset for item in lasts if item.leader_epoch == NO_EPOCH), default=low - 1)
     best = low - 1
     for last in known:
         if last.offset <= best:
