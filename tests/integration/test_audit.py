@@ -242,7 +242,7 @@ def test_a_double_row_of_a_second_reading_is_one(tables: Tables) -> None:
 
 def test_the_newest_reading_over_an_offset_must_have_it(tables: Tables) -> None:
     """A log that was cut has another record there: the row of the former one does not stand for it."""
-    tables.insert(records(range(30)), "a")
+    tables.insert(records([*range(24), *range(25, 30)]), "a")
     tables.insert(records([*range(20, 24), *range(26, 35)]), "b", reading=1)
     assert tables.audit(0, 35).missing_shown == (24, 25)
 
