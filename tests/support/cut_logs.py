@@ -1,9 +1,9 @@
-"""Logs that do not stay what they were: a partition's directory put back to an older copy, a leader that lacks records."""
+"""Logs that do not stay what they were: put back to an older copy, or led by a replica that lacks records."""
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its example
 )
 
 from tests.support.kafka import KafkaCluster
+from tests.support.kafka_broker import quiet_admin
 from tests.support.kafka_node import KafkaNode
 
 _ELECT_S: Final = 30.0
@@ -55,35 +56,39 @@ def allow_unclean_elections(cluster: KafkaCluster, topic: str) -> None:
     cluster.admin().incremental_alter_configs([resource])[resource].result(10)
 
 
-def await_leader(cluster: KafkaCluster, topic: str, number: int, among: list[KafkaNode]) -> KafkaNode:
-    """Wait until one of these nodes leads a partition, by an unclean election if need be; return it.
+def replicas_of(cluster: KafkaCluster, topic: str) -> tuple[KafkaNode, KafkaNode]:
+    """Return the leader and the other replica of a topic with one partition on two nodes."""
+    partition = cluster.admin().list_topics(topic, timeout=10).topics[topic].partitions[0]
+    leader = cluster.leader(topic, 0)
+    (other,) = (cluster.node(number) for number in partition.replicas if number != leader.node_id)
+    return leader, other
+
+
+def await_leader(cluster: KafkaCluster, topic: str, among: Sequence[KafkaNode]) -> None:
+    """Wait until one of these nodes leads the topic's partition, by an unclean election if need be.
 
     Raises:
         TimeoutError: none does.
     """
     deadline_s = time.monotonic() + _ELECT_S
-    while time.monotonic() < deadline_s:
-        leader = _leader(cluster, topic, number, among)
-        if leader is not None:
-            return leader
-        _elect_uncleanly(cluster, topic, number)
+    while not _leads(topic, among):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"none of {[node.node_id for node in among]} leads {topic}")
+        _elect_uncleanly(cluster, topic)
         time.sleep(_ASK_S)
-    raise TimeoutError(f"none of {[node.node_id for node in among]} leads {topic}/{number}")
 
 
-def _leader(cluster: KafkaCluster, topic: str, number: int, among: list[KafkaNode]) -> KafkaNode | None:
+def _leads(topic: str, among: Sequence[KafkaNode]) -> bool:
     try:
-        found = cluster.leaders(among[0].address, timeout_s=2).get(topic, {}).get(number, -1)
+        leaders = quiet_admin(among[0].address).list_topics(topic, timeout=2).topics[topic].partitions
     except KafkaException:
-        return None
-    return next((node for node in among if node.node_id == found and node.is_alive()), None)
+        return False
+    return bool(leaders) and leaders[0].leader in {node.node_id for node in among}
 
 
-def _elect_uncleanly(cluster: KafkaCluster, topic: str, number: int) -> None:
-    try:
-        cluster.admin().elect_leaders(ElectionType.UNCLEAN, [TopicPartition(topic, number)]).result(5)
-    except (KafkaException, TimeoutError):
-        return  # it is asked again
+def _elect_uncleanly(cluster: KafkaCluster, topic: str) -> None:
+    with suppress(KafkaException, TimeoutError):  # it is asked again
+        cluster.admin().elect_leaders(ElectionType.UNCLEAN, [TopicPartition(topic, 0)], request_timeout=5).result(6)
 
 
 def _log_of(node: KafkaNode, topic: str, number: int) -> Path:
