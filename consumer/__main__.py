@@ -9,8 +9,20 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from consumer import commands, service
-from consumer.arguments import LIMIT_MAX, PARTITION_MAX, Parser, letter, moment_ms, repair, seconds, whole_number
+from consumer.arguments import (
+    LIMIT_MAX,
+    OFFSET_MAX,
+    PARTITION_MAX,
+    Parser,
+    letter,
+    moment_ms,
+    partition,
+    repair,
+    seconds,
+    whole_number,
+)
 from consumer.errors import ConsumerError, Misconfigured, Reason
+from consumer.operations import marks
 from consumer.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
 from consumer.telemetry import start_logging
@@ -72,6 +84,39 @@ needs another value. Events that the ingress refused are not records; repair and
 
   python -m consumer replay --reason constraint --since 2026-01-31
   python -m consumer replay --letter events/3/1234 --set url=https://example.org/ --go
+"""
+_RESUME: Final = """
+Goes on where a partition is halted because the log, the group and the tables do not agree: the log
+was cut (an unclean election, a restored copy), the group's offsets have expired or were set back,
+records were deleted before they were read. Says for each partition what was found, what stays in
+the tables and where it would go on, and commits that with --go. All workers must be stopped.
+
+Nothing is skipped that the log still has, and what is in the tables is not inserted again: it goes
+on behind that, or where the log parts from what was read. What it reads then has a new reading
+number, which is part of its tokens. Run `audit` behind it: it names what is missing all the same.
+
+  python -m consumer resume
+  python -m consumer resume --partition events/3 --go
+"""
+_REPROCESS: Final = """
+Has offsets read a second time on purpose: rows were deleted, a ClickHouse was restored from a
+backup, `audit` names what is missing. All that is read becomes rows again, under a new reading
+number; delete first what should not be there twice (`events_unique` shows each event once in any
+case). With an end the partition goes on afterwards where it is now, without one it reads on from
+there. Says what it would do, and commits it with --go. All workers must be stopped.
+
+Times are Kafka's timestamps. Offsets that the log has no more can't be read again.
+
+  python -m consumer reprocess --partition events/3 --from-offset 100 --to-offset 200 --go
+  python -m consumer reprocess --partition events/0 --partition events/1 --from-time 2026-01-31
+"""
+_DOWNGRADE: Final = """
+Writes what the group has committed in the form of the release before this one, whose workers would
+hold their partitions otherwise. For a rollback: stop all workers of this release in order, run this
+with --go, start the former ones. Refuses while a batch is not finished or offsets are being read
+again; the sentence says what to do.
+
+  python -m consumer downgrade --go
 """
 _LAG: Final = """
 Shows for each partition what the group has committed, where the log ends, and how far behind that
@@ -139,8 +184,29 @@ def parser() -> Parser:
     replay.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
     lag = _add(found, "lag", "show how far the group is behind", _LAG)
     lag.set_defaults(call=commands.run_lag, needed=(_KAFKA,))
-    for each in (audit, replay, lag):
+    marked = _add_marks(found)
+    for each in (audit, replay, lag, *marked):
         each.add_argument("--json", action="store_true", help="one JSON object per line")
+    return made
+
+
+def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.ArgumentParser]:
+    """Add what changes the marks of a stopped group."""
+    resume = _add(found, "resume", "go on where a partition is halted", _RESUME)
+    resume.set_defaults(call=marks.run_resume, needed=SERVERS)
+    again = _add(found, "reprocess", "read offsets a second time", _REPROCESS)
+    again.set_defaults(call=marks.run_reprocess, needed=SERVERS)
+    offset = whole_number(0, OFFSET_MAX)
+    again.add_argument("--from-offset", type=offset, help="the first offset to read again")
+    again.add_argument("--from-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
+    again.add_argument("--to-offset", type=offset, help="the first offset not to read again")
+    again.add_argument("--to-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
+    former = _add(found, "downgrade", "hand the group to the release before this one", _DOWNGRADE)
+    former.set_defaults(call=marks.run_downgrade, needed=SERVERS)
+    made = [resume, again, former]
+    for each in made:
+        each.add_argument("--partition", type=partition, action="append", default=[], help="this one; repeatable")
+        each.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
     return made
 
 
@@ -153,8 +219,8 @@ def _add_choice(replay: argparse.ArgumentParser) -> None:
     reasons = [str(reason) for reason in Reason]
     replay.add_argument("--reason", action="append", default=[], choices=reasons, help="refused for this; repeatable")
     replay.add_argument("--letter", type=letter, action="append", default=[], help="this one; repeatable")
-    partition = whole_number(0, PARTITION_MAX)
-    replay.add_argument("--partition", type=partition, default=-1, help="refused from this partition")
+    number = whole_number(0, PARTITION_MAX)
+    replay.add_argument("--partition", type=number, default=-1, help="refused from this partition")
     replay.add_argument("--since", type=moment_ms, default=0, help="not before this Kafka timestamp (UTC)")
     replay.add_argument("--until", type=moment_ms, default=UNTIL_MS, help="before this Kafka timestamp (UTC)")
     limit = whole_number(1, LIMIT_MAX)

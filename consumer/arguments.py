@@ -12,6 +12,7 @@ from schemas.codec import read_schema
 _SECONDS_MAX: Final = 86_400
 LIMIT_MAX: Final = 1_000_000
 PARTITION_MAX: Final = 2**31 - 1
+OFFSET_MAX: Final = 10**18 - 1
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,9 +55,17 @@ def moment_ms(text: str) -> int:
 
 def letter(text: str) -> str:
     """Return the name of a dead letter."""
-    if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}", text):
+    if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}(@[0-9]{1,10})?", text):
         raise argparse.ArgumentTypeError("must be topic/partition/offset, such as events/3/1234")
     return text
+
+
+def partition(text: str) -> tuple[str, int]:
+    """Return a partition's topic and number."""
+    if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError("must be topic/partition, such as events/3")
+    topic, _, number = text.partition("/")
+    return topic, int(number)
 
 
 def repair(text: str) -> tuple[str, str]:

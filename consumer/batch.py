@@ -70,6 +70,7 @@ class Draft:
         is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
         refusals: how often the table has refused it.
+        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
     """
 
     batch: Batch
@@ -78,6 +79,7 @@ class Draft:
     is_fixed: bool = False
     is_inherited: bool = False
     refusals: int = 0
+    inserted_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

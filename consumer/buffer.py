@@ -52,10 +52,12 @@ class Buffer:
         )
 
     def take(self, limits: Limits) -> tuple[Record, ...]:
-        """Remove and return the oldest records, within the limits of one batch and at least one."""
+        """Remove and return the oldest records: at least one, within the limits of one batch, of one leader epoch."""
         taken: list[Record] = []
         size_bytes = 0
         while self.records and len(taken) < limits.rows_max and size_bytes < limits.bytes_max:
+            if taken and self.records[0].leader_epoch != taken[0].leader_epoch:
+                break
             record = self.records.popleft()
             taken.append(record)
             size_bytes += record.size_bytes

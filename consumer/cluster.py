@@ -15,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own exa
 )
 
 from consumer.errors import ConsumerError, Misconfigured, Transient
+from consumer.messages import mark_of
 from consumer.outcomes import of_kafka
 from consumer.ports import Mark, Partition
 from consumer.properties import PINNED, REPORTING
@@ -124,11 +125,7 @@ class Cluster:
             raise _translated(error) from error
         finally:
             reader.close()
-        return {
-            Partition(item.topic, item.partition): Mark(item.offset, item.metadata or "")
-            for item in found
-            if item.offset >= 0
-        }
+        return {Partition(item.topic, item.partition): mark_of(item) for item in found if item.offset >= 0}
 
     def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
         """Return where each partition's log begins and ends.

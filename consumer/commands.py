@@ -41,11 +41,11 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     create_database(first, settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
     for name in applied.now:
-        _say(name)
+        say(name)
     if applied.unknown:
-        _say(f"left alone, for a newer version made them: {', '.join(applied.unknown)}")
+        say(f"left alone, for a newer version made them: {', '.join(applied.unknown)}")
     if not applied.now:
-        _say(f"nothing to do: {len(applied.before)} migrations were applied before")
+        say(f"nothing to do: {len(applied.before)} migrations were applied before")
     return 0
 
 
@@ -62,11 +62,11 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
         if not missing or time.monotonic() >= deadline_s:
             break
         time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter is on its topic before it is in its table
-    _show([facts(finding) for finding in findings], as_json=arguments.json)
+    show([facts(finding) for finding in findings], as_json=arguments.json)
     duplicates = sum(finding.duplicates for finding in findings)
-    _say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
+    say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
     if untold := sum(finding.untold for finding in findings):
-        _say(f"{untold} offsets of topics that are gone are not there: gaps or loss, nobody can tell", sys.stderr)
+        say(f"{untold} offsets of topics that are gone are not there: gaps or loss, nobody can tell", sys.stderr)
     return 1 if missing or duplicates else 0
 
 
@@ -74,7 +74,7 @@ def run_lag(settings: Settings, arguments: Namespace) -> int:
     """Show how far the group is behind."""
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     topics = find_topics(cluster, [settings.topic, settings.dead_letter_topic])
-    _show(lag_lines(cluster, topics), as_json=arguments.json)
+    show(lag_lines(cluster, topics), as_json=arguments.json)
     return 0
 
 
@@ -96,19 +96,19 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     if choice.since_ms >= choice.until_ms:
         raise Misconfigured("argument --since: must be before --until")
     letters = replay.plan(choice, dict(arguments.set), again=arguments.again)
-    _show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
+    show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
     for verdict, count in Counter(letter.verdict for letter in letters).items():
-        _say(f"{count} letters: {verdict}", sys.stderr)
+        say(f"{count} letters: {verdict}", sys.stderr)
     ready = [letter for letter in letters if letter.verdict is Verdict.READY]
     if not ready or not arguments.go:
-        _say(f"nothing was sent; add --go to send {len(ready)}" if ready else "nothing to replay", sys.stderr)
+        say(f"nothing was sent; add --go to send {len(ready)}" if ready else "nothing to replay", sys.stderr)
         return 0
     publisher = Publisher(kafka_properties(settings), settings.topic)
     try:
         count = replay.make(letters, publisher, f"{getpass.getuser()}@{socket.gethostname()}")
     finally:
         publisher.close()
-    _say(f"{count} letters were put back onto {settings.topic}", sys.stderr)
+    say(f"{count} letters were put back onto {settings.topic}", sys.stderr)
     return 0 if count == len(ready) else 1
 
 
@@ -144,18 +144,19 @@ def _letter_line(letter: Letter) -> dict[str, object]:
     }
 
 
-def _show(lines: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
+def show(lines: Sequence[Mapping[str, object]], *, as_json: bool) -> None:
     """Print lines as JSON, or as columns."""
     if as_json:
         for line in lines:
-            _say(json.dumps(line))
+            say(json.dumps(line))
         return
     if lines:
         texts = [list(lines[0]), *([str(value) for value in line.values()] for line in lines)]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         for row in texts:
-            _say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+            say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _say(text: str, where: TextIO | None = None) -> None:
+def say(text: str, where: TextIO | None = None) -> None:
+    """Print a line."""
     print(text, file=where or sys.stdout)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from consumer.messages import mark_of, topic_partition
 from consumer.outcomes import of_kafka
 from consumer.ports import Answer, Mark, Partition
 
@@ -34,14 +35,14 @@ class Commits:
         for partition, mark in held.items():
             self._asked[partition] = mark
             try:
-                transmit(TopicPartition(*partition, mark.offset, metadata=mark.metadata))
+                transmit(topic_partition(partition, mark))
             except KafkaException as error:
                 self._answer(partition, mark, error.args[0])
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take librdkafka's report; one about a partition that was given up meanwhile says nothing any more."""
         for item in partitions:
-            place, mark = Partition(item.topic, item.partition), Mark(item.offset, item.metadata or "")
+            place, mark = Partition(item.topic, item.partition), mark_of(item)
             if self._stale[place, mark]:
                 self._stale -= Counter({(place, mark): 1})  # keeps no zeros
             elif self._asked.get(place) == mark:

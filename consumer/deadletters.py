@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import Halt, HaltCode, Transient
+from consumer.intent import Origin
 from consumer.ports import Partition, Poison, Record
 from consumer.properties import PRODUCER_PINNED, REPORTING
 from schemas.codec import LETTER_HEADER, FrameError, schema_id_of
@@ -103,10 +104,10 @@ class KafkaDeadLetters:
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._publisher = Publisher(properties, topic)
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
         """Publish the poison among `records`; return when all of it is acknowledged."""
         by_offset = {record.offset: record for record in records}
-        letters = [_letter(by_offset[item.offset], item, topic_id) for item in poison]
+        letters = [_letter(by_offset[item.offset], item, origin) for item in poison]
         try:
             self._publisher.publish(letters)
         except TooLarge as error:  # each of them, or only several in one request
@@ -130,8 +131,8 @@ class KafkaDeadLetters:
         self._publisher.close()
 
 
-def _letter(record: Record, poison: Poison, topic_id: str) -> Outgoing:
-    return Outgoing(letter_key(record), record.value, headers_of(record, poison, topic_id))
+def _letter(record: Record, poison: Poison, origin: Origin) -> Outgoing:
+    return Outgoing(letter_key(record, origin), record.value, headers_of(record, poison, origin))
 
 
 def smaller(letter: Outgoing) -> Outgoing:
@@ -144,12 +145,16 @@ def smaller(letter: Outgoing) -> Outgoing:
     return letter._replace(value=letter.value[: len(letter.value) // 2], headers=ours)
 
 
-def letter_key(record: Record) -> bytes:
-    """Return what names a record for ever: topic/partition/offset."""
-    return f"{record.partition.topic}/{record.partition.number}/{record.offset}".encode()
+def letter_key(record: Record, origin: Origin) -> bytes:
+    """Return what names a record for ever: topic/partition/offset, and the leader epoch in a second reading.
+
+    Only that can find another record under an offset that was read before: of a log that was cut.
+    """
+    place = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+    return (f"{place}@{origin.leader_epoch}" if origin.reading else place).encode()
 
 
-def headers_of(record: Record, poison: Poison, topic_id: str) -> list[tuple[str, str | bytes | None]]:
+def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str, str | bytes | None]]:
     """Return the headers of a dead letter: origin and reason under a prefix of ours, and the record's own."""
     try:
         schema_id = schema_id_of(record.value)
@@ -157,9 +162,11 @@ def headers_of(record: Record, poison: Poison, topic_id: str) -> list[tuple[str,
         schema_id = -1
     ours = {
         "origin_topic": record.partition.topic,
-        "origin_topic_id": topic_id,
+        "origin_topic_id": origin.topic_id,
         "origin_partition": str(record.partition.number),
         "origin_offset": str(record.offset),
+        "origin_leader_epoch": str(origin.leader_epoch),
+        "origin_reading": str(origin.reading),
         "origin_at": str(record.timestamp_ms),
         "schema_id": str(schema_id),
         "reason": str(poison.reason),

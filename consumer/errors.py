@@ -29,7 +29,8 @@ class HaltCode(StrEnum):
     """Why a partition is halted, waiting for a person: label of the metric, and key of the log line."""
 
     DELETED = "deleted"  # records were deleted before they were read
-    TRUNCATED = "truncated"  # the log does not have the next offset
+    TRUNCATED = "truncated"  # the log was cut: it is not the one that was read, or does not have the next offset
+    ALREADY_READ = "already_read"  # the tables hold offsets that the group has lost, or has been set back to
     UNREADABLE = "unreadable"  # the next bytes of the log can't be decompressed, or are broken
     FOREIGN_MARK = "foreign_mark"  # another program, or a newer worker, commits in this group
     TABLE = "table"  # ClickHouse does not know the table, a column or a setting, or a batch is too much for it

@@ -15,7 +15,7 @@ have another token, and the range would be inserted twice.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consumer.excluded import decode_excluded, encode_excluded
 
@@ -30,6 +30,20 @@ _FIELDS: Final = {_V1: 4, _V2: 9}  # behind the version
 
 class UnreadableError(ValueError):
     """A commit's metadata is not ours, or of a newer worker."""
+
+
+class Origin(NamedTuple):
+    """Which log records come from, and in which reading: columns of each of their rows.
+
+    Attributes:
+        topic_id: the topic's incarnation.
+        leader_epoch: of the leader that wrote them into the log.
+        reading: 0, and one more each time that an operator has offsets read again.
+    """
+
+    topic_id: str
+    leader_epoch: int = NO_EPOCH
+    reading: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,11 @@ class Intent:
     shard: int = NO_SHARD
     detour: Detour | None = None
     version: int = _V2
+
+    @property
+    def origin(self) -> Origin:
+        """Where its records come from."""
+        return Origin(self.topic_id, self.leader_epoch, self.reading)
 
     @property
     def is_range(self) -> bool:

@@ -12,26 +12,31 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
   they are tried again.
 - A pause outlives the assignment: a partition that comes back is still paused.
 - After an offset that is out of range the partition takes no seek; giving it up and asking again does.
+- An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
+  holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
+  `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
+- An answer about the end of a partition that was asked for before a seek moves the partition there after it.
 - Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one; a member
   of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
 - Closing waits for commits under way as long as their broker is away.
 """
 
 import logging
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.commits import Commits
 from consumer.ends import Ends
 from consumer.errors import Fatal, Transient
-from consumer.messages import place_of, places_of, record_of
+from consumer.messages import place_of, places_of, record_of, topic_partition
 from consumer.outcomes import of_kafka
-from consumer.ports import Listener, Mark, Partition, Polled, Record
+from consumer.ports import Cut, Listener, Mark, Partition, Polled, Position, Record
 from consumer.properties import PINNED, REPORTING
 from consumer.survey import Survey
 
@@ -42,6 +47,9 @@ _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
 _RECORDS_MAX: Final = 5000
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
+_NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
+_CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
+_END: Final = re.compile(r"broker end offset is (\d+) ")
 
 
 class KafkaLog:
@@ -60,6 +68,7 @@ class KafkaLog:
         )
         self._owned: set[Partition] = set()
         self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
+        self._unstarted: dict[Partition, Position] = {}  # partitions that took no seek yet
         self._wants_rejoin = False
         self._is_closing = False
 
@@ -97,7 +106,7 @@ class KafkaLog:
         self._commits.send(self._transmit)
         records: list[Record] = []
         ends: dict[Partition, int] = {}
-        cut: set[Partition] = set()
+        cut: dict[Partition, Cut] = {}
         unreadable: dict[Partition, str] = {}
         for message in self._consumer.consume(_RECORDS_MAX, timeout_s):
             error = message.error()
@@ -106,7 +115,7 @@ class KafkaLog:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's local codes have such names)
                 ends[place_of(message)] = message.offset() or 0
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
-                cut.add(place_of(message))
+                cut[place_of(message)] = cut_of(error)
             elif error.code() in _UNREADABLE:
                 unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
             else:
@@ -127,6 +136,14 @@ class KafkaLog:
         """Take records of a partition again."""
         self._consumer.resume([TopicPartition(*partition)])
         self._ends.forget(partition)
+
+    def seek(self, partition: Partition, position: Position) -> bool:
+        """Read a partition from here on; see `Log`."""
+        try:
+            self._consumer.seek(topic_partition(partition, position))
+        except KafkaException:  # librdkafka has not begun with it yet, or has given it up
+            return False
+        return True
 
     def rejoin(self) -> None:
         """Give up all partitions and ask for them anew, at the next poll."""
@@ -156,13 +173,11 @@ class KafkaLog:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = places_of(partitions)
         self._owned.update(places)
-        starts: dict[Partition, int | None] = dict.fromkeys(places)
-        if not self._is_closing:
-            starts |= self._open(places)
-        placed = [TopicPartition(*place, OFFSET_END if at is None else at) for place, at in starts.items()]
+        starts = {} if self._is_closing else self._open(places)
+        placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
         (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
-        consumer.pause([item for item in placed if item.offset == OFFSET_END])
-        consumer.resume([item for item in placed if item.offset != OFFSET_END])
+        consumer.pause(placed)
+        self._start(starts)
         for place in (place for place, at in starts.items() if at is None):
             self._ends.watch(place)
 
@@ -190,6 +205,7 @@ class KafkaLog:
         for place in places_of(partitions):
             self._owned.discard(place)
             self._unopened.pop(place, None)
+            self._unstarted.pop(place, None)
             self._ends.forget(place)
         self._commits.forget(places_of(partitions))
         if self._incremental:
@@ -197,7 +213,7 @@ class KafkaLog:
         else:
             consumer.unassign()
 
-    def _open(self, places: Sequence[Partition]) -> Mapping[Partition, int | None]:
+    def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
         """Return where the listener wants to start; nothing, and another try later, when a broker does not answer."""
         try:
             assigned = self._survey.of(places)
@@ -208,16 +224,32 @@ class KafkaLog:
         return self._listener.assigned(assigned)
 
     def _open_late(self) -> None:
-        """Start the partitions whose marks could not be read when they were assigned."""
+        """Start the partitions that could not be started when they were assigned."""
         now_s = monotonic()
         due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
         for place in due:
             del self._unopened[place]
-        for place, at in (self._open(due) if due else {}).items():
-            if at is not None:
-                self._consumer.seek(TopicPartition(*place, at))
+        starts, self._unstarted = self._unstarted, {}
+        self._start({**starts, **(self._open(due) if due else {})})
+
+    def _start(self, starts: Mapping[Partition, Position | None]) -> None:
+        """Read paused partitions from these positions on, once their leaders hold the records before them."""
+        for place, at in starts.items():
+            if at is None:
+                continue
+            if self.seek(place, at):
                 self._consumer.resume([TopicPartition(*place)])
+            else:
+                self._unstarted[place] = at
                 self._ends.forget(place)
+
+
+def cut_of(error: KafkaError) -> Cut:
+    """Return why a partition can't be read on: librdkafka has one code for both, and the reason in its text."""
+    if _CUT not in error.str():
+        return Cut(is_other=False)
+    found = _END.search(error.str())
+    return Cut(is_other=True, end=int(found[1]) if found else None)
 
 
 def _check(error: KafkaError) -> None:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from consumer.batch import Batch, Draft, Prepared
 from consumer.buffer import Buffer, Limits
+from consumer.continuity import Continuity
 from consumer.errors import Halt
 from consumer.halting import Halted, Step, renewed
-from consumer.intent import Intent
-from consumer.ports import Mark, Partition, Poison, Record
+from consumer.intent import NO_EPOCH, Detour, Intent
+from consumer.ports import Cut, Mark, Partition, Poison, Record
 from consumer.work import Stage, Work
 
 
@@ -24,13 +25,18 @@ class Lane:
     Attributes:
         known: poison behind the works that was found already, by offset; no intent lists it.
         position: all offsets below it are in the table or in the dead letters.
+        leader_epoch: of the last record below the position.
+        continuity: whether what is read is still the log that was read before.
+        reading: 0, and one more each time that an operator has offsets read again.
+        detour: where this reading ends, if it does.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
         asked: the mark that was sent and has no answer yet.
         commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
         replay: the range that the predecessor left behind, until it is sealed.
         is_open: False once no more records are taken (revoked, or stopping).
-        is_cut: the log can't be read on from `read_to`.
+        cut: why the log can't be read on from `read_to`, if it can't.
+        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
         halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
         check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
         newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
@@ -42,6 +48,10 @@ class Lane:
     committed: Mark | None
     replay: Intent | None = None
     known: dict[int, Poison] = field(default_factory=dict)
+    leader_epoch: int = NO_EPOCH
+    reading: int = 0
+    detour: Detour | None = None
+    continuity: Continuity = field(default_factory=Continuity)
     buffer: Buffer = field(default_factory=Buffer)
     works: deque[Work] = field(default_factory=deque)
     read_to: int = 0
@@ -49,7 +59,8 @@ class Lane:
     commit_at_s: float = 0.0
     commit_attempt: int = 0
     is_open: bool = True
-    is_cut: bool = False
+    cut: Cut | None = None
+    inserted_max: int | None = None
     is_paused: bool = False
     halt: Halted | None = None
     check: Future[None] | None = None
@@ -58,22 +69,34 @@ class Lane:
 
     def add(self, record: Record, now_s: float) -> bool:
         """Take one record; one taken before is dropped (after a seek it may come again); tell which."""
-        if not self.is_open or record.offset < self.read_to:
+        if not self.is_taking or not self._follows(record) or record.offset < self.read_to:
+            return False
+        if self.detour is not None and record.offset >= self.detour.end:
+            self.read_to = self.detour.end
             return False
         self.buffer.add(record, now_s)
+        self.continuity.read(record)
         self.read_to = record.offset + 1
         if self.newest_ms is None and record.timestamp_ms >= 0:
             self.newest_ms = record.timestamp_ms
         return True
 
+    def _follows(self, record: Record) -> bool:
+        if self.continuity.is_plain(record) or self.continuity.admits(record):
+            return True
+        if self.continuity.broken_at is not None:
+            self.cut = Cut(is_other=True, end=self.continuity.broken_at)
+        return False
+
     def reached_end(self, offset: int) -> None:
         """Learn that the log ends at an offset for now: gaps below it hold no records.
 
-        A closed lane learns nothing from it, for it let records go by.
+        A lane that takes nothing learns nothing from it, for it let records go by.
         """
-        if not self.is_open:
+        self.continuity.reached_end(offset)
+        if not self.is_taking or self.continuity.is_waiting:
             return
-        self.read_to = max(self.read_to, offset)
+        self.read_to = max(self.read_to, offset if self.detour is None else min(offset, self.detour.end))
         self._pass_gap()
 
     def _pass_gap(self) -> None:
@@ -105,12 +128,17 @@ class Lane:
             return None
         a = self.works[-1].batch.intent.b if self.works else self.position
         records = self.buffer.take(limits)
-        return self._start(Intent(self.topic_id, a, records[-1].offset + 1), records)
+        return self._start(self._intent(a, records[-1].offset + 1, records[0].leader_epoch), records)
 
     @property
     def is_taking(self) -> bool:
         """Whether more records may come."""
-        return self.is_open and not self.is_cut
+        return self.is_open and self.cut is None and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a second reading has come to its end."""
+        return self.detour is not None and self.read_to >= self.detour.end
 
     def _seal_replay(self, intent: Intent) -> Work | None:
         if self.read_to < intent.b:
@@ -127,7 +155,15 @@ class Lane:
         """Return what is to be prepared."""
         is_inherited = work.is_replay and not work.intended
         known = {**self._known_of(work.batch), **{item.offset: item for item in work.letters}}
-        return Draft(work.batch, work.refused, tuple(known.values()), work.is_fixed, is_inherited, work.refusals)
+        return Draft(
+            work.batch,
+            work.refused,
+            tuple(known.values()),
+            work.is_fixed,
+            is_inherited,
+            work.refusals,
+            self.inserted_max,
+        )
 
     def _known_of(self, batch: Batch) -> dict[int, Poison]:
         offsets = (record.offset for record in batch.records) if self.known else ()
@@ -135,6 +171,7 @@ class Lane:
 
     def prepared(self, work: Work, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
+        self.inserted_max = None
         if rest := work.batch.records[len(outcome.batch.records) :]:
             self._unseal_behind(work)
             self.buffer.put_back(rest)
@@ -154,6 +191,7 @@ class Lane:
         """Account for the head: its rows are in the table, and its poison in the dead letters."""
         work = self.works.popleft()
         self.position = work.batch.intent.b
+        self.leader_epoch = work.batch.records[-1].leader_epoch if work.batch.records else self.leader_epoch
         if self.known:
             self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         self._pass_gap()
@@ -211,14 +249,23 @@ class Lane:
         )
 
     def final_mark(self) -> Mark | None:
-        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor."""
+        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
+
+        Behind a second reading stands what was committed before it.
+        """
         if self.replay is not None or (self.works and self.works[0].is_promised):
             return None
-        mark = self._mark(Intent(self.topic_id, self.position, self.position))
+        if self.is_over and self.detour is not None and not self.works and not self.buffer.records:
+            mark = Mark(self.detour.offset, self.detour.metadata, self.detour.leader_epoch)
+        else:
+            mark = self._mark(self._intent(self.position, self.position, self.leader_epoch))
         return None if self.committed == mark else mark
 
+    def _intent(self, a: int, b: int, leader_epoch: int) -> Intent:
+        return Intent(self.topic_id, a, b, (), leader_epoch, self.reading, detour=self.detour)
+
     def _mark(self, intent: Intent) -> Mark:
-        return Mark(self.position, intent.encode())
+        return Mark(self.position, intent.encode(), self.leader_epoch)
 
     @property
     def is_done(self) -> bool:

@@ -34,17 +34,22 @@ _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:St
 _THERE: Final = """
 SELECT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
-    AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
+    AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _reading = {reading:UInt32}
+    AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
 """
 _COUNTED: Final = """
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {first:UInt64}, {last:UInt64} + 1)))
     AS offset
-FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+FROM offsets
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND reading = {reading:UInt32}
 """
 _COUNT: Final = """
 INSERT INTO {table:Identifier}
+    (topic, topic_id, partition, million, rows, present, first, last, newest_at, reading, epochs)
 SELECT {topic:String}, {topic_id:String}, {partition:UInt32}, intDiv(offset, 1000000) AS million, count(),
-    groupBitmapState(offset), min(offset), max(offset), fromUnixTimestamp64Milli({newest_ms:Int64})
+    groupBitmapState(offset), min(offset), max(offset), fromUnixTimestamp64Milli({newest_ms:Int64}),
+    {reading:UInt32}, map({leader_epoch:Int32}, min(offset))
 FROM input('offset UInt64') GROUP BY million FORMAT CSV
 """
 _OTHERS: Final = """
@@ -115,9 +120,9 @@ class ClickHouseMender:
             missing = self._missing(block, place)
             if missing:
                 lost = [record for record in records if record.offset in missing]
-                (part,) = self._rows.blocks(lost, block.topic_id, block.token)
+                (part,) = self._rows.blocks(lost, block.origin, block.token)
                 statement = replace(self._target, table=beside).statement
-                self._connection.command(statement, {"topic_id": part.topic_id}, part.payload, PINNED)
+                self._connection.command(statement, part.origin._asdict(), part.payload, PINNED)
                 self._attach(self._target.table, beside)
         return len(missing)
 
@@ -141,7 +146,7 @@ class ClickHouseMender:
         return {
             "table": self._target.table,
             "topic": self._target.topic,
-            "topic_id": block.topic_id,
+            **block.origin._asdict(),
             "partition": records[0].partition.number,
             "first": block.offsets[0],
             "last": block.offsets[-1],

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from confluent_kafka import Message, TopicPartition
 
-from consumer.ports import Partition, Record
+from consumer.intent import NO_EPOCH
+from consumer.ports import Mark, Partition, Position, Record
 
 _ask_headers: Final = methodcaller("headers")
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
@@ -16,6 +17,21 @@ UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
 def places_of(partitions: Sequence[TopicPartition]) -> list[Partition]:
     """Return partitions without their offsets."""
     return [Partition(item.topic, item.partition) for item in partitions]
+
+
+def mark_of(item: TopicPartition) -> Mark:
+    """Return a commit as a mark."""
+    return Mark(item.offset, item.metadata or "", _known(item.leader_epoch))
+
+
+def topic_partition(place: Partition, at: Mark | Position) -> TopicPartition:
+    """Return a mark, or a position, as the driver takes it."""
+    metadata = at.metadata if isinstance(at, Mark) else ""
+    return TopicPartition(*place, at.offset, metadata=metadata, leader_epoch=at.leader_epoch)
+
+
+def _known(leader_epoch: int | None) -> int:
+    return NO_EPOCH if leader_epoch is None else leader_epoch
 
 
 def place_of(message: Message) -> Partition:
@@ -32,6 +48,7 @@ def record_of(message: Message) -> Record:
         message.key() or b"",
         message.value() or b"",
         _headers(message),
+        _known(message.leader_epoch()),
     )
 
 

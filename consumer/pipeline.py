@@ -7,7 +7,8 @@ from typing import Final
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, Transient
 from consumer.excluded import SPAN_MAX
-from consumer.ports import Block, DeadLetters, Mender, Poison, Rows, Table, Topics
+from consumer.intent import Intent
+from consumer.ports import Block, DeadLetters, InsertedOffsets, Mender, Partition, Poison, Rows, Table, Topics
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
 
@@ -21,6 +22,7 @@ class Pipeline:
     letters: DeadLetters
     topics: Topics
     mender: Mender
+    inserted: InsertedOffsets
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
         """Find a batch's poison by frame and schema, and encode the rest; write nothing anywhere.
@@ -32,18 +34,36 @@ class Pipeline:
             Recreated: the topic is not the one that the lane was opened for.
             Halt: a schema, or more poison than an intent can list.
         """
-        topic_id = draft.batch.intent.topic_id
-        self.check(draft.batch.partition.topic, topic_id)
+        intent = draft.batch.intent
+        self.check(draft.batch.partition.topic, intent.topic_id)
+        if draft.inserted_max is not None:
+            self._check_inserted(draft.batch.partition, intent, draft.inserted_max)
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         known = (*inherited, *draft.known, *draft.refused)
         screened = self.rows.screen(draft.batch.without(known).included)
         batch = _fitting(_searched(draft.batch.without((*known, *screened)), draft), is_fixed=draft.is_fixed)
-        blocks = self.rows.blocks(batch.included, topic_id, batch.token(namespace))
+        blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
         if len(blocks) > 1 and (bounded := _bounded(batch, is_fixed=draft.is_fixed)) is not batch:
-            batch, blocks = bounded, self.rows.blocks(bounded.included, topic_id, bounded.token(namespace))
+            batch, blocks = bounded, self.rows.blocks(bounded.included, intent.origin, bounded.token(namespace))
         end = batch.intent.b
         letters = tuple(item for item in (*known, *screened) if item.offset < end)
         return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
+
+    def _check_inserted(self, partition: Partition, intent: Intent, inserted_max: int) -> None:
+        """Return if the tables hold nothing from this offset on: else the group's offset was lost, or set back.
+
+        Raises:
+            Transient: ClickHouse is away.
+            Halt: they do.
+        """
+        end = self.inserted.end(partition, intent.topic_id, intent.reading)
+        if end > inserted_max:
+            raise Halt(
+                f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
+                " were read: its offsets have expired, or were set back. Stop the workers; `python -m consumer resume`"
+                " goes on behind what is there, `python -m consumer reprocess` reads it again",
+                HaltCode.ALREADY_READ,
+            )
 
     def check(self, topic: str, topic_id: str) -> None:
         """Return if the topic is still this incarnation.
@@ -67,7 +87,7 @@ class Pipeline:
         """
         found = {item.offset: item for item in self.rows.screen(batch.left_out)}
         while rest := [record for record in batch.left_out if record.offset not in found]:
-            blocks = self.rows.blocks(rest, batch.intent.topic_id, "left out")
+            blocks = self.rows.blocks(rest, batch.intent.origin, "left out")
             more = [poison for block in blocks for poison in self.table.find_poison(block, _UNEXPLAINED, rest)]
             found |= {item.offset: item for item in more}
             if not more:
@@ -83,7 +103,7 @@ class Pipeline:
         Raises:
             Transient: the broker is away.
         """
-        self.letters.send(batch.records, poison, batch.intent.topic_id)
+        self.letters.send(batch.records, poison, batch.intent.origin)
         return Sent()
 
     def insert(

@@ -110,7 +110,7 @@ class PoisonSearch:
         """Return some of a block's records as a block; the head of a container alone has none."""
         if not records:
             return replace(block, payload=container_header(schema))
-        return self._rows.blocks(records, block.topic_id, block.token)[0]
+        return self._rows.blocks(records, block.origin, block.token)[0]
 
     @contextmanager
     def _twin(self) -> Iterator[str]:
@@ -126,7 +126,7 @@ class PoisonSearch:
             self._connection.command(f"DROP TABLE IF EXISTS {table}")
 
     def _run(self, statement: str, part: Block) -> None:
-        self._connection.command(statement, {"topic_id": part.topic_id}, part.payload, self._settings)
+        self._connection.command(statement, part.origin._asdict(), part.payload, self._settings)
 
 
 class _Asked:

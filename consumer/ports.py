@@ -4,11 +4,12 @@ An offset always means the next one to read, except in a record. Each protocol i
 a fake in the tests.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from consumer.errors import ConsumerError, Reason
+from consumer.intent import NO_EPOCH, Origin
 
 RECORD_OVERHEAD_BYTES: Final = 300  # a Record with its tuple, integers and bytes headers, by sys.getsizeof
 
@@ -21,7 +22,10 @@ class Partition(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record as it lies in the log; `timestamp_ms` is Kafka's, -1 when there is none."""
+    """One record as it lies in the log; `timestamp_ms` is Kafka's, -1 when there is none.
+
+    `leader_epoch` is that of the leader that wrote it into the log: offset and epoch together name a record.
+    """
 
     partition: Partition
     offset: int
@@ -29,6 +33,7 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
+    leader_epoch: int = NO_EPOCH
 
     @property
     def size_bytes(self) -> int:
@@ -38,10 +43,37 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a group remembers of a partition: the next offset, and the commit's metadata."""
+    """What a group remembers of a partition.
+
+    Attributes:
+        offset: the next one.
+        metadata: the commit's text.
+        leader_epoch: of the last record below the offset.
+    """
 
     offset: int
     metadata: str
+    leader_epoch: int = NO_EPOCH
+
+
+class Position(NamedTuple):
+    """Where to read from; the log there must follow a record of this leader epoch, if it is known."""
+
+    offset: int
+    leader_epoch: int = NO_EPOCH
+
+
+class Cut(NamedTuple):
+    """Why a partition can't be read on.
+
+    Attributes:
+        is_other: the log is not the one that was read: it was cut, and has perhaps grown again. Else it merely does not
+            have the next offset.
+        end: where what was read ends in it, if that is known.
+    """
+
+    is_other: bool
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +85,14 @@ class Assigned:
         topic_id: the topic's incarnation; another one after it was deleted and made again.
         committed: the group's mark, or None when it has none.
         low: the oldest offset that the log still has.
+        end: the offset behind the newest record, or None when the broker does not tell it reliably.
     """
 
     partition: Partition
     topic_id: str
     committed: Mark | None
     low: int
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +112,14 @@ class Polled:
         records: in offset order within a partition, none from before its last assignment.
         ends: for partitions that were read to their end, the offset there.
         answers: to commits.
-        cut: partitions that can't be read on: the log no longer, or not yet, has the next offset.
+        cut: partitions that can't be read on, and why.
         unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
     """
 
     records: Sequence[Record] = ()
     ends: Mapping[Partition, int] = field(default_factory=dict)
     answers: Sequence[Answer] = ()
-    cut: Collection[Partition] = ()
+    cut: Mapping[Partition, Cut] = field(default_factory=dict)
     unreadable: Mapping[Partition, str] = field(default_factory=dict)
 
 
@@ -104,14 +138,14 @@ class Block:
 
     Attributes:
         schema_id: the writer schema of all its rows; -1 when the rows are the worker's own.
-        topic_id: the incarnation of the topic that its rows come from.
+        origin: the log that its rows come from.
         token: the deduplication token.
         offsets: one per row, in order.
         payload: an Avro object container.
     """
 
     schema_id: int
-    topic_id: str
+    origin: Origin
     token: str
     offsets: tuple[int, ...]
     payload: bytes
@@ -120,7 +154,7 @@ class Block:
 class Listener(Protocol):
     """Hears of assignments, on the thread that polls, inside `Log.poll` and `Log.close`."""
 
-    def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, int | None]:
+    def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, Position | None]:
         """Return where to start reading each partition; None: do not read it."""
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -152,6 +186,9 @@ class Log(Protocol):
     def resume(self, partition: Partition) -> None:
         """Take records of a partition again."""
 
+    def seek(self, partition: Partition, position: Position) -> bool:
+        """Read a partition from here on, and drop what has come and was not polled; False: not now, try again."""
+
     def rejoin(self) -> None:
         """Give up all partitions and ask for them anew; the listener hears of both in the next polls."""
 
@@ -177,7 +214,7 @@ class Rows(Protocol):
             Transient: the registry is away.
         """
 
-    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> Sequence[Block]:
+    def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> Sequence[Block]:
         """Return one block per writer schema, its token made from `token`; every record has passed `screen`."""
 
 
@@ -210,11 +247,22 @@ class Mender(Protocol):
         """
 
 
+class InsertedOffsets(Protocol):
+    """The record of what is in the tables. Called on the pool's threads."""
+
+    def end(self, partition: Partition, topic_id: str, reading: int) -> int:
+        """Return the offset behind the last one that is there of this reading or a later one, 0 when none is.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
+
 class DeadLetters(Protocol):
     """The dead-letter topic. One thread of its own makes all calls."""
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
-        """Publish the poison among `records`, of this incarnation of their topic; return when all is acknowledged.
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
+        """Publish the poison among `records`, which are of this log; return when all is acknowledged.
 
         Raises:
             Transient, Fatal: as they say.

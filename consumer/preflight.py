@@ -191,8 +191,8 @@ def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:
     return {name: topic for name, topic in topics.items() if topic is not None}
 
 
-def check_metadata(cluster: Cluster, topic: str) -> bool:
-    """Check that an intent finds room in a commit, and tell whether the broker keeps it.
+def check_metadata(cluster: Cluster, topic: str) -> bool | None:
+    """Check that an intent finds room in a commit, and tell whether the broker keeps it; None: it could not be tried.
 
     Raises:
         Fatal: it is too small.
@@ -202,7 +202,7 @@ def check_metadata(cluster: Cluster, topic: str) -> bool:
         raise Fatal(
             f"the brokers' {_METADATA} is {allowed}, and {METADATA_BYTES_MAX} are needed: set it to {_METADATA_DEFAULT}"
         )
-    return cluster.keeps_metadata(topic) is not False
+    return cluster.keeps_metadata(topic)
 
 
 def guarantee(*, keeps_metadata: bool) -> str:

@@ -16,6 +16,7 @@ from uuid import UUID
 from consumer.clickhouse import Connection
 from consumer.deadletters import SERVICE, Outgoing, Publisher
 from consumer.errors import Rejected
+from consumer.intent import Origin
 from consumer.ports import Partition, Record, Rows
 from consumer.statements import PINNED
 from consumer.table import ClickHouseTable
@@ -218,7 +219,7 @@ class Replay:
             by_offset = {record.offset: record for record in mine}
             poison = [*self.rows.screen(mine)]
             bad = {item.offset for item in poison}
-            for block in self.rows.blocks([record for record in mine if record.offset not in bad], "", ""):
+            for block in self.rows.blocks([record for record in mine if record.offset not in bad], Origin(""), ""):
                 poison += self.table.find_poison(block, Rejected("not asked yet", 0), mine)
             refused |= {by_offset[item.offset]: f"{item.reason}: {item.error}" for item in poison}
         return refused

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any, Final
 
 from consumer.errors import Halt, HaltCode, Reason, Transient
+from consumer.intent import Origin
 from consumer.ports import Block, Poison, Record
 from schemas.codec import (
     FRAME_BYTES,
@@ -78,7 +79,7 @@ class EventRows:
                 poison.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, unknown[schema_id]))
         return poison
 
-    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+    def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> list[Block]:
         """Return one block per writer schema, in the order of the ids.
 
         The token always names the schema: a batch that held two of them may hold one after its poison is left out.
@@ -87,7 +88,7 @@ class EventRows:
         for record in records:
             groups.setdefault(schema_id_of(record.value), []).append(record)
         return [
-            Block(schema_id, topic_id, f"{token}/{schema_id}", _offsets(group), self._payload(schema_id, group))
+            Block(schema_id, origin, f"{token}/{schema_id}", _offsets(group), self._payload(schema_id, group))
             for schema_id, group in sorted(groups.items())
         ]
 
@@ -196,13 +197,13 @@ class DeadLetterRows:
         """Return none: whatever stands on the dead-letter topic is kept."""
         return []
 
-    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+    def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> list[Block]:
         """Return one block with all records."""
         if not records:
             return []
         rows = (coordinates(record) + self._encoder.encode(letter_of(record))[FRAME_BYTES:] for record in records)
         payload = container(self._header, rows)
-        return [Block(OWN_SCHEMA_ID, topic_id, f"{token}/{OWN_SCHEMA_ID}", _offsets(records), payload)]
+        return [Block(OWN_SCHEMA_ID, origin, f"{token}/{OWN_SCHEMA_ID}", _offsets(records), payload)]
 
 
 def letter_of(record: Record) -> Mapping[str, Any]:
@@ -217,6 +218,8 @@ def letter_of(record: Record) -> Mapping[str, Any]:
         "originTopicId": texts.pop("origin_topic_id", ""),
         "originPartition": _integer(texts.pop("origin_partition", ""), -1, _INT_MAX),
         "originOffset": _integer(texts.pop("origin_offset", ""), -1),
+        "originLeaderEpoch": _integer(texts.pop("origin_leader_epoch", ""), -1, _INT_MAX),
+        "originReading": _integer(texts.pop("origin_reading", ""), 0, _INT_MAX),
         "originAt": _near(_integer(texts.pop("origin_at", ""), record.timestamp_ms, AT_MAX_MS), record.timestamp_ms),
         "schemaId": _integer(texts.pop("schema_id", ""), -1),
         "reason": texts.pop("reason", ""),

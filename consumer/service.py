@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
@@ -18,6 +19,7 @@ from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Misconfigured, Transient
 from consumer.kafka import KafkaLog
 from consumer.mend import ClickHouseMender
+from consumer.offsets import OffsetsTable
 from consumer.pages import Pages, serving
 from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
@@ -110,8 +112,8 @@ def targets(settings: Settings) -> tuple[Target, Target]:
     )
 
 
-def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> None:
-    """Wait for the servers, and check what the promise rests on.
+def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> bool:
+    """Wait for the servers, check what the promise rests on, and tell whether the broker surely keeps intents.
 
     Raises:
         Fatal: one sentence that says what to do.
@@ -127,8 +129,9 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
     )
     patiently(lambda: check_tables(connection, [(target, pace) for target in targets(settings)]), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
-    level = logging.INFO if keeps else logging.WARNING
-    log.log(level, "preflight passed", extra={"guarantee": guarantee(keeps_metadata=keeps)})
+    level = logging.WARNING if keeps is False else logging.INFO
+    log.log(level, "preflight passed", extra={"guarantee": guarantee(keeps_metadata=keeps is not False)})
+    return keeps is True
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
-        _preflight(settings, connection, stop)
+        keeps_metadata = _preflight(settings, connection, stop)
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic))
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
@@ -145,7 +148,7 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
         for pool in pools:  # what runs then is not waited for: it has had its time
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
-        terms = _terms(settings, patiently(source.cluster_id, stop))
+        terms = replace(_terms(settings, patiently(source.cluster_id, stop)), keeps_metadata=keeps_metadata)
         worker = Worker(source, _pipelines(settings, connection, letters, meter, source), pools, terms, meter)
         source.listen(worker)
         yield worker, source
@@ -161,7 +164,7 @@ def _pipelines(
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, meter)
         mender = ClickHouseMender(connection, target, rows, meter)
-        return Pipeline(rows, table, letters, topics, mender)
+        return Pipeline(rows, table, letters, topics, mender, OffsetsTable(connection))
 
     events, dead = targets(settings)
     return {

@@ -60,7 +60,13 @@ def targets_of(schema_name: str, topic: str) -> dict[str, str]:
     fields = [field["name"] for field in _fields(schema_name)]
     targets = {column_of(name) if name[0] != "_" else name: name for name in fields}
     targets |= {name: text for name, text in _EXPRESSIONS.items() if name in targets}
-    return targets | {"_topic": f"'{topic}'", "_topic_id": "{topic_id:String}", "_inserted_at": "now64(3, 'UTC')"}
+    return targets | {
+        "_topic": f"'{topic}'",
+        "_topic_id": "{topic_id:String}",
+        "_leader_epoch": "{leader_epoch:Int32}",
+        "_reading": "{reading:UInt32}",
+        "_inserted_at": "now64(3, 'UTC')",
+    }
 
 
 def columns_of_table(schema_name: str, topic: str) -> frozenset[str]:

@@ -37,6 +37,7 @@ class Terms:
         backoff: between tries, of inserts and of commits.
         halt_backoff: between tries of what only a person can mend.
         fence_s: an insert begins at most so long after its intent: what was meant long ago must not be sent now.
+        keeps_metadata: whether the broker is known to keep a commit's metadata.
         now_s: the monotonic clock; any thread may ask it.
     """
 
@@ -46,6 +47,7 @@ class Terms:
     backoff: Backoff
     halt_backoff: Backoff = _HALT_BACKOFF
     fence_s: float = 30.0
+    keeps_metadata: bool = True
     now_s: Callable[[], float] = monotonic
 
 

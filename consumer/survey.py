@@ -7,7 +7,8 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
-from consumer.ports import Assigned, Mark, Partition
+from consumer.messages import mark_of
+from consumer.ports import Assigned, Partition
 
 _CALL_S: Final = 5.0
 
@@ -34,8 +35,8 @@ class Survey:
             return []
         marks = self._consumer.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
         ids = {topic: self.id_of(topic) for topic in {place.topic for place in places}}
-        lows = self._lows(places)
-        return [_assigned(item, ids, lows) for item in marks]
+        lows, ends = self._offsets(places, _earliest()), self._offsets(places, latest())
+        return [_assigned(item, ids, lows, ends) for item in marks]
 
     def id_of(self, topic: str) -> str:
         """Return the id of a topic's present incarnation. Any thread may call."""
@@ -43,8 +44,8 @@ class Survey:
             answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
             return str(answer.result().topic_id)
 
-    def _lows(self, places: Sequence[Partition]) -> dict[Partition, int]:
-        asked = {TopicPartition(*place): _earliest() for place in places}
+    def _offsets(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*place): spec for place in places}
         with self._answering() as admin:
             answers = admin.list_offsets(asked, request_timeout=_CALL_S)
             return {Partition(item.topic, item.partition): answer.result().offset for item, answer in answers.items()}
@@ -65,12 +66,14 @@ class Survey:
             raise
 
 
-def _assigned(item: TopicPartition, ids: dict[str, str], lows: dict[Partition, int]) -> Assigned:
+def _assigned(
+    item: TopicPartition, ids: dict[str, str], lows: dict[Partition, int], ends: dict[Partition, int]
+) -> Assigned:
     if item.error is not None:
         raise KafkaException(item.error)
     place = Partition(item.topic, item.partition)
-    mark = Mark(item.offset, item.metadata or "") if item.offset >= 0 else None
-    return Assigned(place, ids[item.topic], mark, lows[place])
+    mark = mark_of(item) if item.offset >= 0 else None
+    return Assigned(place, ids[item.topic], mark, lows[place], ends[place])
 
 
 def _earliest() -> OffsetSpec:

@@ -69,7 +69,7 @@ class ClickHouseTable:
     def _send(self, block: Block, timeout_s: float) -> None:
         # The server gives up before the client does, so that no insert runs on unseen.
         settings = {"insert_deduplication_token": block.token, "max_execution_time": max(1, int(timeout_s * _GIVEN_UP))}
-        parameters = {"topic_id": block.topic_id}
+        parameters = block.origin._asdict()
         if timeout_s == self._target.timeout_s:
             self._connection.command(self._statement, parameters, block.payload, PINNED | settings)
             return

@@ -29,9 +29,9 @@ from consumer.balance import pauses
 from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
 from consumer.halting import Step
 from consumer.lane import Lane
-from consumer.opening import SET_OFFSET, halted, open_lane
+from consumer.opening import RESUME, SET_OFFSET, cut_off, halted, open_lane, start_of
 from consumer.pipeline import Pipeline
-from consumer.ports import Answer, Assigned, Log, Mark, Meter, Partition, Polled
+from consumer.ports import Answer, Assigned, Cut, Log, Mark, Meter, Partition, Polled, Position
 from consumer.steps import Pools, Steps, Terms
 
 log = logging.getLogger(__name__)
@@ -67,17 +67,17 @@ class Worker:
         """The same, and those that were halted before anything was read of them."""
         return {**self._lanes, **self._halted}
 
-    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, Position | None]:
         """Open a lane for each partition and return where to read it from."""
-        starts: dict[Partition, int | None] = {}
+        starts: dict[Partition, Position | None] = {}
         for item in partitions:
-            lane = open_lane(item)
+            lane = open_lane(item, keeps_metadata=self._terms.keeps_metadata)
             if self._cuts.get(item.partition) == (lane.topic_id, lane.read_to):
-                lane = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {SET_OFFSET}")
+                lane = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {RESUME}")
             if lane.halt is not None:
                 self._meter.count("halts", code=lane.halt.code)
             (self._halted if lane.halt else self._lanes)[item.partition] = lane
-            starts[item.partition] = None if lane.halt else lane.read_to
+            starts[item.partition] = None if lane.halt else start_of(lane)
             if lane.replay:
                 self._meter.count("intents", outcome="replayed")
         return starts
@@ -116,6 +116,9 @@ class Worker:
             raise self._failure
         now_s = self._terms.now_s()
         self._take(polled, now_s)
+        for lane in self._lanes.values():
+            if (place := lane.continuity.seek_to) is not None and self._log.seek(lane.partition, place):
+                lane.continuity.sought()
         for answer in polled.answers:
             self._take_answer(answer, now_s)
         for lane in (*self._lanes.values(), *self._halted.values()):
@@ -151,9 +154,9 @@ class Worker:
         for partition, offset in polled.ends.items():
             if (lane := self._lanes.get(partition)) is not None:
                 lane.reached_end(offset)
-        for partition in polled.cut:
-            if (lane := self._lanes.get(partition)) is not None:
-                lane.is_cut = True
+        for partition, cut in polled.cut.items():
+            if (lane := self._lanes.get(partition)) is not None and lane.cut is None:
+                lane.cut = cut
 
     def _move(self, lane: Lane, now_s: float) -> None:
         """Take what the pool has done for a lane, and give it more to do."""
@@ -167,10 +170,23 @@ class Worker:
         lane.seal(self._terms.limits, now_s)
         self._steps.prepare(lane, now_s)
         self._steps.check(lane, now_s)
-        if lane.is_cut and lane.is_done:
+        if lane.cut is not None and lane.is_done:
+            self._stop_at(lane, lane.cut)
+        elif lane.is_over and lane.is_done:
+            log.warning("second reading is done", extra={"partition": lane.partition.number, "reading": lane.reading})
+            self._give_up(lane)
+
+    def _stop_at(self, lane: Lane, cut: Cut) -> None:
+        """Read no further; where the log merely lacks the next offset, ask once more where it begins."""
+        if not cut.is_other:
             log.error("log can't be read on", extra={"partition": lane.partition.number, "offset": lane.read_to})
             self._cuts[lane.partition] = (lane.topic_id, lane.read_to)
             self._give_up(lane)
+            return
+        self.lost((lane.partition,))
+        self._log.pause(lane.partition)
+        self._halted[lane.partition] = cut_off(lane, cut)
+        self._meter.count("halts", code=HaltCode.TRUNCATED)
 
     def _collect_last(self, lane: Lane) -> None:
         """Take what is finished of a lane that goes."""

@@ -40,7 +40,7 @@ def lines_of(script: str) -> list[str]:
 
 def columns_of(script: str) -> dict[str, str]:
     """Return name -> type of the columns of the table."""
-    matches = [re.match(r"(\w+) +(.*?) +(?:COMMENT|CODEC|,|$)", line) for line in lines_of(script)]
+    matches = [re.match(r"(\w+) +(.*?) +(?:DEFAULT|COMMENT|CODEC|,|$)", line) for line in lines_of(script)]
     return {match[1]: match[2] for match in matches if match}
 
 

@@ -47,11 +47,11 @@ def events(broker: KafkaCluster) -> str:
     return new_topic_on(broker)
 
 
-def new_topic_on(cluster: KafkaCluster) -> str:
+def new_topic_on(cluster: KafkaCluster, partitions: int = 4, replication_factor: int | None = None) -> str:
     """Make a topic for events, and one for the worker's dead letters beside it; return the first one's name."""
     name = f"events-{uuid.uuid4().hex[:8]}"
     cluster.create_topic(f"{name}.dead")
-    cluster.create_topic(name, partitions=4)
+    cluster.create_topic(name, partitions, replication_factor)
     return name
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from consumer.clickhouse import Connection, Target
+from consumer.intent import Origin as RowOrigin
 from consumer.ports import Record
 from consumer.rows import EventRows
 from consumer.statements import column_of
@@ -52,7 +53,7 @@ class Table:
 
     def _insert(self, records: Sequence[Record]) -> None:
         assert self._rows.screen(records) == []
-        (block,) = self._rows.blocks(records, "incarnation", f"token/{records[0].offset}")
+        (block,) = self._rows.blocks(records, RowOrigin("incarnation"), f"token/{records[0].offset}")
         self._table.insert(block)
 
 

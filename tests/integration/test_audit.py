@@ -7,8 +7,9 @@ import pytest
 from consumer.audit import Auditor, Finding, Span, ranges
 from consumer.clickhouse import Connection, Target
 from consumer.cluster import Bounds, Topic
-from consumer.intent import Intent
+from consumer.intent import Intent, Origin
 from consumer.lane import Lane
+from consumer.offsets import OffsetsTable, Reading
 from consumer.patrol import Patrol
 from consumer.ports import Mark, Partition, Record
 from consumer.rows import EventRows
@@ -47,18 +48,19 @@ class Tables:
         self.asked: list[int] = []
         self.holes: set[int] = set()
 
-    def insert(self, batch: Sequence[Record], token: str, topic_id: str = NOW) -> None:
-        """Insert one batch under a token."""
+    def insert(self, batch: Sequence[Record], token: str, topic_id: str = NOW, *, reading: int = 0) -> None:
+        """Insert one batch under a token; it is of the leader epoch that the reading's number is."""
         assert self.rows.screen(batch) == []
-        for block in self.rows.blocks(batch, topic_id, token):
+        for block in self.rows.blocks(batch, Origin(topic_id, reading, reading), token):
             self.table.insert(block)
 
-    def bury(self, *offsets: int) -> None:
+    def bury(self, *offsets: int, reading: int = 0) -> None:
         """Put dead letters into their table."""
         for offset in offsets:
             self.database.command(
                 "INSERT INTO dead_letters (letter_id, origin_topic, origin_topic_id, origin_partition, origin_offset,"
-                f" _topic) VALUES ('{TOPIC}/0/{offset}', '{TOPIC}', '{NOW}', 0, {offset}, 'dead')"
+                f" origin_reading, _topic) VALUES ('{TOPIC}/0/{offset}', '{TOPIC}', '{NOW}', 0, {offset}, {reading},"
+                " 'dead')"
             )
 
     def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
@@ -216,6 +218,69 @@ def test_a_million_is_no_border(tables: Tables) -> None:
     assert finding.missing_shown == (1_000_004,)
     assert later.is_clean
     assert later.offsets == 9
+
+
+def test_what_was_read_again_is_there_once_of_each_reading(tables: Tables) -> None:
+    """A range, and later all from an offset on: neither is a double, and each is complete."""
+    tables.insert(records(range(100)), "a")
+    tables.insert(records(range(20, 40)), "b", reading=1)
+    tables.insert(records(range(60, 120)), "c", reading=2)
+
+    finding = tables.audit(0, 120)
+
+    assert (finding.missing, finding.duplicates, finding.rows) == (0, 0, 180)
+
+
+def test_a_double_row_of_a_second_reading_is_one(tables: Tables) -> None:
+    """Of one reading an offset is there once, whatever the others have."""
+    tables.insert(records(range(100)), "a")
+    tables.insert(records(range(20, 40)), "b", reading=1)
+    tables.insert(records(range(39, 42)), "c", reading=1)
+
+    assert (tables.audit(0, 100).duplicates, tables.audit(0, 100).duplicates_shown) == (1, (39,))
+
+
+def test_the_newest_reading_over_an_offset_must_have_it(tables: Tables) -> None:
+    """A log that was cut has another record there: the row of the former one does not stand for it."""
+    tables.insert(records([*range(24), *range(25, 30)]), "a")
+    tables.insert(records([*range(20, 24), *range(26, 35)]), "b", reading=1)
+    assert tables.audit(0, 35).missing_shown == (24, 25)
+
+    tables.bury(24)  # of the former record
+    assert tables.audit(0, 35).missing_shown == (24, 25)
+    tables.bury(24, reading=1)
+    assert tables.audit(0, 35).missing_shown == (25,)
+    tables.insert(records([25]), "c", reading=2)
+    assert tables.audit(0, 35).is_clean
+
+
+def test_a_record_that_was_refused_once_and_is_a_row_of_the_next_reading_is_no_double(tables: Tables) -> None:
+    """The constraint was dropped in between, or the record is another one."""
+    tables.insert(records([*range(5), *range(6, 10)]), "a")
+    tables.bury(5)
+    tables.insert(records(range(4, 8)), "b", reading=1)
+
+    finding = tables.audit(0, 10)
+
+    assert (finding.missing, finding.duplicates, finding.letters) == (0, 0, 1)
+    tables.bury(6, reading=1)
+    assert tables.audit(0, 10).duplicates == 1
+
+
+def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database: Connection) -> None:
+    """Where each ends, and where each leader epoch began: what a halted partition is judged by."""
+    known = OffsetsTable(database)
+    assert (known.end(PLACE, NOW, 0), known.readings(PLACE, NOW)) == (0, [])
+    tables.insert(records(range(999_990, 1_000_010)), "a")
+    tables.insert(records(range(1_000_010, 1_000_020)), "b", reading=1)
+    tables.insert(records(range(5)), "c", "incarnation-1", reading=1)
+
+    assert (known.end(PLACE, NOW, 0), known.end(PLACE, NOW, 1), known.end(PLACE, NOW, 2)) == (1_000_020, 1_000_020, 0)
+    assert known.readings(PLACE, NOW) == [
+        Reading(0, 999_990, 1_000_009, {0: 999_990}),
+        Reading(1, 1_000_010, 1_000_019, {1: 1_000_010}),
+    ]
+    assert known.offsets(PLACE, NOW, 0, range(1_000_005, 1_000_015)) == frozenset(range(1_000_005, 1_000_010))
 
 
 class Group:

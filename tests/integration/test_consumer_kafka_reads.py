@@ -10,7 +10,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.kafka import KafkaLog
 from consumer.messages import UNREADABLE
-from consumer.ports import Mark
+from consumer.ports import Mark, Position
 from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import Member, until
@@ -97,7 +97,7 @@ def test_an_offset_out_of_range_cuts_the_partition_until_it_is_asked_for_again(g
     deleted.result(10)
     member = group.member()
     for start in (2, 50):  # below and beyond
-        member.starts[place] = start
+        member.starts[place] = Position(start)
         rejoin(member)
         until(lambda: place in member.cut, member.poll)
         with pytest.raises(KafkaException, match="_STATE"):

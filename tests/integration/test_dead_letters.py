@@ -8,6 +8,7 @@ import pytest
 from consumer.clickhouse import Connection
 from consumer.deadletters import KafkaDeadLetters
 from consumer.errors import Reason
+from consumer.intent import Origin
 from consumer.ports import Poison
 from tests.support.fixtures_consumer import record
 from tests.support.kafka import Broker
@@ -22,7 +23,7 @@ def send(broker: Broker, topic: str, *values: bytes) -> None:
     letters = KafkaDeadLetters({"bootstrap.servers": broker.bootstrap_servers}, topic)
     poison = [Poison(offset, Reason.FRAME, "no frame") for offset in range(len(values))]
     try:
-        letters.send([record(offset, value) for offset, value in enumerate(values)], poison, "incarnation")
+        letters.send([record(offset, value) for offset, value in enumerate(values)], poison, Origin("incarnation"))
     finally:
         letters.close()
 

@@ -6,6 +6,7 @@ import pytest
 
 from consumer.clickhouse import Connection, Target
 from consumer.errors import Cause, Transient
+from consumer.intent import Origin
 from consumer.rows import EventRows
 from consumer.table import ClickHouseTable
 from schemas.registry import LocalSchemas
@@ -33,7 +34,7 @@ def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connec
     table = ClickHouseTable(behind, Target("events", "event", TOPIC, TIMEOUT_S), rows, schemas.schema_of, meter)
     batch = records(range(5))
     rows.screen(batch)
-    (block,) = rows.blocks(batch, "id", "token")
+    (block,) = rows.blocks(batch, Origin("id"), "token")
     behind.client()
     proxy.set(DelayAnswer(2.5), only="INSERT")
     for _ in range(2):

@@ -9,6 +9,7 @@ import pytest
 
 from consumer.clickhouse import Connection, Target
 from consumer.errors import ConsumerError, Halt, Transient
+from consumer.intent import Origin
 from consumer.mend import ClickHouseMender
 from consumer.ports import Block, Record
 from consumer.rows import EventRows
@@ -34,7 +35,7 @@ class Torn:
         self.mender = ClickHouseMender(database, target, rows, self.meter)
         self.records = [self._record(offset)._replace(timestamp_ms=at_ms) for offset in range(COUNT)]
         assert rows.screen(self.records) == []
-        self.block = rows.blocks(self.records, "incarnation", "cluster/incarnation/0/0/40")[0]
+        self.block = rows.blocks(self.records, Origin("incarnation"), "cluster/incarnation/0/0/40")[0]
         self.table.insert(self.block)
 
     def lose(self, table: str, where: str) -> None:
@@ -118,7 +119,7 @@ def test_lost_counts_are_put_back_once(torn: Torn) -> None:
 def test_other_batches_of_the_partition_are_none_of_its_business(torn: Torn) -> None:
     """Rows of other ranges stay as they are, lost or not."""
     torn.lose("events", "1")
-    part = Block(**{name: getattr(torn.block, name) for name in ("schema_id", "topic_id", "token", "payload")},
+    part = Block(**{name: getattr(torn.block, name) for name in ("schema_id", "origin", "token", "payload")},
                  offsets=tuple(range(10)))  # fmt: skip
     torn.mender.mend(part, torn.records)
     assert torn.offsets() == Counter(range(10))
@@ -187,7 +188,7 @@ def test_two_records_of_one_event_are_two_rows_and_nothing_is_missing(database: 
     rows, target, meter = EventRows(schemas), Target("events", "event", TOPIC, 30), Tally()
     batch = [record(offset, encoded(7)) for offset in range(4)]
     rows.screen(batch)
-    (block,) = rows.blocks(batch, "incarnation", "token")
+    (block,) = rows.blocks(batch, Origin("incarnation"), "token")
     database.command("SYSTEM STOP MERGES events")
     ClickHouseTable(database, target, rows, schemas.schema_of, meter).insert(block)
 

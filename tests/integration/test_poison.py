@@ -8,6 +8,7 @@ import pytest
 
 from consumer.clickhouse import Connection, Target
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
+from consumer.intent import Origin
 from consumer.outcomes import NAMES
 from consumer.ports import Block, Poison, Record
 from consumer.rows import EventRows, coordinates
@@ -55,7 +56,7 @@ class Inserter:
     def block(self, batch: list[Record]) -> Block:
         """Return the batch's block."""
         assert self.rows.screen(batch) == []
-        (block,) = self.rows.blocks(batch, "incarnation", "cluster/incarnation/0/0/9")
+        (block,) = self.rows.blocks(batch, Origin("incarnation"), "cluster/incarnation/0/0/9")
         return block
 
     def refuses(self, each: Record) -> bool:
@@ -431,7 +432,7 @@ def test_a_dead_letter_that_its_table_refuses_is_no_dead_letter_again(database: 
     rows = EventRows(LocalSchemas())
     table = ClickHouseTable(database, Target("dead_letters", "dead_letter", "dead", 30), rows, None, Probes())
 
-    assert table.find_poison(Block(-1, "", "", (5,), b""), Rejected("no", 469, 1), [record(5)]) == []
+    assert table.find_poison(Block(-1, Origin(""), "", (5,), b""), Rejected("no", 469, 1), [record(5)]) == []
 
 
 def test_every_code_bears_the_engines_name_for_it(database: Connection) -> None:

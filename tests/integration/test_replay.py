@@ -10,6 +10,7 @@ from consumer.arguments import moment_ms
 from consumer.clickhouse import Connection, Target
 from consumer.deadletters import KafkaDeadLetters, Publisher
 from consumer.errors import Reason
+from consumer.intent import Origin
 from consumer.ports import Block, Partition, Poison, Record
 from consumer.replay import Choice, Letter, Replay, Verdict
 from consumer.rows import DeadLetterRows, EventRows
@@ -48,7 +49,9 @@ class Graveyard:
     def bury(self, poison: dict[int, tuple[bytes, Reason]]) -> None:
         """Refuse records: offset, value and reason of each."""
         records = [record(offset, value)._replace(headers=(("trace", b"t1"),)) for offset, (value, _) in poison.items()]
-        self.letters.send(records, [Poison(offset, why, "no") for offset, (_, why) in poison.items()], "incarnation")
+        self.letters.send(
+            records, [Poison(offset, why, "no") for offset, (_, why) in poison.items()], Origin("incarnation")
+        )
         member: Consumer = consumer(self.broker, "unused")
         member.assign([TopicPartition(self.dead, 0, 0)])
         rows = DeadLetterRows()
@@ -66,7 +69,7 @@ class Graveyard:
         member.close()
         table = ClickHouseTable(self.database, Target("dead_letters", "dead_letter", DEAD, 30), rows, None, Metrics())
         block: Block
-        for block in rows.blocks(letters, "incarnation", "token"):
+        for block in rows.blocks(letters, Origin("incarnation"), "token"):
             table.insert(block)
 
     def plan(
@@ -102,7 +105,9 @@ class Graveyard:
         """Insert records as the worker does."""
         assert self.rows.screen(records) == []
         for place in {item.partition for item in records}:
-            for block in self.rows.blocks([item for item in records if item.partition == place], "now", f"t{place}"):
+            for block in self.rows.blocks(
+                [item for item in records if item.partition == place], Origin("now"), f"t{place}"
+            ):
                 self.table.insert(block)
 
     def count(self, table: str) -> int:

@@ -1,8 +1,10 @@
 """The worker's promise under random schedules: each record one row, in the table and in its view, or a dead letter.
 
 A schedule mixes polls, jobs that end when they like, crashes at every step, lost answers, inserts that land long after
-they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is made anew and
-retention that passes the group's mark. `HYPOTHESIS_PROFILE=long` tries 20,000 of them.
+they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is made anew,
+retention that passes the group's mark, elections, logs that are cut or replaced by a copy with a tail of its own,
+groups that lose their offsets, and an operator who goes on behind all of that or reads again.
+`HYPOTHESIS_PROFILE=long` tries 20,000 of them.
 """
 
 import os
@@ -18,8 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from consumer.continuity import Continuity
 from consumer.intent import Intent
-from tests.support.fake_group import CommitFault
+from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
 
@@ -32,6 +35,7 @@ BATCH = st.lists(VALUES, min_size=1, max_size=8)
 GOOD = st.builds(value, st.sampled_from(SCHEMAS), st.integers(0, 2), st.sampled_from(["", "", "frame"]))
 BAD = st.builds(value, st.just(min(SCHEMAS)), st.integers(0, 2), st.just("table"))
 NARROW = st.lists(GOOD | BAD, min_size=1, max_size=8)
+SHARES = st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])
 DOUBLE = r"is there \d times|the view says|a row and a dead letter"
 LOST = "nowhere|the view says"
 IS_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -114,8 +118,54 @@ class Crashes(RuleBasedStateMachine):
             assert not found, "\n".join(found)
 
 
-class Schedule(Crashes):
+class Cuts(Crashes):
+    """The same, and logs that do not stay what they were."""
+
+    @rule(number=NUMBERS)
+    def elect(self, number: int) -> None:
+        """Let a replica lead that has everything."""
+        self.world.broker.elect(number)
+
+    @rule(number=NUMBERS, share=SHARES, after=st.integers(0, 8))
+    def cut(self, number: int, share: float, after: int) -> None:
+        """Let a replica lead that lacks the last records; others come."""
+        self.world.cut(number, share)
+        self.world.produce(number, [value()] * after, 0)
+
+    @rule(number=NUMBERS, alone=st.integers(0, 8))
+    def copy(self, number: int, alone: int) -> None:
+        """Let somebody make a copy, or a leader go away with records that it alone has."""
+        self.world.copy(number, [value()] * alone)
+
+    @rule(number=NUMBERS, after=st.integers(0, 4))
+    def restore(self, number: int, after: int) -> None:
+        """Let the copy lead; others come."""
+        self.world.restore(number)
+        self.world.produce(number, [value()] * after, 0)
+
+
+class Schedule(Cuts):
     """The same, and everything else."""
+
+    @rule()
+    def stop_all(self) -> None:
+        """Stop all workers, so that an operator can do something, or the group's offsets expire."""
+        self.world.stop_all()
+
+    @rule()
+    def lose_marks(self) -> None:
+        """Let the offsets of a group without members expire."""
+        self.world.lose_marks()
+
+    @rule(number=NUMBERS, share=SHARES)
+    def set_back(self, number: int, share: float) -> None:
+        """Let a tool set an offset back."""
+        self.world.set_back(number, share)
+
+    @rule(number=NUMBERS, again=st.none() | st.tuples(SHARES, SHARES))
+    def operate(self, number: int, again: tuple[float, float] | None) -> None:
+        """Let an operator go on where a partition halted, or have some of it read again."""
+        self.world.operate(number, again)
 
     @rule(which=WHICH)
     def expel(self, which: int) -> None:
@@ -212,6 +262,35 @@ class WithoutMending(Crashes):
     mends = False
 
 
+class WithoutEpochs(Cuts):
+    """Nobody compares leader epochs, as the broker's client does not at every opening; see `blind`."""
+
+
+class WithoutTheClientsEpochs(Cuts):
+    """The client never compares how long an epoch was: the worker's own comparison is enough."""
+
+    @initialize(is_eager=st.booleans())
+    def begin(self, is_eager: bool) -> None:  # noqa: FBT001  (hypothesis calls it)
+        """Start with one worker."""
+        super().begin(is_eager)
+        self.world.broker.compares_epochs = False
+
+    def teardown(self) -> None:
+        """Let one more record come: only a record tells, when the log has grown to where it was."""
+        if hasattr(self, "world"):
+            for number in range(PARTITIONS):
+                self.world.produce(number, [value()], 0)
+            super().teardown()
+
+
+def blind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers and their clients take whatever stands at the next offset."""
+    monkeypatch.setattr(Continuity, "is_plain", lambda *_: True)
+    monkeypatch.setattr(Continuity, "at", lambda *_: Continuity())
+    monkeypatch.setattr(FakeBroker, "compares_epochs", property(lambda _: False, lambda *_: None), raising=False)
+    monkeypatch.setattr(FakeBroker, "tells_ends", False)
+
+
 def test_every_record_is_one_row_or_a_dead_letter_under_any_schedule() -> None:
     """No schedule loses, doubles or commits early, and memory keeps to its bound."""
     run_state_machine_as_test(Schedule, settings=SLICE)
@@ -221,6 +300,19 @@ def test_the_same_holds_where_batches_are_made_smaller(monkeypatch: pytest.Monke
     """More poison than an intent can list, found by the table or before, under any schedule."""
     monkeypatch.setattr(Intent, "fits", property(lambda intent: len(intent.excluded) <= 1))
     run_state_machine_as_test(NarrowIntents, settings=SLICE)
+
+
+def test_the_worker_needs_no_client_that_compares_epochs() -> None:
+    """Whatever version of it, and whatever the broker answers."""
+    run_state_machine_as_test(WithoutTheClientsEpochs, settings=SLICE)
+
+
+def test_the_search_finds_what_is_lost_without_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that was cut and grew again: its new records under old offsets are nowhere."""
+    blind(monkeypatch)
+    search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError, match="nowhere"):
+        run_state_machine_as_test(WithoutEpochs, settings=search)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ The broker is in fake_group.py, the table in fake_table.py.
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Any
 
 from consumer.buffer import Limits
@@ -106,8 +107,9 @@ class Process:
         self.pool = Pool()
         self.senders = Pool() if self.letters_wait else self.pool
         self.meter = Tally()
-        pipeline = Pipeline(rows, table, letters, broker, table)
+        pipeline = Pipeline(rows, table, letters, broker, table, table)
         terms = Terms(LIMITS, "cluster", self.revoke_s, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
+        terms = replace(terms, keeps_metadata=broker.keeps_metadata)
         self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.meter)
         self.log.listen(self.worker)
 

@@ -15,9 +15,9 @@ from typing import Final
 
 from consumer import __main__, service
 from consumer.deadletters import KafkaDeadLetters
-from consumer.intent import decode
+from consumer.intent import Origin, decode
 from consumer.kafka import KafkaLog
-from consumer.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Record
+from consumer.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
 from consumer.table import ClickHouseTable
 from consumer.worker import Worker
 
@@ -100,7 +100,7 @@ class DoomedLog(KafkaLog):
 class DoomedWorker(Worker):
     """Is struck when it has its partitions, and has read nothing of them."""
 
-    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, Position | None]:
         """Take the partitions, then perhaps be struck."""
         starts = super().assigned(partitions)
         _reach("assigned")
@@ -122,10 +122,10 @@ class DoomedTable(ClickHouseTable):
 class DoomedLetters(KafkaDeadLetters):
     """Is struck around dead letters."""
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
         """Send, and perhaps be struck before or behind it."""
         _reach("sending_letters")
-        super().send(records, poison, topic_id)
+        super().send(records, poison, origin)
         _reach("letters_sent")
 
 

@@ -2,7 +2,8 @@
 
 It is as unkind as Apache Kafka: it takes a commit from any member that it still knows, whoever owns the partition; an
 expelled member hears of it at its next poll; a commit's answer may be lost, before or after the mark was kept.
-Eager groups give up everything in a rebalance, cooperative ones only what moves.
+Eager groups give up everything in a rebalance, cooperative ones only what moves. A log may be cut, and another replica
+with a tail of its own may take its place; members compare how long an epoch was, as librdkafka does, and no more.
 """
 
 from collections import deque
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from consumer.errors import ConsumerError, Fenced, Transient
-from consumer.ports import Answer, Assigned, Listener, Mark, Partition, Polled, Record
+from consumer.intent import NO_EPOCH
+from consumer.operations.divergence import Found
+from consumer.ports import Answer, Assigned, Cut, Listener, Mark, Partition, Polled, Position, Record
 
 TOPIC = "events"
 
@@ -25,18 +28,54 @@ class CommitFault(Enum):
 
 @dataclass
 class PartitionLog:
-    """The records of one partition, by offset; `end` is the next offset, and gaps hold nothing."""
+    """The records of one partition, by offset; `end` is the next offset, and gaps hold nothing.
+
+    `starts` has the first offset of each leader epoch, as a replica keeps it.
+    """
 
     records: dict[int, Record] = field(default_factory=dict)
     low: int = 0
     end: int = 0
+    epoch: int = 0
+    starts: dict[int, int] = field(default_factory=lambda: {0: 0})
+
+    def elect(self, epoch: int) -> None:
+        """Begin a new epoch at the end."""
+        self.epoch = epoch
+        self.starts[epoch] = self.end
+
+    def cut(self, offset: int) -> dict[int, Record]:
+        """Lose all from an offset on, and return it."""
+        lost = {at: record for at, record in self.records.items() if at >= offset}
+        self.records = {at: record for at, record in self.records.items() if at < offset}
+        self.end = min(self.end, max(offset, self.low))
+        self.starts = {epoch: start for epoch, start in self.starts.items() if start <= self.end}
+        return lost
+
+    def end_of_epoch(self, epoch: int) -> int | None:
+        """Answer as OffsetForLeaderEpoch does: where the epoch ends, or the one before it; None when none is known."""
+        if epoch == max(self.starts):
+            return self.end
+        later = [start for number, start in self.starts.items() if number > epoch]
+        return min(later, default=None)
+
+    def record_at(self, offset: int) -> Found | None:
+        """Return the first record at an offset or behind it."""
+        at = min((at for at in self.records if at >= offset), default=None)
+        return None if at is None else Found(at, self.records[at].leader_epoch)
 
 
 class FakeBroker:
-    """One topic, one group; `members` are known to the group, in the order of joining."""
+    """One topic, one group; `members` are known to the group, in the order of joining.
+
+    `tells_ends` is False for one that lists no ends of partitions.
+    """
+
+    tells_ends = True
 
     def __init__(self, partitions: int, *, is_eager: bool = False, keeps_metadata: bool = True) -> None:
         self.is_eager, self.keeps_metadata, self.is_away = is_eager, keeps_metadata, False
+        self.compares_epochs, self.refuses_seeks = True, False
         self.numbers = range(partitions)
         self.incarnation = 0
         self.logs: dict[Partition, PartitionLog] = {}
@@ -69,11 +108,34 @@ class FakeBroker:
         log, offsets = self.logs[place], []
         for value in values:
             offset = log.end + gap
-            key = f"{self.topic_id}/{number}/{offset}".encode()  # names the record, whatever a worker makes of it
-            log.records[offset] = Record(place, offset, 1_700_000_000_000 + offset, key, value)
+            key = self.key(number, offset, log.epoch).encode()  # names the record, whatever a worker makes of it
+            log.records[offset] = Record(place, offset, 1_700_000_000_000 + offset, key, value, (), log.epoch)
             log.end = offset + 1
             offsets.append(offset)
         return offsets
+
+    def key(self, number: int, offset: int, epoch: int) -> str:
+        """Return what names a record: the epoch too, but for the first one."""
+        return f"{self.topic_id}/{number}/{offset}" + (f"@{epoch}" if epoch else "")
+
+    def elect(self, number: int) -> None:
+        """Let another replica lead, which has everything."""
+        log = self.logs[Partition(TOPIC, number)]
+        log.elect(log.epoch + 1)
+
+    def cut(self, number: int, offset: int) -> list[Record]:
+        """Let a replica lead that lacks all from an offset on; return what is lost."""
+        log = self.logs[Partition(TOPIC, number)]
+        lost = log.cut(offset)
+        log.elect(log.epoch + 1)
+        return list(lost.values())
+
+    def swap(self, number: int, replica: PartitionLog) -> None:
+        """Let a replica lead that was away: its log is what it was then."""
+        place = Partition(TOPIC, number)
+        epoch = self.logs[place].epoch + 1
+        self.logs[place] = replica
+        replica.elect(epoch)
 
     def delete_below(self, number: int, offset: int) -> None:
         """Retention: move the low watermark up, at most to the end."""
@@ -121,7 +183,7 @@ class FakeBroker:
             return Fenced("UNKNOWN_MEMBER_ID")
         if member.epoch != self.epoch and not self.is_eager and place.number % 2:
             return Transient("ILLEGAL_GENERATION")
-        kept = mark if self.keeps_metadata else Mark(mark.offset, "")
+        kept = mark if self.keeps_metadata else Mark(mark.offset, "")  # nor does such a broker keep the epoch
         self.marks[place] = kept
         for watch in self.watchers:
             watch(place, mark)
@@ -135,7 +197,8 @@ class FakeLog:
         self.broker = broker
         self.records_max = records_max
         self.epoch = 0
-        self.positions: dict[Partition, int | None] = {}
+        self.positions: dict[Partition, Position | None] = {}
+        self._seen: dict[Partition, int] = {}  # the epoch that a position was compared for
         self.paused: set[Partition] = set()
         self.sent: deque[tuple[Partition, Mark]] = deque()
         self.answers: list[Answer] = []
@@ -192,6 +255,14 @@ class FakeLog:
         assert partition in self.positions
         self.paused.discard(partition)
 
+    def seek(self, partition: Partition, position: Position) -> bool:
+        """Read from here on; now and then not yet."""
+        if self.broker.refuses_seeks:
+            return False
+        self.positions[partition] = position
+        self._seen.pop(partition, None)
+        return True
+
     def rejoin(self) -> None:
         """Give up everything at the next poll, and join again."""
         self._wants_rejoin = True
@@ -216,6 +287,7 @@ class FakeLog:
         self.deliver()  # before anybody else hears that the partitions are free
         for place in places:
             del self.positions[place]
+            self._seen.pop(place, None)
             self.paused.discard(place)
             if self.broker.owners.get(place) is self:
                 del self.broker.owners[place]
@@ -232,23 +304,36 @@ class FakeLog:
             self.positions |= self._listener.assigned(items)
 
     def _describe(self, place: Partition) -> Assigned:
-        return Assigned(place, self.broker.topic_id, self.broker.marks.get(place), self.broker.logs[place].low)
+        log = self.broker.logs[place]
+        end = log.end if self.broker.tells_ends else None
+        return Assigned(place, self.broker.topic_id, self.broker.marks.get(place), log.low, end)
 
-    def _fetch(self) -> tuple[list[Record], dict[Partition, int], set[Partition]]:
+    def _cut(self, place: Partition, position: Position) -> Cut | None:
+        """Return why a partition can't be read on; epochs are compared when the leader is another, or after a seek."""
+        log = self.broker.logs[place]
+        if self._seen.get(place) != log.epoch and position.leader_epoch != NO_EPOCH and self.broker.compares_epochs:
+            end = log.end_of_epoch(position.leader_epoch)
+            if end is None or end < position.offset:
+                return Cut(is_other=True, end=end)
+        self._seen[place] = log.epoch
+        return None if log.low <= position.offset <= log.end else Cut(is_other=False)
+
+    def _fetch(self) -> tuple[list[Record], dict[Partition, int], dict[Partition, Cut]]:
         records: list[Record] = []
         ends: dict[Partition, int] = {}
-        cut: set[Partition] = set()
+        cuts: dict[Partition, Cut] = {}
         for place, position in self.positions.items():
             if position is None or place in self.paused or place in self.unreadable:
                 continue
-            log = self.broker.logs[place]
-            if not log.low <= position <= log.end:
-                cut.add(place)
+            if (cut := self._cut(place, position)) is not None:
+                cuts[place] = cut
                 continue
-            found = [log.records[at] for at in range(position, log.end) if at in log.records][: self.records_max]
+            log = self.broker.logs[place]
+            found = [log.records[at] for at in range(position.offset, log.end) if at in log.records][: self.records_max]
             records += found
             at_end = not found or found[-1].offset == max(log.records)
-            self.positions[place] = log.end if at_end else found[-1].offset + 1
+            epoch = found[-1].leader_epoch if found else position.leader_epoch
+            self.positions[place] = Position(log.end if at_end else found[-1].offset + 1, epoch)
             if at_end:
                 ends[place] = log.end
-        return records, ends, cut
+        return records, ends, cuts

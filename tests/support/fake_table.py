@@ -8,11 +8,13 @@ server that dies in the middle of one may know its token and lack its rows, in t
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from consumer.errors import Cause, Reason, Rejected, Transient
-from consumer.ports import Block, Poison, Record
+from consumer.intent import NO_EPOCH, Origin
+from consumer.offsets import Reading
+from consumer.ports import Block, Partition, Poison, Record
 
 
 class InsertFault(Enum):
@@ -50,22 +52,26 @@ class FakeRows:
                 found.append(Poison(record.offset, Reason.UNKNOWN_SCHEMA, "nobody knows it"))
         return found
 
-    def blocks(self, records: Sequence[Record], topic_id: str, token: str) -> list[Block]:
+    def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> list[Block]:
         """Return one block per schema; the payload is a list of [key, month, fault]."""
         groups: dict[int, list[Record]] = {}
         for record in records:
             groups.setdefault(json.loads(record.value)[0], []).append(record)
-        return [self._block(schema_id, group, topic_id, token) for schema_id, group in sorted(groups.items())]
+        return [self._block(schema_id, group, origin, token) for schema_id, group in sorted(groups.items())]
 
     @staticmethod
-    def _block(schema_id: int, records: Sequence[Record], topic_id: str, token: str) -> Block:
+    def _block(schema_id: int, records: Sequence[Record], origin: Origin, token: str) -> Block:
         payload = json.dumps([[record.key.decode(), *json.loads(record.value)[1:]] for record in records])
         offsets = tuple(record.offset for record in records)
-        return Block(schema_id, topic_id, f"{token}/{schema_id}", offsets, payload.encode())
+        return Block(schema_id, origin, f"{token}/{schema_id}", offsets, payload.encode())
 
 
 class FakeTable:
-    """Implements `Table` and `Mender`; `window` tokens per table partition, 0 for none; `mends` or does not."""
+    """Implements `Table`, `Mender` and `InsertedOffsets`.
+
+    `window` tokens per table partition, 0 for none; `mends` or does not. Rows are counted by their record's key, with
+    `#n` behind it in a second reading.
+    """
 
     def __init__(self, window: int, *, mends: bool = True) -> None:
         self.window = window
@@ -75,7 +81,9 @@ class FakeTable:
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
         self.viewed: Counter[str] = Counter()
+        self.torn: set[str] = set()  # records that a dying server has lost at some time
         self._windows: dict[tuple[str, int], deque[str]] = {}
+        self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
 
     def insert(self, block: Block) -> None:
         """Insert a block, or let the next fault strike."""
@@ -106,7 +114,7 @@ class FakeTable:
         assert set(block.offsets) <= {record.offset for record in records}
         if self.is_away:
             raise Transient("the table is away")
-        rows = zip(block.offsets, _rows(block), strict=True)
+        rows = zip(block.offsets, json.loads(block.payload), strict=True)
         return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
 
     def mend(self, block: Block, records: Sequence[Record]) -> int:
@@ -117,8 +125,30 @@ class FakeTable:
         keys = [key for key, _, _ in _rows(block)] if self.mends else []
         lost = [key for key in keys if not self.rows[key]]
         self.rows.update(lost)
-        self.viewed.update(key for key in keys if not self.viewed[key])
+        self._view(block.origin, [key for key in keys if not self.viewed[key]])
         return len(lost)
+
+    def end(self, partition: Partition, topic_id: str, reading: int) -> int:
+        """Return the offset behind the last one of this reading or a later one."""
+        if self.is_away:
+            raise Transient("the table is away")
+        return max((item.last + 1 for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
+
+    def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
+        """Return every reading of a partition."""
+        return [
+            Reading(number, min(offsets), max(offsets), _firsts(offsets))
+            for (of_topic, of_partition, number), offsets in sorted(self._offsets.items())
+            if (of_topic, of_partition) == (topic_id, partition.number)
+        ]
+
+    def readings_of(self, key: str) -> list[str]:
+        """Return the rows that a record may have."""
+        return [key, *(f"{key}#{number}" for number in {reading for _, _, reading in self._offsets} if number)]
+
+    def offsets(self, partition: Partition, topic_id: str, reading: int) -> frozenset[int]:
+        """Return the offsets of one reading."""
+        return frozenset(self._offsets.get((topic_id, partition.number, reading), ()))
 
     @property
     def sums(self) -> Counter[str]:
@@ -132,14 +162,24 @@ class FakeTable:
         """
         months: dict[int, list[str]] = {}
         for key, month, _ in _rows(block):
-            assert key.startswith(f"{block.topic_id}/"), f"{key} inserted under the token {block.token}"
+            assert key.startswith(f"{block.origin.topic_id}/"), f"{key} inserted under the token {block.token}"
             months.setdefault(month, []).append(key)
+        if torn or parts:
+            self.torn |= {key.partition("#")[0] for keys in months.values() for key in keys}
         for month in sorted(months)[:parts]:
             if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
-                self.viewed.update(months[month])
+                self._view(block.origin, months[month])
+
+    def _view(self, origin: Origin, keys: Sequence[str]) -> None:
+        self.viewed.update(keys)
+        for key in keys:
+            _, number, offset = key.partition("#")[0].partition("@")[0].split("/")
+            self._offsets.setdefault((origin.topic_id, int(number), origin.reading), {})[int(offset)] = (
+                origin.leader_epoch
+            )
 
     def _is_new(self, table: str, month: int, token: str) -> bool:
         window = self._windows.setdefault((table, month), deque(maxlen=self.window))
@@ -156,7 +196,17 @@ class FakeTable:
 
 
 def _rows(block: Block) -> Iterator[tuple[str, int, str]]:
-    yield from json.loads(block.payload)
+    """Yield key, month and fault of each row; the key says of which reading, but for the first."""
+    origin = block.origin
+    for key, month, fault in json.loads(block.payload):
+        epoch = int(key.partition("@")[2] or 0)
+        assert origin.leader_epoch in (epoch, NO_EPOCH), f"{key} inserted as of epoch {origin.leader_epoch}"
+        yield (f"{key}#{origin.reading}" if origin.reading else key), month, fault
+
+
+def _firsts(offsets: Mapping[int, int]) -> dict[int, int]:
+    """Return the first offset of each epoch."""
+    return {epoch: min(at for at, its in offsets.items() if its == epoch) for epoch in set(offsets.values())}
 
 
 class FakeLetters:
@@ -168,9 +218,9 @@ class FakeLetters:
         self.sent: Counter[str] = Counter()
         self.reasons: dict[str, Reason] = {}
 
-    def send(self, records: Sequence[Record], poison: Sequence[Poison], topic_id: str) -> None:
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
         """Keep letters of the poison among the records."""
-        assert all(record.key.startswith(f"{topic_id}/".encode()) for record in records)
+        assert all(record.key.startswith(f"{origin.topic_id}/".encode()) for record in records)
         if self.is_away:
             raise Transient("the dead-letter topic is away")
         keys = {record.offset: record.key.decode() for record in records}

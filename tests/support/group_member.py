@@ -16,7 +16,7 @@ from typing import Final
 from consumer.buffer import Limits
 from consumer.kafka import KafkaLog
 from consumer.pipeline import Pipeline
-from consumer.ports import Assigned, Listener, Partition
+from consumer.ports import Assigned, Listener, Partition, Position
 from consumer.retry import Backoff
 from consumer.steps import Pools, Terms
 from consumer.worker import Worker
@@ -34,7 +34,7 @@ class Teller:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
 
-    def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, int | None]:
+    def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, Position | None]:
         """Print it and pass it on."""
         self._tell("assigned", [item.partition for item in partitions])
         return self._listener.assigned(partitions)
@@ -61,7 +61,7 @@ def main(name: str, topic: str, table: int, properties: Mapping[str, str | int])
     log = KafkaLog(properties, [topic])
     with ThreadPoolExecutor(4) as pool:
         remote = RemoteTable(table, name)
-        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), log, remote)
+        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), log, remote, remote)
         terms = Terms(_LIMITS, log.cluster_id(), 5.0, Backoff())
         worker = Worker(log, {topic: pipeline}, Pools(pool, pool), terms, Tally())
         log.listen(Teller(worker))

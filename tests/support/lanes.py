@@ -18,10 +18,10 @@ def opened(position: int = 0, replay: Intent | None = None) -> Lane:
     return Lane(PLACE, "id", position, committed, replay, read_to=position)
 
 
-def feed(lane: Lane, *offsets: int, now_s: float = 0.0) -> None:
+def feed(lane: Lane, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:
     """Add records."""
     for offset in offsets:
-        lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v"), now_s)
+        lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v", (), epoch), now_s)
 
 
 def prepare(lane: Lane, work: Work, *poison: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from consumer.kafka import KafkaLog
-from consumer.ports import Answer, Assigned, Mark, Partition, Record
+from consumer.ports import Answer, Assigned, Cut, Mark, Partition, Position, Record
 
 TIMEOUT_S: Final = 20.0
 
@@ -22,20 +22,19 @@ class Member:
         self.log = KafkaLog(member_properties, [topic])
         self.owned: dict[Partition, Assigned] = {}
         self.heard: list[tuple[str, tuple[Partition, ...]]] = []
-        self.starts: dict[Partition, int | None] = {}
+        self.starts: dict[Partition, Position | None] = {}
         self.records: list[Record] = []
         self.ends: dict[Partition, int] = {}
         self.answers: list[Answer] = []
-        self.cut: list[Partition] = []
+        self.cut: dict[Partition, Cut] = {}
         self.at_revoke: Callable[[Sequence[Partition]], None] = lambda _: None
         self.log.listen(self)
 
-    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, int | None]:
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, Position | None]:
         """Note it."""
         self._note("assigned", [item.partition for item in partitions])
         self.owned |= {item.partition: item for item in partitions}
-        known = {item.partition: item.committed.offset if item.committed else item.low for item in partitions}
-        return {place: self.starts.get(place, at) for place, at in known.items()}
+        return {item.partition: self.starts.get(item.partition, _start(item)) for item in partitions}
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Note it, and do what the test asks for."""
@@ -54,7 +53,7 @@ class Member:
         self.records += polled.records
         self.ends |= polled.ends
         self.answers += polled.answers
-        self.cut += polled.cut
+        self.cut |= polled.cut
 
     def offsets(self, place: Partition) -> list[int]:
         """Return the offsets that came of a partition, in the order in which they came."""
@@ -80,6 +79,11 @@ class Member:
     def _forget(self, partitions: Sequence[Partition]) -> None:
         for place in partitions:
             self.owned.pop(place, None)
+
+
+def _start(item: Assigned) -> Position:
+    mark = item.committed
+    return Position(mark.offset, mark.leader_epoch) if mark else Position(item.low)
 
 
 def until(condition: Callable[[], bool], *polls: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:

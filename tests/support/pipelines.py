@@ -15,7 +15,7 @@ class Around:
 
     def __init__(self) -> None:
         self.broker, self.table, self.letters, self.rows = FakeBroker(1), FakeTable(10), FakeLetters(), FakeRows({1, 2})
-        self.pipeline = Pipeline(self.rows, self.table, self.letters, self.broker, self.table)
+        self.pipeline = Pipeline(self.rows, self.table, self.letters, self.broker, self.table, self.table)
 
     def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:
         """Return a draft of a batch with these values from offset 0 on."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from consumer.errors import Transient
-from consumer.ports import Block, Poison, Record
+from consumer.ports import Block, Partition, Poison, Record
 
 _ANSWER_S = 10.0
 
@@ -87,6 +87,11 @@ class RemoteTable:
             raise Transient("the table is away") from error
         if answer != b"done\n":
             raise Transient("no answer")
+
+    def end(self, partition: Partition, topic_id: str, reading: int) -> int:
+        """Return 0: a group that begins anew has a table of its own."""
+        del partition, topic_id, reading
+        return 0
 
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
         """Return none: this table refuses nothing."""

@@ -1,20 +1,24 @@
 """Workers, broker and table in memory, everything that can go wrong with them, and the promise to be kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import deepcopy
 
 from consumer.errors import ConsumerError, Reason
-from consumer.intent import decode
+from consumer.intent import NO_EPOCH, decode
 from consumer.lane import Lane
-from consumer.ports import Mark, Partition
+from consumer.operations.divergence import last_below
+from consumer.ports import Mark, Partition, Record
 from tests.support.consumer_fakes import LIMITS, Clock, Process
-from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
+from tests.support.fake_group import TOPIC, FakeBroker, FakeLog, PartitionLog
+from tests.support.fake_operator import reprocessed, resumed
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PARTITIONS = 2
 SCHEMAS = (1, 2, 3)
 WORKERS_MAX = 3
 _STUCK_TURNS = 200
+_REPAIRS_MAX = 10
 _POLL_BYTES_MAX = 2 * 3 * 400 * PARTITIONS  # what one poll of a FakeLog can bring, and its encoded form
 
 
@@ -31,8 +35,9 @@ class World:
         self.letters = FakeLetters()
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []
-        self.produced: list[str] = []  # of the present incarnation
-        self.deleted: set[str] = set()
+        self.again: set[str] = set()  # records that an operator had read a second time
+        self.forgotten: set[Partition] = set()  # those whose intent a tool, or time, has wiped out
+        self.copies: dict[int, PartitionLog] = {}
         self.wrong: list[str] = []
         self.dead: list[FakeLog] = []
         self.orphans: list[Callable[[], object]] = []
@@ -45,8 +50,7 @@ class World:
 
     def produce(self, number: int, values: list[bytes], gap: int) -> None:
         """Append records to a partition."""
-        offsets = self.broker.produce(number, values, gap)
-        self.produced += [f"{self.broker.topic_id}/{number}/{offset}" for offset in offsets]
+        self.broker.produce(number, values, gap)
 
     def turn(self, which: int) -> None:
         """Let a worker make a turn."""
@@ -126,16 +130,81 @@ class World:
         """Delete the topic and make it anew; rows of the old one stay once at most, and need not be complete."""
         if not self.broker.is_away:
             self.broker.create(forgets=forgets)
-            self.produced.clear()
-            self.deleted.clear()
+            self.copies.clear()
+            self.forgotten.clear()
 
     def delete_below(self, number: int, records: int) -> None:
         """Retention deletes some of a partition's oldest records."""
-        log = self.broker.logs[Partition(TOPIC, number)]
-        offsets = sorted(log.records)[:records]
+        offsets = sorted(self.broker.logs[Partition(TOPIC, number)].records)[:records]
         if offsets:
             self.broker.delete_below(number, offsets[-1] + 1)
-            self.deleted |= {f"{self.broker.topic_id}/{number}/{offset}" for offset in offsets}
+
+    def cut(self, number: int, share: float) -> None:
+        """Let a replica lead that has this share of a partition's log alone."""
+        log = self.broker.logs[Partition(TOPIC, number)]
+        self.broker.cut(number, int(log.low + share * (log.end - log.low)))
+
+    def copy(self, number: int, values: list[bytes]) -> None:
+        """Let somebody copy a partition's directory; or let its leader take these records alone, and then go away."""
+        place = Partition(TOPIC, number)
+        others = self.broker.logs[place]
+        self.copies[number] = self.broker.logs[place] = deepcopy(others)
+        self.broker.produce(number, values)
+        self.broker.logs[place] = others
+        if values:
+            self.broker.elect(number)  # no epoch has two leaders
+
+    def restore(self, number: int) -> None:
+        """Let the copy take the place of the log."""
+        copy = self.copies.pop(number, None)
+        if copy is not None:
+            low = self.broker.logs[Partition(TOPIC, number)].low
+            self.broker.swap(number, copy)
+            self.broker.delete_below(number, low)
+
+    def lose_marks(self) -> None:
+        """Let the offsets of a group without members expire."""
+        if not self.broker.members and not self.broker.is_away:
+            self._land_all()
+            self.forgotten |= self.broker.marks.keys()
+            self.broker.marks.clear()
+
+    def set_back(self, number: int, share: float) -> None:
+        """Let a tool set the offset of a group without members back; it writes no metadata, and no epoch."""
+        mark = self.broker.marks.get(place := Partition(TOPIC, number))
+        if mark is not None and not self.broker.members and not self.broker.is_away:
+            self._land_all()
+            self.forgotten.add(place)
+            self.broker.marks[place] = Mark(int(mark.offset * share), "")
+
+    def operate(self, number: int = 0, again: tuple[float, float] | None = None) -> None:
+        """Stop all workers, wait until nothing of theirs is under way, and let an operator look at every partition.
+
+        With `again`, from one share to another one of a partition's log is read a second time.
+        """
+        if self.broker.is_away or self.table.is_away:
+            return
+        self.stop_all()
+        self._land_all()
+        for each in range(PARTITIONS):
+            resumed(self.broker, self.table, each)
+        if again is not None:
+            self._read_again(number, again)
+
+    def stop_all(self) -> None:
+        """Stop all workers, and let the sessions of killed ones end."""
+        while self.processes and not self.broker.is_away:
+            self.stop(0, is_patient=True)
+        self.forget_dead()
+
+    def _read_again(self, number: int, again: tuple[float, float]) -> None:
+        log = self.broker.logs[Partition(TOPIC, number)]
+        first = int(log.low + again[0] * (log.end - log.low))
+        stop = int(log.low + again[1] * (log.end - log.low)) if again[1] < 1 else None
+        plan = reprocessed(self.broker, self.table, first, stop, number)
+        if not plan.is_refused:
+            upper = log.end if stop is None else stop
+            self.again |= {item.key.decode() for at, item in log.records.items() if first <= at < upper}
 
     def settle(self) -> None:
         """Let every server come back and every worker go on until nothing is left to do; then all late things land."""
@@ -145,6 +214,35 @@ class World:
         self.table.faults.clear()
         self.letters.answers_lost = 0
         self.forget_dead()
+        for _ in range(_REPAIRS_MAX):
+            self._rest()
+            if self._halted():
+                self.operate()
+            elif missing := self._audited():
+                self._read_once_more(*missing)
+            else:
+                break
+        self._land_all()
+
+    def _land_all(self) -> None:
+        """Let everything take effect that was sent: a person, and time that counts in days, are slower than that."""
+        while self.table.late or self.orphans:
+            self.land(0)
+
+    def _audited(self) -> tuple[int, int] | None:
+        """Return a partition and an offset that the audit misses where an intent was wiped out, half inserted."""
+        for place in self.forgotten:
+            mark = self.broker.marks.get(place)
+            for offset, record in self.broker.logs[place].records.items():
+                if mark and offset < mark.offset and not self._is_there(record.key.decode()):
+                    return place.number, offset
+        return None
+
+    def _read_once_more(self, number: int, offset: int) -> None:
+        self.stop_all()
+        reprocessed(self.broker, self.table, offset, offset + 1, number)
+
+    def _rest(self) -> None:
         if not self.processes:
             self.start()
         before, stuck = self._progress(), 0
@@ -153,22 +251,42 @@ class World:
                 self.work(which, 1)
             now = self._progress()
             before, stuck = now, 0 if now != before else stuck + 1
-        while self.table.late or self.orphans:
-            self.land(0)
 
     def faults_found(self) -> list[str]:
         """Return every way in which the promise is broken; for use after `settle`."""
         found = list(self.wrong)
-        found += [f"{key} is there {count} times" for key, count in self.table.rows.items() if count > 1]
-        found += [f"{key} is a row and a dead letter" for key in self.letters.sent if self.table.rows[key]]
+        found += [
+            f"{key} is there {count} times"
+            for key, count in self.table.rows.items()
+            if count > 1 and not self._is_doubtful(key)
+        ]
+        found += [
+            f"{key} is there {len(rows)} times, of several readings" for key, rows in self._repeated() if len(rows) > 1
+        ]
+        found += [f"{key} is a row and a dead letter" for key, _ in self._repeated() if self.letters.sent[key]]
         found += [f"the view says {count} of {key}" for key, count in self.table.viewed.items() if count > 1]
         found += [
             f"the view says {self.table.viewed[key]} of {self.table.rows[key]} of {key}"
             for key in self.table.viewed | self.table.rows
-            if self.table.viewed[key] != self.table.rows[key] and not self._is_over(key)
+            if self.table.viewed[key] != self.table.rows[key]
+            and key.partition("#")[0] in self._keys()
+            and not self._is_doubtful(key)
         ]
         found += [f"{key} is left out, and its letter does not say why" for key in self._unexplained()]
+        found += [f"{place} is halted for ever: {why}" for place, why in self._halted().items()]
         return found + [f"{key} is nowhere" for key in self._missing()]
+
+    def _is_doubtful(self, row: str) -> bool:
+        """Tell whether a dying server lost what it counted of a row, and a tool wiped out the intent that knew it."""
+        key = row.partition("#")[0]
+        return key in self.table.torn and Partition(TOPIC, int(key.split("/")[1])) in self.forgotten
+
+    def _repeated(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each record that nobody wanted twice, and its rows; a torn view leads an operator astray."""
+        rows: dict[str, list[str]] = {}
+        for key in +self.table.rows:
+            rows.setdefault(key.partition("#")[0], []).append(key)
+        yield from ((key, its) for key, its in rows.items() if key not in self.again | self.table.torn)
 
     def memory_left_bytes(self) -> float:
         """Return what the fullest worker keeps below its bound; what a predecessor's range needs is not counted."""
@@ -178,39 +296,36 @@ class World:
         ]
         return LIMITS.waiting_bytes_max + _POLL_BYTES_MAX - max(held, default=0)
 
+    def _records(self) -> Iterator[Record]:
+        """Yield what the log has now."""
+        for log in self.broker.logs.values():
+            yield from log.records.values()
+
+    def _keys(self) -> set[str]:
+        return {record.key.decode() for record in self._records()}
+
+    def _is_there(self, key: str) -> bool:
+        """Tell whether a record is a row of some reading, or a dead letter."""
+        return bool(self.letters.sent[key]) or any(self.table.rows[row] for row in self.table.readings_of(key))
+
     def _missing(self) -> list[str]:
-        return [
-            key
-            for key in self.produced
-            if key not in self.deleted
-            and not self._is_halted(key)
-            and not self.table.rows[key]
-            and not self.letters.sent[key]
-        ]
+        return [key for key in sorted(self._keys()) if not self._is_there(key)]
 
     def _unexplained(self) -> list[str]:
         """Return dead letters of this incarnation that are bad in themselves, whatever is learnt, and do not say so."""
-        records = (record for log in self.broker.logs.values() for record in log.records.values())
-        bad = [record.key.decode() for record in records if not record.value or b'"table"' in record.value]
+        bad = [record.key.decode() for record in self._records() if not record.value or b'"table"' in record.value]
         return [key for key in bad if self.letters.reasons.get(key) is Reason.LEFT_OUT]
 
-    def _is_over(self, key: str) -> bool:
-        """Tell whether nobody can read the record again: what a dying server made of it stays as it is."""
-        return not key.startswith(f"{self.broker.topic_id}/") or key in self.deleted or self._is_halted(key)
-
-    def _is_halted(self, key: str) -> bool:
-        """Tell whether retention has passed the group's mark of the record's partition: reading on would skip some."""
-        place = Partition(TOPIC, int(key.split("/")[1]))
-        mark = self.broker.marks.get(place)
-        return mark is not None and mark.offset < self.broker.logs[place].low
+    def _halted(self) -> dict[Partition, str]:
+        """Return the partitions that wait for an operator, and why."""
+        lanes = [lane for process in self.processes for lane in process.worker.owned.values()]
+        return {lane.partition: lane.halt.why for lane in lanes if lane.halt}
 
     def _is_busy(self) -> bool:
-        ends = {place: log.end for place, log in self.broker.logs.items()}
-        behind = any(
-            mark is None or mark.offset < ends[place]
-            for place in ends
-            if not (mark := self.broker.marks.get(place)) or mark.offset >= self.broker.logs[place].low
-        )
+        if len(self._halted()) == PARTITIONS:
+            return False
+        ends = {place: log.end for place, log in self.broker.logs.items() if place not in self._halted()}
+        behind = any((mark := self.broker.marks.get(place)) is None or mark.offset < ends[place] for place in ends)
         return behind or bool(self._missing()) or any(process.pool.jobs for process in self.processes)
 
     def _progress(self) -> tuple[dict[Partition, Mark], int, int]:
@@ -221,13 +336,16 @@ class World:
         return self.processes[which % len(self.processes)] if self.processes else None
 
     def _check_mark(self, place: Partition, mark: Mark) -> None:
-        """Note a mark that covers a record which is in no table yet."""
-        intent = decode(mark.metadata)
-        if intent is None or intent.topic_id != self.broker.topic_id:
+        """Note a mark that covers a record which is in no table yet; one of a log that was cut says nothing of this."""
+        intent, log = decode(mark.metadata), self.broker.logs[place]
+        if intent is None or intent.topic_id != self.broker.topic_id or place in self.forgotten:
             return
-        for offset, record in self.broker.logs[place].records.items():
+        last = last_below(mark.offset, log.low, log.record_at)
+        if last is not None and mark.leader_epoch not in (last.leader_epoch, NO_EPOCH):
+            return
+        for offset, record in log.records.items():
             key = record.key.decode()
-            if offset < mark.offset and not self.table.rows[key] and not self.letters.sent[key]:
+            if offset < mark.offset and not self._is_there(key):
                 self.wrong.append(f"{key} is committed ({mark}) and nowhere")
 
 

@@ -2,7 +2,7 @@
 
 from consumer.batch import Prepared
 from consumer.intent import Intent
-from consumer.ports import Record
+from consumer.ports import Cut, Record
 from consumer.work import Stage
 from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, sealed
 
@@ -40,7 +40,7 @@ def test_batches_tile_the_log_gaps_and_all() -> None:
 
 def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
     """By age, by a closed intake, or by a log that can't be read on."""
-    for close in ({}, {"is_open": False}, {"is_cut": True}):
+    for close in ({}, {"is_open": False}, {"cut": Cut(is_other=False)}):
         lane = opened(0)
         feed(lane, 0)
         for name, value in close.items():

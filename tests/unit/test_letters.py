@@ -4,6 +4,7 @@ import pytest
 
 from consumer.deadletters import Outgoing, headers_of, letter_key, smaller
 from consumer.errors import Reason
+from consumer.intent import Origin
 from consumer.ports import Partition, Poison, Record
 from consumer.rows import DeadLetterRows, letter_of
 from tests.support.fixtures_consumer import AT_MS, record
@@ -17,13 +18,15 @@ def dead(key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> Re
 def test_a_letter_says_where_its_record_stood_and_keeps_its_bytes() -> None:
     """From the refused record to the fields of the row."""
     refused = record(7, b"\x00\x01")._replace(headers=(("trace", b"t1"), ("reason", b"mine")))
-    headers = tuple((name, value) for name, value in headers_of(refused, Poison(7, Reason.FRAME, "no frame"), "id-1"))
+    headers = tuple(headers_of(refused, Poison(7, Reason.FRAME, "no frame"), Origin("id-1", 4, 1)))
 
-    letter = letter_of(dead(letter_key(refused), refused.value, headers))  # type: ignore[arg-type]  # ours are bytes
+    letter = letter_of(dead(letter_key(refused, Origin("id-1", 4)), refused.value, headers))  # type: ignore[arg-type]  # ours are bytes
 
     assert letter["letterId"] == "events/0/7"
+    assert letter_key(refused, Origin("id-1", 4, 1)) == b"events/0/7@4"  # another record may have been there before
     assert (letter["originTopic"], letter["originTopicId"]) == ("events", "id-1")
     assert (letter["originPartition"], letter["originOffset"]) == (0, 7)
+    assert (letter["originLeaderEpoch"], letter["originReading"]) == (4, 1)
     assert (letter["originAt"], letter["schemaId"], letter["reason"]) == (AT_MS, -1, "frame")
     assert (letter["key"], letter["value"]) == (b"key", b"\x00\x01")
     own = {name: text for name, text in letter["headers"].items() if not name.startswith("headrace.")}
@@ -39,7 +42,7 @@ def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None
     strange = dead(b"\xff", b"", tuple((name, number) for name in names))
 
     letter = letter_of(strange)
-    (block,) = DeadLetterRows().blocks([strange], "incarnation", "token")
+    (block,) = DeadLetterRows().blocks([strange], Origin("incarnation"), "token")
 
     assert letter["originPartition"] == -1
     assert letter["originAt"] == AT_MS + 1
@@ -48,7 +51,7 @@ def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None
 
 def test_a_letter_without_headers_is_a_row_too() -> None:
     """What stands on the topic is kept, whoever put it there."""
-    (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], "incarnation", "token")
+    (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], Origin("incarnation"), "token")
 
     assert block.offsets == (5,)
 

@@ -3,16 +3,16 @@
 import pytest
 
 from consumer.errors import HaltCode
-from consumer.intent import Intent
-from consumer.opening import open_lane
-from consumer.ports import Assigned, Mark, Partition
+from consumer.intent import Detour, Intent
+from consumer.opening import open_lane, start_of
+from consumer.ports import Assigned, Mark, Partition, Position
 
 PLACE = Partition("events", 3)
 
 
-def assigned(mark: Mark | None, low: int = 0) -> Assigned:
+def assigned(mark: Mark | None, low: int = 0, end: int | None = None) -> Assigned:
     """Return an assignment under the topic id "now"."""
-    return Assigned(PLACE, "now", mark, low)
+    return Assigned(PLACE, "now", mark, low, end)
 
 
 def test_without_a_mark_it_begins_at_the_oldest_record() -> None:
@@ -73,3 +73,78 @@ def test_where_going_on_would_skip_or_repeat_it_halts(mark: Mark, low: int, code
     assert lane.halt is not None
     assert (lane.halt.code, lane.halt.offset, lane.is_open) == (code, 20, False)
     assert lane.halt.sentence.startswith("events/3 is halted at offset 20: ")
+
+
+def test_it_begins_with_the_last_record_that_was_read() -> None:
+    """Where its epoch is known, by the commit or by its text, and the log still has it."""
+    text = Intent("now", 20, 20, leader_epoch=4).encode()
+
+    assert start_of(open_lane(assigned(Mark(20, text, 4)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(Mark(20, text)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(Mark(20, text, 4), low=20))) == Position(20, 4)
+    assert start_of(open_lane(assigned(Mark(20, "", 4)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(Mark(20, "")))) == Position(20)
+    assert start_of(open_lane(assigned(Mark(0, "", 4)))) == Position(0, 4)
+
+
+def test_the_epoch_of_a_range_is_not_that_of_the_record_before_it() -> None:
+    """A leader was elected between them, and the broker did not keep the commit's own."""
+    lane = open_lane(assigned(Mark(20, Intent("now", 20, 30, leader_epoch=6).encode())))
+
+    assert (start_of(lane), lane.leader_epoch) == (Position(20), -1)
+    assert lane.continuity.promised == lane.replay
+
+
+@pytest.mark.parametrize(
+    ("mark", "end", "is_halted"),
+    [
+        (Mark(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 19, True),
+        (Mark(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 20, False),
+        (Mark(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 29, True),
+        (Mark(20, Intent("now", 20, 30, version=1).encode()), 29, True),
+        (Mark(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 30, False),
+        (Mark(20, ""), 1, False),  # the embedded broker tells a smaller end
+    ],
+)
+def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(mark: Mark, end: int, is_halted: bool) -> None:  # noqa: FBT001  (pytest names it)
+    """Also when nothing new has come since: waiting for it would skip what comes."""
+    lane = open_lane(assigned(mark, end=end))
+
+    assert (lane.halt is not None) == is_halted
+    if lane.halt:
+        assert lane.halt.code is HaltCode.TRUNCATED
+        assert f"at or below offset {end}" in lane.halt.why
+        assert "python -m consumer resume" in lane.halt.why
+
+
+@pytest.mark.parametrize(
+    ("mark", "keeps", "expected"),
+    [
+        (None, True, 0),
+        (None, False, 0),
+        (Mark(20, ""), True, 20),
+        (Mark(20, ""), False, None),
+        (Mark(20, Intent("now", 20, 20).encode()), True, 20),
+        (Mark(20, Intent("now", 20, 30).encode()), False, 30),
+        (Mark(5, Intent("now", 20, 30).encode()), True, 5),
+        (Mark(20, Intent("before", 20, 30).encode()), True, 0),
+    ],
+)
+def test_behind_what_is_committed_or_promised_nothing_may_be_in_the_tables(
+    mark: Mark | None,
+    keeps: bool,  # noqa: FBT001  (pytest names it)
+    expected: int | None,
+) -> None:
+    """Else the mark was lost or set back; a broker that keeps no intents can't tell, and may be one batch behind."""
+    assert open_lane(assigned(mark), keeps_metadata=keeps).inserted_max == expected
+
+
+def test_a_second_reading_goes_on() -> None:
+    """With its number, to its end."""
+    detour = Detour(25, 90, 4, "1|now|90|90|")
+    lane = open_lane(assigned(Mark(20, Intent("now", 20, 20, reading=2, detour=detour).encode())))
+
+    assert (lane.reading, lane.detour, lane.is_over) == (2, detour, False)
+    over = open_lane(assigned(Mark(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
+    assert over.is_over
+    assert over.final_mark() == Mark(90, "1|now|90|90|", 4)

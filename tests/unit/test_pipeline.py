@@ -113,7 +113,7 @@ def test_a_refusal_without_a_row_to_blame_halts_the_partition(around: Around) ->
         def find_poison(self, *_: object) -> list[Poison]:
             return []
 
-    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, around.broker, around.table)
+    around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, around.broker, around.table, around.table)
     batch, blocks = prepared_blocks(around, value(1, fault="table"))
     with pytest.raises(Halt) as halted:
         around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)

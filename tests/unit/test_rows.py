@@ -7,6 +7,7 @@ import fastavro
 import pytest
 
 from consumer.errors import Cause, Halt, HaltCode, Reason, Transient
+from consumer.intent import Origin
 from consumer.ports import Partition, Record
 from consumer.rows import EventRows, coordinates, letter_of
 from schemas.codec import Encoder
@@ -221,12 +222,16 @@ def test_a_block_is_a_container_of_coordinates_and_events() -> None:
     rows = EventRows(Registry())
     mine = [record(offset, partition=3) for offset in (2**40, 2**40 + 5)]
     rows.screen(mine)
-    (block,) = rows.blocks(mine, "topic-id", "token")
+    (block,) = rows.blocks(mine, Origin("topic-id"), "token")
     read = list(fastavro.reader(io.BytesIO(block.payload)))
 
     assert [(row["_partition"], row["_offset"]) for row in read] == [(3, 2**40), (3, 2**40 + 5)]  # type: ignore[index,call-overload]  # records are dicts
     assert read[0]["eventType"] == "VIEW"  # type: ignore[index,call-overload]  # as above
-    assert (block.token, block.topic_id, block.offsets) == (f"token/{SCHEMA_ID}", "topic-id", (2**40, 2**40 + 5))
+    assert (block.token, block.origin, block.offsets) == (
+        f"token/{SCHEMA_ID}",
+        Origin("topic-id"),
+        (2**40, 2**40 + 5),
+    )
 
 
 def test_each_writer_schema_has_a_block_whose_token_names_it() -> None:
@@ -235,18 +240,18 @@ def test_each_writer_schema_has_a_block_whose_token_names_it() -> None:
     rows = EventRows(Registry(older))
     mine = [record(0), written(older, 1), record(2)]
     rows.screen(mine)
-    blocks = rows.blocks(mine, "id", "token")
+    blocks = rows.blocks(mine, Origin("id"), "token")
 
     assert [(block.token, block.offsets) for block in blocks] == [("token/7", (1,)), (f"token/{SCHEMA_ID}", (0, 2))]
-    assert rows.blocks(mine[:1], "id", "token")[0].token == f"token/{SCHEMA_ID}"
-    assert rows.blocks([], "id", "token") == []
+    assert rows.blocks(mine[:1], Origin("id"), "token")[0].token == f"token/{SCHEMA_ID}"
+    assert rows.blocks([], Origin("id"), "token") == []
 
 
 def test_the_same_records_make_the_same_bytes() -> None:
     """A retry, here or at a successor, sends what was sent."""
     first, second = EventRows(Registry()), EventRows(Registry())
     mine = [record(offset) for offset in range(5)]
-    made = [(rows.screen(mine), rows.blocks(mine, "id", "token"))[1] for rows in (first, second)]
+    made = [(rows.screen(mine), rows.blocks(mine, Origin("id"), "token"))[1] for rows in (first, second)]
 
     assert made[0] == made[1]
 

@@ -22,7 +22,7 @@ def test_records_become_rows_and_the_group_knows(around: Around) -> None:
     get_on(around, process)
 
     assert around.rows_of() == dict.fromkeys(range(10), 1)
-    assert (around.mark.offset, around.intent) == (10, Intent("id-1", 10, 10))
+    assert (around.mark.offset, around.intent) == (10, Intent("id-1", 10, 10, leader_epoch=0))
     assert process.meter.counts["records/events/0/read"] == 10
     assert process.meter.counts["records/events/0/rows_inserted"] == 10
 

@@ -63,7 +63,7 @@ def test_the_successor_repeats_exactly_the_range(around: Around) -> None:
     dead.pool.finish_all()
     around.produce(*[value()] * 5)
     around.broker.remove(dead.log)
-    assert around.intent == Intent("id-1", 0, 2)
+    assert around.intent == Intent("id-1", 0, 2, leader_epoch=0)
     successor = around.process()
     get_on(around, successor)
 
@@ -107,7 +107,7 @@ def test_a_revoke_waits_for_nothing_that_has_not_begun(around: Around) -> None:
     process.pool.finish_all()
 
     assert not around.table.rows
-    assert around.intent == Intent("id-1", 0, 4)
+    assert around.intent == Intent("id-1", 0, 4, leader_epoch=0)
 
 
 def test_a_revoke_commits_what_is_finished(around: Around) -> None:
@@ -118,7 +118,7 @@ def test_a_revoke_commits_what_is_finished(around: Around) -> None:
     process.pool.finish_all()
     process.log.leave()
 
-    assert around.intent == Intent("id-1", 4, 4)
+    assert around.intent == Intent("id-1", 4, 4, leader_epoch=0)
 
 
 def test_a_revoke_in_the_middle_of_a_replay_keeps_the_predecessors_intent(around: Around) -> None:
@@ -186,7 +186,7 @@ def test_a_revoke_waits_for_what_is_being_written(around: Around) -> None:
     process.log.deliver()
 
     assert around.mark.offset == 4
-    assert around.intent == Intent("id-1", 4, 4)
+    assert around.intent == Intent("id-1", 4, 4, leader_epoch=0)
 
 
 def test_a_step_that_must_stop_the_worker_does_so_after_a_rebalance_too(around: Around) -> None:

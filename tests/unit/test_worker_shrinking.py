@@ -20,7 +20,7 @@ def around(monkeypatch: pytest.MonkeyPatch) -> Around:
 def until_refused(around: Around, process: Process) -> None:
     """Let the table refuse the batch [0, 4); the worker has not heard of it yet."""
     until_begun(process)
-    assert around.intent == Intent("id-1", 0, 4)
+    assert around.intent == Intent("id-1", 0, 4, leader_epoch=0)
     process.pool.finish_all()
 
 
@@ -34,8 +34,8 @@ def test_a_batch_with_more_poison_than_an_intent_lists_becomes_several(around: A
 
     assert around.rows_of() == {1: 1}
     assert around.letters.sent == {"id-1/0/0": 1, "id-1/0/2": 1, "id-1/0/3": 1}
-    assert [mark.metadata for mark in marks if "|0|4|" in mark.metadata] == ["2|id-1|0|4||-1|0||-1|"]
-    assert around.intent == Intent("id-1", 4, 4)
+    assert [mark.metadata for mark in marks if "|0|4|" in mark.metadata] == ["2|id-1|0|4||0|0||-1|"]
+    assert around.intent == Intent("id-1", 4, 4, leader_epoch=0)
     assert process.meter.counts["records/events/0/dead_letters"] == 3
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.intent import Intent
-from consumer.ports import Mark
+from consumer.ports import Mark, Position
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
 from tests.support.fake_table import value
 
@@ -36,7 +36,7 @@ def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_com
     process = around.process()
     around.produce(value(), b"", value(), value())
     get_on(around, process)
-    assert around.intent == Intent("id-1", 0, 4, (1,))
+    assert around.intent == Intent("id-1", 0, 4, (1,), leader_epoch=0)
     assert around.rows_of() == {0: 1, 2: 1, 3: 1}
     around.letters.is_away = False
     get_on(around, process, 20)
@@ -134,7 +134,7 @@ def test_retention_that_passes_a_reader_halts_its_partition(around: Around) -> N
     around.produce(*[value()] * 100)
     get_on(around, process, 20)
     around.broker.delete_below(0, 60)
-    process.log.positions[PLACE] = 40
+    process.log.positions[PLACE] = Position(40)
     process.log.paused.clear()
     around.table.is_away = False
     get_on(around, process, 40)

@@ -1,0 +1,90 @@
+"""Where a log that was cut, and has perhaps grown again, parts from what was read of it.
+
+Two logs of one partition that hold a record of the same leader epoch at the same offset are the same up to there: that
+is what Kafka's replication rests on (KIP-101). So the last row whose record the log still has is looked for, epoch by
+epoch, from the newest on. The leader's own answer (OffsetForLeaderEpoch) tells less: behind two unclean elections it
+may name an offset up to which the log is as long as the one that was read, and another.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from consumer.intent import NO_EPOCH
+from consumer.offsets import Reading
+
+
+class Found(NamedTuple):
+    """A record of the log."""
+
+    offset: int
+    leader_epoch: int
+
+
+RecordAt = Callable[[int], Found | None]
+"""Returns the first record of the log at an offset or behind it; None when the log ends before."""
+
+
+def last_below(offset: int, low: int, record_at: RecordAt) -> Found | None:
+    """Return the last record of the log below an offset, None when there is none; costs a few reads."""
+    return _last(low, offset - 1, lambda found: found.offset < offset, record_at)
+
+
+def is_other_below(offset: int, leader_epoch: int, low: int, record_at: RecordAt) -> bool:
+    """Tell whether the last record of the log below an offset is not the one that was read there.
+
+    `leader_epoch` is that of the one that was read; if it is not known, nobody can tell.
+    """
+    last = last_below(offset, low, record_at) if leader_epoch != NO_EPOCH else None
+    return last is not None and last.leader_epoch != leader_epoch
+
+
+def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) -> int:
+    """Return the offset from which on the log is another one than was read.
+
+    `read` has the last record that was read of each leader epoch, as far as known: that of an epoch which is not known
+    (the release before did not keep it) says only that something was read up to there. Then the log is believed up to
+    what is older than all known epochs.
+    """
+    lasts = sorted(read, reverse=True)
+    known = [item for item in lasts if item.leader_epoch != NO_EPOCH]
+    unknown = max((item.offset for item in lasts if item.leader_epoch == NO_EPOCH), default=low - 1)
+    best = low - 1
+    for last in known:
+        if last.offset <= best:
+            break
+        found = _last(low, last.offset, partial(_is_up_to, last), record_at)
+        if found is not None and found.leader_epoch == last.leader_epoch:
+            best = found.offset
+    if best >= low or unknown < low:
+        return best + 1
+    if not known:
+        return min(log_end, unknown + 1)
+    oldest = Found(unknown, min(item.leader_epoch for item in known) - 1)
+    believed = _last(low, unknown, partial(_is_up_to, oldest), record_at)
+    return believed.offset + 1 if believed else low
+
+
+def last_read(readings: Iterable[Reading]) -> Iterator[Found]:
+    """Yield the last record of each leader epoch that is in the tables, of every reading."""
+    for reading in readings:
+        starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
+        ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
+        yield from (Found(last, epoch) for (_, epoch), last in zip(starts, ends, strict=True))
+
+
+def _is_up_to(last: Found, found: Found) -> bool:
+    return found.offset <= last.offset and found.leader_epoch <= last.leader_epoch
+
+
+def _last(first: int, last: int, is_before: Callable[[Found], bool], record_at: RecordAt) -> Found | None:
+    """Return the last record from `first` to `last` that is before something, as all before it are; by bisecting."""
+    best = None
+    while first <= last:
+        middle = (first + last) // 2
+        found = record_at(middle)
+        if found is not None and is_before(found):
+            best, first = found, found.offset + 1
+        else:
+            last = middle - 1
+    return best

@@ -1,0 +1,123 @@
+"""A group that is stopped, seen from a command: who is still in it, what the log has, and new marks for it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import monotonic
+from typing import Final, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
+
+from consumer.errors import Fatal, Fenced, Transient
+from consumer.messages import topic_partition
+from consumer.operations.divergence import Found, RecordAt
+from consumer.outcomes import of_kafka
+from consumer.ports import Mark, Partition
+from consumer.properties import PINNED, REPORTING
+
+_CALL_S: Final = 10.0
+_READ_S: Final = 30.0
+_Answer = TypeVar("_Answer")
+_SMALL: Final = {"fetch.message.max.bytes": 65_536, "fetch.wait.max.ms": 50, "queued.max.messages.kbytes": 1024}
+
+
+class StoppedGroup:
+    """One client of a cluster; its calls block, and one thread makes them. It is never a member of the group."""
+
+    def __init__(self, properties: Mapping[str, str | int], group_id: str) -> None:
+        self._properties = properties
+        self._group_id = group_id
+        self._admin = AdminClient({**properties}, **REPORTING)
+
+    def check_stopped(self) -> None:
+        """Return if no member is in the group: what a command commits would be overwritten by theirs.
+
+        Raises:
+            Transient: no broker answers.
+            Fatal: workers still run.
+        """
+        answer = self._admin.describe_consumer_groups([self._group_id], request_timeout=_CALL_S)[self._group_id]
+        members = len(_answer(answer.result).members)
+        if members:
+            raise Fatal(f"{members} workers of the group {self._group_id} still run: stop them all first")
+
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+        """Return each partition's oldest offset and its end, as its leader lists them.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        lows = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # its authors left it so
+        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # as above
+        return {place: (lows[place], ends[place]) for place in places}
+
+    def offsets_at(self, places: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
+        """Return each partition's first offset whose Kafka timestamp is this moment or later, -1 when there is none.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        return self._offsets(places, OffsetSpec.for_timestamp(at_ms))
+
+    @contextmanager
+    def reading(self, place: Partition) -> Iterator[RecordAt]:
+        """Yield what finds records of one partition; each costs a fetch.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says, also while it is used.
+        """
+        pinned = {**self._properties, **_SMALL, **PINNED, "auto.offset.reset": "earliest"}
+        reader = Consumer({**pinned, "group.id": f"{self._group_id}.lag"}, **REPORTING)
+        try:
+            yield lambda offset: _first(reader, place, offset)
+        finally:
+            reader.close()
+
+    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+        """Commit marks for the group.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says; also when a worker has come into the group meanwhile.
+        """
+        writer = Consumer({**self._properties, **PINNED, "group.id": self._group_id}, **REPORTING)
+        try:
+            offsets = [topic_partition(place, mark) for place, mark in marks.items()]
+            told = _answer(lambda: writer.commit(offsets=offsets, asynchronous=False))
+            for item in told or ():
+                if item.error is not None:
+                    raise of_kafka(item.error.name(), item.error.str())
+        except Fenced as error:
+            raise Fatal(f"a worker of the group {self._group_id} runs again: stop it, and look once more") from error
+        finally:
+            writer.close()
+
+    def _offsets(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        answers = self._admin.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
+        return {
+            Partition(item.topic, item.partition): _answer(answer.result).offset for item, answer in answers.items()
+        }
+
+
+def _answer(call: Callable[[], _Answer]) -> _Answer:
+    try:
+        return call()
+    except KafkaException as error:
+        raise of_kafka(error.args[0].name(), error.args[0].str()) from error
+
+
+def _first(reader: Consumer, place: Partition, offset: int) -> Found | None:
+    """Return the first record at an offset or behind it."""
+    reader.assign([TopicPartition(*place, offset)])
+    deadline_s = monotonic() + _READ_S
+    while monotonic() < deadline_s:
+        for message in reader.consume(1, 0.5):
+            error = message.error()
+            if error is None:
+                found = Found(message.offset() or 0, -1 if (epoch := message.leader_epoch()) is None else epoch)
+                return found if found.offset >= offset else None  # there is no such offset: it began anew
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+                return None
+            if not isinstance(found_error := of_kafka(error.name(), error.str()), Transient):
+                raise found_error
+    raise Transient(f"{place.topic}/{place.number} can't be read at {offset}")

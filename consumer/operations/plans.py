@@ -1,0 +1,259 @@
+"""What a stopped group should commit, so that nothing is skipped and nothing comes twice unless somebody wants it.
+
+All of it is worked out from facts, and nothing is changed. Whatever an operator decides raises the number of the
+reading: it is part of the tokens and a column of the rows, so that what is inserted behind such a decision can't be
+dropped for what was there before, and the audit can tell the readings apart.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from consumer.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
+from consumer.offsets import Reading
+from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
+from consumer.ports import Mark, Partition
+
+DETOUR_BYTES_MAX: Final = 300
+"""A mark that a second reading goes back to: the intents of that reading must find room beside it."""
+_FOREIGN: Final = "another program or a newer release commits in this group: use its own commands"
+_WELL: Final = "nothing is wrong: a worker goes on by itself"
+_RECREATED: Final = "the topic was recreated: the worker reads it from its start by itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one partition.
+
+    Attributes:
+        partition: which.
+        topic_id: the topic's incarnation.
+        low: the oldest offset of the log.
+        end: the offset behind its newest record.
+        mark: what the group has committed.
+        readings: what is in the tables.
+        promised: offsets of the mark's own range that are in the tables, of its reading.
+    """
+
+    partition: Partition
+    topic_id: str
+    low: int
+    end: int
+    mark: Mark | None
+    readings: Sequence[Reading] = ()
+    promised: frozenset[int] = frozenset()
+
+    @property
+    def inserted_end(self) -> int:
+        """The offset behind the last one that is in the tables."""
+        return max((reading.last + 1 for reading in self.readings), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command would do about one partition.
+
+    Attributes:
+        partition: which.
+        why: what was found, in a sentence.
+        mark: what to commit; None: nothing is to be done, or can be.
+        is_refused: it can't be done.
+    """
+
+    partition: Partition
+    why: str
+    mark: Mark | None = None
+    is_refused: bool = False
+
+
+def resume(facts: Facts, record_at: RecordAt) -> Plan:
+    """Return how to go on where a worker halts: behind what is in the tables, with all that the log has since."""
+    intent, fault = _readable(facts)
+    if fault:
+        return fault
+    if facts.mark is None:
+        return _without_mark(facts, record_at)
+    if intent is not None and intent.detour is not None:
+        return _end_detour(facts, facts.mark, intent, intent.detour, record_at)
+    return _repaired(facts, facts.mark, intent, record_at) or Plan(facts.partition, _WELL)
+
+
+def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
+    """Return how to read offsets again, from `first` to before `stop`, or on and on.
+
+    What is read again becomes rows again, of another reading; behind `stop` the group goes on where it was.
+    """
+    intent, fault = _readable(facts)
+    if fault:
+        return fault
+    for why in _faults(facts, first, stop, intent):
+        return _refused(facts, why)
+    if stop is None or facts.mark is None:
+        return _go_on(facts, record_at, first, f"is read again from offset {first} on")
+    before = facts.mark
+    plan = _go_on(
+        facts, record_at, first, f"offsets {first} to {stop - 1} are read again, then on from {before.offset}"
+    )
+    detour = Detour(stop, before.offset, before.leader_epoch, before.metadata)
+    return replace(plan, mark=_with_detour(plan.mark, detour))
+
+
+def downgrade(facts: Facts) -> Plan:
+    """Return the same mark as the release before this one writes it, for its workers."""
+    intent, fault = _readable(facts)
+    if fault:
+        return fault
+    mark = facts.mark
+    if mark is None or intent is None or intent.version == 1:
+        return Plan(facts.partition, "nothing to do: the former release can read this")
+    if intent.is_range:
+        return _refused(facts, "a batch is not finished: start a worker of this release and stop it in order first")
+    if intent.detour is not None or facts.inserted_end > mark.offset:
+        return _refused(facts, "offsets are being read again, which the former release can't: let it finish first")
+    old = Intent(intent.topic_id, mark.offset, mark.offset, version=1)
+    return Plan(facts.partition, "is handed to the former release", Mark(mark.offset, old.encode(), mark.leader_epoch))
+
+
+def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
+    if not facts.readings:
+        return Plan(facts.partition, "nothing is committed, and nothing is in the tables: a worker begins by itself")
+    return _behind_the_tables(facts, record_at, "the group has lost its offset")
+
+
+def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
+    """Go on behind the last offset that is in the tables, if the log is still the one that it came from."""
+    end = facts.inserted_end
+    if facts.end < end or is_other_below(end, _newest_epoch(facts.readings), facts.low, record_at):
+        return _behind_the_cut(facts, record_at, f"{why}, and the log was cut below offset {end}")
+    return _go_on(facts, record_at, max(end, facts.low), f"{why}; the tables hold offsets up to {end - 1}")
+
+
+def _behind_the_cut(facts: Facts, record_at: RecordAt, why: str) -> Plan:
+    """Go on where the log parts from what was read, or before that with what was promised and is not there."""
+    parts_at = parting([*last_read(facts.readings), *_last_promised(facts)], facts.low, facts.end, record_at)
+    start = min(parts_at, _first_unkept(facts, parts_at, record_at))
+    kept = f"rows up to offset {facts.inserted_end - 1} stay" if facts.readings else "nothing was inserted"
+    return _go_on(facts, record_at, start, f"{why}: {kept}, from offset {parts_at} on it has other records now")
+
+
+def _last_promised(facts: Facts) -> Iterator[Found]:
+    """Yield the last records that the mark tells of: the one below its offset, and the one at its range's end."""
+    if facts.mark is None:
+        return
+    yield Found(facts.mark.offset - 1, facts.mark.leader_epoch)
+    read_to, epoch = _read_to(facts.mark, decode(facts.mark.metadata))
+    yield Found(read_to - 1, epoch)
+
+
+def _first_unkept(facts: Facts, parts_at: int, record_at: RecordAt) -> int:
+    """Return the first offset that the group's range promised, and that is in the log and not in the tables.
+
+    When all is there, the end of the range, or where the log parts from what was read.
+    """
+    intent = decode(facts.mark.metadata) if facts.mark else None
+    if intent is None or not intent.is_range or intent.a >= parts_at:
+        return parts_at
+    if not facts.promised:
+        return intent.a
+    kept, end = facts.promised.union(intent.excluded), min(intent.b, parts_at)
+    lacking = (offset for offset in range(max(intent.a, facts.low), end) if offset not in kept)
+    is_there = ((offset, record_at(offset)) for offset in lacking)  # else it is a gap of the log
+    return next((offset for offset, found in is_there if found and found.offset == offset), end)
+
+
+def _repaired(facts: Facts, mark: Mark, intent: Intent | None, record_at: RecordAt) -> Plan | None:
+    """Return how to go on from a mark that a worker would halt at; None when it would not."""
+    read_to, epoch = _read_to(mark, intent)
+    if _is_set_back(facts, intent, read_to):
+        return _behind_the_tables(facts, record_at, f"the group's offset was set back to {mark.offset}")
+    if facts.end < read_to or is_other_below(read_to, epoch, facts.low, record_at):
+        return _behind_the_cut(facts, record_at, f"the log was cut below offset {read_to}")
+    if mark.offset < facts.low:
+        start = _first_unkept(facts, read_to, record_at)
+        lost = f"offsets {mark.offset} to {facts.low - 1} were deleted before they were read"
+        why = lost if start <= facts.low else "its oldest records were deleted; what was begun is in the tables"
+        return _go_on(facts, record_at, max(start, facts.low), why)
+    return None
+
+
+def _end_detour(facts: Facts, mark: Mark, intent: Intent, detour: Detour, record_at: RecordAt) -> Plan:
+    """Give up a second reading that can't go on, and go on where the group was before it."""
+    if _repaired(facts, mark, intent, record_at) is None:
+        return Plan(facts.partition, _WELL)
+    before = Mark(detour.offset, detour.metadata, detour.leader_epoch)
+    plan = resume(replace(facts, mark=before, promised=frozenset()), record_at)
+    return Plan(facts.partition, f"the second reading ends at offset {mark.offset}; {plan.why}", plan.mark or before)
+
+
+def _faults(facts: Facts, first: int, stop: int | None, intent: Intent | None) -> Iterator[str]:
+    """Yield why these offsets can't be read again."""
+    mark = facts.mark
+    if not facts.low <= first <= facts.end:
+        yield f"the log has the offsets {facts.low} to {facts.end - 1}, and {first} is none of them"
+    read_to = _read_to(mark, intent)[0] if mark else max(facts.low, facts.inserted_end)
+    if first > read_to:
+        yield f"only offsets below {read_to} were read: to begin at {first} would skip some"
+    if stop is None:
+        return
+    if mark is None or not first < stop <= mark.offset:
+        read = "nothing was" if mark is None else f"only offsets below {mark.offset} were"
+        yield f"{read} read: a second reading ends there at the latest, and behind its beginning"
+    if intent is not None and intent.detour is not None:
+        yield "a second reading is under way: let the workers finish it"
+    if mark is not None and len(mark.metadata) > DETOUR_BYTES_MAX:
+        yield "a batch with much poison is not finished: start a worker, and stop it in order first"
+
+
+def _go_on(facts: Facts, record_at: RecordAt, offset: int, why: str) -> Plan:
+    """Plan to go on at an offset, in a new reading."""
+    last = last_below(offset, facts.low, record_at)
+    epoch = last.leader_epoch if last else NO_EPOCH
+    intent = Intent(facts.topic_id, offset, offset, leader_epoch=epoch, reading=_next_reading(facts))
+    return Plan(facts.partition, why, Mark(offset, intent.encode(), epoch))
+
+
+def _with_detour(mark: Mark | None, detour: Detour) -> Mark | None:
+    intent = decode(mark.metadata) if mark else None
+    return replace(mark, metadata=replace(intent, detour=detour).encode()) if mark and intent else None
+
+
+def _next_reading(facts: Facts) -> int:
+    """Return the number of the next reading: none that was ever used."""
+    intent = decode(facts.mark.metadata) if facts.mark else None
+    return 1 + max([0, *(reading.number for reading in facts.readings), *([intent.reading] if intent else [])])
+
+
+def _read_to(mark: Mark, intent: Intent | None) -> tuple[int, int]:
+    """Return the offset below which all was read or promised, and the epoch of the last record there."""
+    if intent is not None and intent.is_range and intent.a == mark.offset:
+        return intent.b, intent.leader_epoch
+    if mark.leader_epoch != NO_EPOCH or intent is None or intent.a != mark.offset:
+        return mark.offset, mark.leader_epoch
+    return mark.offset, intent.leader_epoch
+
+
+def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
+    """Tell whether the tables hold more than the mark says, of its own reading or a later one."""
+    number = intent.reading if intent else 0
+    return any(reading.last >= read_to for reading in facts.readings if reading.number >= number)
+
+
+def _newest_epoch(readings: Sequence[Reading]) -> int:
+    """Return the epoch of the record whose offset is the highest in the tables."""
+    newest = max(readings, key=lambda reading: reading.last)
+    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
+
+
+def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
+    """Return the mark's intent, and the plan that says why it can't be dealt with, if so."""
+    try:
+        intent = decode(facts.mark.metadata) if facts.mark else None
+    except UnreadableError:
+        return None, _refused(facts, _FOREIGN)
+    if intent is not None and intent.topic_id != facts.topic_id:
+        return None, Plan(facts.partition, _RECREATED)
+    return intent, None
+
+
+def _refused(facts: Facts, why: str) -> Plan:
+    return Plan(facts.partition, why, is_refused=True)

@@ -1,0 +1,89 @@
+"""One partition, its workers, and every event that a leader of it has ever acknowledged."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from tests.support.fixtures_consumer import AT_MS, encoded
+from tests.support.fleet import Fleet, Member, until
+from tests.support.kafka import KafkaCluster
+from tests.support.kafka_clients import deliver
+from tests.support.ledger import topic_census
+
+_COMMAND_S: Final = 110.0
+_ROWS: Final = """
+SELECT event_id AS id, _offset AS offset, _leader_epoch AS epoch, _reading AS reading FROM events
+WHERE _topic = {topic:String}
+"""
+
+
+class Row(NamedTuple):
+    """Where a row comes from."""
+
+    offset: int
+    epoch: int
+    reading: int
+
+
+class OnePartition:
+    """Events are numbered as they are sent; a number is an event's id.
+
+    Attributes:
+        sent: how many there are.
+    """
+
+    def __init__(self, cluster: KafkaCluster, fleet: Fleet) -> None:
+        self.cluster, self.fleet = cluster, fleet
+        self.sent = 0
+
+    def send(self, count: int) -> range:
+        """Produce events to whoever leads; return their numbers."""
+        numbers = range(self.sent, self.sent + count)
+        deliver(self.cluster.bootstrap_servers, self.fleet.topic, [encoded(n, receivedAt=AT_MS) for n in numbers])
+        self.sent += count
+        return numbers
+
+    def rows(self) -> dict[int, list[Row]]:
+        """Return the rows of each event."""
+        found: dict[int, list[Row]] = {}
+        for row in self.fleet.connection.query(_ROWS, {"topic": self.fleet.topic}):
+            number = uuid.UUID(str(row["id"])).int
+            found.setdefault(number, []).append(Row(row["offset"], row["epoch"], row["reading"]))
+        return found
+
+    def await_rows(self, numbers: Iterable[int], timeout_s: float = 60.0) -> None:
+        """Wait until these events are rows."""
+        wanted = set(numbers)
+        until(lambda: wanted <= self.rows().keys(), f"{len(wanted)} rows", timeout_s)
+
+    def in_log(self) -> set[int]:
+        """Return the events that the log has now."""
+        count = topic_census(self.cluster.bootstrap_servers, self.fleet.topic)
+        return {uuid.UUID(event_id).int for event_id in count()}
+
+    def command(self, name: str, *arguments: str) -> tuple[int, str, list[dict[str, object]]]:
+        """Run a command of the consumer; return its exit code, what it says on standard error, and its lines."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("CONSUMER_")}
+        environ = kept | {f"CONSUMER_{key.upper()}": str(value) for key, value in self.fleet.settings.items()}
+        command = [sys.executable, "-m", "consumer", name, *arguments]
+        ended = subprocess.run(
+            [*command, "--json"], env=environ, capture_output=True, text=True, timeout=_COMMAND_S, check=False
+        )
+        return ended.returncode, ended.stderr, [json.loads(line) for line in ended.stdout.splitlines()]
+
+    def await_halt(self, member: Member) -> str:
+        """Wait until a worker says that the partition is halted, on its page and in its log; return the sentence."""
+        until(lambda: bool(halts(member)), "a halt")
+        status, page = member.page("/readyz")
+        assert (status, f"{self.fleet.topic}/0 is halted" in page) == (503, True), page
+        return halts(member)[-1]
+
+
+def halts(member: Member) -> list[str]:
+    """Return what a worker has said of halted partitions."""
+    lines = [json.loads(line) for line in member.said().splitlines() if line.startswith("{")]
+    return [str(line["message"]) for line in lines if str(line.get("message")).startswith("partition halted")]
