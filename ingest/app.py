@@ -5,10 +5,9 @@ Every error is the same JSON document, whoever found it: {"error", "message", "s
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
@@ -27,6 +26,8 @@ from ingest.ledger import Account
 from ingest.ports import Meter
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 VALIDATE: Final = "/collect/validate"
 COUNTED: Final = frozenset({COLLECT, VALIDATE})
@@ -96,14 +97,14 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
         ticket.check()
         return _origin(exchange, ticket.client_id, int(now_s() * 1000))
 
-    @contextmanager
-    def reading(account: Account) -> Iterator[Body]:
-        """Read the body; its memory is the request's until the block ends, and then it has cost its sender."""
-        with bodies.read(request.environ["wsgi.input"], _form()) as body:
+    def use_body(account: Account, use: Callable[[Body], T]) -> T:
+        """Read the body and use it; its memory is the request's meanwhile, and then it has cost its sender."""
+        with bodies.lease() as lease:
+            body = bodies.read(request.environ["wsgi.input"], _form(), lease)
             meter.observe("body_bytes", body.sent_bytes, form="sent")
             meter.observe("body_bytes", len(body.text), form="inflated")
             try:
-                yield body
+                return use(body)
             finally:
                 gate.spend(g.ticket, account.events, max(len(body.text), account.size_bytes))
 
@@ -111,8 +112,8 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
     def collect() -> Response:
         exchange = exchange_of(request.environ)
         origin, lenient = admitted(exchange), prefers_lenient(request.headers.get("Prefer", ""))
-        with reading(exchange.account) as body:
-            answer, durability = collector.collect(body, origin, exchange.account, lenient=lenient)
+        account = exchange.account
+        answer, durability = use_body(account, lambda body: collector.collect(body, origin, account, lenient=lenient))
         response = Response(answer, 201, content_type=JSON)
         response.headers["X-Durability"] = durability
         if lenient:
@@ -123,8 +124,9 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
     def validate() -> Response:
         exchange = exchange_of(request.environ)
         origin = admitted(exchange)
-        with reading(exchange.account) as body:
-            return Response(collector.validate(body, origin, exchange.account), content_type=JSON)
+        account = exchange.account
+        answer = use_body(account, lambda body: collector.validate(body, origin, account))
+        return Response(answer, content_type=JSON)
 
 
 def _form() -> Form:

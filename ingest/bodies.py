@@ -7,12 +7,11 @@ from the process's budget a piece at a time. The count of JSON nodes bounds the 
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ingest.errors import Rejected, Slug
-from ingest.memory import Lease, MemoryBudget, bytes_of_body
+from ingest.memory import Lease, MemoryBudget, Share, bytes_of_body
 from ingest.structure import count_nodes
 
 if sys.version_info >= (3, 14):
@@ -90,12 +89,14 @@ class BodyReader:
         self._limits = limits
         self._budget = budget
 
-    @contextmanager
-    def read(self, stream: Stream, form: Form) -> Iterator[Body]:
-        """Read a body; its memory is the request's until the block ends. Raises as `read_body` does."""
-        with self._budget.lease() as lease:
-            text, sent_bytes = read_body(stream, form, self._limits, lease)
-            yield Body(text, sent_bytes, lease)
+    def lease(self) -> Share:
+        """Open a request's share of memory, which it has until the block is left."""
+        return self._budget.lease()
+
+    def read(self, stream: Stream, form: Form, lease: Lease) -> Body:
+        """Read a body into a share; raises as `read_body` does."""
+        text, sent_bytes = read_body(stream, form, self._limits, lease)
+        return Body(text, sent_bytes, lease)
 
 
 def read_body(stream: Stream, form: Form, limits: BodyLimits, lease: Lease) -> tuple[bytes, int]:

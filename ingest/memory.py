@@ -6,9 +6,8 @@ with its answer. Nobody waits for room: waiting requests would hold what they ha
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Protocol
+from types import TracebackType
+from typing import Final, Protocol, Self
 
 from ingest.errors import Load, Overloaded
 
@@ -43,14 +42,9 @@ class MemoryBudget:
         """What is free now."""
         return self._left_bytes
 
-    @contextmanager
-    def lease(self) -> Iterator[Lease]:
-        """Open a share of nothing; leaving the block gives back what it grew to."""
-        share = _Share(self)
-        try:
-            yield share
-        finally:
-            self.move(share.size_bytes)
+    def lease(self) -> "Share":
+        """Open a share of nothing."""
+        return Share(self)
 
     def move(self, size_bytes: int) -> bool:
         """Give bytes back, or take them when negative; False when there are not so many."""
@@ -61,19 +55,28 @@ class MemoryBudget:
             return True
 
 
-class _Share:
-    """A `Lease` of a budget; one thread at a time uses it."""
+class Share:
+    """A `Lease` of a budget; leaving its block gives back what it grew to. One thread at a time uses it."""
 
-    __slots__ = ("_budget", "size_bytes")
+    __slots__ = ("_budget", "_size_bytes")
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self.size_bytes = 0
+        self._size_bytes = 0
 
     def grow(self, size_bytes: int) -> None:
+        """Take more, or raise Overloaded."""
         if not self._budget.move(-size_bytes):
             raise Overloaded(Load.MEMORY_FULL, "too many large requests are in work")
-        self.size_bytes += size_bytes
+        self._size_bytes += size_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._budget.move(self._size_bytes)
 
 
 def bytes_of_body(size_bytes: int, nodes: int) -> int:

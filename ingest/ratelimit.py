@@ -7,8 +7,7 @@ counts (ingest/redis.py).
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
@@ -38,8 +37,7 @@ class Claim(NamedTuple):
     whose: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Where somebody stands after a request; `resets_at_s` is Unix time, in whole seconds."""
 
     claim: Claim
@@ -77,16 +75,6 @@ class Window:
         return max(1, math.ceil(self.resets_at_s - at_s))
 
 
-def up_to_spent(windows: Iterable[Window]) -> list[Window]:
-    """Return windows up to the first in which something is spent."""
-    taken: list[Window] = []
-    for window in windows:
-        taken.append(window)
-        if window.spent:
-            break
-    return taken
-
-
 class RateLimiter(Protocol):
     """Counts what is used. Threads share it."""
 
@@ -122,13 +110,16 @@ class LocalLimiter:
     def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request. The cost is constant, on average over requests."""
         now_s = self._now_s()
+        windows: list[Window] = []
         with self._lock:
-            return up_to_spent(self._count(claim, now_s, at_s) for claim in claims)
-
-    def _count(self, claim: Claim, now_s: float, at_s: float) -> Window:
-        used = self._open(claim.name, now_s, at_s)
-        used.requests += 1
-        return Window(claim, used.requests, used.events, used.size_bytes, round(at_s + used.ends_s - now_s))
+            for claim in claims:
+                used = self._open(claim.name, now_s, at_s)
+                used.requests += 1
+                resets_at_s = round(at_s + used.ends_s - now_s)
+                windows.append(Window(claim, used.requests, used.events, used.size_bytes, resets_at_s))
+                if windows[-1].spent:
+                    break
+        return windows
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
         """Count what a request held; a window that is over since is left as it is."""

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingest.ports import Meter
-from ingest.ratelimit import Claim, Window, up_to_spent
+from ingest.ratelimit import Claim, Window
 from schemas.access import Access, read_url
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,9 @@ class SharedLimiter:
                 self._lost(error)
             else:
                 self._found()
-                return up_to_spent(Window(claim, *used) for claim, used in zip(claims, answer, strict=True))
+                windows = [Window(claim, *used) for claim, used in zip(claims, answer, strict=True)]
+                spent = next((at for at, window in enumerate(windows) if window.spent), len(windows))
+                return windows[: spent + 1]
         self._meter.count("rate_limit_store_failures_total")
         return [Window(claim, 0, 0, 0, math.ceil(at_s) + self._window_s) for claim in claims]
 
