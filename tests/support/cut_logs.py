@@ -53,7 +53,8 @@ def allow_unclean_elections(cluster: KafkaCluster, topic: str) -> None:
         ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-    cluster.admin().incremental_alter_configs([resource])[resource].result(10)
+    admin = cluster.admin()
+    admin.incremental_alter_configs([resource])[resource].result(10)
 
 
 def replicas_of(cluster: KafkaCluster, topic: str) -> tuple[KafkaNode, KafkaNode]:
@@ -87,8 +88,9 @@ def _leads(topic: str, among: Sequence[KafkaNode]) -> bool:
 
 
 def _elect_uncleanly(cluster: KafkaCluster, topic: str) -> None:
+    admin = cluster.admin()
     with suppress(KafkaException, TimeoutError):  # it is asked again
-        cluster.admin().elect_leaders(ElectionType.UNCLEAN, [TopicPartition(topic, 0)], request_timeout=5).result(6)
+        admin.elect_leaders(ElectionType.UNCLEAN, [TopicPartition(topic, 0)], request_timeout=5).result(6)
 
 
 def _log_of(node: KafkaNode, topic: str, number: int) -> Path:

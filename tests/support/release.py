@@ -1,4 +1,4 @@
-"""The next release of headrace: this tree with one more field, made as docs/OPERATIONS.md says; and who uses both."""
+"""Other releases of headrace: the next one has one more field, made as docs/OPERATIONS.md says; and who uses both."""
 
 import http.client
 import json
@@ -44,6 +44,19 @@ def next_release(directory: Path) -> Path:
     _insert(schemas / "catalogue.toml", f"[fields.{_BEFORE}]", f'[fields.{FIELD}]\ntype = "string"\ndoc = "What."\n')
     number = max(int(path.name[:4]) for path in (schemas / "clickhouse").glob("*.sql")) + 1
     (schemas / f"clickhouse/{number:04}_{FIELD}.sql").write_text(_MIGRATION, "utf-8")
+    return directory
+
+
+def former_release(directory: Path) -> Path:
+    """Copy the tree and let its workers write and read intents as the release before did: version 1 alone."""
+    for part in _PARTS:
+        shutil.copytree(_ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+    intent = directory / "consumer/intent.py"
+    text = intent.read_text("utf-8")
+    for now, before in (("version: int = _V2", "version: int = _V1"), ('{"1": _V1, "2": _V2}', '{"1": _V1}')):
+        assert text.count(now) == 1, now
+        text = text.replace(now, before)
+    intent.write_text(text, "utf-8")
     return directory
 
 
