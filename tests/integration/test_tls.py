@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from consumer.clickhouse import Connection
+from consumer.errors import Transient
 from ingest.kafka import KafkaBroker, Topics
 from ingest.ports import NoMeter
 from ingest.ratelimit import Allowance, Claim
@@ -25,7 +28,7 @@ from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
 from schemas.tls import Tls
 from tests.support.certificates import Authority, Pair
-from tests.support.clickhouse import ClickHouse
+from tests.support.clickhouse import PASSWORD, ClickHouse
 from tests.support.fleet import Fleet, until
 from tests.support.ingress import Ingress
 from tests.support.kafka_broker import NotAvailableError
@@ -124,7 +127,7 @@ def test_an_event_goes_all_the_way_over_tls(
         registry = stack.enter_context(SchemaRegistry())
         registry_front = stack.enter_context(tls_front(registry.port, context))
         port = int(clickhouse.url.rpartition(":")[2])
-        table_front = stack.enter_context(tls_front(port, context, lambda piece: piece.replace(b"/clickhouse?", b"/?")))
+        table_front = stack.enter_context(tls_front(port, context, lambda piece: as_a_proxy(piece, port)))
         store = stack.enter_context(RedisServer(SECRET, redis_options(keys, wants_client=with_client)))
         shared = {
             "topic": topic,
@@ -163,11 +166,16 @@ def test_an_event_goes_all_the_way_over_tls(
 
         assert rows(fleet) == 2
         assert len(registry.credentials) == 1
-        by_certificate = b"X-ClickHouse-SSL-Certificate-Auth: on" in bytes(table_front.heard)
-        assert by_certificate is with_client
+        assert b"Authorization: Basic " in bytes(table_front.heard)
         for said in (worker.said(), collector.log_path.read_text()):
             assert SECRET not in said
+            assert PASSWORD not in said
             assert all(line.startswith("{") for line in said.splitlines())
+
+
+def as_a_proxy(piece: bytes, port: int) -> bytes:
+    """Take a proxy's path and name out of a request, as it would."""
+    return re.sub(rb"\r\nHost: [^\r]*", b"\r\nHost: 127.0.0.1:%d" % port, piece.replace(b" /clickhouse?", b" /?"))
 
 
 def post(port: int) -> tuple[str, str]:
@@ -230,6 +238,21 @@ def test_clickhouse_that_can_not_be_trusted_or_does_not_trust_us_is_one_sentence
             begins = "CONSUMER_CLICKHOUSE_" + says.format(port=front.port)
             assert sentence(begun("migrate", told)).startswith(begins)
             assert not front.heard
+
+
+@pytest.mark.parametrize(("password", "header"), [("", b"X-ClickHouse-SSL-Certificate-Auth: on"), ("x", b"Basic ")])
+def test_without_a_password_the_certificate_is_the_login(password: str, header: bytes, keys: Keys) -> None:
+    """As ClickHouse's ssl_certificate users log in; with one it is shown, and the password counts."""
+    pair = [str(path) for path in keys.client]
+    tls = Tls("X_", str(keys.authority.file), *pair)
+    context = keys.authority.server(keys.server, wants_client=True)
+    with SchemaRegistry() as anybody, tls_front(anybody.port, context) as front:
+        connection = Connection(f"https://127.0.0.1:{front.port}", "me", password, "", 5, tls=tls)
+        with pytest.raises(Transient):
+            connection.client()
+
+        assert header in bytes(front.heard)
+        assert (b"Basic " in bytes(front.heard)) is bool(password)
 
 
 def test_kafka_that_can_not_be_trusted_or_does_not_trust_us_is_one_sentence(
