@@ -18,7 +18,7 @@ from consumer.errors import ConsumerError, Misconfigured, Transient
 from consumer.messages import mark_of
 from consumer.outcomes import of_kafka
 from consumer.ports import Mark, Partition
-from consumer.properties import PINNED, REPORTING
+from consumer.properties import PINNED, REPORTING, reading
 from schemas.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
@@ -105,9 +105,18 @@ class Cluster:
         """Return a broker's setting, or None when this client may not see it."""
         try:
             brokers = self._admin.list_topics(timeout=_CALL_S).brokers
-            resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
+            return self._setting(ConfigResource(ResourceType.BROKER, str(min(brokers))), name)
+        except (KafkaException, ValueError):
+            return None
+
+    def topic_setting(self, topic: str, name: str) -> str | None:
+        """Return a topic's setting, or None when this client may not see it."""
+        return self._setting(ConfigResource(ResourceType.TOPIC, topic), name)
+
+    def _setting(self, resource: ConfigResource, name: str) -> str | None:
+        try:
             entries = self._admin.describe_configs([resource], request_timeout=_CALL_S)[resource].result(_CALL_S)
-        except (KafkaException, TimeoutError, ValueError):
+        except (KafkaException, TimeoutError):
             return None
         entry = entries.get(name)
         return str(entry.value) if entry is not None and entry.value is not None else None
@@ -204,8 +213,7 @@ class Cluster:
         return Consumer(
             {
                 "fetch.wait.max.ms": 50,
-                "queued.max.messages.kbytes": 4096,
-                **self._properties,
+                **reading(self._properties),
                 **PINNED,
                 "group.id": group,
                 "isolation.level": isolation,

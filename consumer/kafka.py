@@ -24,11 +24,11 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
 import logging
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.commits import Commits
@@ -46,6 +46,8 @@ _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
 _RECORDS_MAX: Final = 5000
+_POLL_BYTES_MAX: Final = 8 * 1024 * 1024
+_PORTION: Final = 50  # one call may take more than was queued when it began, whatever the size: so few at a time
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
 _NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
@@ -108,7 +110,7 @@ class KafkaLog:
         ends: dict[Partition, int] = {}
         cut: dict[Partition, Cut] = {}
         unreadable: dict[Partition, str] = {}
-        for message in self._consumer.consume(_RECORDS_MAX, timeout_s):
+        for message in self._messages(timeout_s):
             error = message.error()
             if error is None:
                 records.append(record_of(message))
@@ -121,6 +123,18 @@ class KafkaLog:
             else:
                 _check(error)
         return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
+
+    def _messages(self, timeout_s: float) -> Iterator[Message]:
+        """Yield what comes within a time, until it is enough: between two polls the bound on what waits is kept."""
+        deadline_s = monotonic() + timeout_s
+        count = size_bytes = 0
+        while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
+            portion = self._consumer.consume(_PORTION, max(0.0, deadline_s - monotonic()))
+            if not portion:
+                return
+            count += len(portion)
+            size_bytes += sum(map(len, portion))
+            yield from portion
 
     def commit(self, marks: Mapping[Partition, Mark]) -> None:
         """Send marks, now or when those before them are answered; see `Log`."""

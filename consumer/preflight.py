@@ -24,6 +24,9 @@ from consumer.statements import PINNED, columns_of_table
 MIGRATE: Final = "run `python -m consumer migrate`"
 _MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
 _METADATA_DEFAULT: Final = 4096
+LETTER_HEADERS_BYTES: Final = 64 * 1024
+"""Room in a dead letter for what it says beside the record."""
+_MESSAGE_BYTES: Final = "max.message.bytes"
 _METADATA: Final = "offset.metadata.max.bytes"
 _TABLE: Final = """
 SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
@@ -203,6 +206,27 @@ def check_metadata(cluster: Cluster, topic: str) -> bool | None:
             f"the brokers' {_METADATA} is {allowed}, and {METADATA_BYTES_MAX} are needed: set it to {_METADATA_DEFAULT}"
         )
     return cluster.keeps_metadata(topic)
+
+
+def size_warnings(cluster: Cluster, events: str, dead: str, batch_bytes_max: int) -> list[str]:
+    """Compare what the two topics take with each other and with a batch; return a sentence for each that does not fit.
+
+    A topic whose limit this client may not see is passed over.
+    """
+    limits = [cluster.topic_setting(topic, _MESSAGE_BYTES) for topic in (events, dead)]
+    taken, kept = (int(limit) if limit is not None else None for limit in limits)
+    told: list[str] = []
+    if taken is not None and kept is not None and kept < taken + LETTER_HEADERS_BYTES:
+        told.append(
+            f"{dead} takes {kept} bytes, {events} {taken}: dead letters of its largest records are cut;"
+            f" set {_MESSAGE_BYTES} of {dead} to {taken + LETTER_HEADERS_BYTES}"
+        )
+    if taken is not None and taken > batch_bytes_max:
+        told.append(
+            f"{events} takes {taken} bytes, more than a batch of CONSUMER_BATCH_BYTES_MAX ({batch_bytes_max}): one"
+            f" record may take memory beyond the bound; set {_MESSAGE_BYTES} of {events} lower"
+        )
+    return told
 
 
 def guarantee(*, keeps_metadata: bool) -> str:

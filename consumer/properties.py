@@ -38,3 +38,25 @@ OWNED: Final[Mapping[str, str]] = {
 """What the file may not hold, and why."""
 REPORTING: Final[Mapping[str, Any]] = reporting("CONSUMER_KAFKA_CONFIG_FILE")
 """The arguments with which every client says in the log what happens to it."""
+_FETCH_BYTES_MAX: Final = 64 * 1024
+_READ_AHEAD: Final[Mapping[str, str | int]] = {
+    # Inflated bytes of values, over all partitions: no fetch begins while so many wait.
+    "queued.max.messages.kbytes": 16 * 1024,
+    # Records, for their keys, headers and bookkeeping are not counted above.
+    "queued.min.messages": 20_000,
+    # Bytes as they lie in the log, and one batch in any case: what one fetch may inflate.
+    "fetch.max.bytes": _FETCH_BYTES_MAX,
+    "fetch.message.max.bytes": _FETCH_BYTES_MAX,
+    # When enough waits, a partition is looked at again after this; librdkafka's 1 s would let it run dry.
+    "fetch.queue.backoff.ms": 20,
+}
+
+
+def reading(properties: Mapping[str, str | int]) -> dict[str, str | int]:
+    """Return a consumer's properties: these, and how far it reads ahead where they don't say; see docs/OPERATIONS.md.
+
+    A small fetch costs nothing where batches are large, for one batch always comes; a large fetch of batches that were
+    compressed a thousandfold costs gigabytes.
+    """
+    # The producers' limit; for a consumer it is only the least that fetch.max.bytes may be.
+    return {**_READ_AHEAD, **properties, "message.max.bytes": 1000}

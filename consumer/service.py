@@ -24,8 +24,8 @@ from consumer.pages import Pages, serving
 from consumer.patrol import Patrol, patrolling
 from consumer.pipeline import Pipeline
 from consumer.ports import Meter, Rows, Topics
-from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee
-from consumer.properties import OWNED, PINNED, PRODUCER_PINNED
+from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee, size_warnings
+from consumer.properties import OWNED, PINNED, PRODUCER_PINNED, reading
 from consumer.retry import Backoff
 from consumer.rows import DeadLetterRows, EventRows
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
@@ -73,10 +73,9 @@ def kafka_properties(settings: Settings) -> dict[str, str | int]:
 def member_properties(settings: Settings) -> dict[str, str | int]:
     """Return the librdkafka properties of the group's member."""
     properties: dict[str, str | int] = {
-        "queued.max.messages.kbytes": 16 * 1024,  # a partition's prefetch; what is taken has its own bound
         "fetch.wait.max.ms": 100,
         "socket.timeout.ms": 10_000,  # a commit that a broken broker never answers holds up the way back into the group
-        **kafka_properties(settings),
+        **reading(kafka_properties(settings)),
         "group.id": settings.group_id,
         "group.protocol": settings.group_protocol,
         "max.poll.interval.ms": settings.max_poll_interval_ms,
@@ -129,6 +128,8 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
     )
     patiently(lambda: check_tables(connection, [(target, pace) for target in targets(settings)]), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
+    for sentence in size_warnings(cluster, *names, settings.batch_bytes_max):
+        log.warning("topic limits", extra={"reason": sentence})
     level = logging.WARNING if keeps is False else logging.INFO
     log.log(level, "preflight passed", extra={"guarantee": guarantee(keeps_metadata=keeps is not False)})
     return keeps is True

@@ -12,7 +12,7 @@ from consumer.cluster import Cluster
 from consumer.errors import Fatal, Transient
 from consumer.intent import METADATA_BYTES_MAX
 from consumer.ports import Mark, Partition
-from consumer.preflight import check_metadata, find_topics, guarantee
+from consumer.preflight import LETTER_HEADERS_BYTES, check_metadata, find_topics, guarantee, size_warnings
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer
 from tests.support.ports import free_port
@@ -165,6 +165,25 @@ def test_the_brokers_own_setting_is_read(kafka: Broker) -> None:
     told = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group").broker_setting("offset.metadata.max.bytes")
 
     assert told == "4096"
+
+
+def test_topics_whose_limits_do_not_fit_are_told(kafka: Broker, new_topic: Callable[..., str]) -> None:
+    """A letter of the largest record must fit, and the largest record a batch; each sentence says what to set."""
+    if kafka.name == "embedded":
+        pytest.skip("the embedded broker describes no settings")
+    events, narrow, wide = (
+        new_topic(config={"max.message.bytes": str(limit)}) for limit in (100_000, 120_000, 100_000 + 64 * 1024)
+    )
+    ours = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
+
+    assert size_warnings(ours, events, wide, 100_000) == []
+    (cut,) = size_warnings(ours, events, narrow, 100_000)
+    (large,) = size_warnings(ours, events, wide, 99_999)
+
+    assert cut.startswith(f"{narrow} takes 120000 bytes, {events} 100000: dead letters")
+    assert cut.endswith(f"set max.message.bytes of {narrow} to {100_000 + LETTER_HEADERS_BYTES}")
+    assert large.startswith(f"{events} takes 100000 bytes, more than a batch of CONSUMER_BATCH_BYTES_MAX (99999)")
+    assert size_warnings(ours, "not-there", wide, 1) == []
 
 
 def test_a_cluster_that_is_away_is_waited_for() -> None:
