@@ -263,7 +263,11 @@ class World:
         found += [
             f"{key} is there {len(rows)} times, of several readings" for key, rows in self._repeated() if len(rows) > 1
         ]
-        found += [f"{key} is a row and a dead letter" for key, _ in self._repeated() if self.letters.sent[key]]
+        found += [
+            f"{key} is a row and a dead letter"
+            for key, _ in self._repeated()
+            if self.letters.sent[key] and _place_of(key) not in self.forgotten  # its schema may be known by now
+        ]
         found += [f"the view says {count} of {key}" for key, count in self.table.viewed.items() if count > 1]
         found += [
             f"the view says {self.table.viewed[key]} of {self.table.rows[key]} of {key}"
@@ -279,7 +283,7 @@ class World:
     def _is_doubtful(self, row: str) -> bool:
         """Tell whether a dying server lost what it counted of a row, and a tool wiped out the intent that knew it."""
         key = row.partition("#")[0]
-        return key in self.table.torn and Partition(TOPIC, int(key.split("/")[1])) in self.forgotten
+        return key in self.table.torn and _place_of(key) in self.forgotten
 
     def _repeated(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each record that nobody wanted twice, and its rows; a torn view leads an operator astray."""
@@ -347,6 +351,10 @@ class World:
             key = record.key.decode()
             if offset < mark.offset and not self._is_there(key):
                 self.wrong.append(f"{key} is committed ({mark}) and nowhere")
+
+
+def _place_of(key: str) -> Partition:
+    return Partition(TOPIC, int(key.split("/")[1]))
 
 
 def _is_replaying(lane: Lane) -> bool:
