@@ -100,7 +100,11 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
     def use_body(account: Account, use: Callable[[Body], T]) -> T:
         """Read the body and use it; its memory is the request's meanwhile, and then it has cost its sender."""
         with bodies.lease() as lease:
-            body = bodies.read(request.environ["wsgi.input"], _form(), lease)
+            try:
+                body = bodies.read(request.environ["wsgi.input"], _form(), lease)
+            except Rejected:
+                gate.spend(g.ticket, 0, lease.size_bytes)  # what was inflated and refused has cost as much
+                raise
             meter.observe("body_bytes", body.sent_bytes, form="sent")
             meter.observe("body_bytes", len(body.text), form="inflated")
             try:

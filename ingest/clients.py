@@ -186,7 +186,7 @@ def read_keys(path: str) -> Keys:
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (tomllib reads from it)
             entries = msgspec.convert(tomllib.load(file), _File).clients
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     keys: dict[bytes, _Key] = {}
     for client_id, entry in entries.items():

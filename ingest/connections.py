@@ -3,6 +3,7 @@
 import errno
 import math
 import socket
+import threading
 from time import monotonic
 from typing import Final, Self
 
@@ -12,6 +13,7 @@ SEND_S: Final = 10.0  # an answer is at most some 50 kB; who does not take it by
 LINGER_S: Final = 2.0
 _LINGER_BYTES_MAX: Final = 16 * 1024 * 1024
 _PIECE_BYTES: Final = 64 * 1024
+_LINGERING: Final = threading.BoundedSemaphore(3)  # one fewer than the threads that refuse when all others are busy
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -105,8 +107,18 @@ class Connection(socket.socket):
     def linger(self) -> None:
         """Say that no more comes, give a client that may still be sending a moment to read what has, and finish.
 
-        What it sends is thrown away meanwhile: closing with unread data would destroy the answer on its way.
+        What it sends is thrown away meanwhile: closing with unread data would destroy the answer on its way. It takes
+        its thread, so only a few may linger at once: of more the answer may be lost, and nobody else waits for them.
         """
+        if not _LINGERING.acquire(blocking=False):
+            self.finish()
+            return
+        try:
+            self._linger()
+        finally:
+            _LINGERING.release()
+
+    def _linger(self) -> None:
         until_s, left = monotonic() + LINGER_S, _LINGER_BYTES_MAX
         try:
             self.shutdown(socket.SHUT_WR)

@@ -64,6 +64,11 @@ class Share:
         self._budget = budget
         self._size_bytes = 0
 
+    @property
+    def size_bytes(self) -> int:
+        """What it has grown to."""
+        return self._size_bytes
+
     def grow(self, size_bytes: int) -> None:
         """Take more, or raise Overloaded."""
         if not self._budget.move(-size_bytes):

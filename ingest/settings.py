@@ -28,7 +28,7 @@ _KEY: Final = "file of its key (PEM, not encrypted); empty: it is in the certifi
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]  # a day: more, or infinity, is a slip
 
 
 def _says(doc: str) -> Meta:
@@ -148,7 +148,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Half the deadline of an answer has been used up by then.
     queue_wait_s: Annotated[Seconds, _says("a request that waited longer for a thread gets 503")] = 0.5
     # A load balancer needs so long to see /readyz fail and to stop sending.
-    shutdown_grace_s: Annotated[float, Meta(ge=0), _says("after SIGTERM requests are still taken for so long")] = 5.0
+    shutdown_grace_s: Annotated[
+        float, Meta(ge=0, le=86_400), _says("after SIGTERM requests are still taken for so long")
+    ] = 5.0
 
     # What a product adds to the events; the project's own catalogue stays as it is.
     catalogue_file: Annotated[str, _says("event types and fields of your own (TOML), added to ours; empty: none")] = ""

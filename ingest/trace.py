@@ -8,8 +8,11 @@ import re
 import uuid
 from typing import Final
 
-# Later versions may append "-…" to the four fields of version 00; ff is no version.
-_TRACEPARENT: Final = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+# Later versions may append "-…" to the four fields of version 00; ff is no version. What is appended goes into every
+# record of the request, so it is bounded.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[A-Za-z0-9_.-]{0,64})?"
+)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 

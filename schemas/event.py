@@ -133,7 +133,7 @@ def open_catalogue(own_path: str = "") -> Catalogue:
             raise ValueError(f"[fields.{min(taken)}]: the name is in use")  # noqa: TRY301  (the path is added below)
         documented = {name: value for name, value in base.properties.items() if name not in own.fields}
         return _checked(Catalogue(base.types | own.types, base.fields | own.fields, documented | own.properties))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{own_path}: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """The gate: keys first, then the count, and every answer can say where the client stands."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from ingest.clients import Registry, make_key
 from ingest.errors import Rejected, Slug
 from ingest.ratelimit import Allowance, LocalLimiter
 from tests.support.fake_broker import Clock
+from tests.support.front import Shelf, front
 
 KEY, HASH = make_key()
 OTHER_KEY, OTHER_HASH = make_key()
@@ -162,3 +164,18 @@ def test_the_headers_tell_of_the_window_with_less_left(registry: Registry) -> No
     told = [dict(gate.admit(PAGE_KEY, "", f"192.0.2.{host}", 0).headers)["X-RateLimit-Remaining"] for host in range(20)]
 
     assert told == ["1"] * 19 + ["0"]
+
+
+def test_what_is_inflated_and_refused_is_spent() -> None:
+    """A small body of too many values costs its sender what it made the process read; the next request hears of it."""
+    gate = Gate(None, LocalLimiter(60), Allowance(100, 100, 1_000_000))
+    client = front(Shelf(), gate).test_client()
+    bomb = gzip.compress(b"[" * 1_000_000)
+
+    answers = [
+        client.post("/collect/event", data=bomb, headers={"Content-Encoding": "gzip"}, content_type="application/json")
+        for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [413, 429]
+    assert "bytes of events" in answers[1].get_json()["message"]

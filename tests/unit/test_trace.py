@@ -32,6 +32,8 @@ def test_a_later_version_may_say_more() -> None:
         f"00-{TRACE.upper()}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-01-more",
         f"cc-{TRACE}-{SPAN}-01.more",
+        f"cc-{TRACE}-{SPAN}-01-{'x' * 65}",
+        f"cc-{TRACE}-{SPAN}-01-\x80",
         f"00-{TRACE}-{SPAN}-1",
         f"00-{TRACE}-{SPAN}",
         f"00-{TRACE[1:]}-{SPAN}-01",
