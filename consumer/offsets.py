@@ -19,6 +19,11 @@ _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
+_BURIED: Final = """
+SELECT DISTINCT origin_offset AS offset FROM dead_letters
+WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String} AND origin_partition = {partition:Int32}
+    AND origin_reading = {reading:UInt32} AND origin_offset >= {from:Int64} AND origin_offset < {to:Int64}
+"""
 _READINGS: Final = f"""
 SELECT reading, min(first) AS first, max(last) AS last, minMap(epochs) AS epochs {_OF_PARTITION}
 GROUP BY reading ORDER BY reading
@@ -67,13 +72,14 @@ class OffsetsTable:
         return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
 
     def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
-        """Return which of these offsets are there of one reading.
+        """Return which of these offsets are rows or dead letters of one reading.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
         bounds = {"reading": reading, "from": among.start, "to": among.stop}
-        rows = self._connection.query(_OFFSETS, _parameters(partition, topic_id) | bounds)
+        place = _parameters(partition, topic_id) | bounds
+        rows = [*self._connection.query(_OFFSETS, place), *self._connection.query(_BURIED, place)]
         return frozenset(row["offset"] for row in rows)
 
 

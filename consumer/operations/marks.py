@@ -114,8 +114,8 @@ class Marks:
         topic_id = self._topics[place.topic].topic_id
         intent = intended(mark) if mark else None
         among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
-        promised = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
-        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), promised)
+        kept = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
+        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), kept)
 
 
 def _line(plan: Plan) -> dict[str, object]:
