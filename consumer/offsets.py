@@ -19,6 +19,11 @@ _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
+_ROWS: Final = """
+SELECT DISTINCT _offset AS offset FROM {table:Identifier}
+WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+    AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
+"""
 _BURIED: Final = """
 SELECT DISTINCT origin_offset AS offset FROM dead_letters
 WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String} AND origin_partition = {partition:Int32}
@@ -48,10 +53,11 @@ class Reading:
 
 
 class OffsetsTable:
-    """Reads the table; an `InsertedOffsets`. Threads share it."""
+    """Reads the table; an `InsertedOffsets`. Threads share it. `tables` says where each topic's records become rows."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tables: Mapping[str, str]) -> None:
         self._connection = connection
+        self._tables = tables
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last one that is there of this reading or a later one, 0 when none is.
@@ -72,15 +78,21 @@ class OffsetsTable:
         return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
 
     def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
-        """Return which of these offsets are rows or dead letters of one reading.
+        """Return which of these offsets are rows that were counted, or dead letters, of one reading.
+
+        The rows themselves are looked for too: a ClickHouse that was killed may have counted what it has lost. That
+        reads a column of the whole table.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
         bounds = {"reading": reading, "from": among.start, "to": among.stop}
         place = _parameters(partition, topic_id) | bounds
-        rows = [*self._connection.query(_OFFSETS, place), *self._connection.query(_BURIED, place)]
-        return frozenset(row["offset"] for row in rows)
+        counted, rows, buried = (
+            frozenset(row["offset"] for row in self._connection.query(query, place | {"table": table}))
+            for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
+        )
+        return (counted & rows) | buried
 
 
 def _parameters(partition: Partition, topic_id: str) -> dict[str, object]:

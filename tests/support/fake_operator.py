@@ -17,7 +17,10 @@ def facts_of(broker: FakeBroker, table: FakeTable, number: int = 0, letters: Fak
         rows = table.offsets(place, broker.topic_id, intent.reading)
         keys = {offset: broker.key(number, offset, max(0, intent.leader_epoch)) for offset in range(intent.a, intent.b)}
         sent = letters.sent if letters else {}
-        kept = frozenset(offset for offset, key in keys.items() if offset in rows or key in sent)
+        suffix = f"#{intent.reading}" if intent.reading else ""
+        kept = frozenset(
+            offset for offset, key in keys.items() if (offset in rows and table.rows[key + suffix]) or key in sent
+        )
     return Facts(place, broker.topic_id, log.low, log.end, mark, table.readings(place, broker.topic_id), kept)
 
 
