@@ -48,7 +48,7 @@ class Facts:
     @property
     def inserted_end(self) -> int:
         """The offset behind the last one that is in the tables."""
-        return max((reading.last + 1 for reading in self.readings), default=0)
+        return max((reading.end for reading in self.readings), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +255,17 @@ def _read_to(mark: Mark, intent: Intent | None) -> tuple[int, int]:
 def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
     """Tell whether the tables hold more than the mark says, of its own reading or a later one."""
     number = intent.reading if intent else 0
-    return any(reading.last >= read_to for reading in facts.readings if reading.number >= number)
+    if intent and facts.mark and intent.a == facts.mark.offset:
+        read_to = max(read_to, intent.end)
+    return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
 def _newest_epoch(readings: Sequence[Reading]) -> int:
-    """Return the epoch of the record whose offset is the highest in the tables."""
-    newest = max(readings, key=lambda reading: reading.last)
-    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
+    """Return the epoch of the record whose offset is the highest in the tables, if that is a row."""
+    newest = max(readings, key=lambda reading: reading.end)
+    if newest.last < newest.last_letter:
+        return NO_EPOCH
+    return max(newest.epochs.items(), key=lambda item: item[1])[0]
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:

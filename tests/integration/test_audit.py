@@ -280,6 +280,9 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
         Reading(0, 999_990, 1_000_009, {0: 999_990}),
         Reading(1, 1_000_010, 1_000_019, {1: 1_000_010}),
     ]
+    tables.bury(1_000_030, reading=2)
+    assert (known.end(PLACE, NOW, 0), known.end(PLACE, NOW, 3)) == (1_000_031, 0)
+    assert known.readings(PLACE, NOW)[2] == Reading(2, -1, -1, {}, 1_000_030)
     tables.bury(1_000_012)
     database.command("DELETE FROM events WHERE _offset = 1000006")  # as a kill may
     there = known.offsets(PLACE, NOW, 0, range(1_000_005, 1_000_015))

@@ -32,7 +32,7 @@ class World:
         self.broker = FakeBroker(PARTITIONS, is_eager=is_eager, keeps_metadata=keeps_metadata)
         self.broker.watchers.append(self._check_mark)
         self.table = FakeTable(window, mends=mends)
-        self.letters = FakeLetters()
+        self.letters = FakeLetters(self.table)
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []
         self.again: set[str] = set()  # records that an operator had read a second time
