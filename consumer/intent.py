@@ -103,6 +103,11 @@ class Intent:
         return self.b > self.a
 
     @property
+    def end(self) -> int:
+        """The offset behind all that it names: dead letters may lie behind its range."""
+        return max(self.b, self.excluded[-1] + 1 if self.excluded else 0)
+
+    @property
     def fits(self) -> bool:
         """Whether the broker takes its text."""
         return len(self.encode()) <= METADATA_BYTES_MAX

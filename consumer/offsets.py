@@ -14,11 +14,31 @@ from consumer.ports import Partition
 _OF_PARTITION: Final = (
     "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )
-_END: Final = f"SELECT max(last) AS last, count() AS n {_OF_PARTITION} AND reading >= {{reading:UInt32}}"
+_LETTERS: Final = """
+FROM dead_letters WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
+    AND origin_partition = {partition:Int32} AND origin_offset >= 0
+"""
+_END: Final = f"""
+SELECT max(end) AS end FROM (
+    SELECT max(last + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
+    UNION ALL
+    SELECT max(toUInt64(origin_offset + 1)) AS end {_LETTERS} AND origin_reading >= {{reading:UInt32}}
+)
+"""  # noqa: S608  (our own text)
 _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
+_ROWS: Final = """
+SELECT DISTINCT _offset AS offset FROM {table:Identifier}
+WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+    AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
+"""
+_BURIED: Final = f"""
+SELECT DISTINCT origin_offset AS offset {_LETTERS}
+    AND origin_reading = {{reading:UInt32}} AND origin_offset >= {{from:Int64}} AND origin_offset < {{to:Int64}}
+"""
+_LAST_LETTERS: Final = f"SELECT origin_reading AS reading, max(origin_offset) AS last {_LETTERS} GROUP BY reading"
 _READINGS: Final = f"""
 SELECT reading, min(first) AS first, max(last) AS last, minMap(epochs) AS epochs {_OF_PARTITION}
 GROUP BY reading ORDER BY reading
@@ -31,31 +51,39 @@ class Reading:
 
     Attributes:
         number: 0, and one more each time that an operator had offsets read again.
-        first: the lowest offset.
-        last: the highest.
+        first: the lowest offset of a row; -1 when there is none.
+        last: the highest one.
         epochs: the first offset of each leader epoch; -1 where it was not known.
+        last_letter: the highest offset of a dead letter; -1 when there is none.
     """
 
     number: int
     first: int
     last: int
     epochs: Mapping[int, int]
+    last_letter: int = -1
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last one that is a row or a dead letter."""
+        return max(self.last, self.last_letter) + 1
 
 
 class OffsetsTable:
-    """Reads the table; an `InsertedOffsets`. Threads share it."""
+    """Reads the table; an `InsertedOffsets`. Threads share it. `tables` says where each topic's records become rows."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, tables: Mapping[str, str]) -> None:
         self._connection = connection
+        self._tables = tables
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last one that is there of this reading or a later one, 0 when none is.
+        """Return the offset behind the last row or dead letter of this reading or a later one, 0 when there is none.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
         (row,) = self._connection.query(_END, _parameters(partition, topic_id) | {"reading": reading})
-        return int(row["last"]) + 1 if row["n"] else 0
+        return int(row["end"])
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition, in one incarnation of its topic.
@@ -63,18 +91,32 @@ class OffsetsTable:
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        rows = self._connection.query(_READINGS, _parameters(partition, topic_id))
-        return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
+        place = _parameters(partition, topic_id)
+        rows = {row["reading"]: row for row in self._connection.query(_READINGS, place)}
+        letters = {row["reading"]: row["last"] for row in self._connection.query(_LAST_LETTERS, place)}
+        none = {"first": -1, "last": -1, "epochs": {}}
+        found = ((number, rows.get(number, none)) for number in sorted(rows.keys() | letters.keys()))
+        return [
+            Reading(number, row["first"], row["last"], dict(row["epochs"]), letters.get(number, -1))
+            for number, row in found
+        ]
 
     def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
-        """Return which of these offsets are there of one reading.
+        """Return which of these offsets are rows that were counted, or dead letters, of one reading.
+
+        The rows themselves are looked for too: a ClickHouse that was killed may have counted what it has lost. That
+        reads a column of the whole table.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
         bounds = {"reading": reading, "from": among.start, "to": among.stop}
-        rows = self._connection.query(_OFFSETS, _parameters(partition, topic_id) | bounds)
-        return frozenset(row["offset"] for row in rows)
+        place = _parameters(partition, topic_id) | bounds
+        counted, rows, buried = (
+            frozenset(row["offset"] for row in self._connection.query(query, place | {"table": table}))
+            for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
+        )
+        return (counted & rows) | buried
 
 
 def _parameters(partition: Partition, topic_id: str) -> dict[str, object]:

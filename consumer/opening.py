@@ -46,7 +46,7 @@ def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> Lane:
     lane.replay = replay
     lane.continuity = Continuity.at(Position(mark.offset, lane.leader_epoch), item.low, replay)
     if intent or keeps_metadata:
-        lane.inserted_max = replay.b if replay else mark.offset
+        lane.inserted_max = replay.end if replay else mark.offset
     return lane
 
 

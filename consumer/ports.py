@@ -251,7 +251,7 @@ class InsertedOffsets(Protocol):
     """The record of what is in the tables. Called on the pool's threads."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last one that is there of this reading or a later one, 0 when none is.
+        """Return the offset behind the last row or dead letter of this reading or a later one, 0 when there is none.
 
         Raises:
             Transient, Fatal: as they say.

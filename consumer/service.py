@@ -165,7 +165,8 @@ def _pipelines(
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, meter)
         mender = ClickHouseMender(connection, target, rows, meter)
-        return Pipeline(rows, table, letters, topics, mender, OffsetsTable(connection))
+        inserted = OffsetsTable(connection, {target.topic: target.table})
+        return Pipeline(rows, table, letters, topics, mender, inserted)
 
     events, dead = targets(settings)
     return {

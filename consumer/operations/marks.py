@@ -15,7 +15,7 @@ from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, downgrade, reprocess, resume
 from consumer.ports import Mark, Partition
 from consumer.preflight import find_topics
-from consumer.service import connect, kafka_properties
+from consumer.service import connect, kafka_properties, targets
 from consumer.settings import Settings
 
 Planner = Callable[[Facts, RecordAt], Plan]
@@ -65,7 +65,7 @@ class Marks:
         properties = kafka_properties(settings)
         self._cluster = Cluster(properties, settings.group_id)
         self._group = StoppedGroup(properties, settings.group_id)
-        self._offsets = OffsetsTable(connect(settings))
+        self._offsets = OffsetsTable(connect(settings), {target.topic: target.table for target in targets(settings)})
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 
     def places(self, arguments: Namespace) -> list[Partition]:
@@ -114,8 +114,8 @@ class Marks:
         topic_id = self._topics[place.topic].topic_id
         intent = intended(mark) if mark else None
         among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
-        promised = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
-        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), promised)
+        kept = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
+        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), kept)
 
 
 def _line(plan: Plan) -> dict[str, object]:

@@ -32,7 +32,8 @@ class Facts:
         end: the offset behind its newest record.
         mark: what the group has committed.
         readings: what is in the tables.
-        promised: offsets of the mark's own range that are in the tables, of its reading.
+        kept: offsets of the mark's own range that are rows of its reading, or dead letters.
+        used: the highest number of a reading that another mark of the partition has named.
     """
 
     partition: Partition
@@ -41,12 +42,13 @@ class Facts:
     end: int
     mark: Mark | None
     readings: Sequence[Reading] = ()
-    promised: frozenset[int] = frozenset()
+    kept: frozenset[int] = frozenset()
+    used: int = 0
 
     @property
     def inserted_end(self) -> int:
         """The offset behind the last one that is in the tables."""
-        return max((reading.last + 1 for reading in self.readings), default=0)
+        return max((reading.end for reading in self.readings), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,9 @@ def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
 def _behind_the_cut(facts: Facts, record_at: RecordAt, why: str) -> Plan:
     """Go on where the log parts from what was read, or before that with what was promised and is not there."""
     parts_at = parting([*last_read(facts.readings), *_last_promised(facts)], facts.low, facts.end, record_at)
-    start = min(parts_at, _first_unkept(facts, parts_at, record_at))
     kept = f"rows up to offset {facts.inserted_end - 1} stay" if facts.readings else "nothing was inserted"
-    return _go_on(facts, record_at, start, f"{why}: {kept}, from offset {parts_at} on it has other records now")
+    why = f"{why}: {kept}, from offset {parts_at} on it has other records now"
+    return _behind_the_promise(facts, record_at, parts_at, why)
 
 
 def _last_promised(facts: Facts) -> Iterator[Found]:
@@ -145,20 +147,39 @@ def _last_promised(facts: Facts) -> Iterator[Found]:
     yield Found(read_to - 1, epoch)
 
 
-def _first_unkept(facts: Facts, parts_at: int, record_at: RecordAt) -> int:
-    """Return the first offset that the group's range promised, and that is in the log and not in the tables.
+def _behind_the_promise(facts: Facts, record_at: RecordAt, end: int, why: str) -> Plan:
+    """Go on at an offset, and before that read again what the group's range promised below it and did not keep."""
+    lacking = _lacking(facts, end, record_at)
+    if not lacking:
+        return _go_on(facts, record_at, end, why)
+    plan = _go_on(facts, record_at, lacking.start, why)
+    if lacking.stop == end:
+        return plan
+    behind = _go_on(replace(facts, used=_next_reading(facts)), record_at, end, why).mark
+    detour = Detour(lacking.stop, behind.offset, behind.leader_epoch, behind.metadata) if behind else None
+    return replace(plan, mark=_with_detour(plan.mark, detour))
 
-    When all is there, the end of the range, or where the log parts from what was read.
+
+def _lacking(facts: Facts, end: int, record_at: RecordAt) -> range:
+    """Return from the first to the last offset that the group's range promised below `end`, and that the log has alone.
+
+    Of a batch of several schemas, or of several months, a part may be in the tables; what lies between comes twice.
     """
     intent = decode(facts.mark.metadata) if facts.mark else None
-    if intent is None or not intent.is_range or intent.a >= parts_at:
-        return parts_at
-    if not facts.promised:
-        return intent.a
-    kept, end = facts.promised.union(intent.excluded), min(intent.b, parts_at)
-    lacking = (offset for offset in range(max(intent.a, facts.low), end) if offset not in kept)
-    is_there = ((offset, record_at(offset)) for offset in lacking)  # else it is a gap of the log
-    return next((offset for offset, found in is_there if found and found.offset == offset), end)
+    if intent is None or not intent.is_range:
+        return range(0)
+    promised = range(max(intent.a, facts.low), min(intent.b, end))
+    if not facts.kept:
+        return promised
+
+    def is_lacking(offset: int) -> bool:
+        found = None if offset in facts.kept else record_at(offset)
+        return found is not None and found.offset == offset  # else it is a gap of the log
+
+    first = next(filter(is_lacking, promised), None)
+    if first is None:
+        return range(0)
+    return range(first, next(filter(is_lacking, reversed(promised))) + 1)
 
 
 def _repaired(facts: Facts, mark: Mark, intent: Intent | None, record_at: RecordAt) -> Plan | None:
@@ -169,10 +190,9 @@ def _repaired(facts: Facts, mark: Mark, intent: Intent | None, record_at: Record
     if facts.end < read_to or is_other_below(read_to, epoch, facts.low, record_at):
         return _behind_the_cut(facts, record_at, f"the log was cut below offset {read_to}")
     if mark.offset < facts.low:
-        start = _first_unkept(facts, read_to, record_at)
-        lost = f"offsets {mark.offset} to {facts.low - 1} were deleted before they were read"
-        why = lost if start <= facts.low else "its oldest records were deleted; what was begun is in the tables"
-        return _go_on(facts, record_at, max(start, facts.low), why)
+        why = f"offsets {mark.offset} to {facts.low - 1} were deleted"
+        why += f", and {len(facts.kept)} of the batch there were read" if facts.kept else " before they were read"
+        return _behind_the_promise(facts, record_at, max(read_to, facts.low), why)
     return None
 
 
@@ -181,7 +201,7 @@ def _end_detour(facts: Facts, mark: Mark, intent: Intent, detour: Detour, record
     if _repaired(facts, mark, intent, record_at) is None:
         return Plan(facts.partition, _WELL)
     before = Mark(detour.offset, detour.metadata, detour.leader_epoch)
-    plan = resume(replace(facts, mark=before, promised=frozenset()), record_at)
+    plan = resume(replace(facts, mark=before, kept=frozenset(), used=intent.reading), record_at)
     return Plan(facts.partition, f"the second reading ends at offset {mark.offset}; {plan.why}", plan.mark or before)
 
 
@@ -212,7 +232,7 @@ def _go_on(facts: Facts, record_at: RecordAt, offset: int, why: str) -> Plan:
     return Plan(facts.partition, why, Mark(offset, intent.encode(), epoch))
 
 
-def _with_detour(mark: Mark | None, detour: Detour) -> Mark | None:
+def _with_detour(mark: Mark | None, detour: Detour | None) -> Mark | None:
     intent = decode(mark.metadata) if mark else None
     return replace(mark, metadata=replace(intent, detour=detour).encode()) if mark and intent else None
 
@@ -220,7 +240,7 @@ def _with_detour(mark: Mark | None, detour: Detour) -> Mark | None:
 def _next_reading(facts: Facts) -> int:
     """Return the number of the next reading: none that was ever used."""
     intent = decode(facts.mark.metadata) if facts.mark else None
-    return 1 + max([0, *(reading.number for reading in facts.readings), *([intent.reading] if intent else [])])
+    return 1 + max(facts.used, intent.reading if intent else 0, *(reading.number for reading in facts.readings), 0)
 
 
 def _read_to(mark: Mark, intent: Intent | None) -> tuple[int, int]:
@@ -235,13 +255,17 @@ def _read_to(mark: Mark, intent: Intent | None) -> tuple[int, int]:
 def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
     """Tell whether the tables hold more than the mark says, of its own reading or a later one."""
     number = intent.reading if intent else 0
-    return any(reading.last >= read_to for reading in facts.readings if reading.number >= number)
+    if intent and facts.mark and intent.a == facts.mark.offset:
+        read_to = max(read_to, intent.end)
+    return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
 def _newest_epoch(readings: Sequence[Reading]) -> int:
-    """Return the epoch of the record whose offset is the highest in the tables."""
-    newest = max(readings, key=lambda reading: reading.last)
-    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
+    """Return the epoch of the record whose offset is the highest in the tables, if that is a row."""
+    newest = max(readings, key=lambda reading: reading.end)
+    if newest.last < newest.last_letter:
+        return NO_EPOCH
+    return max(newest.epochs.items(), key=lambda item: item[1])[0]
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:

@@ -269,7 +269,7 @@ def test_a_record_that_was_refused_once_and_is_a_row_of_the_next_reading_is_no_d
 
 def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database: Connection) -> None:
     """Where each ends, and where each leader epoch began: what a halted partition is judged by."""
-    known = OffsetsTable(database)
+    known = OffsetsTable(database, {TOPIC: "events"})
     assert (known.end(PLACE, NOW, 0), known.readings(PLACE, NOW)) == (0, [])
     tables.insert(records(range(999_990, 1_000_010)), "a")
     tables.insert(records(range(1_000_010, 1_000_020)), "b", reading=1)
@@ -280,7 +280,13 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
         Reading(0, 999_990, 1_000_009, {0: 999_990}),
         Reading(1, 1_000_010, 1_000_019, {1: 1_000_010}),
     ]
-    assert known.offsets(PLACE, NOW, 0, range(1_000_005, 1_000_015)) == frozenset(range(1_000_005, 1_000_010))
+    tables.bury(1_000_030, reading=2)
+    assert (known.end(PLACE, NOW, 0), known.end(PLACE, NOW, 3)) == (1_000_031, 0)
+    assert known.readings(PLACE, NOW)[2] == Reading(2, -1, -1, {}, 1_000_030)
+    tables.bury(1_000_012)
+    database.command("DELETE FROM events WHERE _offset = 1000006")  # as a kill may
+    there = known.offsets(PLACE, NOW, 0, range(1_000_005, 1_000_015))
+    assert there == {1_000_005, 1_000_007, 1_000_008, 1_000_009, 1_000_012}
 
 
 class Group:

@@ -4,23 +4,29 @@ from consumer.intent import decode
 from consumer.operations.plans import Facts, Plan, reprocess, resume
 from consumer.ports import Partition
 from tests.support.fake_group import TOPIC, FakeBroker
-from tests.support.fake_table import FakeTable
+from tests.support.fake_table import FakeLetters, FakeTable
 
 
-def facts_of(broker: FakeBroker, table: FakeTable, number: int = 0) -> Facts:
+def facts_of(broker: FakeBroker, table: FakeTable, number: int = 0, letters: FakeLetters | None = None) -> Facts:
     """Return what the commands would find out."""
     place = Partition(TOPIC, number)
     log, mark = broker.logs[place], broker.marks.get(place)
     intent = decode(mark.metadata) if mark else None
-    promised = table.offsets(place, broker.topic_id, intent.reading) if intent else frozenset()
-    if intent:
-        promised = promised & frozenset(range(intent.a, intent.b))
-    return Facts(place, broker.topic_id, log.low, log.end, mark, table.readings(place, broker.topic_id), promised)
+    kept = frozenset[int]()
+    if intent is not None and intent.is_range:
+        rows = table.offsets(place, broker.topic_id, intent.reading)
+        keys = {offset: broker.key(number, offset, max(0, intent.leader_epoch)) for offset in range(intent.a, intent.b)}
+        sent = letters.sent if letters else {}
+        suffix = f"#{intent.reading}" if intent.reading else ""
+        kept = frozenset(
+            offset for offset, key in keys.items() if (offset in rows and table.rows[key + suffix]) or key in sent
+        )
+    return Facts(place, broker.topic_id, log.low, log.end, mark, table.readings(place, broker.topic_id), kept)
 
 
-def resumed(broker: FakeBroker, table: FakeTable, number: int = 0) -> Plan:
+def resumed(broker: FakeBroker, table: FakeTable, number: int = 0, letters: FakeLetters | None = None) -> Plan:
     """Carry out `resume --go` for a partition."""
-    facts = facts_of(broker, table, number)
+    facts = facts_of(broker, table, number, letters)
     return _carried_out(broker, resume(facts, broker.logs[facts.partition].record_at))
 
 

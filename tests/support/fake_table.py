@@ -67,7 +67,7 @@ class FakeRows:
 
 
 class FakeTable:
-    """Implements `Table`, `Mender` and `InsertedOffsets`.
+    """Implements `Table`, `Mender` and, with the letters that it is told of, `InsertedOffsets`.
 
     `window` tokens per table partition, 0 for none; `mends` or does not. Rows are counted by their record's key, with
     `#n` behind it in a second reading.
@@ -81,6 +81,7 @@ class FakeTable:
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
         self.viewed: Counter[str] = Counter()
+        self.letters: dict[tuple[str, int, int], int] = {}  # of each reading: the last dead letter
         self.torn: set[str] = set()  # records that a dying server has lost at some time
         self._windows: dict[tuple[str, int], deque[str]] = {}
         self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
@@ -132,14 +133,22 @@ class FakeTable:
         """Return the offset behind the last one of this reading or a later one."""
         if self.is_away:
             raise Transient("the table is away")
-        return max((item.last + 1 for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
+        return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
+        places = sorted(self._offsets.keys() | self.letters.keys())
+        mine = [place for place in places if place[:2] == (topic_id, partition.number)]
+        offsets = {place: self._offsets.get(place, {}) for place in mine}
         return [
-            Reading(number, min(offsets), max(offsets), _firsts(offsets))
-            for (of_topic, of_partition, number), offsets in sorted(self._offsets.items())
-            if (of_topic, of_partition) == (topic_id, partition.number)
+            Reading(
+                place[2],
+                min(offsets[place], default=-1),
+                max(offsets[place], default=-1),
+                _firsts(offsets[place]),
+                self.letters.get(place, -1),
+            )
+            for place in mine
         ]
 
     def readings_of(self, key: str) -> list[str]:
@@ -210,9 +219,10 @@ def _firsts(offsets: Mapping[int, int]) -> dict[int, int]:
 
 
 class FakeLetters:
-    """Implements `DeadLetters`: counts the letters of each record, by its key."""
+    """Implements `DeadLetters`: counts the letters of each record, by its key, and tells the table of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: FakeTable) -> None:
+        self._table = table
         self.is_away = False
         self.answers_lost = 0
         self.sent: Counter[str] = Counter()
@@ -227,6 +237,8 @@ class FakeLetters:
         for item in poison:
             self.sent[keys[item.offset]] += 1
             self.reasons[keys[item.offset]] = item.reason
+            place = (origin.topic_id, records[0].partition.number, origin.reading)
+            self._table.letters[place] = max(item.offset, self._table.letters.get(place, -1))
         if self.answers_lost:
             self.answers_lost -= 1
             raise Transient("no acknowledgement")

@@ -76,10 +76,10 @@ class OnePartition:
         return ended.returncode, ended.stderr, [json.loads(line) for line in ended.stdout.splitlines()]
 
     def await_halt(self, member: Member) -> str:
-        """Wait until a worker says that the partition is halted, on its page and in its log; return the sentence."""
-        until(lambda: bool(halts(member)), "a halt")
-        status, page = member.page("/readyz")
-        assert (status, f"{self.fleet.topic}/0 is halted" in page) == (503, True), page
+        """Wait until a worker says that the partition is halted, in its log and on its page; return the sentence."""
+        until(lambda: bool(halts(member)), "a halt in the log")
+        until(lambda: member.page("/readyz")[0] == 503, "a halt on the page", 10)
+        assert f"{self.fleet.topic}/0 is halted at offset" in member.page("/readyz")[1]
         return halts(member)[-1]
 
 

@@ -11,7 +11,7 @@ from consumer.operations.divergence import last_below
 from consumer.ports import Mark, Partition, Record
 from tests.support.consumer_fakes import LIMITS, Clock, Process
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog, PartitionLog
-from tests.support.fake_operator import reprocessed, resumed
+from tests.support.fake_operator import facts_of, reprocessed, resumed
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PARTITIONS = 2
@@ -32,7 +32,7 @@ class World:
         self.broker = FakeBroker(PARTITIONS, is_eager=is_eager, keeps_metadata=keeps_metadata)
         self.broker.watchers.append(self._check_mark)
         self.table = FakeTable(window, mends=mends)
-        self.letters = FakeLetters()
+        self.letters = FakeLetters(self.table)
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []
         self.again: set[str] = set()  # records that an operator had read a second time
@@ -130,6 +130,8 @@ class World:
         """Delete the topic and make it anew; rows of the old one stay once at most, and need not be complete."""
         if not self.broker.is_away:
             self.broker.create(forgets=forgets)
+            late = {place: mark for place, mark in self.broker.marks.items() if mark.metadata}
+            self.broker.marks = late  # only a worker's commit is so late
             self.copies.clear()
             self.forgotten.clear()
 
@@ -187,9 +189,18 @@ class World:
         self.stop_all()
         self._land_all()
         for each in range(PARTITIONS):
-            resumed(self.broker, self.table, each)
+            self._resume(each)
         if again is not None:
             self._read_again(number, again)
+
+    def _resume(self, number: int) -> None:
+        """Let an operator resume a partition; of a batch that is there in part, some comes twice."""
+        facts = facts_of(self.broker, self.table, number, self.letters)
+        plan = resumed(self.broker, self.table, number, self.letters)
+        if plan.mark is not None:
+            log = self.broker.logs[facts.partition].records
+            twice = [at for at in facts.kept if at >= plan.mark.offset and at in log]
+            self.again |= {log[at].key.decode() for at in twice}
 
     def stop_all(self) -> None:
         """Stop all workers, and let the sessions of killed ones end."""

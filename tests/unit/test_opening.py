@@ -126,6 +126,7 @@ def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(mark: Mark, end
         (Mark(20, ""), False, None),
         (Mark(20, Intent("now", 20, 20).encode()), True, 20),
         (Mark(20, Intent("now", 20, 30).encode()), False, 30),
+        (Mark(20, "1|now|20|30|2,1f"), True, 55),  # a dead letter of a larger range, which was given up
         (Mark(5, Intent("now", 20, 30).encode()), True, 5),
         (Mark(20, Intent("before", 20, 30).encode()), True, 0),
     ],

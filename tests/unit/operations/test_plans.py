@@ -17,9 +17,9 @@ def log(offset: int) -> Found | None:
     return Found(offset, 4 if offset < 30 else 6) if offset < 40 else None
 
 
-def facts(mark: Mark | None, *readings: Reading, low: int = 0, promised: tuple[int, ...] = ()) -> Facts:
+def facts(mark: Mark | None, *readings: Reading, low: int = 0, kept: tuple[int, ...] = ()) -> Facts:
     """Return what is known of a partition whose log goes to offset 40."""
-    return Facts(PLACE, "id", low, 40, mark, readings, frozenset(promised))
+    return Facts(PLACE, "id", low, 40, mark, readings, frozenset(kept))
 
 
 def mark(offset: int = 30, epoch: int = 4, **fields: object) -> Mark:
@@ -71,6 +71,21 @@ def test_what_was_deleted_unread_is_named() -> None:
 
     assert plan.mark == Mark(25, Intent("id", 25, 25, leader_epoch=-1, reading=1).encode(), -1)
     assert plan.why == "offsets 20 to 24 were deleted before they were read"
+
+
+def test_what_a_batch_lacks_is_read_again_alone() -> None:
+    """The worker died between two inserts of one batch, and its first records were deleted: the others are there."""
+    promised = mark(20, b=30, epoch=4)
+    kept = tuple(offset for offset in range(20, 30) if offset not in (25, 26))
+    plan = resume(facts(promised, READ, low=22, kept=kept), log)
+
+    behind = Intent("id", 30, 30, leader_epoch=4, reading=2).encode()
+    again = Intent("id", 25, 25, leader_epoch=4, reading=1, detour=Detour(27, 30, 4, behind))
+    assert plan.mark == Mark(25, again.encode(), 4)
+    whole = resume(facts(promised, READ, low=22, kept=tuple(range(20, 30))), log)
+    assert whole.mark == Mark(30, Intent("id", 30, 30, leader_epoch=4, reading=1).encode(), 4)
+    nothing = resume(facts(promised, Reading(0, 0, 19, {4: 0}), low=22), log)
+    assert nothing.mark == Mark(22, Intent("id", 22, 22, reading=1).encode(), -1)
 
 
 def test_a_second_reading_that_cannot_go_on_ends() -> None:
