@@ -94,3 +94,6 @@ class Unbounded:
 
     def grow(self, size_bytes: int) -> None:
         """Take it."""
+
+
+UNBOUNDED: Final = Unbounded()
