@@ -67,7 +67,8 @@ class Collector:
         verdict, raws = self._intake.examine(body.text, origin, body.lease)
         account.judge(len(verdict.entries), verdict.expanded_bytes)
         _check_client(verdict.events, origin.client_id)
-        body.lease.grow(_ROWS_COPIES * ROWS_BYTES_MAX)
+        taken_bytes = bytes_of_records(len(verdict.events), verdict.expanded_bytes)
+        body.lease.grow(min(taken_bytes, _ROWS_COPIES * ROWS_BYTES_MAX))
         return answers.judged(verdict, self._advisor.warnings(raws, origin.received_at_ms))
 
     def is_ready(self) -> bool:
