@@ -6,7 +6,7 @@ from typing import Final
 
 from ingest import answers
 from ingest.bodies import Body
-from ingest.dry_run import Advisor
+from ingest.dry_run import ROWS_BYTES_MAX, Advisor
 from ingest.envelope import BODY
 from ingest.errors import Fault, Rejected, Slug
 from ingest.ids import uuid5, uuid7
@@ -18,6 +18,7 @@ from ingest.salvage import elements
 from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
 
+_ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
 _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
 
@@ -46,7 +47,7 @@ class Collector:
             Rejected: the client must repair something; nothing was published.
             Unavailable: no durable place, or no memory; the request may be sent again.
         """
-        verdict = self._intake.read(body.text, origin)
+        verdict = self._intake.read(body.text, origin, body.lease)
         account.judge(len(verdict.entries), verdict.expanded_bytes)
         events = _takable(verdict, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), verdict.expanded_bytes))
@@ -63,9 +64,11 @@ class Collector:
         Raises:
             Rejected: as from `collect`, but for bad events, which the answer tells.
         """
-        verdict, raws = self._intake.examine(body.text, origin)
+        verdict, raws = self._intake.examine(body.text, origin, body.lease)
         account.judge(len(verdict.entries), verdict.expanded_bytes)
         _check_client(verdict.events, origin.client_id)
+        taken_bytes = bytes_of_records(len(verdict.events), verdict.expanded_bytes)
+        body.lease.grow(min(taken_bytes, _ROWS_COPIES * ROWS_BYTES_MAX))
         return answers.judged(verdict, self._advisor.warnings(raws, origin.received_at_ms))
 
     def is_ready(self) -> bool:

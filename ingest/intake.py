@@ -14,7 +14,8 @@ from ingest.envelope import BODY, copied_bytes, events_of, guard_others, headers
 from ingest.errors import Fault, Rejected, Rule, Slug
 from ingest.fields import Misfit, Reader, compile_readers
 from ingest.ids import canonical_json, uuid5, uuid7
-from ingest.salvage import Malformed, elements, salvage
+from ingest.memory import UNBOUNDED, Lease
+from ingest.salvage import COPIES, Malformed, elements, salvage
 from ingest.shape import escape, guard, kind, parse
 from ingest.structure import count_names, may_have_names
 from ingest.times import client_time_ms
@@ -110,17 +111,18 @@ class Intake:
         """What requests are judged by."""
         return self._catalogue, self._limits
 
-    def read(self, body: bytes, origin: Origin) -> Verdict:
-        """Judge a whole request.
+    def read(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> Verdict:
+        """Judge a whole request; `lease` has room for its objects, and grows if telling events apart needs copies.
 
         Raises:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
+            Overloaded: there is no memory for the copies.
         """
-        return self.examine(body, origin)[0]
+        return self.examine(body, origin, lease)[0]
 
-    def examine(self, body: bytes, origin: Origin) -> tuple[Verdict, list[Any]]:
+    def examine(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> tuple[Verdict, list[Any]]:
         """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
-        request = self._parse(body)
+        request = self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
         guard_others(request, self._limits.depth_max)
         common, shared_bytes = self._common(request, origin)
@@ -132,11 +134,12 @@ class Intake:
         )
         return Verdict(entries, len(body) + copies_bytes), events
 
-    def _parse(self, body: bytes) -> Any:
+    def _parse(self, body: bytes, lease: Lease) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
         try:
             return parse(body)
         except Rejected:
+            lease.grow(COPIES * len(body))
             salvaged = salvage(body, BODY, self._limits.events_max)
             if salvaged is None:
                 raise

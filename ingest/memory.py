@@ -99,3 +99,6 @@ class Unbounded:
 
     def grow(self, size_bytes: int) -> None:
         """Take it."""
+
+
+UNBOUNDED: Final = Unbounded()

@@ -5,7 +5,8 @@ are good. Only bytes are looked at here: strings, brackets and commas show where
 inside them. Where those themselves are in doubt (a quote or a bracket is missing) nothing is told apart, and the whole
 request is refused.
 
-Cost is linear, and bounded by a number of brackets and escapes. A body that is good JSON never comes here.
+Cost is linear, and bounded by a number of brackets and quotes; memory is a few times the body's (COPIES). A body that
+is good JSON never comes here.
 """
 
 import re
@@ -15,17 +16,17 @@ from typing import Any, Final
 import msgspec
 
 from ingest.errors import Rejected, Rule
-from ingest.shape import BOM, PARSE_ERRORS, decode, fault_of, parse
+from ingest.shape import BOM, EXAMINED_BYTES_MAX, PARSE_ERRORS, decode, fault_of, parse
 
+COPIES: Final = 4
+"""What is in memory at once, in bodies: the one without escapes, the request without its list, the elements."""
 _MARKS_MAX: Final = 50_000  # runs of brackets, and the list's own commas; 500 flat events have 1,500
-_ESCAPES_MAX: Final = 500_000
 _QUOTES_MAX: Final = 1_000_000
 _MEMBERS_MAX: Final = 1000  # of the request itself
 _EVENT_MEMBERS_MAX: Final = 10_000  # beyond it a fault is not pinned to a member
 _RAW_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _RAW_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
-_ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
 _BLANK_CONTROLS: Final = bytes.maketrans(bytes(range(32)), b" " * 32)
 # Behind a string comes a comma, a colon or a bracket. Anything else means that a quote is missing somewhere, and what
 # looks like a string is what stands between two.
@@ -105,7 +106,7 @@ def _element(text: bytes) -> Any:
 
 
 def _member_at_fault(text: bytes) -> str | None:
-    masked = _masked(text)
+    masked = _masked(text) if len(text) <= EXAMINED_BYTES_MAX else None
     container = _container(masked, 0, _EVENT_MEMBERS_MAX) if masked is not None and text[:1] == b"{" else None
     for begin, end in container.items if container is not None else ():
         try:
@@ -134,9 +135,10 @@ def _split(body: bytes, member: str, elements_max: int) -> _Split | None:
 
 def _masked(body: bytes) -> bytes | None:
     """Return a text of the same length in which every quote begins or ends a string; None when it is in doubt."""
-    if body.count(b"\\") > _ESCAPES_MAX or body.count(b'"') > _QUOTES_MAX:
+    if body.count(b'"') > _QUOTES_MAX:
         return None
-    masked = _ESCAPE.sub(b"__", body).translate(_BLANK_CONTROLS)
+    # Only an escaped quote looks like another one, and only an escaped backslash makes one look escaped that is not.
+    masked = body.replace(b"\\\\", b"__").replace(b'\\"', b"__").translate(_BLANK_CONTROLS)
     return masked if _QUOTES_FIT.fullmatch(masked) else None
 
 

@@ -19,7 +19,7 @@ INTEGER_MAX: Final = 2**64 - 1
 BOM: Final = b"\xef\xbb\xbf"
 PARSE_ERRORS: Final = (RecursionError, UnicodeDecodeError, msgspec.DecodeError)
 """What `decode` raises."""
-_EXAMINED_BYTES_MAX: Final = 256 * 1024  # a second parser costs time and memory
+EXAMINED_BYTES_MAX: Final = 256 * 1024  # a second parser costs time and memory
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _KINDS: Final = {
     dict: "an object",
@@ -77,7 +77,7 @@ def fault_of(text: bytes, error: Exception) -> tuple[Rule, str]:
         return Rule.JSON, "a number is out of range"
     if not text.strip():
         return Rule.JSON, "it is empty"
-    if len(text) <= _EXAMINED_BYTES_MAX and _SURROGATE.search(text) and _is_json_otherwise(text):
+    if len(text) <= EXAMINED_BYTES_MAX and _SURROGATE.search(text) and _is_json_otherwise(text):
         return Rule.JSON, "a lone surrogate"
     return Rule.JSON, str(error).removeprefix("JSON is malformed: ")
 

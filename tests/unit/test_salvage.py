@@ -3,9 +3,10 @@
 import pytest
 
 from ingest.envelope import BODY
-from ingest.errors import Rule
+from ingest.errors import Overloaded, Rule
 from ingest.intake import Refusal
-from ingest.salvage import elements
+from ingest.memory import MemoryBudget
+from ingest.salvage import COPIES, elements
 from tests.support.verdicts import ORIGIN, intake, refusal
 
 VIEW = b'{"eventType": "VIEW", "url": "[\\"{,"}'
@@ -100,7 +101,19 @@ def test_the_bytes_of_each_event_are_found_whatever_is_wrong_inside() -> None:
     sent = (VIEW, b'{"x": "\xff"}', rb'{"x": "\ud800]"}', b"NaN")
 
     assert elements(body(*sent), BODY) == list(sent)
+    assert elements(body(VIEW, rb'{"x": "\\\\", "y": "\\\"\\", "z": NaN}'), BODY)[1].endswith(b"NaN}")
     assert elements(b"\xef\xbb\xbf" + body(VIEW, b"5"), BODY) == [VIEW, b"5"]
+
+
+def test_telling_events_apart_takes_its_share_of_memory() -> None:
+    """Copies of a large body are memory too: a process that has none for them says so, and takes good bodies."""
+    bad, good = body(VIEW, b'{"x": NaN}'), body(VIEW, b'{"eventType": "VIEW"}')
+    budget = MemoryBudget(COPIES * len(bad) - 1)
+
+    with budget.lease() as lease:
+        assert len(intake().read(good, ORIGIN, lease).events) == 2
+        with pytest.raises(Overloaded):
+            intake().read(bad, ORIGIN, lease)
 
 
 def test_a_body_of_brackets_without_end_is_given_up() -> None:
