@@ -61,6 +61,9 @@ that are lost from `events` alone, by a kill, a person, a TTL or a disk, are not
 replace rows of one event, so nobody can count them. A worker that repeats an insert looks for what
 a kill took, and puts it back.
 
+An offset that has a row in `events` and is not in the ledger is `uncounted`, no loss: the view was
+gone for a time. `migrate` makes it again, and --recount counts what it missed.
+
 Offsets that the log has no record for (transactions, compaction) are not missing, as long as the
 log has them: what was deleted there counts as missing. Of a topic that was made anew the log can't
 be asked: such offsets are `untold`, gaps or loss, and no reason for exit code 1.
@@ -176,6 +179,7 @@ def parser() -> Parser:
     audit = _add(found, "audit", "prove that every offset was inserted once", _AUDIT)
     audit.set_defaults(call=commands.run_audit, needed=SERVERS)
     audit.add_argument("--patience-s", type=seconds, default=10.0, help="ask again for what is missing (%(default)s)")
+    audit.add_argument("--recount", action="store_true", help="count in the ledger what has a row and is not counted")
     replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY)
     replay.set_defaults(call=commands.run_replay, needed=(_CLICKHOUSE,))
     _add_choice(replay)

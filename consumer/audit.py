@@ -7,61 +7,24 @@ log held no more when it was asked is missing. Costs one query over a row per mi
 When an operator has had offsets read again, they are in the tables once of each reading, and that is no double: the
 newest reading over an offset must have it, as a row or as a dead letter.
 The table of events itself is not counted: merges replace rows of one event there, and nobody can tell those from lost
-ones.
+ones. But an offset that it shows is no loss: one that the ledger lacks is uncounted, since the view was gone.
+Memory does not grow with what is missing: offsets are named by at most ten thousand at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
 
 from consumer.clickhouse import Connection
 from consumer.intent import Intent, UnreadableError, decode
+from consumer.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
 from consumer.ports import Mark, Partition
+from consumer.runs import NAMED_MAX, Runs, runs_of
+from consumer.statements import PINNED
 
 _MILLION: Final = 1_000_000  # offsets of a row of the ledger, schemas/clickhouse/0003_offsets.sql
-_NAMED_MAX: Final = 10_000  # missing offsets of a million that are looked up one by one; more is loss, not gaps
-_LEDGER: Final = """
-SELECT million, sum(n) AS rows, groupBitmapMergeState(p) AS there, groupBitmapMergeState(d) AS dead,
-    groupBitmapMergeState(o) AS own, bitmapCardinality(there) AS offsets, bitmapCardinality(own) AS letters,
-    bitmapCardinality(bitmapAnd(there, own)) AS both,
-    bitmapCardinality(bitmapSubsetInRange(bitmapOr(there, dead), {low:UInt64}, {end:UInt64})) AS covered
-FROM (
-    SELECT million, rows AS n, present AS p, bitmapBuild(emptyArrayUInt64()) AS d, d AS o FROM offsets
-    WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
-        AND reading = {reading:UInt32} AND million >= {million:UInt64}
-    UNION ALL
-    SELECT intDiv(toUInt64(origin_offset), 1000000) AS million, 0, bitmapBuild(emptyArrayUInt64()),
-        bitmapBuild([toUInt64(origin_offset)]),
-        bitmapBuild(arrayFilter(x -> origin_reading = {reading:UInt32}, [toUInt64(origin_offset)])) FROM dead_letters
-    WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
-        AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND million >= {million:UInt64}
-        AND origin_reading >= {reading:UInt32}
-) GROUP BY million ORDER BY million
-"""
-_COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({_LEDGER})"  # noqa: S608  (our own text)
-_READINGS: Final = """
-SELECT reading, min(first) AS first, max(last) AS last FROM offsets
-WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
-GROUP BY reading ORDER BY reading DESC
-"""
-_MISSING: Final = f"""
-WITH bitmapBuild(range({{from:UInt64}}, {{to:UInt64}})) AS wanted
-SELECT arrayJoin(bitmapToArray(bitmapAndnot(bitmapAndnot(wanted, there), dead))) AS offset
-FROM ({_LEDGER}) WHERE million = {{this:UInt64}} ORDER BY offset
-"""  # noqa: S608  (as above)
-_DOUBLE: Final = """
-SELECT _offset AS offset FROM {table:Identifier}
-WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
-    AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
-    AND _reading = {reading:UInt32}
-GROUP BY _offset HAVING count() > 1 ORDER BY offset LIMIT {limit:UInt32}
-"""
-_INCARNATIONS: Final = """
-SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM offsets
-WHERE topic IN {topics:Array(String)} GROUP BY topic, topic_id, partition ORDER BY topic, partition, topic_id
-"""
-_SHOWN_MAX: Final = 20
+_NAMED_MAX: Final = 10_000  # missing offsets that are named, and looked up in the log, at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +51,8 @@ class Finding:
         offsets: distinct offsets among them, of each reading.
         letters: distinct offsets among the dead letters, of each reading.
         missing: offsets that are neither, and that are no gaps of the log as far as it can be asked.
-        missing_shown: the first of them.
         untold: the same of a topic that is gone: gaps or loss, nobody can tell.
-        untold_shown: the first of them.
+        uncounted: offsets that have a row, and that the ledger lacks: its view was gone.
         duplicates: of each reading: rows beyond the first of their offset, and offsets that are row and dead letter.
         duplicates_shown: the first of them that the table still shows; merges may have replaced the others.
     """
@@ -99,17 +61,16 @@ class Finding:
     rows: int
     offsets: int
     letters: int
-    missing: int = 0
-    missing_shown: tuple[int, ...] = ()
-    untold: int = 0
-    untold_shown: tuple[int, ...] = ()
+    missing: Runs = field(default_factory=Runs)
+    untold: Runs = field(default_factory=Runs)
+    uncounted: Runs = field(default_factory=Runs)
     duplicates: int = 0
-    duplicates_shown: tuple[int, ...] = ()
+    duplicates_shown: Runs = field(default_factory=Runs)
 
     @property
     def is_clean(self) -> bool:
-        """Whether every offset is there once, as far as anybody can tell."""
-        return not self.missing and not self.duplicates
+        """Whether every offset is there once, as far as anybody can tell, and counted."""
+        return not self.missing and not self.uncounted and not self.duplicates
 
 
 Gaps = Callable[[Partition, Sequence[int]], set[int]]
@@ -132,7 +93,7 @@ class Auditor:
 
     def incarnations(self) -> list[Span]:
         """Return what the ledger holds, of every incarnation of the topics."""
-        rows = self.connection.query(_INCARNATIONS, {"topics": list(self.tables)})
+        rows = self.connection.query(INCARNATIONS, {"topics": list(self.tables)})
         return [
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
@@ -143,66 +104,157 @@ class Auditor:
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        readings = self.connection.query(_READINGS, _parameters(span, 0))
-        counts = {number: self._counts(span, number) for number in sorted({0, *(row["reading"] for row in readings)})}
-        stretches = _stretches(span, [(row["reading"], row["first"], row["last"] + 1) for row in readings])
-        missing = [
-            offset
-            for stretch, number in stretches
-            for offset in self._missing_of(
-                stretch, number, counts[number] if stretch == span else self._counts(stretch, number)
-            )
-        ]
+        readings = self._readings(span)
+        counts = {number: self._counts(span, number) for number in sorted({0, *(number for number, _, _ in readings)})}
+        lost, uncounted = self._lacking(_stretches(span, readings))
         double = {
             (number, row["million"]): row["rows"] - row["offsets"] + row["both"]
             for number, rows in counts.items()
             for row in rows
         }
-        told, untold = ([], missing) if span.is_gone else (missing, [])
         return Finding(
             span,
             rows=_sum(counts, "rows"),
             offsets=_sum(counts, "offsets"),
             letters=_sum(counts, "letters"),
-            missing=len(told),
-            missing_shown=tuple(told[:_SHOWN_MAX]),
-            untold=len(untold),
-            untold_shown=tuple(untold[:_SHOWN_MAX]),
+            missing=Runs() if span.is_gone else lost,
+            untold=lost if span.is_gone else Runs(),
+            uncounted=uncounted,
             duplicates=sum(double.values()),
-            duplicates_shown=tuple(self._double(span, [place for place, count in double.items() if count])),
+            duplicates_shown=self._double(span, [place for place, count in double.items() if count]),
         )
 
+    def recount(self, finding: Finding) -> None:
+        """Count in the ledger what an audit has just found uncounted; twice at once counts once.
+
+        All of it is committed, so no insert of these rows is under way, and no view will count them.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        for span, reading in _stretches(finding.span, self._readings(finding.span)):
+            token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
+            settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
+            self.connection.command(RECOUNT, self._parameters(span, reading), settings=settings)
+
+    def _readings(self, span: Span) -> list[tuple[int, int, int]]:
+        """Return each reading in the ledger, the newest first: its number, and the offsets [low, end) that it has."""
+        rows = self.connection.query(READINGS, self._parameters(span, 0))
+        return [(row["reading"], row["first"], row["last"] + 1) for row in rows]
+
     def _counts(self, span: Span, reading: int) -> list[dict[str, Any]]:
-        return self.connection.query(_COUNTS, _parameters(span, reading))
+        return self.connection.query(COUNTS, self._parameters(span, reading))
 
-    def _missing_of(self, span: Span, reading: int, counts: Sequence[Mapping[str, Any]]) -> Iterator[int]:
-        """Yield the offsets of a stretch that its newest reading lacks."""
-        covered = {row["million"]: row["covered"] for row in counts}
-        for million in range(span.low // _MILLION, -(-span.end // _MILLION)):
-            yield from self._missing(span, reading, million, covered.get(million, 0))
+    def _lacking(self, stretches: Sequence[tuple[Span, int]]) -> tuple[Runs, Runs]:
+        """Return what its newest reading lacks and the log has: what the table does not show, and what it does.
 
-    def _missing(self, span: Span, reading: int, million: int, covered: int) -> Sequence[int]:
-        """Return the offsets of a million that are missing; of a topic that is gone, also what were gaps."""
-        first, last = max(span.low, million * _MILLION), min(span.end, (million + 1) * _MILLION)
-        count = last - first - covered
-        if count <= 0:
-            return ()
-        if covered == 0:
-            named: Sequence[int] = range(first, last)
+        The table is read only when something is missing that the log does not explain.
+        """
+        pieces = [piece for span, reading in stretches for piece in self._pieces(span, reading)]
+        lost, uncounted = Runs(), Runs()
+        for piece in pieces:
+            self._name(lost, piece, piece.count)
+        shown = {stretch: self._shown(*stretch) for stretch in stretches} if lost else {}
+        if not any(shown.values()):
+            return lost, uncounted
+        lost = Runs()
+        for piece in pieces:
+            count = shown[piece.span, piece.reading].get(piece.million, 0)
+            self._name(lost, replace(piece, looks=count > 0), piece.count - count)
+            self._name(uncounted, replace(piece, looks=True, is_shown=True), count)
+        return lost, uncounted
+
+    def _pieces(self, span: Span, reading: int) -> list["_Piece"]:
+        covered = {row["million"]: row["covered"] for row in self._counts(span, reading)}
+        millions = range(span.low // _MILLION, -(-span.end // _MILLION))
+        return [_Piece(span, reading, million, covered.get(million, 0)) for million in millions]
+
+    def _name(self, found: Runs, piece: "_Piece", left: int) -> None:
+        """Add so many offsets of a piece, without those that are gaps of the log.
+
+        The log is asked about ten thousand of them at a time, as long as it explains any: a transaction has a gap for
+        each record it may have, a loss has none.
+        """
+        at, is_asked = piece.first, self.gaps is not None and not piece.span.is_gone and not piece.is_shown
+        while left > 0:
+            is_whole = left == piece.end - at
+            if not is_asked and (is_whole or found.is_full):
+                break
+            named = range(at, min(at + _NAMED_MAX, piece.end)) if is_whole else self._named(piece, at)
+            if not named:  # what was missing a moment ago has come
+                return
+            gaps = self.gaps(piece.span.partition, named) if self.gaps is not None and is_asked else set()
+            for first, end in runs_of(offset for offset in named if offset not in gaps):
+                found.add(first, end)
+            left, at = left - len(named), named[-1] + 1
+            if not gaps:
+                break
+        if left == piece.end - at:
+            found.add(at, piece.end)
         else:
-            bounds = {"from": first, "to": last, "this": million}
-            named = [row["offset"] for row in self.connection.query(_MISSING, _parameters(span, reading) | bounds)]
-        if self.gaps is None or span.is_gone or len(named) > _NAMED_MAX:
-            return named
-        return sorted(set(named) - self.gaps(span.partition, named))
+            found.add_unnamed(left)
 
-    def _double(self, span: Span, places: Iterable[tuple[int, int]]) -> list[int]:
-        table = self.tables[span.partition.topic]
+    def _named(self, piece: "_Piece", at: int) -> Sequence[int]:
+        bounds = {"from": at, "to": piece.end, "this": piece.million, "limit": _NAMED_MAX}
+        looks = {"looks": int(piece.looks), "is_shown": int(piece.is_shown)}
+        rows = self.connection.query(NAMED, self._parameters(piece.span, piece.reading) | bounds | looks)
+        return [row["offset"] for row in rows]
+
+    def _shown(self, span: Span, reading: int) -> dict[int, int]:
+        """Return how many offsets of each million the table shows and the ledger lacks. Reads all of the partition."""
+        rows = self.connection.query(SHOWN, self._parameters(span, reading))
+        return {row["million"]: row["uncounted"] for row in rows}
+
+    def _double(self, span: Span, places: Iterable[tuple[int, int]]) -> Runs:
         found: list[int] = []
         for reading, million in places:
-            bounds = {"table": table, "from": million * _MILLION, "to": (million + 1) * _MILLION, "limit": _SHOWN_MAX}
-            found += [row["offset"] for row in self.connection.query(_DOUBLE, _parameters(span, reading) | bounds)]
-        return found[:_SHOWN_MAX]
+            bounds = {"from": million * _MILLION, "to": (million + 1) * _MILLION, "limit": NAMED_MAX - len(found)}
+            found += [row["offset"] for row in self.connection.query(DOUBLE, self._parameters(span, reading) | bounds)]
+            if len(found) >= NAMED_MAX:
+                break
+        return Runs(sorted(found))
+
+    def _parameters(self, span: Span, reading: int) -> dict[str, object]:
+        return {
+            "table": self.tables[span.partition.topic],
+            "topic": span.partition.topic,
+            "topic_id": span.topic_id,
+            "partition": span.partition.number,
+            "reading": reading,
+            "low": span.low,
+            "end": span.end,
+            "million": span.low // _MILLION,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A million of a stretch, and how much of it the ledger and the dead letters cover.
+
+    What it lacks is meant; with `looks` without what the table shows, with `is_shown` just that.
+    """
+
+    span: Span
+    reading: int
+    million: int
+    covered: int
+    looks: bool = False
+    is_shown: bool = False
+
+    @property
+    def first(self) -> int:
+        """Its first offset."""
+        return max(self.span.low, self.million * _MILLION)
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last."""
+        return min(self.span.end, (self.million + 1) * _MILLION)
+
+    @property
+    def count(self) -> int:
+        """How many offsets are lacking."""
+        return self.end - self.first - self.covered
 
 
 def _sum(counts: Mapping[int, Sequence[Mapping[str, Any]]], column: str) -> int:
@@ -221,32 +273,9 @@ def _stretches(span: Span, readings: Sequence[tuple[int, int, int]]) -> list[tup
     return pieces
 
 
-def _parameters(span: Span, reading: int) -> dict[str, object]:
-    return {
-        "topic": span.partition.topic,
-        "topic_id": span.topic_id,
-        "partition": span.partition.number,
-        "reading": reading,
-        "low": span.low,
-        "end": span.end,
-        "million": span.low // _MILLION,
-    }
-
-
 def intended(mark: Mark) -> Intent | None:
     """Return a mark's intent, or None when it has none that this version reads."""
     try:
         return decode(mark.metadata)
     except UnreadableError:
         return None
-
-
-def ranges(offsets: Sequence[int]) -> str:
-    """Return ascending offsets as text: 3-5, 9."""
-    parts: list[list[int]] = []
-    for offset in offsets:
-        if parts and parts[-1][1] == offset - 1:
-            parts[-1][1] = offset
-        else:
-            parts.append([offset, offset])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

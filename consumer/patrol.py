@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from consumer.audit import Auditor, Finding, Span, intended, ranges
+from consumer.audit import Auditor, Finding, Span, intended
 from consumer.cluster import Bounds, Topic
 from consumer.errors import ConsumerError
 from consumer.ports import Mark, Meter, Partition
@@ -56,8 +56,9 @@ class Patrol:
             if finding.is_clean:
                 self._clean_to[finding.span.partition, finding.span.topic_id] = finding.span.end
         dirty = [item for item in findings if not item.is_clean]
-        wrong = [item for item in dirty if item.duplicates or _name(item) in self._suspects]
-        self._meter.level("audit_missing", sum(item.missing for item in dirty if _name(item) in self._suspects))
+        wrong = [item for item in dirty if item.duplicates or item.uncounted or _name(item) in self._suspects]
+        self._meter.level("audit_missing", sum(item.missing.count for item in dirty if _name(item) in self._suspects))
+        self._meter.level("audit_uncounted", sum(item.uncounted.count for item in wrong))
         self._meter.level("audit_duplicates", sum(item.duplicates for item in wrong))
         self._meter.level("audit_timestamp_seconds", time.time())
         self._suspects = {_name(item) for item in dirty}
@@ -117,12 +118,14 @@ def facts(finding: Finding) -> dict[str, object]:
         "rows": finding.rows,
         "offsets": finding.offsets,
         "dead_letters": finding.letters,
-        "missing": finding.missing,
-        "missing_offsets": ranges(finding.missing_shown),
-        "untold": finding.untold,
-        "untold_offsets": ranges(finding.untold_shown),
+        "missing": finding.missing.count,
+        "missing_offsets": str(finding.missing),
+        "untold": finding.untold.count,
+        "untold_offsets": str(finding.untold),
+        "uncounted": finding.uncounted.count,
+        "uncounted_offsets": str(finding.uncounted),
         "duplicates": finding.duplicates,
-        "duplicate_offsets": ranges(finding.duplicates_shown),
+        "duplicate_offsets": str(finding.duplicates_shown),
     }
 
 

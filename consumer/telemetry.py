@@ -104,6 +104,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "waiting_bytes": Metric("gauge", "Memory that records take, read and not yet committed"),
     "is_held": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
     "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
+    "audit_uncounted": Metric("gauge", "Offsets that have a row, and that the ledger of offsets lacks: must stay 0"),
     "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
     "audit_timestamp_seconds": Metric(
         "gauge", "When the last audit ended, Unix time; before the first one, when the process began"
@@ -129,7 +130,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
         self._lock = threading.Lock()
-        for name in ("audit_missing", "audit_duplicates", "is_held", "waiting_bytes"):
+        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_held", "waiting_bytes"):
             self.level(name, 0)
         self.level("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
 

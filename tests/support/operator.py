@@ -153,8 +153,15 @@ class Operator:
             status, body = self.page(path)
             if condition(status, body):
                 return body
-            assert time.monotonic() < deadline_s, (status, body)
+            if time.monotonic() >= deadline_s:
+                raise AssertionError(f"{path} stays {status}: {body}\n{self._said()}")
             time.sleep(0.1)
+
+    def _said(self) -> str:
+        """End the workers, and return what they said at last."""
+        for worker in self.workers:
+            worker.kill()
+        return "\n".join(worker.communicate()[1][-3000:] for worker in self.workers)
 
 
 def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:

@@ -1,0 +1,78 @@
+"""What the audit asks the ledger of offsets, the dead letters and the tables; each text is of one span and reading.
+
+`there` are offsets that the ledger has of a reading, `dead` those of dead letters of it or of a later one; together
+they are `known`.
+"""
+
+from typing import Final
+
+LEDGER: Final = """
+SELECT million, sum(n) AS rows, groupBitmapMergeState(p) AS there, groupBitmapMergeState(d) AS dead,
+    groupBitmapMergeState(o) AS own, bitmapCardinality(there) AS offsets, bitmapCardinality(own) AS letters,
+    bitmapCardinality(bitmapAnd(there, own)) AS both, bitmapOr(there, dead) AS known,
+    bitmapCardinality(bitmapSubsetInRange(known, {low:UInt64}, {end:UInt64})) AS covered
+FROM (
+    SELECT million, rows AS n, present AS p, bitmapBuild(emptyArrayUInt64()) AS d, d AS o FROM offsets
+    WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+        AND reading = {reading:UInt32} AND million >= {million:UInt64}
+    UNION ALL
+    SELECT intDiv(toUInt64(origin_offset), 1000000) AS million, 0, bitmapBuild(emptyArrayUInt64()),
+        bitmapBuild([toUInt64(origin_offset)]),
+        bitmapBuild(arrayFilter(x -> origin_reading = {reading:UInt32}, [toUInt64(origin_offset)])) FROM dead_letters
+    WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
+        AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND million >= {million:UInt64}
+        AND origin_reading >= {reading:UInt32}
+) GROUP BY million ORDER BY million
+"""
+COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({LEDGER})"  # noqa: S608  (our own text)
+READINGS: Final = """
+SELECT reading, min(first) AS first, max(last) AS last FROM offsets
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+GROUP BY reading ORDER BY reading DESC
+"""
+PLACE: Final = """
+_topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+AND _reading >= {reading:UInt32}
+"""
+SHOWN: Final = f"""
+SELECT million, bitmapCardinality(bitmapAndnot(groupBitmapMergeState(s), groupBitmapMergeState(k))) AS uncounted
+FROM (
+    SELECT intDiv(_offset, 1000000) AS million, groupBitmapState(_offset) AS s, bitmapBuild(emptyArrayUInt64()) AS k
+    FROM {{table:Identifier}} WHERE {PLACE} AND _offset >= {{low:UInt64}} AND _offset < {{end:UInt64}} GROUP BY million
+    UNION ALL
+    SELECT million, bitmapBuild(emptyArrayUInt64()), known FROM ({LEDGER})
+) GROUP BY million HAVING uncounted > 0
+"""  # noqa: S608  (as above)
+NAMED: Final = f"""
+WITH bitmapAndnot(
+    bitmapBuild(range({{from:UInt64}}, {{to:UInt64}})),
+    (SELECT groupBitmapMergeState(known) FROM ({LEDGER}) WHERE million = {{this:UInt64}})
+) AS lacking,
+(
+    SELECT groupBitmapState(_offset) FROM {{table:Identifier}}
+    WHERE {PLACE} AND _offset >= {{from:UInt64}} AND _offset < {{to:UInt64}} AND {{looks:UInt8}}
+) AS shown
+SELECT arrayJoin(bitmapToArray(bitmapSubsetLimit(
+    if({{is_shown:UInt8}}, bitmapAnd(lacking, shown), bitmapAndnot(lacking, shown)), {{from:UInt64}}, {{limit:UInt64}}
+))) AS offset ORDER BY offset
+"""  # noqa: S608  (as above)
+RECOUNT: Final = f"""
+INSERT INTO offsets (topic, topic_id, partition, reading, million, rows, present, first, last, newest_at)
+WITH (SELECT groupBitmapMergeState(known) FROM ({LEDGER})) AS counted
+SELECT {{topic:String}}, {{topic_id:String}}, {{partition:UInt32}}, _reading, intDiv(_offset, 1000000) AS million,
+    count(), groupBitmapState(_offset), min(_offset), max(_offset), max(_timestamp)
+FROM {{table:Identifier}}
+WHERE {PLACE} AND _offset >= {{low:UInt64}} AND _offset < {{end:UInt64}} AND NOT bitmapContains(counted, _offset)
+GROUP BY _reading, million
+"""  # noqa: S608  (as above)
+DOUBLE: Final = """
+SELECT _offset AS offset FROM {table:Identifier}
+WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+    AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
+    AND _reading = {reading:UInt32}
+GROUP BY _offset HAVING count() > 1 ORDER BY offset LIMIT {limit:UInt32}
+"""
+INCARNATIONS: Final = """
+SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM offsets
+WHERE topic IN {topics:Array(String)} GROUP BY topic, topic_id, partition ORDER BY topic, partition, topic_id
+"""

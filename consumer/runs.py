@@ -1,0 +1,70 @@
+"""Offsets that may be many: counted in full, and named as far as a line has room."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+NAMED_MAX: Final = 20
+
+
+class Runs:
+    """Ascending offsets as runs of successive ones. Keeps the first twenty runs, and the number of all offsets.
+
+    Attributes:
+        count: of all offsets.
+    """
+
+    def __init__(self, offsets: Iterable[int] = ()) -> None:
+        self.count = 0
+        self._named = 0
+        self._runs: list[tuple[int, int]] = []  # [first, end)
+        for first, end in runs_of(offsets):
+            self.add(first, end)
+
+    def add(self, first: int, end: int) -> None:
+        """Take the offsets [first, end), all above those before."""
+        is_full = self.is_full
+        self.count += end - first
+        if is_full or first == end:
+            return
+        if self._runs and self._runs[-1][1] == first:
+            self._runs[-1] = (self._runs[-1][0], end)
+        elif len(self._runs) < NAMED_MAX:
+            self._runs.append((first, end))
+        else:
+            return
+        self._named = self.count
+
+    def add_unnamed(self, count: int) -> None:
+        """Take so many more offsets."""
+        self.count += count
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is named."""
+        return self._named < self.count
+
+    def __str__(self) -> str:
+        shown = ", ".join(str(first) if end == first + 1 else f"{first}-{end - 1}" for first, end in self._runs)
+        more = self.count - self._named
+        return f"{shown}, and {more} more" if more else shown
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Runs) and (self.count, self._runs) == (other.count, other._runs)
+
+    def __hash__(self) -> int:
+        return hash(self.count)
+
+
+def runs_of(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield ascending offsets as runs [first, end)."""
+    first = end = None
+    for offset in offsets:
+        if first is not None and offset != end:
+            yield first, end or 0
+            first = None
+        first, end = (offset if first is None else first), offset + 1
+    if first is not None:
+        yield first, end or 0
