@@ -75,15 +75,15 @@ def _handler(pages: dict[str, str], reports: "queue.Queue[Any]") -> type[BaseHTT
     return Handler
 
 
-def rendered(url: str) -> str:
-    """Return the document of a page after its scripts have run, as HTML.
+def rendered(url: str, *flags: str) -> str:
+    """Return the document of a page after its scripts have run, as HTML; ``flags`` are further ones of Chromium.
 
     Raises:
         FileNotFoundError: there is no Chromium here; the message says how to get one.
     """
     with tempfile.TemporaryDirectory(prefix="headrace-chromium-", ignore_cleanup_errors=True) as profile:
         once = ["--virtual-time-budget=10000", "--dump-dom", f"--user-data-dir={profile}", url]
-        done = subprocess.run([_program(), *_FLAGS, *once], capture_output=True, timeout=_RENDER_S, check=True)
+        done = subprocess.run([_program(), *_FLAGS, *flags, *once], capture_output=True, timeout=_RENDER_S, check=True)
     return done.stdout.decode()
 
 
