@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final, NamedTuple
 
@@ -21,10 +21,32 @@ _DEFAULTS: Final = {
 }
 _FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
+_ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED})  # noqa: SLF001  (librdkafka's local codes have such names)
 _AT_ONCE_MAX: Final = 10_000
-_CUTS_MAX: Final = 16
+_CUTS_MAX: Final = 50  # a gigabyte's half, and its half, and a key's
 _CUT_HEADERS: Final = f"{LETTER_HEADER}cut_headers"
 _CUT_VALUE: Final = f"{LETTER_HEADER}cut_from_bytes"
+_CUT_KEY: Final = f"{LETTER_HEADER}cut_key_from_bytes"
+_ORIGIN_KEY: Final = f"{LETTER_HEADER}origin_key"
+_OF_ORIGIN: Final = (
+    "topic",
+    "topic_id",
+    "partition",
+    "offset",
+    "leader_epoch",
+    "reading",
+    "at",
+    "key",
+)
+_OUR_NAMES: Final = frozenset(
+    {
+        *(f"{LETTER_HEADER}origin_{name}" for name in _OF_ORIGIN),
+        *(f"{LETTER_HEADER}{name}" for name in ("schema_id", "reason", "error", "service", "dead_at")),
+        *(_CUT_HEADERS, _CUT_VALUE, _CUT_KEY),
+    }
+)
+_OURS_BYTES_MAX: Final = 4096  # the error: a thousand characters
+Header = tuple[str, str | bytes | None]
 log = logging.getLogger(__name__)
 
 
@@ -52,7 +74,8 @@ class Publisher:
     """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
-        self._producer = Producer({**_DEFAULTS, **properties, **PRODUCER_PINNED}, **REPORTING)
+        self._properties = {**_DEFAULTS, **properties, **PRODUCER_PINNED}
+        self._producer = Producer(self._properties, **REPORTING)
         self._topic = topic
 
     def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
@@ -71,7 +94,10 @@ class Publisher:
                     self._producer.flush(_FLUSH_S)
             self._producer.flush(_FLUSH_S)
         except (BufferError, KafkaException) as error:
+            if isinstance(error, KafkaException):
+                self._renew_after([error.args[0]])
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
+        self._renew_after(failures.values())
         too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
         if len(failures) > len(too_large) or len(places) + len(failures) < len(records):
             others = [error.name() for number, error in failures.items() if number not in too_large]
@@ -91,6 +117,13 @@ class Publisher:
                 places[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
+
+    def _renew_after(self, errors: Iterable[KafkaError]) -> None:
+        """Make a new producer behind an error that ends one: the old one would fail for ever."""
+        if any(error.fatal() or error.code() in _ENDING for error in errors):
+            log.warning("the producer of dead letters has failed for good: making a new one")
+            self.close()
+            self._producer = Producer(self._properties, **REPORTING)
 
     def close(self) -> None:
         """Forget what is in flight: who follows sends it again under the same key."""
@@ -136,13 +169,34 @@ def _letter(record: Record, poison: Poison, origin: Origin) -> Outgoing:
 
 
 def smaller(letter: Outgoing) -> Outgoing:
-    """Return a letter without the record's own headers; without any, half of its value; its headers say which."""
-    ours = [(name, value) for name, value in letter.headers if name.startswith(LETTER_HEADER)]
+    """Return a letter without the record's own headers; without any, half of its value; then half of the record's key.
+
+    Its headers say what was cut, and from how many bytes. A record may have headers of our names: ours come first.
+    """
+    ours = list(_ours(letter.headers))
     if len(ours) < len(letter.headers):
         return letter._replace(headers=[*ours, (_CUT_HEADERS, str(len(letter.headers) - len(ours)).encode())])
-    if not any(name == _CUT_VALUE for name, _ in ours):
-        ours.append((_CUT_VALUE, str(len(letter.value)).encode()))
-    return letter._replace(value=letter.value[: len(letter.value) // 2], headers=ours)
+    if letter.value:
+        cut = _with_size(ours, _CUT_VALUE, len(letter.value))
+        return letter._replace(value=letter.value[: len(letter.value) // 2], headers=cut)
+    key = dict(ours).get(_ORIGIN_KEY) or b""
+    ours = [(name, key[: len(key) // 2] if name == _ORIGIN_KEY else value) for name, value in ours]
+    return letter._replace(headers=_with_size(ours, _CUT_KEY, len(key)))
+
+
+def _ours(headers: Iterable[Header]) -> Iterator[Header]:
+    """Yield the headers that a worker has put before the record's own, and those that say what was cut."""
+    names = set(_OUR_NAMES)
+    for name, value in headers:
+        if name in names and (name == _ORIGIN_KEY or len(value or b"") <= _OURS_BYTES_MAX):
+            names.remove(name)
+            yield name, value
+
+
+def _with_size(headers: Sequence[Header], name: str, size_bytes: int) -> list[Header]:
+    """Return headers that say what a part's size was; the first cut of several has said it."""
+    is_said = any(name == known for known, _ in headers)
+    return [*headers] if is_said else [*headers, (name, str(size_bytes).encode())]
 
 
 def letter_key(record: Record, origin: Origin) -> bytes:
@@ -175,4 +229,4 @@ def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str
         "dead_at": str(int(time.time() * 1000)),
     }
     named = [(LETTER_HEADER + name, text.encode()) for name, text in ours.items()]
-    return [*named, (f"{LETTER_HEADER}origin_key", record.key), *record.headers]
+    return [*named, (_ORIGIN_KEY, record.key), *record.headers]

@@ -38,7 +38,8 @@ class Record(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """What the record weighs in memory, roughly."""
-        return len(self.value) + len(self.key) + RECORD_OVERHEAD_BYTES
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers) if self.headers else 0
+        return len(self.value) + len(self.key) + headers + RECORD_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,8 @@ class Replay:
             schema_id = schema_id_of(value)
             schema = self.schema_of(schema_id)
             event = decode(value[FRAME_BYTES:], schema)
+            if "eventId" not in event:
+                return _judged(letter, Verdict.UNREADABLE, "its schema has no eventId")
             wanted = {name: typed(schema, name, text) for name, text in repairs.items()}
             changed = {name: value for name, value in wanted.items() if event[name] != value}
             if not changed:

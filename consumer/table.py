@@ -57,7 +57,7 @@ class ClickHouseTable:
             self._timeouts.pop(block.token, None)
         except Transient as error:
             outcome = error.cause
-            if error.cause is Cause.UNKNOWN and monotonic() - began_s >= timeout_s * _GIVEN_UP:
+            if error.cause is Cause.UNKNOWN and monotonic() - began_s >= _server_limit_s(timeout_s):
                 self._timeouts[block.token] += 1
             raise
         except ConsumerError as error:
@@ -68,7 +68,7 @@ class ClickHouseTable:
 
     def _send(self, block: Block, timeout_s: float) -> None:
         # The server gives up before the client does, so that no insert runs on unseen.
-        settings = {"insert_deduplication_token": block.token, "max_execution_time": max(1, int(timeout_s * _GIVEN_UP))}
+        settings = {"insert_deduplication_token": block.token, "max_execution_time": _server_limit_s(timeout_s)}
         parameters = block.origin._asdict()
         if timeout_s == self._target.timeout_s:
             self._connection.command(self._statement, parameters, block.payload, PINNED | settings)
@@ -86,3 +86,8 @@ class ClickHouseTable:
         if self._search is None or not isinstance(refusal, Rejected):
             return []
         return self._search.run(block, records)
+
+
+def _server_limit_s(timeout_s: float) -> int:
+    """Return when the server gives up an insert: in whole seconds, before its client does."""
+    return max(1, int(timeout_s * _GIVEN_UP))

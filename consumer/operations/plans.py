@@ -125,7 +125,8 @@ def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
 def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
     """Go on behind the last offset that is in the tables, if the log is still the one that it came from."""
     end = facts.inserted_end
-    if facts.end < end or is_other_below(end, _newest_epoch(facts.readings), facts.low, record_at):
+    behind_rows, epoch = _behind_the_newest_row(facts.readings)
+    if facts.end < end or is_other_below(behind_rows, epoch, facts.low, record_at):
         return _behind_the_cut(facts, record_at, f"{why}, and the log was cut below offset {end}")
     return _go_on(facts, record_at, max(end, facts.low), f"{why}; the tables hold offsets up to {end - 1}")
 
@@ -210,9 +211,9 @@ def _faults(facts: Facts, first: int, stop: int | None, intent: Intent | None) -
     mark = facts.mark
     if not facts.low <= first <= facts.end:
         yield f"the log has the offsets {facts.low} to {facts.end - 1}, and {first} is none of them"
-    read_to = _read_to(mark, intent)[0] if mark else max(facts.low, facts.inserted_end)
-    if first > read_to:
-        yield f"only offsets below {read_to} were read: to begin at {first} would skip some"
+    done = mark.offset if mark else max(facts.low, facts.inserted_end)  # what an intent promises behind it is not there
+    if first > done:
+        yield f"only offsets below {done} were read: to begin at {first} would skip some"
     if stop is None:
         return
     if mark is None or not first < stop <= mark.offset:
@@ -260,12 +261,12 @@ def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
     return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
-def _newest_epoch(readings: Sequence[Reading]) -> int:
-    """Return the epoch of the record whose offset is the highest in the tables, if that is a row."""
-    newest = max(readings, key=lambda reading: reading.end)
-    if newest.last < newest.last_letter:
-        return NO_EPOCH
-    return max(newest.epochs.items(), key=lambda item: item[1])[0]
+def _behind_the_newest_row(readings: Sequence[Reading]) -> tuple[int, int]:
+    """Return the offset behind the highest row in the tables, and that row's epoch; of dead letters none is known."""
+    newest = max(readings, key=lambda reading: reading.last)
+    if not newest.epochs:
+        return newest.end, NO_EPOCH
+    return newest.last + 1, max(newest.epochs.items(), key=lambda item: item[1])[0]
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:

@@ -66,3 +66,17 @@ def test_a_letter_that_is_cut_says_what_it_lacks() -> None:
     assert once == Outgoing(b"k", b"12345678", [("headrace.reason", b"frame"), ("headrace.cut_headers", b"2")])
     assert (twice.value, dict(twice.headers)["headrace.cut_from_bytes"]) == (b"1234", b"8")
     assert (thrice.value, dict(thrice.headers)["headrace.cut_from_bytes"]) == (b"12", b"8")
+
+
+@pytest.mark.parametrize("name", ["headrace.x", "headrace.reason", "headrace.cut_headers", "reason"])
+@pytest.mark.parametrize("size_bytes", [10, 100_000])
+def test_no_record_makes_a_letter_that_can_not_be_cut(name: str, size_bytes: int) -> None:
+    """Whatever its key, value and headers hold and are called: the letter ends as a small one, with its reason."""
+    record = Record(Partition("events", 0), 5, 0, b"k" * size_bytes, b"v" * size_bytes, ((name, b"h" * size_bytes),))
+    letter = Outgoing(b"k", record.value, headers_of(record, Poison(5, Reason.FRAME, "why"), Origin("id")))
+    for _ in range(50):
+        letter = smaller(letter)
+
+    size = len(letter.value) + sum(len(name) + len(value or b"") for name, value in letter.headers)
+    assert size < 2000
+    assert dict(reversed(letter.headers))["headrace.reason"] == b"frame"

@@ -65,6 +65,15 @@ def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
     assert plan.why == "the group has lost its offset; the tables hold offsets up to 29"
 
 
+def test_a_dead_letter_behind_the_rows_hides_no_cut() -> None:
+    """Of a letter no epoch is known: the highest row's is compared, and all that is new is read."""
+    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0}, last_letter=33)]), log)
+
+    assert plan.mark is not None
+    assert plan.mark.offset == 30
+    assert "the log was cut" in plan.why
+
+
 def test_what_was_deleted_unread_is_named() -> None:
     """It goes on at the oldest record."""
     plan = resume(facts(mark(20), Reading(0, 0, 19, {4: 0}), low=25), log)
@@ -119,6 +128,7 @@ assert len(POISONED.metadata) > DETOUR_BYTES_MAX
         (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is none of them"),
         (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is none of them"),
         (facts(mark(), READ), 31, None, "only offsets below 30 were read: to begin at 31 would skip some"),
+        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: to begin at 33 would skip"),
         (facts(None, READ), 35, None, "only offsets below 30 were read"),
         (facts(None), 1, None, "only offsets below 0 were read"),
         (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading ends there at the latest"),
