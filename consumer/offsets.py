@@ -18,11 +18,12 @@ _LETTERS: Final = """
 FROM dead_letters WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
     AND origin_partition = {partition:Int32} AND origin_offset >= 0
 """
+# ClickHouse makes max(last + 1) out of what is max(last) + 1: of no rows that would be 1.
 _END: Final = f"""
 SELECT max(end) AS end FROM (
-    SELECT max(last + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
+    SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
     UNION ALL
-    SELECT max(toUInt64(origin_offset + 1)) AS end {_LETTERS} AND origin_reading >= {{reading:UInt32}}
+    SELECT if(count() = 0, 0, toUInt64(max(origin_offset)) + 1) AS end {_LETTERS} AND origin_reading >= {{reading:UInt32}}
 )
 """  # noqa: S608  (our own text)
 _OFFSETS: Final = f"""

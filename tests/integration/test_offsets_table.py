@@ -1,0 +1,15 @@
+"""What the tables say of a partition's offsets, on ClickHouse."""
+
+from consumer.clickhouse import Connection
+from consumer.offsets import OffsetsTable
+from consumer.ports import Partition
+
+PLACE = Partition("events", 3)
+
+
+def test_nothing_is_behind_empty_tables(database: Connection) -> None:
+    """0, and not the 1 that max(last + 1) of nothing is."""
+    table = OffsetsTable(database, {"events": "events"})
+
+    assert table.end(PLACE, "id", 0) == 0
+    assert table.readings(PLACE, "id") == []
