@@ -23,7 +23,8 @@ _END: Final = f"""
 SELECT max(end) AS end FROM (
     SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
     UNION ALL
-    SELECT if(count() = 0, 0, toUInt64(max(origin_offset)) + 1) AS end {_LETTERS} AND origin_reading >= {{reading:UInt32}}
+    SELECT if(count() = 0, 0, toUInt64(max(origin_offset)) + 1) AS end {_LETTERS}
+        AND origin_reading >= {{reading:UInt32}}
 )
 """  # noqa: S608  (our own text)
 _OFFSETS: Final = f"""

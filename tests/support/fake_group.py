@@ -56,8 +56,8 @@ class PartitionLog:
         """Answer as OffsetForLeaderEpoch does: where the epoch ends, or the one before it; None when none is known."""
         if epoch == max(self.starts):
             return self.end
-        later = [start for number, start in self.starts.items() if number > epoch]
-        return min(later, default=None)
+        later = [max(start, self.low) for number, start in self.starts.items() if number > epoch]
+        return min(later, default=None)  # what lies below the oldest record is forgotten
 
     def record_at(self, offset: int) -> Found | None:
         """Return the first record at an offset or behind it."""

@@ -292,9 +292,14 @@ class World:
         return found + [f"{key} is nowhere" for key in self._missing()]
 
     def _is_doubtful(self, row: str) -> bool:
-        """Tell whether a dying server lost what it counted of a row, and a tool wiped out the intent that knew it."""
+        """Tell whether a dying server lost a row, or its count, and nobody can repeat its range to look behind it.
+
+        An operator had it read again, or a tool wiped out the intent.
+        """
         key = row.partition("#")[0]
-        return key in self.table.torn and _place_of(key) in self.forgotten
+        was_read_again = not self.table.rows[row] and self._is_there(key)
+        was_forgotten = _place_of(key) in self.forgotten
+        return key in self.table.torn and (was_read_again or was_forgotten)
 
     def _repeated(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each record that nobody wanted twice, and its rows; a torn view leads an operator astray."""
