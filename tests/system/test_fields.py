@@ -41,6 +41,8 @@ def example(event_type: str, occurred_at: datetime) -> dict[str, object]:
             values[name] = str(uuid.uuid4()).upper()
         elif field["type"] == "int8":
             values[name] = 1.0
+        elif field["type"] == "id" and name != "anonId":
+            values[name] = 9_007_199_254_740_993 + len(values)
         else:
             values[name] = field.get("known", [f"{name}: välue"])[-1]
     return values | PROPERTIES | {"eventType": event_type.lower(), "timestamp": occurred_at.isoformat()}
@@ -58,6 +60,7 @@ def expected(event: dict[str, object]) -> dict[str, object]:
         "uuid": lambda value: str(value).lower(),
         "int8": lambda value: int(str(value).removesuffix(".0")),
         "string": str,
+        "id": str,
     }
     columns = {column_of(name): forms[kind](event[name]) for name, kind in kinds.items()}
     return columns | {"event_type": str(event["eventType"]).upper()}
