@@ -57,13 +57,13 @@ SELECT arrayJoin(bitmapToArray(bitmapSubsetLimit(
 ))) AS offset ORDER BY offset
 """  # noqa: S608  (as above)
 RECOUNT: Final = f"""
-INSERT INTO offsets (topic, topic_id, partition, reading, million, rows, present, first, last, newest_at)
+INSERT INTO offsets (topic, topic_id, partition, reading, million, rows, present, first, last, newest_at, epochs)
 WITH (SELECT groupBitmapMergeState(known) FROM ({LEDGER})) AS counted
 SELECT {{topic:String}}, {{topic_id:String}}, {{partition:UInt32}}, _reading, intDiv(_offset, 1000000) AS million,
-    count(), groupBitmapState(_offset), min(_offset), max(_offset), max(_timestamp)
+    count(), groupBitmapState(_offset), min(_offset), max(_offset), max(_timestamp), map(_leader_epoch, min(_offset))
 FROM {{table:Identifier}}
 WHERE {PLACE} AND _offset >= {{low:UInt64}} AND _offset < {{end:UInt64}} AND NOT bitmapContains(counted, _offset)
-GROUP BY _reading, million
+GROUP BY _reading, million, _leader_epoch
 """  # noqa: S608  (as above)
 DOUBLE: Final = """
 SELECT _offset AS offset FROM {table:Identifier}
