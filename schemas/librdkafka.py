@@ -153,5 +153,5 @@ def plain(error: KafkaError) -> str:
 
 def is_for_a_person(error: KafkaError) -> bool:
     """Tell whether a connection failed for its certificates or its login: to wait does not help."""
-    refuses_ours = search(r"\balert\b.*(certificate|unknown ca|handshake failure)", error.str())
-    return bool(refuses_ours) or (error.code() in _OF_THE_FILE and "isconnect" not in error.str())
+    untrusted = search(r"certificate verify failed|\balert\b.*(certificate|unknown ca|handshake failure)", error.str())
+    return bool(untrusted) or (error.code() in _OF_THE_FILE and "isconnect" not in error.str())
