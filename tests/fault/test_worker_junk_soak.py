@@ -43,7 +43,7 @@ def junk(chance: random.Random, number: int) -> tuple[bytes, Reason]:
     return chance.choice(kinds)
 
 
-@pytest.mark.soak
+@pytest.mark.soak(only=True)
 @pytest.mark.timeout(4 * _HALF_S + 120)
 def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) -> None:
     """Half of the time good events alone, then junk beside them: their p99 to the row stays, and nothing halts."""
