@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,57 @@ def test_nobody_who_sends_meanwhile_is_overlooked(broker: KafkaBroker, room: Roo
     assert unheard == []
     assert room.bytes == 0
     assert set(broker.send(records(3)).fates()) <= {Fate.UNKNOWN, Fate.DELIVERED}
+
+
+class Interrupted(KafkaBroker):
+    """Replaces its producer in the middle of a send, once: before it takes room, or behind that."""
+
+    before = ""
+
+    def _interrupt(self, step: str, room: Room) -> None:
+        if self.before == step:
+            self.before = ""
+            self.renew()
+            deadline_s = time.monotonic() + _WAIT_S
+            while not room.renewals or self.is_renewing:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.01)
+
+    is_renewing = False
+
+    def _renew(self) -> None:
+        self.is_renewing = True
+        super()._renew()
+        self.is_renewing = False
+
+    def _reserve(self, sending: Any, records: Sequence[Record]) -> bool:
+        self._interrupt("room", self._room)
+        return super()._reserve(sending, records)
+
+    def _produce(self, record: Record, sending: Any, index: int) -> None:
+        self._interrupt("produce", self._room)
+        super()._produce(record, sending, index)
+
+    @property
+    def _room(self) -> Room:
+        assert isinstance(self._meter, Room)
+        return self._meter
+
+
+@pytest.mark.parametrize(("before", "fate"), [("room", Fate.DELIVERED), ("produce", Fate.FAILED)])
+def test_a_send_that_is_overtaken_ends(mock: MockCluster, room: Room, before: str, fate: Fate) -> None:
+    """Before it has taken room it uses the new producer; behind that it hears at once that its records failed."""
+    properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 60_000, "linger.ms": 1}
+    edge = Interrupted(properties, Topics("events", "dead"), _ROOM_BYTES, room)
+    try:
+        edge.before = before
+        sending = edge.send(records(1))
+
+        assert sending.wait(_WAIT_S / 2)
+        assert (sending.fates(), room.bytes) == ([fate], 0)
+        assert edge.send(records(1)).wait(_WAIT_S)
+    finally:
+        edge.close(0)
 
 
 def test_a_producer_that_a_frozen_broker_has_fenced_is_replaced(tmp_path: Path) -> None:
