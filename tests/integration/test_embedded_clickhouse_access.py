@@ -314,7 +314,7 @@ def test_the_password_is_its_owners_and_stays(tmp_path: Path) -> None:
 
 
 def test_nobody_can_end_the_servers_own_query(embedded_clickhouse: EmbeddedClickHouse, operator: Client) -> None:
-    """The one that keeps it there; a user's own can be ended."""
+    """The one that keeps it there, not even the account that may end all."""
     operator.command("KILL QUERY WHERE user = '' ASYNC")
     time.sleep(0.2)
     assert Answer(embedded_clickhouse, "SELECT 1").text == "1\n"

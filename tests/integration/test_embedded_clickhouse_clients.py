@@ -130,7 +130,7 @@ def test_sqlalchemy_reads_and_finds_tables(embedded_clickhouse: EmbeddedClickHou
     engine = sqlalchemy.create_engine(f"clickhousedb://default@127.0.0.1:{embedded_clickhouse.port}/headrace")
     try:
         with engine.connect() as connection:
-            assert connection.execute(sqlalchemy.text(QUERY)).all() == [FOUND]
+            assert [tuple(row) for row in connection.execute(sqlalchemy.text(QUERY))] == [FOUND]
         inspector = sqlalchemy.inspect(engine)
         assert "numbers_and_text" in inspector.get_table_names()
         assert [column["name"] for column in inspector.get_columns("numbers_and_text")] == ["n", "s"]

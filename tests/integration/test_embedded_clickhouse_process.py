@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from clickhouse_connect.driver.exceptions import OperationalError
+from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from tests.support.clickhouse import ClickHouse, EmbeddedClickHouse
 from tests.support.clickhouse_events import EVENTS, FROM_AVRO, avro, connect
@@ -185,6 +185,48 @@ def test_it_ends_with_its_parent(data_dir: Path) -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_kernel_without_landlock_is_told(data_dir: Path) -> None:
+    """It serves all the same, and says what that means."""
+    code = "import sys; import deploy.embedded.sandbox as sandbox; sandbox._CREATE_RULESET = 1_000_000\n"
+    code += "from deploy.embedded.clickhouse import main; main()"
+    command = [sys.executable, "-c", code, f"--data-dir={data_dir}", f"--port={free_port()}"]
+    with subprocess.Popen(
+        [*command, f"--native-port={free_port()}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("ready ")
+        process.terminate()
+        _, said = process.communicate(timeout=LIMIT_S)
+    assert "this kernel has no Landlock" in said
+
+
+def test_what_it_writes_about_itself_goes_again(embedded_clickhouse: EmbeddedClickHouse) -> None:
+    """Each table of the server's own has a time to live, whatever this version makes."""
+    with connect(embedded_clickhouse) as client:
+        client.command("SYSTEM FLUSH LOGS")
+        own = "FROM system.tables WHERE database = 'system' AND engine LIKE '%MergeTree'"
+        assert client.command(f"SELECT count() {own}") == 3
+        assert client.query(f"SELECT name {own} AND engine_full NOT LIKE '%TTL%'").result_rows == []
+
+
+@pytest.mark.soak(only=True)
+def test_its_log_is_bounded(data_dir: Path) -> None:
+    """Three files of ten megabytes, whatever happens."""
+    with EmbeddedClickHouse(data_dir) as clickhouse:
+        with connect(clickhouse) as client:
+            for _ in range(20_000):
+                with pytest.raises(DatabaseError):
+                    client.command("SELECT throwIf(1)")
+        sizes = [path.stat().st_size for path in (data_dir / "log").iterdir()]
+    assert len(sizes) > 1
+    assert sum(sizes) < 35_000_000
 
 
 def test_it_starts_soon(data_dir: Path) -> None:
