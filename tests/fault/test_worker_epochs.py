@@ -17,9 +17,9 @@ from tests.support.kafka import KafkaCluster
 from tests.support.one_partition import OnePartition, halts
 
 _SCHEDULES: Final = 50 if IS_SOAK else 1
-_SCHEDULE_S: Final = 240
+_SCHEDULE_S: Final = 600 if IS_SOAK else 240
 _SEED: Final = int(os.environ.get("HEADRACE_SOAK_SEED", "1"))
-_TURNS: Final = 4
+_TURNS: Final = 4 if IS_SOAK else 2
 
 
 @pytest.fixture
