@@ -3,11 +3,11 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import ElectionType, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its examples import them so
     AlterConfigOpType,
     ConfigEntry,
@@ -65,7 +65,7 @@ def replicas_of(cluster: KafkaCluster, topic: str) -> tuple[KafkaNode, KafkaNode
     return leader, other
 
 
-def await_leader(cluster: KafkaCluster, topic: str, among: Sequence[KafkaNode]) -> None:
+def await_leader(topic: str, among: Sequence[KafkaNode]) -> None:
     """Wait until one of these nodes leads the topic's partition, by an unclean election if need be.
 
     Raises:
@@ -75,7 +75,6 @@ def await_leader(cluster: KafkaCluster, topic: str, among: Sequence[KafkaNode]) 
     while not _leads(topic, among):
         if time.monotonic() > deadline_s:
             raise TimeoutError(f"none of {[node.node_id for node in among]} leads {topic}")
-        _elect_uncleanly(cluster, topic)
         time.sleep(_ASK_S)
 
 
@@ -85,12 +84,6 @@ def _leads(topic: str, among: Sequence[KafkaNode]) -> bool:
     except KafkaException:
         return False
     return bool(leaders) and leaders[0].leader in {node.node_id for node in among}
-
-
-def _elect_uncleanly(cluster: KafkaCluster, topic: str) -> None:
-    admin = cluster.admin()
-    with suppress(KafkaException, TimeoutError):  # it is asked again
-        admin.elect_leaders(ElectionType.UNCLEAN, [TopicPartition(topic, 0)], request_timeout=5).result(6)
 
 
 def _log_of(node: KafkaNode, topic: str, number: int) -> Path:
