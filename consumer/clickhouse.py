@@ -8,7 +8,13 @@ from typing import Any, Final
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, Error, NotSupportedError
+from clickhouse_connect.driver.exceptions import (
+    ClickHouseError,
+    DatabaseError,
+    Error,
+    NotSupportedError,
+    OperationalError,
+)
 from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.httputil import get_pool_manager
@@ -82,7 +88,7 @@ class Connection:
             raise Misconfigured(str(error)) from error
         except (ClickHouseError, OSError) as error:
             about_tls = self._tls.explain(error, self._url.address)
-            if self._url.has_tls and not about_tls and not isinstance(error, DatabaseError):
+            if self._url.has_tls and not about_tls and isinstance(error, OperationalError | OSError):
                 about_tls = self._tls.probe(self._url.host, self._url.port, self._url.address)
             raise (Misconfigured(about_tls) if about_tls else translate(error)) from error
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from consumer.clickhouse import Connection
-from consumer.errors import Transient
+from consumer.errors import Misconfigured, Transient
 from ingest.kafka import KafkaBroker, Topics
 from ingest.ports import NoMeter
 from ingest.ratelimit import Allowance, Claim
@@ -253,6 +253,22 @@ def test_without_a_password_the_certificate_is_the_login(password: str, header: 
 
         assert header in bytes(front.heard)
         assert (b"Basic " in bytes(front.heard)) is bool(password)
+
+
+def test_a_refused_client_certificate_is_named_however_the_connection_ends(keys: Keys) -> None:
+    """The server's alert races with the end of the connection, and often loses: another connection hears it."""
+    stranger = keys.stranger.pair("other")
+    without = Tls("X_", str(keys.authority.file))
+    strange = Tls("X_", str(keys.authority.file), str(stranger.certificate), str(stranger.key))
+    with (
+        SchemaRegistry() as anybody,
+        tls_front(anybody.port, keys.authority.server(keys.server, wants_client=True)) as front,
+    ):
+        for tls, says in ((without, "wants a client certificate"), (strange, "does not trust our certificate")):
+            for _ in range(30):
+                connection = Connection(f"https://127.0.0.1:{front.port}", "me", "x", "", 5, tls=tls)
+                with pytest.raises(Misconfigured, match=says):
+                    connection.client()
 
 
 def test_kafka_that_can_not_be_trusted_or_does_not_trust_us_is_one_sentence(
