@@ -71,6 +71,7 @@ class Draft:
         is_inherited: its intent is another worker's, which may have left its dead letters unsent.
         refusals: how often the table has refused it.
         inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
+        is_too_large: a server before ClickHouse has not taken it.
     """
 
     batch: Batch
@@ -80,6 +81,7 @@ class Draft:
     is_inherited: bool = False
     refusals: int = 0
     inserted_max: int | None = None
+    is_too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Inserted:
 
     Attributes:
         refused: rows of one block; those behind it were not sent.
+        is_too_large: the first block was, for a server before ClickHouse, and nothing of the batch is in the table.
         is_untouched: it was the first block. Then no row of the batch is in the table: earlier tries of its range, by
             whomever, held these rows too (what has been left out of a range stays out), and began with them or stopped
             before them. This takes for granted that the table's verdict on a row stays what it is from try to try.
@@ -112,6 +115,7 @@ class Inserted:
 
     refused: tuple[Poison, ...] = ()
     is_untouched: bool = False
+    is_too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The way to ClickHouse: one client, statements and queries. What a failure means stands in outcomes.py."""
 
+import re
 import threading
 from collections.abc import Mapping
 from copy import copy
@@ -21,13 +22,14 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
-from consumer.outcomes import of_clickhouse, without_values
+from consumer.outcomes import of_clickhouse, of_http, without_values
 from consumer.statements import insert_statement
 from schemas.access import read_url
 from schemas.tls import Tls
 
 _SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
 _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
+_STATUS: Final = re.compile(r"^HTTP driver received HTTP status (\d{3})\b")
 
 
 class Connection:
@@ -92,9 +94,9 @@ class Connection:
                 about_tls = self._tls.probe(self._url.host, self._url.port, self._url.address)
             raise (Misconfigured(about_tls) if about_tls else translate(error)) from error
 
-    def _translated(self, error: Exception) -> ConsumerError:
+    def _translated(self, error: Exception, size_bytes: int = 0) -> ConsumerError:
         about_tls = self._tls.explain(error, self._url.address)
-        return Transient(about_tls, Cause.AWAY) if about_tls else translate(error)
+        return Transient(about_tls, Cause.AWAY) if about_tls else translate(error, size_bytes)
 
     def command(
         self,
@@ -113,9 +115,9 @@ class Connection:
             # ClickHouse puts a line's end between statement and data; a second one would be an empty row of data.
             answer = client.command(statement.rstrip(), dict(parameters or {}), data, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
-            raise self._translated(error) from error
+            raise self._translated(error, len(data or b"")) from error
         if not _is_success(answer):
-            raise Transient("an answer that is not ClickHouse's, or not its last word: who is between?", Cause.UNKNOWN)
+            raise Transient("an answer that is cut, or not from ClickHouse: is a proxy in between?", Cause.UNKNOWN)
 
     def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return a query's rows by column name.
@@ -172,8 +174,11 @@ def _is_success(answer: object) -> bool:
     return answer == "" or (isinstance(answer, QuerySummary) and bool(answer.summary.get("query_id")))
 
 
-def translate(error: Exception) -> ConsumerError:
-    """Return what the worker does about an error of the driver; its `code` is None when the server never answered."""
+def translate(error: Exception, size_bytes: int = 0) -> ConsumerError:
+    """Return what the worker does about an error of the driver; its `code` is None when ClickHouse did not answer.
+
+    `size_bytes` is what was sent.
+    """
     code = error.code if isinstance(error, Error) else None
     if code is not None:
         return of_clickhouse(code, str(error))
@@ -183,6 +188,8 @@ def translate(error: Exception) -> ConsumerError:
         return Halt(message, HaltCode.DEFECT)
     if not isinstance(error, DatabaseError | OSError):
         return Halt(message, HaltCode.DEFECT)
+    if status := _STATUS.search(raw):
+        return of_http(int(status[1]), size_bytes)
     if any(text in raw for text in _NOT_CONNECTED):
         return Transient("ClickHouse is away: no connection, refused or no such host", Cause.AWAY)
     return Transient(message, Cause.UNKNOWN)

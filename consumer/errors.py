@@ -2,6 +2,7 @@
 
 ConsumerError
 ├── Transient   the same work again, later: a server was away, or the outcome is not known
+│   └── TooLarge    the same again, or less at a time: a server in between takes no request of this size
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
 ├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
@@ -37,6 +38,7 @@ class HaltCode(StrEnum):
     DENIED = "denied"  # a right is missing
     REFUSED = "refused"  # the table refuses the batch, and no row is to blame
     NEWER = "newer"  # a later release wrote the record, or nothing vouches for its schema id
+    TOO_LARGE = "too_large"  # a server before ClickHouse takes no request of this size, and it can't be smaller
     INTENT = "intent"  # a commit does not take the intent
     DEFECT = "defect"  # an error that nobody foresaw
 
@@ -47,6 +49,7 @@ class Cause(StrEnum):
     AWAY = "away"  # nobody answered, so nothing was begun
     BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
+    TOO_LARGE = "too_large"  # a server before ClickHouse takes no request of this size, and did not pass it on
     VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
 
 
@@ -64,6 +67,13 @@ class Transient(ConsumerError):
     def __init__(self, message: str, cause: Cause = Cause.AWAY) -> None:
         super().__init__(message)
         self.cause = cause
+
+
+class TooLarge(Transient):
+    """A server before ClickHouse takes no request of this size; it has passed nothing on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Cause.TOO_LARGE)
 
 
 class Rejected(ConsumerError):

@@ -163,6 +163,7 @@ class Lane:
             is_inherited,
             work.refusals,
             self.inserted_max,
+            work.is_too_large,
         )
 
     def _known_of(self, batch: Batch) -> dict[int, Poison]:

@@ -96,6 +96,10 @@ class ClickHouseMender:
         except Rejected as error:
             raise Halt(f"rows may be missing, and can't be put back: {error}", HaltCode.REFUSED) from error
 
+    def is_under_way(self, block: Block) -> bool:
+        """Tell whether the server is inserting a block; see `Mender`."""
+        return bool(self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"])
+
     def _mend(self, block: Block, records: Sequence[Record]) -> int:
         if not self._is_plain():
             return 0
@@ -104,7 +108,7 @@ class ClickHouseMender:
         place = self._place_of(block, mine)
         if not self._missing(block, place) and not self._uncounted(block, place):
             return 0
-        if self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"]:  # given up by its client, not by itself
+        if self.is_under_way(block):  # given up by its client, not by itself
             raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
         put_back = self._put_back(block, mine, place | {"since_ms": 0})
         counted = self._count(block, place)

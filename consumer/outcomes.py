@@ -6,9 +6,22 @@ Codes and names: ClickHouse, src/Common/ErrorCodes.cpp. Names of Kafka's errors:
 """
 
 import re
+from http import HTTPStatus
 from typing import Final
 
-from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, HaltCode, Reason, Rejected, Transient
+from consumer.errors import (
+    Cause,
+    ConsumerError,
+    Denied,
+    Fatal,
+    Fenced,
+    Halt,
+    HaltCode,
+    Reason,
+    Rejected,
+    TooLarge,
+    Transient,
+)
 
 # The rows are bad: raised while they are read or checked, before anything is written. Another try reads the same bytes.
 _BAD_AVRO: Final = {
@@ -163,6 +176,27 @@ _FATAL_KAFKA: Final = frozenset(
 )
 
 
+_NOT_CLICKHOUSE: Final = (
+    "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface, and nothing on the way may answer itself"
+)
+_REDIRECTED: Final = "it redirects; let CONSUMER_CLICKHOUSE_URL name the address behind that"
+_UNREACHED: Final = "a proxy does not reach it; is ClickHouse up, and does the proxy look for it in the right place?"
+_FORBIDDEN: Final = "a proxy wants a login of its own, or lets nobody through; let it pass requests as they are"
+_TOO_LARGE: Final = (
+    "a proxy before ClickHouse takes no request of this size; raise its limit (nginx: client_max_body_size) above"
+    " CONSUMER_BATCH_BYTES_MAX, or lower that"
+)
+_OF_HTTP: Final = {
+    401: _FORBIDDEN,
+    403: _FORBIDDEN,
+    407: _FORBIDDEN,
+    429: "a proxy limits requests; let it take more of them, or raise CONSUMER_BATCH_AGE_S_MAX",
+    502: _UNREACHED,
+    503: _UNREACHED,
+    504: "a proxy waited for it in vain; let it wait (nginx: proxy_read_timeout) longer than CONSUMER_INSERT_TIMEOUT_S",
+}
+
+
 def of_clickhouse(code: int, message: str) -> ConsumerError:
     """Return what the worker does about an error that ClickHouse answered with.
 
@@ -193,6 +227,17 @@ def _fatal(code: int, message: str) -> Fatal | None:
     if code in _LOGIN:
         return Fatal(f"{_named(code)}: {without_values(message)}")
     return None
+
+
+def of_http(status: int, size_bytes: int) -> Transient:
+    """Return what the worker does about an answer of HTTP that names no error of ClickHouse: a proxy's, most likely.
+
+    Nothing but 413 says that the request was not passed on.
+    """
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return TooLarge(f"HTTP 413 for a request of {size_bytes} bytes: {_TOO_LARGE}")
+    advice = _OF_HTTP.get(status, _REDIRECTED if 300 <= status < 400 else _NOT_CLICKHOUSE)  # noqa: PLR2004  (3xx)
+    return Transient(f"HTTP {status}, and not from ClickHouse: {advice}", Cause.UNKNOWN)
 
 
 def of_kafka(name: str, message: str) -> ConsumerError:

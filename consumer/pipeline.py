@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.batch import Batch, Draft, Inserted, Prepared, Sent
-from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, Transient
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 from consumer.excluded import SPAN_MAX
 from consumer.intent import Intent
 from consumer.ports import Block, DeadLetters, InsertedOffsets, Mender, Partition, Poison, Rows, Table, Topics
@@ -41,7 +41,8 @@ class Pipeline:
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         known = (*inherited, *draft.known, *draft.refused)
         screened = self.rows.screen(draft.batch.without(known).included)
-        batch = _fitting(_searched(draft.batch.without((*known, *screened)), draft), is_fixed=draft.is_fixed)
+        batch = _halved(_searched(draft.batch.without((*known, *screened)), draft), draft)
+        batch = _fitting(batch, is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
         if len(blocks) > 1 and (bounded := _bounded(batch, is_fixed=draft.is_fixed)) is not batch:
             batch, blocks = bounded, self.rows.blocks(bounded.included, intent.origin, bounded.token(namespace))
@@ -107,12 +108,25 @@ class Pipeline:
         return Sent()
 
     def insert(
-        self, batch: Batch, blocks: Sequence[Block], is_fresh: Callable[[], bool], *, is_repeated: bool
+        self,
+        batch: Batch,
+        blocks: Sequence[Block],
+        is_fresh: Callable[[], bool],
+        *,
+        is_repeated: bool,
+        is_settled: bool = True,
     ) -> Inserted:
         """Insert blocks one after another; on a refusal find the rows that caused it, and stop there.
 
         A server that died in the middle of an earlier try may know the token and lack the rows: it drops a repeat, so
         behind one they are looked for.
+
+        Args:
+            batch: what is inserted.
+            blocks: its encoded form.
+            is_fresh: tells whether its intent still fences.
+            is_repeated: an earlier try may have brought its rows into the table.
+            is_settled: none of those can arrive any more.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a thread,
@@ -129,9 +143,26 @@ class Pipeline:
                 if not poison:
                     raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
                 return Inserted(refused=tuple(poison), is_untouched=number == 0)
+            except TooLarge as refusal:
+                if number or len(block.offsets) == 1:
+                    raise Halt(str(refusal), HaltCode.TOO_LARGE) from refusal
+                if is_repeated and not (is_settled and self._is_nowhere(batch, block)):
+                    raise
+                return Inserted(is_too_large=True)
             if is_repeated:
                 self.mender.mend(block, batch.included)
         return Inserted()
+
+    def _is_nowhere(self, batch: Batch, block: Block) -> bool:
+        """Tell whether nothing of a batch is in the table, and no insert of its first block runs there."""
+        intent = batch.intent
+        end = self.inserted.end(batch.partition, intent.topic_id, intent.reading)
+        return end <= intent.a and not self.mender.is_under_way(block)
+
+
+def _halved(batch: Batch, draft: Draft) -> Batch:
+    """Return the batch, or its first half when it was too large for a server before ClickHouse."""
+    return batch if draft.is_fixed or not draft.is_too_large else batch.first(max(1, len(batch.records) // 2))
 
 
 def _searched(batch: Batch, draft: Draft) -> Batch:

@@ -247,6 +247,13 @@ class Mender(Protocol):
             Transient, Fatal: as they say.
         """
 
+    def is_under_way(self, block: Block) -> bool:
+        """Tell whether the server is inserting a block, whoever has sent it.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
 
 class InsertedOffsets(Protocol):
     """The record of what is in the tables. Called on the pool's threads."""

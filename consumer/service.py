@@ -179,7 +179,8 @@ def _terms(settings: Settings, cluster_id: str) -> Terms:
     limits = Limits(
         settings.batch_rows_max, settings.batch_bytes_max, settings.batch_age_s_max, settings.waiting_bytes_max
     )
-    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff())
+    # Late by its own time, and by the server's queue in front of it.
+    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff(), late_s=2 * settings.insert_timeout_s)
 
 
 def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:

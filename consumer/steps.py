@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final, NamedTuple
 
 from consumer.batch import Inserted, Prepared, Sent
 from consumer.buffer import Limits
-from consumer.errors import ConsumerError, Halt, HaltCode, Transient
+from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
 from consumer.halting import Step, remind, say_over
 from consumer.lane import Lane
 from consumer.pipeline import Pipeline
@@ -36,6 +36,7 @@ class Terms:
         revoke_s: how long a rebalance may wait for inserts in flight; the intent covers the rest.
         backoff: between tries, of inserts and of commits.
         halt_backoff: between tries of what only a person can mend.
+        late_s: an insert that was given up arrives at most so long after that.
         fence_s: an insert begins at most so long after its intent: what was meant long ago must not be sent now.
         keeps_metadata: whether the broker is known to keep a commit's metadata.
         now_s: the monotonic clock; any thread may ask it.
@@ -46,6 +47,7 @@ class Terms:
     revoke_s: float
     backoff: Backoff
     halt_backoff: Backoff = _HALT_BACKOFF
+    late_s: float = 120.0
     fence_s: float = 30.0
     keeps_metadata: bool = True
     now_s: Callable[[], float] = monotonic
@@ -66,6 +68,12 @@ class Steps:
         self._pools = pools
         self._terms = terms
         self._meter = meter
+        self._limits = terms.limits
+
+    @property
+    def limits(self) -> Limits:
+        """Of the next batches: the terms', or less when a server before ClickHouse has not taken as much."""
+        return self._limits
 
     def prepare(self, lane: Lane, now_s: float) -> None:
         """Start to prepare every work whose time has come."""
@@ -106,6 +114,7 @@ class Steps:
             work.blocks,
             lambda: self._terms.now_s() < until_s,
             is_repeated=work.is_repeated,
+            is_settled=work.too_large_since_s is not None and now_s - work.too_large_since_s >= self._terms.late_s,
         )
 
     def collect(self, lane: Lane, now_s: float) -> None:
@@ -178,11 +187,23 @@ class Steps:
         if outcome.refused:
             work.was_refused(outcome)
             return
+        if outcome.is_too_large:
+            self._make_smaller(lane, work)
+            return
         work.is_inserted = True
         if work.letters:
             self._send(lane, work)
         else:
             self._finish(lane, work)
+
+    def _make_smaller(self, lane: Lane, work: Work) -> None:
+        """Try half of a batch that a server before ClickHouse does not take, and seal no larger ones from now on."""
+        work.was_too_large()
+        bytes_max = max(1, work.batch.size_bytes // 2)
+        self._limits = replace(self._limits, bytes_max=min(self._limits.bytes_max, bytes_max))
+        place = {"topic": lane.partition.topic, "partition": lane.partition.number}
+        why = "a server before ClickHouse takes no request of their size (HTTP 413)"
+        log.warning("batches are made smaller: %s", why, extra=place | {"bytes_max": self._limits.bytes_max})
 
     def _tell_of(self, lane: Lane, work: Work) -> None:
         """Count the dead letters of a batch, and log one line for all of them."""
@@ -212,6 +233,10 @@ class Steps:
 
     def _postpone(self, work: Work, step: Step, now_s: float, error: Transient) -> None:
         """Try the same again later; what was prepared goes through its intent again."""
-        work.postpone(now_s + self._terms.backoff.delay_s(work.attempt + 1))
+        until_s = now_s + self._terms.backoff.delay_s(work.attempt + 1)
+        if isinstance(error, TooLarge):
+            work.postpone_too_large(now_s, until_s)
+        else:
+            work.postpone(until_s)
         self._meter.count("retries", step=step, cause=error.cause)
         log.warning("will try again", extra={"step": step, "attempt": work.attempt, "reason": str(error)[:300]})

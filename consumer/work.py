@@ -11,7 +11,9 @@ INSERTING   sent to the table under its token           inserted -> SENDING if i
                                                         transient -> PREPARED, later: the same bytes again behind a
                                                         fresh intent, which fences; refused -> WAITING, to be
                                                         prepared without the poison, and smaller if need be and
-                                                        nothing of it is in the table
+                                                        nothing of it is in the table; too large for a server before
+                                                        ClickHouse, and nothing of it is in the table -> WAITING, to be
+                                                        prepared with half of its records
 SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
 
 Only the head is ever SENDING or INSERTING. When it is made smaller, the work behind it is unsealed, whatever its stage:
@@ -54,6 +56,8 @@ class Work:
         is_untouched: the table has refused it, and nothing of it is there; until its next intent is committed.
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have been under way when it failed.
+        is_too_large: a server before ClickHouse has not taken it, until the next preparation makes it smaller.
+        too_large_since_s: since when (monotonic) no try came to anything else; None when the last one did.
     """
 
     batch: Batch
@@ -70,6 +74,8 @@ class Work:
     is_untouched: bool = False
     is_inserted: bool = False
     is_repeated: bool = False
+    is_too_large: bool = False
+    too_large_since_s: float | None = None
 
     @property
     def is_promised(self) -> bool:
@@ -87,6 +93,7 @@ class Work:
 
     def postpone(self, until_s: float) -> None:
         """Try again later: what was prepared goes through its intent again."""
+        self.too_large_since_s = None
         self.is_repeated = self.is_repeated or self.stage is Stage.INSERTING
         self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
         self.retry_at_s = until_s
@@ -96,7 +103,20 @@ class Work:
         """Take the result of preparing."""
         self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
         self.letters = outcome.letters
+        self.is_too_large = False
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def postpone_too_large(self, now_s: float, until_s: float) -> None:
+        """Try again later: nothing of it was passed on this time, but an earlier try may still arrive."""
+        since_s = self.too_large_since_s
+        self.postpone(until_s)
+        self.too_large_since_s = now_s if since_s is None else since_s
+
+    def was_too_large(self) -> None:
+        """Learn that nothing of it is in the table, or will come there; half of it is tried next."""
+        self.is_too_large = self.is_untouched = True
+        self.is_repeated, self.too_large_since_s = False, None
+        self.stage, self.attempt = Stage.WAITING, 0
 
     def was_refused(self, outcome: Inserted) -> None:
         """Take what the table refuses."""

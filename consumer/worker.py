@@ -167,7 +167,7 @@ class Worker:
             self._give_up(lane)
             return
         self._steps.remind(lane, now_s)
-        lane.seal(self._terms.limits, now_s)
+        lane.seal(self._steps.limits, now_s)
         self._steps.prepare(lane, now_s)
         self._steps.check(lane, now_s)
         if lane.cut is not None and lane.is_done:

@@ -223,6 +223,37 @@ class Schedule(Cuts):
         self.world.recreate(forgets=forgets)
 
 
+class NarrowProxy(Schedule):
+    """A proxy before the table passes on requests of some rows, so that batches are made smaller, whoever began them.
+
+    All records have one schema: a range of which a block was inserted can't be made smaller.
+    """
+
+    @rule(rows_max=st.sampled_from([1, 1, 2, 3, None]))
+    def narrow(self, rows_max: int | None) -> None:
+        """Let somebody change the proxy."""
+        self.world.narrow(rows_max)
+
+    @rule(number=NUMBERS, count=st.integers(1, 8), gap=st.sampled_from([0, 0, 1, 3]))
+    def produce(self, number: int, count: int, gap: int) -> None:
+        """Append records."""
+        self.world.produce(number, [value()] * count, gap)
+
+    @rule(which=WHICH, number=NUMBERS, turns=st.integers(1, 8), landing=st.integers(0, 1), is_dead=st.booleans())
+    def narrow_in_the_middle(self, which: int, number: int, turns: int, landing: int, is_dead: bool) -> None:  # noqa: FBT001  (as above)
+        """Put the proxy there while a batch is under way, whose rows may be in the table; its worker may die."""
+        if not self.world.processes:
+            self.world.forget_dead()
+            self.world.start()
+        self.world.narrow(None)
+        self.world.produce(number, [value()] * 4, 0)
+        self.world.work(which, turns)
+        if is_dead:
+            self.world.crash(which, landing, after_jobs=False)
+            self.world.forget_dead()
+        self.world.narrow(1)
+
+
 class NarrowIntents(Schedule):
     """Intents list one offset, so that batches are made smaller, whoever began them; the registry learns nothing.
 
@@ -294,6 +325,11 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_record_is_one_row_or_a_dead_letter_under_any_schedule() -> None:
     """No schedule loses, doubles or commits early, and memory keeps to its bound."""
     run_state_machine_as_test(Schedule, settings=SLICE)
+
+
+def test_the_same_holds_behind_a_proxy_that_takes_small_requests() -> None:
+    """Ranges are made smaller though their intents are out, under any schedule."""
+    run_state_machine_as_test(NarrowProxy, settings=SLICE)
 
 
 def test_the_same_holds_where_batches_are_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,9 @@ PLACE = Partition(TOPIC, 0)
 LIMITS = Limits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
 
 
+LATE_S = 31.0  # an insert that has not begun by then finds its intent too old
+
+
 class Clock:
     """Seconds that pass when told, and `tick_s` at every look."""
 
@@ -108,7 +111,8 @@ class Process:
         self.senders = Pool() if self.letters_wait else self.pool
         self.meter = Tally()
         pipeline = Pipeline(rows, table, letters, broker, table, table)
-        terms = Terms(LIMITS, "cluster", self.revoke_s, Backoff(0.1, 2.0, lambda: 0.0), now_s=clock)
+        backoff = Backoff(0.1, 2.0, lambda: 0.0)
+        terms = Terms(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
         terms = replace(terms, keeps_metadata=broker.keeps_metadata)
         self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.meter)
         self.log.listen(self.worker)

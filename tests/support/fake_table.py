@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
-from consumer.errors import Cause, Reason, Rejected, Transient
+from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
 from consumer.intent import NO_EPOCH, Origin
 from consumer.offsets import Reading
 from consumer.ports import Block, Partition, Poison, Record
@@ -77,6 +77,7 @@ class FakeTable:
         self.window = window
         self.mends = mends
         self.is_away = False
+        self.rows_max: int | None = None  # of a request that a proxy before it passes on
         self.faults: deque[InsertFault] = deque()
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
@@ -90,6 +91,8 @@ class FakeTable:
         """Insert a block, or let the next fault strike."""
         if self.is_away:
             raise Transient("the table is away")
+        if self.rows_max is not None and len(block.offsets) > self.rows_max:
+            raise TooLarge("HTTP 413")
         self._check(block)
         fault = self.faults.popleft() if self.faults else None
         match fault:
@@ -128,6 +131,10 @@ class FakeTable:
         self.rows.update(lost)
         self._view(block.origin, [key for key in keys if not self.viewed[key]])
         return len(lost)
+
+    def is_under_way(self, block: Block) -> bool:
+        """Tell whether an insert that was given up is still to come."""
+        return any(late.token == block.token for late in self.late)
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last one of this reading or a later one."""

@@ -28,6 +28,7 @@ from tests.support.proxy_modes import (
     DelayAnswer,
     DelayRequest,
     DropAnswer,
+    LimitBody,
     Mode,
     Pass,
     Profile,
@@ -45,6 +46,7 @@ __all__ = [
     "DelayRequest",
     "DropAnswer",
     "FaultProxy",
+    "LimitBody",
     "Mode",
     "Pass",
     "Profile",
@@ -114,7 +116,7 @@ class FaultProxy:
         """
         if times is not None and (times < 1 or isinstance(mode, Refuse)):
             raise ValueError(f"{mode} for {times} times: closed ports are not counted, and once is the least")
-        if (isinstance(mode, Answer | DelayRequest | Profile) or only) and not self._http:
+        if (isinstance(mode, Answer | DelayRequest | LimitBody | Profile) or only) and not self._http:
             raise ValueError("an answer can be made up, and a request be known, for HTTP only")
         asyncio.run_coroutine_threadsafe(self._set(mode, times, only), self._loop.result()).result(_CALL_TIMEOUT_S)
 

@@ -12,6 +12,7 @@ from tests.support.proxy_modes import (
     DelayAnswer,
     DelayRequest,
     DropAnswer,
+    LimitBody,
     Mode,
     Pass,
     Profile,
@@ -21,6 +22,12 @@ from tests.support.proxy_modes import (
 from tests.support.proxy_side import Count, Dial, Side
 
 _PIECE = 64 * 1024
+TOO_LARGE = Answer(
+    413,
+    {"Server": "nginx", "Content-Type": "text/html"},
+    b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n"
+    b"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
+)
 
 
 class HttpLink:
@@ -44,8 +51,17 @@ class HttpLink:
     async def serve(self) -> None:
         """Serve requests until a side ends or a fault ends both."""
         while (request := await read_head(self._client.reader)) is not None:
-            if not await self._serve_one(request, self._take(request.line)):
+            if not await self._serve_one(request, self._mode_for(request)):
                 return
+
+    def _mode_for(self, request: Head) -> Mode:
+        mode = self._take(request.line)
+        if not isinstance(mode, LimitBody):
+            return mode
+        if int(request.get("content-length") or 0) <= mode.bytes_max:
+            return Pass()
+        self._count(mode)
+        return TOO_LARGE
 
     def abort(self) -> None:
         """Reset both sides."""

@@ -61,6 +61,13 @@ class CutBody:
 
 
 @dataclass(frozen=True)
+class LimitBody:
+    """Answer 413 to a request whose Content-Length is above this, as nginx does, and let the others pass. HTTP only."""
+
+    bytes_max: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """Take the request, forward nothing, answer with this. HTTP only; Content-Length is added."""
 
@@ -69,4 +76,6 @@ class Answer:
     body: bytes = b""
 
 
-Mode = Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | Profile | CutBody | Answer
+Mode = (
+    Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | Profile | CutBody | LimitBody | Answer
+)

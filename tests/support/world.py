@@ -221,6 +221,7 @@ class World:
         """Let every server come back and every worker go on until nothing is left to do; then all late things land."""
         for server in (self.broker, self.table, self.letters, self.rows):
             server.is_away = False
+        self.table.rows_max = None
         self.broker.faults.clear()
         self.table.faults.clear()
         self.letters.answers_lost = 0
@@ -234,6 +235,11 @@ class World:
             else:
                 break
         self._land_all()
+
+    def narrow(self, rows_max: int | None) -> None:
+        """Put a proxy before the table, or another one, or none; what was sent through the one before has arrived."""
+        self._land_all()
+        self.table.rows_max = rows_max
 
     def _land_all(self) -> None:
         """Let everything take effect that was sent: a person, and time that counts in days, are slower than that."""

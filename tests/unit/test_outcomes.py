@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
 from consumer.clickhouse import translate
-from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, TooLarge, Transient
 from consumer.outcomes import NAMES, of_clickhouse, of_kafka
 
 WITHOUT_A_CODE = {
@@ -53,6 +53,38 @@ def test_every_public_exception_of_the_clickhouse_driver_has_a_class() -> None:
     for name, kind in classes.items():
         error = kind() if name == "StreamClosedError" else kind("what happened")
         assert type(translate(error)) is WITHOUT_A_CODE[name], name
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (413, "HTTP 413 for a request of 1234 bytes: a proxy before ClickHouse takes no request of this size"),
+        (429, "a proxy limits requests"),
+        (401, "a proxy wants a login of its own"),
+        (403, "a proxy wants a login of its own"),
+        (502, "a proxy does not reach it"),
+        (503, "a proxy does not reach it"),
+        (504, "a proxy waited for it in vain"),
+        (301, "it redirects"),
+        (307, "it redirects"),
+        (404, "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface"),
+        (418, "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface"),
+        (500, "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface"),
+    ],
+)
+def test_a_page_that_is_not_clickhouses_is_named_by_its_cause(status: int, words: str) -> None:
+    """By its status; its text is whoever's, and is not repeated. Only 413 says that nothing was passed on."""
+    page = f"<html><h1>{status} Code: 27. DB::Exception: secret</h1></html>"
+    raised = driver.DatabaseError(
+        f"HTTP driver received HTTP status {status}, server response: {page} (for url http://x)"
+    )
+
+    error = translate(raised, 1234)
+
+    assert words in str(error)
+    assert str(error).startswith(f"HTTP {status}")
+    assert "secret" not in str(error)
+    assert (type(error), isinstance(error, Transient)) == (TooLarge if status == 413 else Transient, True)
 
 
 KAFKA = {
