@@ -70,10 +70,15 @@ class Transient(ConsumerError):
 
 
 class TooLarge(Transient):
-    """A server before ClickHouse takes no request of this size; it has passed nothing on."""
+    """A server before ClickHouse takes no request of this size; it has passed nothing on.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        size_bytes: of the request.
+    """
+
+    def __init__(self, message: str, size_bytes: int) -> None:
         super().__init__(message, Cause.TOO_LARGE)
+        self.size_bytes = size_bytes
 
 
 class Rejected(ConsumerError):

@@ -235,7 +235,7 @@ def of_http(status: int, size_bytes: int) -> Transient:
     Nothing but 413 says that the request was not passed on.
     """
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return TooLarge(f"HTTP 413 for a request of {size_bytes} bytes: {_TOO_LARGE}")
+        return TooLarge(f"HTTP 413 for a request of {size_bytes} bytes: {_TOO_LARGE}", size_bytes)
     advice = _OF_HTTP.get(status, _REDIRECTED if 300 <= status < 400 else _NOT_CLICKHOUSE)  # noqa: PLR2004  (3xx)
     return Transient(f"HTTP {status}, and not from ClickHouse: {advice}", Cause.UNKNOWN)
 

@@ -145,7 +145,11 @@ class Pipeline:
                 return Inserted(refused=tuple(poison), is_untouched=number == 0)
             except TooLarge as refusal:
                 if number or len(block.offsets) == 1:
-                    raise Halt(str(refusal), HaltCode.TOO_LARGE) from refusal
+                    why = (
+                        f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
+                    )
+                    where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
+                    raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
                 if is_repeated and not (is_settled and self._is_nowhere(batch, block)):
                     raise
                 return Inserted(is_too_large=True)

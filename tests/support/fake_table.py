@@ -92,7 +92,7 @@ class FakeTable:
         if self.is_away:
             raise Transient("the table is away")
         if self.rows_max is not None and len(block.offsets) > self.rows_max:
-            raise TooLarge("HTTP 413")
+            raise TooLarge("HTTP 413", len(block.payload))
         self._check(block)
         fault = self.faults.popleft() if self.faults else None
         match fault:
