@@ -25,7 +25,7 @@ check: $(SETUP) ## format, lint, types, import contracts, unit and property test
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = [
     "tests.support.fixtures_clickhouse",
@@ -22,39 +23,46 @@ settings.register_profile("default", deadline=None, derandomize=True, suppress_h
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_ROOT: Final = Path(__file__).parent
-_HEAVY: Final = ("fault", "system")
+_HEAVY: Final = ("tests/fault/", "tests/system/")
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs patience to `make soak`; order the rest.
-
-    The tests that load and hurt workers stay in one process, one after another, those that load and hurt the ingress
-    in another, and each other file in one. The former take the longest, so they begin.
-    """
+    """Leave what needs patience to `make soak`; let what takes the longest begin, behind any shuffling."""
     patient = [item for item in items if not IS_SOAK and _is_for_soak_alone(item)]
     if patient:
         config.hook.pytest_deselected(items=patient)
         items[:] = [item for item in items if item not in patient]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_process_of(item)))
-    items.sort(key=lambda item: not _is_heavy(item))
+    items.sort(key=lambda item: not _is_heavy(item.nodeid))
 
 
 def _is_for_soak_alone(item: pytest.Item) -> bool:
     return any(mark.kwargs.get("only") for mark in item.iter_markers("soak"))
 
 
-def _process_of(item: pytest.Item) -> str:
-    if not _is_heavy(item):
-        return str(item.path)
-    return "workers" if item.path.name.startswith("test_worker_") else "ingress"
+def _is_heavy(nodeid: str) -> bool:
+    return nodeid.startswith(_HEAVY)
 
 
-def _is_heavy(item: pytest.Item) -> bool:
-    return item.path.relative_to(_ROOT).parts[0] in _HEAVY
+class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Keeps together, in one process, what would hurt each other in two.
+
+    The tests that load and hurt workers are one group, those that load and hurt the ingress another, and each file of
+    the rest is one of its own. The groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        if not _is_heavy(nodeid):
+            return path
+        return "workers" if Path(path).name.startswith("test_worker_") else "ingress"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneAfterAnother:
+    """Return the scheduler of `make test`."""
+    return OneAfterAnother(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
