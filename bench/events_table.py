@@ -24,7 +24,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from bench.sample_events import bodies
-from consumer.statements import PINNED, insert_statement
+from consumer.clickhouse.statements import PINNED, insert_statement
 from schemas.codec import container, container_header, read_schema, varint
 from tests.support.ports import free_port
 

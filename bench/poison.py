@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from consumer.buffer import Limits
-from consumer.clickhouse import Connection, Target
-from consumer.migrate import create_database, migrate, migrations
-from consumer.pipeline import Pipeline
-from consumer.ports import Block, Partition, Record
-from consumer.retry import Backoff
-from consumer.rows import EventRows
-from consumer.steps import Pools, Terms
-from consumer.table import ClickHouseTable
-from consumer.worker import Worker
+from consumer.delivery.buffer import Limits
+from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.delivery.pipeline import Pipeline
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.delivery.backoff import Backoff
+from consumer.clickhouse.rows import EventRows
+from consumer.delivery.executor import Pools, Terms
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.worker import Worker
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import provide
 from tests.support.consumer_fakes import Tally

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from statistics import quantiles
 from typing import Final
 
-from ingest.admission import Gate
-from ingest.ports import NoMeter
-from ingest.ratelimit import Allowance, Claim, LocalLimiter, RateLimiter
-from ingest.redis import SharedLimiter, open_store
-from schemas.access import Access
+from ingest.access.control import Gate
+from ingest.publishing.ports import NoMeter
+from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, RateLimiter
+from ingest.access.rate_limit_redis import SharedLimiter, open_store
+from schemas.transport.access import Access
 
 TIMES: Final = 20_000
 THREADS: Final = 8

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.intake import Intake, Limits, Origin
+from ingest.events.validator import Intake, Limits, Origin
 from schemas.codec import FRAME_BYTES, Encoder, read_schema
 from schemas.event import read_catalogue
 

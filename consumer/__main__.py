@@ -23,10 +23,10 @@ from consumer.arguments import (
 )
 from consumer.errors import ConsumerError, Misconfigured, Reason
 from consumer.operations import marks
-from consumer.replay import UNTIL_MS
+from consumer.operations.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
-from consumer.telemetry import start_logging
-from schemas.librdkafka_log import LIBRARY
+from consumer.metrics import start_logging
+from schemas.transport.librdkafka_log import LIBRARY
 
 _PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
 _KAFKA, _CLICKHOUSE = "bootstrap_servers", "clickhouse_url"

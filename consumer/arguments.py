@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from re import fullmatch
 from typing import Final, NoReturn
 
-from consumer.replay import UNTIL_MS, typed
+from consumer.operations.replay import UNTIL_MS, typed
 from schemas.codec import read_schema
 
 _SECONDS_MAX: Final = 86_400

@@ -12,27 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TextIO
 
-from consumer.audit import Auditor, Finding, Span, intended
-from consumer.cluster import Cluster
-from consumer.deadletters import Publisher
+from consumer.operations.audit import Auditor, Finding, Span, intended
+from consumer.kafka.admin import Cluster
+from consumer.kafka.dead_letters import Publisher
 from consumer.errors import Misconfigured
-from consumer.lag import lag_lines
-from consumer.migrate import create_database, migrate, migrations
-from consumer.patrol import facts
-from consumer.ports import Partition
-from consumer.preflight import find_topics
-from consumer.replay import Choice, Letter, Replay, Verdict
-from consumer.rows import EventRows
+from consumer.operations.lag import lag_lines
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.operations.background_audit import facts
+from consumer.delivery.ports import Partition
+from consumer.operations.preflight import find_topics
+from consumer.clickhouse.remake import RECOUNT
+from consumer.operations.replay import Choice, Letter, Replay, Verdict
+from consumer.clickhouse.rows import EventRows
 from consumer.service import connect, find_schemas, kafka_properties, targets
 from consumer.settings import Settings
-from consumer.table import ClickHouseTable
-from consumer.telemetry import Metrics
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-RECOUNT: Final = (
-    "the view of the ledger was gone; run `python -m consumer migrate`, then `python -m consumer audit --recount`"
-)
+_RECOUNT: Final = f"the view of the ledger was gone; run `python -m consumer migrate`, then {RECOUNT}"
 _SHOWN_MAX: Final = 20
 _PAUSE_S: Final = 2.0
 
@@ -43,11 +42,11 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     log.info("asking ClickHouse", extra={"host": first.address})
     create_database(first, settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
-    for name in applied.now:
+    for name in (*applied.now, *applied.made):
         say(name)
     if applied.unknown:
         say(f"left alone, for a newer version made them: {', '.join(applied.unknown)}")
-    if not applied.now:
+    if not applied.now and not applied.made:
         say(f"nothing to do: {len(applied.before)} migrations were applied before")
     return 0
 
@@ -71,7 +70,7 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
     duplicates = sum(finding.duplicates for finding in findings)
     say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
     if uncounted := sum(finding.uncounted.count for finding in findings):
-        say(f"{uncounted} offsets have a row and are not counted: {RECOUNT}", sys.stderr)
+        say(f"{uncounted} offsets have a row and are not counted: {_RECOUNT}", sys.stderr)
     if untold := sum(finding.untold.count for finding in findings):
         say(f"{untold} offsets of topics that are gone are not there: gaps or loss, nobody can tell", sys.stderr)
     return 1 if missing or uncounted or duplicates else 0

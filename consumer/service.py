@@ -11,30 +11,31 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from consumer.audit import Auditor
-from consumer.buffer import Limits
-from consumer.clickhouse import Connection, Target
-from consumer.cluster import Cluster
-from consumer.deadletters import KafkaDeadLetters
+from consumer.operations.audit import Auditor
+from consumer.delivery.buffer import Limits
+from consumer.clickhouse.client import Connection, Target
+from consumer.kafka.admin import Cluster
+from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.errors import Misconfigured, Transient
-from consumer.kafka import KafkaLog
-from consumer.mend import ClickHouseMender
-from consumer.offsets import OffsetsTable
+from consumer.kafka.consumer import KafkaLog
+from consumer.clickhouse.repair import ClickHouseMender
+from consumer.clickhouse.offsets import OffsetsTable
 from consumer.pages import Pages, serving
-from consumer.patrol import Patrol, patrolling
-from consumer.pipeline import Pipeline
-from consumer.ports import Meter, Rows, Topics
-from consumer.preflight import Pace, check_metadata, check_tables, find_topics, guarantee, size_warnings
-from consumer.properties import OWNED, PINNED, PRODUCER_PINNED, reading
-from consumer.retry import Backoff
-from consumer.rows import DeadLetterRows, EventRows
+from consumer.operations.background_audit import Patrol, patrolling
+from consumer.delivery.pipeline import Pipeline
+from consumer.delivery.ports import Meter, Rows, Topics
+from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
+from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
+from consumer.delivery.backoff import Backoff
+from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
-from consumer.steps import Pools, Terms
-from consumer.table import ClickHouseTable
-from consumer.telemetry import Metrics, balances
-from consumer.watch import Watch
-from consumer.worker import Worker
-from schemas.librdkafka import read_properties, verify
+from consumer.delivery.executor import Pools, Terms
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.clickhouse.table_check import Pace
+from consumer.metrics import Metrics, balances
+from consumer.health import Watch
+from consumer.delivery.worker import Worker
+from schemas.transport.librdkafka import read_properties, verify
 from schemas.registry import Schemas, open_schemas
 
 log = logging.getLogger(__name__)

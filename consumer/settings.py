@@ -10,9 +10,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.access import Access
-from schemas.librdkafka import check_servers
-from schemas.tls import Tls
+from schemas.transport.access import Access
+from schemas.transport.librdkafka import check_servers
+from schemas.transport.tls import Tls
 
 PREFIX: Final = "CONSUMER_"
 SERVERS: Final = frozenset({"bootstrap_servers", "clickhouse_url"})

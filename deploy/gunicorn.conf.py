@@ -5,18 +5,18 @@ import tempfile
 from math import ceil
 from typing import Any
 
-from ingest.address import to_listen_on
-from ingest.gunicorn_worker import CollectorWorker
+from ingest.http.client_ip import to_listen_on
+from ingest.server.worker import CollectorWorker
 from ingest.metric_files import MetricFiles, free_number
 from ingest.open_files import connections_within, raise_limit
 from ingest.settings import load
 
-# Nothing here may import ingest.telemetry, or what imports it, before on_starting has run: see there.
+# Nothing here may import ingest.metrics, or what imports it, before on_starting has run: see there.
 
 _settings = load(os.environ)
 
 wsgi_app = "ingest.service:open_app()"
-# Every worker listens on both, and ingest/operations.py tells them apart.
+# Every worker listens on both, and ingest/http/operations.py tells them apart.
 bind = [to_listen_on(_settings.host, port) for port in (_settings.port, _settings.operations_port) if port]
 workers = _settings.workers
 # gthread with deadlines, JSON errors, a bound on what waits, and an orderly end.
@@ -43,7 +43,7 @@ timeout = 60
 backlog = 2048
 # No header says where the collector's paths begin, or that a request came over TLS: gunicorn would believe SCRIPT_NAME
 # and X-Forwarded-Proto of whoever connects from this machine. INGEST_TRUSTED_PROXIES alone are believed, and only in
-# what they say of addresses (ingest/address.py).
+# what they say of addresses (ingest/http/client_ip.py).
 forwarded_allow_ips = ""
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
@@ -53,7 +53,7 @@ limit_request_line = 8190
 limit_request_fields = 100
 # A request's line stands in a proxy's log; here only refusals are logged, by the application.
 accesslog = None
-logger_class = "ingest.server.ServerLog"
+logger_class = "ingest.server.server.ServerLog"
 loglevel = _settings.log_level.lower()
 # Its default is a socket under the home directory, which a container may not have, and nothing here uses it.
 control_socket_disable = True
@@ -75,7 +75,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001  (gunicorn's signature)
     """Count under the worker's number."""
-    from ingest.telemetry import count_as  # noqa: PLC0415  (not before on_starting)
+    from ingest.metrics import count_as  # noqa: PLC0415  (not before on_starting)
 
     count_as(worker.number)
 

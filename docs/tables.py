@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 import consumer.settings
-import consumer.telemetry
+import consumer.metrics
 import ingest.settings
-import ingest.telemetry
+import ingest.metrics
 from schemas.event import read_catalogue
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -66,12 +66,12 @@ def event_properties_table() -> str:
 
 def ingest_metrics_table() -> str:
     """Return a Markdown table of the ingress's metrics."""
-    return _metrics_table(ingest.telemetry.METRICS)
+    return _metrics_table(ingest.metrics.METRICS)
 
 
 def consumer_metrics_table() -> str:
     """Return a Markdown table of the workers' metrics."""
-    return _metrics_table(consumer.telemetry.METRICS)
+    return _metrics_table(consumer.metrics.METRICS)
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:

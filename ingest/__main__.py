@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.arguments import Parser
-from ingest.clients import make_key, read_keys
+from ingest.access.clients import make_key, read_keys
 from ingest.durability import kafka_properties
 from ingest.settings import PREFIX, Settings, load, registry_access, store_access
-from ingest.spool_command import add_spool
+from ingest.commands import add_spool
 from schemas.event import open_catalogue
 
 _WRONG_SETTING = 2

@@ -8,17 +8,17 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.backlog import Backlog
-from ingest.breaker import Breaker, State
-from ingest.drainer import Drainer, Pace
-from ingest.durable import DurablePublisher, Patience
-from ingest.kafka import OWNED, PINNED, KafkaBroker, Topics
-from ingest.ledger import Ledger
-from ingest.ports import SpoolError
+from ingest.spool.backlog import Backlog
+from ingest.publishing.circuit_breaker import Breaker, State
+from ingest.spool.drainer import Drainer, Pace
+from ingest.publishing.publisher import DurablePublisher, Patience
+from ingest.publishing.kafka import OWNED, PINNED, KafkaBroker, Topics
+from ingest.counters import Ledger
+from ingest.publishing.ports import SpoolError
 from ingest.settings import PREFIX, Settings
-from ingest.spool_directory import Bounds, SpoolDirectory
-from ingest.spooler import Spooler
-from schemas.librdkafka import read_properties, verify
+from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.writer import Spooler
+from schemas.transport.librdkafka import read_properties, verify
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pythonjsonlogger.json import JsonFormatter
 
-from schemas.librdkafka_log import LIBRARY, LineFilter
+from schemas.transport.librdkafka_log import LIBRARY, LineFilter
 
 LINES_PER_S: Final = 10
 _KINDS_MAX: Final = 1000  # messages are constants of code, but for a library's

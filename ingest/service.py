@@ -10,28 +10,28 @@ from typing import Final
 
 from flask import Flask
 
-from ingest.address import read_networks
-from ingest.admission import Gate
-from ingest.app import COUNTED, create_app, ticket_of
-from ingest.bodies import BodyLimits, BodyReader
-from ingest.browsers import CrossOrigin, read_origins
-from ingest.clients import Registry
-from ingest.collector import Collector
-from ingest.door import Door, Origins
+from ingest.http.client_ip import read_networks
+from ingest.access.control import Gate
+from ingest.http.app import COUNTED, create_app, ticket_of
+from ingest.http.body import BodyLimits, BodyReader
+from ingest.http.cors import CrossOrigin, read_origins
+from ingest.access.clients import Registry
+from ingest.events.collector import Collector
+from ingest.http.middleware import Door, Origins
 from ingest.durability import open_publisher
-from ingest.inflight import LoadBound
-from ingest.intake import Intake, Limits
-from ingest.ledger import Ledger
+from ingest.http.inflight import LoadBound
+from ingest.events.validator import Intake, Limits
+from ingest.counters import Ledger
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
-from ingest.openapi import describe
-from ingest.operations import OperationsPort
-from ingest.pages import add_pages
-from ingest.ports import Meter
-from ingest.ratelimit import Allowance, LocalLimiter, RateLimiter
-from ingest.redis import SharedLimiter, open_store
+from ingest.http.openapi import describe
+from ingest.http.operations import OperationsPort
+from ingest.http.docs import add_pages
+from ingest.publishing.ports import Meter
+from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
+from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.settings import Settings, load, registry_access, store_access
-from ingest.telemetry import Telemetry
+from ingest.metrics import Telemetry
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas

@@ -11,13 +11,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ingest.address import Privacy, read_networks
-from ingest.browsers import read_origins
+from ingest.http.client_ip import Privacy, read_networks
+from ingest.http.cors import read_origins
 from ingest.logs import LINES_PER_S
 from ingest.memory import bytes_of_body, bytes_of_records
-from schemas.access import Access
-from schemas.librdkafka import check_servers
-from schemas.tls import Tls
+from schemas.transport.access import Access
+from schemas.transport.librdkafka import check_servers
+from schemas.transport.tls import Tls
 
 PREFIX: Final = "INGEST_"
 _STORE_SCHEMES: Final = ("redis", "rediss", "unix")

@@ -20,9 +20,9 @@ from uuid import uuid4
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas.access import Access
+from schemas.transport.access import Access
 from schemas.codec import is_local, local_schema_id, read_schema
-from schemas.tls import Tls
+from schemas.transport.tls import Tls
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
 from consumer.errors import Fatal, Fenced, Transient
-from consumer.messages import topic_partition
+from consumer.kafka.messages import topic_partition
 from consumer.operations.divergence import Found, RecordAt
 from consumer.outcomes import of_kafka
-from consumer.ports import Mark, Partition
-from consumer.properties import PINNED, REPORTING
+from consumer.delivery.ports import Mark, Partition
+from consumer.kafka.properties import PINNED, REPORTING
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0

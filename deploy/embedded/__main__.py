@@ -13,7 +13,7 @@ from pathlib import Path
 from re import fullmatch
 from typing import Final, NoReturn
 
-from deploy.embedded.pipeline import CannotStartError, Options, run
+from deploy.embedded.launcher import CannotStartError, Options, run
 
 _PORT_MAX: Final = 65_535
 _WORKERS_MAX: Final = 64  # more than the topic has partitions would only wait

@@ -27,7 +27,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from deploy.embedded.child import Child, tail
+from deploy.embedded.process import Child, tail
 
 HOST: Final = "127.0.0.1"
 

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
-from deploy.embedded.child import StopRequest
+from deploy.embedded.process import StopRequest
 from deploy.embedded.sandbox import confine
 
 if TYPE_CHECKING:

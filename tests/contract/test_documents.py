@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-import consumer.telemetry
-import ingest.telemetry
+import consumer.metrics
+import ingest.metrics
 from docs.tables import ROOT, TABLES, rendered
 
 
@@ -43,9 +43,9 @@ def _labels_of(expression: str) -> set[str]:
     """Return the labels of our own that the samples of an expression have."""
     (name,) = re.findall(r"headrace_(ingest_\w+|consumer_\w+)", expression)
     service, _, metric = name.partition("_")
-    metrics: Mapping[str, ingest.telemetry.Metric | consumer.telemetry.Metric] = {
-        "ingest": ingest.telemetry.METRICS,
-        "consumer": consumer.telemetry.METRICS,
+    metrics: Mapping[str, ingest.metrics.Metric | consumer.metrics.Metric] = {
+        "ingest": ingest.metrics.METRICS,
+        "consumer": consumer.metrics.METRICS,
     }[service]  # type: ignore[assignment]  # each service has rows of its own
     without = re.search(r"without \(([^)]*)\)", expression)
     dropped = set(re.split(r",\s*", without[1])) if without else set()

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from consumer.statements import column_of, columns_of_table, insert_statement, type_of
+from consumer.clickhouse.statements import column_of, columns_of_table, insert_statement, type_of
 from schemas.codec import COORDINATES, read_schema
 from schemas.event import COLLECTOR_FIELDS, Event, read_catalogue
 

@@ -9,10 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from ingest.ports import NoMeter, Record
-from ingest.spool import SpoolFile
-from ingest.spool_directory import Bounds, SpoolDirectory
-from ingest.spooler import Spooler
+from ingest.publishing.ports import NoMeter, Record
+from ingest.spool.file import SpoolFile
+from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.writer import Spooler
 from tests.fault.conftest import Oracle
 
 _ROUNDS = 12

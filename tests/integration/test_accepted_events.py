@@ -14,14 +14,14 @@ from uuid import UUID
 import pytest
 from hypothesis import settings
 
-from consumer.clickhouse import Connection, Target
-from consumer.intent import Origin as RowOrigin
-from consumer.ports import Record
-from consumer.rows import EventRows
-from consumer.statements import column_of
-from consumer.table import ClickHouseTable
+from consumer.clickhouse.client import Connection, Target
+from consumer.delivery.intent import Origin as RowOrigin
+from consumer.delivery.ports import Record
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.statements import column_of
+from consumer.clickhouse.table import ClickHouseTable
 from ingest.errors import Rejected
-from ingest.intake import Intake, Limits, Origin
+from ingest.events.validator import Intake, Limits, Origin
 from schemas.codec import Encoder
 from schemas.event import AT_MAX_MS, Event, read_catalogue
 from schemas.registry import LocalSchemas

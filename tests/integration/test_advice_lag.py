@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 from confluent_kafka import TopicPartition
 
-from consumer.cluster import Cluster
-from consumer.lag import lag_lines
-from consumer.preflight import find_topics
+from consumer.kafka.admin import Cluster
+from consumer.operations.lag import lag_lines
+from consumer.operations.preflight import find_topics
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka_clients import consumer, producer
 from tests.support.log_members import until

@@ -16,8 +16,8 @@ import pytest
 from backports import zstd
 from confluent_kafka import TopicPartition
 
-from ingest.clients import make_key
-from ingest.ports import Record
+from ingest.access.clients import make_key
+from ingest.publishing.ports import Record
 from tests.support.collector import Answer, Collector, collector
 from tests.support.front import event_of
 from tests.support.kafka import EmbeddedKafka

@@ -6,7 +6,7 @@ import time
 import pytest
 from confluent_kafka import TopicPartition
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse.client import Connection
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka_clients import consumer, deliver, producer
 from tests.support.operator import WAIT_S, Operator, finish

@@ -1,4 +1,4 @@
-"""What consumer/kafka.py says of commits, on real brokers: one test for each sentence."""
+"""What consumer/kafka/consumer.py says of commits, on real brokers: one test for each sentence."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer.errors import Fatal, Fenced, Transient
-from consumer.ports import Answer, Mark, Partition
+from consumer.delivery.ports import Answer, Mark, Partition
 from tests.support.fixtures_group import ON_KAFKA, Group
 from tests.support.log_members import Member, is_shared, until
 

@@ -1,4 +1,4 @@
-"""What consumer/kafka.py says of a broker that is away: nothing but its start waits for it."""
+"""What consumer/kafka/consumer.py says of a broker that is away: nothing but its start waits for it."""
 
 import threading
 import time
@@ -9,9 +9,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import Transient
-from consumer.kafka import KafkaLog
-from consumer.ports import Assigned, Mark, Partition
-from consumer.survey import Survey
+from consumer.kafka.consumer import KafkaLog
+from consumer.delivery.ports import Assigned, Mark, Partition
+from consumer.kafka.survey import Survey
 from tests.support.fixtures_group import Group
 from tests.support.kafka import KafkaCluster
 from tests.support.kafka_broker import NotAvailableError

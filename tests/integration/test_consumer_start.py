@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from consumer.clickhouse import Connection
-from consumer.preflight import guarantee
+from consumer.clickhouse.client import Connection
+from consumer.operations.preflight import guarantee
 from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.kafka import Broker
 from tests.support.log_members import until

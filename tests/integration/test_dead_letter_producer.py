@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from consumer.deadletters import Outgoing, Publisher
+from consumer.kafka.dead_letters import Outgoing, Publisher
 from consumer.errors import Transient
 from tests.support.mock_cluster import Api, MockCluster
 

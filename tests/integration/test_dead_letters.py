@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer.clickhouse import Connection
-from consumer.deadletters import KafkaDeadLetters
+from consumer.clickhouse.client import Connection
+from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.errors import Reason
-from consumer.intent import Origin
-from consumer.ports import Poison
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Poison
 from tests.support.fixtures_consumer import record
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import read_all

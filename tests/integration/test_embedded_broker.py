@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.embedded.broker import CannotStartError, EmbeddedBroker, create_topics
-from deploy.embedded.child import Child, tail
+from deploy.embedded.process import Child, tail
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.kafka

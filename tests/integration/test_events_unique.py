@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 
-from consumer.clickhouse import Connection
-from consumer.statements import PINNED
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.statements import PINNED
 
 COUNT = 60_000
 # Half of the ids are UUIDv7 of the time when the event came in first, half are random. Each id has up to three records:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from consumer.clickhouse import Connection, Target
+from consumer.clickhouse.client import Connection, Target
 from consumer.errors import Cause, Transient
-from consumer.intent import Origin
-from consumer.rows import EventRows
-from consumer.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.consumer_fakes import Tally

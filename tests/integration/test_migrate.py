@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse.client import Connection
 from consumer.errors import Fatal, Transient
-from consumer.migrate import Migration, create_database, migrate, migrations, run, sweep
+from consumer.clickhouse.migrations import Migration, create_database, migrate, migrations, run, sweep
+from consumer.clickhouse.remake import Remake
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port
@@ -127,3 +128,61 @@ def test_what_a_killed_worker_left_is_swept_when_it_is_old(database: Connection)
 
     sweep(database, age_s=0)
     assert tables(database).keys() == before
+
+
+def test_every_table_and_view_that_was_dropped_is_made_again_as_it_was(database: Connection) -> None:
+    """One after the other, and all at once; what is there is left alone, rows and all."""
+    made = tables(database)
+    database.command("INSERT INTO replays (letter_id) VALUES ('kept')")
+    for name in sorted(made.keys() - {"migrations"}):
+        database.command(f"DROP TABLE IF EXISTS {name} SYNC")
+        outcome = migrate(database, migrations(), no_wait)
+        assert (outcome.now, outcome.made[0]) == ((), f"{name} was gone, and is made again")
+        assert tables(database) == made
+        if name < "replays":
+            assert database.query("SELECT letter_id FROM replays") == [{"letter_id": "kept"}]
+    for name in made.keys() - {"migrations"}:
+        database.command(f"DROP TABLE IF EXISTS {name} SYNC")
+    migrate(database, migrations(), no_wait)
+
+    assert tables(database) == made
+    assert migrate(database, migrations(), no_wait).made == ()
+    assert not database.query("SELECT name FROM system.databases WHERE position(name, '_reference_') > 0")
+
+
+def test_a_view_of_the_ledger_that_counts_otherwise_counts_as_it_should_again(database: Connection) -> None:
+    """Somebody has changed its query; where it brings its rows is right."""
+    made = tables(database)
+    database.command("ALTER TABLE events_to_offsets MODIFY QUERY SELECT _topic AS topic FROM events WHERE _offset = 0")
+
+    (said,) = migrate(database, migrations(), no_wait).made
+    assert said == "the query of events_to_offsets was another one, and is ours again"
+    assert tables(database) == made
+
+
+def test_a_column_that_no_longer_computes_is_named_with_the_statement_that_helps(database: Connection) -> None:
+    """Analysts would read empty objects."""
+    made = tables(database)
+    database.command("ALTER TABLE events MODIFY COLUMN properties REMOVE ALIAS")
+
+    with pytest.raises(Fatal, match="does not compute the column properties: run `ALTER TABLE") as named:
+        migrate(database, migrations(), no_wait)
+    database.command(str(named.value).split("`")[1])
+
+    assert migrate(database, migrations(), no_wait).made == ()
+    assert tables(database) == made
+
+
+def test_tables_of_a_newer_program_are_not_made_again_as_they_were(database: Connection) -> None:
+    """An older program does not know what stands there now."""
+    database.command("DROP VIEW events_unique")
+
+    assert migrate(database, migrations()[:2], no_wait).made == ()
+    assert "events_unique" not in tables(database)
+
+
+def test_beside_replicated_tables_no_plain_one_is_made(database: Connection) -> None:
+    """It would be a table of one replica alone."""
+    rows = [{"name": "events", "engine": "ReplicatedReplacingMergeTree"}]
+    with pytest.raises(Fatal, match=r"\.offsets is gone, and its neighbours are replicated"):
+        Remake(database, lambda _: None)._check([{"name": "offsets", "engine": "AggregatingMergeTree"}], rows)  # noqa: SLF001  (no Keeper runs here)

@@ -1,8 +1,8 @@
 """What the tables say of a partition's offsets, on ClickHouse."""
 
-from consumer.clickhouse import Connection
-from consumer.offsets import OffsetsTable
-from consumer.ports import Partition
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.delivery.ports import Partition
 
 PLACE = Partition("events", 3)
 

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from ingest.errors import Slug
-from ingest.openapi import describe
+from ingest.http.openapi import describe
 from ingest.service import build
 from ingest.settings import Settings
 from schemas.event import read_catalogue

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer.clickhouse import Connection, Target
+from consumer.clickhouse.client import Connection, Target
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
-from consumer.intent import Origin
+from consumer.delivery.intent import Origin
 from consumer.outcomes import NAMES
-from consumer.ports import Block, Poison, Record
-from consumer.rows import EventRows, coordinates
-from consumer.table import ClickHouseTable
+from consumer.delivery.ports import Block, Poison, Record
+from consumer.clickhouse.rows import EventRows, coordinates
+from consumer.clickhouse.table import ClickHouseTable
 from schemas.codec import Encoder, read_schema, varint
 from schemas.registry import LocalSchemas, Schemas
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, event, record, records

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from ingest.errors import Slug
-from ingest.ports import NoMeter
-from ingest.ratelimit import Allowance, Claim, Window
-from ingest.redis import SharedLimiter, open_store
-from schemas.access import Access
+from ingest.publishing.ports import NoMeter
+from ingest.access.rate_limit import Allowance, Claim, Window
+from ingest.access.rate_limit_redis import SharedLimiter, open_store
+from schemas.transport.access import Access
 from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka
 from tests.support.redis_server import RedisServer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.access import Access
+from schemas.transport.access import Access
 from schemas.codec import local_schema_id, read_schema
 from schemas.registry import (
     LocalSchemas,

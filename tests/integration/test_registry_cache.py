@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.access import Access
+from schemas.transport.access import Access
 from schemas.codec import read_schema
 from schemas.registry import Answers, RegistrySchemas
 from tests.support.registry import SchemaRegistry

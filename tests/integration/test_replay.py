@@ -7,15 +7,15 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from consumer.arguments import moment_ms
-from consumer.clickhouse import Connection, Target
-from consumer.deadletters import KafkaDeadLetters, Publisher
+from consumer.clickhouse.client import Connection, Target
+from consumer.kafka.dead_letters import KafkaDeadLetters, Publisher
 from consumer.errors import Reason
-from consumer.intent import Origin
-from consumer.ports import Block, Partition, Poison, Record
-from consumer.replay import Choice, Letter, Replay, Verdict
-from consumer.rows import DeadLetterRows, EventRows
-from consumer.table import ClickHouseTable
-from consumer.telemetry import Metrics
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.operations.replay import Choice, Letter, Replay, Verdict
+from consumer.clickhouse.rows import DeadLetterRows, EventRows
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.metrics import Metrics
 from schemas.codec import FRAME_BYTES, decode
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import AT_MS, EVENT, TOPIC, encoded, record

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse.client import Connection
 from tests.support.clickhouse import ClickHouse
 from tests.support.fleet import Fleet
 from tests.support.ingress import Ingress

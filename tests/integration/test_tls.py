@@ -17,16 +17,16 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse.client import Connection
 from consumer.errors import Misconfigured, Transient
-from ingest.kafka import KafkaBroker, Topics
-from ingest.ports import NoMeter
-from ingest.ratelimit import Allowance, Claim
-from ingest.redis import SharedLimiter, open_store
-from schemas.access import Access
+from ingest.publishing.kafka import KafkaBroker, Topics
+from ingest.publishing.ports import NoMeter
+from ingest.access.rate_limit import Allowance, Claim
+from ingest.access.rate_limit_redis import SharedLimiter, open_store
+from schemas.transport.access import Access
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
-from schemas.tls import Tls
+from schemas.transport.tls import Tls
 from tests.support.certificates import Authority, Pair
 from tests.support.clickhouse import PASSWORD, ClickHouse
 from tests.support.fleet import Fleet, until

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from ingest.errors import Rejected
-from ingest.shape import parse
+from ingest.events.parsing import parse
 from schemas.event import read_catalogue
 
 ID: Final = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"

@@ -8,8 +8,8 @@ from typing import Any, Final
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ingest.ids import canonical_json
-from ingest.shape import parse
+from ingest.events.ids import canonical_json
+from ingest.events.parsing import parse
 
 BLANKS: Final = ("", " ", "\n", "\t ", "\r\n")
 

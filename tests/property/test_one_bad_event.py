@@ -6,9 +6,9 @@ from typing import Any, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.envelope import BODY
-from ingest.intake import Intake, Limits, Origin, Refusal
-from ingest.salvage import elements
+from ingest.events.envelope import BODY
+from ingest.events.validator import Intake, Limits, Origin, Refusal
+from ingest.events.salvage import elements
 from tests.property.strategies import CATALOGUE
 
 INTAKE: Final = Intake(CATALOGUE, Limits(), "sandbox")

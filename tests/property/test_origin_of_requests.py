@@ -5,8 +5,8 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.address import client_address, private_form, read_networks
-from ingest.trace import request_id_of, trace_id_of
+from ingest.http.client_ip import client_address, private_form, read_networks
+from ingest.http.trace import request_id_of, trace_id_of
 
 TRUSTED = read_networks("10.0.0.0/8, fd00::/8")
 CLIENTS = st.one_of(st.ip_addresses(v=4, network="203.0.113.0/24"), st.ip_addresses(v=6, network="2001:db8::/32"))

@@ -6,8 +6,8 @@ from typing import Any, Final
 from hypothesis import event, given
 from werkzeug.test import TestResponse
 
-from ingest.fields import Misfit, compile_readers
-from ingest.ports import Record
+from ingest.events.fields import Misfit, compile_readers
+from ingest.publishing.ports import Record
 from schemas.event import Event
 from tests.property.strategies import CATALOGUE, Request, parsed, requests
 from tests.support.front import Shelf, event_of, front

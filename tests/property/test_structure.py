@@ -7,7 +7,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from ingest.structure import count_names, count_nodes, may_have_names
+from ingest.events.structure import count_names, count_nodes, may_have_names
 from tests.property.strategies import texts, values
 
 pytestmark = pytest.mark.timeout(900)  # for HYPOTHESIS_PROFILE=long

@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumer.continuity import Continuity
-from consumer.intent import Intent
+from consumer.delivery.continuity import Continuity
+from consumer.delivery.intent import Intent
 from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World

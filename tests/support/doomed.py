@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consumer import __main__, service
-from consumer.deadletters import KafkaDeadLetters
-from consumer.intent import Origin, decode
-from consumer.kafka import KafkaLog
-from consumer.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
-from consumer.table import ClickHouseTable
-from consumer.worker import Worker
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.delivery.intent import Origin, decode
+from consumer.kafka.consumer import KafkaLog
+from consumer.delivery.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.worker import Worker
 
 START: Final = ("joining", "assigned")
 """Before the first poll returns."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ingest.errors import Rejected, Slug
-from ingest.ports import Fate, Record
+from ingest.publishing.ports import Fate, Record
 
 
 class Clock:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from consumer.errors import ConsumerError, Fenced, Transient
-from consumer.intent import NO_EPOCH
+from consumer.delivery.intent import NO_EPOCH
 from consumer.operations.divergence import Found
-from consumer.ports import Answer, Assigned, Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.delivery.ports import Answer, Assigned, Cut, Listener, Mark, Partition, Polled, Position, Record
 
 TOPIC = "events"
 

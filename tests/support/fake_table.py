@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
-from consumer.intent import NO_EPOCH, Origin
-from consumer.offsets import Reading
-from consumer.ports import Block, Partition, Poison, Record
+from consumer.delivery.intent import NO_EPOCH, Origin
+from consumer.clickhouse.offsets import Reading
+from consumer.delivery.ports import Block, Partition, Poison, Record
 
 
 class InsertFault(Enum):

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from consumer.clickhouse import Connection
-from consumer.migrate import create_database, migrate, migrations
-from consumer.ports import Partition, Record
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.delivery.ports import Partition, Record
 from schemas.codec import Encoder, local_schema_id, read_schema
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 

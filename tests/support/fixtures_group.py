@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.ports import Mark, Partition
+from consumer.delivery.ports import Mark, Partition
 from tests.support.kafka_broker import Broker
 from tests.support.kafka_clients import deliver
 from tests.support.log_members import Member

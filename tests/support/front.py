@@ -8,17 +8,17 @@ from uuid import UUID
 
 from flask import Flask
 
-from ingest.admission import Gate
-from ingest.app import create_app
-from ingest.bodies import BodyLimits, BodyReader
-from ingest.browsers import CrossOrigin
-from ingest.collector import Collector
-from ingest.door import Door, Origins
-from ingest.intake import Intake, Limits
-from ingest.ledger import Ledger
+from ingest.access.control import Gate
+from ingest.http.app import create_app
+from ingest.http.body import BodyLimits, BodyReader
+from ingest.http.cors import CrossOrigin
+from ingest.events.collector import Collector
+from ingest.http.middleware import Door, Origins
+from ingest.events.validator import Intake, Limits
+from ingest.counters import Ledger
 from ingest.memory import MemoryBudget
-from ingest.ports import Durability, NoMeter, Record
-from ingest.ratelimit import Allowance
+from ingest.publishing.ports import Durability, NoMeter, Record
+from ingest.access.rate_limit import Allowance
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
 from schemas.event import Event, read_catalogue
 

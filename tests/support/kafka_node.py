@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from deploy.embedded.child import Child, tail
+from deploy.embedded.process import Child, tail
 from tests.support.kafka_broker import await_metadata, quiet_admin
 from tests.support.ports import free_port
 

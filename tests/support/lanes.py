@@ -1,12 +1,12 @@
 """A lane without a worker: its records, its batches, and what the pool makes of them."""
 
-from consumer.batch import Inserted, Prepared
-from consumer.buffer import Limits
+from consumer.delivery.batch import Inserted, Prepared
+from consumer.delivery.buffer import Limits
 from consumer.errors import Reason
-from consumer.intent import Intent
-from consumer.lane import Lane
-from consumer.ports import Mark, Partition, Poison, Record
-from consumer.work import Work
+from consumer.delivery.intent import Intent
+from consumer.delivery.partition import Lane
+from consumer.delivery.ports import Mark, Partition, Poison, Record
+from consumer.delivery.task import Work
 
 PLACE = Partition("events", 3)
 LIMITS = Limits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,18 +15,16 @@ from typing import Final
 
 import pytest
 
-from consumer.clickhouse import Connection
+from consumer.clickhouse.client import Connection
+from tests.support.advice import follow
 from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.fixtures_consumer import encoded, open_database
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import deliver
-from tests.support.kafka_tools import run_tool
 from tests.support.ports import free_port
 
 WAIT_S: Final = 60.0
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_COMMAND: Final = re.compile(r"`([^`]+)`")
-_CONSUMER: Final = "python -m consumer "
 _SENTENCE: Final = "consumer: "
 
 
@@ -81,26 +77,8 @@ class Operator:
         return code, sentence
 
     def follow(self, sentence: str, only: str = "") -> list[str]:
-        """Run what a sentence names in backquotes, as it stands; with `only`, what contains that. Return the lines.
-
-        A worker is started, and goes on; everything else must succeed.
-        """
-        lines = [line for line in _COMMAND.findall(sentence) if only in line]
-        assert lines, f"nothing to run in: {sentence}"
-        for line in lines:
-            self._follow(line)
-        return lines
-
-    def _follow(self, line: str) -> None:
-        if line == f"{_CONSUMER}run":
-            self.work()
-        elif line.startswith(_CONSUMER):
-            code, output, said = self.run(*shlex.split(line.removeprefix(_CONSUMER)))
-            assert code == 0, (line, output, said)
-        elif line.startswith("kafka-"):
-            run_tool(line)
-        else:
-            self.database.command(line)
+        """Run what a sentence names in backquotes, as it stands; a worker is started, and goes on; see `follow`."""
+        return follow(sentence, self.environ, self.database, only, self.work)
 
     def work(self, **settings: str) -> subprocess.Popen[str]:
         """Start a worker that ends with the test at the latest."""

@@ -1,9 +1,9 @@
 """A pipeline over the fakes of its ports."""
 
-from consumer.batch import Batch, Draft
-from consumer.intent import Intent
-from consumer.pipeline import Pipeline
-from consumer.ports import Partition, Record
+from consumer.delivery.batch import Batch, Draft
+from consumer.delivery.intent import Intent
+from consumer.delivery.pipeline import Pipeline
+from consumer.delivery.ports import Partition, Record
 from tests.support.fake_group import TOPIC, FakeBroker
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import pytest
 
-from deploy.embedded.child import Child
+from deploy.embedded.process import Child
 from tests.support.ports import free_port
 
 _PROGRAM: Final = "redis-server"

@@ -51,7 +51,7 @@ def former_release(directory: Path) -> Path:
     """Copy the tree and let its workers write and read intents as the release before did: version 1 alone."""
     for part in _PARTS:
         shutil.copytree(_ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
-    intent = directory / "consumer/intent.py"
+    intent = directory / "consumer/delivery/intent.py"
     text = intent.read_text("utf-8")
     for now, before in (("version: int = _V2", "version: int = _V1"), ('{"1": _V1, "2": _V2}', '{"1": _V1}')):
         assert text.count(now) == 1, now

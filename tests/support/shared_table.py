@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from consumer.errors import Transient
-from consumer.ports import Block, Partition, Poison, Record
+from consumer.delivery.ports import Block, Partition, Poison, Record
 
 _ANSWER_S = 10.0
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from ingest.errors import Rejected
-from ingest.intake import Intake, Limits, Origin, Verdict
+from ingest.events.validator import Intake, Limits, Origin, Verdict
 from schemas.event import Event, read_catalogue
 
 NOW_MS: Final = 1_800_000_000_000

@@ -1,0 +1,1 @@
+"""The tables: statements, rows, migrations, and what is done about an insert that failed."""

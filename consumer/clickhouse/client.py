@@ -1,0 +1,204 @@
+"""The way to ClickHouse: one client, statements and queries. What a failure means stands in outcomes.py."""
+
+import re
+import threading
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Final
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import (
+    ClickHouseError,
+    DatabaseError,
+    Error,
+    NotSupportedError,
+    OperationalError,
+)
+from clickhouse_connect.driver.exceptions import DataError as BadDataError
+from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
+from clickhouse_connect.driver.httputil import get_pool_manager
+from clickhouse_connect.driver.summary import QuerySummary
+
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
+from consumer.outcomes import of_clickhouse, of_http, without_values
+from consumer.clickhouse.statements import insert_statement
+from schemas.transport.access import read_url
+from schemas.transport.tls import Tls
+
+_SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
+_NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
+_STATUS: Final = re.compile(r"^HTTP driver received HTTP status (\d{3})\b")
+
+
+class Connection:
+    """The way to one ClickHouse server, opened at first use, so that a server may be away at the start."""
+
+    def __init__(  # noqa: PLR0913  (one more than elsewhere, and none can be spared)
+        self, url: str, user: str, password: str, database: str, timeout_s: float, *, tls: Tls = _SYSTEM
+    ) -> None:
+        self.database = database
+        self._url = read_url(url, ("http", "https"), "the user and the password apart")
+        self._tls = tls
+        self._options: dict[str, Any] = {
+            "interface": self._url.scheme,  # else the driver guesses it from the port
+            "host": self._url.host,
+            "port": self._url.port,
+            "proxy_path": self._url.path,
+            "username": user,
+            "password": password,
+            "database": database,
+            "send_receive_timeout": timeout_s,
+            "connect_timeout": 5,
+            "autogenerate_session_id": False,  # a session serialises its queries
+            "query_retries": 0,
+        }
+        if tls.certificate_file and not password:
+            self._options["client_cert"] = tls.certificate_file  # the driver then asks to be known by it
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return self._url.address
+
+    def client(self) -> Client:
+        """Return the driver's client; threads share it.
+
+        Raises:
+            Transient, Fatal: the server is away, or refuses us.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = self._opened()
+            return self._client
+
+    def _opened(self) -> Client:
+        """Return a client that has spoken to the server; here certificates that don't count need a person.
+
+        Later they are waited for: somebody who has replaced one can do so again.
+        """
+        options: dict[str, Any] = {}
+        try:
+            if self._url.has_tls:
+                options["ssl_context"] = self._tls.context()
+            # A pool of ours, for the driver's own would go through proxies that the environment names.
+            return clickhouse_connect.get_client(**self._options, pool_mgr=get_pool_manager(**options))
+        except ValueError as error:
+            raise Misconfigured(str(error)) from error
+        except (ClickHouseError, OSError) as error:
+            about_tls = self._tls.explain(error, self._url.address)
+            if self._url.has_tls and not about_tls and isinstance(error, OperationalError | OSError):
+                about_tls = self._tls.probe(self._url.host, self._url.port, self._url.address)
+            raise (Misconfigured(about_tls) if about_tls else translate(error)) from error
+
+    def _translated(self, error: Exception, size_bytes: int = 0) -> ConsumerError:
+        about_tls = self._tls.explain(error, self._url.address)
+        return Transient(about_tls, Cause.AWAY) if about_tls else translate(error, size_bytes)
+
+    def command(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Run a statement that returns no rows, and believe an answer only when it can be none but ClickHouse's.
+
+        Raises:
+            Transient, Rejected, Fatal: as outcomes.py says.
+        """
+        client = self.client()
+        try:
+            # ClickHouse puts a line's end between statement and data; a second one would be an empty row of data.
+            answer = client.command(statement.rstrip(), dict(parameters or {}), data, dict(settings or {}))
+        except (ClickHouseError, OSError) as error:
+            raise self._translated(error, len(data or b"")) from error
+        if not _is_success(answer):
+            raise Transient("an answer that is cut, or not from ClickHouse: is a proxy in between?", Cause.UNKNOWN)
+
+    def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return a query's rows by column name.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        client = self.client()
+        try:
+            return list(client.query(statement, parameters=dict(parameters or {})).named_results())
+        except (ClickHouseError, OSError) as error:
+            raise self._translated(error) from error
+
+    def patient(self, timeout_s: float) -> "Connection":
+        """Return the way to the same server, and database, that gives an answer another time; the caller closes it."""
+        return self._changed(send_receive_timeout=timeout_s)
+
+    def beside(self, database: str) -> "Connection":
+        """Return the way to another database of the same server; the caller closes it."""
+        other = self._changed(database=database)
+        other.database = database
+        return other
+
+    def _changed(self, **options: object) -> "Connection":
+        other = copy(self)
+        other._options = self._options | options  # noqa: SLF001  (of the same class)
+        other._client, other._lock = None, threading.Lock()  # noqa: SLF001  (as above)
+        return other
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where blocks go.
+
+    Attributes:
+        table: its name, in the connection's database.
+        schema_name: of the file that its columns come from.
+        topic: what its rows' `_topic` says.
+        timeout_s: an insert without an answer is given up after this.
+    """
+
+    table: str
+    schema_name: str
+    topic: str
+    timeout_s: float
+
+    @property
+    def statement(self) -> str:
+        """The insert."""
+        return insert_statement(self.table, self.schema_name, self.topic)
+
+
+def _is_success(answer: object) -> bool:
+    """Tell whether this is how ClickHouse says that it is done: headers of its own, and no body.
+
+    A page of whoever stands between has a body, or none of the headers; an exception that came behind the head is one.
+    """
+    return answer == "" or (isinstance(answer, QuerySummary) and bool(answer.summary.get("query_id")))
+
+
+def translate(error: Exception, size_bytes: int = 0) -> ConsumerError:
+    """Return what the worker does about an error of the driver; its `code` is None when ClickHouse did not answer.
+
+    `size_bytes` is what was sent.
+    """
+    code = error.code if isinstance(error, Error) else None
+    if code is not None:
+        return of_clickhouse(code, str(error))
+    raw = str(error)
+    message = f"{type(error).__name__}: {without_values(raw)}"
+    if isinstance(error, MisuseError | NotSupportedError | BadDataError):  # by the driver itself, before sending
+        return Halt(message, HaltCode.DEFECT)
+    if not isinstance(error, DatabaseError | OSError):
+        return Halt(message, HaltCode.DEFECT)
+    if status := _STATUS.search(raw):
+        return of_http(int(status[1]), size_bytes)
+    if any(text in raw for text in _NOT_CONNECTED):
+        return Transient("ClickHouse is away: no connection, refused or no such host", Cause.AWAY)
+    return Transient(message, Cause.UNKNOWN)

@@ -1,0 +1,172 @@
+"""One statement that tells all rows that a table refuses, and what of each: column or constraint.
+
+The rows are read in types that every reader takes (a UUID as text), each conversion that could be refused is tried in
+its form that yields NULL, and the table's constraints are computed as columns. A conversion is listed here only where
+that form refuses what the conversion itself refuses, and nothing else (tests/integration/test_poison.py); whatever is
+not listed is left to consumer/clickhouse/bisect.py, which asks row by row.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.errors import Reason
+from consumer.clickhouse.statements import targets_of, type_of
+from schemas.codec import COORDINATES, read_schema
+
+_WRAPPED: Final = re.compile(r"^(?:LowCardinality|Nullable)\((.*)\)$", re.DOTALL)
+_CAST: Final = re.compile(r"^(?:accurateCast\((\w+), '(.+)'\)|(\w+)::(.+))$")
+_NAMES_OF_ENUM: Final = re.compile(r"('(?:[^'\\]|\\.)*') = -?\d+")
+_FROM_TEXT: Final = re.compile(
+    r"^(?:UUID|IPv4|IPv6|Bool|JSON(?:\(.*\))?|Date(?:32)?|DateTime(?:64)?(?:\(.*\))?|Decimal\w*\(.*\)|FixedString\(\d+\))$",
+    re.DOTALL,
+)
+_UUID_CHARACTERS: Final = 36  # the reader of Avro takes no other length, though toUUID does
+_NULL: Final = r"^\s*null\s*$"
+_WORD: Final = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the table is like.
+
+    Attributes:
+        types: each column's type.
+        constraints: each constraint's expression, by its name.
+    """
+
+    types: Mapping[str, str]
+    constraints: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One way in which a row may be refused.
+
+    Attributes:
+        fault: what is wrong with such a row, in words, without its values.
+        reason: of its dead letter.
+        condition: true for such rows, over the fields as they are read.
+    """
+
+    fault: str
+    reason: Reason
+    condition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Asks for the rows of a container that fail.
+
+    Attributes:
+        checks: what may fail, numbered from 1 in the answer.
+        select: yields `_offset` and `faults`, the numbers of the checks that failed, for rows with any.
+    """
+
+    checks: Sequence[Check]
+    select: str
+
+
+def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
+    """Return what asks for the rows of a schema's containers that a table of this shape refuses."""
+    read = {
+        field["name"]: type_of(field["type"])
+        for field in (*COORDINATES, *json.loads(read_schema(schema_name))["fields"])
+    }
+    sources = {
+        column: _source(expression, read, shape.types[column])
+        for column, expression in targets_of(schema_name, topic).items()
+        if column in shape.types
+    }
+    refusable = {column: source for column, source in sources.items() if source.refused}
+    flags = {column: f"fault_{number}" for number, column in enumerate(refusable, 1)}
+    checks = [
+        Check(f"{column} is no {source.kind}", Reason.BAD_VALUE, source.refused) for column, source in refusable.items()
+    ]
+    needed: dict[str, str] = {}
+    for name, expression in shape.constraints.items():
+        used = _used(expression, shape.types)
+        if all(column in sources and sources[column].value for column in used):
+            needed |= {column: sources[column].value for column in used}
+            known = "".join(f"NOT {flags[column]} AND " for column in sorted(used) if column in flags)
+            condition = f"{known}ifNull(NOT ({expression}), 1)"
+            checks.append(Check(f"constraint {name} is violated", Reason.CONSTRAINT, condition))
+    return Explanation(checks, _select(read, checks, len(flags), needed) if checks else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a column comes from.
+
+    Attributes:
+        kind: what a value must be, for the sentence.
+        refused: true for rows that can't be converted; "" when all can, or nobody knows.
+        value: the converted value, a default where it is refused; "" when the conversion may throw.
+    """
+
+    kind: str = ""
+    refused: str = ""
+    value: str = ""
+
+
+def _source(expression: str, read: Mapping[str, str], column_type: str) -> _Source:
+    """Return where a column of some type comes from, an expression over the fields."""
+    cast, stored = _CAST.match(expression), _text(column_type)
+    field, wanted = (cast[1] or cast[3], cast[2] or cast[4]) if cast else (expression, column_type)
+    if field not in read:
+        return _Source(value=f"CAST({expression}, {stored})")
+    given, is_text, kind = _input(field), read[field] in ("UUID", "String"), _unwrapped(wanted)
+    if read[field] == "UUID":
+        refused = f"(isNull(accurateCastOrNull({given}, 'UUID')) OR length({given}) != {_UUID_CHARACTERS})"
+        return _Source("UUID", refused, f"CAST(accurateCastOrDefault({given}, 'UUID'), {stored})")
+    if (is_text and _FROM_TEXT.match(kind)) or (cast and not is_text):
+        value = f"CAST(accurateCastOrDefault({given}, {_text(kind)}), {stored})"
+        refused = f"isNull(accurateCastOrNull({given}, {_text(kind)}))"
+        if kind.startswith("JSON"):  # the conversion itself takes null for an empty object
+            refused = f"({refused} AND NOT match({given}, {_text(_NULL)}))"
+        return _Source(kind, refused, value)
+    if is_text and (names := _NAMES_OF_ENUM.findall(kind)):
+        refused = f"(NOT has([{', '.join(names)}], {given}) AND isNull(toInt16OrNull({given})))"
+        return _Source("name of the Enum", refused, f"CAST(if({refused}, {names[0]}, {given}), {stored})")
+    return _Source(value=f"CAST({given}, {stored})" if kind == "String" or not is_text else "")
+
+
+def _select(read: Mapping[str, str], checks: Sequence[Check], flagged: int, needed: Mapping[str, str]) -> str:
+    """Return the whole question: the fields, then conversions, then constraints over converted columns."""
+    structure = ", ".join(f"{name} {'String' if kind == 'UUID' else kind}" for name, kind in read.items())
+    names = [f"fault_{number}" for number in range(1, len(checks) + 1)]
+    flags = [f"{check.condition} AS {name}" for check, name in zip(checks, names, strict=True)]
+    columns = [f"{value} AS {name}" for name, value in needed.items()]
+    numbered = ", ".join(f"if({name}, {number}, 0)" for number, name in enumerate(names, 1))
+    fields = _selected([f"{name} AS {_input(name)}" for name in read], f"input({_text(structure)})")
+    converted = _selected([f"toUInt64({_input('_offset')}) AS at", *flags[:flagged], *columns], f"({fields})")
+    checked = _selected(["at", *names[:flagged], *flags[flagged:]], f"({converted})")
+    faults = f"arrayFilter(fault -> fault > 0, [{numbered}])::Array(UInt16) AS faults"
+    return f"{_selected(['at', faults], f'({checked})')} WHERE notEmpty(faults)"
+
+
+def _selected(columns: Sequence[str], source: str) -> str:
+    return f"SELECT {', '.join(columns)} FROM {source}"  # noqa: S608  (names and types of the table's and of ours)
+
+
+def _used(expression: str, columns: Iterable[str]) -> set[str]:
+    """Return the columns that an expression may look at: every word of it that is one's name."""
+    words = {quoted or word for quoted, word in _WORD.findall(expression)}
+    return words & set(columns)
+
+
+def _unwrapped(column_type: str) -> str:
+    while found := _WRAPPED.match(column_type):
+        column_type = found[1]
+    return column_type
+
+
+def _input(field: str) -> str:
+    return f"input_{field}"
+
+
+def _text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

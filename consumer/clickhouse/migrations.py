@@ -1,0 +1,189 @@
+"""The tables: schemas/clickhouse/*.sql, each applied once, in the order of their names.
+
+What was applied stands in the table `migrations`. Any number of programs may migrate at once, and one may die half way:
+every statement may be repeated (a test holds each of them to that), and a row of `migrations` is written under a token.
+A statement below a line `-- if: SELECT …` runs only while that query has rows, and may fail when they are gone.
+A program that is older than the tables leaves alone what it does not know, so that versions may be rolled in any order.
+Why this and no library: docs/decisions/migrations.md.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Final
+
+from consumer.clickhouse.client import Connection
+from consumer.errors import Denied, Fatal, Transient
+from consumer.clickhouse.remake import Remake
+from consumer.delivery.backoff import Backoff
+from consumer.clickhouse.statements import PINNED
+
+log = logging.getLogger(__name__)
+
+_CONDITION: Final = "-- if: "
+_TRIES: Final = 30  # with the backoff's steps: about five minutes
+_LEDGER: Final = """
+CREATE TABLE IF NOT EXISTS migrations
+(
+    name       String                COMMENT 'the file',
+    checksum   String                COMMENT 'of its statements, comments and layout left out',
+    applied_by String                COMMENT 'name and version of the program',
+    applied_at DateTime64(3, 'UTC')  COMMENT 'when'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY name
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'which files of schemas/clickhouse were applied here'
+"""
+_ORPHANS: Final = """
+SELECT name FROM system.tables
+WHERE database = {database:String} AND match(name, '_(probe|mend_[0-9a-f]{12})_[0-9a-f]{12}$')
+AND metadata_modification_time <= now() - {age_s:UInt32}
+"""
+_ORPHAN_S: Final = 3600  # nobody searches for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file: its name and its statements."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        """Names the statements' text, whatever its layout."""
+        text = "\n".join(" ".join(statement.split()) for statement in self.statements)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a run came to.
+
+    Attributes:
+        now: the files applied by this run (or, at the same moment, by another one).
+        before: the files that had been applied.
+        unknown: applied by a newer program, and left alone.
+        made: a sentence for each thing that had been made, was gone, and is made again.
+    """
+
+    now: tuple[str, ...]
+    before: tuple[str, ...]
+    unknown: tuple[str, ...]
+    made: tuple[str, ...] = ()
+
+
+def migrations() -> list[Migration]:
+    """Return the project's migrations, in order."""
+    sources = sorted((file.name, file.read_text("utf-8")) for file in files("schemas").joinpath("clickhouse").iterdir())
+    return [Migration(name, tuple(split(text))) for name, text in sources if name.endswith(".sql")]
+
+
+def split(text: str) -> list[str]:
+    """Split a script at the semicolons that end a line; comments of whole lines are left out, but conditions."""
+    lines = (line for line in text.splitlines() if line.startswith(_CONDITION) or not line.lstrip().startswith("--"))
+    code = "\n".join(lines)
+    return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
+
+
+def create_database(connection: Connection, database: str, wait: Callable[[float], object]) -> None:
+    """Create the database, over a connection that is not in it.
+
+    Raises:
+        Transient, Fatal: the server stays away, or refuses.
+    """
+    _patiently(lambda: connection.command(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
+
+
+def migrate(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> Applied:
+    """Apply what has not been applied, and make again what is gone; `wait` sleeps for so many seconds between tries.
+
+    What a newer program has made may be another table under the same name: then nothing is made again.
+
+    Raises:
+        Transient: the server stays away.
+        Fatal: it refuses a statement, a file was changed after it was applied, or what is gone needs a person.
+    """
+    _patiently(lambda: connection.command(_LEDGER), wait)
+    done = {row["name"]: row["checksum"] for row in connection.query("SELECT name, checksum FROM migrations FINAL")}
+    for migration in known:
+        if done.get(migration.name, migration.checksum) != migration.checksum:
+            raise Fatal(f"{migration.name} was changed after it was applied here; put the change into a new file")
+    pending = [migration for migration in known if migration.name not in done]
+    for migration in pending:
+        _apply(connection, migration, wait)
+    sweep(connection, _ORPHAN_S)
+    names = {migration.name for migration in known}
+    before, unknown = sorted(done.keys() & names), sorted(done.keys() - names)
+    made = _made_again(connection, known, wait) if before and not unknown else []
+    return Applied(tuple(migration.name for migration in pending), tuple(before), tuple(unknown), tuple(made))
+
+
+def _made_again(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> list[str]:
+    def fill(empty: Connection) -> None:
+        for migration in known:
+            for statement in migration.statements:
+                run(empty, statement)
+
+    found: list[str] = []
+    try:
+        _patiently(lambda: found.extend(Remake(connection, fill).run()), wait)
+    except Denied as error:
+        log.warning("can't look whether everything is there", extra={"reason": str(error)})
+    return found
+
+
+def sweep(connection: Connection, age_s: int) -> None:
+    """Drop the tables that workers make for a moment and that are older than so many seconds: theirs were killed."""
+    for row in connection.query(_ORPHANS, {"database": connection.database, "age_s": age_s}):
+        connection.command(f"DROP TABLE IF EXISTS {row['name']}")
+
+
+def run(connection: Connection, statement: str) -> None:
+    """Run a statement, or nothing when the query of its condition has no rows: what it does is done.
+
+    Raises:
+        Transient, Rejected, Fatal: the server is away, or refuses it while its condition holds.
+    """
+    first, _, rest = statement.partition("\n")
+    if not first.startswith(_CONDITION):
+        connection.command(statement)
+        return
+    condition = first.removeprefix(_CONDITION)
+    if not connection.query(condition):
+        return
+    try:
+        connection.command(rest)
+    except (Fatal, Transient):  # somebody else may have done it meanwhile
+        if connection.query(condition):
+            raise
+
+
+def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:
+    for statement in migration.statements:
+        _patiently(lambda statement=statement: run(connection, statement), wait)  # type: ignore[misc]  # bound now, not late
+    values = {"name": migration.name, "checksum": migration.checksum, "by": f"headrace-consumer/{version('headrace')}"}
+    connection.command(
+        "INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')",
+        values,
+        settings=PINNED | {"insert_deduplication_token": f"{migration.name}/{migration.checksum}"},
+    )
+
+
+def _patiently(call: Callable[[], None], wait: Callable[[float], object]) -> None:
+    """Repeat a call that may be repeated while the server is away, or busy with the same change for somebody else."""
+    backoff = Backoff()
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return call()
+        except Transient as error:
+            if attempt == _TRIES:
+                raise
+            log.warning("waiting for ClickHouse", extra={"attempt": attempt, "reason": str(error)[:300]})
+            wait(backoff.delay_s(attempt))
+    return None

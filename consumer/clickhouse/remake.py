@@ -1,0 +1,184 @@
+"""What the migrations have made and is not there any more, made again; and what only a person can put right, named.
+
+The migrations are run into a database of its own, which is dropped behind that: so the tables and columns that ought to
+be there are known as ClickHouse itself states them, whatever forms the files use.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+from consumer.clickhouse.client import Connection
+from consumer.errors import ConsumerError, Fatal
+from consumer.advice import Sentence
+from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, Place, cure_of, quoted
+
+RECOUNT: Final = "`python -m consumer audit --recount`"
+_PREFIX: Final = "_reference_"
+_TABLES: Final = """
+SELECT name, engine, create_table_query AS text, as_select AS query
+FROM system.tables WHERE database = {database:String} ORDER BY engine IN ('MaterializedView', 'View'), engine, name
+"""
+_DETACHED: Final = "SELECT table AS name FROM system.detached_tables WHERE database = {database:String}"
+_COLUMNS: Final = """
+SELECT table, name, type, default_kind AS kind, default_expression AS expression, comment, compression_codec AS codec,
+    lagInFrame(name) OVER (PARTITION BY table ORDER BY position ROWS 1 PRECEDING) AS behind
+FROM system.columns WHERE database = {database:String} ORDER BY table, position
+"""
+_LEFT_BEHIND: Final = """
+SELECT database AS name FROM system.tables WHERE startsWith(database, {prefix:String})
+GROUP BY name HAVING max(metadata_modification_time) <= now() - 3600
+"""
+_REPLICATED: Final = ("Replicated", "Shared")
+
+
+@dataclass(frozen=True, slots=True)
+class Remake:
+    """Compares a database with what the migrations make.
+
+    Attributes:
+        connection: to the database.
+        fill: runs the migrations over a connection to an empty database.
+    """
+
+    connection: Connection
+    fill: Callable[[Connection], object]
+
+    def run(self) -> list[str]:
+        """Make again what is missing; return a sentence for each thing that was made.
+
+        Raises:
+            Transient: the server is away.
+            Fatal: what is wrong needs a person; the sentence names the statement that helps.
+        """
+        with self._reference() as reference:
+            ours = reference.query(_TABLES, {"database": reference.database})
+            columns = reference.query(_COLUMNS, {"database": reference.database})
+        there = {row["name"]: row for row in self._query(_TABLES)}
+        missing = [row for row in ours if row["name"] not in there]
+        self._check(missing, there.values())
+        for row in missing:
+            self.connection.command(_again(row["text"], reference.database))
+        made = [f"{row['name']} was gone, and is made again" for row in missing]
+        faults: list[str] = []
+        stored = {row["name"] for row in ours if not row["engine"].endswith("View")} & there.keys()
+        self._mend_columns([row for row in columns if row["table"] in stored], made, faults)
+        for row in (row for row in ours if row["engine"] == "MaterializedView" and row["name"] in there):
+            more, wrong = self._mend_view(row, there[row["name"]], reference.database)
+            made, faults = made + more, faults + wrong
+        if any(row["name"] in (LEDGER, *LEDGER_VIEWS.values()) for row in missing):
+            made.append(f"what came meanwhile was not counted: run {RECOUNT}")
+        if faults:
+            raise Fatal("; ".join((*made, *faults)))
+        return made
+
+    @contextmanager
+    def _reference(self) -> Iterator[Connection]:
+        prefix = f"{self.connection.database}{_PREFIX}"
+        for row in self.connection.query(_LEFT_BEHIND, {"prefix": prefix}):
+            self.connection.command(f"DROP DATABASE IF EXISTS {row['name']}")
+        name = f"{prefix}{uuid4().hex[:12]}"
+        self.connection.command(f"CREATE DATABASE {name}")
+        reference = self.connection.beside(name)
+        try:
+            self.fill(reference)
+            yield reference
+        finally:
+            reference.close()
+            with suppress(ConsumerError):  # the next one sweeps it
+                self.connection.command(f"DROP DATABASE IF EXISTS {name} SYNC")
+
+    def _query(self, statement: str) -> list[dict[str, Any]]:
+        return self.connection.query(statement, {"database": self.connection.database})
+
+    def _place(self, table: str) -> Place:
+        return Place(self.connection.database, table)
+
+    def _check(self, missing: list[dict[str, Any]], there: Collection[dict[str, Any]]) -> None:
+        """Raise Fatal when what is missing can't be made by a statement of ours."""
+        detached = {row["name"] for row in self._query(_DETACHED)} if missing else set[str]()
+        for row in missing:
+            place = self._place(row["name"])
+            if row["name"] in detached:
+                raise Fatal(Sentence.DETACHED.format(table=place.name))
+            if not row["engine"].startswith(_REPLICATED) and any(
+                one["engine"].startswith(_REPLICATED) for one in there
+            ):
+                raise Fatal(Sentence.REPLICATED.format(table=place.name))
+
+    def _mend_columns(self, ours: list[dict[str, Any]], made: list[str], faults: list[str]) -> None:
+        """Add the columns that are missing, and name those that were renamed or are of another kind."""
+        there = {(row["table"], row["name"]): row for row in self._query(_COLUMNS)}
+        strangers = there.keys() - {(row["table"], row["name"]) for row in ours}
+        for row in ours:
+            now = there.get((row["table"], row["name"]))
+            if now is not None:
+                faults += self._faults_of(row, now)
+                continue
+            place = self._place(row["table"])
+            is_placed = (row["table"], row["behind"]) in there
+            add = f"ALTER TABLE {place.name} ADD COLUMN IF NOT EXISTS {_definition(row)}"
+            add += f" AFTER {quoted(row['behind'])}" if is_placed else ""
+            alike = [one for one in sorted(strangers) if one[0] == row["table"] and there[one]["type"] == row["type"]]
+            if alike:
+                rename = f"ALTER TABLE {place.name} RENAME COLUMN {quoted(alike[0][1])} TO {quoted(row['name'])}"
+                names = {"column": quoted(row["name"]), "rename": rename, "add": add}
+                faults.append(Sentence.RENAMED.format(table=place.name, **names))
+                continue
+            self.connection.command(add)
+            there[row["table"], row["name"]] = row
+            made.append(f"the column {row['name']} of {row['table']} was gone, and is made again")
+
+    def _faults_of(self, ours: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the kind of a column."""
+        place, is_stored = self._place(ours["table"]), ours["kind"] in STORED
+        if is_stored and now["kind"] not in STORED:
+            yield Sentence.KEEPS_NOTHING.format(table=place.name, cures=cure_of(place, now))
+        elif not is_stored and now["kind"] != ours["kind"]:
+            modify = f"ALTER TABLE {place.name} MODIFY COLUMN {_definition(ours)}"
+            column = quoted(ours["name"])
+            yield Sentence.COMPUTES_NOTHING.format(table=place.name, column=column, modify=modify)
+
+    def _mend_view(self, ours: dict[str, Any], now: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
+        """Let a view of ours have our query again; one that writes elsewhere can't be altered."""
+        place, database = self._place(ours["name"]), self.connection.database
+        if _target(ours["text"], reference) != _target(now["text"], database):
+            table, ledger = place._replace(table=_source(ours["query"])), place._replace(table=LEDGER)
+            names = {"view": place.name, "table": table.name, "ledger": ledger.name}
+            return [], [Sentence.OTHER_LEDGER_VIEW.format(**names)]
+        if _bare(ours["query"], reference) == _bare(now["query"], database):
+            return [], []
+        self.connection.command(f"ALTER TABLE {place.name} MODIFY QUERY {_bare(ours['query'], reference)}")
+        return [f"the query of {ours['name']} was another one, and is ours again"], []
+
+
+def _again(text: str, reference: str) -> str:
+    """Return the statement that makes, in our database, what stands in the reference."""
+    kind, rest = re.fullmatch(r"CREATE (MATERIALIZED VIEW|VIEW|TABLE) (.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # every CREATE of ours is one
+    return f"CREATE {kind} IF NOT EXISTS {_bare(rest, reference)}"
+
+
+def _bare(text: str, database: str) -> str:
+    """Return a statement without the name of its database."""
+    return re.sub(rf"(?<![\w.]){database}\.", "", text)
+
+
+def _source(query: str) -> str:
+    """Return the table that a view of ours reads."""
+    return str(re.findall(r"\bFROM (?:\w+\.)?(\w+)", query)[-1])
+
+
+def _target(text: str, database: str) -> str:
+    found = re.match(r"CREATE MATERIALIZED VIEW \S+ (?:UUID \S+ )?(TO \S+)", _bare(text, database))
+    return found[1] if found else ""
+
+
+def _definition(row: dict[str, Any]) -> str:
+    """Return a column as CREATE TABLE has it."""
+    computed = f"{row['kind']} {row['expression']}" if row["kind"] else ""
+    comment = "'" + row["comment"].replace("\\", "\\\\").replace("'", "\\'") + "'"
+    parts = (quoted(row["name"]), row["type"], computed, f"COMMENT {comment}", row["codec"])
+    return " ".join(part for part in parts if part)

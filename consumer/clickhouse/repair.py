@@ -1,0 +1,184 @@
+"""What a ClickHouse that was killed in the middle of an insert has forgotten of it, put back.
+
+A MergeTree notes a block's token before it renames the block's part into place. Killed in between, it knows the token,
+lacks the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_soak.py kills it under load). So whoever
+repeats an insert looks whether its rows are there, and counted. What is missing goes into a table of its own whose
+parts are then attached: no view hears of that, and the views have taken the repeat under tokens of their own. A row
+that a merge has replaced meanwhile looks missing, and is put back to be replaced again.
+
+Two workers may mend at once, one of them expelled. Each makes its own table, then drops the other's and waits until
+nobody uses it, and only then looks: the one that made its table later can't miss what the other one attached, and
+whose table is dropped can't attach.
+
+Replicated tables are left alone: they note token and part in one step, and a replica that lags would look like a loss.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Final
+from uuid import uuid4
+
+from consumer.clickhouse.client import Connection, Target
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
+from consumer.delivery.ports import Block, Meter, Record, Rows
+from consumer.clickhouse.statements import PINNED
+
+log = logging.getLogger(__name__)
+
+_CLOCKS_MS: Final = 3_600_000  # how far the producers' clocks may be ahead of ClickHouse's before a look takes longer
+_ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}"
+_THERE: Final = """
+SELECT _offset AS offset FROM {table:Identifier}
+WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+    AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _reading = {reading:UInt32}
+    AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
+"""
+_COUNTED: Final = """
+SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {first:UInt64}, {last:UInt64} + 1)))
+    AS offset
+FROM offsets
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND reading = {reading:UInt32}
+"""
+_COUNT: Final = """
+INSERT INTO {table:Identifier}
+    (topic, topic_id, partition, million, rows, present, first, last, newest_at, reading, epochs)
+SELECT {topic:String}, {topic_id:String}, {partition:UInt32}, intDiv(offset, 1000000) AS million, count(),
+    groupBitmapState(offset), min(offset), max(offset), fromUnixTimestamp64Milli({newest_ms:Int64}),
+    {reading:UInt32}, map({leader_epoch:Int32}, min(offset))
+FROM input('offset UInt64') GROUP BY million FORMAT CSV
+"""
+_OTHERS: Final = """
+SELECT name FROM system.tables
+WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND name != {own:String}
+"""
+_UNDER_WAY: Final = (
+    "SELECT count() AS n FROM system.processes WHERE Settings['insert_deduplication_token'] = {token:String}"
+)
+_LEDGER: Final = "offsets"
+
+
+class ClickHouseMender:
+    """A `Mender` of one table, and of its counts in the ledger of offsets. Threads share it.
+
+    `rows` makes the blocks of what is put back.
+    """
+
+    def __init__(self, connection: Connection, target: Target, rows: Rows, meter: Meter) -> None:
+        self._connection = connection
+        self._target = target
+        self._rows = rows
+        self._meter = meter
+        self._engine = ""
+
+    def mend(self, block: Block, records: Sequence[Record]) -> int:
+        """Put back what is missing of a block whose insert was repeated and has succeeded; return how many rows.
+
+        Args:
+            block: as it was sent.
+            records: its batch's.
+
+        Raises:
+            Transient: as outcomes.py says; also when a table is not there, for another worker that mends may have
+                dropped the one that was being filled.
+            Halt: a right is missing, or the rows are refused.
+        """
+        try:
+            return self._mend(block, records)
+        except Halt as error:
+            if error.code is HaltCode.TABLE:
+                raise Transient(f"rows may be missing, and can't be put back yet: {error}", Cause.BUSY) from error
+            raise Halt(f"rows may be missing, and can't be put back: {error}", error.code) from error
+        except Rejected as error:
+            raise Halt(f"rows may be missing, and can't be put back: {error}", HaltCode.REFUSED) from error
+
+    def is_under_way(self, block: Block) -> bool:
+        """Tell whether the server is inserting a block; see `Mender`."""
+        return bool(self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"])
+
+    def _mend(self, block: Block, records: Sequence[Record]) -> int:
+        if not self._is_plain():
+            return 0
+        among = frozenset(block.offsets)
+        mine = [record for record in records if record.offset in among]
+        place = self._place_of(block, mine)
+        if not self._missing(block, place) and not self._uncounted(block, place):
+            return 0
+        if self.is_under_way(block):  # given up by its client, not by itself
+            raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
+        put_back = self._put_back(block, mine, place | {"since_ms": 0})
+        counted = self._count(block, place)
+        if not put_back and not counted:  # the look was too short: the producers' clocks are ahead
+            return 0
+        self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)
+        facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
+        log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
+        return put_back
+
+    def _put_back(self, block: Block, records: Sequence[Record], place: dict[str, Any]) -> int:
+        with _taken(self._connection, self._target.table, block.token) as beside:
+            missing = self._missing(block, place)
+            if missing:
+                lost = [record for record in records if record.offset in missing]
+                (part,) = self._rows.blocks(lost, block.origin, block.token)
+                statement = replace(self._target, table=beside).statement
+                self._connection.command(statement, part.origin._asdict(), part.payload, PINNED)
+                self._attach(self._target.table, beside)
+        return len(missing)
+
+    def _count(self, block: Block, place: dict[str, Any]) -> int:
+        with _taken(self._connection, _LEDGER, block.token) as beside:
+            uncounted = self._uncounted(block, place)
+            if uncounted:
+                lines = "\n".join(map(str, sorted(uncounted))).encode()
+                self._connection.command(_COUNT, place | {"table": beside}, lines, PINNED)
+                self._attach(_LEDGER, beside)
+        return len(uncounted)
+
+    def _is_plain(self) -> bool:
+        if not self._engine:
+            place = {"database": self._connection.database, "table": self._target.table}
+            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, place))
+        return self._engine.endswith("MergeTree") and not self._engine.startswith(("Replicated", "Shared"))
+
+    def _place_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
+        times_ms = [record.timestamp_ms for record in records]
+        return {
+            "table": self._target.table,
+            "topic": self._target.topic,
+            **block.origin._asdict(),
+            "partition": records[0].partition.number,
+            "first": block.offsets[0],
+            "last": block.offsets[-1],
+            "since_ms": max(0, min(*times_ms, time.time_ns() // 1_000_000) - _CLOCKS_MS),
+            "newest_ms": max(0, *times_ms),
+        }
+
+    def _missing(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, place)}
+
+    def _uncounted(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, place)}
+
+    def _attach(self, table: str, beside: str) -> None:
+        self._connection.command(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
+
+
+@contextmanager
+def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
+    """Make an empty table with a table's columns; whoever mends the same block can't attach any more."""
+    prefix = f"{table}_mend_{hashlib.sha256(token.encode()).hexdigest()[:12]}_"
+    own = prefix + uuid4().hex[:12]
+    connection.command(f"CREATE TABLE {own} AS {table}")
+    try:
+        place = {"database": connection.database, "prefix": prefix, "own": own}
+        for other in connection.query(_OTHERS, place):
+            connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
+        yield own
+    finally:
+        with suppress(ConsumerError):  # whoever mends this block again drops it; `migrate` sweeps it
+            connection.command(f"DROP TABLE IF EXISTS {own} SYNC")

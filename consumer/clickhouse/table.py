@@ -1,0 +1,93 @@
+"""The table, seen from the worker: one insert per block, under its token, and the search for rows it refuses.
+
+The engine reads the Avro of the log itself: `INSERT … SELECT … FROM input('…') FORMAT Avro`. Every setting that the
+protocol rests on is pinned in each insert, for servers' defaults move.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from time import monotonic
+from typing import Final
+
+from consumer.clickhouse.client import Connection, Target
+from consumer.errors import Cause, ConsumerError, Rejected, Transient
+from consumer.clickhouse.poison import PoisonSearch
+from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.clickhouse.statements import PINNED
+
+log = logging.getLogger(__name__)
+
+_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+_DOUBLINGS_MAX: Final = 3
+
+
+class ClickHouseTable:
+    """One table, as the target of blocks in one schema.
+
+    `rows` makes the blocks of a search for poison; `schema_of` returns the text of a writer schema that a block of
+    `rows` names, and None stands for a table whose rows are the worker's own: none of them is poison.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        target: Target,
+        rows: Rows,
+        schema_of: Callable[[int], str] | None,
+        meter: Meter,
+    ) -> None:
+        self._connection = connection
+        self._target = target
+        self._statement = target.statement
+        self._meter = meter
+        self._timeouts: Counter[str] = Counter()  # of inserts without an answer, by token
+        self._search = PoisonSearch(connection, target, rows, schema_of, meter) if schema_of else None
+
+    def insert(self, block: Block) -> None:
+        """Insert a block under its token; one that has had no answer in its time is given more of it, up to a bound.
+
+        Else an insert that can't end within the time would be repeated for ever.
+        """
+        timeout_s = self._target.timeout_s * 2 ** min(self._timeouts[block.token], _DOUBLINGS_MAX)
+        began_s, outcome = monotonic(), "inserted"
+        try:
+            self._send(block, timeout_s)
+            self._timeouts.pop(block.token, None)
+        except Transient as error:
+            outcome = error.cause
+            if error.cause is Cause.UNKNOWN and monotonic() - began_s >= _server_limit_s(timeout_s):
+                self._timeouts[block.token] += 1
+            raise
+        except ConsumerError as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            self._meter.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
+
+    def _send(self, block: Block, timeout_s: float) -> None:
+        # The server gives up before the client does, so that no insert runs on unseen.
+        settings = {"insert_deduplication_token": block.token, "max_execution_time": _server_limit_s(timeout_s)}
+        parameters = block.origin._asdict()
+        if timeout_s == self._target.timeout_s:
+            self._connection.command(self._statement, parameters, block.payload, PINNED | settings)
+            return
+        log.warning("an insert gets more time", extra={"table": self._target.table, "timeout_s": timeout_s})
+        with closing(self._connection.patient(timeout_s)) as patient:
+            patient.command(self._statement, parameters, block.payload, PINNED | settings)
+
+    def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
+        """Return the rows of a refused block that the table refuses; the search writes nothing.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+        if self._search is None or not isinstance(refusal, Rejected):
+            return []
+        return self._search.run(block, records)
+
+
+def _server_limit_s(timeout_s: float) -> int:
+    """Return when the server gives up an insert: in whole seconds, before its client does."""
+    return max(1, int(timeout_s * _GIVEN_UP))

@@ -1,0 +1,258 @@
+"""Whether one table takes rows as the worker's promise needs it; each fault is one sentence that says what to do.
+
+What a sentence names in backquotes is complete: it can be run as it stands, and it helps.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from consumer.clickhouse.client import Connection, Target
+from consumer.errors import Cause, ConsumerError, Fatal, Halt, Rejected, Transient
+from consumer.delivery.intent import Origin
+from consumer.advice import Sentence
+from consumer.clickhouse.statements import PINNED, columns_of_table, targets_of
+from schemas.codec import container_header, read_schema
+
+LEDGER: Final = "offsets"
+LEDGER_VIEWS: Final = {"events": "events_to_offsets", "dead_letters": "dead_letters_offsets"}
+"""The views that count what comes into each table."""
+_MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
+_TABLE: Final = """
+SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
+FROM system.tables WHERE database = {database:String} AND name = {table:String}
+"""
+_DETACHED: Final = """
+SELECT table FROM system.detached_tables WHERE database = {database:String} AND table = {table:String}
+"""
+_COLUMNS: Final = """
+SELECT name, default_kind AS kind, type FROM system.columns
+WHERE database = {database:String} AND table = {table:String}
+"""
+_VIEW: Final = """
+SELECT engine, create_table_query AS text, toString(uuid) AS id
+FROM system.tables WHERE database = {database:String} AND name = {table:String}
+"""
+_DEFAULT_WINDOW: Final = "SELECT toUInt64(value) AS value FROM system.{table:Identifier} WHERE name = {name:String}"
+_TO: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ (?:UUID \S+ )?TO (?:(?:(\w+)|`([^`]+)`)\.)?(?:(\w+)|`([^`]+)`)")
+STORED: Final = ("", "DEFAULT")
+"""The kinds of columns that keep what is inserted."""
+_CURES: Final = {
+    "MATERIALIZED": "REMOVE MATERIALIZED",
+    "ALIAS": "REMOVE ALIAS",
+    "EPHEMERAL": "DEFAULT defaultValueOfTypeName({type})",
+}
+"""What makes a column one that keeps what is inserted, by its kind; an ephemeral one can't be altered otherwise."""
+
+
+class Place(NamedTuple):
+    """A table that an insert writes, and the view that brings it there; "" for the insert's own."""
+
+    database: str
+    table: str
+    view: str = ""
+
+    @property
+    def name(self) -> str:
+        """As SQL takes it: a view's own table has dots and dashes in its name."""
+        return f"{quoted(self.database)}.{quoted(self.table)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast, at the most, inserts come to a table, and how long a late one may still land.
+
+    Attributes:
+        partitions: of all topics: one insert at a time for each. All of them end in the ledger of offsets.
+        age_s: a batch closes after this at the latest; larger batches come less often.
+        timeout_s: the client gives up an insert after this, and the server a little before.
+        session_s: a frozen worker is expelled after this, and may have been about to send.
+    """
+
+    partitions: int
+    age_s: float
+    timeout_s: float
+    session_s: float
+
+    @property
+    def window(self) -> int:
+        """The blocks that a table must remember: inserts per second x partitions of the table x seconds.
+
+        Twice the timeout: one for the insert that is late, one for the server's queue in front of it.
+        """
+        return ceil(self.partitions / self.age_s * _MONTHS * (self.session_s + 2 * self.timeout_s))
+
+
+@dataclass(frozen=True, slots=True)
+class TableCheck:
+    """Checks one table and what hangs on it."""
+
+    connection: Connection
+    target: Target
+    pace: Pace
+
+    def run(self) -> None:
+        """Return when all is well.
+
+        Raises:
+            Fatal: one sentence that says what to do.
+            Transient: the server is away.
+        """
+        self._columns()
+        places = list(self._written())
+        self._ledger(places)
+        for place in places:
+            self._window(place)
+        self._settings()
+        self._token()
+        self._insert()
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.connection.database, self.target.table)
+
+    def _columns(self) -> None:
+        place, where = self._place, {"database": self._place.database, "table": self._place.table}
+        there = {row["name"]: row for row in self.connection.query(_COLUMNS, where)}
+        if not there:
+            raise self._gone(place, Sentence.NO_TABLE)
+        lacking = columns_of_table(self.target.schema_name, self.target.topic) - there.keys()
+        if lacking:
+            raise _fault(Sentence.NO_COLUMNS, table=place.name, columns=", ".join(sorted(lacking)))
+        filled = [there[name] for name in sorted(targets_of(self.target.schema_name, self.target.topic))]
+        if cures := [cure_of(place, column) for column in filled if column["kind"] not in STORED]:
+            raise _fault(Sentence.KEEPS_NOTHING, table=place.name, cures=", ".join(cures))
+
+    def _gone(self, place: Place, otherwise: Sentence) -> Fatal:
+        """Return what to say of a table that is not there: one that was detached can't be made."""
+        is_detached = self._is_detached({"database": place.database, "table": place.table})
+        return _fault(Sentence.DETACHED if is_detached else otherwise, table=place.name, view=place.view)
+
+    def _is_detached(self, where: dict[str, str]) -> bool:
+        with suppress(ConsumerError):  # an older server, or no right to ask
+            return bool(self.connection.query(_DETACHED, where))
+        return False
+
+    def _written(self) -> Iterator[Place]:
+        """Yield every table that an insert writes: the table itself, and the views' targets behind it."""
+        queue, seen = [self._place], set[tuple[str, str]]()
+        while queue:
+            place = queue.pop()
+            if place[:2] in seen:
+                continue
+            seen.add(place[:2])
+            yield place
+            (row,) = self._table(place) or [{}]
+            views = zip(row.get("databases", ()), row.get("views", ()), strict=True)
+            queue += filter(None, (self._target_of(*view) for view in views))
+
+    def _table(self, place: Place) -> list[dict[str, Any]]:
+        return self.connection.query(_TABLE, {"database": place.database, "table": place.table})
+
+    def _target_of(self, database: str, view: str) -> Place | None:
+        rows = self.connection.query(_VIEW, {"database": database, "table": view})
+        if not rows or rows[0]["engine"] != "MaterializedView":
+            return None
+        by = f"{quoted(database)}.{quoted(view)}"
+        found = _TO.match(rows[0]["text"])
+        if found:
+            return Place(found[1] or found[2] or database, found[3] or found[4], by)
+        return Place(database, f".inner_id.{rows[0]['id']}", by)
+
+    def _ledger(self, places: list[Place]) -> None:
+        """Check that what is inserted is counted: without its view the audit would call all of it lost."""
+        database, view = self.connection.database, LEDGER_VIEWS[self.target.table]
+        ledger, own = Place(database, LEDGER), Place(database, view)
+        if not self._table(ledger):
+            raise self._gone(ledger, Sentence.NO_LEDGER)
+        if any(place[:2] == ledger[:2] for place in places):
+            return
+        if self._table(own):
+            names = {"view": own.name, "table": self._place.name, "ledger": ledger.name}
+            raise _fault(Sentence.OTHER_LEDGER_VIEW, **names)
+        raise self._gone(own, Sentence.NO_LEDGER_VIEW)
+
+    def _window(self, place: Place) -> None:
+        rows = self._table(place)
+        if not rows:
+            raise self._gone(place, Sentence.NO_TARGET)
+        engine, full = str(rows[0]["engine"]), str(rows[0]["engine_full"])
+        if engine in ("Null", "View"):
+            return
+        if not engine.endswith("MergeTree"):
+            raise _fault(Sentence.NO_DEDUPLICATION, table=place.name, view=place.view, engine=engine)
+        setting, defaults = _window_setting(engine)
+        found = re.search(rf"\b{setting} = (\d+)", full)
+        window = int(found[1]) if found else self._default(setting, defaults)
+        if window < self.pace.window:
+            needed = self.pace.window
+            raise _fault(Sentence.SMALL_WINDOW, table=place.name, window=window, needed=needed, setting=setting)
+
+    def _default(self, setting: str, defaults: str) -> int:
+        rows = self.connection.query(_DEFAULT_WINDOW, {"table": defaults, "name": setting})
+        return int(rows[0]["value"]) if rows else 0
+
+    def _settings(self) -> None:
+        """Send every setting that is pinned; a profile that forbids one says so."""
+        self.connection.command("SELECT 1 FORMAT Null", settings=PINNED | {"insert_deduplication_token": "preflight"})
+
+    def _token(self) -> None:
+        """Insert two different rows under one token into a scratch table: one must be there."""
+        name = f"preflight_probe_{uuid4().hex[:12]}"
+        self.connection.command(
+            f"CREATE TABLE {name} (n UInt8) ENGINE = MergeTree ORDER BY n"
+            " SETTINGS non_replicated_deduplication_window = 10"
+        )
+        try:
+            for number in (1, 2):
+                settings = PINNED | {"insert_deduplication_token": "preflight"}
+                self.connection.command(f"INSERT INTO {name} SELECT {number}", settings=settings)
+            (row,) = self.connection.query(f"SELECT groupArray(n) AS rows FROM {name}")  # noqa: S608  (our own name)
+        finally:
+            with suppress(ConsumerError):
+                self.connection.command(f"DROP TABLE IF EXISTS {name}")
+        if row["rows"] != [1]:
+            raise _fault(Sentence.NO_TOKENS)
+
+    def _insert(self) -> None:
+        """Insert no rows, as every row will be: whatever refuses the statement itself says so now."""
+        payload = container_header(read_schema(self.target.schema_name))
+        settings = PINNED | {"insert_deduplication_token": "preflight"}
+        try:
+            self.connection.command(self.target.statement, Origin("preflight")._asdict(), payload, settings)
+        except Transient as error:
+            if error.cause is Cause.VIEW:
+                raise _fault(Sentence.TAKES_NO_ROW, table=self._place.name, why=error) from error
+            raise
+        except (Halt, Rejected) as error:
+            raise _fault(Sentence.TAKES_NO_ROW, table=self._place.name, why=error) from error
+
+
+def cure_of(place: Place, column: Mapping[str, Any]) -> str:
+    """Return the statement that makes a column (its name, kind and type) one that keeps what is inserted."""
+    escaped = column["type"].replace("\\", "\\\\").replace("'", "\\'")
+    cure = _CURES.get(column["kind"], f"REMOVE {column['kind']}").format(type=f"'{escaped}'")
+    return f"`ALTER TABLE {place.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
+
+
+def _fault(sentence: Sentence, **names: object) -> Fatal:
+    return Fatal(sentence.format(**names))
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL takes it, without the backquotes that stand around statements in our sentences."""
+    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _window_setting(engine: str) -> tuple[str, str]:
+    """Return the setting that is an engine's window, and the system table of its default."""
+    if engine.startswith(("Replicated", "Shared")):
+        return "replicated_deduplication_window", "replicated_merge_tree_settings"
+    return "non_replicated_deduplication_window", "merge_tree_settings"

@@ -1,0 +1,112 @@
+"""Whether a partition's log is still the one that was read: each record must follow the last one that was read before.
+
+A log that is cut (an unclean election, a restored copy) and grows again has other records under offsets that were read.
+A record's leader epoch tells them apart: two logs that hold a record of the same epoch at the same offset are the same
+up to there. So the last record that was read is read once more, and its epoch compared, when a partition is opened and
+whenever the epoch changes. librdkafka compares too (KIP-320), but only by how long an epoch was, and not at every
+opening: a former leader that comes back with as long a log of its own passes there.
+
+Where an epoch is not known, as on the embedded broker, or where the last record is gone (retention, compaction, the
+marker of a transaction), nothing is compared.
+"""
+
+from dataclasses import dataclass
+
+from consumer.delivery.intent import NO_EPOCH, Intent
+from consumer.delivery.ports import Position, Record
+
+
+@dataclass(slots=True)
+class Continuity:
+    """What is known of the log up to the last record that was read.
+
+    Attributes:
+        last_offset: of that record; -1 when none is known.
+        leader_epoch: of that record.
+        promised: the range that an intent has promised, while it is read again: all of one epoch.
+        is_proving: the last record is being read once more.
+        seek_to: where to read from for that, until it is done; what comes before is from the old place.
+        next_epoch: the epoch that may come behind that record, once it is proven.
+        proven_epoch: the same, proven.
+        broken_at: the offset of the first record that is of another log.
+    """
+
+    last_offset: int = -1
+    leader_epoch: int = NO_EPOCH
+    promised: Intent | None = None
+    is_proving: bool = False
+    seek_to: Position | None = None
+    next_epoch: int = NO_EPOCH
+    proven_epoch: int = NO_EPOCH
+    broken_at: int | None = None
+
+    @classmethod
+    def at(cls, position: Position, low: int, promised: Intent | None) -> "Continuity":
+        """Return what is known of a partition that is opened at a position; `low` is the log's oldest offset."""
+        last_offset, leader_epoch = position.offset - 1, position.leader_epoch
+        if last_offset < low or leader_epoch == NO_EPOCH:
+            return cls(-1, leader_epoch, promised)
+        return cls(last_offset, leader_epoch, promised, is_proving=True)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the end of the log says nothing: the last record has not come again."""
+        return self.is_proving or self.broken_at is not None
+
+    def is_plain(self, record: Record) -> bool:
+        """Tell whether a record follows without any question; almost all do."""
+        return (
+            record.leader_epoch == self.leader_epoch
+            and not self.is_proving
+            and self.promised is None
+            and self.broken_at is None
+        )
+
+    def admits(self, record: Record) -> bool:
+        """Tell whether a record may be taken: it follows what was read, as far as anybody can tell."""
+        if self.broken_at is not None or self.seek_to is not None:
+            return False
+        if self.is_proving:
+            if record.offset < self.last_offset:
+                return False
+            self._proven()
+            if record.offset == self.last_offset:
+                self._compare(record, self.leader_epoch)
+                return False
+        if self.promised is not None and record.offset < self.promised.b:
+            return self._compare(record, self.promised.leader_epoch)
+        self.promised = None
+        return self._admits_epoch(record)
+
+    def read(self, record: Record) -> None:
+        """Note the record that was read last."""
+        self.last_offset, self.leader_epoch = record.offset, record.leader_epoch
+
+    def sought(self) -> None:
+        """Learn that the log reads from `seek_to` on."""
+        self.seek_to = None
+
+    def reached_end(self, offset: int) -> None:
+        """Learn that all below an offset was seen: the last record, if it was looked for, is gone."""
+        if self.is_proving and self.seek_to is None and offset > self.last_offset:
+            self._proven()
+
+    def _admits_epoch(self, record: Record) -> bool:
+        before, now = self.leader_epoch, record.leader_epoch
+        if before == now or NO_EPOCH in (before, now) or now == self.proven_epoch:
+            return True
+        if now < before:
+            self.broken_at = record.offset
+            return False
+        if self.last_offset < 0:
+            return True
+        self.is_proving, self.next_epoch, self.seek_to = True, now, Position(self.last_offset, before)
+        return False
+
+    def _compare(self, record: Record, leader_epoch: int) -> bool:
+        if record.leader_epoch != leader_epoch and NO_EPOCH not in (record.leader_epoch, leader_epoch):
+            self.broken_at = record.offset
+        return self.broken_at is None
+
+    def _proven(self) -> None:
+        self.is_proving, self.proven_epoch = False, self.next_epoch

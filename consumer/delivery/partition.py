@@ -1,0 +1,274 @@
+"""One partition's way through the protocol: what is collected, what is under way, and what to commit next.
+
+A lane holds at most two works: the head, and the next one that is prepared while the head is inserted, so that the
+commit which finishes one batch carries the intent of the next. It makes no call and reads no clock.
+"""
+
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from consumer.delivery.batch import Batch, Draft, Prepared
+from consumer.delivery.buffer import Buffer, Limits
+from consumer.delivery.continuity import Continuity
+from consumer.errors import Halt
+from consumer.delivery.halting import Halted, Step, renewed
+from consumer.delivery.intent import NO_EPOCH, Detour, Intent
+from consumer.delivery.ports import Cut, Mark, Partition, Poison, Record
+from consumer.delivery.task import Stage, Work
+
+
+@dataclass(slots=True)
+class Lane:
+    """The state of one owned partition.
+
+    Attributes:
+        known: poison behind the works that was found already, by offset; no intent lists it.
+        position: all offsets below it are in the table or in the dead letters.
+        leader_epoch: of the last record below the position.
+        continuity: whether what is read is still the log that was read before.
+        reading: 0, and one more each time that an operator has offsets read again.
+        detour: where this reading ends, if it does.
+        read_to: the next offset to take from the log.
+        committed: the mark that the group holds, as far as known.
+        asked: the mark that was sent and has no answer yet.
+        commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
+        replay: the range that the predecessor left behind, until it is sealed.
+        is_open: False once no more records are taken (revoked, or stopping).
+        cut: why the log can't be read on from `read_to`, if it can't.
+        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
+        halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
+        check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
+        newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
+    """
+
+    partition: Partition
+    topic_id: str
+    position: int
+    committed: Mark | None
+    replay: Intent | None = None
+    known: dict[int, Poison] = field(default_factory=dict)
+    leader_epoch: int = NO_EPOCH
+    reading: int = 0
+    detour: Detour | None = None
+    continuity: Continuity = field(default_factory=Continuity)
+    buffer: Buffer = field(default_factory=Buffer)
+    works: deque[Work] = field(default_factory=deque)
+    read_to: int = 0
+    asked: Mark | None = None
+    commit_at_s: float = 0.0
+    commit_attempt: int = 0
+    is_open: bool = True
+    cut: Cut | None = None
+    inserted_max: int | None = None
+    is_paused: bool = False
+    halt: Halted | None = None
+    check: Future[None] | None = None
+    checked_at_s: float = 0.0
+    newest_ms: int | None = None
+
+    def add(self, record: Record, now_s: float) -> bool:
+        """Take one record; one taken before is dropped (after a seek it may come again); tell which."""
+        if not self.is_taking or not self._follows(record) or record.offset < self.read_to:
+            return False
+        if self.detour is not None and record.offset >= self.detour.end:
+            self.read_to = self.detour.end
+            return False
+        self.buffer.add(record, now_s)
+        self.continuity.read(record)
+        self.read_to = record.offset + 1
+        if self.newest_ms is None and record.timestamp_ms >= 0:
+            self.newest_ms = record.timestamp_ms
+        return True
+
+    def _follows(self, record: Record) -> bool:
+        if self.continuity.is_plain(record) or self.continuity.admits(record):
+            return True
+        if self.continuity.broken_at is not None:
+            self.cut = Cut(is_other=True, end=self.continuity.broken_at)
+        return False
+
+    def reached_end(self, offset: int) -> None:
+        """Learn that the log ends at an offset for now: gaps below it hold no records.
+
+        A lane that takes nothing learns nothing from it, for it let records go by.
+        """
+        self.continuity.reached_end(offset)
+        if not self.is_taking or self.continuity.is_waiting:
+            return
+        self.read_to = max(self.read_to, offset if self.detour is None else min(offset, self.detour.end))
+        self._pass_gap()
+
+    def _pass_gap(self) -> None:
+        """Move the position to where the log was read to, when no record before that waits."""
+        if self.replay is None and not self.works and not self.buffer.records:
+            self.position = max(self.position, self.read_to)
+
+    @property
+    def size_bytes(self) -> int:
+        """What this partition needs in memory: its records, and as much again for their encoded form."""
+        return 2 * (self.buffer.size_bytes + sum(work.batch.size_bytes for work in self.works))
+
+    @property
+    def waiting_records(self) -> int:
+        """How many records were taken and are not finished."""
+        return len(self.buffer.records) + sum(len(work.batch.records) for work in self.works)
+
+    def has_all_below(self, end: int | None) -> bool:
+        """Tell whether nothing is left to do below the partition's end, which may be unknown."""
+        return not self.works and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
+
+    def seal(self, limits: Limits, now_s: float) -> Work | None:
+        """Seal the next batch if one is due, or no more will come, and the head has been prepared."""
+        if self.works and (len(self.works) > 1 or self.works[0].stage in (Stage.WAITING, Stage.PREPARING)):
+            return None
+        if self.replay is not None:
+            return self._seal_replay(self.replay)
+        if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
+            return None
+        a = self.works[-1].batch.intent.b if self.works else self.position
+        records = self.buffer.take(limits)
+        return self._start(self._intent(a, records[-1].offset + 1, records[0].leader_epoch), records)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether more records may come."""
+        return self.is_open and self.cut is None and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a second reading has come to its end."""
+        return self.detour is not None and self.read_to >= self.detour.end
+
+    def _seal_replay(self, intent: Intent) -> Work | None:
+        if self.read_to < intent.b:
+            return None
+        self.replay = None
+        return self._start(intent, self.buffer.take_below(intent.b), is_replay=True)
+
+    def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> Work:
+        work = Work(Batch.of(self.partition, intent, records), is_replay, is_repeated=is_replay)
+        self.works.append(work)
+        return work
+
+    def draft(self, work: Work) -> Draft:
+        """Return what is to be prepared."""
+        is_inherited = work.is_replay and not work.intended
+        known = {**self._known_of(work.batch), **{item.offset: item for item in work.letters}}
+        return Draft(
+            work.batch,
+            work.refused,
+            tuple(known.values()),
+            work.is_fixed,
+            is_inherited,
+            work.refusals,
+            self.inserted_max,
+            work.is_too_large,
+        )
+
+    def _known_of(self, batch: Batch) -> dict[int, Poison]:
+        offsets = (record.offset for record in batch.records) if self.known else ()
+        return {offset: self.known[offset] for offset in offsets if offset in self.known}
+
+    def prepared(self, work: Work, outcome: Prepared) -> None:
+        """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
+        self.inserted_max = None
+        if rest := work.batch.records[len(outcome.batch.records) :]:
+            self._unseal_behind(work)
+            self.buffer.put_back(rest)
+        self.known |= {item.offset: item for item in outcome.later}
+        work.prepared(outcome)
+
+    def _unseal_behind(self, work: Work) -> None:
+        """Take back what was sealed behind a work whose range ends earlier now; it has written nothing."""
+        while self.works[-1] is not work:
+            later = self.works.pop()
+            if later.job is not None:
+                later.job.cancel()
+                later.job = None  # what it comes to is nobody's
+            self.buffer.put_back(later.batch.records)
+
+    def finished(self) -> None:
+        """Account for the head: its rows are in the table, and its poison in the dead letters."""
+        work = self.works.popleft()
+        self.position = work.batch.intent.b
+        self.leader_epoch = work.batch.records[-1].leader_epoch if work.batch.records else self.leader_epoch
+        if self.known:
+            self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
+        self._pass_gap()
+        if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
+            self.newest_ms = work.batch.records[-1].timestamp_ms
+
+    def took(self, mark: Mark) -> None:
+        """Learn that the group holds a mark."""
+        self.committed, self.asked, self.commit_attempt, self.commit_at_s = mark, None, 0, 0.0
+
+    def put_off(self, until_s: float) -> None:
+        """Learn that a mark was not taken, or perhaps was: ask again later."""
+        self.asked, self.commit_at_s = None, until_s
+        self.commit_attempt += 1
+
+    def halted(self, step: Step, error: Halt) -> None:
+        """Learn that a step can't succeed before a person has acted."""
+        self.halt = renewed(self.halt, Halted(self.partition, self.position, error.code, str(error), step))
+
+    def got_past(self, step: Step) -> Halted | None:
+        """Learn that a step has succeeded; return the halt that this ends, if any."""
+        if self.halt is None or self.halt.step is not step:
+            return None
+        ended, self.halt = self.halt, None
+        return ended
+
+    @property
+    def is_retrying(self) -> bool:
+        """Whether a step is being tried again that will succeed by itself."""
+        return self.halt is None and bool(self.commit_attempt or any(work.attempt for work in self.works))
+
+    def cancel_jobs(self) -> None:
+        """Let nothing begin any more; what runs is not waited for."""
+        for job in (self.check, *(work.job for work in self.works)):
+            if job is not None:
+                job.cancel()
+
+    def wish(self, now_s: float) -> Mark | None:
+        """Return what to commit now, if anything: the position, with the head's intent once it is prepared."""
+        if self.asked is not None or now_s < self.commit_at_s:
+            return None
+        head = self.works[0] if self.works else None
+        if head is None or (head.stage is Stage.WAITING and head.attempt):
+            return self.final_mark()  # what is finished does not wait for what has trouble
+        if head.stage is Stage.PREPARED and now_s >= head.retry_at_s:
+            return self._mark(head.batch.intent)
+        return None
+
+    def intends(self, mark: Mark) -> bool:
+        """Tell whether a mark carries the intent of a head that waits for it."""
+        return (
+            bool(self.works)
+            and self.works[0].stage is Stage.PREPARED
+            and mark == self._mark(self.works[0].batch.intent)
+        )
+
+    def final_mark(self) -> Mark | None:
+        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
+
+        Behind a second reading stands what was committed before it.
+        """
+        if self.replay is not None or (self.works and self.works[0].is_promised):
+            return None
+        if self.is_over and self.detour is not None and not self.works and not self.buffer.records:
+            mark = Mark(self.detour.offset, self.detour.metadata, self.detour.leader_epoch)
+        else:
+            mark = self._mark(self._intent(self.position, self.position, self.leader_epoch))
+        return None if self.committed == mark else mark
+
+    def _intent(self, a: int, b: int, leader_epoch: int) -> Intent:
+        return Intent(self.topic_id, a, b, (), leader_epoch, self.reading, detour=self.detour)
+
+    def _mark(self, intent: Intent) -> Mark:
+        return Mark(self.position, intent.encode(), self.leader_epoch)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
+        return self.replay is not None or not (self.works or self.buffer.records or self.asked or self.final_mark())

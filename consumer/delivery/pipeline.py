@@ -1,0 +1,213 @@
+"""The slow steps of one batch, each a call that the pool makes. Holds no state of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.delivery.batch import Batch, Draft, Inserted, Prepared, Sent
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
+from consumer.delivery.excluded import SPAN_MAX
+from consumer.delivery.intent import Intent
+from consumer.delivery.ports import Block, DeadLetters, InsertedOffsets, Mender, Partition, Poison, Rows, Table, Topics
+
+_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Screens, encodes, dead-letters and inserts batches through its ports."""
+
+    rows: Rows
+    table: Table
+    letters: DeadLetters
+    topics: Topics
+    mender: Mender
+    inserted: InsertedOffsets
+
+    def prepare(self, draft: Draft, namespace: str) -> Prepared:
+        """Find a batch's poison by frame and schema, and encode the rest; write nothing anywhere.
+
+        The topic's id is asked for after the records were read: an id never comes back, so they are of that topic.
+
+        Raises:
+            Transient: the registry or a broker is away.
+            Recreated: the topic is not the one that the lane was opened for.
+            Halt: a schema, or more poison than an intent can list.
+        """
+        intent = draft.batch.intent
+        self.check(draft.batch.partition.topic, intent.topic_id)
+        if draft.inserted_max is not None:
+            self._check_inserted(draft.batch.partition, intent, draft.inserted_max)
+        inherited = self._inherited(draft.batch) if draft.is_inherited else ()
+        known = (*inherited, *draft.known, *draft.refused)
+        screened = self.rows.screen(draft.batch.without(known).included)
+        batch = _halved(_searched(draft.batch.without((*known, *screened)), draft), draft)
+        batch = _fitting(batch, is_fixed=draft.is_fixed)
+        blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
+        if len(blocks) > 1 and (bounded := _bounded(batch, is_fixed=draft.is_fixed)) is not batch:
+            batch, blocks = bounded, self.rows.blocks(bounded.included, intent.origin, bounded.token(namespace))
+        end = batch.intent.b
+        letters = tuple(item for item in (*known, *screened) if item.offset < end)
+        return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
+
+    def _check_inserted(self, partition: Partition, intent: Intent, inserted_max: int) -> None:
+        """Return if the tables hold nothing from this offset on: else the group's offset was lost, or set back.
+
+        Raises:
+            Transient: ClickHouse is away.
+            Halt: they do.
+        """
+        end = self.inserted.end(partition, intent.topic_id, intent.reading)
+        if end > inserted_max:
+            raise Halt(
+                f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
+                " were read: its offsets have expired, or were set back. Stop the workers; `python -m consumer resume`"
+                " goes on behind what is there, `python -m consumer reprocess` reads it again",
+                HaltCode.ALREADY_READ,
+            )
+
+    def check(self, topic: str, topic_id: str) -> None:
+        """Return if the topic is still this incarnation.
+
+        Raises:
+            Transient: a broker is away.
+            Recreated: as it says.
+        """
+        if self.topics.id_of(topic) != topic_id:
+            raise Recreated(f"{topic} is no longer {topic_id}")
+
+    def _inherited(self, batch: Batch) -> tuple[Poison, ...]:
+        """Return what a predecessor left out, for it may have died before the dead letters were acknowledged.
+
+        Why it did so is found out again, for these letters replace the predecessor's. What would be a row today remains
+        without a reason.
+
+        Raises:
+            Transient: the registry or the table is away.
+            Halt: the table is not as it must be.
+        """
+        found = {item.offset: item for item in self.rows.screen(batch.left_out)}
+        while rest := [record for record in batch.left_out if record.offset not in found]:
+            blocks = self.rows.blocks(rest, batch.intent.origin, "left out")
+            more = [poison for block in blocks for poison in self.table.find_poison(block, _UNEXPLAINED, rest)]
+            found |= {item.offset: item for item in more}
+            if not more:
+                break  # a search may end before it has found all, but not before it has found any
+        return tuple(
+            found.get(record.offset, Poison(record.offset, Reason.LEFT_OUT, "left out by an earlier attempt"))
+            for record in batch.left_out
+        )
+
+    def send(self, batch: Batch, poison: Sequence[Poison]) -> Sent:
+        """Send the dead letters of a batch whose rows are in the table.
+
+        Raises:
+            Transient: the broker is away.
+        """
+        self.letters.send(batch.records, poison, batch.intent.origin)
+        return Sent()
+
+    def insert(
+        self,
+        batch: Batch,
+        blocks: Sequence[Block],
+        is_fresh: Callable[[], bool],
+        *,
+        is_repeated: bool,
+        is_settled: bool = True,
+    ) -> Inserted:
+        """Insert blocks one after another; on a refusal find the rows that caused it, and stop there.
+
+        A server that died in the middle of an earlier try may know the token and lack the rows: it drops a repeat, so
+        behind one they are looked for.
+
+        Args:
+            batch: what is inserted.
+            blocks: its encoded form.
+            is_fresh: tells whether its intent still fences.
+            is_repeated: an earlier try may have brought its rows into the table.
+            is_settled: none of those can arrive any more.
+
+        Raises:
+            Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a thread,
+                or by the blocks before) that the intent fences no more.
+            Halt: the table or the account is not as it must be, or no single row is to blame.
+        """
+        for number, block in enumerate(blocks):
+            if not is_fresh():
+                raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
+            try:
+                self.table.insert(block)
+            except Rejected as refusal:
+                poison = self.table.find_poison(block, refusal, batch.included)
+                if not poison:
+                    raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
+                return Inserted(refused=tuple(poison), is_untouched=number == 0)
+            except TooLarge as refusal:
+                if number or len(block.offsets) == 1:
+                    why = (
+                        f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
+                    )
+                    where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
+                    raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
+                if is_repeated and not (is_settled and self._is_nowhere(batch, block)):
+                    raise
+                return Inserted(is_too_large=True)
+            if is_repeated:
+                self.mender.mend(block, batch.included)
+        return Inserted()
+
+    def _is_nowhere(self, batch: Batch, block: Block) -> bool:
+        """Tell whether nothing of a batch is in the table, and no insert of its first block runs there."""
+        intent = batch.intent
+        end = self.inserted.end(batch.partition, intent.topic_id, intent.reading)
+        return end <= intent.a and not self.mender.is_under_way(block)
+
+
+def _halved(batch: Batch, draft: Draft) -> Batch:
+    """Return the batch, or its first half when it was too large for a server before ClickHouse."""
+    return batch if draft.is_fixed or not draft.is_too_large else batch.first(max(1, len(batch.records) // 2))
+
+
+def _searched(batch: Batch, draft: Draft) -> Batch:
+    """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
+
+    So some rows come into the table behind every other search, however much there is to be found.
+    """
+    if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
+        return batch
+    last = max(item.offset for item in draft.refused)
+    return batch.first(sum(item.offset <= last for item in batch.records))
+
+
+def _bounded(batch: Batch, *, is_fixed: bool) -> Batch:
+    """Return the batch, or its beginning, such that an intent can list whatever the table may refuse of it.
+
+    A batch of several schemas is several inserts: once the first of them is in the table, the range can't be made
+    smaller when the second one is refused.
+    """
+    intent = batch.intent
+    if is_fixed or intent.b - intent.a <= SPAN_MAX:
+        return batch
+    return batch.first(max(1, sum(record.offset < intent.a + SPAN_MAX for record in batch.records)))
+
+
+def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
+    """Return the batch, or as much of its beginning as an intent that the broker takes can list the poison of.
+
+    Raises:
+        Halt: it does not fit, and it is fixed.
+    """
+    if batch.intent.fits:
+        return batch
+    if is_fixed:
+        shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
+        raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
+    fits, too_many = 1, len(batch.records)
+    while too_many - fits > 1 + fits // 16:
+        middle = (fits + too_many) // 2
+        if batch.first(middle).intent.fits:
+            fits = middle
+        else:
+            too_many = middle
+    return batch.first(fits)

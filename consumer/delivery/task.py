@@ -1,0 +1,124 @@
+"""A sealed batch under way through the steps of the protocol.
+
+stage       means                                       left when
+----------  ------------------------------------------  ----------------------------------------------------------
+WAITING     sealed, or a try failed for now             the time has come -> PREPARING
+PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
+            is written anywhere                         made anew -> the lane is dropped
+PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
+                                                        table; fenced -> the lane is dropped
+INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else gone;
+                                                        transient -> PREPARED, later: the same bytes again behind a
+                                                        fresh intent, which fences; refused -> WAITING, to be
+                                                        prepared without the poison, and smaller if need be and
+                                                        nothing of it is in the table; too large for a server before
+                                                        ClickHouse, and nothing of it is in the table -> WAITING, to be
+                                                        prepared with half of its records
+SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
+
+Only the head is ever SENDING or INSERTING. When it is made smaller, the work behind it is unsealed, whatever its stage:
+it has written nothing, and its records wait behind the head's rest.
+"""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from consumer.delivery.batch import Batch, Inserted, Prepared, Sent
+from consumer.delivery.ports import Block, Poison
+
+
+class Stage(Enum):
+    """Where a work stands; see the module's table."""
+
+    WAITING = auto()
+    PREPARING = auto()
+    PREPARED = auto()
+    SENDING = auto()
+    INSERTING = auto()
+
+
+@dataclass(slots=True)
+class Work:
+    """A sealed batch under way.
+
+    Attributes:
+        batch: what is inserted; replaced by one whose intent lists the poison.
+        is_replay: its range was a predecessor's.
+        blocks: its encoded form, once prepared.
+        refused: poison that the table found at last, until the next preparation takes it.
+        refusals: how often the table has refused it.
+        letters: poison whose dead letters are not acknowledged yet.
+        job: what runs on the pool now, if anything does.
+        retry_at_s: not before this moment (monotonic).
+        attempt: failed tries in a row.
+        intended: whether its intent has been committed at least once.
+        is_untouched: the table has refused it, and nothing of it is there; until its next intent is committed.
+        is_inserted: whether its rows are in the table.
+        is_repeated: whether an earlier insert of it may have been under way when it failed.
+        is_too_large: a server before ClickHouse has not taken it, until the next preparation makes it smaller.
+        too_large_since_s: since when (monotonic) no try came to anything else; None when the last one did.
+    """
+
+    batch: Batch
+    is_replay: bool = False
+    stage: Stage = Stage.WAITING
+    blocks: tuple[Block, ...] = ()
+    refused: tuple[Poison, ...] = ()
+    refusals: int = 0
+    letters: tuple[Poison, ...] = ()
+    job: Future[Prepared | Sent | Inserted] | None = None
+    retry_at_s: float = 0.0
+    attempt: int = 0
+    intended: bool = False
+    is_untouched: bool = False
+    is_inserted: bool = False
+    is_repeated: bool = False
+    is_too_large: bool = False
+    too_large_since_s: float | None = None
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether the group may hold its intent: it may be replaced, but not taken back."""
+        return self.is_replay or self.intended
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether part of it may be in the table, or come there: nobody may make its range another one."""
+        return self.is_promised and not self.is_untouched
+
+    def begun(self) -> None:
+        """Learn that the group holds its intent."""
+        self.intended, self.is_untouched = True, False
+
+    def postpone(self, until_s: float) -> None:
+        """Try again later: what was prepared goes through its intent again."""
+        self.too_large_since_s = None
+        self.is_repeated = self.is_repeated or self.stage is Stage.INSERTING
+        self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
+        self.retry_at_s = until_s
+        self.attempt += 1
+
+    def prepared(self, outcome: Prepared) -> None:
+        """Take the result of preparing."""
+        self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
+        self.letters = outcome.letters
+        self.is_too_large = False
+        self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def postpone_too_large(self, now_s: float, until_s: float) -> None:
+        """Try again later: nothing of it was passed on this time, but an earlier try may still arrive."""
+        since_s = self.too_large_since_s
+        self.postpone(until_s)
+        self.too_large_since_s = now_s if since_s is None else since_s
+
+    def was_too_large(self) -> None:
+        """Learn that nothing of it is in the table, or will come there; half of it is tried next."""
+        self.is_too_large = self.is_untouched = True
+        self.is_repeated, self.too_large_since_s = False, None
+        self.stage, self.attempt = Stage.WAITING, 0
+
+    def was_refused(self, outcome: Inserted) -> None:
+        """Take what the table refuses."""
+        self.refused, self.is_untouched = outcome.refused, outcome.is_untouched
+        self.stage, self.attempt, self.refusals = Stage.WAITING, 0, self.refusals + 1

@@ -1,0 +1,134 @@
+"""Whether a worker gets on: what its thread notes once a second, and what the pages make of it.
+
+verdict     when
+----------  --------------------------------------------------------------------------------------------------
+moving      a partition that is behind has moved, or more of its poison was found, within `stall_s`
+starting    no server has answered yet, or the group has not formed; the log says which
+idle        no partition is behind
+held        some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
+standing    behind, not held, not halted, and nothing has moved for `stall_s`: a restart may help
+halted      a partition stands until a person has acted (the others go on), and a restart can't help
+stuck       the polling thread itself has not come round for `stall_s`: a restart will help
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.delivery.halting import Halted
+from consumer.delivery.partition import Lane
+from consumer.delivery.ports import Partition
+
+_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One partition, as of the last note.
+
+    Attributes:
+        position: all offsets below it are in the table or in the dead letters.
+        behind: records between it and the partition's end.
+        newest_ms: the Kafka timestamp of the newest committed row, else of the oldest record that waits, else None.
+        moved_s: when it last moved, had nothing behind it or learnt what to leave out (monotonic).
+        left_out: how many records of its head are left out so far: searches for poison end in time, and a
+            batch may take many of them.
+        halt: why it stands until a person has acted, if it does.
+    """
+
+    position: int
+    behind: int
+    newest_ms: int | None
+    moved_s: float
+    left_out: int = 0
+    halt: Halted | None = None
+
+    def age_s(self, now_ms: int) -> float:
+        """Return now minus the newest committed row's Kafka timestamp; 0 when nothing is behind."""
+        return max(0.0, (now_ms - self.newest_ms) / 1000) if self.behind and self.newest_ms is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the health page says."""
+
+    name: str
+    detail: str
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a restart would be of no use."""
+        return self.name in ("moving", "starting", "idle", "held", "halted")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every partition gets on."""
+        return self.name in ("moving", "idle")
+
+
+class Watch:
+    """Notes where each partition stands. The polling thread notes, any thread asks; each note replaces the last one."""
+
+    def __init__(self, stall_s: float, now_s: Callable[[], float]) -> None:
+        self._stall_s = stall_s
+        self._now_s = now_s
+        self._turned_s = now_s()
+        self._noted_s = float("-inf")
+        self._is_held = False
+        self.has_begun = False
+        self.standings: Mapping[Partition, Standing] = {}
+
+    def turned(self, lanes: Mapping[Partition, Lane], end_of: Callable[[Partition], int | None]) -> None:
+        """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
+        self._turned_s = now_s = self._now_s()
+        self._is_held, self.has_begun = any(lane.is_retrying for lane in lanes.values()), True
+        if now_s - self._noted_s < _EVERY_S:
+            return
+        self._noted_s = now_s
+        before = self.standings
+        self.standings = {
+            partition: _standing(lane, end_of(partition), before.get(partition), now_s)
+            for partition, lane in lanes.items()
+        }
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some step is being retried."""
+        return self._is_held
+
+    @property
+    def halts(self) -> list[Halted]:
+        """The partitions that stand until a person has acted, as of the last note."""
+        return [item.halt for item in self.standings.values() if item.halt is not None]
+
+    def verdict(self) -> Verdict:
+        """Judge; see the module's table."""
+        now_s = self._now_s()
+        if not self.has_begun:
+            return Verdict("starting", "servers, tables and group are not ready yet; the log says which")
+        if now_s - self._turned_s > self._stall_s:
+            return Verdict("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
+        if self._is_held:
+            return Verdict("held", "a step is being retried; see headrace_consumer_retries_total")
+        return self._verdict_of_partitions(now_s)
+
+    def _verdict_of_partitions(self, now_s: float) -> Verdict:
+        count = len(self.standings)
+        behind = {partition: item for partition, item in self.standings.items() if item.behind}
+        for partition, item in behind.items():
+            if item.halt is None and now_s - item.moved_s > self._stall_s:
+                where = f"{partition.topic}/{partition.number} at offset {item.position}"
+                return Verdict("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
+        if halts := self.halts:
+            return Verdict("halted", f"{len(halts)} of {count} partitions; the first: {halts[0].sentence}")
+        if not behind:
+            return Verdict("idle", f"{count} partitions, none behind")
+        return Verdict("moving", f"{len(behind)} of {count} partitions behind")
+
+
+def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float) -> Standing:
+    behind = 0 if lane.has_all_below(end) else max(0, (end or 0) - lane.position)
+    left_out = len(lane.works[0].batch.intent.excluded) if lane.works else 0
+    moved = before is None or not behind or lane.position != before.position or left_out > before.left_out
+    moved_s = now_s if moved or before is None else before.moved_s
+    return Standing(lane.position, behind, lane.newest_ms, moved_s, left_out, lane.halt)

@@ -1,0 +1,289 @@
+"""The cluster seen from outside the group: topics, offsets, ends and settings. For preflight, audit and lag."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, NamedTuple
+from uuid import uuid4
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own examples import these from there
+    AdminClient,
+    ConfigResource,
+    ResourceType,
+)
+
+from consumer.errors import ConsumerError, Misconfigured, Transient
+from consumer.kafka.messages import mark_of
+from consumer.outcomes import of_kafka
+from consumer.delivery.ports import Mark, Partition
+from consumer.kafka.properties import PINNED, REPORTING, reading
+from schemas.transport.librdkafka import is_for_a_person, plain
+
+_CALL_S: Final = 10.0
+_READ_S: Final = 30.0
+_FLOWING_S: Final = 1.0
+_NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
+_PROBE_METADATA: Final = "headrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it is now."""
+
+    topic_id: str
+    partitions: int
+
+
+class Bounds(NamedTuple):
+    """Where a partition's log begins and ends.
+
+    Attributes:
+        low: the oldest offset.
+        end: the offset behind the last record that can be read; an open transaction keeps back what is behind it.
+        high: the offset behind the last record, kept back or not.
+    """
+
+    low: int
+    end: int
+    high: int
+
+
+class Cluster:
+    """One client of a cluster; its calls block, and one thread makes them.
+
+    Attributes:
+        group: whose offsets it asks for. It reads beside the group, never as a member.
+        servers: the brokers' addresses, as a command line names them.
+    """
+
+    def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
+        self._properties = properties
+        self._trouble: KafkaError | None = None
+        self._admin = self._connect()
+        self.group = group
+        self.servers = str(properties["bootstrap.servers"])
+
+    def topic(self, name: str) -> Topic | None:
+        """Return a topic, or None when there is none.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        try:
+            answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
+        except TimeoutError as error:
+            raise self._away() from error
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self._away() if error.args[0].code() in _NO_ANSWER else _translated(error) from error
+        finally:
+            self._admin.poll(0)  # for what it says; unpolled, it keeps all of it
+        return Topic(str(answer.topic_id), len(answer.partitions))
+
+    def _connect(self) -> AdminClient:
+        return AdminClient({**self._properties}, **{**REPORTING, "error_cb": self._note})
+
+    def _note(self, error: KafkaError) -> None:
+        """Keep what a client last said of a connection."""
+        REPORTING["error_cb"](error)
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (its public name)
+            self._trouble = error
+
+    def _away(self) -> ConsumerError:
+        """Return that no broker answers, and why; the next question goes out with a new client, see Survey."""
+        self._admin.poll(0)
+        trouble, self._trouble = self._trouble, None
+        self._admin = self._connect()
+        if trouble is not None and is_for_a_person(trouble):
+            return Misconfigured(f"CONSUMER_KAFKA_CONFIG_FILE: {plain(trouble)}")
+        return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
+
+    def broker_setting(self, name: str) -> str | None:
+        """Return a broker's setting, or None when this client may not see it."""
+        try:
+            brokers = self._admin.list_topics(timeout=_CALL_S).brokers
+            return self._setting(ConfigResource(ResourceType.BROKER, str(min(brokers))), name)
+        except (KafkaException, ValueError):
+            return None
+
+    def topic_setting(self, topic: str, name: str) -> str | None:
+        """Return a topic's setting, or None when this client may not see it."""
+        return self._setting(ConfigResource(ResourceType.TOPIC, topic), name)
+
+    def _setting(self, resource: ConfigResource, name: str) -> str | None:
+        try:
+            entries = self._admin.describe_configs([resource], request_timeout=_CALL_S)[resource].result(_CALL_S)
+        except (KafkaException, TimeoutError):
+            return None
+        entry = entries.get(name)
+        return str(entry.value) if entry is not None and entry.value is not None else None
+
+    def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
+        """Return the group's marks; a partition without one is left out.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(self.group)
+        try:
+            found = reader.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+        return {Partition(item.topic, item.partition): mark_of(item) for item in found if item.offset >= 0}
+
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
+        """Return where each partition's log begins and ends.
+
+        The end is the one that a fetch tells: the embedded broker's ListOffsets tells a smaller one.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(f"{self.group}.lag")
+        try:
+            reader.assign([TopicPartition(*place, OFFSET_END) for place in places])
+            ends = _ends(reader, places)
+            return {place: _bounds(reader, place, end) for place, end in ends.items()}
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+
+    def time_at(self, place: Partition, offset: int) -> int | None:
+        """Return the timestamp (ms) of the first record from an offset on, committed or not; None when none comes.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(f"{self.group}.lag", "read_uncommitted")
+        try:
+            reader.assign([TopicPartition(*place, offset)])
+            for message in reader.consume(1, _CALL_S):
+                if message.error() is None:
+                    return message.timestamp()[1]
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+        return None
+
+    def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+        """Return which of these offsets (ascending) are gaps: the log has them, and no record there.
+
+        What lies below the oldest offset or beyond the end is none: nobody can tell what was there.
+
+        Raises:
+            Transient, Fatal: as outcomes.py says.
+        """
+        reader = self._reader(f"{self.group}.audit")
+        try:
+            found, reached = _read(reader, place, offsets)
+            low = _low(reader, place)  # afterwards: what was deleted meanwhile is no gap
+        except KafkaException as error:
+            raise _translated(error) from error
+        finally:
+            reader.close()
+        return {offset for offset in offsets if low <= offset < reached} - found
+
+    def keeps_metadata(self, topic: str) -> bool | None:
+        """Tell whether a commit's metadata comes back; None when it may not try.
+
+        By a commit of a group that is this call's own, for workers that start together would delete each other's.
+        """
+        place = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
+        group = f"{self.group}.preflight.{uuid4().hex[:12]}"
+        reader = self._reader(group)
+        try:
+            reader.commit(offsets=[place], asynchronous=False)
+            (back,) = reader.committed([TopicPartition(topic, 0)], timeout=_CALL_S)
+        except KafkaException:
+            return None
+        finally:
+            reader.close()
+        with suppress(KafkaException, TimeoutError):  # without the right it expires, with its offset
+            self._admin.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
+        return back.metadata == _PROBE_METADATA
+
+    def _reader(self, group: str, isolation: str = "read_committed") -> Consumer:
+        return Consumer(
+            {
+                "fetch.wait.max.ms": 50,
+                **reading(self._properties),
+                **PINNED,
+                "group.id": group,
+                "isolation.level": isolation,
+                "auto.offset.reset": "earliest",
+            },
+            **REPORTING,
+        )
+
+
+def _read(reader: Consumer, place: Partition, offsets: Sequence[int]) -> tuple[set[int], int]:
+    """Return which of these offsets (ascending) hold a record, and the offset up to which the log was read."""
+    wanted, found = set(offsets), set[int]()
+    reader.assign([TopicPartition(*place, offsets[0])])
+    deadline_s = monotonic() + _READ_S
+    while monotonic() < deadline_s:
+        for message in reader.consume(5000, 0.5):
+            offset, error = message.offset() or 0, message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+                _raise_unless_transient(error)
+            elif error is not None or offset > offsets[-1]:
+                return found, offset
+            else:
+                found |= {offset} & wanted
+    raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
+
+
+def _ends(reader: Consumer, places: Sequence[Partition]) -> dict[Partition, int]:
+    """Return the end of what can be read now of partitions that are read from their ends on.
+
+    Where records keep coming, it is behind the last that came within a second.
+    """
+    ends: dict[Partition, int] = {}
+    settled = set[Partition]()
+    deadline_s, flowing_s = monotonic() + _READ_S, 0.0
+    while len(settled) < len(places):
+        if len(ends) == len(places):
+            flowing_s = flowing_s or monotonic() + _FLOWING_S
+            if monotonic() > flowing_s:
+                break
+        elif monotonic() > deadline_s:
+            raise Transient(f"no answer from {len(places) - len(ends)} of {len(places)} partitions")
+        for message in reader.consume(1000, 0.2):
+            place, error = Partition(message.topic() or "", message.partition() or 0), message.error()
+            if error is None:
+                ends[place] = (message.offset() or 0) + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
+                ends[place] = message.offset() or 0
+                settled.add(place)
+            else:
+                _raise_unless_transient(error)
+    return ends
+
+
+def _bounds(reader: Consumer, place: Partition, end: int) -> Bounds:
+    _, high = reader.get_watermark_offsets(TopicPartition(*place), cached=True)
+    return Bounds(_low(reader, place), end, max(end, high))
+
+
+def _low(reader: Consumer, place: Partition) -> int:
+    low, _ = reader.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
+    return int(low)
+
+
+def _raise_unless_transient(error: KafkaError) -> None:
+    """Raise what waiting does not help against; librdkafka itself goes on with the rest."""
+    found = of_kafka(error.name(), error.str())
+    if not isinstance(found, Transient):
+        raise found
+
+
+def _translated(error: KafkaException) -> ConsumerError:
+    cause: KafkaError = error.args[0]
+    return of_kafka(cause.name(), cause.str())

@@ -1,0 +1,273 @@
+"""The log, seen from the workers: one member of a group, whose every call is made by the thread that polls.
+
+What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka*.py):
+
+- A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
+  and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
+  each partition has a commit of its own.
+- A rebalance goes on only in a moment without a commit under way; so marks are sent in rounds, see commits.py.
+- An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
+  partitions are lost; or revoked, when a rebalance had begun before. ILLEGAL_GENERATION (cooperative) and
+  STALE_MEMBER_EPOCH (KIP-848) come to members in good standing too, while a rebalance leaves them their partitions:
+  they are tried again.
+- A pause outlives the assignment: a partition that comes back is still paused.
+- After an offset that is out of range the partition takes no seek; giving it up and asking again does.
+- An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
+  holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
+  `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
+- An answer about the end of a partition that was asked for before a seek moves the partition there after it.
+- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one; a member
+  of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
+- Closing waits for commits under way as long as their broker is away.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.kafka.commits import Commits
+from consumer.kafka.ends import Ends
+from consumer.errors import Fatal, Transient
+from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.outcomes import of_kafka
+from consumer.delivery.ports import Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.kafka.properties import PINNED, REPORTING
+from consumer.kafka.survey import Survey
+
+log = logging.getLogger(__name__)
+
+_CALL_S: Final = 10.0
+_CLOSE_S: Final = 5.0
+_ASK_AGAIN_S: Final = 2.0
+_RECORDS_MAX: Final = 5000
+_POLL_BYTES_MAX: Final = 8 * 1024 * 1024
+_PORTION: Final = 50  # one call may take more than was queued when it began, whatever the size: so few at a time
+_UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
+_NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
+_CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
+_END: Final = re.compile(r"broker end offset is (\d+) ")
+
+
+class KafkaLog:
+    """A `Log`, and the `Topics`, over confluent-kafka. Only `id_of` may be called from other threads."""
+
+    def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str]) -> None:
+        self._commits = Commits()
+        self._consumer = Consumer({**properties, **PINNED}, on_commit=self._commits.answered, **REPORTING)
+        self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
+        self._ends = Ends(self._survey)
+        self._topics = list(topics)
+        self._listener: Listener
+        self._incremental = (
+            properties.get("group.protocol") == "consumer"
+            or properties.get("partition.assignment.strategy") == "cooperative-sticky"
+        )
+        self._owned: set[Partition] = set()
+        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
+        self._unstarted: dict[Partition, Position] = {}  # partitions that took no seek yet
+        self._wants_rejoin = False
+        self._is_closing = False
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id.
+
+        Raises:
+            Transient: no broker answers.
+        """
+        try:
+            return str(self._survey.admin.list_topics(timeout=_CALL_S).cluster_id)
+        except KafkaException as error:
+            raise Transient(f"no broker answers: {error}") from error
+
+    def id_of(self, topic: str) -> str:
+        """Return the id of the topic's present incarnation, asking a broker each time. Any thread may call."""
+        try:
+            return self._survey.id_of(topic)
+        except KafkaException as error:
+            raise Transient(f"topic {topic}: {error.args[0].name()}") from error
+
+    def listen(self, listener: Listener) -> None:
+        """Join the group; `listener` hears of assignments during `poll` and `close`."""
+        self._listener = listener
+        self._subscribe()
+
+    def poll(self, timeout_s: float) -> Polled:
+        """Return what has come; see `Log`."""
+        if self._wants_rejoin:
+            self._wants_rejoin = False
+            self._consumer.unsubscribe()
+            self._subscribe()
+        self._open_late()
+        self._survey.admin.poll(0)  # for what it says; unpolled, it keeps all of it
+        self._commits.send(self._transmit)
+        records: list[Record] = []
+        ends: dict[Partition, int] = {}
+        cut: dict[Partition, Cut] = {}
+        unreadable: dict[Partition, str] = {}
+        for message in self._messages(timeout_s):
+            error = message.error()
+            if error is None:
+                records.append(record_of(message))
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's local codes have such names)
+                ends[place_of(message)] = message.offset() or 0
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
+                cut[place_of(message)] = cut_of(error)
+            elif error.code() in _UNREADABLE:
+                unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
+            else:
+                _check(error)
+        return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
+
+    def _messages(self, timeout_s: float) -> Iterator[Message]:
+        """Yield what comes within a time, until it is enough: between two polls the bound on what waits is kept."""
+        deadline_s = monotonic() + timeout_s
+        count = size_bytes = 0
+        while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
+            portion = self._consumer.consume(_PORTION, max(0.0, deadline_s - monotonic()))
+            if not portion:
+                return
+            count += len(portion)
+            size_bytes += sum(map(len, portion))
+            yield from portion
+
+    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+        """Send marks, now or when those before them are answered; see `Log`."""
+        self._commits.hold(marks)
+        self._commits.send(self._transmit)
+
+    def pause(self, partition: Partition) -> None:
+        """Take no more records of a partition."""
+        self._consumer.pause([TopicPartition(*partition)])
+        self._ends.watch(partition)
+
+    def resume(self, partition: Partition) -> None:
+        """Take records of a partition again."""
+        self._consumer.resume([TopicPartition(*partition)])
+        self._ends.forget(partition)
+
+    def seek(self, partition: Partition, position: Position) -> bool:
+        """Read a partition from here on; see `Log`."""
+        try:
+            self._consumer.seek(topic_partition(partition, position))
+        except KafkaException:  # librdkafka has not begun with it yet, or has given it up
+            return False
+        return True
+
+    def rejoin(self) -> None:
+        """Give up all partitions and ask for them anew, at the next poll."""
+        self._wants_rejoin = True
+
+    def end_of(self, partition: Partition) -> int | None:
+        """Return the partition's end as last told, without waiting; None before anybody has told."""
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return max(high, self._ends.of(partition)) or None
+
+    def close(self) -> None:
+        """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
+        if self._owned:
+            self._hand_over(sorted(self._owned))
+        self._is_closing = True
+        leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(_CLOSE_S)
+        if leaving.is_alive():
+            log.warning("left without a word to the group: no broker answers")
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        places = places_of(partitions)
+        self._owned.update(places)
+        starts = {} if self._is_closing else self._open(places)
+        placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
+        (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
+        consumer.pause(placed)
+        self._start(starts)
+        for place in (place for place, at in starts.items() if at is None):
+            self._ends.watch(place)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not self._is_closing:
+            self._hand_over(places_of(partitions))
+        self._unassign(consumer, partitions)
+
+    def _transmit(self, place: TopicPartition) -> None:
+        self._consumer.commit(offsets=[place], asynchronous=True)
+
+    def _hand_over(self, places: Sequence[Partition]) -> None:
+        """Let the listener finish; this is the last moment for what is held and for its last marks."""
+        self._commits.send(self._transmit, at_once=True)
+        self._listener.revoked(places)
+        self._commits.send(self._transmit, at_once=True)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("partitions lost", extra={"partitions": len(partitions)})
+        if not self._is_closing:
+            self._listener.lost(places_of(partitions))
+        self._unassign(consumer, partitions)
+
+    def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for place in places_of(partitions):
+            self._owned.discard(place)
+            self._unopened.pop(place, None)
+            self._unstarted.pop(place, None)
+            self._ends.forget(place)
+        self._commits.forget(places_of(partitions))
+        if self._incremental:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
+        """Return where the listener wants to start; nothing, and another try later, when a broker does not answer."""
+        try:
+            assigned = self._survey.of(places)
+        except KafkaException as error:
+            log.warning("marks can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)})
+            self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
+            return {}
+        return self._listener.assigned(assigned)
+
+    def _open_late(self) -> None:
+        """Start the partitions that could not be started when they were assigned."""
+        now_s = monotonic()
+        due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
+        for place in due:
+            del self._unopened[place]
+        starts, self._unstarted = self._unstarted, {}
+        self._start({**starts, **(self._open(due) if due else {})})
+
+    def _start(self, starts: Mapping[Partition, Position | None]) -> None:
+        """Read paused partitions from these positions on, once their leaders hold the records before them."""
+        for place, at in starts.items():
+            if at is None:
+                continue
+            if self.seek(place, at):
+                self._consumer.resume([TopicPartition(*place)])
+            else:
+                self._unstarted[place] = at
+                self._ends.forget(place)
+
+
+def cut_of(error: KafkaError) -> Cut:
+    """Return why a partition can't be read on: librdkafka has one code for both, and the reason in its text."""
+    if _CUT not in error.str():
+        return Cut(is_other=False)
+    found = _END.search(error.str())
+    return Cut(is_other=True, end=int(found[1]) if found else None)
+
+
+def _check(error: KafkaError) -> None:
+    """Log an error that the client gets over by itself; raise on one that it does not."""
+    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
+        raise Fatal(f"{error.name()}: {error.str()}")
+    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

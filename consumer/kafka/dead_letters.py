@@ -1,0 +1,232 @@
+"""The dead-letter topic: refused records with their bytes untouched, acknowledged before anything else happens."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Final, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from consumer.errors import Halt, HaltCode, Transient
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Partition, Poison, Record
+from consumer.kafka.properties import PRODUCER_PINNED, REPORTING
+from schemas.codec import LETTER_HEADER, FrameError, schema_id_of
+
+SERVICE: Final = f"headrace-consumer/{version('headrace')}"
+_DEFAULTS: Final = {
+    "compression.type": "lz4",
+    "message.max.bytes": 1_000_000_000,  # the topic's own limit counts
+}
+_FLUSH_S: Final = 35.0  # longer than message.timeout.ms
+
+_ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED})  # noqa: SLF001  (librdkafka's local codes have such names)
+_AT_ONCE_MAX: Final = 10_000
+_CUTS_MAX: Final = 50  # a gigabyte's half, and its half, and a key's
+_CUT_HEADERS: Final = f"{LETTER_HEADER}cut_headers"
+_CUT_VALUE: Final = f"{LETTER_HEADER}cut_from_bytes"
+_CUT_KEY: Final = f"{LETTER_HEADER}cut_key_from_bytes"
+_ORIGIN_KEY: Final = f"{LETTER_HEADER}origin_key"
+_OF_ORIGIN: Final = (
+    "topic",
+    "topic_id",
+    "partition",
+    "offset",
+    "leader_epoch",
+    "reading",
+    "at",
+    "key",
+)
+_OUR_NAMES: Final = frozenset(
+    {
+        *(f"{LETTER_HEADER}origin_{name}" for name in _OF_ORIGIN),
+        *(f"{LETTER_HEADER}{name}" for name in ("schema_id", "reason", "error", "service", "dead_at")),
+        *(_CUT_HEADERS, _CUT_VALUE, _CUT_KEY),
+    }
+)
+_OURS_BYTES_MAX: Final = 4096  # the error: a thousand characters
+Header = tuple[str, str | bytes | None]
+log = logging.getLogger(__name__)
+
+
+class Outgoing(NamedTuple):
+    """A record to publish."""
+
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, str | bytes | None]]
+
+
+class TooLarge(Halt):
+    """A topic does not take some records, and has taken all others.
+
+    Attributes:
+        numbers: which of those that were to be published.
+    """
+
+    def __init__(self, topic: str, numbers: Sequence[int]) -> None:
+        super().__init__(f"a record is too large for {topic}: raise its max.message.bytes", HaltCode.REFUSED)
+        self.numbers = numbers
+
+
+class Publisher:
+    """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
+
+    def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
+        self._properties = {**_DEFAULTS, **properties, **PRODUCER_PINNED}
+        self._producer = Producer(self._properties, **REPORTING)
+        self._topic = topic
+
+    def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
+        """Publish records and return where each of them stands now, when all are acknowledged.
+
+        Raises:
+            Transient: some are not acknowledged; others may be.
+            Halt: the topic takes no record of that size.
+        """
+        places: dict[int, tuple[Partition, int]] = {}
+        failures: dict[int, KafkaError] = {}
+        try:
+            for number, record in enumerate(records, 1):
+                self._produce(number - 1, record, places, failures)
+                if number % _AT_ONCE_MAX == 0:  # librdkafka's queue has room for ten times as many
+                    self._producer.flush(_FLUSH_S)
+            self._producer.flush(_FLUSH_S)
+        except (BufferError, KafkaException) as error:
+            if isinstance(error, KafkaException):
+                self._renew_after([error.args[0]])
+            raise Transient(f"records for {self._topic} can't be sent: {error}") from error
+        self._renew_after(failures.values())
+        too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
+        if len(failures) > len(too_large) or len(places) + len(failures) < len(records):
+            others = [error.name() for number, error in failures.items() if number not in too_large]
+            why = others[0] if others else f"{len(records) - len(places)} in flight"
+            raise Transient(f"records for {self._topic} are not acknowledged: {why}")
+        if too_large:
+            raise TooLarge(self._topic, too_large)
+        return [places[number] for number in range(len(records))]
+
+    def _produce(
+        self, number: int, record: Outgoing, places: dict[int, tuple[Partition, int]], failures: dict[int, KafkaError]
+    ) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failures[number] = error
+            else:
+                places[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
+
+        self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
+
+    def _renew_after(self, errors: Iterable[KafkaError]) -> None:
+        """Make a new producer behind an error that ends one: the old one would fail for ever."""
+        if any(error.fatal() or error.code() in _ENDING for error in errors):
+            log.warning("the producer of dead letters has failed for good: making a new one")
+            self.close()
+            self._producer = Producer(self._properties, **REPORTING)
+
+    def close(self) -> None:
+        """Forget what is in flight: who follows sends it again under the same key."""
+        self._producer.purge()
+        self._producer.flush(1)
+
+
+class KafkaDeadLetters:
+    """A `DeadLetters` over a publisher."""
+
+    def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
+        self._publisher = Publisher(properties, topic)
+
+    def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
+        """Publish the poison among `records`; return when all of it is acknowledged."""
+        by_offset = {record.offset: record for record in records}
+        letters = [_letter(by_offset[item.offset], item, origin) for item in poison]
+        try:
+            self._publisher.publish(letters)
+        except TooLarge as error:  # each of them, or only several in one request
+            for number in error.numbers:
+                self._send_alone(letters[number])
+
+    def _send_alone(self, letter: Outgoing) -> None:
+        """Publish one letter, and as much less of it as its topic wants."""
+        for _ in range(_CUTS_MAX):
+            try:
+                self._publisher.publish([letter])
+            except TooLarge:
+                letter = smaller(letter)
+                log.warning("a dead letter is too large for its topic, and cut", extra={"letter": letter.key.decode()})
+            else:
+                return
+        self._publisher.publish([letter])
+
+    def close(self) -> None:
+        """Forget what is in flight."""
+        self._publisher.close()
+
+
+def _letter(record: Record, poison: Poison, origin: Origin) -> Outgoing:
+    return Outgoing(letter_key(record, origin), record.value, headers_of(record, poison, origin))
+
+
+def smaller(letter: Outgoing) -> Outgoing:
+    """Return a letter without the record's own headers; without any, half of its value; then half of the record's key.
+
+    Its headers say what was cut, and from how many bytes. A record may have headers of our names: ours come first.
+    """
+    ours = list(_ours(letter.headers))
+    if len(ours) < len(letter.headers):
+        return letter._replace(headers=[*ours, (_CUT_HEADERS, str(len(letter.headers) - len(ours)).encode())])
+    if letter.value:
+        cut = _with_size(ours, _CUT_VALUE, len(letter.value))
+        return letter._replace(value=letter.value[: len(letter.value) // 2], headers=cut)
+    key = dict(ours).get(_ORIGIN_KEY) or b""
+    ours = [(name, key[: len(key) // 2] if name == _ORIGIN_KEY else value) for name, value in ours]
+    return letter._replace(headers=_with_size(ours, _CUT_KEY, len(key)))
+
+
+def _ours(headers: Iterable[Header]) -> Iterator[Header]:
+    """Yield the headers that a worker has put before the record's own, and those that say what was cut."""
+    names = set(_OUR_NAMES)
+    for name, value in headers:
+        if name in names and (name == _ORIGIN_KEY or len(value or b"") <= _OURS_BYTES_MAX):
+            names.remove(name)
+            yield name, value
+
+
+def _with_size(headers: Sequence[Header], name: str, size_bytes: int) -> list[Header]:
+    """Return headers that say what a part's size was; the first cut of several has said it."""
+    is_said = any(name == known for known, _ in headers)
+    return [*headers] if is_said else [*headers, (name, str(size_bytes).encode())]
+
+
+def letter_key(record: Record, origin: Origin) -> bytes:
+    """Return what names a record for ever: topic/partition/offset, and the leader epoch in a second reading.
+
+    Only that can find another record under an offset that was read before: of a log that was cut.
+    """
+    place = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+    return (f"{place}@{origin.leader_epoch}" if origin.reading else place).encode()
+
+
+def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str, str | bytes | None]]:
+    """Return the headers of a dead letter: origin and reason under a prefix of ours, and the record's own."""
+    try:
+        schema_id = schema_id_of(record.value)
+    except FrameError:
+        schema_id = -1
+    ours = {
+        "origin_topic": record.partition.topic,
+        "origin_topic_id": origin.topic_id,
+        "origin_partition": str(record.partition.number),
+        "origin_offset": str(record.offset),
+        "origin_leader_epoch": str(origin.leader_epoch),
+        "origin_reading": str(origin.reading),
+        "origin_at": str(record.timestamp_ms),
+        "schema_id": str(schema_id),
+        "reason": str(poison.reason),
+        "error": poison.error[:1000],
+        "service": SERVICE,
+        "dead_at": str(int(time.time() * 1000)),
+    }
+    named = [(LETTER_HEADER + name, text.encode()) for name, text in ours.items()]
+    return [*named, (_ORIGIN_KEY, record.key), *record.headers]

@@ -1,0 +1,46 @@
+"""Where paused partitions end: a client learns of ends from its fetches, and of what is paused it fetches nothing."""
+
+from concurrent.futures import Future
+from functools import partial
+from time import monotonic
+from typing import Any, Final
+
+from confluent_kafka import TopicPartition
+
+from consumer.delivery.ports import Partition
+from consumer.kafka.survey import Survey, latest
+
+_EVERY_S: Final = 5.0
+_CALL_S: Final = 5.0
+
+
+class Ends:
+    """Asks a broker now and then, and waits for no answer. One thread makes all calls; a driver's thread answers."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self._asked_s: dict[Partition, float] = {}
+        self._told: dict[Partition, int] = {}
+
+    def watch(self, place: Partition) -> None:
+        """Begin with a partition that has been paused."""
+        self._asked_s.setdefault(place, monotonic())
+
+    def forget(self, place: Partition) -> None:
+        """Leave a partition to its fetches again."""
+        self._asked_s.pop(place, None)
+        self._told.pop(place, None)
+
+    def of(self, place: Partition) -> int:
+        """Return the partition's end as far as told, 0 before that; ask again when it is time."""
+        asked_s = self._asked_s.get(place)
+        if asked_s is not None and monotonic() - asked_s >= _EVERY_S:
+            self._asked_s[place] = monotonic()
+            answers = self._survey.admin.list_offsets({TopicPartition(*place): latest()}, request_timeout=_CALL_S)
+            for answer in answers.values():
+                answer.add_done_callback(partial(self._take, place))
+        return self._told.get(place, 0)
+
+    def _take(self, place: Partition, answer: Future[Any]) -> None:
+        if answer.exception() is None and place in self._asked_s:
+            self._told[place] = answer.result().offset

@@ -1,0 +1,87 @@
+"""What the group and the brokers know of partitions, asked when they are assigned."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
+
+from consumer.kafka.messages import mark_of
+from consumer.delivery.ports import Assigned, Partition
+
+_CALL_S: Final = 5.0
+
+
+class Survey:
+    """Asks over a member's own connections. Every call may raise KafkaException, after some seconds.
+
+    A client for administration that has lost the node it holds for the controller can go on asking for that one for
+    minutes; so one that had no answer is thrown away, and the next question goes out with a new one.
+    """
+
+    def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
+        self._connect = connect
+        self._admin = connect()
+        self._consumer = consumer
+
+    def of(self, places: Sequence[Partition]) -> list[Assigned]:
+        """Return what is known of partitions; the mark is read before the topic's id.
+
+        Were the topic made anew in between, its partitions would have an old mark and a new id, which is seen; the
+        other way round they would have no mark and the old id, and its tokens could meet those of the old records.
+        """
+        if not places:
+            return []
+        marks = self._consumer.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
+        ids = {topic: self.id_of(topic) for topic in {place.topic for place in places}}
+        lows, ends = self._offsets(places, _earliest()), self._offsets(places, latest())
+        return [_assigned(item, ids, lows, ends) for item in marks]
+
+    def id_of(self, topic: str) -> str:
+        """Return the id of a topic's present incarnation. Any thread may call."""
+        with self._answering() as admin:
+            answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
+            return str(answer.result().topic_id)
+
+    def _offsets(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        with self._answering() as admin:
+            answers = admin.list_offsets(asked, request_timeout=_CALL_S)
+            return {Partition(item.topic, item.partition): answer.result().offset for item, answer in answers.items()}
+
+    @property
+    def admin(self) -> AdminClient:
+        """The client that answers, as far as known."""
+        return self._admin
+
+    @contextmanager
+    def _answering(self) -> Iterator[AdminClient]:
+        admin = self._admin
+        try:
+            yield admin
+        except KafkaException:
+            if self._admin is admin:  # else another thread has made a new one
+                self._admin = self._connect()
+            raise
+
+
+def _assigned(
+    item: TopicPartition, ids: dict[str, str], lows: dict[Partition, int], ends: dict[Partition, int]
+) -> Assigned:
+    if item.error is not None:
+        raise KafkaException(item.error)
+    place = Partition(item.topic, item.partition)
+    mark = mark_of(item) if item.offset >= 0 else None
+    return Assigned(place, ids[item.topic], mark, lows[place], ends[place])
+
+
+def _earliest() -> OffsetSpec:
+    spec: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # its authors left it so
+    return spec
+
+
+def latest() -> OffsetSpec:
+    """Return what asks for a partition's end."""
+    spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
+    return spec

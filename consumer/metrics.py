@@ -1,0 +1,193 @@
+"""What ops see of a worker: JSON log lines, and every metric, declared in one table.
+
+Counters and histograms count since the process began. A partition's figures vanish with the partition, so that a lag
+is shown by its owner alone.
+"""
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from pythonjsonlogger.json import JsonFormatter
+
+from consumer.errors import Cause, HaltCode, Reason
+from consumer.delivery.halting import Step
+from schemas.transport.librdkafka_log import LIBRARY, LineFilter
+
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
+
+PREFIX: Final = "headrace_consumer_"
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
+_CHATTY: Final = ("urllib3", "httpx", "clickhouse_connect")  # lines for each try of ours, which has a line of its own
+
+# An insert of 100,000 rows takes about 0.3 s on one core (measured); 60 s is the default timeout.
+_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_ROWS: Final = (1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the table; the values of labels come from code, settings and the broker, never from a record.
+
+    Attributes:
+        kind: of metric.
+        help: what it says.
+        labels: their names.
+        buckets: of a histogram.
+        values: of each label, where code can list them: a counter begins at 0 for each combination, since
+            Prometheus's increase() does not see the first step of one that was not there before.
+    """
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    values: tuple[tuple[str, ...], ...] = ()
+
+
+_PARTITION: Final = ("topic", "partition")
+_TABLES: Final = ("events", "dead_letters")
+_STEPS: Final = (Step.PREPARE, Step.SEND, Step.INSERT)
+METRICS: Final[Mapping[str, Metric]] = {
+    "records": Metric(
+        "counter",
+        "Records by what became of them: read = rows_inserted + dead_letters + returned once a partition is given up",
+        (*_PARTITION, "outcome"),
+    ),
+    "dead_letters": Metric(
+        "counter",
+        "Dead letters sent, by reason; a try that is repeated sends again",
+        ("reason",),
+        values=(tuple(Reason),),
+    ),
+    "intents": Metric(
+        "counter",
+        "Intents by outcome: written, replayed, refused (fenced)",
+        ("outcome",),
+        values=(("written", "replayed", "refused"),),
+    ),
+    "retries": Metric(
+        "counter",
+        "Tries put off, by step and cause, see consumer/errors.py",
+        ("step", "cause"),
+        values=(_STEPS, tuple(Cause)),
+    ),
+    "halts": Metric(
+        "counter",
+        "Times that a partition was found halted, by reason; each try that fails counts",
+        ("code",),
+        values=(tuple(HaltCode),),
+    ),
+    "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
+    "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),
+    "mended_rows": Metric(
+        "counter",
+        "Rows put back that ClickHouse lost when it was killed in the middle of an insert",
+        ("table",),
+        values=(_TABLES,),
+    ),
+    "poison_probes": Metric(
+        "counter", "Probes made in searches for rows that a table refuses", ("table",), values=(_TABLES,)
+    ),
+    "lag_records": Metric("gauge", "Records behind the partition's end", _PARTITION),
+    "freshness_seconds": Metric(
+        "gauge", "Now minus the Kafka timestamp of the last committed row; 0 when nothing is behind", _PARTITION
+    ),
+    "partitions": Metric("gauge", "Partitions by state: owned, paused, halted", ("state",)),
+    "waiting_bytes": Metric("gauge", "Memory that records take, read and not yet committed"),
+    "is_held": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
+    "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
+    "audit_uncounted": Metric("gauge", "Offsets that have a row, and that the ledger of offsets lacks: must stay 0"),
+    "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
+    "audit_timestamp_seconds": Metric(
+        "gauge", "When the last audit ended, Unix time; before the first one, when the process began"
+    ),
+}
+"""Every metric by its name without the prefix; a counter's gets `_total` behind it."""
+
+
+def start_logging(level: str) -> None:
+    """Send the process's logs to standard error, one JSON object per line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter("{levelname}{name}{message}", style="{", timestamp="at"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(LIBRARY).filters[:] = [LineFilter()]
+
+
+class Metrics:
+    """A `Meter` over prometheus-client. Threads share it; a name or label that the table lacks is a KeyError."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
+        self._lock = threading.Lock()
+        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_held", "waiting_bytes"):
+            self.level(name, 0)
+        self.level("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._of(name, Counter, labels).inc(amount)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+        self._of(name, Histogram, labels).observe(value)
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._of(name, Gauge, labels).set(value)
+
+    def levels(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge for these labels, in the table's order, and for no others."""
+        gauge = self._metrics[name]
+        with self._lock:
+            gauge.clear()
+            for labels, value in values.items():
+                gauge.labels(*labels).set(value)  # type: ignore[union-attr]  # the table says it is a gauge
+
+    def page(self) -> bytes:
+        """Return all figures in Prometheus's text format."""
+        with self._lock:
+            return generate_latest(self._registry)
+
+    def books(self) -> dict[str, dict[str, int]]:
+        """Return each partition's records by what became of them, as topic/partition."""
+        books: dict[str, dict[str, int]] = {}
+        for family in self._metrics["records"].collect():
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    place = f"{sample.labels['topic']}/{sample.labels['partition']}"
+                    books.setdefault(place, {})[sample.labels["outcome"]] = int(sample.value)
+        return dict(sorted(books.items()))
+
+    def _of(self, name: str, kind: type[_Kind], labels: Mapping[str, str]) -> _Kind:
+        metric = self._metrics[name]
+        if not isinstance(metric, kind) or set(METRICS[name].labels) != set(labels):
+            raise KeyError(f"{name}{sorted(labels)}: the table says {METRICS[name]}")
+        return metric.labels(**labels) if labels else metric
+
+
+def balances(book: Mapping[str, int]) -> bool:
+    """Tell whether a partition's book adds up: every record read became a row, a dead letter, or another's to read."""
+    return book.get("read", 0) == sum(book.get(name, 0) for name in ("rows_inserted", "dead_letters", "returned"))
+
+
+def _build(name: str, metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    full = PREFIX + name
+    if metric.kind == "counter":
+        counter = Counter(full, metric.help, metric.labels, registry=registry)
+        for values in product(*metric.values) if metric.values else ():
+            counter.labels(*values)
+        return counter
+    if metric.kind == "gauge":
+        return Gauge(full, metric.help, metric.labels, registry=registry)
+    return Histogram(full, metric.help, metric.labels, registry=registry, buckets=metric.buckets)

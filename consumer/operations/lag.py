@@ -1,0 +1,83 @@
+"""How far the group is behind in each partition, and what stands in its way.
+
+Lag counts to the end of what can be read: an open transaction keeps back every record from its first one on, until its
+producer commits or aborts it.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from consumer.kafka.admin import Bounds, Cluster, Topic
+from consumer.delivery.intent import Intent, UnreadableError, decode
+from consumer.delivery.opening import RESUME, open_lane
+from consumer.delivery.ports import Assigned, Mark, Partition
+
+RUN: Final = "run `python -m consumer run`"
+
+
+def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, object]]:
+    """Return a line for each partition of the topics.
+
+    Raises:
+        Transient, Fatal: as outcomes.py says.
+    """
+    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+    marks, bounds = cluster.committed(places), cluster.bounds(places)
+    return [_line(cluster, place, topics[place.topic], marks.get(place), bounds[place]) for place in places]
+
+
+def _line(cluster: Cluster, place: Partition, topic: Topic, mark: Mark | None, bounds: Bounds) -> dict[str, object]:
+    position = mark.offset if mark else bounds.low
+    notes = [note_of(Assigned(place, topic.topic_id, mark, bounds.low), bounds)]
+    if bounds.high > bounds.end:
+        notes.append(kept_back(cluster.servers, place, bounds, _age_s(cluster.time_at(place, bounds.end))))
+    return {
+        "topic": place.topic,
+        "partition": place.number,
+        "committed": position,
+        "end": bounds.end,
+        "lag": max(0, bounds.end - position),
+        "note": "; ".join(filter(None, notes)),
+    }
+
+
+def note_of(item: Assigned, bounds: Bounds) -> str:
+    """Return what is to be said of a partition's mark, "" when nothing is."""
+    if item.committed is None:
+        return f"nothing is committed yet: {RUN}"
+    try:
+        intent = decode(item.committed.metadata)
+    except UnreadableError:
+        intent = None
+    if intent and intent.topic_id != item.topic_id:
+        return f"committed for the topic before it was made anew, which is read from its start: {RUN}"
+    if halt := open_lane(item).halt:
+        return f"halted: {halt.why}"
+    if item.committed.offset > bounds.high:
+        return f"halted: its log ends at offset {bounds.high}; {RESUME}"
+    return _under_way(intent) if intent else ""
+
+
+def _under_way(intent: Intent) -> str:
+    if intent.detour:
+        return f"offsets up to {intent.detour.end} are read again, then it goes on from {intent.detour.offset}"
+    if intent.is_range:
+        return f"intent [{intent.a}, {intent.b}): the worker that has the partition inserts it; if none does, {RUN}"
+    return ""
+
+
+def kept_back(servers: str, place: Partition, bounds: Bounds, age_s: float | None) -> str:
+    """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
+    where = f"--topic {place.topic} --partition {place.number}"
+    tool = f"kafka-transactions.sh --bootstrap-server {servers}"
+    since = "" if age_s is None else f" for {age_s:.0f} s"
+    return (
+        f"an open transaction keeps back {bounds.high - bounds.end} offsets from {bounds.end} on{since}: if it stays,"
+        f" `{tool} describe-producers {where}` names its producer, and"
+        f" `{tool} abort {where} --start-offset {bounds.end}` ends it"
+    )
+
+
+def _age_s(at_ms: int | None) -> float | None:
+    return max(0.0, time.time() - at_ms / 1000) if at_ms is not None and at_ms > 0 else None

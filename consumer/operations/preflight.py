@@ -1,0 +1,90 @@
+"""What must hold before the first poll, for the promise rests on it; each fault is one sentence that says what to do.
+
+ClickHouse: every column that the insert fills, or the table computes, of a kind that keeps it; the ledger and its view;
+a deduplication window on each table and on each target of a view behind it, large enough for this installation; no
+profile that forbids a setting of ours; a token that really counts once; and an insert that is taken.
+Kafka: the topics, and room for an intent in a commit's metadata. Whether the broker keeps that metadata is only told:
+without it a clean stop is still exact, and the log says what is left.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from consumer.clickhouse.client import Connection, Target
+from consumer.kafka.admin import Cluster, Topic
+from consumer.errors import Fatal, Rejected
+from consumer.delivery.intent import METADATA_BYTES_MAX
+from consumer.advice import Sentence
+from consumer.clickhouse.table_check import Pace, TableCheck
+
+_METADATA_DEFAULT: Final = 4096
+LETTER_HEADERS_BYTES: Final = 64 * 1024
+"""Room in a dead letter for what it says beside the record."""
+_MESSAGE_BYTES: Final = "max.message.bytes"
+_METADATA: Final = "offset.metadata.max.bytes"
+
+
+def check_tables(connection: Connection, checks: Iterable[tuple[Target, Pace]]) -> None:
+    """Check every table.
+
+    Raises:
+        Fatal, Transient: as TableCheck.run.
+    """
+    for target, pace in checks:
+        try:
+            TableCheck(connection, target, pace).run()
+        except Rejected as error:
+            raise Fatal(f"preflight: {error}") from error
+
+
+def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:
+    """Return the topics.
+
+    Raises:
+        Fatal: one is not there.
+        Transient: no broker answers.
+    """
+    topics = {name: cluster.topic(name) for name in names}
+    for name, topic in topics.items():
+        if topic is None:
+            raise Fatal(Sentence.NO_TOPIC.format(topic=name, servers=cluster.servers))
+    return {name: topic for name, topic in topics.items() if topic is not None}
+
+
+def check_metadata(cluster: Cluster, topic: str) -> bool | None:
+    """Check that an intent finds room in a commit, and tell whether the broker keeps it; None: it could not be tried.
+
+    Raises:
+        Fatal: it is too small.
+    """
+    allowed = int(cluster.broker_setting(_METADATA) or _METADATA_DEFAULT)
+    if allowed < METADATA_BYTES_MAX:
+        needs = {"allowed": allowed, "needed": METADATA_BYTES_MAX, "advised": _METADATA_DEFAULT}
+        raise Fatal(Sentence.SMALL_METADATA.format(**needs))
+    return cluster.keeps_metadata(topic)
+
+
+def size_warnings(cluster: Cluster, events: str, dead: str, batch_bytes_max: int) -> list[str]:
+    """Compare what the two topics take with each other and with a batch; return a sentence for each that does not fit.
+
+    A topic whose limit this client may not see is passed over.
+    """
+    limits = [cluster.topic_setting(topic, _MESSAGE_BYTES) for topic in (events, dead)]
+    taken, kept = (int(limit) if limit is not None else None for limit in limits)
+    names = {"events": events, "dead": dead, "servers": cluster.servers, "taken": taken, "kept": kept}
+    told: list[str] = []
+    if taken is not None and kept is not None and kept < taken + LETTER_HEADERS_BYTES:
+        told.append(Sentence.CUT_LETTERS.format(**names, needed=taken + LETTER_HEADERS_BYTES))
+    if taken is not None and taken > batch_bytes_max:
+        told.append(Sentence.LARGE_RECORDS.format(**names, needed=batch_bytes_max))
+    return told
+
+
+def guarantee(*, keeps_metadata: bool) -> str:
+    """Return what the log says of the promise at the start."""
+    if keeps_metadata:
+        return "every record becomes one row or one dead letter, through crashes, rebalances and lost answers"
+    return (
+        "this broker keeps no commit metadata: every record becomes a row or a dead letter at least once; a clean stop"
+        " is exact, a crash between an insert and its commit may double one batch"
+    )

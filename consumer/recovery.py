@@ -1,0 +1,129 @@
+"""What `python -m consumer` does about the marks of a stopped group: go on, read again, hand over. Each prints."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from consumer.operations.audit import intended
+from consumer.kafka.admin import Cluster
+from consumer.commands import say, show
+from consumer.errors import Misconfigured
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.operations.divergence import RecordAt
+from consumer.operations.group import StoppedGroup
+from consumer.operations.plans import Facts, Plan, downgrade, reprocess, resume
+from consumer.delivery.ports import Mark, Partition
+from consumer.operations.preflight import find_topics
+from consumer.service import connect, kafka_properties, targets
+from consumer.settings import Settings
+
+Planner = Callable[[Facts, RecordAt], Plan]
+_NOT_THERE: Final = "argument --partition: there is no "
+
+
+def run_resume(settings: Settings, arguments: Namespace) -> int:
+    """Go on where workers halt: behind what is in the tables, with all that the log has since."""
+    return Marks(settings).run(arguments, resume)
+
+
+def run_downgrade(settings: Settings, arguments: Namespace) -> int:
+    """Write the marks as the release before this one reads them."""
+    return Marks(settings).run(arguments, lambda facts, _: downgrade(facts))
+
+
+def run_reprocess(settings: Settings, arguments: Namespace) -> int:
+    """Read offsets a second time."""
+    if (arguments.from_offset is None) == (arguments.from_time is None):
+        raise Misconfigured("give --from-offset or --from-time, and not both")
+    if arguments.to_offset is not None and arguments.to_time is not None:
+        raise Misconfigured("give --to-offset or --to-time, not both")
+    by_offset = arguments.from_offset is not None or arguments.to_offset is not None
+    if not arguments.partition or (by_offset and len(arguments.partition) > 1):
+        raise Misconfigured("argument --partition: say which; an offset is one of a single partition")
+    marks = Marks(settings)
+    places = marks.places(arguments)
+    firsts = marks.moments(places, arguments.from_time) or dict.fromkeys(places, arguments.from_offset)
+    stops = marks.moments(places, arguments.to_time) or dict.fromkeys(places, arguments.to_offset)
+    return marks.run(
+        arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
+    )
+
+
+def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
+    if first < 0:
+        return Plan(facts.partition, "no record is as young as that: nothing is to be read again")
+    if stop is not None and stop < 0:  # no record is younger: up to where the group is
+        stop = facts.mark.offset if facts.mark else None
+    return reprocess(facts, first, stop, record_at)
+
+
+class Marks:
+    """Finds out about partitions, plans, and commits with --go."""
+
+    def __init__(self, settings: Settings) -> None:
+        properties = kafka_properties(settings)
+        self._cluster = Cluster(properties, settings.group_id)
+        self._group = StoppedGroup(properties, settings.group_id)
+        self._offsets = OffsetsTable(connect(settings), {target.topic: target.table for target in targets(settings)})
+        self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
+
+    def places(self, arguments: Namespace) -> list[Partition]:
+        """Return the partitions that are named, or all.
+
+        Raises:
+            Misconfigured: there is no such one.
+        """
+        known = [Partition(name, number) for name, topic in self._topics.items() for number in range(topic.partitions)]
+        wanted = [Partition(*name) for name in arguments.partition]
+        for place in wanted:
+            if place not in known:
+                raise Misconfigured(f"{_NOT_THERE}{place.topic}/{place.number}")
+        return wanted or known
+
+    def moments(self, places: list[Partition], at_ms: int | None) -> dict[Partition, int]:
+        """Return each partition's first offset from a moment on; nothing when there is no moment."""
+        return {} if at_ms is None else self._group.offsets_at(places, at_ms)
+
+    def run(self, arguments: Namespace, plan: Planner) -> int:
+        """Plan for the partitions, print it, and commit it with --go; return the exit code."""
+        if arguments.go:
+            self._group.check_stopped()
+        plans = list(self._plans(self.places(arguments), plan))
+        show([_line(made) for made in plans], as_json=arguments.json)
+        marks = {made.partition: made.mark for made in plans if made.mark is not None}
+        if any(made.is_refused for made in plans):
+            say("nothing was committed: see above", sys.stderr)
+            return 1
+        if not marks or not arguments.go:
+            say(
+                f"nothing was committed; add --go for {len(marks)} partitions" if marks else "nothing to do", sys.stderr
+            )
+            return 0
+        self._group.commit(marks)
+        say(f"{len(marks)} partitions are committed: start the workers", sys.stderr)
+        return 0
+
+    def _plans(self, places: list[Partition], plan: Planner) -> Iterator[Plan]:
+        marks, bounds = self._cluster.committed(places), self._group.bounds(places)
+        for place in places:
+            with self._group.reading(place) as record_at:
+                yield plan(self._facts(place, bounds[place], marks.get(place)), record_at)
+
+    def _facts(self, place: Partition, bounds: tuple[int, int], mark: Mark | None) -> Facts:
+        topic_id = self._topics[place.topic].topic_id
+        intent = intended(mark) if mark else None
+        among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
+        kept = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
+        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), kept)
+
+
+def _line(plan: Plan) -> dict[str, object]:
+    intent = intended(plan.mark) if plan.mark else None
+    return {
+        "topic": plan.partition.topic,
+        "partition": plan.partition.number,
+        "goes_on_at": plan.mark.offset if plan.mark else "",
+        "reading": intent.reading if intent else "",
+        "finding": plan.why,
+    }

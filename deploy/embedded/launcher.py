@@ -1,0 +1,266 @@
+"""Starts the parts in the order that they need each other, watches them, and stops them in the order of the events."""
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.embedded.broker import (
+    CONSUMER_SETTINGS,
+    HOST,
+    CannotStartError,
+    EmbeddedBroker,
+    check_port_is_free,
+    create_topics,
+)
+from deploy.embedded.process import Child, StopRequest, tail
+from deploy.embedded.logs import LogRotation
+from deploy.embedded.drain import await_members, await_nothing_left
+
+__all__ = ["CannotStartError", "Options", "run"]
+
+PARTITIONS: Final = 4  # so that a few workers share the work
+TOPIC: Final = "events"
+DEAD_LETTERS: Final = "events.dead"
+GROUP: Final = "headrace"
+USER: Final = "headrace"  # of ClickHouse, see clickhouse_server/users.xml
+_CLICKHOUSE: Final = "clickhouse"
+_TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
+_START_S: Final = 60.0
+_DRAIN_S: Final = 120.0
+_TICK_S: Final = 0.05
+_REVIVE_S: Final = 0.5  # one that ends at once does not fill the terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chose on the command line."""
+
+    http_port: int
+    clickhouse_port: int
+    clickhouse_native_port: int
+    kafka_port: int
+    data_dir: str
+    workers: int
+
+    @property
+    def ingest_url(self) -> str:
+        """The collector's address."""
+        return f"http://{HOST}:{self.http_port}"
+
+    @property
+    def clickhouse_url(self) -> str:
+        """The address of ClickHouse's HTTP interface."""
+        return f"http://{HOST}:{self.clickhouse_port}"
+
+    @property
+    def clickhouse_directory(self) -> Path:
+        """Where ClickHouse's tables, log and password are."""
+        return Path(self.data_dir).resolve() / "clickhouse"
+
+    @property
+    def password_path(self) -> Path:
+        """The file with the password of ClickHouse's account headrace."""
+        return self.clickhouse_directory / "password"
+
+
+@dataclass(slots=True)
+class Part:
+    """One process of the pipeline, by the name that its log bears."""
+
+    name: str
+    child: Child
+    log_path: Path
+    start: Callable[[], Child]
+
+    def revive(self) -> None:
+        """Start the process again if it has ended by itself, as an orchestrator would."""
+        code = self.child.exit_code()
+        if code is not None:
+            print(f"{self.name} ended with exit code {code}; starting it again", flush=True)
+            time.sleep(_REVIVE_S)
+            self.child = self.start()
+
+    def check(self) -> None:
+        """Raise CannotStartError when the process has ended by itself."""
+        code = self.child.exit_code()
+        if code is not None:
+            said = tail(self.log_path, 1) or "it said nothing"
+            raise CannotStartError(f"{self.name} ended with exit code {code}: {said}")
+
+
+def run(options: Options) -> None:
+    """Run the pipeline until SIGTERM or SIGINT.
+
+    Raises:
+        CannotStartError: a part can't start, or ended by itself.
+    """
+    stop = StopRequest()
+    _check_ports(options)
+    logs = Path(options.data_dir) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
+        parts = _start(options, broker.bootstrap_servers, logs, stack)
+        _greet(options, broker.bootstrap_servers, logs)
+        rotation = LogRotation(logs)
+        while not stop.asked:
+            time.sleep(_TICK_S)
+            rotation.look()
+            for part in parts:
+                part.check() if part.name == _CLICKHOUSE else part.revive()
+        print("stopping: what was accepted goes into the tables first", flush=True)
+
+
+def _check_ports(options: Options) -> None:
+    ports = {
+        "collector": options.http_port,
+        "ClickHouse": options.clickhouse_port,
+        "ClickHouse's native interface": options.clickhouse_native_port,
+    }
+    for name, port in ports.items():
+        check_port_is_free(port, name)
+
+
+def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStack) -> list[Part]:
+    """Start all parts; `stack` undoes it in reverse, which is the drain: ingress, topic, workers, ClickHouse.
+
+    The broker is there already, and goes last.
+    """
+    data_dir = Path(options.data_dir).resolve()
+    consumer = _environment("CONSUMER_", _consumer_settings(options, bootstrap_servers, data_dir))
+    ingest = _environment("INGEST_", _ingest_settings(options, bootstrap_servers, data_dir))
+    clickhouse = [
+        "deploy.embedded.clickhouse",
+        f"--port={options.clickhouse_port}",
+        f"--native-port={options.clickhouse_native_port}",
+        f"--data-dir={options.clickhouse_directory}",
+    ]
+    parts = [_part(_CLICKHOUSE, clickhouse, os.environ, logs, stack)]
+    _await_answer(f"{options.clickhouse_url}/ping", parts)
+    _make_log_tables(options)
+    create_topics(bootstrap_servers, _TOPICS)
+    _migrate(consumer, logs)
+    names = [f"worker-{number}" for number in range(1, options.workers + 1)]
+    parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
+    stack.callback(_drain, bootstrap_servers)
+    parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
+    _await_answer(f"{options.ingest_url}/readyz", parts)
+    if options.workers and not await_members(bootstrap_servers, GROUP, _TOPICS, _START_S):
+        raise CannotStartError(
+            f"the workers did not take their partitions within {_START_S:.0f} s; the logs may say why"
+        )
+    return parts
+
+
+def _ingest_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
+    return {
+        "BOOTSTRAP_SERVERS": bootstrap_servers,
+        "TOPIC": TOPIC,
+        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
+        "HOST": HOST,
+        "PORT": options.http_port,
+        "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "SPOOL_DIR": data_dir / "spool",
+        "SHUTDOWN_GRACE_S": 0,  # no balancer stands before it
+        "GUNICORN_CONFIG": Path(__file__).resolve().parents[1] / "gunicorn.conf.py",
+    }
+
+
+def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
+    return {
+        "BOOTSTRAP_SERVERS": bootstrap_servers,
+        "TOPIC": TOPIC,
+        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
+        "GROUP_ID": GROUP,
+        "CLICKHOUSE_URL": options.clickhouse_url,
+        "CLICKHOUSE_USER": USER,
+        "CLICKHOUSE_PASSWORD_FILE": options.password_path,
+        "SCHEMA_CACHE_DIR": data_dir / "schemas",
+        "BATCH_AGE_S_MAX": 0.5,  # one person watches, and parts are few
+        "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
+        "HEARTBEAT_INTERVAL_MS": CONSUMER_SETTINGS["heartbeat.interval.ms"],
+    }
+
+
+def _environment(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
+    """Return this environment with a service's settings; a person's own INGEST_ and CONSUMER_ variables win."""
+    return {f"{prefix}{name}": str(value) for name, value in settings.items()} | dict(os.environ)
+
+
+def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Path, stack: ExitStack) -> Part:
+    log_path = logs / f"{name}.log"
+
+    def start() -> Child:
+        return Child([sys.executable, "-m", *module], log_path, environ)
+
+    part = Part(name, start(), log_path, start)
+    stack.callback(lambda: part.child.stop(signal.SIGTERM, _DRAIN_S))
+    return part
+
+
+def _drain(bootstrap_servers: str) -> None:
+    if not await_nothing_left(bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
+        print("stopped with events left on the topic: they are lost, for the embedded broker is in memory", flush=True)
+
+
+def _make_log_tables(options: Options) -> None:
+    """Have ClickHouse make the tables that /dashboard reads at once, not with the first rows a minute later."""
+    account = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": options.password_path.read_text()}
+    request = urllib.request.Request(options.clickhouse_url, b"SYSTEM FLUSH LOGS", account)  # noqa: S310  (our own)
+    with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310  (as above)
+        pass
+
+
+def _migrate(environ: Mapping[str, str], logs: Path) -> None:
+    log_path = logs / "migrate.log"
+    code = Child([sys.executable, "-m", "consumer", "migrate"], log_path, environ).wait(_START_S)
+    if code:
+        raise CannotStartError(f"the tables could not be made: {tail(log_path, 1)}")
+
+
+def _await_answer(url: str, parts: Sequence[Part]) -> None:
+    deadline_s = time.monotonic() + _START_S
+    while time.monotonic() < deadline_s:
+        for part in parts:
+            part.check()
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310  (our own http address)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(_TICK_S)
+    raise CannotStartError(f"{url} did not answer within {_START_S:.0f} s; the logs may say why")
+
+
+def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
+    addresses = {
+        "ingest": options.ingest_url,
+        "clickhouse": options.clickhouse_url,
+        "clickhouse_native": f"{HOST}:{options.clickhouse_native_port}",
+        "kafka": bootstrap_servers,
+    }
+    event = '{"messageBody": [{"eventType": "CLICK", "clientId": "me", "clickAction": "CONTENT"}]}'
+    query = "SELECT * FROM headrace.events FORMAT Vertical"
+    print(
+        f"""
+  headrace is running: events in at {options.ingest_url}/collect/event, rows out at {options.clickhouse_url}
+
+  Post an event:
+    curl -s {options.ingest_url}/collect/event -H 'Content-Type: application/json' -d '{event}'
+  See it, a second later:
+    curl -s {options.clickhouse_url} -d '{query}'
+  Or look around in {options.clickhouse_url}/play and {options.clickhouse_url}/dashboard. Nobody needs a password
+  to read. To change something, be the user {USER}; the password is in {options.password_path}.
+
+  Logs are in {logs}. Ctrl-C stops it; the tables stay.
+"""
+    )
+    print(f"ready {json.dumps(addresses)}", flush=True)

@@ -1,0 +1,110 @@
+"""Who may send, and how much: what is decided about a request before its body is looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ingest.access.clients import Client, Registry
+from ingest.errors import Headers, Rejected, Slug
+from ingest.access.rate_limit import Allowance, Claim, RateLimiter, Window, name_of_address
+
+_WHAT: Final = {Slug.RATE_LIMIT: "requests", Slug.EVENT_LIMIT: "events", Slug.BYTE_LIMIT: "bytes of events"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What became of a request at the gate; `refusal` stands until the route raises it, so that it is counted there.
+
+    `client` is None in an open collector, `windows` are empty without a rate limit.
+    """
+
+    client: Client | None = None
+    windows: Sequence[Window] = ()
+    refusal: Rejected | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """What every answer to the request carries: the window with the fewest requests left."""
+        return min(self.windows, key=lambda window: window.requests_left).headers if self.windows else ()
+
+    @property
+    def client_id(self) -> str:
+        """The clientId that the request's key belongs to, "" in an open collector."""
+        return self.client.client_id if self.client else ""
+
+    def check(self) -> None:
+        """Let the request in.
+
+        Raises:
+            Rejected: 429, 401 or 403.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+
+
+class Gate:
+    """Admits requests by key and by count. Threads share it."""
+
+    def __init__(self, registry: Registry | None, limiter: RateLimiter | None, allowance: Allowance) -> None:
+        """Make a gate; without a registry it is open, without a limiter it counts nothing.
+
+        `allowance` is an address's in an open collector, and that of a client whose entry does not say otherwise.
+        """
+        self._registry = registry
+        self._limiter = limiter
+        self._allowance = allowance
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may come in without a key."""
+        return self._registry is None
+
+    def admit(self, key: str, origin: str, address: str, at_s: float) -> Ticket:
+        """Judge a request; never raises, so that every answer can bear the window's headers.
+
+        Whoever shows no valid key is counted by address, and the count goes first: guessing keys is limited too.
+
+        Args:
+            key: what the request shows, "" for nothing.
+            origin: the page's origin, "" when no browser says one.
+            address: the client's.
+            at_s: Unix time.
+        """
+        client: Client | None = None
+        refusal: Rejected | None = None
+        if self._registry is not None:
+            try:
+                client = self._registry.find(key, origin)
+            except Rejected as rejected:
+                refusal = rejected
+        if self._limiter is None:
+            return Ticket(client, (), refusal)
+        windows = self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
+        return Ticket(client, windows, _too_much(windows[-1], at_s) or refusal)
+
+    def spend(self, ticket: Ticket, events: int, size_bytes: int) -> None:
+        """Count what a request that was let in turned out to hold; the next one hears of it."""
+        if self._limiter is not None:
+            self._limiter.spend([window.claim for window in ticket.windows], events, size_bytes)
+
+    def _claims(self, client: Client | None, address: str) -> list[Claim]:
+        """Return the windows that a request counts in, the narrowest first."""
+        if client is None:
+            return [Claim(f"address:{address}", self._allowance)]
+        allowance = client.allowance(self._allowance)
+        claims = [Claim(f"client:{client.client_id}", allowance)]
+        if client.address_share < 1:
+            name = f"visitor:{address}:{client.client_id}"
+            claims.insert(0, Claim(name, allowance.share(client.address_share), " from one address"))
+        return claims
+
+
+def _too_much(window: Window, at_s: float) -> Rejected | None:
+    """Return the refusal of a request in whose last window something is spent."""
+    spent = window.spent
+    if spent is None:
+        return None
+    wait_s = window.retry_after_s(at_s)
+    most = dict(zip(_WHAT, window.claim.allowance, strict=True))[spent]
+    message = f"the limit of {most} {_WHAT[spent]}{window.claim.whose} is reached, try again in {wait_s} s"
+    return Rejected(spent, message, headers=(("Retry-After", str(wait_s)),))

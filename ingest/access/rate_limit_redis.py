@@ -1,0 +1,184 @@
+"""The rate limit's windows in a store with Redis' protocol: exact over all workers and hosts, and never in the way.
+
+One round trip per request counts and tells where the client stands. The store's clock and its single thread make it
+atomic. A store that is away or slow costs one request a few milliseconds; the next ones pass uncounted for a while.
+"""
+
+import logging
+import math
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ingest.publishing.ports import Meter
+from ingest.access.rate_limit import Claim, Window
+from schemas.transport.access import Access, read_url
+
+log = logging.getLogger(__name__)
+
+# Between two tries of a store that is away; at 5 ms each they cost one request in a thousand its time.
+_PAUSE_S: Final = 1.0
+# A handshake is two round trips and some 2 ms of arithmetic (measured); it happens once for each thread and store.
+_HANDSHAKE_S: Final = 0.1
+_ANY: Final = Access("")
+# Names whose last request the store was not told of yet; about 30 MB.
+_OWED_MAX: Final = 100_000
+# A window begins with its first request and ends at a whole second, so that the header tells it exactly. A key that
+# somebody made to last for ever gets an end again. KEYS are windows, in the order in which they are counted; ARGV is
+# their length (s), and then for each: its limits of requests, events and bytes, and the events and bytes to add.
+_SCRIPT: Final = """
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local windows, request = {}, 1
+for i, key in ipairs(KEYS) do
+  local at = 5 * i - 3
+  local left_ms = redis.call('PTTL', key)
+  local requests = redis.call('HINCRBY', key, 'requests', request)
+  local events = redis.call('HINCRBY', key, 'events', ARGV[at + 3])
+  local bytes = redis.call('HINCRBY', key, 'bytes', ARGV[at + 4])
+  local ends = math.floor((now_ms + left_ms) / 1000 + 0.5)
+  if left_ms < 0 then
+    ends = math.ceil(now_ms / 1000) + tonumber(ARGV[1])
+    redis.call('PEXPIREAT', key, ends * 1000)
+  end
+  windows[i] = {requests, events, bytes, ends}
+  local most = {tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])}
+  if requests > most[1] or (most[2] > 0 and events >= most[2])
+    or (most[3] > 0 and bytes >= most[3]) then request = 0 end
+end
+return windows
+"""
+
+
+class _Owed(NamedTuple):
+    events: int
+    size_bytes: int
+    since_s: float
+
+
+class SharedLimiter:
+    """Windows in a store. Fails open: while the store does not answer, every request passes, and is counted as such.
+
+    What a request held is told to the store with the next one of the same name, so that a request is one round trip.
+    With several processes each of them may owe a client's last request so.
+    """
+
+    def __init__(self, store: redis.Redis, prefix: str, window_s: int, meter: Meter, access: Access = _ANY) -> None:
+        self._count = store.register_script(_SCRIPT)
+        self._prefix = prefix
+        self._window_s = window_s
+        self._meter = meter
+        self._access = access
+        self._lock = threading.Lock()
+        self._owed: dict[str, _Owed] = {}
+        self._away = False
+        self._next_try_s = 0.0
+
+    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+        """Count one request; full windows from `at_s` on when the store does not answer."""
+        if self._may_ask():
+            keys = [self._prefix + claim.name for claim in claims]
+            arguments = [part for claim in claims for part in (*claim.allowance, *self._owing(claim.name))]
+            try:
+                answer = self._count(keys, [self._window_s, *arguments])
+            except redis.RedisError as error:
+                self._lost(error)
+            else:
+                self._found()
+                windows = [Window(claim, *used) for claim, used in zip(claims, answer, strict=True)]
+                spent = next((at for at, window in enumerate(windows) if window.spent), len(windows))
+                return windows[: spent + 1]
+        self._meter.count("rate_limit_store_failures_total")
+        return [Window(claim, 0, 0, 0, math.ceil(at_s) + self._window_s) for claim in claims]
+
+    def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
+        """Note what a request held until the next one of the same names."""
+        now_s = monotonic()
+        with self._lock:
+            for claim in claims:
+                owed = self._owed.pop(claim.name, None) or _Owed(0, 0, now_s)
+                self._owed[claim.name] = _Owed(owed.events + events, owed.size_bytes + size_bytes, owed.since_s)
+            while len(self._owed) > _OWED_MAX:
+                del self._owed[next(iter(self._owed))]
+
+    def _owing(self, name: str) -> tuple[int, int]:
+        """Return the events and bytes that the store was not told of yet; what is older than a window is forgiven."""
+        with self._lock:
+            owed = self._owed.pop(name, None)
+        if owed is None or monotonic() - owed.since_s > self._window_s:
+            return 0, 0
+        return owed.events, owed.size_bytes
+
+    def _may_ask(self) -> bool:
+        """Tell whether to ask the store; while it is away, one request in a while may."""
+        if not self._away:
+            return True
+        with self._lock:
+            now_s = monotonic()
+            if now_s < self._next_try_s:
+                return False
+            self._next_try_s = now_s + _PAUSE_S
+            return True
+
+    def _lost(self, error: redis.RedisError) -> None:
+        with self._lock:
+            first, self._away = not self._away, True
+            self._next_try_s = monotonic() + _PAUSE_S
+        if first:  # on a thread, for it may take a second to find out why
+            threading.Thread(target=self._tell, args=(error,), name="store-lost", daemon=True).start()
+
+    def _tell(self, error: redis.RedisError) -> None:
+        reason = (self._access.url and self._access.explain(error)) or type(error).__name__
+        log.warning("rate limit store does not answer, requests pass", extra={"reason": reason})
+
+    def _found(self) -> None:
+        if self._away:
+            self._away = False
+            log.info("rate limit store answers again")
+
+
+class _TlsConnection(redis.Connection):
+    """A connection over TLS. The library's own reads the files anew each time, and trusts the system's CAs beside ours.
+
+    `context` and `handshake_s` are set by `open_store`, in a class of its own for each store.
+    """
+
+    context: ssl.SSLContext
+    handshake_s: float
+
+    def _connect(self) -> socket.socket:
+        plain = super()._connect()  # type: ignore[no-untyped-call]  # the library's
+        plain.settimeout(self.handshake_s)
+        secured = self.context.wrap_socket(plain, server_hostname=self.host)
+        secured.settimeout(self.socket_timeout)
+        return secured
+
+
+def open_store(access: Access, timeout_s: float) -> redis.Redis:
+    """Return a client of the store, which connects when it is first asked.
+
+    Raises:
+        ValueError: a file that its settings name can't be used.
+    """
+    url = read_url(access.url, ("redis", "rediss", "unix"), "its own settings")
+    options: dict[str, Any] = {"username": access.user or None, "password": access.password() or None}
+    if url.has_tls:
+        attributes = {"context": access.tls.context(), "handshake_s": max(timeout_s, _HANDSHAKE_S)}
+        options["connection_class"] = type("StoreConnection", (_TlsConnection,), attributes)
+    return redis.Redis.from_url(
+        str(url).replace("rediss://", "redis://"),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        # Nothing that costs a connection another round trip.
+        protocol=2,
+        driver_info=None,
+        **options,
+    )

@@ -1,0 +1,169 @@
+"""The catalogue compiled: one reader per field, which coerces losslessly or says what is wrong."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from ingest.errors import Rule
+from ingest.events.ids import NIL, canonical_uuid
+from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN, kind
+from schemas.event import Catalogue, Field, Property
+
+_INT8: Final = range(-128, 128)
+_ABSENT: Final = -1  # of an int8
+_FLAGS: Final = {"": _ABSENT, "0": 0, "1": 1}
+_LISTED_LENGTH_MAX: Final = 120  # the project's own types need half of it
+EXACT_MAX: Final = 2**53  # a double tells every integer up to here from its neighbours
+
+Reader = Callable[[Any], Any]
+"""Takes a JSON value that is not null, returns the field's value; raises Misfit. "" is as good as absent."""
+
+
+class Misfit(ValueError):
+    """A value does not fit its field; carries the rule, and a sentence for the client."""
+
+    def __init__(self, rule: Rule, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.message = message
+
+
+def compile_readers(catalogue: Catalogue) -> dict[str, Reader]:
+    """Return a reader for each field of the catalogue."""
+    readers = {name: _reader(field) for name, field in catalogue.fields.items()}
+    readers["eventType"] = _event_type(frozenset(catalogue.types))
+    return readers
+
+
+def fits(value: Any, documented: Property) -> bool:
+    """Tell whether a value of `properties` is of the type that its documentation says; null is of every type."""
+    if value is None or documented.type == "any":
+        return True
+    if documented.type == "strings":
+        return type(value) is list and all(type(item) is str for item in value)
+    try:
+        _READERS[documented.type](value)
+    except Misfit:
+        return False
+    return True
+
+
+def _reader(field: Field) -> Reader:
+    reader = _READERS[field.type]
+    if field.length_min or field.length_max is not None:
+        return _bounded(reader, field.length_min, field.length_max)
+    return reader
+
+
+def read_string(value: Any) -> str:
+    """Return a string as it is."""
+    if type(value) is str:
+        return value
+    raise Misfit(Rule.TYPE, f"must be a string, got {kind(value)}")
+
+
+def read_id(value: Any) -> str:
+    """Return a string as it is, and a number as its decimal text, the shortest that reads back to it."""
+    if type(value) is str:
+        return value
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return str(read_integer(value))
+    if type(value) is float:
+        return repr(value)
+    raise Misfit(Rule.TYPE, f"must be a string or a number, got {kind(value)}")
+
+
+def read_uuid(value: Any) -> str:
+    """Return a UUID in canonical form; the nil UUID names nothing, so it is as good as absent."""
+    text = canonical_uuid(value)
+    if text is not None:
+        return text if text != NIL else ""
+    if type(value) is str:
+        if not value:
+            return ""
+        raise Misfit(Rule.FORMAT, "must be a UUID of 8-4-4-4-12 hexadecimal digits")
+    raise Misfit(Rule.TYPE, f"must be a UUID, got {kind(value)}")
+
+
+def read_int8(value: Any) -> int:
+    """Return a small integer; booleans are 0 and 1, integral floats are integers, and so are the texts "0" and "1"."""
+    if type(value) is bool:
+        return int(value)
+    if type(value) is str and value in _FLAGS:
+        return _FLAGS[value]
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise Misfit(Rule.TYPE, f"must be an integer or a boolean, got {kind(value)}")
+    if value not in _INT8:
+        raise Misfit(Rule.INTEGER, f"must be from {_INT8[0]} to {_INT8[-1]}")
+    return value
+
+
+def read_integer(value: Any) -> int:
+    """Return an integer of at most 64 bits; integral floats are integers while they are exact."""
+    if type(value) is float and value.is_integer():
+        if abs(value) > EXACT_MAX:
+            raise Misfit(Rule.INTEGER, "must be written without an exponent: a float of this size is not exact")
+        value = int(value)
+    if type(value) is not int:
+        raise Misfit(Rule.TYPE, f"must be an integer, got {kind(value)}")
+    if not INTEGER_MIN <= value <= INTEGER_MAX:
+        raise Misfit(Rule.INTEGER, "must have at most 64 bits")
+    return value
+
+
+def read_number(value: Any) -> float:
+    """Return a number as it is, an integer of at most 64 bits."""
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        return read_integer(value)
+    raise Misfit(Rule.TYPE, f"must be a number, got {kind(value)}")
+
+
+def read_boolean(value: Any) -> bool:
+    """Return a boolean; 0 and 1 are false and true, as numbers and as texts."""
+    if type(value) is bool:
+        return value
+    if type(value) is not str and value in (0, 1):
+        return bool(value)
+    if type(value) is str and value in ("0", "1"):
+        return value == "1"
+    raise Misfit(Rule.TYPE, f"must be a boolean, got {kind(value)}")
+
+
+_READERS: Final[dict[str, Reader]] = {
+    "string": read_string,
+    "id": read_id,
+    "uuid": read_uuid,
+    "int8": read_int8,
+    "integer": read_integer,
+    "number": read_number,
+    "boolean": read_boolean,
+}
+
+
+def _bounded(reader: Reader, length_min: int, length_max: int | None) -> Reader:
+    def read(value: Any) -> str:
+        text: str = reader(value)
+        if text and (len(text) < length_min or (length_max is not None and len(text) > length_max)):
+            raise Misfit(
+                Rule.LENGTH, f"must have {length_min} to {length_max or 'any number of'} characters, got {len(text)}"
+            )
+        return text
+
+    return read
+
+
+def _event_type(known: frozenset[str]) -> Reader:
+    listed = ", ".join(sorted(known))[:_LISTED_LENGTH_MAX]
+
+    def read(value: Any) -> str:
+        if type(value) is not str:
+            raise Misfit(Rule.TYPE, f"must be a string, got {kind(value)}")
+        name = value.upper() if value.isascii() else value  # beyond ASCII, other letters have these for upper case
+        if name not in known:
+            raise Misfit(Rule.ENUM, f"got {value[:40]!r}; known are {listed}")
+        return name
+
+    return read

@@ -1,0 +1,275 @@
+"""Bytes and a moment in, a verdict out: everything that decides about a request, without I/O and without a clock.
+
+parse -> shape of the request -> each event: fields, guards, ids, times -> `Verdict`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
+from ingest.errors import Fault, Rejected, Rule, Slug
+from ingest.events.fields import Misfit, Reader, compile_readers
+from ingest.events.ids import canonical_json, uuid5, uuid7
+from ingest.memory import UNBOUNDED, Lease
+from ingest.events.salvage import COPIES, Malformed, elements, salvage
+from ingest.events.parsing import escape, guard, kind, parse
+from ingest.events.structure import count_names, may_have_names
+from ingest.events.times import client_time_ms
+from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
+
+FAULTS_MAX: Final = 50
+_EVENT_DEPTH: Final = 2  # the request and messageBody are around an event
+_ENTRY_BYTES: Final = 16  # of one of messageHeaders in a record, beside its text, for what encoding it costs
+_KEY_LENGTH_MAX: Final = 128
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on a request; every one is a setting."""
+
+    events_max: int = 500
+    event_bytes_max: int = 256 * 1024
+    headers_bytes_max: int = 16 * 1024
+    depth_max: int = 32
+    members_max: int = 1000
+    paths_max: int = 2000
+    copied_bytes_max: int = 2 * 1024 * 1024
+    clock_past_ms_max: int = 30 * 24 * 3600 * 1000
+    clock_future_ms_max: int = 5 * 60 * 1000
+
+    def believe(self, said_ms: int, received_at_ms: int) -> bool:
+        """Tell whether an event may have happened when its client says; never beyond the years that the table holds."""
+        ahead_ms = said_ms - received_at_ms
+        return 0 <= said_ms <= AT_MAX_MS and -self.clock_past_ms_max <= ahead_ms <= self.clock_future_ms_max
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a request besides its body; `client_id` is the key's, "" in an open collector."""
+
+    received_at_ms: int
+    ip: str = ""
+    user_agent: str = ""
+    trace_id: str = ""
+    idempotency_key: str = ""
+    client_id: str = ""
+    request_id: str = ""
+    record_headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that is not taken: its faults, 1 to FAULTS_MAX."""
+
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One entry per element of `messageBody`, in request order; `expanded_bytes` is about what they are as records."""
+
+    entries: tuple[Event | Refusal, ...]
+    expanded_bytes: int = 0
+
+    @property
+    def events(self) -> list[Event]:
+        """The events that can be taken, in request order."""
+        return [entry for entry in self.entries if not isinstance(entry, Refusal)]
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """All faults of all events, in request order."""
+        return tuple(fault for entry in self.entries if isinstance(entry, Refusal) for fault in entry.faults)
+
+
+class Intake:
+    """Turns bodies into verdicts under one catalogue. Immutable, so threads share it.
+
+    With a client registry every event must name its client, so `required` is eventType and clientId then.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
+    ) -> None:
+        self._catalogue = catalogue
+        readers = compile_readers(catalogue)
+        self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
+        self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
+        self._required = required
+        self._needed = itemgetter("eventType", *required)  # of one name alone it would return no tuple
+        self._limits = limits
+        self._environment = environment
+        self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
+
+    @property
+    def rules(self) -> tuple[Catalogue, Limits]:
+        """What requests are judged by."""
+        return self._catalogue, self._limits
+
+    def read(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> Verdict:
+        """Judge a whole request; `lease` has room for its objects, and grows if telling events apart needs copies.
+
+        Raises:
+            Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
+            Overloaded: there is no memory for the copies.
+        """
+        return self.examine(body, origin, lease)[0]
+
+    def examine(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> tuple[Verdict, list[Any]]:
+        """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
+        request = self._parse(body, lease)
+        events = events_of(request, self._limits.events_max)
+        guard_others(request, self._limits.depth_max)
+        common, shared_bytes = self._common(request, origin)
+        copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
+        unread = self._oversize(body) | self._crowded(body, events)
+        entries = tuple(
+            self._read_event(raw, index, common, origin) if index not in unread else unread[index]
+            for index, raw in enumerate(events)
+        )
+        return Verdict(entries, len(body) + copies_bytes), events
+
+    def _parse(self, body: bytes, lease: Lease) -> Any:
+        """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
+        try:
+            return parse(body)
+        except Rejected:
+            lease.grow(COPIES * len(body))
+            salvaged = salvage(body, BODY, self._limits.events_max)
+            if salvaged is None:
+                raise
+            return salvaged
+
+    def _common(self, request: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], int]:
+        """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
+        headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
+        common = self._blank | {
+            "receivedAt": origin.received_at_ms,
+            "occurredAt": origin.received_at_ms,
+            "userAgent": origin.user_agent,
+            "ip": origin.ip,
+            "environment": self._environment,
+            "traceId": origin.trace_id,
+            "headers": headers,
+        }
+        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
+
+    def _oversize(self, body: bytes) -> dict[int, Refusal]:
+        """Return the events over the size limit, by index; free for a body that is under it as a whole."""
+        limit = self._limits.event_bytes_max
+        if len(body) <= limit:
+            return {}
+        sizes = enumerate(map(len, elements(body, BODY)))
+        return {index: self._too_large(index) for index, size in sizes if size > limit}
+
+    def _crowded(self, body: bytes, events: list[Any]) -> dict[int, Refusal]:
+        """Return the events of too many members, by index; next to nothing for a request that can have none.
+
+        Raises:
+            Rejected: 413, all events together have too many names.
+        """
+        limits = self._limits
+        if not may_have_names(body, events, limits.members_max, limits.paths_max):
+            return {}
+        members, paths = count_names(events, limits.depth_max - _EVENT_DEPTH)
+        if paths > limits.paths_max:
+            message = f"the events have more than {limits.paths_max} different names, send fewer at once"
+            raise Rejected(Slug.TOO_MANY_NAMES, message)
+        message = f"an event must have at most {limits.members_max} members, with those of the objects in it"
+        return {
+            index: Refusal((Fault(Rule.MEMBERS, f"/{BODY}/{index}", message, index),))
+            for index, count in enumerate(members)
+            if count > limits.members_max
+        }
+
+    def _too_large(self, index: int) -> Refusal:
+        message = f"an event must have at most {self._limits.event_bytes_max} bytes"
+        return Refusal((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
+
+    def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
+        if type(raw) is not dict:
+            return Refusal((_no_event(raw, index),))
+        event = common.copy()
+        faults: list[Fault] = []
+        properties = self._fill(event, raw, index, faults)
+        if faults or "" in self._needed(event):
+            faults += self._missing(raw, index)
+            if faults:
+                return Refusal(tuple(faults[:FAULTS_MAX]))
+        text = _encode_json(properties) if properties else b"{}"
+        if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
+            return self._too_large(index)
+        event["properties"] = text.decode()
+        if not event["eventId"]:
+            event["eventId"] = _made_id(event, raw, index, origin)
+        self._stamp(event, properties, origin)
+        return event  # type: ignore[return-value]  # a blank Event, filled under its own names
+
+    def _missing(self, raw: dict[str, Any], index: int) -> list[Fault]:
+        return [
+            Fault(Rule.REQUIRED, f"/{BODY}/{index}/{name}", f"{name} is required", index)
+            for name in self._required
+            if raw.get(name) is None or (raw[name] == "" and name != "eventType")  # whose reader says more
+        ]
+
+    def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
+        """Put known fields into `event`, return the others; append to `faults`."""
+        properties: dict[str, Any] = {}
+        readers, own_readers = self._readers, self._own_readers
+        depth_left = self._limits.depth_max - _EVENT_DEPTH - 1
+        for name, value in raw.items():
+            reader = readers.get(name)
+            if reader is None and name not in own_readers:
+                broken = guard(value, depth_left)
+                if broken is None:
+                    properties[name] = value
+                else:
+                    faults.append(Fault(broken[0], f"/{BODY}/{index}/{escape(name)}", broken[1], index))
+            elif value is not None:
+                try:
+                    if reader is not None:
+                        event[name] = reader(value)
+                    elif value != "" and (own := own_readers[name](value)) != "":
+                        properties[name] = own
+                except Misfit as misfit:
+                    message = f"{name} {misfit.message}"
+                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
+        return properties
+
+    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Origin) -> None:
+        """Give an event what follows from its other fields, from its time and from its request."""
+        if not event["pingId"]:
+            event["pingId"] = event["eventId"]
+        if not event["userAgent"]:
+            event["userAgent"] = origin.user_agent
+        said = properties.get("timestamp")
+        said_ms = None if said is None else client_time_ms(said)
+        if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
+            event["occurredAt"] = said_ms
+
+
+def _no_event(raw: Any, index: int) -> Fault:
+    """Return the fault of an element that is no object."""
+    pointer = f"/{BODY}/{index}"
+    if type(raw) is not Malformed:
+        return Fault(Rule.TYPE, pointer, f"an event must be an object, got {kind(raw)}", index)
+    message = raw.reason if raw.rule is Rule.DEPTH else f"the event is not valid JSON: {raw.reason}"
+    return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
+
+
+def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Origin) -> str:
+    """Return the id of an event that has none: derived where the client repeats itself, else fresh."""
+    key = origin.idempotency_key
+    if not key:
+        return uuid7(origin.received_at_ms)
+    return uuid5(origin.client_id or event["clientId"], key, index, canonical_json(raw))
+
+
+def key_of(event: Event) -> str:
+    """Return the record key: one person's events share a partition, and no client's do."""
+    return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]

@@ -1,0 +1,207 @@
+"""The HTTP surface: Flask routes and answers, no rules of their own.
+
+Every error is the same JSON document, whoever found it: {"error", "message", "statusCode", "details"}.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, TypeVar
+from urllib.parse import parse_qs
+from wsgiref.types import WSGIEnvironment
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from ingest.access.control import Gate, Ticket
+from ingest.http.responses import JSON, refused
+from ingest.http.body import Body, BodyReader, Form
+from ingest.events.collector import Collector
+from ingest.http.middleware import COLLECT, Exchange, exchange_of
+from ingest.errors import Rejected, Unavailable
+from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
+from ingest.events.validator import Origin
+from ingest.counters import Account
+from ingest.publishing.ports import Meter
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+VALIDATE: Final = "/collect/validate"
+COUNTED: Final = frozenset({COLLECT, VALIDATE})
+"""The routes behind the gate."""
+
+
+class _Application(Flask):
+    """Flask, which answers OPTIONS by itself, but with an empty page of HTML."""
+
+    def make_default_options_response(self) -> Response:
+        """Say what the route takes, and nothing else."""
+        answer = super().make_default_options_response()
+        answer.status_code = HTTPStatus.NO_CONTENT
+        answer.headers.remove("Content-Type")
+        answer.headers["Allow"] = ", ".join(sorted(answer.allow))
+        return answer
+
+
+def create_app(
+    collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float] = time.time
+) -> Flask:
+    """Return the WSGI application around a collector; `now_s` is Unix time."""
+    app = _Application("ingest", static_folder=None)
+    app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
+    _add_gate(app, gate, now_s)
+    _add_collecting(app, collector, gate, bodies, meter, now_s)
+    _add_probes(app, collector)
+    _add_errors(app, meter)
+    return app
+
+
+def ticket_of(gate: Gate, environ: WSGIEnvironment, at_s: float) -> Ticket:
+    """Count a request and judge whether it may come in; `at_s` is Unix time."""
+    key = "" if gate.is_open else _key_of(environ)
+    return gate.admit(key, environ.get("HTTP_ORIGIN", ""), exchange_of(environ).address, at_s)
+
+
+def _key_of(environ: WSGIEnvironment) -> str:
+    query = parse_qs(environ.get("QUERY_STRING", "")).get("key", ("",))[0]
+    return read_api_key(environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_AUTHORIZATION", ""), query)
+
+
+def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
+    """Count every request to a collecting route, whatever becomes of it, and say so on its answer."""
+
+    @app.before_request
+    def admit() -> None:
+        if request.environ["PATH_INFO"].startswith("//"):
+            raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
+        if request.path in COUNTED:
+            g.ticket = ticket_of(gate, request.environ, now_s())
+        check_host(request.environ.get("HTTP_HOST"), request.environ.get("SERVER_PROTOCOL", ""))
+
+    @app.after_request
+    def stamp(response: Response) -> Response:
+        if "ticket" in g:
+            response.headers.extend(g.ticket.headers)
+        return response
+
+
+def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
+    app: Flask, collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float]
+) -> None:
+    def admitted(exchange: Exchange) -> Origin:
+        """Return what is known of a request that may come in, besides its body."""
+        ticket: Ticket = g.ticket
+        ticket.check()
+        return _origin(exchange, ticket.client_id, int(now_s() * 1000))
+
+    def use_body(account: Account, use: Callable[[Body], T]) -> T:
+        """Read the body and use it; its memory is the request's meanwhile, and then it has cost its sender."""
+        with bodies.lease() as lease:
+            try:
+                body = bodies.read(request.environ["wsgi.input"], _form(), lease)
+            except Rejected:
+                gate.spend(g.ticket, 0, lease.size_bytes)  # what was inflated and refused has cost as much
+                raise
+            meter.observe("body_bytes", body.sent_bytes, form="sent")
+            meter.observe("body_bytes", len(body.text), form="inflated")
+            try:
+                return use(body)
+            finally:
+                gate.spend(g.ticket, account.events, max(len(body.text), account.size_bytes))
+
+    @app.post(COLLECT)
+    def collect() -> Response:
+        exchange = exchange_of(request.environ)
+        origin, lenient = admitted(exchange), prefers_lenient(request.headers.get("Prefer", ""))
+        account = exchange.account
+        answer, durability = use_body(account, lambda body: collector.collect(body, origin, account, lenient=lenient))
+        response = Response(answer, 201, content_type=JSON)
+        response.headers["X-Durability"] = durability
+        if lenient:
+            response.headers["Preference-Applied"] = "handling=lenient"
+        return response
+
+    @app.post(VALIDATE)
+    def validate() -> Response:
+        exchange = exchange_of(request.environ)
+        origin = admitted(exchange)
+        account = exchange.account
+        answer = use_body(account, lambda body: collector.validate(body, origin, account))
+        return Response(answer, content_type=JSON)
+
+
+def _form() -> Form:
+    params = request.mimetype_params
+    length = request.content_length
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        length = 0  # the server does not say where the body ends: there is none (PEP 3333)
+    return Form(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
+
+
+def _origin(exchange: Exchange, client_id: str, received_at_ms: int) -> Origin:
+    traceparent = exchange.traceparent
+    return Origin(
+        received_at_ms=received_at_ms,
+        ip=exchange.ip,
+        user_agent=exchange.user_agent,
+        trace_id=exchange.trace_id,
+        idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
+        client_id=client_id,
+        request_id=exchange.request_id,
+        record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
+    )
+
+
+def _add_probes(app: Flask, collector: Collector) -> None:
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return Response('{"status": "ok"}', content_type=JSON)
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        if not collector.is_ready():
+            raise Unavailable("not_ready", "events cannot be made durable now")
+        return Response('{"status": "ready"}', content_type=JSON)
+
+
+def _add_errors(app: Flask, meter: Meter) -> None:
+    @app.errorhandler(Rejected)
+    def rejected(error: Rejected) -> Response:
+        exchange_of(request.environ).outcome = error.slug
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            meter.count("rate_limited_total")
+        response = Response(refused(error.status, error.message, error.faults), error.status, content_type=JSON)
+        response.headers.extend(error.headers)
+        return response
+
+    @app.errorhandler(Unavailable)
+    def unavailable(error: Unavailable) -> Response:
+        exchange_of(request.environ).outcome = error.slug
+        response = Response(refused(error.status, error.message), error.status, content_type=JSON)
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def refused_by_framework(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = Response(refused(status, _sentence(error)), status, content_type=JSON)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def defect(error: Exception) -> Response:
+        log.error("defect", exc_info=error, extra={"request_id": exchange_of(request.environ).request_id})
+        message = "the collector failed; the log has the cause under this request's id"
+        return Response(refused(500, message), 500, content_type=JSON)
+
+
+def _sentence(error: HTTPException) -> str:
+    if isinstance(error, NotFound):
+        return "there is no such route"
+    if isinstance(error, MethodNotAllowed):
+        return f"the route takes {', '.join(sorted(error.valid_methods or ()))}"
+    return error.description or error.name

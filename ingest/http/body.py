@@ -1,0 +1,224 @@
+"""The request's body: which kinds are taken, read under one cap, inflated under another, and counted.
+
+Both caps hold while reading and while inflating: what a client sends beyond them is never in memory. What is, is taken
+from the process's budget a piece at a time. The count of JSON nodes bounds the objects that a parser may make of it.
+"""
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ingest.errors import Rejected, Slug
+from ingest.memory import Lease, MemoryBudget, Share, bytes_of_body
+from ingest.events.structure import count_nodes
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+JSON: Final = "application/json"
+_MEDIA_TYPES: Final = frozenset({"", JSON, "text/plain"})
+_CHARSETS: Final = frozenset({"", "utf-8", "utf8"})
+_ENCODINGS: Final = "gzip, deflate, zstd, identity"
+# RFC 9659: what a sender may expect a receiver of the zstd coding to hold. It bounds the memory that a frame asks for.
+_ZSTD_WINDOW_LOG: Final = 23
+# Each member costs a copy of what follows it; nobody who sends 5 MiB needs more.
+_MEMBERS_MAX: Final = 256
+_ZLIB_METHOD: Final = 8
+# So much is read or inflated at once; ordinary bodies are one piece.
+_PIECE_BYTES: Final = 128 * 1024
+
+
+class Stream(Protocol):
+    """What a WSGI server gives to read from (PEP 3333)."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; b"" at the end."""
+
+
+class Inflater(Protocol):
+    """The common part of zlib's and zstd's decompressors."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member is complete."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the member."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Return up to `max_length` bytes of what `data` inflates to."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """Caps on a body; all are settings."""
+
+    sent_bytes_max: int = 1024 * 1024
+    inflated_bytes_max: int = 5 * 1024 * 1024
+    nodes_max: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the head of a request says of its body; `length` is None for a chunked one."""
+
+    media_type: str
+    charset: str
+    encoding: str
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as the client wrote it, its size as sent, and the share of memory that its request holds."""
+
+    text: bytes
+    sent_bytes: int
+    lease: Lease
+
+
+class BodyReader:
+    """Reads bodies under their caps, within the memory of the process. Threads share it."""
+
+    def __init__(self, limits: BodyLimits, budget: MemoryBudget) -> None:
+        self._limits = limits
+        self._budget = budget
+
+    def lease(self) -> Share:
+        """Open a request's share of memory, which it has until the block is left."""
+        return self._budget.lease()
+
+    def read(self, stream: Stream, form: Form, lease: Lease) -> Body:
+        """Read a body into a share; raises as `read_body` does."""
+        text, sent_bytes = read_body(stream, form, self._limits, lease)
+        return Body(text, sent_bytes, lease)
+
+
+def read_body(stream: Stream, form: Form, limits: BodyLimits, lease: Lease) -> tuple[bytes, int]:
+    """Return a body as the client wrote it, and its size as sent; `lease` has grown by what parsing it may take.
+
+    Raises:
+        Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading and inflating.
+        Overloaded: the process has no memory for it now.
+    """
+    _check_media_type(form)
+    inflate = _inflater_of(form.encoding)
+    sent = _read(stream, form.length, limits.sent_bytes_max, lease)
+    body = sent if inflate is None else inflate(sent, _Room(limits.inflated_bytes_max, lease))
+    nodes = count_nodes(body, limits.nodes_max)
+    if nodes > limits.nodes_max:
+        message = f"the body has more than {limits.nodes_max} JSON values, send fewer events at once"
+        raise Rejected(Slug.TOO_MANY_NODES, message)
+    lease.grow(bytes_of_body(len(body), nodes))
+    return body, len(sent)
+
+
+def _check_media_type(form: Form) -> None:
+    if form.media_type not in _MEDIA_TYPES:
+        message = f"Content-Type must be {JSON} or text/plain, got {form.media_type[:40]}"
+        raise Rejected(Slug.CONTENT_TYPE, message)
+    if form.charset.lower() not in _CHARSETS:
+        raise Rejected(Slug.CONTENT_TYPE, f"the charset must be UTF-8, got {form.charset[:40]}")
+
+
+def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
+    """Return what undoes a Content-Encoding, None for identity."""
+    names = [name for element in encoding.lower().split(",") if (name := element.strip()) not in {"", "identity"}]
+    if not names:
+        return None
+    inflate = _INFLATERS.get(names[0])
+    if inflate is None or len(names) > 1:
+        message = f"Content-Encoding must be one of {_ENCODINGS}, got {encoding[:40]}"
+        raise Rejected(Slug.CONTENT_ENCODING, message, headers=(("Accept-Encoding", _ENCODINGS),))
+    return inflate
+
+
+def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
+    if length is not None and length > cap:
+        raise Rejected(Slug.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
+    left = cap + 1 if length is None else length
+    pieces: list[bytes] = []
+    while left > 0 and (piece := _read_piece(stream, min(left, _PIECE_BYTES))):
+        lease.grow(len(piece))
+        pieces.append(piece)
+        left -= len(piece)
+    body = b"".join(pieces)
+    if length is None and left <= 0:
+        raise Rejected(Slug.TOO_LARGE, f"the body has more than {cap} bytes")
+    if length is not None and left > 0:
+        raise Rejected(Slug.TRUNCATED_BODY, f"the body ended after {len(body)} of {length} bytes")
+    return body
+
+
+def _read_piece(stream: Stream, size: int) -> bytes:
+    try:
+        return stream.read(size)
+    except Rejected:  # the server's own verdict: too slow
+        raise
+    except Exception as error:  # each server has its own exceptions for a body that it can't make out
+        raise Rejected(Slug.BAD_BODY, "the body broke off, or its chunks are malformed") from error
+
+
+class _Room:
+    """What a body may still inflate to; each piece takes its part before the next one is made."""
+
+    def __init__(self, cap: int, lease: Lease) -> None:
+        self._cap = self._left = cap
+        self._lease = lease
+
+    def take(self, size_bytes: int) -> None:
+        self._left -= size_bytes
+        if self._left < 0:
+            raise Rejected(Slug.TOO_LARGE, f"the body inflates to more than {self._cap} bytes")
+        self._lease.grow(2 * size_bytes)  # the piece, and its place in the whole or in zstd's window
+
+
+def _inflate(new: Callable[[], Inflater], sent: bytes, room: _Room, name: str) -> bytes:
+    """Undo one coding, member by member."""
+    pieces: list[bytes] = []
+    for _ in range(_MEMBERS_MAX):
+        member = new()
+        for piece in _pieces_of(member, sent, name):
+            room.take(len(piece))
+            pieces.append(piece)
+        sent = member.unused_data
+        if not sent:
+            return b"".join(pieces)
+    raise Rejected(Slug.BAD_ENCODING, f"the {name} body has more than {_MEMBERS_MAX} members")
+
+
+def _pieces_of(member: Inflater, sent: bytes, name: str) -> Iterator[bytes]:
+    """Yield what a member inflates to."""
+    while not member.eof:
+        try:
+            piece = member.decompress(sent, _PIECE_BYTES)
+        except (zlib.error, zstd.ZstdError) as error:
+            raise Rejected(Slug.BAD_ENCODING, f"the body is not valid {name}") from error
+        if not (piece or member.eof):
+            raise Rejected(Slug.BAD_ENCODING, f"the {name} body is truncated")
+        yield piece
+        sent = getattr(member, "unconsumed_tail", b"")  # zlib gives back what it has not read; zstd keeps it
+
+
+def _gunzip(sent: bytes, room: _Room) -> bytes:
+    return _inflate(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), sent, room, "gzip")
+
+
+def _undeflate(sent: bytes, room: _Room) -> bytes:
+    """Undo `deflate`: the zlib format as RFC 9110 says, or the bare stream that some clients send."""
+    has_header = len(sent) > 1 and sent[0] & 0xF == _ZLIB_METHOD and int.from_bytes(sent[:2], "big") % 31 == 0
+    bits = zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
+    return _inflate(lambda: zlib.decompressobj(bits), sent, room, "deflate")
+
+
+def _unzstd(sent: bytes, room: _Room) -> bytes:
+    options: dict[Any, int] = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return _inflate(lambda: zstd.ZstdDecompressor(options=options), sent, room, "zstd")
+
+
+_INFLATERS: Final = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _undeflate, "zstd": _unzstd}

@@ -1,0 +1,93 @@
+"""The HTTP interface as an OpenAPI 3.1 document: openapi.json beside this file, completed from catalogue and settings.
+
+What JSON Schema can't say stands in sentences: sizes in bytes, nesting, the bodies' encodings.
+https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from ingest.events.dry_run import Hint
+from ingest.errors import Rule
+from ingest.events.fields import EXACT_MAX
+from ingest.events.validator import FAULTS_MAX
+from ingest.settings import Settings
+from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
+from schemas.event import Catalogue, Field
+
+Node = dict[str, Any]
+
+_UUID_OR_EMPTY: Final = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
+_INTEGER: Final[Node] = {"type": "integer", "minimum": INTEGER_MIN, "maximum": INTEGER_MAX}
+_EXACT: Final[Node] = {"type": "number", "minimum": -EXACT_MAX, "maximum": EXACT_MAX}
+_FLAG: Final[Node] = {"enum": ["0", "1"]}
+_ALSO: Final[dict[str, list[Node]]] = {"id": [_INTEGER, _EXACT]}
+_NUMBERS: Final[dict[str, list[Node]]] = {
+    "int8": [{"type": "integer", "minimum": -128, "maximum": 127}, {"type": "boolean"}, _FLAG],
+    "integer": [_INTEGER],
+    "number": [{"$ref": "#/components/schemas/Number"}],
+    "boolean": [{"enum": [False, True, 0, 1]}, _FLAG],
+}
+
+
+def describe(catalogue: Catalogue, settings: Settings) -> Node:
+    """Return the document."""
+    document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
+    document["info"]["version"] = version("headrace")
+    if settings.operations_port:
+        del document["paths"]["/metrics"]  # it is on a port that is no client's business
+    components = document["components"]
+    components["requestBodies"]["Events"]["description"] = _sizes(settings)
+    schemas = components["schemas"]
+    schemas["Request"]["properties"]["messageBody"]["maxItems"] = settings.events_max
+    schemas["Event"]["properties"] = _members(catalogue)
+    # JSON Schema sees no difference between 1e30, which is taken, and the same with all its digits, which is not.
+    schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
+    schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
+    schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
+    schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX
+    return document
+
+
+def _sizes(settings: Settings) -> str:
+    return (
+        f"At most {settings.body_bytes_max} bytes as sent and {settings.inflated_bytes_max} inflated, "
+        f"{settings.nodes_max} JSON values and {settings.paths_max} different names; an event at most "
+        f"{settings.event_bytes_max} bytes and {settings.members_max} members; messageHeaders "
+        f"{settings.headers_bytes_max} bytes, and with the User-Agent {settings.copied_bytes_max} over all events; "
+        f"nesting at most {settings.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as "
+        "navigator.sendBeacon sends it, and no Content-Type at all mean JSON too."
+    )
+
+
+def _members(catalogue: Catalogue) -> Node:
+    """Return the schemas of an event's members: the fields, and what is documented of `properties`."""
+    members = {name: _field(field) for name, field in catalogue.fields.items()}
+    sent_when = "; ".join(f"{name}: {kind.sent_when}" for name, kind in catalogue.types.items())
+    members["eventType"] = {
+        "type": "string",
+        "enum": list(catalogue.types),
+        "description": f"{catalogue.fields['eventType'].doc} {sent_when}.",
+    }
+    value = {"$ref": "#/components/schemas/Value"}
+    return members | {name: value | {"description": known.doc} for name, known in catalogue.properties.items()}
+
+
+def _field(field: Field) -> Node:
+    """Return a field's schema with the coercions; null and "" are as good as absent."""
+    if field.type == "uuid":
+        return {"description": field.doc, "type": ["string", "null"], "pattern": _UUID_OR_EMPTY}
+    forms = _NUMBERS[field.type] if field.type in _NUMBERS else [_text(field)]
+    return {"description": field.doc, "anyOf": [*forms, *_ALSO.get(field.type, ()), {"type": "null"}, {"const": ""}]}
+
+
+def _text(field: Field) -> Node:
+    text: Node = {"type": "string", "minLength": field.length_min}
+    if field.length_max is not None:
+        text["maxLength"] = field.length_max
+    if field.known:
+        text["examples"] = list(field.known)
+    return text

@@ -1,0 +1,70 @@
+"""The bodies of answers: what each event became, and the one JSON document of every error."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
+from ingest.errors import Fault
+from ingest.events.validator import FAULTS_MAX, Refusal, Verdict
+from schemas.event import Event
+
+JSON: Final = "application/json"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def taken(entries: Sequence[Event | Refusal]) -> bytes:
+    """Return the body of a 201: one element per event of the request, in its order."""
+    return f"[{', '.join(map(_element, entries))}]".encode()
+
+
+def _element(entry: Event | Refusal) -> str:
+    if isinstance(entry, Refusal):
+        value = _encode({"error": HTTPStatus.BAD_REQUEST.phrase, "message": entry.faults[0].headline})
+        return _encode({"headers": {"statusCode": "400"}, "value": value.decode()}).decode()
+    # A pingId is canonical, so nothing in it needs escaping.
+    return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry["pingId"]}\\"}}"}}'
+
+
+def judged(verdict: Verdict, warned: Sequence[Warned]) -> bytes:
+    """Return the body of a dry run: whether the whole is valid, and what became of each event.
+
+    A good event shows its row, while the rows so far have at most ROWS_BYTES_MAX; a bad one its faults, FAULTS_MAX in
+    all.
+    """
+    faults_left, bytes_left = FAULTS_MAX, ROWS_BYTES_MAX
+    warnings: dict[int, list[dict[str, object]]] = {}
+    for item in warned:
+        warnings.setdefault(item.index, []).append(_detail(item))
+    events: list[dict[str, object]] = []
+    for index, entry in enumerate(verdict.entries):
+        is_valid = not isinstance(entry, Refusal)
+        faults = entry.faults[:faults_left] if isinstance(entry, Refusal) else ()
+        faults_left -= len(faults)
+        said = {"index": index, "valid": is_valid, "details": details(faults), "warnings": warnings.get(index, [])}
+        if isinstance(entry, Refusal):
+            said["message"] = entry.faults[0].headline
+        elif bytes_left > 0:
+            row = _encode(row_of(entry))
+            bytes_left -= len(row)
+            if bytes_left >= 0:
+                said["row"] = msgspec.Raw(row)
+        events.append(said)
+    return _encode({"valid": not verdict.faults, "events": events})
+
+
+def refused(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes:
+    """Return the document of an error; `faults` beyond FAULTS_MAX are left out."""
+    document: dict[str, Any] = {"error": HTTPStatus(status).phrase, "message": message, "statusCode": status}
+    return _encode(document | {"details": details(faults[:FAULTS_MAX])} if faults else document)
+
+
+def details(faults: Sequence[Fault]) -> list[dict[str, object]]:
+    """Return faults in the form that clients read."""
+    return [_detail(fault) for fault in faults]
+
+
+def _detail(said: Fault | Warned) -> dict[str, object]:
+    return {"index": said.index, "pointer": said.pointer, "rule": said.rule, "message": said.message}

@@ -1,0 +1,1 @@
+"""Durable or refused: Kafka first, the spool when Kafka is away."""

@@ -1,0 +1,239 @@
+"""The broker, seen from the ingress: one producer per process, and senders that hear of each record what became of it.
+
+The producer is made after the fork: one made before it delivers nothing and says nothing
+(confluent-kafka-python#1122). A thread polls it, for delivery reports come only from poll().
+
+A fatal error (an idempotent producer whose sequence broke, or that may not write) is raised by poll(), and that
+producer takes nothing any more: the thread puts a new one in its place. It does so when asked, too: a producer can
+go on failing without a fatal error before a broker that takes what others send (one that it fenced while it froze).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ingest.errors import Rejected, Slug
+from ingest.publishing.ports import Fate, Meter, Record
+from schemas.transport.librdkafka import SET_BY_US, reporting
+
+log = logging.getLogger(__name__)
+
+_POLL_S: Final = 0.1
+_RENEW_S: Final = 1.0  # a producer that may not write fails as soon as it is made: no faster than this
+_PURGE_S: Final = 1.0  # reports of purged records come at once; measured below 10 ms
+_RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's own bookkeeping, rounded up
+_MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
+PINNED: Final[Mapping[str, str | int | bool]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    # The Java client's hash, so that another producer puts the same person on the same partition.
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 0,  # unlimited: our own bound in bytes holds first
+    "queue.buffering.max.kbytes": 2_000_000,
+}
+OWNED: Final[Mapping[str, str]] = {
+    **dict.fromkeys((*PINNED, "client.id", "transactional.id"), SET_BY_US),
+    "bootstrap.servers": "is the setting INGEST_BOOTSTRAP_SERVERS",
+    "linger.ms": "is the setting INGEST_LINGER_MS",
+    "message.timeout.ms": "is the setting INGEST_DELIVERY_TIMEOUT_MS",
+}
+"""What the operator's file of properties may not hold, and why."""
+_DEFAULTS: Final = {
+    "reconnect.backoff.max.ms": 2000,  # a broker that is back is noticed this late; librdkafka's default is 10 s
+}
+# The broker has looked at these and says no; to all others (away, too few replicas, not allowed) it may say yes later.
+_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Where events go, and where refused events of lenient requests go."""
+
+    events: str
+    dead: str
+
+
+class _Sending:
+    """Some records on their way; `producer` is the one that they were handed to."""
+
+    def __init__(self, count: int, on_end: Callable[["_Sending"], None]) -> None:
+        self.producer: Producer
+        self._fates = [Fate.UNKNOWN] * count
+        self._left = count
+        self._on_end = on_end
+        self._end = threading.Event()
+        self._lock = threading.Lock()  # flush() of a producer that is replaced reports from another thread
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._end.wait(timeout_s)
+
+    def fates(self) -> list[Fate]:
+        return self._fates.copy()
+
+    def report(self, index: int, error: KafkaError | None, _: Message | None = None) -> None:
+        """Take the delivery report of one record."""
+        self.settle(index, Fate.DELIVERED if error is None else fate_of(error))
+
+    def settle(self, index: int, fate: Fate) -> None:
+        with self._lock:
+            if self._fates[index] is not Fate.UNKNOWN:
+                return
+            self._fates[index] = fate
+            self._left -= 1
+            is_end = self._left == 0
+        if is_end:
+            self._on_end(self)
+            self._end.set()
+
+    def give_up(self, fate: Fate = Fate.FAILED) -> None:
+        """Settle what no report will come for."""
+        for index in range(len(self._fates)):
+            self.settle(index, fate)
+
+
+class KafkaBroker:
+    """The `Broker` of a process: acks=all from an idempotent producer. `close` is the last call."""
+
+    def __init__(self, properties: Mapping[str, object], topics: Topics, queue_bytes_max: int, meter: Meter) -> None:
+        self._properties = {**_DEFAULTS, **properties, **PINNED, **reporting("INGEST_KAFKA_CONFIG_FILE")}
+        self._record_bytes_max = int(str(properties.get("message.max.bytes", _MESSAGE_BYTES_MAX)))
+        self._topics = topics
+        self._room_bytes = queue_bytes_max
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._on_way: dict[_Sending, int] = {}
+        self._producer = Producer(self._properties)
+        self._renewed_at_s = float("-inf")
+        self._is_renewal_asked = False
+        self._stopping = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+        self._poller.start()
+
+    def check(self, records: Sequence[Record]) -> None:
+        """Look at the sizes: one event of a setting's size fits many times, unless `message.max.bytes` was lowered."""
+        for record in records:
+            if len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
+                message = (
+                    f"an event has {len(record.value)} bytes in Avro, more than {self._record_bytes_max} don't fit"
+                )
+                raise Rejected(Slug.TOO_LARGE, message)
+
+    def send(self, records: Sequence[Record]) -> _Sending:
+        """Hand records over in order; after the first that the producer does not take, none is handed over."""
+        sending = _Sending(len(records), self._release)
+        if self._stopping.is_set():
+            sending.give_up()
+            return sending
+        if not self._reserve(sending, records):
+            sending.give_up(Fate.NO_ROOM)
+            return sending
+        for index, record in enumerate(records):
+            try:
+                self._produce(record, sending, index)
+            except (BufferError, KafkaException) as error:
+                log.warning("producer takes no more", extra={"reason": str(error)})
+                for rest in range(index, len(records)):
+                    sending.settle(rest, Fate.FAILED)
+                break
+        return sending
+
+    def _produce(self, record: Record, sending: _Sending, index: int) -> None:
+        sending.producer.produce(
+            self._topics.dead if record.dead else self._topics.events,
+            record.value,
+            record.key,
+            on_delivery=partial(sending.report, index),  # a failed report has lost its headers: the sender keeps all
+            headers=list(record.headers),
+        )
+
+    def _reserve(self, sending: _Sending, records: Sequence[Record]) -> bool:
+        """Take room in the queue of the present producer until the last report; False when there is none.
+
+        Whoever retires a producer has put another in its place before, under the same lock: nobody is overlooked.
+        """
+        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
+        with self._lock:
+            if size > self._room_bytes:
+                return False
+            self._room_bytes -= size
+            self._on_way[sending] = size
+            sending.producer = self._producer
+        self._meter.move("producer_queue_records", len(records))
+        self._meter.move("producer_queue_bytes", size)
+        return True
+
+    def _release(self, sending: _Sending) -> None:
+        with self._lock:
+            size = self._on_way.pop(sending, 0)
+            self._room_bytes += size
+        if size:
+            self._meter.move("producer_queue_records", -len(sending.fates()))
+            self._meter.move("producer_queue_bytes", -size)
+
+    def purge(self) -> None:
+        """Make librdkafka forget its queue and what it has sent: the reports come at once, through the poller."""
+        self._producer.purge()
+
+    def renew(self) -> None:
+        """Have the poller make a new producer; what is on its way in the present one fails."""
+        self._is_renewal_asked = True
+
+    def answers(self, timeout_s: float) -> bool:
+        """Ask for the topic's metadata."""
+        try:
+            topic = self._producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
+        except KafkaException:
+            return False
+        return topic.error is None and any(partition.leader >= 0 for partition in topic.partitions.values())
+
+    def close(self, flush_s: float) -> None:
+        """Wait so long for what is on its way, give up the rest, and stop; all senders hear of it."""
+        self._stopping.set()
+        self._poller.join(2 * _POLL_S + _RENEW_S)
+        with suppress(Exception):  # a producer that failed raises whatever it pleases; it is retired all the same
+            self._producer.flush(flush_s)
+        self._retire(self._producer)
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._producer.poll(_POLL_S)
+            except Exception as error:  # whatever it is: without this thread no request hears of its records
+                log.exception("producer failed, making a new one", extra={"reason": str(error)})
+                self._renew()
+            if self._is_renewal_asked:
+                self._renew()
+
+    def _renew(self) -> None:
+        self._is_renewal_asked = False
+        self._meter.count("producer_renewals_total")
+        old = self._producer
+        if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
+            new = Producer(self._properties)
+            with self._lock:
+                self._producer = new
+            self._renewed_at_s = monotonic()
+        self._retire(old)
+
+    def _retire(self, producer: Producer) -> None:
+        """Get the last reports of a producer; whoever still waits for one gives up."""
+        with suppress(Exception):  # one that failed may say so again
+            producer.purge()
+            producer.flush(_PURGE_S)
+        with self._lock:
+            left = [sending for sending in self._on_way if sending.producer is producer]
+        for sending in left:
+            sending.give_up()
+
+
+def fate_of(error: KafkaError) -> Fate:
+    """Translate a delivery report's error; `retriable()` does not tell: it is False for a timeout."""
+    return Fate.REFUSED if error.code() in _REFUSALS else Fate.FAILED

@@ -1,0 +1,208 @@
+"""Makes records durable: with the broker while it answers, on disk while it does not. Then, and not before, 201.
+
+    breaker closed ──▶ broker ──▶ all acknowledged in time ─────────────────────────────▶ BROKER
+                          └─────▶ not all ──▶ what is not ──┐
+    breaker open ─────────────────▶ all ────────────────────┴▶ spool ──▶ committed ─────▶ DISK
+                                                                 └─────▶ full, failing ─▶ Unavailable
+
+While the broker is well, a queue of our own that is full is load and not an outage: Overloaded, nothing is written.
+
+Only what was not acknowledged goes to the spool. Records of one key share a partition, and of one partition the first
+are acknowledged first, so the rest of a request's events of a key follows those that have arrived, in order. Between
+requests there is no such order: an event that comes in after an outage may pass those of the outage that are still in
+the spool. They bear the times at which they came in.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from ingest.publishing.circuit_breaker import Breaker, State
+from ingest.errors import Load, Overloaded, Unavailable
+from ingest.counters import Ledger, Outcome
+from ingest.publishing.ports import Broker, Durability, Fate, Record, Spool, SpoolError
+
+log = logging.getLogger(__name__)
+
+# One failure may be what was on its way when the broker came back.
+_STUCK_FAILURES: Final = 2
+# A broker that answers and takes nothing from anybody (too few replicas) is not helped by new producers.
+_RENEW_S: Final = 10.0
+_RENEW_S_MAX: Final = 300.0
+_RETRY_AFTER_S: Final = 5  # about the length of a broker's election, or of a disk's being emptied by the drainer
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a request waits: for all its acknowledgements, and for one before that speaks against the broker."""
+
+    deadline_s: float
+    slow_s: float
+
+
+class DurablePublisher:
+    """The `Publisher` of a process. Threads share it.
+
+    Args:
+        broker: the first choice.
+        spool: the second.
+        breaker: chooses.
+        patience: how long to wait for the broker.
+        ledger: hears what became durable where.
+        now_s: monotonic seconds.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  (what it composes)
+        self,
+        broker: Broker,
+        spool: Spool,
+        breaker: Breaker,
+        patience: Patience,
+        ledger: Ledger,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._broker = broker
+        self._spool = spool
+        self._breaker = breaker
+        self._patience = patience
+        self._ledger = ledger
+        self._now_s = now_s
+        self._broker_answers = False
+        self._failures = 0  # in a row, while the broker answers
+        self._renew_after_s = _RENEW_S
+        self._renewed_at_s = float("-inf")
+        self._is_draining = False
+        self._active = 0
+        self._change = threading.Condition()
+
+    def publish(self, records: Sequence[Record]) -> Durability:
+        """Return where all records are; the module's docstring says how that is chosen."""
+        self._broker.check(records)
+        with self._counted():
+            return self._publish(records)
+
+    def _publish(self, records: Sequence[Record]) -> Durability:
+        left = records
+        if self._permits():
+            left = self._send(records)
+        if left:
+            self._keep(left, len(records) - len(left), _events(records) - _events(left))
+        self._ledger.count(Outcome.DELIVERED, _events(records) - _events(left))
+        self._ledger.count(Outcome.SPOOLED, _events(left))
+        return Durability.DISK if left else Durability.BROKER
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._change:
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._active -= 1
+                self._change.notify_all()
+
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait until no request is being published; False when one still is."""
+        with self._change:
+            return self._change.wait_for(lambda: self._active == 0, timeout_s)
+
+    def drain(self) -> None:
+        """Say from now on that this process is not ready; what comes in is taken all the same."""
+        self._is_draining = True
+
+    def is_ready(self) -> bool:
+        """Tell at once whether events can be made durable, with the broker or on disk."""
+        return not self._is_draining and (
+            self._breaker.state is State.CLOSED or self._spool.is_usable() or self._broker_answers
+        )
+
+    def _permits(self) -> bool:
+        """Ask the breaker; nobody probes a broker that does not even answer the watch."""
+        if self._breaker.state is not State.CLOSED and not self._broker_answers:
+            return False
+        return self._breaker.permits(self._now_s())
+
+    def _send(self, records: Sequence[Record]) -> list[Record]:
+        """Send records and return those that were not acknowledged before the deadline."""
+        since_s = self._now_s()
+        sending = self._broker.send(records)
+        is_slow = False
+        wait_s = min(self._patience.slow_s, self._patience.deadline_s)
+        while wait_s > 0 and not sending.wait(wait_s):
+            is_slow = True
+            self.note(is_well=False)
+            wait_s = min(self._patience.slow_s, since_s + self._patience.deadline_s - self._now_s())
+        self._ledger.meter.observe("acknowledgement_seconds", self._now_s() - since_s)
+        fates = sending.fates()
+        if Fate.NO_ROOM in fates:
+            if self._breaker.state is State.CLOSED:
+                raise Overloaded(Load.QUEUE_FULL, "too many events await their acknowledgement")
+        elif Fate.FAILED in fates:
+            self.note(is_well=False)
+        elif not is_slow:
+            self.note(is_well=True)
+        return [record for record, fate in zip(records, fates, strict=True) if fate is not Fate.DELIVERED]
+
+    def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
+        """Put records into the spool, or refuse the request; what of it has arrived then belongs to no answer."""
+        try:
+            self._spool.append(records)
+        except SpoolError as error:
+            self._ledger.count(Outcome.ORPHANED, arrived_events)
+            log.warning("request not durable", extra={"slug": error.slug, "reason": str(error), "arrived": arrived})
+            message = "neither the broker nor the disk takes events now"
+            raise Unavailable(error.slug, message, _RETRY_AFTER_S) from error
+
+    def note(self, *, is_well: bool) -> None:
+        """Tell the breaker of one outcome; when that opens it, free all requests that still wait for the broker."""
+        now_s = self._now_s()
+        if is_well:
+            self._failures, self._renew_after_s = 0, _RENEW_S
+            if self._breaker.succeeded(now_s):
+                log.warning("the broker acknowledges again")
+            return
+        self._failures += self._broker_answers
+        if self._breaker.failed(now_s):
+            self._opened("the broker does not acknowledge: events go to disk")
+
+    def _opened(self, message: str) -> None:
+        self._broker_answers = False  # until the watch has asked again
+        self._ledger.meter.count("breaker_opened_total")
+        log.error(message)
+        self._broker.purge()
+
+    def greet(self, timeout_s: float) -> None:
+        """Find out before the first request whether the broker is there; if not, begin with the spool."""
+        if not self._broker.answers(timeout_s):
+            self._breaker.open(self._now_s())
+            self._opened("the broker does not answer at the start: events go to disk")
+
+    def look(self, timeout_s: float) -> None:
+        """Ask a broker that is away whether it is back, and a spool that failed whether it is well; every second."""
+        is_closed = self._breaker.state is State.CLOSED
+        if not is_closed:
+            self._broker_answers = self._broker.answers(timeout_s)
+            self._renew_if_stuck()
+        self._ledger.meter.level("breaker_open", not is_closed)
+        self._ledger.meter.level("spool_usable", self._spool.is_usable())
+
+    def _renew_if_stuck(self) -> None:
+        """Make a new producer when this one fails time and again before a broker that answers; less often each time."""
+        now_s = self._now_s()
+        if not self._broker_answers:
+            self._failures = 0
+        elif self._failures >= _STUCK_FAILURES and now_s - self._renewed_at_s >= self._renew_after_s:
+            log.warning("the broker answers and takes nothing: making a new producer")
+            self._failures, self._renewed_at_s = 0, now_s
+            self._renew_after_s = min(2 * self._renew_after_s, _RENEW_S_MAX)
+            self._broker.renew()
+            self._breaker.hurry()
+
+
+def _events(records: Sequence[Record]) -> int:
+    """Return how many records are events of the books."""
+    return sum(not record.dead for record in records)

@@ -1,0 +1,206 @@
+"""The directory of the spool: whose file is whose, how much room there is, and what was set aside.
+
+    <nanoseconds>-<pid>.db       a process's own file, in the order of their making (SQLite adds -wal and -shm)
+    <nanoseconds>-<pid>.lock     held (flock) while that process lives: once it is free, the file is an orphan
+    drainer.lock                 held by the one process that drains the directory; tells its pid
+    <...>.db.corrupt             a file that SQLite can't read, set aside; nobody deletes it
+
+flock's locks end with their process, however it ends. They and SQLite's WAL need a disk of this machine: not NFS.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ingest.publishing.ports import SpoolError
+from ingest.spool.file import SpoolFile
+
+log = logging.getLogger(__name__)
+
+_CORRUPT: Final = ".corrupt"
+_DRAINER: Final = "drainer.lock"
+
+
+class Lock:
+    """A held lock; it ends with `release` or with the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go; once."""
+        os.close(self._descriptor)
+
+
+def try_lock(path: Path, note: str = "") -> Lock | None:
+    """Take a lock and leave a note in its file, or return None when somebody holds it.
+
+    Raises:
+        OSError: the file can't be opened.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if note:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note.encode(), 0)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Lock(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds a lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look don't take each other for the owner.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How large the spool may grow: its own size, and what it leaves free on the disk."""
+
+    size_bytes_max: int
+    free_bytes_min: int
+
+
+class SpoolDirectory:
+    """Names, locks and room; it keeps nothing in memory, so processes and threads may each have one."""
+
+    def __init__(self, path: Path, bounds: Bounds) -> None:
+        self.path = path
+        self._bounds = bounds
+
+    def make(self) -> None:
+        """Make the directory where its parent is there; later nobody makes it again, for it may be a lost mount.
+
+        Raises:
+            SpoolError: it can't be made.
+        """
+        with translated(self.path):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+
+    def new_file(self) -> tuple[SpoolFile, Lock]:
+        """Make a file that belongs to this process while the lock is held.
+
+        Raises:
+            SpoolError: the directory is not there or takes no file.
+        """
+        with translated(self.path):
+            path = self.path / f"{time.time_ns():020d}-{os.getpid()}.db"
+            lock = try_lock(lock_of(path))
+            if lock is None:
+                raise SpoolError("spool_failed", f"{path} is somebody else's")
+            try:
+                return SpoolFile(path), lock
+            except BaseException:
+                lock_of(path).unlink(missing_ok=True)
+                lock.release()
+                raise
+
+    def paths(self) -> list[Path]:
+        """Return the database files, oldest first; none when the directory is away."""
+        return sorted(self.path.glob("*.db"))
+
+    def set_aside_paths(self) -> list[Path]:
+        """Return the files that were set aside."""
+        return sorted(self.path.glob(f"*.db{_CORRUPT}"))
+
+    def adopt(self, path: Path) -> Lock | None:
+        """Take the lock of a file whose owner is dead; None while it lives."""
+        with translated(path):
+            return try_lock(lock_of(path))
+
+    def remove(self, path: Path) -> None:
+        """Delete a closed, empty file that this process has the lock of."""
+        with translated(path):
+            for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), lock_of(path)):
+                name.unlink(missing_ok=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Rename a file that can't be read, its log too, so that nothing writes to it and a person can look at it."""
+        aside = _beside(path, _CORRUPT)
+        with translated(path):
+            for end in ("-wal", "-shm"):
+                if _beside(path, end).exists():
+                    _beside(path, end).rename(_beside(aside, end))
+            path.rename(aside)
+            lock_of(path).unlink(missing_ok=True)
+        return aside
+
+    def lock_for_draining(self) -> Lock | None:
+        """Become the drainer of this directory; None while another process is."""
+        with translated(self.path):
+            return try_lock(self.path / _DRAINER, f"{os.getpid()}\n")
+
+    def drainer_pid(self) -> int | None:
+        """Return who drains, or None."""
+        path = self.path / _DRAINER
+        return int(path.read_text() or 0) if is_locked(path) else None
+
+    def check_room(self, more_bytes: int, own: SpoolFile | None, others_bytes: int) -> None:
+        """See whether so many bytes more are within the bounds.
+
+        Raises:
+            SpoolError: spool_full; spool_failed when nobody can tell.
+        """
+        with translated(self.path):
+            free = shutil.disk_usage(self.path).free
+        if free - more_bytes < self._bounds.free_bytes_min:
+            raise SpoolError(
+                "spool_full", f"{self.path} has {free} bytes free, {self._bounds.free_bytes_min} must stay"
+            )
+        used = others_bytes + (own.used_bytes() if own else 0)
+        if used + more_bytes > self._bounds.size_bytes_max:
+            raise SpoolError("spool_full", f"{self.path} holds {used} bytes of {self._bounds.size_bytes_max}")
+
+    def size_bytes(self, besides: Path | None = None) -> int:
+        """Return the size on disk of all files of the spool, those set aside too, but one."""
+        own = () if besides is None else (besides.name, f"{besides.name}-wal", f"{besides.name}-shm")
+        with translated(self.path):
+            return sum(_size_bytes(entry) for entry in os.scandir(self.path) if entry.name not in own)
+
+
+def lock_of(path: Path) -> Path:
+    """Return the lock file of a database file."""
+    return path.with_suffix(".lock")
+
+
+def _size_bytes(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # a drained file goes at any time
+        return 0
+
+
+def _beside(path: Path, end: str) -> Path:
+    return path.with_name(path.name + end)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what the file system raises into SpoolError."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError("spool_failed", f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,165 @@
+"""Sends what lies in the spool, in its order, no faster than live requests can stand, and deletes what has arrived.
+
+What can't be known: whether a record whose report never came has arrived. It is sent again, under the same event id.
+"""
+
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Protocol
+
+from ingest.spool.backlog import Backlog, Batch, Source
+from ingest.publishing.ports import Broker, Fate, Meter, SpoolError
+from ingest.spool.file import Spooled
+
+log = logging.getLogger(__name__)
+
+_IDLE_S: Final = 0.5
+_ASK_AGAIN_S: Final = 2.0  # how late a dead drainer is followed by another process, and a failing disk asked again
+
+
+class Note(Protocol):
+    """Hears of each batch whether the broker is well."""
+
+    def __call__(self, *, is_well: bool) -> None:
+        """Take one outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the spool is sent.
+
+    Attributes:
+        events_per_s: at most.
+        deadline_s: a batch waits so long for its reports.
+        slow_s: a batch that takes longer says nothing good of the broker.
+    """
+
+    events_per_s: float
+    deadline_s: float
+    slow_s: float
+    batch_events: int = 256
+    batch_bytes: int = 512 * 1024
+    backoff_s: float = 0.5
+    # As for the breaker: how late a broker that is back may be noticed.
+    backoff_s_max: float = 15.0
+
+
+class Drainer:
+    """Drains one directory, one batch a step; `start` does it in a thread.
+
+    Args:
+        backlog: what to send.
+        broker: where to.
+        pace: how fast.
+        note: hears of each batch whether the broker is well.
+        meter: counts.
+    """
+
+    def __init__(self, backlog: Backlog, broker: Broker, pace: Pace, note: Note, meter: Meter) -> None:
+        self._backlog = backlog
+        self._broker = broker
+        self._pace = pace
+        self._note = note
+        self._meter = meter
+        self._batch_events = 1
+        self._backoff_s = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="spool-drain", daemon=True)
+
+    def start(self) -> None:
+        """Drain in a thread until `stop`."""
+        self._thread.start()
+
+    def ask_to_stop(self) -> None:
+        """Begin no further batch."""
+        self._stopping.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """Wait for the batch on its way, at most so long; after `start`."""
+        self.ask_to_stop()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            try:
+                pause_s = self.step()
+            except Exception:  # a defect must not end the draining for good
+                log.exception("defect in the drainer")
+                pause_s = self._pace.backoff_s_max
+        self._backlog.release()
+
+    def step(self) -> float:
+        """Send one batch if there is one, and return how long to pause (s)."""
+        try:
+            if not self._backlog.acquire():
+                return _ASK_AGAIN_S
+            batch = self._backlog.next_batch(self._batch_events, self._pace.batch_bytes)
+            return _IDLE_S if batch is None else self._send(batch)
+        except SpoolError as error:
+            log.warning("spool can't be drained now", extra={"slug": error.slug, "reason": str(error)})
+            return _ASK_AGAIN_S
+
+    def _send(self, batch: Batch) -> float:
+        since_s = monotonic()
+        records = self._whole(batch)
+        if not records:
+            return 0.0
+        sending = self._broker.send([spooled.record for spooled in records])
+        is_prompt = sending.wait(self._pace.slow_s)
+        if not is_prompt:
+            sending.wait(self._pace.deadline_s - self._pace.slow_s)
+        fates = sending.fates()
+        arrived = [spooled.seq for spooled, fate in zip(records, fates, strict=True) if fate is Fate.DELIVERED]
+        if arrived:
+            self._meter.count("spool_drained_events_total", len(arrived))
+            self._backlog.delete(batch.source, arrived)
+        if Fate.NO_ROOM in fates:  # live requests have it
+            return self._pace.backoff_s
+        if Fate.FAILED in fates or Fate.UNKNOWN in fates:
+            self._note(is_well=False)
+            return self._back_off(is_partial=bool(arrived))
+        self._note(is_well=is_prompt)
+        self._backoff_s = 0.0
+        if Fate.REFUSED in fates:
+            self._refused(batch.source, records, fates)
+        else:
+            self._batch_events = min(2 * self._batch_events, self._pace.batch_events)
+        return max(len(arrived) / self._pace.events_per_s - (monotonic() - since_s), 0)
+
+    def _back_off(self, *, is_partial: bool) -> float:
+        """After a failure go on with one record, later each time; with many while some partitions take theirs."""
+        self._meter.count("spool_drain_failures_total")
+        self._backoff_s = min(max(2 * self._backoff_s, self._pace.backoff_s), self._pace.backoff_s_max)
+        if is_partial:
+            self._backoff_s = self._pace.backoff_s
+        else:
+            self._batch_events = 1
+        return self._backoff_s * random.uniform(0.5, 1)  # noqa: S311  (spreads collectors over time)
+
+    def _refused(self, source: Source, records: Sequence[Spooled], fates: Sequence[Fate]) -> None:
+        """Park what the broker refuses alone; of several it may have refused the whole for one, so send singly."""
+        if len(records) > 1:
+            self._batch_events = 1
+            return
+        for spooled, fate in zip(records, fates, strict=True):
+            if fate is Fate.REFUSED:
+                self._park(source, spooled.seq, "refused")
+
+    def _whole(self, batch: Batch) -> list[Spooled]:
+        """Return the records that are what was written; park the others."""
+        for spooled in batch.records:
+            if not spooled.is_whole:
+                self._park(batch.source, spooled.seq, "checksum")
+        return [spooled for spooled in batch.records if spooled.is_whole]
+
+    def _park(self, source: Source, seq: int, reason: str) -> None:
+        source.file.park(seq, reason)
+        log.critical(
+            "spooled event parked: it waits for a person",
+            extra={"path": str(source.file.path), "seq": seq, "reason": reason},
+        )

@@ -1,0 +1,235 @@
+"""A process's way into the spool: one thread commits what is waiting, so concurrent requests share an fsync.
+
+The thread owns the process's file. When a commit fails for another reason than room, it lets the file go and starts a
+new one: what the old one holds is an orphan's, and the drainer finds out whether it can be read.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from ingest.publishing.ports import SPOOL_FAULTS, Meter, Record, SpoolError
+from ingest.spool.file import PASSING, SpoolFile
+from ingest.spool.directory import Lock, SpoolDirectory
+
+log = logging.getLogger(__name__)
+
+_GROUP_BYTES: Final = 8 * 1024 * 1024  # a transaction larger than SQLite's cache of 2 MiB spills; this one is short
+_RECORD_OVERHEAD_BYTES: Final = 96  # columns, cell and page headers, rounded up
+_RETRY_S: Final = 0.5  # a disk that is away is asked this often
+_LOOK_AROUND_S: Final = 1.0  # how often the sizes of the other processes' files are read
+_SPARE_BYTES: Final = 64 * 1024  # with less room than this the spool is as good as full
+
+
+class _Ticket:
+    """One request's records, waiting for their commit."""
+
+    __slots__ = ("done", "error", "records", "size_bytes")
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self.size_bytes = sum(len(r.key) + len(r.value) + _RECORD_OVERHEAD_BYTES for r in records)
+        self.error: SpoolError | None = None
+        self.done = threading.Event()
+
+    def settle(self, error: SpoolError | None = None) -> None:
+        self.error = error
+        self.done.set()
+
+
+class Spooler:
+    """The `Spool` of a process. Threads share it; `close` is the last call.
+
+    A directory that is away or full does not stop the start: it is loud, and tried again.
+    """
+
+    def __init__(self, directory: SpoolDirectory, deadline_s: float, meter: Meter) -> None:
+        self._directory = directory
+        self._deadline_s = deadline_s
+        self._meter = meter
+        self._waiting: list[_Ticket] = []
+        self._change = threading.Condition()
+        self._is_closing = False
+        self._file: SpoolFile | None = None
+        self._lock: Lock | None = None
+        self._fault: SpoolError | None = None
+        self._suspect: Path | None = None
+        self._tried_at_s = self._looked_at_s = float("-inf")
+        self._others_bytes = 0
+        for fault in SPOOL_FAULTS:  # a series that exists from the start has a rate from its first failure on
+            meter.count("spool_failures_total", 0, reason=fault)
+        self._commit([])
+        self._writer = threading.Thread(target=self._write, name="spool-writer", daemon=True)
+        self._writer.start()
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Wait for the commit that these records are in, at most the deadline."""
+        ticket = _Ticket(records)
+        with self._change:
+            if self._is_closing:
+                raise SpoolError("spool_failed", "the spool is closed")
+            self._waiting.append(ticket)
+            self._change.notify()
+        if not ticket.done.wait(self._deadline_s):
+            self._withdraw(ticket)
+        if ticket.error is not None:
+            raise ticket.error
+
+    def _withdraw(self, ticket: _Ticket) -> None:
+        """Give up waiting: what the writer has not taken yet is not written; of the rest nobody can tell."""
+        with self._change:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+        if not ticket.done.is_set():
+            ticket.settle(SpoolError("spool_slow", f"the disk did not take the events within {self._deadline_s} s"))
+
+    def is_usable(self) -> bool:
+        """Tell whether the last commit succeeded and there is room for one more request."""
+        if self._fault is not None:
+            with self._change:
+                self._change.notify()  # the writer tries again
+        return self._fault is None
+
+    def suspect(self, path: Path) -> None:
+        """Start a new file if this one is ours: the drainer could not read it. The writer does it, before it writes."""
+        self._suspect = path
+
+    def close(self) -> None:
+        """Commit what is waiting, then release the file; an empty one is deleted."""
+        with self._change:
+            self._is_closing = True
+            self._change.notify()
+        self._writer.join(self._deadline_s + 1)
+
+    def _write(self) -> None:
+        is_over = False
+        while not is_over:
+            with self._change:
+                if not (self._waiting or self._is_closing):
+                    self._change.wait()
+                group = self._take()
+                is_over = self._is_closing and not self._waiting
+            try:
+                self._commit(group)
+            except Exception as error:  # the thread must live, or every request waits for nothing
+                log.exception("defect in the spool")
+                _settle(group, SpoolError("spool_failed", type(error).__name__))
+        self._close_file()
+
+    def _take(self) -> list[_Ticket]:
+        group: list[_Ticket] = []
+        size = 0
+        while self._waiting and (not group or size + self._waiting[0].size_bytes <= _GROUP_BYTES):
+            group.append(self._waiting.pop(0))
+            size += group[-1].size_bytes
+        return group
+
+    def _commit(self, group: list[_Ticket]) -> None:
+        """Write what fits and settle all; an empty group only finds out whether the spool is usable again."""
+        since_s = monotonic()
+        try:
+            file = self._open_file()
+            fitting = self._fitting(file, group)
+            if fitting:
+                file.append([record for ticket in fitting for record in ticket.records], time.time_ns() // 1_000_000)
+                self._meter.observe("spool_commit_seconds", monotonic() - since_s)
+        except SpoolError as error:
+            self._fail(group, error)
+            return
+        if fitting or not group:
+            self._set_fault(None)
+        for ticket in fitting:
+            ticket.settle()
+
+    def _fitting(self, file: SpoolFile, group: list[_Ticket]) -> list[_Ticket]:
+        """Return the requests that there is room for, in order; settle the others."""
+        fitting: list[_Ticket] = []
+        size = 0 if group else _SPARE_BYTES
+        others = self._size_of_others(file)
+        for ticket in group:
+            try:
+                self._directory.check_room(size + ticket.size_bytes, file, others)
+            except SpoolError as error:
+                if error.slug not in PASSING:
+                    raise
+                self._set_fault(error)
+                ticket.settle(error)
+            else:
+                fitting.append(ticket)
+                size += ticket.size_bytes
+        if not group:
+            self._directory.check_room(size, file, others)
+        return fitting
+
+    def _fail(self, group: list[_Ticket], error: SpoolError) -> None:
+        self._set_fault(error)
+        if error.slug not in PASSING:
+            self._release_file()
+        _settle(group, error)
+
+    def _set_fault(self, fault: SpoolError | None) -> None:
+        if fault is not None:
+            self._meter.count("spool_failures_total", 1, reason=fault.slug)
+        if (fault and fault.slug) != (self._fault and self._fault.slug):
+            if fault is None:
+                log.warning("spool usable again")
+            else:
+                log.error("spool takes nothing", extra={"slug": fault.slug, "reason": str(fault)})
+        self._fault = fault
+
+    def _open_file(self) -> SpoolFile:
+        """Return the process's file, a new one when there is none; asks a failing disk only now and then.
+
+        Raises:
+            SpoolError: the fault that stands.
+        """
+        if self._file is not None and (self._file.path == self._suspect or not self._file.is_in_place()):
+            self._release_file()
+        if self._file is None:
+            now_s = monotonic()
+            if self._fault is not None and now_s - self._tried_at_s < _RETRY_S:
+                raise self._fault
+            self._tried_at_s = now_s
+            self._file, self._lock = self._directory.new_file()
+        return self._file
+
+    def _release_file(self) -> None:
+        """Leave the file to the drainer."""
+        file, lock, self._file, self._lock = self._file, self._lock, None, None
+        if file is not None:
+            with suppress(SpoolError):  # it is left because it failed
+                file.close()
+        if lock is not None:
+            lock.release()
+
+    def _close_file(self) -> None:
+        """Delete the file if nothing is in it, else leave it to the drainer of the next process."""
+        if self._file is not None and self._lock is not None:
+            try:
+                extent = self._file.extent()
+                self._file.close()
+                if not (extent.events or extent.parked):
+                    self._directory.remove(self._file.path)
+            except SpoolError as error:
+                log.exception("spool file not closed", extra={"reason": str(error)})
+            self._lock.release()
+            self._file = self._lock = None
+
+    def _size_of_others(self, file: SpoolFile) -> int:
+        now_s = monotonic()
+        if now_s - self._looked_at_s > _LOOK_AROUND_S:
+            self._looked_at_s = now_s
+            self._others_bytes = self._directory.size_bytes(besides=file.path)
+        return self._others_bytes
+
+
+def _settle(group: Iterable[_Ticket], error: SpoolError) -> None:
+    """Fail those of a group that have no answer yet."""
+    for ticket in group:
+        if not ticket.done.is_set():
+            ticket.settle(error)

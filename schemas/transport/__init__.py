@@ -1,0 +1,1 @@
+"""How both services reach other servers: TLS, credentials, Kafka's properties."""

@@ -1,0 +1,115 @@
+"""What a partition collects: it closes by rows, bytes or age, keeps order, and weighs what it holds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.delivery.buffer import Buffer, Limits
+from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
+
+LIMITS = Limits(rows_max=3, bytes_max=5000, age_s_max=10.0, waiting_bytes_max=0)
+
+
+def small(offset: int, size: int = 1) -> Record:
+    """Return a record whose value has so many bytes."""
+    return Record(Partition("events", 0), offset, 0, b"", b"x" * size)
+
+
+def filled(*arrivals: tuple[int, float]) -> Buffer:
+    """Return a buffer that took these offsets at these moments."""
+    buffer = Buffer()
+    for offset, at_s in arrivals:
+        buffer.add(small(offset), at_s)
+    return buffer
+
+
+def test_it_is_due_by_rows() -> None:
+    """The third record closes a batch of three."""
+    assert not filled((0, 0.0), (1, 0.0)).is_due(LIMITS, 0.0)
+    assert filled((0, 0.0), (1, 0.0), (2, 0.0)).is_due(LIMITS, 0.0)
+
+
+def test_it_is_due_by_bytes() -> None:
+    """A record weighs its value, its key and what Python needs for it."""
+    buffer = Buffer()
+    buffer.add(small(0, 4999 - RECORD_OVERHEAD_BYTES), 0.0)
+    assert not buffer.is_due(LIMITS, 0.0)
+    buffer.add(small(1), 0.0)
+    assert buffer.is_due(LIMITS, 0.0)
+
+
+def test_it_is_due_by_the_age_of_its_oldest_record() -> None:
+    """Nothing waits longer than the age, and an empty buffer is never due."""
+    buffer = filled((0, 100.0), (1, 109.0))
+
+    assert not buffer.is_due(LIMITS, 109.9)
+    assert buffer.is_due(LIMITS, 110.0)
+    assert not Buffer().is_due(LIMITS, 1e9)
+
+
+def test_what_is_left_over_has_its_own_age() -> None:
+    """After a full batch the rest is as old as its own arrival: no small batch behind every large one."""
+    buffer = filled((0, 0.0), (1, 0.0), (2, 0.0), (3, 9.0), (4, 9.0))
+
+    assert [record.offset for record in buffer.take(LIMITS)] == [0, 1, 2]
+    assert not buffer.is_due(LIMITS, 18.9)
+    assert buffer.is_due(LIMITS, 19.0)
+
+
+def test_an_arrival_that_a_batch_splits_keeps_its_age() -> None:
+    """The rest of what came together with a taken record is as old as that record."""
+    buffer = filled((0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 5.0))
+    buffer.take(LIMITS)
+
+    assert buffer.is_due(LIMITS, 10.0)
+
+
+def test_a_record_larger_than_a_batch_is_taken_alone() -> None:
+    """No record is too large to move."""
+    buffer = Buffer()
+    buffer.add(small(0, 9000), 0.0)
+    buffer.add(small(1), 0.0)
+
+    assert [record.offset for record in buffer.take(LIMITS)] == [0]
+
+
+def test_records_below_an_offset_are_taken_however_many() -> None:
+    """A predecessor's range does not follow our limits."""
+    buffer = filled(*((offset, 0.0) for offset in range(10)))
+
+    assert [record.offset for record in buffer.take_below(7)] == list(range(7))
+    assert [record.offset for record in buffer.records] == [7, 8, 9]
+
+
+def test_what_is_put_back_comes_first_and_at_once() -> None:
+    """Records of a batch that was cut have waited already."""
+    buffer = filled((0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0))
+    taken = buffer.take(LIMITS)
+    buffer.put_back(taken[1:])
+
+    assert buffer.is_due(LIMITS, 0.0)
+    assert [record.offset for record in buffer.take(LIMITS)] == [1, 2, 3]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "take", "below", "back"]), st.integers(1, 6)), max_size=40))
+def test_order_and_weight_are_kept(steps: list[tuple[str, int]]) -> None:
+    """Whatever is added and taken: offsets leave in order, once, and the weight is that of what is there."""
+    buffer, offset, now_s, taken = Buffer(), 0, 0.0, list[Record]()
+    for step, number in steps:
+        now_s += 1
+        if step == "add":
+            for _ in range(number):
+                buffer.add(small(offset, offset % 50), now_s)
+                offset += 1
+        elif step == "take":
+            taken += buffer.take(LIMITS)
+        elif step == "below" and buffer.records:
+            taken += buffer.take_below(buffer.records[0].offset + number)
+        elif step == "back":
+            back = taken[-number:]
+            del taken[-number:]
+            buffer.put_back(back)
+        assert buffer.size_bytes == sum(record.size_bytes for record in buffer.records)
+        assert bool(buffer.arrivals) == bool(buffer.records)
+        if buffer.records:
+            assert buffer.arrivals[0][0] <= buffer.records[0].offset
+    assert [record.offset for record in (*taken, *buffer.records)] == list(range(offset))

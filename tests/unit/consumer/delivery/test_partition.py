@@ -1,0 +1,229 @@
+"""One partition's state: what it seals, what it wishes to commit, and what it never takes back."""
+
+from consumer.delivery.batch import Prepared
+from consumer.delivery.intent import Intent
+from consumer.delivery.ports import Cut, Record
+from consumer.delivery.task import Stage
+from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, sealed
+
+
+def test_records_are_taken_once_and_in_order() -> None:
+    """What was taken before is dropped: a broker may send it again."""
+    lane = opened(5)
+    feed(lane, 5, 6, 6, 5, 8)
+
+    assert [record.offset for record in lane.buffer.records] == [5, 6, 8]
+    assert (lane.read_to, lane.waiting_records, lane.newest_ms) == (9, 3, 1005)
+
+
+def test_a_closed_lane_takes_nothing_and_learns_nothing() -> None:
+    """It lets records go by; an end behind them is not one up to which it has read."""
+    lane = opened(5, Intent("id", 5, 9))
+    feed(lane, 5)
+    lane.is_open = False
+    feed(lane, 6, 7, 8)
+    lane.reached_end(9)
+
+    assert lane.seal(LIMITS, 0.0) is None
+    assert (lane.read_to, lane.waiting_records) == (6, 1)
+
+
+def test_batches_tile_the_log_gaps_and_all() -> None:
+    """Each range begins where the last one ended, though no record stands there."""
+    lane = opened(0)
+    feed(lane, 2, 3, 7, 9, 20, 21)
+    first = sealed(lane)
+    prepare(lane, first)
+
+    assert (first.batch.intent, sealed(lane).batch.intent) == (Intent("id", 0, 8), Intent("id", 8, 22))
+
+
+def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
+    """By age, by a closed intake, or by a log that can't be read on."""
+    for close in ({}, {"is_open": False}, {"cut": Cut(is_other=False)}):
+        lane = opened(0)
+        feed(lane, 0)
+        for name, value in close.items():
+            setattr(lane, name, value)
+        assert (lane.seal(LIMITS, 9.9) is not None) == bool(close)
+        assert lane.works or lane.seal(LIMITS, 10.0) is not None
+
+
+def test_the_next_batch_is_sealed_once_the_head_is_prepared() -> None:
+    """So that a head whose range shrinks can give records back; and there are never three."""
+    lane = opened(0)
+    feed(lane, *range(12))
+    head = sealed(lane)
+    assert lane.seal(LIMITS, 0.0) is None
+    head.stage = Stage.PREPARING
+    assert lane.seal(LIMITS, 0.0) is None
+    prepare(lane, head)
+    prepare(lane, sealed(lane))
+    assert lane.seal(LIMITS, 0.0) is None
+
+
+def test_a_smaller_batch_gives_the_rest_back() -> None:
+    """Nothing is lost when too much poison makes a range shrink."""
+    lane = opened(0)
+    feed(lane, 0, 1, 2, 3)
+    head = sealed(lane)
+    lane.prepared(head, Prepared(head.batch.first(1), (), ()))
+
+    assert head.batch.intent == Intent("id", 0, 1)
+    assert sealed(lane).batch.intent == Intent("id", 1, 4)
+
+
+def test_a_predecessors_range_is_sealed_when_all_of_it_was_read() -> None:
+    """Not before, not more, not less, whatever our limits; its end may be a gap."""
+    lane = opened(10, Intent("id", 10, 20, (12,)))
+    feed(lane, *range(10, 18))
+    assert lane.seal(LIMITS, 1e9) is None
+    lane.reached_end(20)
+    feed(lane, 20, 21)
+    work = sealed(lane)
+
+    assert (work.batch.intent, len(work.batch.records), work.is_replay) == (Intent("id", 10, 20, (12,)), 8, True)
+    assert lane.draft(work).is_inherited
+    assert lane.draft(work).is_fixed
+
+
+def test_a_predecessors_intent_is_never_taken_back() -> None:
+    """Neither before it is sealed, nor prepared, nor while it has trouble: its insert may have been sent."""
+    lane = opened(10, Intent("id", 10, 12))
+    assert lane.final_mark() is None
+    assert lane.wish(0.0) is None
+    feed(lane, 10, 11)
+    work = sealed(lane)
+    work.stage = Stage.PREPARING
+    work.postpone(5.0)
+
+    assert work.stage is Stage.WAITING
+    assert (lane.wish(0.0), lane.final_mark()) == (None, None)
+
+
+def test_an_idle_lane_commits_its_position_once() -> None:
+    """A mark without a range tells which incarnation it is of."""
+    lane = opened(7)
+    assert lane.wish(0.0) == mark(7, 7, 7)
+    lane.took(mark(7, 7, 7))
+    assert lane.wish(0.0) is None
+
+
+def test_one_mark_finishes_a_batch_and_intends_the_next() -> None:
+    """Under backlog there is one commit for each batch."""
+    lane = opened(0)
+    feed(lane, *range(6))
+    head = sealed(lane)
+    assert lane.wish(0.0) is None
+    prepare(lane, head, 1)
+    assert lane.wish(0.0) == mark(0, 0, 3, 1)
+    prepare(lane, sealed(lane))
+    head.stage = Stage.INSERTING
+    assert lane.wish(0.0) is None
+    lane.finished()
+
+    assert lane.wish(0.0) == mark(3, 3, 6)
+    assert lane.newest_ms == 1002
+
+
+def test_only_one_mark_is_under_way() -> None:
+    """Two could arrive in the other order."""
+    lane = opened(7)
+    lane.asked = mark(7, 7, 7)
+    assert lane.wish(0.0) is None
+    lane.put_off(5.0)
+    assert (lane.wish(4.9), lane.wish(5.0), lane.commit_attempt) == (None, mark(7, 7, 7), 1)
+    lane.took(mark(7, 7, 7))
+    assert lane.asked is None
+    assert not lane.commit_attempt
+
+
+def test_a_mark_without_the_heads_intent_does_not_start_it() -> None:
+    """The head was prepared while a mark of the position was under way."""
+    lane = opened(0)
+    feed(lane, 0, 1, 2)
+    prepare(lane, sealed(lane))
+
+    assert not lane.intends(mark(0, 0, 0))
+    assert lane.intends(mark(0, 0, 3))
+
+
+def test_what_is_finished_does_not_wait_for_a_head_in_trouble() -> None:
+    """Its registry may be away for hours, and the tokens of what came before would be forgotten meanwhile."""
+    lane = opened(0)
+    feed(lane, 0, 1, 2)
+    head = sealed(lane)
+    head.stage = Stage.PREPARING
+    head.postpone(1e9)
+
+    assert lane.wish(0.0) == mark(0, 0, 0)
+
+
+def test_no_last_mark_over_an_intent() -> None:
+    """Once intended, a range may be in the table: only who inserts it may go past it."""
+    lane = opened(0)
+    feed(lane, 0, 1, 2)
+    head = sealed(lane)
+    prepare(lane, head)
+    assert lane.final_mark() == mark(0, 0, 0)
+    head.intended = True
+    assert lane.final_mark() is None
+
+
+def test_an_idle_lane_moves_past_gaps_at_the_end() -> None:
+    """Markers of transactions are no records; a lag of 1 for ever would be false, and retention may pass them."""
+    lane = opened(5)
+    lane.reached_end(8)
+    assert lane.position == 8
+    feed(lane, 8)
+    lane.reached_end(9)
+    assert lane.position == 8
+
+
+def test_a_lane_that_has_finished_all_moves_past_the_gap_behind_its_last_record() -> None:
+    """The end was heard of while the record still waited, and nobody tells of it again."""
+    lane = opened(5)
+    feed(lane, 5, 7)
+    lane.reached_end(9)
+    head = sealed(lane, now_s=99.0)
+    prepare(lane, head)
+    assert head.batch.intent == Intent("id", 5, 8)
+    lane.finished()
+
+    assert lane.position == 9
+    assert lane.wish(0.0) == mark(9, 9, 9)
+
+
+def test_a_gap_is_not_passed_while_a_record_before_it_waits() -> None:
+    """Its end is that of all records, not of the batch that is finished."""
+    lane = opened(0)
+    feed(lane, *range(4))
+    lane.reached_end(5)
+    prepare(lane, sealed(lane))
+    lane.finished()
+    assert lane.position == 3
+    prepare(lane, sealed(lane, now_s=99.0))
+    assert lane.position == 3
+    lane.finished()
+    assert lane.position == 5
+
+
+def test_it_is_done_when_all_is_committed_or_a_successors() -> None:
+    """Drained means: in the table, and the group knows."""
+    lane = opened(0)
+    assert not lane.is_done
+    lane.took(mark(0, 0, 0))
+    assert lane.is_done
+    feed(lane, 0)
+    assert not lane.is_done
+    assert opened(0, Intent("id", 0, 5)).is_done
+
+
+def test_records_and_their_encoded_form_have_their_place() -> None:
+    """Memory is reserved for both from the first moment, so that sealing and encoding never pass the bound."""
+    lane = opened(0)
+    feed(lane, 0, 1, 2, 3)
+    before = lane.size_bytes
+    prepare(lane, sealed(lane))
+
+    assert before == lane.size_bytes == 2 * 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes

@@ -1,0 +1,87 @@
+"""The worker over its fakes, one behaviour at a time; what random schedules find is in tests/property."""
+
+import pytest
+
+from consumer.delivery.intent import Intent
+from consumer.delivery.ports import Mark, Partition
+from tests.support.consumer_fakes import Around, get_on
+from tests.support.fake_group import CommitFault, FakeBroker, FakeLog
+from tests.support.fake_table import InsertFault, value
+
+
+@pytest.fixture
+def around() -> Around:
+    """A table with a window of 100 tokens, and schemas 1 and 2."""
+    return Around()
+
+
+def test_records_become_rows_and_the_group_knows(around: Around) -> None:
+    """From the log to the table; then the position is committed, with the topic's incarnation."""
+    process = around.process()
+    around.produce(*[value()] * 10)
+    get_on(around, process)
+
+    assert around.rows_of() == dict.fromkeys(range(10), 1)
+    assert (around.mark.offset, around.intent) == (10, Intent("id-1", 10, 10, leader_epoch=0))
+    assert process.meter.counts["records/events/0/read"] == 10
+    assert process.meter.counts["records/events/0/rows_inserted"] == 10
+
+
+def test_nothing_is_inserted_before_its_intent_is_confirmed(around: Around) -> None:
+    """A commit without an answer begins nothing, however long it takes."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    while not any("|0|4|" in mark.metadata for _, mark in process.log.sent):
+        process.worker.turn()
+        process.pool.finish_all()
+    around.broker.is_away = True
+    get_on(around, process, 20)
+    assert not around.table.rows
+    around.broker.is_away = False
+    get_on(around, process)
+    assert len(around.table.rows) == 4
+
+
+def test_a_commit_that_fails_is_tried_again(around: Around) -> None:
+    """Kept or not, its answer was lost: the same mark again, later."""
+    for fault in CommitFault:
+        around.broker.faults.append(fault)
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process, 20)
+
+    assert around.rows_of() == dict.fromkeys(range(4), 1)
+    assert around.mark.offset == 4
+
+
+def test_a_partition_whose_commits_fail_does_not_hold_the_others() -> None:
+    """Each partition has its own patience."""
+    around = Around()
+    around.broker = FakeBroker(2)
+    process = around.process()
+    refused = around.broker.commit
+
+    def refuse_the_first(member: FakeLog, place: Partition, mark: Mark) -> object:
+        around.broker.faults.extend([CommitFault.NOT_KEPT] if place.number == 0 else [])
+        return refused(member, place, mark)
+
+    around.broker.commit = refuse_the_first  # type: ignore[method-assign,assignment]  # the broker's fault, not a mock of ours
+    around.broker.produce(0, [value()] * 4)
+    around.broker.produce(1, [value()] * 4)
+    get_on(around, process)
+
+    assert {key.split("/")[1] for key in around.table.rows} == {"1"}
+    assert [lane.is_retrying for lane in process.worker.lanes.values()] == [True, False]
+
+
+def test_every_retry_of_an_insert_commits_its_intent_again(around: Around) -> None:
+    """A worker that slept through its session learns there that it is expelled, before it sends."""
+    marks: list[Mark] = []
+    around.broker.watchers.append(lambda _, mark: marks.append(mark))
+    around.table.faults.extend([InsertFault.NOT_APPLIED, InsertFault.ANSWER_LOST])
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process, 20)
+
+    assert [mark.offset for mark in marks if "|0|4|" in mark.metadata] == [0, 0, 0]
+    assert around.rows_of() == dict.fromkeys(range(4), 1)

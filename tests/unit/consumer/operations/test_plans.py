@@ -1,0 +1,171 @@
+"""What a stopped group should commit: what is found out, and what is refused. Carried out: test_worker_epochs.py."""
+
+import pytest
+
+from consumer.delivery.intent import Detour, Intent, decode
+from consumer.clickhouse.offsets import Reading
+from consumer.operations.divergence import Found
+from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, downgrade, reprocess, resume
+from consumer.delivery.ports import Mark, Partition
+
+PLACE = Partition("events", 3)
+READ = Reading(0, 0, 29, {4: 0})
+
+
+def log(offset: int) -> Found | None:
+    """Find records of a log that has thirty of epoch 4, and ten of epoch 6 behind them."""
+    return Found(offset, 4 if offset < 30 else 6) if offset < 40 else None
+
+
+def facts(mark: Mark | None, *readings: Reading, low: int = 0, kept: tuple[int, ...] = ()) -> Facts:
+    """Return what is known of a partition whose log goes to offset 40."""
+    return Facts(PLACE, "id", low, 40, mark, readings, frozenset(kept))
+
+
+def mark(offset: int = 30, epoch: int = 4, **fields: object) -> Mark:
+    """Return a mark without a range, or with what is given."""
+    text = Intent("id", offset, fields.pop("b", offset), leader_epoch=epoch, **fields)  # type: ignore[arg-type]  # as given
+    return Mark(offset, text.encode(), epoch)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        facts(mark(), READ),
+        facts(None),
+        facts(mark(30, b=35, epoch=6), READ),
+        facts(mark(20, reading=2), READ),
+        facts(Mark(30, Intent("id", 30, 30, version=1).encode()), READ),
+        facts(Mark(35, ""), READ),
+    ],
+)
+def test_where_a_worker_goes_on_by_itself_nothing_is_done(known: Facts) -> None:
+    """Nor is anything where it reads the topic from its start, or is an older reading behind."""
+    plan = resume(known, log)
+
+    assert (plan.mark, plan.is_refused) == (None, False)
+
+
+def test_offsets_of_another_topic_or_another_program_are_left_alone() -> None:
+    """The worker deals with the first, nobody of ours with the second."""
+    recreated = Mark(30, Intent("before", 30, 30).encode(), 4)
+    for plan in (resume(facts(recreated, READ), log), reprocess(facts(recreated, READ), 0, None, log)):
+        assert (plan.mark, plan.is_refused) == (None, False)
+        assert "recreated" in plan.why
+    foreign = facts(Mark(30, "hello"), READ)
+    for plan in (resume(foreign, log), reprocess(foreign, 0, None, log), downgrade(foreign)):
+        assert (plan.mark, plan.is_refused) == (None, True)
+
+
+def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
+    """In a reading that no token has known."""
+    plan = resume(facts(None, READ, Reading(3, 5, 9, {4: 5})), log)
+
+    assert plan.mark == Mark(30, Intent("id", 30, 30, leader_epoch=4, reading=4).encode(), 4)
+    assert plan.why == "the group has lost its offset; the tables hold offsets up to 29"
+
+
+def test_a_dead_letter_behind_the_rows_hides_no_cut() -> None:
+    """Of a letter no epoch is known: the highest row's is compared, and all that is new is read."""
+    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0}, last_letter=33)]), log)
+
+    assert plan.mark is not None
+    assert plan.mark.offset == 30
+    assert "the log was cut" in plan.why
+
+
+def test_what_was_deleted_unread_is_named() -> None:
+    """It goes on at the oldest record."""
+    plan = resume(facts(mark(20), Reading(0, 0, 19, {4: 0}), low=25), log)
+
+    assert plan.mark == Mark(25, Intent("id", 25, 25, leader_epoch=-1, reading=1).encode(), -1)
+    assert plan.why == "offsets 20 to 24 were deleted before they were read"
+
+
+def test_what_a_batch_lacks_is_read_again_alone() -> None:
+    """The worker died between two inserts of one batch, and its first records were deleted: the others are there."""
+    promised = mark(20, b=30, epoch=4)
+    kept = tuple(offset for offset in range(20, 30) if offset not in (25, 26))
+    plan = resume(facts(promised, READ, low=22, kept=kept), log)
+
+    behind = Intent("id", 30, 30, leader_epoch=4, reading=2).encode()
+    again = Intent("id", 25, 25, leader_epoch=4, reading=1, detour=Detour(27, 30, 4, behind))
+    assert plan.mark == Mark(25, again.encode(), 4)
+    whole = resume(facts(promised, READ, low=22, kept=tuple(range(20, 30))), log)
+    assert whole.mark == Mark(30, Intent("id", 30, 30, leader_epoch=4, reading=1).encode(), 4)
+    nothing = resume(facts(promised, Reading(0, 0, 19, {4: 0}), low=22), log)
+    assert nothing.mark == Mark(22, Intent("id", 22, 22, reading=1).encode(), -1)
+
+
+def test_a_second_reading_that_cannot_go_on_ends() -> None:
+    """The group goes back to where it was, to the letter if that is well."""
+    before = Detour(28, 30, 4, mark().metadata)
+    plan = resume(facts(mark(20, reading=1, detour=before), READ, low=25), log)
+
+    assert plan.mark == Mark(30, mark().metadata, 4)
+    assert "the second reading ends at offset 20" in plan.why
+    assert resume(facts(mark(26, reading=1, detour=before), READ, low=25), log).mark is None
+
+
+def test_a_range_is_read_again_and_then_the_group_is_where_it_was() -> None:
+    """Its mark stands in the new one, a batch that is not finished included."""
+    pending = mark(30, b=35, epoch=6)
+    plan = reprocess(facts(pending, READ), 5, 12, log)
+
+    intent = decode(plan.mark.metadata) if plan.mark else None
+    assert intent == Intent("id", 5, 5, leader_epoch=4, reading=1, detour=Detour(12, 30, 6, pending.metadata))
+    assert plan.mark is not None
+    assert plan.mark.offset == 5
+
+
+POISONED = mark(30, b=9000, excluded=tuple(offset * offset for offset in range(6, 400)))
+assert len(POISONED.metadata) > DETOUR_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("known", "first", "stop", "why"),
+    [
+        (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is none of them"),
+        (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is none of them"),
+        (facts(mark(), READ), 31, None, "only offsets below 30 were read: to begin at 31 would skip some"),
+        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: to begin at 33 would skip"),
+        (facts(None, READ), 35, None, "only offsets below 30 were read"),
+        (facts(None), 1, None, "only offsets below 0 were read"),
+        (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading ends there at the latest"),
+        (facts(mark(), READ), 5, 5, "a second reading ends there at the latest, and behind its beginning"),
+        (facts(None, READ), 5, 9, "nothing was read"),
+        (facts(mark(20, detour=Detour(25, 30, 4, "")), READ), 5, 9, "a second reading is under way"),
+        (facts(POISONED, READ), 5, 9, "a batch with much poison"),
+    ],
+)
+def test_what_would_skip_records_or_finds_no_room_is_refused(
+    known: Facts, first: int, stop: int | None, why: str
+) -> None:
+    """In a sentence that says why."""
+    plan = reprocess(known, first, stop, log)
+
+    assert (plan.mark, plan.is_refused) == (None, True)
+    assert why in plan.why
+
+
+def test_a_mark_is_handed_to_the_former_release() -> None:
+    """When it says nothing that the former one can't read."""
+    assert downgrade(facts(mark(), READ)).mark == Mark(30, "1|id|30|30|", 4)
+    assert downgrade(facts(mark(reading=2), READ)).mark == Mark(30, "1|id|30|30|", 4)
+    for known in (facts(None), facts(Mark(30, "")), facts(Mark(30, "1|id|30|40|"))):
+        assert downgrade(known).mark is None
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        facts(mark(30, b=35), READ),
+        facts(mark(20, reading=1), READ),
+        facts(mark(30, reading=1, detour=Detour(35, 40, 4, "")), READ),
+    ],
+)
+def test_what_the_former_release_would_do_wrong_is_refused(known: Facts) -> None:
+    """It would insert a range under another token, or read again under tokens that are known."""
+    plan = downgrade(known)
+
+    assert (plan.mark, plan.is_refused) == (None, True)

@@ -1,0 +1,29 @@
+"""What counts as getting on; the other verdicts are in test_consumer_telemetry.py, with the pages that show them."""
+
+from consumer.delivery.buffer import Limits
+from consumer.errors import Reason
+from consumer.delivery.partition import Lane
+from consumer.delivery.ports import Poison
+from consumer.health import Watch
+from tests.support.consumer_fakes import Clock
+from tests.support.lanes import PLACE, feed
+
+
+def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> None:
+    """A batch may take many searches; each that finds some is a step, and a restart would begin them anew."""
+    clock = Clock()
+    watch = Watch(60, clock)
+    lane = Lane(PLACE, "id", 7, None, read_to=7)
+    feed(lane, *range(7, 57))
+    work = lane.seal(Limits(50, 10**6, 0.0, 10**6), 0.0)
+    assert work is not None
+    for offset in range(7, 17):
+        work.batch = work.batch.without([Poison(offset, Reason.BAD_VALUE, "")])
+        clock.now_s += 59
+        watch.turned({PLACE: lane}, lambda _: 100)
+    assert watch.verdict().name == "moving"
+    for _ in range(3):
+        clock.now_s += 30
+        watch.turned({PLACE: lane}, lambda _: 100)
+
+    assert watch.verdict().name == "standing"

@@ -1,1 +1,0 @@
-"""Unit tests of what people run beside the workers."""
