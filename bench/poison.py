@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from consumer.delivery.buffer import Limits
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.backoff import Backoff
+from consumer.delivery.buffer import Limits
+from consumer.delivery.executor import Pools, Terms
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Partition, Record
-from consumer.delivery.backoff import Backoff
-from consumer.clickhouse.rows import EventRows
-from consumer.delivery.executor import Pools, Terms
-from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.worker import Worker
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import provide

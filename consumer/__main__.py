@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from consumer import commands, service
+from consumer import commands, recovery, service
 from consumer.arguments import (
     LIMIT_MAX,
     OFFSET_MAX,
@@ -22,10 +22,9 @@ from consumer.arguments import (
     whole_number,
 )
 from consumer.errors import ConsumerError, Misconfigured, Reason
-from consumer.operations import marks
+from consumer.metrics import start_logging
 from consumer.operations.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
-from consumer.metrics import start_logging
 from schemas.transport.librdkafka_log import LIBRARY
 
 _PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
@@ -197,16 +196,16 @@ def parser() -> Parser:
 def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.ArgumentParser]:
     """Add what changes the marks of a stopped group."""
     resume = _add(found, "resume", "go on where a partition is halted", _RESUME)
-    resume.set_defaults(call=marks.run_resume, needed=SERVERS)
+    resume.set_defaults(call=recovery.run_resume, needed=SERVERS)
     again = _add(found, "reprocess", "read offsets a second time", _REPROCESS)
-    again.set_defaults(call=marks.run_reprocess, needed=SERVERS)
+    again.set_defaults(call=recovery.run_reprocess, needed=SERVERS)
     offset = whole_number(0, OFFSET_MAX)
     again.add_argument("--from-offset", type=offset, help="the first offset to read again")
     again.add_argument("--from-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
     again.add_argument("--to-offset", type=offset, help="the first offset not to read again")
     again.add_argument("--to-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
     former = _add(found, "downgrade", "hand the group to the release before this one", _DOWNGRADE)
-    former.set_defaults(call=marks.run_downgrade, needed=SERVERS)
+    former.set_defaults(call=recovery.run_downgrade, needed=SERVERS)
     made = [resume, again, former]
     for each in made:
         each.add_argument("--partition", type=partition, action="append", default=[], help="this one; repeatable")

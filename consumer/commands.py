@@ -12,22 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TextIO
 
-from consumer.operations.audit import Auditor, Finding, Span, intended
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.remake import RECOUNT
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.ports import Partition
+from consumer.errors import Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.kafka.dead_letters import Publisher
-from consumer.errors import Misconfigured
-from consumer.operations.lag import lag_lines
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.metrics import Metrics
+from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background_audit import facts
-from consumer.delivery.ports import Partition
+from consumer.operations.lag import lag_lines
 from consumer.operations.preflight import find_topics
-from consumer.clickhouse.remake import RECOUNT
 from consumer.operations.replay import Choice, Letter, Replay, Verdict
-from consumer.clickhouse.rows import EventRows
 from consumer.service import connect, find_schemas, kafka_properties, targets
 from consumer.settings import Settings
-from consumer.clickhouse.table import ClickHouseTable
-from consumer.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

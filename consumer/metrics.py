@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from pythonjsonlogger.json import JsonFormatter
 
-from consumer.errors import Cause, HaltCode, Reason
 from consumer.delivery.halting import Step
+from consumer.errors import Cause, HaltCode, Reason
 from schemas.transport.librdkafka_log import LIBRARY, LineFilter
 
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)

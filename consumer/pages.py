@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from consumer.errors import Misconfigured
-from consumer.metrics import CONTENT_TYPE, Metrics
 from consumer.health import Watch
+from consumer.metrics import CONTENT_TYPE, Metrics
 
 _JSON: Final = "application/json"
 _REQUEST_S: Final = 5.0
@@ -21,7 +21,7 @@ _REQUEST_S: Final = 5.0
 class Pages:
     """What each path answers.
 
-    /healthz is 503 when a restart would help (consumer/health.py has the table), and 200 through an outage that is held.
+    /healthz is 503 when a restart would help (consumer/health.py has the table), and 200 through an outage.
     /readyz is 200 once the worker polls and while every partition gets on; else its body names the halted ones.
     """
 

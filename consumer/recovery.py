@@ -5,15 +5,15 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from consumer.operations.audit import intended
-from consumer.kafka.admin import Cluster
-from consumer.commands import say, show
-from consumer.errors import Misconfigured
 from consumer.clickhouse.offsets import OffsetsTable
+from consumer.commands import say, show
+from consumer.delivery.ports import Mark, Partition
+from consumer.errors import Misconfigured
+from consumer.kafka.admin import Cluster
+from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, downgrade, reprocess, resume
-from consumer.delivery.ports import Mark, Partition
 from consumer.operations.preflight import find_topics
 from consumer.service import connect, kafka_properties, targets
 from consumer.settings import Settings

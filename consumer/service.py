@@ -11,32 +11,32 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from consumer.operations.audit import Auditor
-from consumer.delivery.buffer import Limits
 from consumer.clickhouse.client import Connection, Target
-from consumer.kafka.admin import Cluster
-from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.errors import Misconfigured, Transient
-from consumer.kafka.consumer import KafkaLog
-from consumer.clickhouse.repair import ClickHouseMender
 from consumer.clickhouse.offsets import OffsetsTable
-from consumer.pages import Pages, serving
-from consumer.operations.background_audit import Patrol, patrolling
-from consumer.delivery.pipeline import Pipeline
-from consumer.delivery.ports import Meter, Rows, Topics
-from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
-from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
-from consumer.delivery.backoff import Backoff
+from consumer.clickhouse.repair import ClickHouseMender
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
-from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
-from consumer.delivery.executor import Pools, Terms
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import Pace
-from consumer.metrics import Metrics, balances
-from consumer.health import Watch
+from consumer.delivery.backoff import Backoff
+from consumer.delivery.buffer import Limits
+from consumer.delivery.executor import Pools, Terms
+from consumer.delivery.pipeline import Pipeline
+from consumer.delivery.ports import Meter, Rows, Topics
 from consumer.delivery.worker import Worker
-from schemas.transport.librdkafka import read_properties, verify
+from consumer.errors import Misconfigured, Transient
+from consumer.health import Watch
+from consumer.kafka.admin import Cluster
+from consumer.kafka.consumer import KafkaLog
+from consumer.kafka.dead_letters import KafkaDeadLetters
+from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
+from consumer.metrics import Metrics, balances
+from consumer.operations.audit import Auditor
+from consumer.operations.background_audit import Patrol, patrolling
+from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
+from consumer.pages import Pages, serving
+from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
 from schemas.registry import Schemas, open_schemas
+from schemas.transport.librdkafka import read_properties, verify
 
 log = logging.getLogger(__name__)
 

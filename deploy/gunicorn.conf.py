@@ -6,9 +6,9 @@ from math import ceil
 from typing import Any
 
 from ingest.http.client_ip import to_listen_on
-from ingest.server.worker import CollectorWorker
 from ingest.metric_files import MetricFiles, free_number
 from ingest.open_files import connections_within, raise_limit
+from ingest.server.worker import CollectorWorker
 from ingest.settings import load
 
 # Nothing here may import ingest.metrics, or what imports it, before on_starting has run: see there.

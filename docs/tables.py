@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-import consumer.settings
 import consumer.metrics
-import ingest.settings
+import consumer.settings
 import ingest.metrics
+import ingest.settings
 from schemas.event import read_catalogue
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ingest.arguments import Parser
 from ingest.access.clients import make_key, read_keys
+from ingest.arguments import Parser
+from ingest.commands import add_spool
 from ingest.durability import kafka_properties
 from ingest.settings import PREFIX, Settings, load, registry_access, store_access
-from ingest.commands import add_spool
 from schemas.event import open_catalogue
 
 _WRONG_SETTING = 2

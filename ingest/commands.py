@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from ingest.arguments import Parser, directory, seconds, set_aside
-from ingest.spool.backlog import Backlog
-from ingest.spool.drainer import Drainer, Pace
-from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.counters import Ledger
+from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.logs import start_logging
 from ingest.publishing.ports import NoMeter, SpoolError
 from ingest.settings import PREFIX, Settings, load
-from ingest.spool.file import Extent, SpoolFile
+from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, SpoolDirectory, is_locked, lock_of
+from ingest.spool.drainer import Drainer, Pace
+from ingest.spool.file import Extent, SpoolFile
 
 _VARIABLE: Final = f"{PREFIX}SPOOL_DIR"
 _DEFAULT_DIRECTORY: Final = Settings(bootstrap_servers="none").spool_dir

@@ -8,15 +8,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.spool.backlog import Backlog
-from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.spool.drainer import Drainer, Pace
-from ingest.publishing.publisher import DurablePublisher, Patience
-from ingest.publishing.kafka import OWNED, PINNED, KafkaBroker, Topics
 from ingest.counters import Ledger
+from ingest.publishing.circuit_breaker import Breaker, State
+from ingest.publishing.kafka import OWNED, PINNED, KafkaBroker, Topics
 from ingest.publishing.ports import SpoolError
+from ingest.publishing.publisher import DurablePublisher, Patience
 from ingest.settings import PREFIX, Settings
+from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.drainer import Drainer, Pace
 from ingest.spool.writer import Spooler
 from schemas.transport.librdkafka import read_properties, verify
 

@@ -10,28 +10,28 @@ from typing import Final
 
 from flask import Flask
 
-from ingest.http.client_ip import read_networks
-from ingest.access.control import Gate
-from ingest.http.app import COUNTED, create_app, ticket_of
-from ingest.http.body import BodyLimits, BodyReader
-from ingest.http.cors import CrossOrigin, read_origins
 from ingest.access.clients import Registry
-from ingest.events.collector import Collector
-from ingest.http.middleware import Door, Origins
-from ingest.durability import open_publisher
-from ingest.http.inflight import LoadBound
-from ingest.events.validator import Intake, Limits
-from ingest.counters import Ledger
-from ingest.logs import start_logging
-from ingest.memory import MemoryBudget
-from ingest.http.openapi import describe
-from ingest.http.operations import OperationsPort
-from ingest.http.docs import add_pages
-from ingest.publishing.ports import Meter
+from ingest.access.control import Gate
 from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.settings import Settings, load, registry_access, store_access
+from ingest.counters import Ledger
+from ingest.durability import open_publisher
+from ingest.events.collector import Collector
+from ingest.events.validator import Intake, Limits
+from ingest.http.app import COUNTED, create_app, ticket_of
+from ingest.http.body import BodyLimits, BodyReader
+from ingest.http.client_ip import read_networks
+from ingest.http.cors import CrossOrigin, read_origins
+from ingest.http.docs import add_pages
+from ingest.http.inflight import LoadBound
+from ingest.http.middleware import Door, Origins
+from ingest.http.openapi import describe
+from ingest.http.operations import OperationsPort
+from ingest.logs import start_logging
+from ingest.memory import MemoryBudget
 from ingest.metrics import Telemetry
+from ingest.publishing.ports import Meter
+from ingest.settings import Settings, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas

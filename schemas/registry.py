@@ -20,8 +20,8 @@ from uuid import uuid4
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from schemas.transport.access import Access
 from schemas.codec import is_local, local_schema_id, read_schema
+from schemas.transport.access import Access
 from schemas.transport.tls import Tls
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-from consumer.errors import Halt, HaltCode, Rejected
 from consumer.delivery.ports import Poison
+from consumer.errors import Halt, HaltCode, Rejected
 
 Probe = Callable[[Sequence[int]], Rejected | None]
 """Takes row numbers (from 0) and returns the refusal, or None when all are taken.

@@ -21,9 +21,9 @@ from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
+from consumer.clickhouse.statements import insert_statement
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
 from consumer.outcomes import of_clickhouse, of_http, without_values
-from consumer.clickhouse.statements import insert_statement
 from schemas.transport.access import read_url
 from schemas.transport.tls import Tls
 

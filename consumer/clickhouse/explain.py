@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.errors import Reason
 from consumer.clickhouse.statements import targets_of, type_of
+from consumer.errors import Reason
 from schemas.codec import COORDINATES, read_schema
 
 _WRAPPED: Final = re.compile(r"^(?:LowCardinality|Nullable)\((.*)\)$", re.DOTALL)

@@ -17,10 +17,10 @@ from importlib.resources import files
 from typing import Final
 
 from consumer.clickhouse.client import Connection
-from consumer.errors import Denied, Fatal, Transient
 from consumer.clickhouse.remake import Remake
-from consumer.delivery.backoff import Backoff
 from consumer.clickhouse.statements import PINNED
+from consumer.delivery.backoff import Backoff
+from consumer.errors import Denied, Fatal, Transient
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
-from consumer.clickhouse.client import Connection, Target
-from consumer.errors import ConsumerError, Halt, Reason, Rejected
-from consumer.clickhouse.explain import Explanation, Shape, explain
 from consumer.clickhouse.bisect import Search
-from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.explain import Explanation, Shape, explain
 from consumer.clickhouse.statements import PINNED
+from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.errors import ConsumerError, Halt, Reason, Rejected
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
-from consumer.clickhouse.client import Connection
-from consumer.errors import ConsumerError, Fatal
 from consumer.advice import Sentence
+from consumer.clickhouse.client import Connection
 from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, Place, cure_of, quoted
+from consumer.errors import ConsumerError, Fatal
 
 RECOUNT: Final = "`python -m consumer audit --recount`"
 _PREFIX: Final = "_reference_"

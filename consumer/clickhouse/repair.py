@@ -23,9 +23,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
-from consumer.delivery.ports import Block, Meter, Record, Rows
 from consumer.clickhouse.statements import PINNED
+from consumer.delivery.ports import Block, Meter, Record, Rows
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
 
 log = logging.getLogger(__name__)
 

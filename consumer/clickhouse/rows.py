@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
-from consumer.errors import Halt, HaltCode, Reason, Transient
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Poison, Record
+from consumer.errors import Halt, HaltCode, Reason, Transient
 from schemas.codec import (
     FRAME_BYTES,
     LETTER_HEADER,

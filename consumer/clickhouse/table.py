@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Final
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Cause, ConsumerError, Rejected, Transient
 from consumer.clickhouse.poison import PoisonSearch
-from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
 from consumer.clickhouse.statements import PINNED
+from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.errors import Cause, ConsumerError, Rejected, Transient
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from math import ceil
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Cause, ConsumerError, Fatal, Halt, Rejected, Transient
-from consumer.delivery.intent import Origin
 from consumer.advice import Sentence
+from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.statements import PINNED, columns_of_table, targets_of
+from consumer.delivery.intent import Origin
+from consumer.errors import Cause, ConsumerError, Fatal, Halt, Rejected, Transient
 from schemas.codec import container_header, read_schema
 
 LEDGER: Final = "offsets"

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final, NamedTuple
 
+from consumer.delivery.backoff import Backoff
 from consumer.delivery.batch import Inserted, Prepared, Sent
 from consumer.delivery.buffer import Limits
-from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
 from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import Lane
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Meter, Partition
-from consumer.delivery.backoff import Backoff
 from consumer.delivery.task import Stage, Work
+from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from consumer.errors import HaltCode
 from consumer.delivery.ports import Partition
+from consumer.errors import HaltCode
 
 log = logging.getLogger(__name__)
 

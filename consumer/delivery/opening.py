@@ -4,11 +4,11 @@ import logging
 from typing import Final
 
 from consumer.delivery.continuity import Continuity
-from consumer.errors import HaltCode
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import NO_EPOCH, Intent, UnreadableError, decode
 from consumer.delivery.partition import Lane
 from consumer.delivery.ports import Assigned, Cut, Mark, Position
+from consumer.errors import HaltCode
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from consumer.delivery.batch import Batch, Draft, Prepared
 from consumer.delivery.buffer import Buffer, Limits
 from consumer.delivery.continuity import Continuity
-from consumer.errors import Halt
 from consumer.delivery.halting import Halted, Step, renewed
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent
 from consumer.delivery.ports import Cut, Mark, Partition, Poison, Record
 from consumer.delivery.task import Stage, Work
+from consumer.errors import Halt
 
 
 @dataclass(slots=True)

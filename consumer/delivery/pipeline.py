@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.delivery.batch import Batch, Draft, Inserted, Prepared, Sent
-from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, DeadLetters, InsertedOffsets, Mender, Partition, Poison, Rows, Table, Topics
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
 

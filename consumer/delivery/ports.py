@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from consumer.errors import ConsumerError, Reason
 from consumer.delivery.intent import NO_EPOCH, Origin
+from consumer.errors import ConsumerError, Reason
 
 RECORD_OVERHEAD_BYTES: Final = 300  # a Record with its tuple, integers and bytes headers, by sys.getsizeof
 

@@ -26,13 +26,13 @@ from contextlib import suppress
 from typing import Final
 
 from consumer.delivery.balance import pauses
-from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
+from consumer.delivery.executor import Pools, Steps, Terms
 from consumer.delivery.halting import Step
-from consumer.delivery.partition import Lane
 from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_lane, start_of
+from consumer.delivery.partition import Lane
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, Cut, Log, Mark, Meter, Partition, Polled, Position
-from consumer.delivery.executor import Pools, Steps, Terms
+from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own exa
     ResourceType,
 )
 
+from consumer.delivery.ports import Mark, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
 from consumer.kafka.messages import mark_of
-from consumer.outcomes import of_kafka
-from consumer.delivery.ports import Mark, Partition
 from consumer.kafka.properties import PINNED, REPORTING, reading
+from consumer.outcomes import of_kafka
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0

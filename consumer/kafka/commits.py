@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from consumer.delivery.ports import Answer, Mark, Partition
 from consumer.kafka.messages import mark_of, topic_partition
 from consumer.outcomes import of_kafka
-from consumer.delivery.ports import Answer, Mark, Partition
 
 
 class Commits:

@@ -31,14 +31,14 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer.delivery.ports import Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.errors import Fatal, Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
-from consumer.errors import Fatal, Transient
 from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
-from consumer.outcomes import of_kafka
-from consumer.delivery.ports import Cut, Listener, Mark, Partition, Polled, Position, Record
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.survey import Survey
+from consumer.outcomes import of_kafka
 
 log = logging.getLogger(__name__)
 

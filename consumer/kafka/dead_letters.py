@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer.errors import Halt, HaltCode, Transient
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Poison, Record
+from consumer.errors import Halt, HaltCode, Transient
 from consumer.kafka.properties import PRODUCER_PINNED, REPORTING
 from schemas.codec import LETTER_HEADER, FrameError, schema_id_of
 

@@ -7,8 +7,8 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
-from consumer.kafka.messages import mark_of
 from consumer.delivery.ports import Assigned, Partition
+from consumer.kafka.messages import mark_of
 
 _CALL_S: Final = 5.0
 

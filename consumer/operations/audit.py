@@ -17,11 +17,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
-from consumer.delivery.intent import Intent, UnreadableError, decode
-from consumer.operations.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
-from consumer.delivery.ports import Mark, Partition
-from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 from consumer.clickhouse.statements import PINNED
+from consumer.delivery.intent import Intent, UnreadableError, decode
+from consumer.delivery.ports import Mark, Partition
+from consumer.operations.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
+from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
 _MILLION: Final = 1_000_000  # offsets of a row of the ledger, schemas/clickhouse/0003_offsets.sql
 _NAMED_MAX: Final = 10_000  # missing offsets that are named, and looked up in the log, at a time

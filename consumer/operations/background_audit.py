@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from consumer.operations.audit import Auditor, Finding, Span, intended
-from consumer.kafka.admin import Bounds, Topic
-from consumer.errors import ConsumerError
 from consumer.delivery.ports import Mark, Meter, Partition
+from consumer.errors import ConsumerError
 from consumer.health import Watch
+from consumer.kafka.admin import Bounds, Topic
+from consumer.operations.audit import Auditor, Finding, Span, intended
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from consumer.delivery.intent import NO_EPOCH
 from consumer.clickhouse.offsets import Reading
+from consumer.delivery.intent import NO_EPOCH
 
 
 class Found(NamedTuple):

@@ -8,12 +8,12 @@ from typing import Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
+from consumer.delivery.ports import Mark, Partition
 from consumer.errors import Fatal, Fenced, Transient
 from consumer.kafka.messages import topic_partition
+from consumer.kafka.properties import PINNED, REPORTING
 from consumer.operations.divergence import Found, RecordAt
 from consumer.outcomes import of_kafka
-from consumer.delivery.ports import Mark, Partition
-from consumer.kafka.properties import PINNED, REPORTING
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from consumer.kafka.admin import Bounds, Cluster, Topic
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.opening import RESUME, open_lane
 from consumer.delivery.ports import Assigned, Mark, Partition
+from consumer.kafka.admin import Bounds, Cluster, Topic
 
 RUN: Final = "run `python -m consumer run`"
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
 from consumer.clickhouse.offsets import Reading
-from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
+from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
 from consumer.delivery.ports import Mark, Partition
+from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
 
 DETOUR_BYTES_MAX: Final = 300
 """A mark that a second reading goes back to: the intents of that reading must find room beside it."""

@@ -10,12 +10,12 @@ without it a clean stop is still exact, and the log says what is left.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from consumer.clickhouse.client import Connection, Target
-from consumer.kafka.admin import Cluster, Topic
-from consumer.errors import Fatal, Rejected
-from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.advice import Sentence
+from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.table_check import Pace, TableCheck
+from consumer.delivery.intent import METADATA_BYTES_MAX
+from consumer.errors import Fatal, Rejected
+from consumer.kafka.admin import Cluster, Topic
 
 _METADATA_DEFAULT: Final = 4096
 LETTER_HEADERS_BYTES: Final = 64 * 1024

@@ -14,12 +14,12 @@ from typing import Any, Final
 from uuid import UUID
 
 from consumer.clickhouse.client import Connection
-from consumer.kafka.dead_letters import SERVICE, Outgoing, Publisher
-from consumer.errors import Rejected
-from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Partition, Record, Rows
 from consumer.clickhouse.statements import PINNED
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Partition, Record, Rows
+from consumer.errors import Rejected
+from consumer.kafka.dead_letters import SERVICE, Outgoing, Publisher
 from schemas.codec import FRAME_BYTES, LETTER_HEADER, Encoder, FrameError, decode, schema_id_of
 
 UNTIL_MS: Final = 10_413_792_000_000

@@ -21,9 +21,9 @@ from deploy.embedded.broker import (
     check_port_is_free,
     create_topics,
 )
-from deploy.embedded.process import Child, StopRequest, tail
-from deploy.embedded.logs import LogRotation
 from deploy.embedded.drain import await_members, await_nothing_left
+from deploy.embedded.logs import LogRotation
+from deploy.embedded.process import Child, StopRequest, tail
 
 __all__ = ["CannotStartError", "Options", "run"]
 

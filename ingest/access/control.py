@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingest.access.clients import Client, Registry
-from ingest.errors import Headers, Rejected, Slug
 from ingest.access.rate_limit import Allowance, Claim, RateLimiter, Window, name_of_address
+from ingest.errors import Headers, Rejected, Slug
 
 _WHAT: Final = {Slug.RATE_LIMIT: "requests", Slug.EVENT_LIMIT: "events", Slug.BYTE_LIMIT: "bytes of events"}
 

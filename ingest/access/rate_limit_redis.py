@@ -17,8 +17,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ingest.publishing.ports import Meter
 from ingest.access.rate_limit import Claim, Window
+from ingest.publishing.ports import Meter
 from schemas.transport.access import Access, read_url
 
 log = logging.getLogger(__name__)

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Final
 
-from ingest import answers
-from ingest.http.body import Body
+from ingest.counters import Account
+from ingest.errors import Fault, Rejected, Slug
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor
 from ingest.events.envelope import BODY
-from ingest.errors import Fault, Rejected, Slug
 from ingest.events.ids import uuid5, uuid7
+from ingest.events.salvage import elements
 from ingest.events.validator import Intake, Origin, Refusal, Verdict, key_of
-from ingest.counters import Account
+from ingest.http import responses as answers
+from ingest.http.body import Body
 from ingest.memory import bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
-from ingest.events.salvage import elements
 from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
 

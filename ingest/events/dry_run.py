@@ -15,9 +15,9 @@ import msgspec
 
 from ingest.events.envelope import BODY
 from ingest.events.fields import fits
-from ingest.events.validator import FAULTS_MAX, Limits
 from ingest.events.parsing import escape
 from ingest.events.times import client_time_ms
+from ingest.events.validator import FAULTS_MAX, Limits
 from schemas.event import COLLECTOR_FIELDS, Catalogue, Event
 
 ROWS_BYTES_MAX: Final = 1024 * 1024

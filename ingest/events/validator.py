@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
 from ingest.errors import Fault, Rejected, Rule, Slug
+from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
 from ingest.events.fields import Misfit, Reader, compile_readers
 from ingest.events.ids import canonical_json, uuid5, uuid7
-from ingest.memory import UNBOUNDED, Lease
-from ingest.events.salvage import COPIES, Malformed, elements, salvage
 from ingest.events.parsing import escape, guard, kind, parse
+from ingest.events.salvage import COPIES, Malformed, elements, salvage
 from ingest.events.structure import count_names, may_have_names
 from ingest.events.times import client_time_ms
+from ingest.memory import UNBOUNDED, Lease
 from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
 
 FAULTS_MAX: Final = 50

@@ -15,14 +15,14 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ingest.access.control import Gate, Ticket
-from ingest.http.responses import JSON, refused
-from ingest.http.body import Body, BodyReader, Form
-from ingest.events.collector import Collector
-from ingest.http.middleware import COLLECT, Exchange, exchange_of
-from ingest.errors import Rejected, Unavailable
-from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
-from ingest.events.validator import Origin
 from ingest.counters import Account
+from ingest.errors import Rejected, Unavailable
+from ingest.events.collector import Collector
+from ingest.events.validator import Origin
+from ingest.http.body import Body, BodyReader, Form
+from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
+from ingest.http.middleware import COLLECT, Exchange, exchange_of
+from ingest.http.responses import JSON, refused
 from ingest.publishing.ports import Meter
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ingest.errors import Rejected, Slug
-from ingest.memory import Lease, MemoryBudget, Share, bytes_of_body
 from ingest.events.structure import count_nodes
+from ingest.memory import Lease, MemoryBudget, Share, bytes_of_body
 
 if sys.version_info >= (3, 14):
     from compression import zstd

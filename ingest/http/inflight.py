@@ -13,9 +13,9 @@ from time import monotonic
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ingest.http.responses import JSON, refused
-from ingest.http.middleware import exchange_of
 from ingest.errors import Headers, Load
+from ingest.http.middleware import exchange_of
+from ingest.http.responses import JSON, refused
 
 log = logging.getLogger(__name__)
 

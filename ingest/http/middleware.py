@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from ingest.counters import Account, Ledger, Outcome
+from ingest.errors import Load, Slug
 from ingest.http.client_ip import Network, Privacy, client_address, private_form
 from ingest.http.cors import CrossOrigin, Headers
-from ingest.errors import Load, Slug
 from ingest.http.headers import header_text
-from ingest.counters import Account, Ledger, Outcome
+from ingest.http.trace import new_id, request_id_of, trace_id_of
 from ingest.logs import REFUSALS
 from ingest.publishing.ports import SPOOL_FAULTS
-from ingest.http.trace import new_id, request_id_of, trace_id_of
 
 log = logging.getLogger(REFUSALS)
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events.dry_run import Hint
 from ingest.errors import Rule
+from ingest.events.dry_run import Hint
 from ingest.events.fields import EXACT_MAX
+from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
 from ingest.events.validator import FAULTS_MAX
 from ingest.settings import Settings
-from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
 from schemas.event import Catalogue, Field
 
 Node = dict[str, Any]

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
 from ingest.errors import Fault
+from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
 from ingest.events.validator import FAULTS_MAX, Refusal, Verdict
 from schemas.event import Event
 

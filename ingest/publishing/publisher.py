@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.errors import Load, Overloaded, Unavailable
 from ingest.counters import Ledger, Outcome
+from ingest.errors import Load, Overloaded, Unavailable
+from ingest.publishing.circuit_breaker import Breaker, State
 from ingest.publishing.ports import Broker, Durability, Fate, Record, Spool, SpoolError
 
 log = logging.getLogger(__name__)

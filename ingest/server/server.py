@@ -23,11 +23,11 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from ingest.http.responses import JSON, refused
-from ingest.server.connection import Connection
 from ingest.errors import Rejected
-from ingest.logs import REFUSALS, log_config
+from ingest.http.responses import JSON, refused
 from ingest.http.trace import new_id
+from ingest.logs import REFUSALS, log_config
+from ingest.server.connection import Connection
 
 log = logging.getLogger(REFUSALS)
 

@@ -12,8 +12,8 @@ from time import monotonic, time
 from typing import Final
 
 from ingest.publishing.ports import Meter, SpoolError
-from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile
 from ingest.spool.directory import Lock, SpoolDirectory
+from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Final
 
 from ingest.publishing.ports import SPOOL_FAULTS, Meter, Record, SpoolError
-from ingest.spool.file import PASSING, SpoolFile
 from ingest.spool.directory import Lock, SpoolDirectory
+from ingest.spool.file import PASSING, SpoolFile
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Protocol
 import pytest
 from flask import Flask
 
-from ingest.access.control import Gate
 from ingest.access.clients import Registry
+from ingest.access.control import Gate
 from ingest.access.rate_limit import Allowance, LocalLimiter
 from tests.contract import rows_of_events, rows_of_guards, rows_of_handling, rows_of_http, rows_of_keys
 from tests.contract.rows import Row

@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 
 from ingest.access.control import Gate
-from ingest.errors import Unavailable
 from ingest.access.rate_limit import Allowance, LocalLimiter
+from ingest.errors import Unavailable
 from tests.contract.rows import JSON, Row, error, request
 from tests.contract.rows_of_events import BAD, VIEW
 from tests.contract.test_http import House, InProcess, OnGunicorn

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from ingest.publishing.ports import NoMeter, Record
-from ingest.spool.file import SpoolFile
 from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.file import SpoolFile
 from ingest.spool.writer import Spooler
 from tests.fault.conftest import Oracle
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import settings
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.delivery.intent import Origin as RowOrigin
-from consumer.delivery.ports import Record
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.statements import column_of
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin as RowOrigin
+from consumer.delivery.ports import Record
 from ingest.errors import Rejected
 from ingest.events.validator import Intake, Limits, Origin
 from schemas.codec import Encoder

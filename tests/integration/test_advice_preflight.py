@@ -7,17 +7,17 @@ from typing import Final
 
 import pytest
 
-from consumer.operations.audit import Auditor, Span
+from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Fatal
-from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Partition
-from consumer.operations.preflight import check_tables
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.rows import EventRows
-from consumer.advice import Sentence
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import Pace
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Partition
+from consumer.errors import Fatal
+from consumer.operations.audit import Auditor, Span
+from consumer.operations.preflight import check_tables
 from schemas.registry import LocalSchemas
 from tests.support.advice import follow
 from tests.support.clickhouse import USER, ClickHouse, password_file

@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from consumer.operations.audit import Auditor, Finding, Span
 from consumer.clickhouse.client import Connection, Target
-from consumer.kafka.admin import Bounds, Topic
-from consumer.delivery.intent import Intent, Origin
-from consumer.delivery.partition import Lane
 from consumer.clickhouse.offsets import OffsetsTable, Reading
-from consumer.operations.background_audit import Patrol
-from consumer.delivery.ports import Mark, Partition, Record
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.metrics import Metrics
+from consumer.delivery.intent import Intent, Origin
+from consumer.delivery.partition import Lane
+from consumer.delivery.ports import Mark, Partition, Record
 from consumer.health import Watch
+from consumer.kafka.admin import Bounds, Topic
+from consumer.metrics import Metrics
+from consumer.operations.audit import Auditor, Finding, Span
+from consumer.operations.background_audit import Patrol
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 

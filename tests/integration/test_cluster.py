@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from confluent_kafka import TopicPartition
 
-from consumer.kafka.admin import Cluster
-from consumer.errors import Fatal, Transient
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.delivery.ports import Mark, Partition
+from consumer.errors import Fatal, Transient
+from consumer.kafka.admin import Cluster
 from consumer.operations.preflight import LETTER_HEADERS_BYTES, check_metadata, find_topics, guarantee, size_warnings
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.errors import Fatal, Fenced, Transient
 from consumer.delivery.ports import Answer, Mark, Partition
+from consumer.errors import Fatal, Fenced, Transient
 from tests.support.fixtures_group import ON_KAFKA, Group
 from tests.support.log_members import Member, is_shared, until
 

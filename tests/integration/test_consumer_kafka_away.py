@@ -8,9 +8,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer.delivery.ports import Assigned, Mark, Partition
 from consumer.errors import Transient
 from consumer.kafka.consumer import KafkaLog
-from consumer.delivery.ports import Assigned, Mark, Partition
 from consumer.kafka.survey import Survey
 from tests.support.fixtures_group import Group
 from tests.support.kafka import KafkaCluster

@@ -8,9 +8,9 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from consumer.delivery.ports import Mark, Position
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.messages import UNREADABLE
-from consumer.delivery.ports import Mark, Position
 from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import Member, until

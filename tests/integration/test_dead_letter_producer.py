@@ -3,8 +3,8 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from consumer.kafka.dead_letters import Outgoing, Publisher
 from consumer.errors import Transient
+from consumer.kafka.dead_letters import Outgoing, Publisher
 from tests.support.mock_cluster import Api, MockCluster
 
 LETTER = Outgoing(b"key", b"value", [])

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from consumer.clickhouse.client import Connection
-from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.errors import Reason
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Poison
+from consumer.errors import Reason
+from consumer.kafka.dead_letters import KafkaDeadLetters
 from tests.support.fixtures_consumer import record
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import read_all

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Cause, Transient
-from consumer.delivery.intent import Origin
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.errors import Cause, Transient
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.consumer_fakes import Tally

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import ConsumerError, Halt, Transient
-from consumer.delivery.intent import Origin
 from consumer.clickhouse.repair import ClickHouseMender
-from consumer.delivery.ports import Block, Record
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Record
+from consumer.errors import ConsumerError, Halt, Transient
 from schemas.registry import LocalSchemas
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from consumer.clickhouse.client import Connection
-from consumer.errors import Fatal, Transient
 from consumer.clickhouse.migrations import Migration, create_database, migrate, migrations, run, sweep
 from consumer.clickhouse.remake import Remake
+from consumer.errors import Fatal, Transient
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port

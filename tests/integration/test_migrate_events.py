@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Fatal
 from consumer.clickhouse.migrations import Migration, migrate, migrations, run
-from consumer.operations.preflight import check_tables
 from consumer.clickhouse.table_check import Pace
+from consumer.errors import Fatal
+from consumer.operations.preflight import check_tables
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 

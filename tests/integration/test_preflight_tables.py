@@ -3,10 +3,10 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Fatal, Transient
-from consumer.operations.preflight import check_tables
 from consumer.clickhouse.statements import PINNED
 from consumer.clickhouse.table_check import Pace
+from consumer.errors import Fatal, Transient
+from consumer.operations.preflight import check_tables
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
 from tests.support.ports import free_port

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from schemas.transport.access import Access
 from schemas.codec import local_schema_id, read_schema
 from schemas.registry import (
     LocalSchemas,
@@ -18,6 +17,7 @@ from schemas.registry import (
     RegistrySchemas,
     UnknownSchemaError,
 )
+from schemas.transport.access import Access
 from tests.support.proxy import Answer, BlackHole, DelayAnswer, FaultProxy, Mode, Pass, Refuse
 from tests.support.registry import SchemaRegistry
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas.transport.access import Access
 from schemas.codec import read_schema
 from schemas.registry import Answers, RegistrySchemas
+from schemas.transport.access import Access
 from tests.support.registry import SchemaRegistry
 
 EVENT = read_schema("event")

@@ -8,14 +8,14 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from consumer.arguments import moment_ms
 from consumer.clickhouse.client import Connection, Target
-from consumer.kafka.dead_letters import KafkaDeadLetters, Publisher
-from consumer.errors import Reason
-from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Block, Partition, Poison, Record
-from consumer.operations.replay import Choice, Letter, Replay, Verdict
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.errors import Reason
+from consumer.kafka.dead_letters import KafkaDeadLetters, Publisher
 from consumer.metrics import Metrics
+from consumer.operations.replay import Choice, Letter, Replay, Verdict
 from schemas.codec import FRAME_BYTES, decode
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import AT_MS, EVENT, TOPIC, encoded, record

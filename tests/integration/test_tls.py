@@ -19,13 +19,13 @@ import pytest
 
 from consumer.clickhouse.client import Connection
 from consumer.errors import Misconfigured, Transient
-from ingest.publishing.kafka import KafkaBroker, Topics
-from ingest.publishing.ports import NoMeter
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from schemas.transport.access import Access
+from ingest.publishing.kafka import KafkaBroker, Topics
+from ingest.publishing.ports import NoMeter
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
+from schemas.transport.access import Access
 from schemas.transport.tls import Tls
 from tests.support.certificates import Authority, Pair
 from tests.support.clickhouse import PASSWORD, ClickHouse

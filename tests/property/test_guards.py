@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 from hypothesis import event, given
 
-from ingest.http.body import BodyLimits, BodyReader
 from ingest.events.validator import Limits
+from ingest.http.body import BodyLimits, BodyReader
 from ingest.memory import MemoryBudget
 from tests.property.strategies import Request, is_json, parsed, requests
 from tests.property.test_structure import members_of, nodes_of, paths_of

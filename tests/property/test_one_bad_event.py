@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.events.envelope import BODY
-from ingest.events.validator import Intake, Limits, Origin, Refusal
 from ingest.events.salvage import elements
+from ingest.events.validator import Intake, Limits, Origin, Refusal
 from tests.property.strategies import CATALOGUE
 
 INTAKE: Final = Intake(CATALOGUE, Limits(), "sandbox")

@@ -9,12 +9,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any
 
+from consumer.delivery.backoff import Backoff
 from consumer.delivery.buffer import Limits
+from consumer.delivery.executor import Pools, Terms
 from consumer.delivery.intent import Intent, decode
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Mark, Partition
-from consumer.delivery.backoff import Backoff
-from consumer.delivery.executor import Pools, Terms
 from consumer.delivery.worker import Worker
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable

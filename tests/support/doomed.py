@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consumer import __main__, service
-from consumer.kafka.dead_letters import KafkaDeadLetters
-from consumer.delivery.intent import Origin, decode
-from consumer.kafka.consumer import KafkaLog
-from consumer.delivery.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin, decode
+from consumer.delivery.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
 from consumer.delivery.worker import Worker
+from consumer.kafka.consumer import KafkaLog
+from consumer.kafka.dead_letters import KafkaDeadLetters
 
 START: Final = ("joining", "assigned")
 """Before the first poll returns."""

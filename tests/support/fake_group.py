@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from consumer.errors import ConsumerError, Fenced, Transient
 from consumer.delivery.intent import NO_EPOCH
-from consumer.operations.divergence import Found
 from consumer.delivery.ports import Answer, Assigned, Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.errors import ConsumerError, Fenced, Transient
+from consumer.operations.divergence import Found
 
 TOPIC = "events"
 

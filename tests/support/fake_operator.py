@@ -1,8 +1,8 @@
 """What an operator does to a group that is stopped, over the fakes: the plans of the commands, carried out."""
 
 from consumer.delivery.intent import decode
-from consumer.operations.plans import Facts, Plan, reprocess, resume
 from consumer.delivery.ports import Partition
+from consumer.operations.plans import Facts, Plan, reprocess, resume
 from tests.support.fake_group import TOPIC, FakeBroker
 from tests.support.fake_table import FakeLetters, FakeTable
 

@@ -11,10 +11,10 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
-from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
-from consumer.delivery.intent import NO_EPOCH, Origin
 from consumer.clickhouse.offsets import Reading
+from consumer.delivery.intent import NO_EPOCH, Origin
 from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
 
 
 class InsertFault(Enum):

@@ -14,10 +14,10 @@ from typing import Final, Self
 from confluent_kafka.admin import AdminClient
 
 from consumer.clickhouse.client import Connection
-from consumer.kafka.admin import Cluster
-from consumer.delivery.intent import Intent, decode
 from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.delivery.intent import Intent, decode
 from consumer.delivery.ports import Partition
+from consumer.kafka.admin import Cluster
 from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.feed import Feed, Place
 from tests.support.member import Member

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from consumer.delivery.backoff import Backoff
 from consumer.delivery.buffer import Limits
-from consumer.kafka.consumer import KafkaLog
+from consumer.delivery.executor import Pools, Terms
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Assigned, Listener, Partition, Position
-from consumer.delivery.backoff import Backoff
-from consumer.delivery.executor import Pools, Terms
 from consumer.delivery.worker import Worker
+from consumer.kafka.consumer import KafkaLog
 from tests.support.consumer_fakes import Tally
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 from tests.support.shared_table import RemoteTable

@@ -2,11 +2,11 @@
 
 from consumer.delivery.batch import Inserted, Prepared
 from consumer.delivery.buffer import Limits
-from consumer.errors import Reason
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import Lane
 from consumer.delivery.ports import Mark, Partition, Poison, Record
 from consumer.delivery.task import Work
+from consumer.errors import Reason
 
 PLACE = Partition("events", 3)
 LIMITS = Limits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from consumer.kafka.consumer import KafkaLog
 from consumer.delivery.ports import Answer, Assigned, Cut, Mark, Partition, Position, Record
+from consumer.kafka.consumer import KafkaLog
 
 TIMEOUT_S: Final = 20.0
 

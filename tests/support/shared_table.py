@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from consumer.errors import Transient
 from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.errors import Transient
 
 _ANSWER_S = 10.0
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
 
-from consumer.errors import ConsumerError, Reason
 from consumer.delivery.intent import NO_EPOCH, decode
 from consumer.delivery.partition import Lane
-from consumer.operations.divergence import last_below
 from consumer.delivery.ports import Mark, Partition, Record
+from consumer.errors import ConsumerError, Reason
+from consumer.operations.divergence import last_below
 from tests.support.consumer_fakes import LIMITS, Clock, Process
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog, PartitionLog
 from tests.support.fake_operator import facts_of, reprocessed, resumed

@@ -1,1 +1,1 @@
-"""Pure parts, without I/O."""
+"""Tests of tests/unit."""

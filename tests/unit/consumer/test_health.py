@@ -1,9 +1,9 @@
 """What counts as getting on; the other verdicts are in test_consumer_telemetry.py, with the pages that show them."""
 
 from consumer.delivery.buffer import Limits
-from consumer.errors import Reason
 from consumer.delivery.partition import Lane
 from consumer.delivery.ports import Poison
+from consumer.errors import Reason
 from consumer.health import Watch
 from tests.support.consumer_fakes import Clock
 from tests.support.lanes import PLACE, feed

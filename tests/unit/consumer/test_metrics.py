@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from consumer.errors import Cause, Fatal, Halt, HaltCode, Misconfigured, Reason
 from consumer.delivery.halting import Step
 from consumer.delivery.partition import Lane
-from consumer.pages import Pages, serving
 from consumer.delivery.ports import Partition
+from consumer.errors import Cause, Fatal, Halt, HaltCode, Misconfigured, Reason
+from consumer.health import Watch
+from consumer.metrics import METRICS, PREFIX, Metrics, balances
+from consumer.pages import Pages, serving
 from consumer.service import targets
 from consumer.settings import load
-from consumer.metrics import METRICS, PREFIX, Metrics, balances
-from consumer.health import Watch
 from tests.support.fixtures_consumer import AT_MS, record
 from tests.support.ports import free_port
 
-CONSUMER = Path(__file__).resolve().parents[2] / "consumer"
+CONSUMER = Path(__file__).resolve().parents[3] / "consumer"
 PLACE = Partition("events", 3)
 
 
@@ -60,7 +60,7 @@ def test_every_metric_that_the_code_reports_is_in_the_table() -> None:
     """A name that is misspelt would be a KeyError in production; all literal names are looked up here."""
     named = {
         name
-        for path in CONSUMER.glob("*.py")
+        for path in CONSUMER.rglob("*.py")
         for name in re.findall(r"(?:meter|metrics)\.(?:count|observe|levels?)\(\s*\"(\w+)\"", path.read_text("utf-8"))
     }
 
@@ -112,7 +112,7 @@ def test_what_code_can_list_begins_at_0() -> None:
         for name in ("mended_rows", "poison_probes")
         for target in targets(load({"CONSUMER_BOOTSTRAP_SERVERS": "x", "CONSUMER_CLICKHOUSE_URL": "http://x"}))
     }
-    named = "".join(path.read_text("utf-8") for path in CONSUMER.glob("*.py"))
+    named = "".join(path.read_text("utf-8") for path in CONSUMER.rglob("*.py"))
     assert {name for name in born if name.startswith("intents")} == {
         f'intents_total{{outcome="{outcome}"}}' for outcome in re.findall(r'"intents", outcome="(\w+)"', named)
     }

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.spool.file import SpoolFile
 from ingest.commands import listing, salvage
 from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import event
 
 

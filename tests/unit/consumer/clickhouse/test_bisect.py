@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.errors import Fatal, Reason, Rejected, Transient
 from consumer.clickhouse.bisect import Search
+from consumer.errors import Fatal, Reason, Rejected, Transient
 
 
 class Table:

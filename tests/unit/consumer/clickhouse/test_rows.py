@@ -6,10 +6,10 @@ import json
 import fastavro
 import pytest
 
-from consumer.errors import Cause, Halt, HaltCode, Reason, Transient
+from consumer.clickhouse.rows import EventRows, coordinates, letter_of
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Record
-from consumer.clickhouse.rows import EventRows, coordinates, letter_of
+from consumer.errors import Cause, Halt, HaltCode, Reason, Transient
 from schemas.codec import Encoder
 from schemas.registry import LocalSchemas, RegistryAwayError, UnknownSchemaError
 from tests.support.fixtures_consumer import AT_MS, EVENT, SCHEMA_ID, encoded, event, record

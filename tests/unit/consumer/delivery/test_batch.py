@@ -1,9 +1,9 @@
 """Sealed batches: values that say what is in and what is left out."""
 
 from consumer.delivery.batch import Batch
-from consumer.errors import Reason
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition, Poison
+from consumer.errors import Reason
 from tests.support.fixtures_consumer import record
 
 PLACE = Partition("events", 3)

@@ -3,11 +3,11 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.errors import Cause, Transient
-from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Block
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block
+from consumer.errors import Cause, Transient
 from schemas.registry import LocalSchemas
 from tests.support.consumer_fakes import Tally
 

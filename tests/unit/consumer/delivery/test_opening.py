@@ -2,10 +2,10 @@
 
 import pytest
 
-from consumer.errors import HaltCode
 from consumer.delivery.intent import Detour, Intent
 from consumer.delivery.opening import open_lane, start_of
 from consumer.delivery.ports import Assigned, Mark, Partition, Position
+from consumer.errors import HaltCode
 
 PLACE = Partition("events", 3)
 

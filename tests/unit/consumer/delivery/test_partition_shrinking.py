@@ -3,10 +3,10 @@
 from concurrent.futures import Future
 
 from consumer.delivery.batch import Prepared
-from consumer.errors import Reason
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Poison
 from consumer.delivery.task import Stage
+from consumer.errors import Reason
 from tests.support.lanes import feed, make_smaller, mark, opened, prepare, refusal, sealed
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from consumer.delivery.batch import Batch, Inserted, Sent
-from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Transient
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Poison
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Transient
 from tests.support.fake_table import FakeTable, InsertFault, value
 from tests.support.pipelines import Around
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from consumer.delivery.batch import Draft
-from consumer.errors import Halt, Reason, Transient
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.ports import Block, Poison, Record
+from consumer.errors import Halt, Reason, Transient
 from tests.support.fake_table import FakeTable, value
 from tests.support.pipelines import Around
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from consumer.errors import Fenced
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Answer, Mark
+from consumer.errors import Fenced
 from tests.support.consumer_fakes import PLACE, Around, MuteProcess, get_on, until_begun
 from tests.support.fake_group import CommitFault
 from tests.support.fake_table import InsertFault, value

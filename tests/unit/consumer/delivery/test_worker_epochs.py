@@ -2,10 +2,10 @@
 
 import pytest
 
-from consumer.errors import HaltCode
 from consumer.delivery.halting import Halted
 from consumer.delivery.intent import Intent, Origin, decode
 from consumer.delivery.ports import Mark, Record
+from consumer.errors import HaltCode
 from tests.support.consumer_fakes import PLACE, Around, Process, until_begun
 from tests.support.consumer_fakes import get_on as get_on_for
 from tests.support.fake_group import FakeBroker, PartitionLog

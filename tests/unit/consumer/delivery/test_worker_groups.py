@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from consumer.errors import Fatal
 from consumer.delivery.intent import Intent
+from consumer.errors import Fatal
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, PatientProcess, get_on, until_begun
 from tests.support.fake_group import FakeBroker
 from tests.support.fake_table import InsertFault, value

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer.errors import Fatal, Halt, HaltCode
 from consumer.delivery.ports import Block, Mark
+from consumer.errors import Fatal, Halt, HaltCode
 from tests.support.consumer_fakes import PLACE, Around, Process, get_on
 from tests.support.fake_group import FakeBroker, FakeLog
 from tests.support.fake_table import FakeTable, value

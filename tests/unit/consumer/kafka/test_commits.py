@@ -2,9 +2,9 @@
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumer.kafka.commits import Commits
-from consumer.errors import Fatal, Fenced
 from consumer.delivery.ports import Answer, Mark, Partition
+from consumer.errors import Fatal, Fenced
+from consumer.kafka.commits import Commits
 
 FIRST, SECOND = Partition("events", 0), Partition("events", 1)
 MARK, NEXT = Mark(3, "intent"), Mark(5, "")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from consumer.kafka.dead_letters import Outgoing, headers_of, letter_key, smaller
-from consumer.errors import Reason
+from consumer.clickhouse.rows import DeadLetterRows, letter_of
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Poison, Record
-from consumer.clickhouse.rows import DeadLetterRows, letter_of
+from consumer.errors import Reason
+from consumer.kafka.dead_letters import Outgoing, headers_of, letter_key, smaller
 from tests.support.fixtures_consumer import AT_MS, record
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from consumer.delivery.intent import Detour, Intent, decode
 from consumer.clickhouse.offsets import Reading
+from consumer.delivery.intent import Detour, Intent, decode
+from consumer.delivery.ports import Mark, Partition
 from consumer.operations.divergence import Found
 from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, downgrade, reprocess, resume
-from consumer.delivery.ports import Mark, Partition
 
 PLACE = Partition("events", 3)
 READ = Reading(0, 0, 29, {4: 0})

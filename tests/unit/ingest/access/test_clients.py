@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ingest.access.clients import Registry, make_key, read_keys
-from ingest.errors import Rejected, Slug
 from ingest.access.rate_limit import Allowance
+from ingest.errors import Rejected, Slug
 
 KEY, HASH = make_key()
 OLD_KEY, OLD_HASH = make_key()

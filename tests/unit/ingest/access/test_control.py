@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.access.control import Gate, Ticket
 from ingest.access.clients import Registry, make_key
-from ingest.errors import Rejected, Slug
+from ingest.access.control import Gate, Ticket
 from ingest.access.rate_limit import Allowance, LocalLimiter
+from ingest.errors import Rejected, Slug
 from tests.support.fake_broker import Clock
 from tests.support.front import Shelf, front
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from ingest.errors import Slug
 from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, Window, name_of_address
+from ingest.errors import Slug
 from tests.support.fake_broker import Clock
 
 UNIX_S = 1_800_000_000.5

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from ingest.http.body import Body
-from ingest.events.collector import Collector
-from ingest.errors import Overloaded, Rejected, Slug, Unavailable
-from ingest.events.validator import Intake, Limits, Origin
 from ingest.counters import Ledger
+from ingest.errors import Overloaded, Rejected, Slug, Unavailable
+from ingest.events.collector import Collector
+from ingest.events.validator import Intake, Limits, Origin
+from ingest.http.body import Body
 from ingest.memory import MemoryBudget, Unbounded
 from ingest.publishing.ports import Durability
 from schemas.codec import Encoder

@@ -2,11 +2,11 @@
 
 import pytest
 
-from ingest.events.envelope import BODY
 from ingest.errors import Overloaded, Rule
+from ingest.events.envelope import BODY
+from ingest.events.salvage import COPIES, elements
 from ingest.events.validator import Refusal
 from ingest.memory import MemoryBudget
-from ingest.events.salvage import COPIES, elements
 from tests.support.verdicts import ORIGIN, intake, refusal
 
 VIEW = b'{"eventType": "VIEW", "url": "[\\"{,"}'

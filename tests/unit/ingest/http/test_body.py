@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from backports import zstd
 
-from ingest.http.body import BodyLimits, BodyReader, Form, read_body
 from ingest.errors import Overloaded, Rejected
+from ingest.http.body import BodyLimits, BodyReader, Form, read_body
 from ingest.memory import MemoryBudget, Unbounded
 
 MIB = 1024 * 1024

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from ingest.http.cors import CrossOrigin, read_origins
-from ingest.http.middleware import COLLECT, Door, Origins
-from ingest.http.inflight import LoadBound, overloaded
 from ingest.counters import Ledger
+from ingest.http.cors import CrossOrigin, read_origins
+from ingest.http.inflight import LoadBound, overloaded
+from ingest.http.middleware import COLLECT, Door, Origins
 
 
 class UnreadBody:

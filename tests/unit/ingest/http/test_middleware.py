@@ -8,10 +8,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from werkzeug.test import Client, TestResponse
 
+from ingest.counters import Ledger
 from ingest.http.client_ip import read_networks
 from ingest.http.cors import CrossOrigin
 from ingest.http.middleware import COLLECT, Door, Exchange, Origins, exchange_of
-from ingest.counters import Ledger
 from ingest.logs import REFUSALS
 from ingest.metrics import Telemetry
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.publishing.publisher import DurablePublisher, Patience
-from ingest.errors import Overloaded, Rejected, Unavailable
 from ingest.counters import Ledger
+from ingest.errors import Overloaded, Rejected, Unavailable
+from ingest.publishing.circuit_breaker import Breaker, State
 from ingest.publishing.ports import Durability, Fate, Record, SpoolError
+from ingest.publishing.publisher import DurablePublisher, Patience
 from tests.support.fake_broker import Clock, FakeBroker, event
 
 

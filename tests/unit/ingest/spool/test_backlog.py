@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ingest.spool.backlog import Backlog
 from ingest.publishing.ports import NoMeter, SpoolError
-from ingest.spool.file import SpoolFile
+from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, Lock, SpoolDirectory
+from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import event
 
 

@@ -6,11 +6,11 @@ from time import monotonic
 
 import pytest
 
-from ingest.spool.backlog import Backlog
-from ingest.spool.drainer import Drainer, Pace
 from ingest.publishing.ports import Fate, NoMeter, Record
-from ingest.spool.file import SpoolFile
+from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.drainer import Drainer, Pace
+from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import FakeBroker, event
 
 

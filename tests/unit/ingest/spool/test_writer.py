@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingest.publishing.ports import NoMeter, Record, SpoolError
-from ingest.spool.file import SpoolFile
 from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.file import SpoolFile
 from ingest.spool.writer import Spooler
 from tests.support.fake_broker import event
 
