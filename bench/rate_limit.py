@@ -18,7 +18,7 @@ from typing import Final
 from ingest.access.control import Gate
 from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.publishing.ports import NoMeter
+from ingest.counters import NoMeter
 from schemas.transport.access import Access
 
 TIMES: Final = 20_000

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ingest.arguments import Parser, directory, seconds, set_aside
-from ingest.counters import Ledger
+from ingest.counters import Ledger, NoMeter
 from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.logs import start_logging
-from ingest.publishing.ports import NoMeter, SpoolError
+from ingest.publishing.ports import SpoolError
 from ingest.settings import PREFIX, Settings, load
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, SpoolDirectory, is_locked, lock_of

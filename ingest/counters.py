@@ -17,9 +17,39 @@ A request whose events were never counted counts as one event: one that the rate
 import threading
 from enum import StrEnum
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from ingest.publishing.ports import Meter, NoMeter
+
+class Meter(Protocol):
+    """Takes figures; names and labels stand in one table, in telemetry. Any thread may call."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add one observation to a histogram."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+    def move(self, name: str, amount: float, **labels: str) -> None:
+        """Add to a gauge, or take from it."""
+
+
+class NoMeter:
+    """A `Meter` that forgets."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Forget."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def level(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def move(self, name: str, amount: float, **labels: str) -> None:
+        """Forget."""
 
 
 class Outcome(StrEnum):

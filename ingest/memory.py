@@ -6,6 +6,7 @@ with its answer. Nobody waits for room: waiting requests would hold what they ha
 """
 
 import threading
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -28,6 +29,15 @@ class Lease(Protocol):
         Raises:
             Overloaded: there is no room.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as the client wrote it, its size as sent, and the share of memory that its request holds."""
+
+    text: bytes
+    sent_bytes: int
+    lease: Lease
 
 
 class MemoryBudget:

@@ -12,16 +12,17 @@ from flask import Flask
 
 from ingest.access.clients import Registry
 from ingest.access.control import Gate
+from ingest.access.origins import read_origins
 from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import Ledger
+from ingest.counters import Ledger, Meter
 from ingest.durability import open_publisher
 from ingest.events.collector import Collector
 from ingest.events.validator import Intake, Limits
 from ingest.http.app import COUNTED, create_app, ticket_of
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.client_ip import read_networks
-from ingest.http.cors import CrossOrigin, read_origins
+from ingest.http.cors import CrossOrigin
 from ingest.http.docs import add_pages
 from ingest.http.inflight import LoadBound
 from ingest.http.middleware import Door, Origins
@@ -30,7 +31,6 @@ from ingest.http.operations import OperationsPort
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import Telemetry
-from ingest.publishing.ports import Meter
 from ingest.settings import Settings, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
@@ -55,7 +55,9 @@ def build(settings: Settings) -> Iterator[Flask]:
         collector = Collector(_intake(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
         gate = _gate(settings, telemetry)
         app = create_app(collector, gate, _body_reader(settings), telemetry)
-        add_pages(app, telemetry, describe(catalogue, settings))
+        has_port = bool(settings.operations_port)
+        interface = describe(catalogue, event_limits(settings), body_limits(settings), has_operations_port=has_port)
+        add_pages(app, telemetry, interface)
         _hang_door(app, settings, ledger, gate)
         app.extensions["headrace.drain"] = publisher.drain
         yield app
@@ -100,13 +102,22 @@ def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
 
 
 def _body_reader(settings: Settings) -> BodyReader:
-    limits = BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
-    return BodyReader(limits, MemoryBudget(settings.memory_bytes_max))
+    return BodyReader(body_limits(settings), MemoryBudget(settings.memory_bytes_max))
+
+
+def body_limits(settings: Settings) -> BodyLimits:
+    """Return the caps on bodies."""
+    return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
 
 
 def _intake(settings: Settings, catalogue: Catalogue) -> Intake:
     required = ("eventType", "clientId") if settings.clients_file else ("eventType",)
-    limits = Limits(
+    return Intake(catalogue, event_limits(settings), settings.environment, required)
+
+
+def event_limits(settings: Settings) -> Limits:
+    """Return the bounds on a request's events."""
+    return Limits(
         events_max=settings.events_max,
         event_bytes_max=settings.event_bytes_max,
         headers_bytes_max=settings.headers_bytes_max,
@@ -117,7 +128,6 @@ def _intake(settings: Settings, catalogue: Catalogue) -> Intake:
         clock_past_ms_max=settings.clock_past_s_max * 1000,
         clock_future_ms_max=settings.clock_future_s_max * 1000,
     )
-    return Intake(catalogue, limits, settings.environment, required)
 
 
 def open_app() -> Flask:

@@ -11,8 +11,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from ingest.access.origins import read_origins
 from ingest.http.client_ip import Privacy, read_networks
-from ingest.http.cors import read_origins
 from ingest.logs import LINES_PER_S
 from ingest.memory import bytes_of_body, bytes_of_records
 from schemas.transport.access import Access

@@ -32,9 +32,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from ingest.access.origins import is_origin
 from ingest.access.rate_limit import Allowance
 from ingest.errors import Rejected, Slug
-from ingest.http.cors import is_origin
 
 log = logging.getLogger(__name__)
 

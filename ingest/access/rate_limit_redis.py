@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingest.access.rate_limit import Claim, Window
-from ingest.publishing.ports import Meter
+from ingest.counters import Meter
 from schemas.transport.access import Access, read_url
 
 log = logging.getLogger(__name__)

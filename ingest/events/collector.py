@@ -1,19 +1,18 @@
-"""One request's way: body -> verdict -> Avro -> durable -> answer. No HTTP in it but the bodies of answers."""
+"""One request's way: body -> validated events -> Avro -> durable. No HTTP in it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
 from ingest.counters import Account
 from ingest.errors import Fault, Rejected, Slug
-from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor
+from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.envelope import BODY
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.salvage import elements
 from ingest.events.validator import Intake, Origin, Refusal, Verdict, key_of
-from ingest.http import responses as answers
-from ingest.http.body import Body
-from ingest.memory import bytes_of_records
+from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
 from schemas.event import Event
@@ -21,6 +20,22 @@ from schemas.event import Event
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
 _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What became of each event of a request, in its order, and where the good ones are."""
+
+    entries: Sequence[Event | Refusal]
+    durability: Durability
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What would become of a request's events, and what their sender may want to know of them."""
+
+    verdict: Verdict
+    warnings: Sequence[Warned]
 
 
 class Collector:
@@ -32,10 +47,8 @@ class Collector:
         self._encoder = encoder
         self._publisher = publisher
 
-    def collect(
-        self, body: Body, origin: Origin, account: Account, *, lenient: bool = False
-    ) -> tuple[bytes, Durability]:
-        """Take a request's events and return the answer's body and where they are; `account` hears what became of them.
+    def collect(self, body: Body, origin: Origin, account: Account, *, lenient: bool = False) -> Collected:
+        """Take a request's events; `account` hears what became of them.
 
         Args:
             body: the JSON, inflated; its share of memory grows by the records.
@@ -56,20 +69,20 @@ class Collector:
             records.extend(_letters(body.text, verdict, origin))
         durability = self._publisher.publish(records)
         account.accept(len(events))
-        return answers.taken(verdict.entries), durability
+        return Collected(verdict.entries, durability)
 
-    def validate(self, body: Body, origin: Origin, account: Account) -> bytes:
-        """Judge a request's events as `collect` would, publish nothing, and return the answer's body.
+    def validate(self, body: Body, origin: Origin, account: Account) -> Examined:
+        """Judge a request's events as `collect` would, and publish nothing.
 
         Raises:
-            Rejected: as from `collect`, but for bad events, which the answer tells.
+            Rejected: as from `collect`, but for bad events, which the result tells.
         """
         verdict, raws = self._intake.examine(body.text, origin, body.lease)
         account.judge(len(verdict.entries), verdict.expanded_bytes)
         _check_client(verdict.events, origin.client_id)
         taken_bytes = bytes_of_records(len(verdict.events), verdict.expanded_bytes)
         body.lease.grow(min(taken_bytes, _ROWS_COPIES * ROWS_BYTES_MAX))
-        return answers.judged(verdict, self._advisor.warnings(raws, origin.received_at_ms))
+        return Examined(verdict, self._advisor.warnings(raws, origin.received_at_ms))
 
     def is_ready(self) -> bool:
         """Tell whether events can be made durable now."""

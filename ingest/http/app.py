@@ -15,15 +15,15 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ingest.access.control import Gate, Ticket
-from ingest.counters import Account
+from ingest.counters import Account, Meter
 from ingest.errors import Rejected, Unavailable
 from ingest.events.collector import Collector
 from ingest.events.validator import Origin
-from ingest.http.body import Body, BodyReader, Form
+from ingest.http.body import BodyReader, Form
 from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
 from ingest.http.middleware import COLLECT, Exchange, exchange_of
-from ingest.http.responses import JSON, refused
-from ingest.publishing.ports import Meter
+from ingest.http.responses import JSON, judged, refused, taken
+from ingest.memory import Body
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
         exchange = exchange_of(request.environ)
         origin, lenient = admitted(exchange), prefers_lenient(request.headers.get("Prefer", ""))
         account = exchange.account
-        answer, durability = use_body(account, lambda body: collector.collect(body, origin, account, lenient=lenient))
-        response = Response(answer, 201, content_type=JSON)
-        response.headers["X-Durability"] = durability
+        collected = use_body(account, lambda body: collector.collect(body, origin, account, lenient=lenient))
+        response = Response(taken(collected.entries), 201, content_type=JSON)
+        response.headers["X-Durability"] = collected.durability
         if lenient:
             response.headers["Preference-Applied"] = "handling=lenient"
         return response
@@ -129,8 +129,8 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
         exchange = exchange_of(request.environ)
         origin = admitted(exchange)
         account = exchange.account
-        answer = use_body(account, lambda body: collector.validate(body, origin, account))
-        return Response(answer, content_type=JSON)
+        examined = use_body(account, lambda body: collector.validate(body, origin, account))
+        return Response(judged(examined.verdict, examined.warnings), content_type=JSON)
 
 
 def _form() -> Form:

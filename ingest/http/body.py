@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from ingest.errors import Rejected, Slug
 from ingest.events.structure import count_nodes
-from ingest.memory import Lease, MemoryBudget, Share, bytes_of_body
+from ingest.memory import Body, Lease, MemoryBudget, Share, bytes_of_body
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -71,15 +71,6 @@ class Form:
     charset: str
     encoding: str
     length: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """A body as the client wrote it, its size as sent, and the share of memory that its request holds."""
-
-    text: bytes
-    sent_bytes: int
-    lease: Lease
 
 
 class BodyReader:

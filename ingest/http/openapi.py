@@ -1,4 +1,4 @@
-"""The HTTP interface as an OpenAPI 3.1 document: openapi.json beside this file, completed from catalogue and settings.
+"""The HTTP interface as an OpenAPI 3.1 document: openapi.json beside this file, completed from catalogue and limits.
 
 What JSON Schema can't say stands in sentences: sizes in bytes, nesting, the bodies' encodings.
 https://spec.openapis.org/oas/v3.1.1.html
@@ -14,8 +14,8 @@ from ingest.errors import Rule
 from ingest.events.dry_run import Hint
 from ingest.events.fields import EXACT_MAX
 from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
-from ingest.events.validator import FAULTS_MAX
-from ingest.settings import Settings
+from ingest.events.validator import FAULTS_MAX, Limits
+from ingest.http.body import BodyLimits
 from schemas.event import Catalogue, Field
 
 Node = dict[str, Any]
@@ -33,16 +33,16 @@ _NUMBERS: Final[dict[str, list[Node]]] = {
 }
 
 
-def describe(catalogue: Catalogue, settings: Settings) -> Node:
-    """Return the document."""
+def describe(catalogue: Catalogue, limits: Limits, body: BodyLimits, *, has_operations_port: bool = False) -> Node:
+    """Return the document; an operations port has /metrics, which is then no client's business."""
     document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = version("headrace")
-    if settings.operations_port:
-        del document["paths"]["/metrics"]  # it is on a port that is no client's business
+    if has_operations_port:
+        del document["paths"]["/metrics"]
     components = document["components"]
-    components["requestBodies"]["Events"]["description"] = _sizes(settings)
+    components["requestBodies"]["Events"]["description"] = _sizes(limits, body)
     schemas = components["schemas"]
-    schemas["Request"]["properties"]["messageBody"]["maxItems"] = settings.events_max
+    schemas["Request"]["properties"]["messageBody"]["maxItems"] = limits.events_max
     schemas["Event"]["properties"] = _members(catalogue)
     # JSON Schema sees no difference between 1e30, which is taken, and the same with all its digits, which is not.
     schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
@@ -52,13 +52,13 @@ def describe(catalogue: Catalogue, settings: Settings) -> Node:
     return document
 
 
-def _sizes(settings: Settings) -> str:
+def _sizes(limits: Limits, body: BodyLimits) -> str:
     return (
-        f"At most {settings.body_bytes_max} bytes as sent and {settings.inflated_bytes_max} inflated, "
-        f"{settings.nodes_max} JSON values and {settings.paths_max} different names; an event at most "
-        f"{settings.event_bytes_max} bytes and {settings.members_max} members; messageHeaders "
-        f"{settings.headers_bytes_max} bytes, and with the User-Agent {settings.copied_bytes_max} over all events; "
-        f"nesting at most {settings.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as "
+        f"At most {body.sent_bytes_max} bytes as sent and {body.inflated_bytes_max} inflated, "
+        f"{body.nodes_max} JSON values and {limits.paths_max} different names; an event at most "
+        f"{limits.event_bytes_max} bytes and {limits.members_max} members; messageHeaders "
+        f"{limits.headers_bytes_max} bytes, and with the User-Agent {limits.copied_bytes_max} over all events; "
+        f"nesting at most {limits.depth_max}. Content-Encoding may be gzip, deflate or zstd. text/plain, as "
         "navigator.sendBeacon sends it, and no Content-Type at all mean JSON too."
     )
 

@@ -19,8 +19,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from ingest.counters import Meter
 from ingest.errors import Rejected, Slug
-from ingest.publishing.ports import Fate, Meter, Record
+from ingest.publishing.ports import Fate, Record
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)

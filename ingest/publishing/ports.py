@@ -113,35 +113,3 @@ class SpoolError(Exception):
     def __init__(self, slug: str, message: str) -> None:
         super().__init__(message)
         self.slug = slug
-
-
-class Meter(Protocol):
-    """Takes figures; names and labels stand in one table, in telemetry. Any thread may call."""
-
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter."""
-
-    def observe(self, name: str, value: float, **labels: str) -> None:
-        """Add one observation to a histogram."""
-
-    def level(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
-
-    def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge, or take from it."""
-
-
-class NoMeter:
-    """A `Meter` that forgets."""
-
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Forget."""
-
-    def observe(self, name: str, value: float, **labels: str) -> None:
-        """Forget."""
-
-    def level(self, name: str, value: float, **labels: str) -> None:
-        """Forget."""
-
-    def move(self, name: str, amount: float, **labels: str) -> None:
-        """Forget."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-from ingest.publishing.ports import Meter, SpoolError
+from ingest.counters import Meter
+from ingest.publishing.ports import SpoolError
 from ingest.spool.directory import Lock, SpoolDirectory
 from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
 
-from ingest.publishing.ports import Broker, Fate, Meter, SpoolError
+from ingest.counters import Meter
+from ingest.publishing.ports import Broker, Fate, SpoolError
 from ingest.spool.backlog import Backlog, Batch, Source
 from ingest.spool.file import Spooled
 

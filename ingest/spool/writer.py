@@ -13,7 +13,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.publishing.ports import SPOOL_FAULTS, Meter, Record, SpoolError
+from ingest.counters import Meter
+from ingest.publishing.ports import SPOOL_FAULTS, Record, SpoolError
 from ingest.spool.directory import Lock, SpoolDirectory
 from ingest.spool.file import PASSING, SpoolFile
 

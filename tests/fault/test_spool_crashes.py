@@ -9,7 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from ingest.publishing.ports import NoMeter, Record
+from ingest.counters import NoMeter
+from ingest.publishing.ports import Record
 from ingest.spool.directory import Bounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
 from ingest.spool.writer import Spooler

@@ -16,7 +16,7 @@ import pytest
 
 from ingest.errors import Slug
 from ingest.http.openapi import describe
-from ingest.service import build
+from ingest.service import body_limits, build, event_limits
 from ingest.settings import Settings
 from schemas.event import read_catalogue
 from tests.support.collector import Collector, collector
@@ -83,7 +83,7 @@ def test_the_document_knows_every_route(embedded_broker: Broker, tmp_path: Path)
     with build(settings) as app:
         routes = {rule.rule for rule in app.url_map.iter_rules()} - {"/docs/<name>"}
 
-    assert set(describe(read_catalogue(), settings)["paths"]) == routes
+    assert set(describe(read_catalogue(), event_limits(settings), body_limits(settings))["paths"]) == routes
 
 
 def test_the_document_knows_every_status_that_a_refusal_can_have(running: Collector) -> None:

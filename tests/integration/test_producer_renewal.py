@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from ingest.counters import NoMeter
 from ingest.publishing.kafka import KafkaBroker, Topics
-from ingest.publishing.ports import Fate, NoMeter, Record
+from ingest.publishing.ports import Fate, Record
 from tests.support.ingress import ingress
 from tests.support.kafka import EmbeddedKafka
 from tests.support.ledger import settle, topic_census

@@ -12,8 +12,8 @@ import redis
 
 from ingest.access.rate_limit import Allowance, Claim, Window
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
+from ingest.counters import NoMeter
 from ingest.errors import Slug
-from ingest.publishing.ports import NoMeter
 from schemas.transport.access import Access
 from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka

@@ -21,8 +21,8 @@ from consumer.clickhouse.client import Connection
 from consumer.errors import Misconfigured, Transient
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
+from ingest.counters import NoMeter
 from ingest.publishing.kafka import KafkaBroker, Topics
-from ingest.publishing.ports import NoMeter
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
 from schemas.transport.access import Access

@@ -10,7 +10,7 @@ from flask import Flask
 
 from ingest.access.control import Gate
 from ingest.access.rate_limit import Allowance
-from ingest.counters import Ledger
+from ingest.counters import Ledger, NoMeter
 from ingest.events.collector import Collector
 from ingest.events.validator import Intake, Limits
 from ingest.http.app import create_app
@@ -18,7 +18,7 @@ from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.cors import CrossOrigin
 from ingest.http.middleware import Door, Origins
 from ingest.memory import MemoryBudget
-from ingest.publishing.ports import Durability, NoMeter, Record
+from ingest.publishing.ports import Durability, Record
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
 from schemas.event import Event, read_catalogue
 

@@ -10,8 +10,8 @@ from ingest.counters import Ledger
 from ingest.errors import Overloaded, Rejected, Slug, Unavailable
 from ingest.events.collector import Collector
 from ingest.events.validator import Intake, Limits, Origin
-from ingest.http.body import Body
-from ingest.memory import MemoryBudget, Unbounded
+from ingest.http.responses import judged, taken
+from ingest.memory import Body, MemoryBudget, Unbounded
 from ingest.publishing.ports import Durability
 from schemas.codec import Encoder
 from schemas.event import read_catalogue
@@ -36,17 +36,18 @@ class House:
         """Take events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         with self.ledger.open() as account, self.budget.lease() as lease:
-            body_of_answer, durability = self._collector.collect(
+            collected = self._collector.collect(
                 Body(text, len(text), lease), Origin(NOW_MS, **origin), account, lenient=lenient
             )
-        assert durability is Durability.BROKER
-        return json.loads(body_of_answer)
+        assert collected.durability is Durability.BROKER
+        return json.loads(taken(collected.entries))
 
     def validate(self, *events: Any, **origin: Any) -> Any:
         """Judge events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         body = Body(text, len(text), Unbounded())
-        return json.loads(self._collector.validate(body, Origin(NOW_MS, **origin), Ledger().open()))
+        examined = self._collector.validate(body, Origin(NOW_MS, **origin), Ledger().open())
+        return json.loads(judged(examined.verdict, examined.warnings))
 
     @property
     def books(self) -> tuple[int, int, int]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ingest.http.cors import CrossOrigin, is_origin, read_origins
+from ingest.access.origins import is_origin, read_origins
+from ingest.http.cors import CrossOrigin
 
 PAGE = "https://www.example.com"
 ANY = CrossOrigin(("*",))

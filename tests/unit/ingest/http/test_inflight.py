@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from ingest.access.origins import read_origins
 from ingest.counters import Ledger
-from ingest.http.cors import CrossOrigin, read_origins
+from ingest.http.cors import CrossOrigin
 from ingest.http.inflight import LoadBound, overloaded
 from ingest.http.middleware import COLLECT, Door, Origins
 

@@ -4,6 +4,7 @@ from openapi_spec_validator import validate
 
 from ingest.errors import Rule
 from ingest.http.openapi import Node, describe
+from ingest.service import body_limits, event_limits
 from ingest.settings import Settings
 from schemas.event import Event, read_catalogue
 
@@ -32,7 +33,9 @@ scrollDepth = "how far"
 
 def document(catalogue: str | None = None, **settings: int) -> Node:
     """Return a document with some settings changed."""
-    return describe(read_catalogue(catalogue), Settings(bootstrap_servers="unused:9092", **settings))  # type: ignore[arg-type]  # only numbers
+    some = Settings(bootstrap_servers="unused:9092", **settings)  # type: ignore[arg-type]  # only numbers
+    port = bool(some.operations_port)
+    return describe(read_catalogue(catalogue), event_limits(some), body_limits(some), has_operations_port=port)
 
 
 def schemas_of(described: Node) -> Node:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.publishing.ports import NoMeter, SpoolError
+from ingest.counters import NoMeter
+from ingest.publishing.ports import SpoolError
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, Lock, SpoolDirectory
 from ingest.spool.file import SpoolFile

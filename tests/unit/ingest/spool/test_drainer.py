@@ -6,7 +6,8 @@ from time import monotonic
 
 import pytest
 
-from ingest.publishing.ports import Fate, NoMeter, Record
+from ingest.counters import NoMeter
+from ingest.publishing.ports import Fate, Record
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import Bounds, SpoolDirectory
 from ingest.spool.drainer import Drainer, Pace

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.publishing.ports import NoMeter, Record, SpoolError
+from ingest.counters import NoMeter
+from ingest.publishing.ports import Record, SpoolError
 from ingest.spool.directory import Bounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
 from ingest.spool.writer import Spooler
