@@ -17,8 +17,8 @@ from consumer.clickhouse.migrations import create_database, migrate, migrations
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.buffer import Limits
-from consumer.delivery.executor import Pools, Terms
+from consumer.delivery.buffer import BufferLimits
+from consumer.delivery.executor import Pools, WorkerConfig
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.delivery.worker import Worker
@@ -84,7 +84,7 @@ class CountingTable(ClickHouseTable):
 class Untouched:
     """A `Mender` that is not needed: nothing fails here."""
 
-    def mend(self, block: Block, records: object) -> int:
+    def repair(self, block: Block, records: object) -> int:
         """Look for nothing."""
         del block, records
         return 0
@@ -106,17 +106,17 @@ def values(kind: str, share: float) -> list[bytes]:
 
 def run(database: Connection, batch: list[bytes], good_rows: int) -> tuple[float, float, int, int]:
     """Return the seconds until the good rows are in, and until all is settled, the probes, and the batches."""
-    broker, letters, meter, schemas = FakeBroker(1), Letters(), Tally(), LocalSchemas()
+    broker, letters, metrics, schemas = FakeBroker(1), Letters(), Tally(), LocalSchemas()
     place = Partition(TOPIC, 0)
     broker.logs[place].records = {n: Record(place, n, AT_MS, b"", value) for n, value in enumerate(batch)}
     broker.logs[place].end = len(batch)
     rows, log = EventRows(schemas), FakeLog(broker, records_max=len(batch))
-    table = CountingTable(database, Target("events", "event", TOPIC, 60), rows, schemas.schema_of, meter)
+    table = CountingTable(database, Target("events", "event", TOPIC, 60), rows, schemas.schema_of, metrics)
     pipeline = Pipeline(rows, table, letters, broker, Untouched())  # type: ignore[arg-type]  # simpler ones
-    terms = Terms(Limits(len(batch), 10**9, 0.1, 10**10), "bench", 1.0, Backoff())
+    terms = WorkerConfig(BufferLimits(len(batch), 10**9, 0.1, 10**10), "bench", 1.0, Backoff())
     good_at_s = 0.0
     with ThreadPoolExecutor(4) as pool:
-        worker = Worker(log, {TOPIC: pipeline}, Pools(pool, pool), terms, meter)
+        worker = Worker(log, {TOPIC: pipeline}, Pools(pool, pool), terms, metrics)
         log.listen(worker)
         began_s = time.monotonic()
         while time.monotonic() - began_s < _LIMIT_S:
@@ -130,8 +130,8 @@ def run(database: Connection, batch: list[bytes], good_rows: int) -> tuple[float
     return (
         (good_at_s or ended_s) - began_s,
         ended_s - began_s,
-        meter.counts["poison_probes/events"],
-        meter.counts["intents/written"],
+        metrics.counts["poison_probes/events"],
+        metrics.counts["intents/written"],
     )
 
 

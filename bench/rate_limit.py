@@ -15,10 +15,10 @@ from collections.abc import Callable
 from statistics import quantiles
 from typing import Final
 
-from ingest.access.control import Gate
+from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMeter
+from ingest.counters import NoMetrics
 from schemas.transport.access import Access
 
 TIMES: Final = 20_000
@@ -27,7 +27,7 @@ THREADS: Final = 8
 
 def measure(name: str, limiter: RateLimiter | None, times: int = TIMES) -> None:
     """Admit requests one after the other and print what each took."""
-    gate = Gate(None, limiter, Allowance(10**9, 10**9, 10**12))
+    gate = AccessControl(None, limiter, Allowance(10**9, 10**9, 10**12))
     took_us: list[float] = []
     cpu_s = time.thread_time()
     for number in range(times):
@@ -41,7 +41,7 @@ def measure(name: str, limiter: RateLimiter | None, times: int = TIMES) -> None:
 
 def measure_together(name: str, limiter: RateLimiter) -> None:
     """Admit requests from several threads and print how many a second there were."""
-    gate = Gate(None, limiter, Allowance(10**9, 10**9, 10**12))
+    gate = AccessControl(None, limiter, Allowance(10**9, 10**9, 10**12))
     each = TIMES // THREADS
 
     def admit() -> None:
@@ -68,7 +68,7 @@ def with_store(use: Callable[[SharedLimiter, "subprocess.Popen[bytes]"], None]) 
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as store:
         try:
-            limiter = SharedLimiter(open_store(Access(f"redis://127.0.0.1:{port}"), 0.005), "bench:", 60, NoMeter())
+            limiter = SharedLimiter(open_store(Access(f"redis://127.0.0.1:{port}"), 0.005), "bench:", 60, NoMetrics())
             deadline_s = time.monotonic() + 10
             while (
                 limiter.hit([Claim("warm", Allowance(1))], time.time())[0].requests == 0

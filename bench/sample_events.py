@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.events.validator import Intake, Limits, Origin
+from ingest.events.validator import EventLimits, Sender, Validator
 from schemas.codec import FRAME_BYTES, Encoder, read_schema
 from schemas.event import read_catalogue
 
@@ -33,9 +33,9 @@ def bodies(count: int, span_ms: int, seed: int = 7) -> Iterator[tuple[int, bytes
     while len(events) < count:
         events += _visit(chance, START_MS + chance.randrange(span_ms))
     events.sort(key=lambda item: item[0])
-    intake, encoder = Intake(read_catalogue(), Limits(), "production"), Encoder(read_schema("event"), 1)
+    intake, encoder = Validator(read_catalogue(), EventLimits(), "production"), Encoder(read_schema("event"), 1)
     for at_ms, event, agent, ip in events[:count]:
-        origin = Origin(at_ms, ip=ip, user_agent=agent, trace_id=f"{chance.getrandbits(128):032x}")
+        origin = Sender(at_ms, ip=ip, user_agent=agent, trace_id=f"{chance.getrandbits(128):032x}")
         said = event | {"timestamp": at_ms - chance.randrange(20, 400)}
         (taken,) = intake.read(msgspec.json.encode({"messageBody": [said]}), origin).events
         yield at_ms, encoder.encode(taken)[FRAME_BYTES:]

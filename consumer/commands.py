@@ -19,13 +19,13 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.ports import Partition
 from consumer.errors import Misconfigured
 from consumer.kafka.admin import Cluster
-from consumer.kafka.dead_letters import Publisher
-from consumer.metrics import Metrics
+from consumer.kafka.dead_letters import DeadLetterProducer
+from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background_audit import facts
 from consumer.operations.lag import lag_lines
 from consumer.operations.preflight import find_topics
-from consumer.operations.replay import Choice, Letter, Replay, Verdict
+from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
 from consumer.service import connect, find_schemas, kafka_properties, targets
 from consumer.settings import Settings
 
@@ -96,7 +96,7 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     """Plan replays, and make them with --go."""
     schemas = find_schemas(settings)
     connection, rows = connect(settings), EventRows(schemas)
-    table = ClickHouseTable(connection, targets(settings)[0], rows, schemas.schema_of, Metrics())
+    table = ClickHouseTable(connection, targets(settings)[0], rows, schemas.schema_of, PrometheusMetrics())
     replay = Replay(connection, table, rows, schemas.schema_of)
     choice = Choice(
         settings.topic,
@@ -113,11 +113,11 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
     for verdict, count in Counter(letter.verdict for letter in letters).items():
         say(f"{count} letters: {verdict}", sys.stderr)
-    ready = [letter for letter in letters if letter.verdict is Verdict.READY]
+    ready = [letter for letter in letters if letter.verdict is ReplayVerdict.READY]
     if not ready or not arguments.go:
         say(f"nothing was sent; add --go to send {len(ready)}" if ready else "nothing to replay", sys.stderr)
         return 0
-    publisher = Publisher(kafka_properties(settings), settings.topic)
+    publisher = DeadLetterProducer(kafka_properties(settings), settings.topic)
     try:
         count = replay.make(letters, publisher, f"{getpass.getuser()}@{socket.gethostname()}")
     finally:
@@ -129,21 +129,21 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
 def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
     """Return what must be in the tables."""
     topics = find_topics(cluster, list(auditor.tables))
-    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
-    marks = cluster.committed(places)  # before the table is read: what is committed is in it
-    bounds = cluster.bounds(places)
+    partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+    marks = cluster.committed(partitions)  # before the table is read: what is committed is in it
+    bounds = cluster.bounds(partitions)
     known = {(span.partition, span.topic_id): span for span in auditor.incarnations()}
     spans = {
         name: replace(span, is_gone=True)
         for name, span in known.items()
         if span.topic_id != topics[span.partition.topic].topic_id
     }
-    for place, mark in marks.items():
-        topic_id = topics[place.topic].topic_id
+    for partition, mark in marks.items():
+        topic_id = topics[partition.topic].topic_id
         intent = intended(mark)
         if intent is None or intent.topic_id == topic_id:
-            first = known[place, topic_id].low if (place, topic_id) in known else mark.offset
-            spans[place, topic_id] = Span(place, topic_id, min(bounds[place][0], first), mark.offset)
+            first = known[partition, topic_id].low if (partition, topic_id) in known else mark.offset
+            spans[partition, topic_id] = Span(partition, topic_id, min(bounds[partition][0], first), mark.offset)
     return [span for _, span in sorted(spans.items())]
 
 

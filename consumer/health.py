@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.delivery.halting import Halted
-from consumer.delivery.partition import Lane
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import Partition
 
 _EVERY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionProgress:
     """One partition, as of the last note.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Health:
     """What the health page says."""
 
     name: str
@@ -66,7 +66,7 @@ class Verdict:
         return self.name in ("moving", "idle")
 
 
-class Watch:
+class HealthMonitor:
     """Notes where each partition stands. The polling thread notes, any thread asks; each note replaces the last one."""
 
     def __init__(self, stall_s: float, now_s: Callable[[], float]) -> None:
@@ -76,19 +76,19 @@ class Watch:
         self._noted_s = float("-inf")
         self._is_held = False
         self.has_begun = False
-        self.standings: Mapping[Partition, Standing] = {}
+        self.progress: Mapping[Partition, PartitionProgress] = {}
 
-    def turned(self, lanes: Mapping[Partition, Lane], end_of: Callable[[Partition], int | None]) -> None:
+    def turned(self, states: Mapping[Partition, PartitionState], end_of: Callable[[Partition], int | None]) -> None:
         """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
         self._turned_s = now_s = self._now_s()
-        self._is_held, self.has_begun = any(lane.is_retrying for lane in lanes.values()), True
+        self._is_held, self.has_begun = any(state.is_retrying for state in states.values()), True
         if now_s - self._noted_s < _EVERY_S:
             return
         self._noted_s = now_s
-        before = self.standings
-        self.standings = {
-            partition: _standing(lane, end_of(partition), before.get(partition), now_s)
-            for partition, lane in lanes.items()
+        before = self.progress
+        self.progress = {
+            partition: _progress(state, end_of(partition), before.get(partition), now_s)
+            for partition, state in states.items()
         }
 
     @property
@@ -99,36 +99,38 @@ class Watch:
     @property
     def halts(self) -> list[Halted]:
         """The partitions that stand until a person has acted, as of the last note."""
-        return [item.halt for item in self.standings.values() if item.halt is not None]
+        return [item.halt for item in self.progress.values() if item.halt is not None]
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Health:
         """Judge; see the module's table."""
         now_s = self._now_s()
         if not self.has_begun:
-            return Verdict("starting", "servers, tables and group are not ready yet; the log says which")
+            return Health("starting", "servers, tables and group are not ready yet; the log says which")
         if now_s - self._turned_s > self._stall_s:
-            return Verdict("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
+            return Health("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
         if self._is_held:
-            return Verdict("held", "a step is being retried; see headrace_consumer_retries_total")
+            return Health("held", "a step is being retried; see headrace_consumer_retries_total")
         return self._verdict_of_partitions(now_s)
 
-    def _verdict_of_partitions(self, now_s: float) -> Verdict:
-        count = len(self.standings)
-        behind = {partition: item for partition, item in self.standings.items() if item.behind}
+    def _verdict_of_partitions(self, now_s: float) -> Health:
+        count = len(self.progress)
+        behind = {partition: item for partition, item in self.progress.items() if item.behind}
         for partition, item in behind.items():
             if item.halt is None and now_s - item.moved_s > self._stall_s:
                 where = f"{partition.topic}/{partition.number} at offset {item.position}"
-                return Verdict("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
+                return Health("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
         if halts := self.halts:
-            return Verdict("halted", f"{len(halts)} of {count} partitions; the first: {halts[0].sentence}")
+            return Health("halted", f"{len(halts)} of {count} partitions; the first: {halts[0].sentence}")
         if not behind:
-            return Verdict("idle", f"{count} partitions, none behind")
-        return Verdict("moving", f"{len(behind)} of {count} partitions behind")
+            return Health("idle", f"{count} partitions, none behind")
+        return Health("moving", f"{len(behind)} of {count} partitions behind")
 
 
-def _standing(lane: Lane, end: int | None, before: Standing | None, now_s: float) -> Standing:
-    behind = 0 if lane.has_all_below(end) else max(0, (end or 0) - lane.position)
-    left_out = len(lane.works[0].batch.intent.excluded) if lane.works else 0
-    moved = before is None or not behind or lane.position != before.position or left_out > before.left_out
+def _progress(
+    state: PartitionState, end: int | None, before: PartitionProgress | None, now_s: float
+) -> PartitionProgress:
+    behind = 0 if state.has_all_below(end) else max(0, (end or 0) - state.position)
+    left_out = len(state.tasks[0].batch.intent.excluded) if state.tasks else 0
+    moved = before is None or not behind or state.position != before.position or left_out > before.left_out
     moved_s = now_s if moved or before is None else before.moved_s
-    return Standing(lane.position, behind, lane.newest_ms, moved_s, left_out, lane.halt)
+    return PartitionProgress(state.position, behind, state.newest_ms, moved_s, left_out, state.halt)

@@ -123,7 +123,7 @@ def start_logging(level: str) -> None:
     logging.getLogger(LIBRARY).filters[:] = [LineFilter()]
 
 
-class Metrics:
+class PrometheusMetrics:
     """A `Meter` over prometheus-client. Threads share it; a name or label that the table lacks is a KeyError."""
 
     def __init__(self) -> None:
@@ -131,8 +131,8 @@ class Metrics:
         self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
         self._lock = threading.Lock()
         for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_held", "waiting_bytes"):
-            self.level(name, 0)
-        self.level("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
+            self.set(name, 0)
+        self.set("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -142,7 +142,7 @@ class Metrics:
         """Add one observation to a histogram."""
         self._of(name, Histogram, labels).observe(value)
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
         self._of(name, Gauge, labels).set(value)
 
@@ -165,8 +165,8 @@ class Metrics:
         for family in self._metrics["records"].collect():
             for sample in family.samples:
                 if sample.name.endswith("_total"):
-                    place = f"{sample.labels['topic']}/{sample.labels['partition']}"
-                    books.setdefault(place, {})[sample.labels["outcome"]] = int(sample.value)
+                    partition = f"{sample.labels['topic']}/{sample.labels['partition']}"
+                    books.setdefault(partition, {})[sample.labels["outcome"]] = int(sample.value)
         return dict(sorted(books.items()))
 
     def _of(self, name: str, kind: type[_Kind], labels: Mapping[str, str]) -> _Kind:

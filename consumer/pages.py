@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
 
 from consumer.errors import Misconfigured
-from consumer.health import Watch
-from consumer.metrics import CONTENT_TYPE, Metrics
+from consumer.health import HealthMonitor
+from consumer.metrics import CONTENT_TYPE, PrometheusMetrics
 
 _JSON: Final = "application/json"
 _REQUEST_S: Final = 5.0
@@ -25,37 +25,39 @@ class Pages:
     /readyz is 200 once the worker polls and while every partition gets on; else its body names the halted ones.
     """
 
-    def __init__(self, metrics: Metrics, watch: Watch) -> None:
+    def __init__(self, metrics: PrometheusMetrics, monitor: HealthMonitor) -> None:
         self._metrics = metrics
-        self._watch = watch
+        self._monitor = monitor
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body."""
         if path == "/metrics":
             return 200, CONTENT_TYPE, self._page()
         if path == "/healthz":
-            verdict = self._watch.verdict()
+            verdict = self._monitor.verdict()
             return 200 if verdict.is_healthy else 503, _JSON, self._told(verdict.name, verdict.detail)
         if path == "/readyz":
             return self._ready()
         return 404, _JSON, _body("not found", "there are /metrics, /healthz and /readyz")
 
     def _ready(self) -> tuple[int, str, bytes]:
-        verdict = self._watch.verdict()
+        verdict = self._monitor.verdict()
         if not verdict.is_ready:
             return 503, _JSON, self._told(verdict.name, verdict.detail)
         return 200, _JSON, _body("ready", verdict.detail)
 
     def _told(self, status: str, detail: str) -> bytes:
-        halts = [{"code": halt.code, "sentence": halt.sentence} for halt in self._watch.halts]
+        halts = [{"code": halt.code, "sentence": halt.sentence} for halt in self._monitor.halts]
         return _body(status, detail, halts)
 
     def _page(self) -> bytes:
-        standings = {(place.topic, str(place.number)): item for place, item in self._watch.standings.items()}
+        progress = {
+            (partition.topic, str(partition.number)): item for partition, item in self._monitor.progress.items()
+        }
         now_ms = int(time.time() * 1000)
-        self._metrics.levels("lag_records", {labels: item.behind for labels, item in standings.items()})
-        self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in standings.items()})
-        self._metrics.level("is_held", self._watch.is_held)
+        self._metrics.levels("lag_records", {labels: item.behind for labels, item in progress.items()})
+        self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in progress.items()})
+        self._metrics.set("is_held", self._monitor.is_held)
         return self._metrics.page()
 
 

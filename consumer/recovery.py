@@ -7,7 +7,7 @@ from typing import Final
 
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.commands import say, show
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.operations.audit import intended
@@ -42,9 +42,9 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     if not arguments.partition or (by_offset and len(arguments.partition) > 1):
         raise Misconfigured("argument --partition: say which; an offset is one of a single partition")
     marks = Marks(settings)
-    places = marks.places(arguments)
-    firsts = marks.moments(places, arguments.from_time) or dict.fromkeys(places, arguments.from_offset)
-    stops = marks.moments(places, arguments.to_time) or dict.fromkeys(places, arguments.to_offset)
+    partitions = marks.partitions(arguments)
+    firsts = marks.moments(partitions, arguments.from_time) or dict.fromkeys(partitions, arguments.from_offset)
+    stops = marks.moments(partitions, arguments.to_time) or dict.fromkeys(partitions, arguments.to_offset)
     return marks.run(
         arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
     )
@@ -68,7 +68,7 @@ class Marks:
         self._offsets = OffsetsTable(connect(settings), {target.topic: target.table for target in targets(settings)})
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 
-    def places(self, arguments: Namespace) -> list[Partition]:
+    def partitions(self, arguments: Namespace) -> list[Partition]:
         """Return the partitions that are named, or all.
 
         Raises:
@@ -76,20 +76,20 @@ class Marks:
         """
         known = [Partition(name, number) for name, topic in self._topics.items() for number in range(topic.partitions)]
         wanted = [Partition(*name) for name in arguments.partition]
-        for place in wanted:
-            if place not in known:
-                raise Misconfigured(f"{_NOT_THERE}{place.topic}/{place.number}")
+        for partition in wanted:
+            if partition not in known:
+                raise Misconfigured(f"{_NOT_THERE}{partition.topic}/{partition.number}")
         return wanted or known
 
-    def moments(self, places: list[Partition], at_ms: int | None) -> dict[Partition, int]:
+    def moments(self, partitions: list[Partition], at_ms: int | None) -> dict[Partition, int]:
         """Return each partition's first offset from a moment on; nothing when there is no moment."""
-        return {} if at_ms is None else self._group.offsets_at(places, at_ms)
+        return {} if at_ms is None else self._group.offsets_at(partitions, at_ms)
 
     def run(self, arguments: Namespace, plan: Planner) -> int:
         """Plan for the partitions, print it, and commit it with --go; return the exit code."""
         if arguments.go:
             self._group.check_stopped()
-        plans = list(self._plans(self.places(arguments), plan))
+        plans = list(self._plans(self.partitions(arguments), plan))
         show([_line(made) for made in plans], as_json=arguments.json)
         marks = {made.partition: made.mark for made in plans if made.mark is not None}
         if any(made.is_refused for made in plans):
@@ -104,18 +104,18 @@ class Marks:
         say(f"{len(marks)} partitions are committed: start the workers", sys.stderr)
         return 0
 
-    def _plans(self, places: list[Partition], plan: Planner) -> Iterator[Plan]:
-        marks, bounds = self._cluster.committed(places), self._group.bounds(places)
-        for place in places:
-            with self._group.reading(place) as record_at:
-                yield plan(self._facts(place, bounds[place], marks.get(place)), record_at)
+    def _plans(self, partitions: list[Partition], plan: Planner) -> Iterator[Plan]:
+        marks, bounds = self._cluster.committed(partitions), self._group.bounds(partitions)
+        for partition in partitions:
+            with self._group.reading(partition) as record_at:
+                yield plan(self._facts(partition, bounds[partition], marks.get(partition)), record_at)
 
-    def _facts(self, place: Partition, bounds: tuple[int, int], mark: Mark | None) -> Facts:
-        topic_id = self._topics[place.topic].topic_id
+    def _facts(self, partition: Partition, bounds: tuple[int, int], mark: CommittedOffset | None) -> Facts:
+        topic_id = self._topics[partition.topic].topic_id
         intent = intended(mark) if mark else None
         among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
-        kept = self._offsets.offsets(place, topic_id, intent.reading, among) if intent and among else frozenset()
-        return Facts(place, topic_id, *bounds, mark, self._offsets.readings(place, topic_id), kept)
+        kept = self._offsets.offsets(partition, topic_id, intent.reading, among) if intent and among else frozenset()
+        return Facts(partition, topic_id, *bounds, mark, self._offsets.readings(partition, topic_id), kept)
 
 
 def _line(plan: Plan) -> dict[str, object]:

@@ -13,25 +13,25 @@ from typing import TypeVar
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.offsets import OffsetsTable
-from consumer.clickhouse.repair import ClickHouseMender
+from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import Pace
+from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.buffer import Limits
-from consumer.delivery.executor import Pools, Terms
+from consumer.delivery.buffer import BufferLimits
+from consumer.delivery.executor import Pools, WorkerConfig
 from consumer.delivery.pipeline import Pipeline
-from consumer.delivery.ports import Meter, Rows, Topics
+from consumer.delivery.ports import Metrics, Rows, Topics
 from consumer.delivery.worker import Worker
 from consumer.errors import Misconfigured, Transient
-from consumer.health import Watch
+from consumer.health import HealthMonitor
 from consumer.kafka.admin import Cluster
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
-from consumer.metrics import Metrics, balances
+from consumer.metrics import PrometheusMetrics, balances
 from consumer.operations.audit import Auditor
-from consumer.operations.background_audit import Patrol, patrolling
+from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
@@ -121,7 +121,7 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     names = (settings.topic, settings.dead_letter_topic)
     topics = patiently(lambda: find_topics(cluster, names), stop)
-    pace = Pace(
+    pace = InsertPace(
         sum(topic.partitions for topic in topics.values()),
         settings.batch_age_s_max,
         settings.insert_timeout_s,
@@ -137,7 +137,7 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
 
 
 @contextmanager
-def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
+def build(settings: Settings, metrics: Metrics, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
     """Wire a worker that has joined its group, and its log; leaving the block drains, commits and leaves the group."""
     with ExitStack() as stack:
         connection = connect(settings)
@@ -150,8 +150,8 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
         for pool in pools:  # what runs then is not waited for: it has had its time
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
-        terms = replace(_terms(settings, patiently(source.cluster_id, stop)), keeps_metadata=keeps_metadata)
-        worker = Worker(source, _pipelines(settings, connection, letters, meter, source), pools, terms, meter)
+        config = replace(_config(settings, patiently(source.cluster_id, stop)), keeps_metadata=keeps_metadata)
+        worker = Worker(source, _pipelines(settings, connection, letters, metrics, source), pools, config, metrics)
         source.listen(worker)
         yield worker, source
         if not worker.drain(monotonic() + settings.drain_s_max):
@@ -159,15 +159,15 @@ def build(settings: Settings, meter: Meter, stop: threading.Event) -> Iterator[t
 
 
 def _pipelines(
-    settings: Settings, connection: Connection, letters: KafkaDeadLetters, meter: Meter, topics: Topics
+    settings: Settings, connection: Connection, letters: KafkaDeadLetters, metrics: Metrics, topics: Topics
 ) -> dict[str, Pipeline]:
     schemas = find_schemas(settings)
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
-        table = ClickHouseTable(connection, target, rows, schema_of, meter)
-        mender = ClickHouseMender(connection, target, rows, meter)
+        table = ClickHouseTable(connection, target, rows, schema_of, metrics)
+        repairer = ClickHouseRepairer(connection, target, rows, metrics)
         inserted = OffsetsTable(connection, {target.topic: target.table})
-        return Pipeline(rows, table, letters, topics, mender, inserted)
+        return Pipeline(rows, table, letters, topics, repairer, inserted)
 
     events, dead = targets(settings)
     return {
@@ -176,12 +176,12 @@ def _pipelines(
     }
 
 
-def _terms(settings: Settings, cluster_id: str) -> Terms:
-    limits = Limits(
+def _config(settings: Settings, cluster_id: str) -> WorkerConfig:
+    limits = BufferLimits(
         settings.batch_rows_max, settings.batch_bytes_max, settings.batch_age_s_max, settings.waiting_bytes_max
     )
     # Late by its own time, and by the server's queue in front of it.
-    return Terms(limits, cluster_id, settings.revoke_s_max, Backoff(), late_s=2 * settings.insert_timeout_s)
+    return WorkerConfig(limits, cluster_id, settings.revoke_s_max, Backoff(), late_s=2 * settings.insert_timeout_s)
 
 
 def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
@@ -197,10 +197,10 @@ def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
                 raise SystemExit(0) from error
 
 
-def _patrol(settings: Settings, watch: Watch, meter: Meter) -> Patrol:
+def _patrol(settings: Settings, monitor: HealthMonitor, metrics: Metrics) -> BackgroundAudit:
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     tables = {target.topic: target.table for target in targets(settings)}
-    return Patrol(Auditor(connect(settings), tables, cluster.gaps), cluster, watch, meter)
+    return BackgroundAudit(Auditor(connect(settings), tables, cluster.gaps), cluster, monitor, metrics)
 
 
 def run(settings: Settings) -> None:
@@ -212,17 +212,17 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    metrics, watch = Metrics(), Watch(settings.stall_s, monotonic)
+    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic)
     try:
         with (
-            serving(settings.http_host, settings.http_port, Pages(metrics, watch)),
+            serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
             build(settings, metrics, stop) as (worker, source),
-            patrolling(_patrol(settings, watch, metrics), settings.audit_every_s),
+            auditing_in_background(_patrol(settings, monitor, metrics), settings.audit_every_s),
         ):
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():
                 worker.turn()
-                watch.turned(worker.owned, source.end_of)
+                monitor.turned(worker.owned, source.end_of)
     finally:
         books = metrics.books()
         log.info("worker stopped", extra={"balances": all(map(balances, books.values())), "records": books})

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from ingest.arguments import Parser, directory, seconds, set_aside
-from ingest.counters import Ledger, NoMeter
+from ingest.counters import EventCounters, NoMetrics
 from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.logs import start_logging
 from ingest.publishing.ports import SpoolError
 from ingest.settings import PREFIX, Settings, load
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import Bounds, SpoolDirectory, is_locked, lock_of
-from ingest.spool.drainer import Drainer, Pace
+from ingest.spool.directory import SpoolBounds, SpoolDirectory, is_locked, lock_of
+from ingest.spool.drainer import Drainer, DrainPace
 from ingest.spool.file import Extent, SpoolFile
 
 _VARIABLE: Final = f"{PREFIX}SPOOL_DIR"
@@ -89,7 +89,7 @@ def _refuse(sentence: str, code: int) -> int:
 
 def listing(path: Path) -> Iterator[str]:
     """Yield the lines that `spool list` prints."""
-    place = SpoolDirectory(path, Bounds(0, 0))
+    place = SpoolDirectory(path, SpoolBounds(0, 0))
     pid = place.drainer_pid()
     yield f"directory  {path}" + ("" if path.is_dir() else "  (there is none)")
     yield f"drained by {f'process {pid}' if pid else 'nobody'}"
@@ -122,7 +122,7 @@ def _drain(*, with_parked: bool, timeout_s: float) -> int:
         return _refuse(f"{_VARIABLE}: {settings.spool_dir} is not a directory", _WRONG_SETTING)
     start_logging(settings.log_level)
     place = open_directory(settings)
-    backlog = Backlog(place, lambda _: None, NoMeter())
+    backlog = Backlog(place, lambda _: None, NoMetrics())
     try:
         is_ours = backlog.acquire()
     except SpoolError as error:
@@ -134,11 +134,11 @@ def _drain(*, with_parked: bool, timeout_s: float) -> int:
 
 
 def _send_all(settings: Settings, backlog: Backlog, *, with_parked: bool, timeout_s: float) -> int:
-    broker = open_broker(settings, Ledger())
+    broker = open_broker(settings, EventCounters())
     try:
         if with_parked:
             backlog.unpark()
-        pace = Pace(float("inf"), settings.answer_deadline_s + 1, settings.ack_slow_s)
+        pace = DrainPace(float("inf"), settings.answer_deadline_s + 1, settings.ack_slow_s)
         count = _Count()
         left = _drain_until(Drainer(backlog, broker, pace, _ignore, count), backlog, time.monotonic() + timeout_s)
         print(f"sent {count.events} events, {left} are left")  # noqa: T201  (as above)
@@ -160,7 +160,7 @@ def _left(backlog: Backlog) -> int:
     return sum(extent.events for extent in backlog.extents())
 
 
-class _Count(NoMeter):
+class _Count(NoMetrics):
     """Counts what was sent."""
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ def _ignore(*, is_well: bool) -> None:
 
 
 def _salvage(path: Path) -> int:
-    place = SpoolDirectory(path.parent, Bounds(0, 0))
+    place = SpoolDirectory(path.parent, SpoolBounds(0, 0))
     try:
         source = SpoolFile(path, must_exist=True)
         target, lock = place.new_file()

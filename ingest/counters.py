@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 
-class Meter(Protocol):
+class Metrics(Protocol):
     """Takes figures; names and labels stand in one table, in telemetry. Any thread may call."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -29,14 +29,14 @@ class Meter(Protocol):
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one observation to a histogram."""
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
 
     def move(self, name: str, amount: float, **labels: str) -> None:
         """Add to a gauge, or take from it."""
 
 
-class NoMeter:
+class NoMetrics:
     """A `Meter` that forgets."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -45,7 +45,7 @@ class NoMeter:
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Forget."""
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Forget."""
 
     def move(self, name: str, amount: float, **labels: str) -> None:
@@ -68,27 +68,27 @@ class Outcome(StrEnum):
 _ENDS: Final = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.LIMITED, Outcome.SHED)
 
 
-class Ledger:
+class EventCounters:
     """Counts the events of one process. Threads share it."""
 
-    def __init__(self, meter: Meter | None = None) -> None:
-        self.meter = meter or NoMeter()
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self.metrics = metrics or NoMetrics()
         self._counts = dict.fromkeys(Outcome, 0)
         self._in_flight = 0
         self._lock = threading.Lock()
         for outcome in Outcome:  # a series that exists from the start has a rate from its first event on
-            self.meter.count("events_total", 0, outcome=outcome)
+            self.metrics.count("events_total", 0, outcome=outcome)
 
     def count(self, outcome: Outcome, events: int) -> None:
         """Add events to an outcome; the publisher calls it for delivered, spooled and orphaned."""
         if events:
             with self._lock:
                 self._counts[outcome] += events
-            self.meter.count("events_total", events, outcome=outcome)
+            self.metrics.count("events_total", events, outcome=outcome)
 
-    def open(self) -> "Account":
+    def open(self) -> "RequestCounter":
         """Open the account of one request; leaving its block closes it."""
-        return Account(self)
+        return RequestCounter(self)
 
     def receive(self, events: int) -> None:
         """Count events that came in and are in flight from now on; an account calls it."""
@@ -115,16 +115,16 @@ class Ledger:
     def _move(self, events: int) -> None:
         with self._lock:
             self._in_flight += events
-        self.meter.move("events_in_flight", events)
+        self.metrics.move("events_in_flight", events)
 
 
-class Account:
+class RequestCounter:
     """One request's events: received, then accepted, and what is left takes the `rest`'s outcome at the end."""
 
-    __slots__ = ("_ledger", "_open", "events", "rest", "size_bytes")
+    __slots__ = ("_counters", "_open", "events", "rest", "size_bytes")
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, counters: EventCounters) -> None:
+        self._counters = counters
         self._open = 1
         self.rest: Outcome = Outcome.REFUSED
         """What the events that are not accepted end as."""
@@ -132,17 +132,17 @@ class Account:
         """How many events the request was found to have."""
         self.size_bytes = 0
         """What they are as records, about."""
-        ledger.receive(1)
+        counters.receive(1)
 
-    def judge(self, events: int, size_bytes: int = 0) -> None:
+    def set_total(self, events: int, size_bytes: int = 0) -> None:
         """Say how many events the request has, and how large they are; once, and before any is accepted."""
-        self._ledger.receive(events - self._open)
+        self._counters.receive(events - self._open)
         self._open = self.events = events
         self.size_bytes = size_bytes
 
     def accept(self, events: int) -> None:
         """Say that the publisher made so many of them durable."""
-        self._ledger.settle(Outcome.ACCEPTED, events)
+        self._counters.settle(Outcome.ACCEPTED, events)
         self._open -= events
 
     def __enter__(self) -> Self:
@@ -151,5 +151,5 @@ class Account:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ledger.settle(self.rest, self._open)
+        self._counters.settle(self.rest, self._open)
         self._open = 0

@@ -8,16 +8,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.counters import Ledger
+from ingest.counters import EventCounters
 from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.publishing.kafka import OWNED, PINNED, KafkaBroker, Topics
+from ingest.publishing.kafka import OWNED, PINNED, KafkaBroker, TopicNames
 from ingest.publishing.ports import SpoolError
-from ingest.publishing.publisher import DurablePublisher, Patience
+from ingest.publishing.publisher import DurablePublisher, Timeouts
 from ingest.settings import PREFIX, Settings
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import Bounds, SpoolDirectory
-from ingest.spool.drainer import Drainer, Pace
-from ingest.spool.writer import Spooler
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
+from ingest.spool.drainer import Drainer, DrainPace
+from ingest.spool.writer import SpoolWriter
 from schemas.transport.librdkafka import read_properties, verify
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FLUSH_S: Final = 2.0
 
 
 @contextmanager
-def open_publisher(settings: Settings, ledger: Ledger) -> Iterator[DurablePublisher]:
+def open_publisher(settings: Settings, counters: EventCounters) -> Iterator[DurablePublisher]:
     """Start the parts; leaving the block loses nothing, whether the broker is there or not.
 
     1. What is on its way to the broker gets FLUSH_S, if the broker is well, and is given up then.
@@ -38,33 +38,33 @@ def open_publisher(settings: Settings, ledger: Ledger) -> Iterator[DurablePublis
     """
     directory = open_directory(settings)
     breaker = Breaker()
-    broker = open_broker(settings, ledger)
-    spooler = Spooler(directory, settings.spool_deadline_s, ledger.meter)
-    patience = Patience(settings.answer_deadline_s, settings.ack_slow_s)
-    publisher = DurablePublisher(broker, spooler, breaker, patience, ledger, monotonic)
-    backlog = Backlog(directory, spooler.suspect, ledger.meter)
-    drainer = Drainer(backlog, broker, pace_of(settings), publisher.note, ledger.meter)
-    watch = _Watch(publisher)
-    publisher.greet(_GREET_S)
+    broker = open_broker(settings, counters)
+    spool_writer = SpoolWriter(directory, settings.spool_deadline_s, counters.metrics)
+    timeouts = Timeouts(settings.answer_deadline_s, settings.ack_slow_s)
+    publisher = DurablePublisher(broker, spool_writer, breaker, timeouts, counters, monotonic)
+    backlog = Backlog(directory, spool_writer.mark_corrupt, counters.metrics)
+    drainer = Drainer(backlog, broker, pace_of(settings), publisher.record_outcome, counters.metrics)
+    monitor = _BrokerMonitor(publisher)
+    publisher.check_at_startup(_GREET_S)
     drainer.start()
-    watch.start()
+    monitor.start()
     try:
         yield publisher
     finally:
         publisher.drain()
         drainer.ask_to_stop()
-        watch.stop()
+        monitor.stop()
         broker.close(FLUSH_S if breaker.state is State.CLOSED else 0)
         if not publisher.wait_idle(settings.spool_deadline_s + 1):
             log.error("closing the spool although requests still wait for it")
         drainer.stop(settings.spool_deadline_s + 1)
-        spooler.close()
+        spool_writer.close()
 
 
 def open_directory(settings: Settings) -> SpoolDirectory:
     """Return the spool's directory, made if need be; one that can't be made is loud, and looked for later."""
     directory = SpoolDirectory(
-        Path(settings.spool_dir), Bounds(settings.spool_bytes_max, settings.spool_free_bytes_min)
+        Path(settings.spool_dir), SpoolBounds(settings.spool_bytes_max, settings.spool_free_bytes_min)
     )
     try:
         directory.make()
@@ -73,16 +73,16 @@ def open_directory(settings: Settings) -> SpoolDirectory:
     return directory
 
 
-def open_broker(settings: Settings, ledger: Ledger) -> KafkaBroker:
+def open_broker(settings: Settings, counters: EventCounters) -> KafkaBroker:
     """Return a started producer."""
-    topics = Topics(settings.topic, settings.dead_letter_topic)
-    return KafkaBroker(kafka_properties(settings), topics, settings.queue_bytes_max, ledger.meter)
+    topics = TopicNames(settings.topic, settings.dead_letter_topic)
+    return KafkaBroker(kafka_properties(settings), topics, settings.queue_bytes_max, counters.metrics)
 
 
-def pace_of(settings: Settings) -> Pace:
+def pace_of(settings: Settings) -> DrainPace:
     """Return how fast the spool is drained."""
     # A second more than the requests wait, for librdkafka looks for timed out messages once a second.
-    return Pace(settings.drain_events_per_s, settings.answer_deadline_s + 1, settings.ack_slow_s)
+    return DrainPace(settings.drain_events_per_s, settings.answer_deadline_s + 1, settings.ack_slow_s)
 
 
 def kafka_properties(settings: Settings) -> Mapping[str, object]:
@@ -106,7 +106,7 @@ def kafka_properties(settings: Settings) -> Mapping[str, object]:
     return properties
 
 
-class _Watch:
+class _BrokerMonitor:
     """Lets the publisher look at what is away, once a second."""
 
     def __init__(self, publisher: DurablePublisher) -> None:
@@ -115,7 +115,7 @@ class _Watch:
         self._thread = threading.Thread(target=self._run, name="broker-watch", daemon=True)
 
     def start(self) -> None:
-        self._publisher.look(_LOOK_S)
+        self._publisher.poll_health(_LOOK_S)
         self._thread.start()
 
     def stop(self) -> None:
@@ -125,6 +125,6 @@ class _Watch:
     def _run(self) -> None:
         while not self._stopping.wait(_LOOK_S):
             try:
-                self._publisher.look(_LOOK_S)
+                self._publisher.poll_health(_LOOK_S)
             except Exception:  # without it nobody would notice that the broker is back
                 log.exception("defect in the broker watch")

@@ -30,7 +30,7 @@ class Rule(StrEnum):
     MEMBERS = "members"
 
 
-class Slug(StrEnum):
+class ErrorCode(StrEnum):
     """Why a request is rejected, and with which status: the metric's label and the log's key."""
 
     status: int
@@ -103,9 +103,9 @@ class Fault:
         return "invalid event type" if self.rule is Rule.ENUM else self.message
 
     @property
-    def slug(self) -> Slug:
+    def code(self) -> ErrorCode:
         """The reason that an event with this fault is refused for."""
-        return Slug[f"BAD_EVENT_{self.rule.name}"]
+        return ErrorCode[f"BAD_EVENT_{self.rule.name}"]
 
 
 class IngestError(Exception):
@@ -120,10 +120,10 @@ class Rejected(IngestError):
     `headers` tell the client what it needs for that: Retry-After, WWW-Authenticate, Accept-Encoding.
     """
 
-    def __init__(self, slug: Slug, message: str, faults: tuple[Fault, ...] = (), headers: Headers = ()) -> None:
+    def __init__(self, code: ErrorCode, message: str, faults: tuple[Fault, ...] = (), headers: Headers = ()) -> None:
         super().__init__(message)
-        self.status = slug.status
-        self.slug = slug
+        self.status = code.status
+        self.code = code
         self.message = message
         self.faults = faults
         self.headers = headers
@@ -134,9 +134,9 @@ class Unavailable(IngestError):
 
     status = 503
 
-    def __init__(self, slug: str, message: str, retry_after_s: int = 1) -> None:
+    def __init__(self, code: str, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
-        self.slug = slug
+        self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
 

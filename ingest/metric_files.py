@@ -52,7 +52,7 @@ def _remove_if_left(path: Path) -> None:
             os.close(lock)
 
 
-def free_number(taken: Iterable[int]) -> int:
+def free_number(accepted_body: Iterable[int]) -> int:
     """Return the lowest number from 1 on that no living worker has."""
-    known = set(taken)
+    known = set(accepted_body)
     return next(number for number in count(1) if number not in known)

@@ -84,7 +84,7 @@ def count_as(number: int) -> None:
 _Child = Counter | Gauge | Histogram
 
 
-class Telemetry:
+class PrometheusMetrics:
     """The `Meter` of a process, for prometheus-client. Threads share it.
 
     A gauge is the sum over the workers that live.
@@ -105,7 +105,7 @@ class Telemetry:
         """Add one observation to a histogram."""
         self._child(name, labels).observe(value)  # type: ignore[union-attr]  # as above
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
         self._child(name, labels).set(value)  # type: ignore[union-attr]  # as above
 

@@ -11,26 +11,26 @@ from typing import Final
 from flask import Flask
 
 from ingest.access.clients import Registry
-from ingest.access.control import Gate
+from ingest.access.control import AccessControl
 from ingest.access.origins import read_origins
 from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import Ledger, Meter
+from ingest.counters import EventCounters, Metrics
 from ingest.durability import open_publisher
 from ingest.events.collector import Collector
-from ingest.events.validator import Intake, Limits
-from ingest.http.app import COUNTED, create_app, ticket_of
+from ingest.events.validator import EventLimits, Validator
+from ingest.http.app import COUNTED, admission_of, create_app
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.client_ip import read_networks
-from ingest.http.cors import CrossOrigin
+from ingest.http.cors import CorsPolicy
 from ingest.http.docs import add_pages
 from ingest.http.inflight import LoadBound
-from ingest.http.middleware import Door, Origins
+from ingest.http.middleware import ProxyPolicy, RequestMiddleware
 from ingest.http.openapi import describe
 from ingest.http.operations import OperationsPort
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
-from ingest.metrics import Telemetry
+from ingest.metrics import PrometheusMetrics
 from ingest.settings import Settings, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
@@ -45,50 +45,50 @@ _CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead o
 def build(settings: Settings) -> Iterator[Flask]:
     """Wire a collector. Call it after the fork: it starts the producer's threads."""
     with ExitStack() as stack:
-        telemetry = Telemetry()
-        ledger = Ledger(telemetry)
-        stack.callback(_close_books, ledger)
-        publisher = stack.enter_context(open_publisher(settings, ledger))
+        prometheus = PrometheusMetrics()
+        counters = EventCounters(prometheus)
+        stack.callback(_log_final_counts, counters)
+        publisher = stack.enter_context(open_publisher(settings, counters))
         schema = read_schema("event")
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         catalogue = open_catalogue(settings.catalogue_file)
-        collector = Collector(_intake(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
-        gate = _gate(settings, telemetry)
-        app = create_app(collector, gate, _body_reader(settings), telemetry)
+        collector = Collector(_validator(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
+        access_control = _access_control(settings, prometheus)
+        app = create_app(collector, access_control, _body_reader(settings), prometheus)
         has_port = bool(settings.operations_port)
         interface = describe(catalogue, event_limits(settings), body_limits(settings), has_operations_port=has_port)
-        add_pages(app, telemetry, interface)
-        _hang_door(app, settings, ledger, gate)
+        add_pages(app, prometheus, interface)
+        _add_middleware(app, settings, counters, access_control)
         app.extensions["headrace.drain"] = publisher.drain
         yield app
 
 
-def _hang_door(app: Flask, settings: Settings, ledger: Ledger, gate: Gate) -> None:
+def _add_middleware(app: Flask, settings: Settings, counters: EventCounters, access_control: AccessControl) -> None:
     """Put the door in front of the application's routes."""
     routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    origins = Origins(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
-    cross_origin = CrossOrigin(read_origins(settings.allowed_origins))
+    origins = ProxyPolicy(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
+    cors_policy = CorsPolicy(read_origins(settings.allowed_origins))
     routed = OperationsPort(app.wsgi_app, settings.operations_port) if settings.operations_port else app.wsgi_app
-    bound = LoadBound(routed, COUNTED, lambda environ: ticket_of(gate, environ, time.time()).headers)
-    app.wsgi_app = Door(bound, routes, ledger, origins, cross_origin)  # type: ignore[method-assign]  # Flask's way
+    bound = LoadBound(routed, COUNTED, lambda environ: admission_of(access_control, environ, time.time()).headers)
+    app.wsgi_app = RequestMiddleware(bound, routes, counters, origins, cors_policy)  # type: ignore[method-assign]  # Flask's way
 
 
-def _close_books(ledger: Ledger) -> None:
+def _log_final_counts(counters: EventCounters) -> None:
     """Log the process's accounts; the last line that a worker writes."""
-    figures = ledger.figures()
+    figures = counters.figures()
     log.log(logging.INFO if figures["balanced"] else logging.ERROR, "books closed", extra=figures)
 
 
-def _gate(settings: Settings, meter: Meter) -> Gate:
+def _access_control(settings: Settings, metrics: Metrics) -> AccessControl:
     registry = Registry(settings.clients_file) if settings.clients_file else None
     who = "the clients of a registry" if registry else "everybody"
     extra = {"registry": settings.clients_file, "keys": registry.size if registry else 0}
     log.info("collector open to %s", who, extra=extra)
     allowance = Allowance(settings.rate_limit_requests, settings.rate_limit_events, settings.rate_limit_bytes)
-    return Gate(registry, _limiter(settings, meter), allowance)
+    return AccessControl(registry, _limiter(settings, metrics), allowance)
 
 
-def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
+def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
     if not settings.rate_limit_requests:
         return None
     if not settings.rate_limit_store_url:
@@ -98,7 +98,7 @@ def _limiter(settings: Settings, meter: Meter) -> RateLimiter | None:
     access = store_access(settings)
     store = open_store(access, settings.rate_limit_store_timeout_ms / 1000)
     prefix = f"headrace:{settings.environment}:used:"
-    return SharedLimiter(store, prefix, settings.rate_limit_window_s, meter, access)
+    return SharedLimiter(store, prefix, settings.rate_limit_window_s, metrics, access)
 
 
 def _body_reader(settings: Settings) -> BodyReader:
@@ -110,14 +110,14 @@ def body_limits(settings: Settings) -> BodyLimits:
     return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
 
 
-def _intake(settings: Settings, catalogue: Catalogue) -> Intake:
+def _validator(settings: Settings, catalogue: Catalogue) -> Validator:
     required = ("eventType", "clientId") if settings.clients_file else ("eventType",)
-    return Intake(catalogue, event_limits(settings), settings.environment, required)
+    return Validator(catalogue, event_limits(settings), settings.environment, required)
 
 
-def event_limits(settings: Settings) -> Limits:
+def event_limits(settings: Settings) -> EventLimits:
     """Return the bounds on a request's events."""
-    return Limits(
+    return EventLimits(
         events_max=settings.events_max,
         event_bytes_max=settings.event_bytes_max,
         headers_bytes_max=settings.headers_bytes_max,

@@ -32,7 +32,7 @@ _OF_DISTANCE: Final = 0.7  # a group is refused as often as not when it holds ln
 
 
 @dataclass(slots=True)
-class Search:
+class Bisection:
     """One search through the rows of a refused block.
 
     Attributes:
@@ -69,7 +69,7 @@ class Search:
 
     def _search(self, rows: Sequence[int]) -> None:
         """Search rows group by group; no group was refused yet."""
-        at, last, pace = 0, 0, Pace()
+        at, last, pace = 0, 0, BisectPace()
         while at < len(rows) and not self._is_over:
             end = at + pace.rows
             group = [row for row in rows[at:end] if row not in self.found]
@@ -135,7 +135,7 @@ class Search:
 
 
 @dataclass(slots=True)
-class Pace:
+class BisectPace:
     """How many rows the next group has.
 
     Attributes:

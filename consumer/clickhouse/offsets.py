@@ -93,9 +93,9 @@ class OffsetsTable:
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        place = _parameters(partition, topic_id)
-        rows = {row["reading"]: row for row in self._connection.query(_READINGS, place)}
-        letters = {row["reading"]: row["last"] for row in self._connection.query(_LAST_LETTERS, place)}
+        where = _parameters(partition, topic_id)
+        rows = {row["reading"]: row for row in self._connection.query(_READINGS, where)}
+        letters = {row["reading"]: row["last"] for row in self._connection.query(_LAST_LETTERS, where)}
         none = {"first": -1, "last": -1, "epochs": {}}
         found = ((number, rows.get(number, none)) for number in sorted(rows.keys() | letters.keys()))
         return [
@@ -113,9 +113,9 @@ class OffsetsTable:
             Transient, Fatal: as outcomes.py says.
         """
         bounds = {"reading": reading, "from": among.start, "to": among.stop}
-        place = _parameters(partition, topic_id) | bounds
+        where = _parameters(partition, topic_id) | bounds
         counted, rows, buried = (
-            frozenset(row["offset"] for row in self._connection.query(query, place | {"table": table}))
+            frozenset(row["offset"] for row in self._connection.query(query, where | {"table": table}))
             for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
         )
         return (counted & rows) | buried

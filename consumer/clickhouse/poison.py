@@ -15,11 +15,11 @@ from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
-from consumer.clickhouse.bisect import Search
+from consumer.clickhouse.bisect import Bisection
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.explain import Explanation, Shape, explain
 from consumer.clickhouse.statements import PINNED
-from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
 from consumer.errors import ConsumerError, Halt, Reason, Rejected
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
@@ -44,13 +44,13 @@ class PoisonSearch:
     """
 
     def __init__(
-        self, connection: Connection, target: Target, rows: Rows, schema_of: Callable[[int], str], meter: Meter
+        self, connection: Connection, target: Target, rows: Rows, schema_of: Callable[[int], str], metrics: Metrics
     ) -> None:
         self._connection = connection
         self._target = target
         self._rows = rows
         self._schema_of = schema_of
-        self._meter = meter
+        self._metrics = metrics
         self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
 
     def run(self, block: Block, records: Sequence[Record]) -> list[Poison]:
@@ -65,19 +65,19 @@ class PoisonSearch:
         """
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
-        with self._twin() as twin:
-            asked = _Asked(self, twin, block, self._schema_of(block.schema_id))
+        with self._probe_table() as probe_table:
+            asked = _Asked(self, probe_table, block, self._schema_of(block.schema_id))
             found = asked.broken(mine)
             found += asked.explained(_without(mine, found))
             return sorted(found + asked.searched(_without(mine, found)), key=lambda item: item.offset)
 
     def explanations(self) -> list[Explanation]:
         """Return what asks for the rows that fail, and the same without constraints, one of which may throw."""
-        place = {"database": self._connection.database, "table": self._target.table}
-        types = {row["name"]: row["type"] for row in self._connection.query(_COLUMNS, place)}
+        partition = {"database": self._connection.database, "table": self._target.table}
+        types = {row["name"]: row["type"] for row in self._connection.query(_COLUMNS, partition)}
         constraints: dict[str, str] = {}
         with suppress(Halt):  # an older server has no such table, or the account may not see it
-            constraints = {row["name"]: row["expression"] for row in self._connection.query(_CONSTRAINTS, place)}
+            constraints = {row["name"]: row["expression"] for row in self._connection.query(_CONSTRAINTS, partition)}
         shapes = [Shape(types, constraints), *([Shape(types, {})] if constraints else [])]
         found = [explain(self._target.schema_name, self._target.topic, shape) for shape in shapes]
         return [explanation for explanation in found if explanation.checks]
@@ -92,19 +92,19 @@ class PoisonSearch:
         finally:
             self._drop(answer)
 
-    def probe(self, twin: str, part: Block) -> Rejected | None:
+    def probe(self, probe_table: str, part: Block) -> Rejected | None:
         """Ask a twin for some rows; return the refusal, or None when all are taken."""
-        self._meter.count("poison_probes", table=self._target.table)
+        self._metrics.count("poison_probes", table=self._target.table)
         try:
-            self._run(replace(self._target, table=twin).statement, part)
+            self._run(replace(self._target, table=probe_table).statement, part)
         except Rejected as refusal:
             return refusal
         return None
 
-    def takes_own(self, twin: str, block: Block) -> bool:
+    def takes_own(self, probe_table: str, block: Block) -> bool:
         """Tell whether a twin takes a container of our own schema, without rows: then it is not the table's fault."""
         header = container_header(read_schema(self._target.schema_name))
-        return self.probe(twin, replace(block, payload=header)) is None
+        return self.probe(probe_table, replace(block, payload=header)) is None
 
     def part(self, block: Block, schema: str, records: Sequence[Record]) -> Block:
         """Return some of a block's records as a block; the head of a container alone has none."""
@@ -113,13 +113,13 @@ class PoisonSearch:
         return self._rows.blocks(records, block.origin, block.token)[0]
 
     @contextmanager
-    def _twin(self) -> Iterator[str]:
-        twin = f"{self._target.table}_probe_{uuid4().hex[:12]}"
+    def _probe_table(self) -> Iterator[str]:
+        probe_table = f"{self._target.table}_probe_{uuid4().hex[:12]}"
         try:
-            self._connection.command(f"CREATE TABLE {twin} AS {self._target.table} ENGINE = Null")
-            yield twin
+            self._connection.command(f"CREATE TABLE {probe_table} AS {self._target.table} ENGINE = Null")
+            yield probe_table
         finally:
-            self._drop(twin)
+            self._drop(probe_table)
 
     def _drop(self, table: str) -> None:
         with suppress(ConsumerError):  # `migrate` sweeps it
@@ -132,9 +132,9 @@ class PoisonSearch:
 class _Asked:
     """One search: what is asked about the records of one block."""
 
-    def __init__(self, search: PoisonSearch, twin: str, block: Block, schema: str) -> None:
+    def __init__(self, search: PoisonSearch, probe_table: str, block: Block, schema: str) -> None:
         self._search = search
-        self._twin = twin
+        self._probe_table = probe_table
         self._block = block
         self._schema = schema
 
@@ -157,15 +157,15 @@ class _Asked:
 
     def searched(self, records: Sequence[Record]) -> list[Poison]:
         """Return what only a search row by row finds."""
-        refusal = self._search.probe(self._twin, self._part(records)) if records else None
+        refusal = self._search.probe(self._probe_table, self._part(records)) if records else None
         if refusal is None:
             return []
-        if (empty := self._probe([])) is not None and self._search.takes_own(self._twin, self._block):
+        if (empty := self._probe([])) is not None and self._search.takes_own(self._probe_table, self._block):
             why = f"ClickHouse does not read schema {self._block.schema_id} ({empty})"
             return [Poison(record.offset, Reason.UNKNOWN_SCHEMA, why) for record in records]
         offsets = [record.offset for record in records]
         probe = lambda rows: self._probe([records[row] for row in rows])  # noqa: E731  (a Probe)
-        return Search(offsets, probe, _SEARCHED_MAX, _SEARCH_S_MAX).run(refusal)
+        return Bisection(offsets, probe, _SEARCHED_MAX, _SEARCH_S_MAX).run(refusal)
 
     def _told(self, records: Sequence[Record], asked: Explanation, found: Mapping[int, Sequence[int]]) -> list[Poison]:
         checks = dict(enumerate(asked.checks, 1))
@@ -196,7 +196,7 @@ class _Asked:
         return Poison(offset, reason, f"{text} ({refusal})")
 
     def _probe(self, records: Sequence[Record]) -> Rejected | None:
-        return self._search.probe(self._twin, self._part(records))
+        return self._search.probe(self._probe_table, self._part(records))
 
     def _part(self, records: Sequence[Record]) -> Block:
         return self._search.part(self._block, self._schema, records)

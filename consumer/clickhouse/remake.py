@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, Place, cure_of, quoted
+from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, TableName, cure_of, quoted
 from consumer.errors import ConsumerError, Fatal
 
 RECOUNT: Final = "`python -m consumer audit --recount`"
@@ -94,20 +94,20 @@ class Remake:
     def _query(self, statement: str) -> list[dict[str, Any]]:
         return self.connection.query(statement, {"database": self.connection.database})
 
-    def _place(self, table: str) -> Place:
-        return Place(self.connection.database, table)
+    def _place(self, table: str) -> TableName:
+        return TableName(self.connection.database, table)
 
     def _check(self, missing: list[dict[str, Any]], there: Collection[dict[str, Any]]) -> None:
         """Raise Fatal when what is missing can't be made by a statement of ours."""
         detached = {row["name"] for row in self._query(_DETACHED)} if missing else set[str]()
         for row in missing:
-            place = self._place(row["name"])
+            partition = self._place(row["name"])
             if row["name"] in detached:
-                raise Fatal(Sentence.DETACHED.format(table=place.name))
+                raise Fatal(Sentence.DETACHED.format(table=partition.name))
             if not row["engine"].startswith(_REPLICATED) and any(
                 one["engine"].startswith(_REPLICATED) for one in there
             ):
-                raise Fatal(Sentence.REPLICATED.format(table=place.name))
+                raise Fatal(Sentence.REPLICATED.format(table=partition.name))
 
     def _mend_columns(self, ours: list[dict[str, Any]], made: list[str], faults: list[str]) -> None:
         """Add the columns that are missing, and name those that were renamed or are of another kind."""
@@ -118,15 +118,15 @@ class Remake:
             if now is not None:
                 faults += self._faults_of(row, now)
                 continue
-            place = self._place(row["table"])
+            partition = self._place(row["table"])
             is_placed = (row["table"], row["behind"]) in there
-            add = f"ALTER TABLE {place.name} ADD COLUMN IF NOT EXISTS {_definition(row)}"
+            add = f"ALTER TABLE {partition.name} ADD COLUMN IF NOT EXISTS {_definition(row)}"
             add += f" AFTER {quoted(row['behind'])}" if is_placed else ""
             alike = [one for one in sorted(strangers) if one[0] == row["table"] and there[one]["type"] == row["type"]]
             if alike:
-                rename = f"ALTER TABLE {place.name} RENAME COLUMN {quoted(alike[0][1])} TO {quoted(row['name'])}"
+                rename = f"ALTER TABLE {partition.name} RENAME COLUMN {quoted(alike[0][1])} TO {quoted(row['name'])}"
                 names = {"column": quoted(row["name"]), "rename": rename, "add": add}
-                faults.append(Sentence.RENAMED.format(table=place.name, **names))
+                faults.append(Sentence.RENAMED.format(table=partition.name, **names))
                 continue
             self.connection.command(add)
             there[row["table"], row["name"]] = row
@@ -134,24 +134,24 @@ class Remake:
 
     def _faults_of(self, ours: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         """Yield what is wrong with the kind of a column."""
-        place, is_stored = self._place(ours["table"]), ours["kind"] in STORED
+        partition, is_stored = self._place(ours["table"]), ours["kind"] in STORED
         if is_stored and now["kind"] not in STORED:
-            yield Sentence.KEEPS_NOTHING.format(table=place.name, cures=cure_of(place, now))
+            yield Sentence.KEEPS_NOTHING.format(table=partition.name, cures=cure_of(partition, now))
         elif not is_stored and now["kind"] != ours["kind"]:
-            modify = f"ALTER TABLE {place.name} MODIFY COLUMN {_definition(ours)}"
+            modify = f"ALTER TABLE {partition.name} MODIFY COLUMN {_definition(ours)}"
             column = quoted(ours["name"])
-            yield Sentence.COMPUTES_NOTHING.format(table=place.name, column=column, modify=modify)
+            yield Sentence.COMPUTES_NOTHING.format(table=partition.name, column=column, modify=modify)
 
     def _mend_view(self, ours: dict[str, Any], now: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
         """Let a view of ours have our query again; one that writes elsewhere can't be altered."""
-        place, database = self._place(ours["name"]), self.connection.database
+        partition, database = self._place(ours["name"]), self.connection.database
         if _target(ours["text"], reference) != _target(now["text"], database):
-            table, ledger = place._replace(table=_source(ours["query"])), place._replace(table=LEDGER)
-            names = {"view": place.name, "table": table.name, "ledger": ledger.name}
+            table, ledger = partition._replace(table=_source(ours["query"])), partition._replace(table=LEDGER)
+            names = {"view": partition.name, "table": table.name, "ledger": ledger.name}
             return [], [Sentence.OTHER_LEDGER_VIEW.format(**names)]
         if _bare(ours["query"], reference) == _bare(now["query"], database):
             return [], []
-        self.connection.command(f"ALTER TABLE {place.name} MODIFY QUERY {_bare(ours['query'], reference)}")
+        self.connection.command(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
         return [f"the query of {ours['name']} was another one, and is ours again"], []
 
 

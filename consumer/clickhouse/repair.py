@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.statements import PINNED
-from consumer.delivery.ports import Block, Meter, Record, Rows
+from consumer.delivery.ports import Block, Metrics, Record, Rows
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
 
 log = logging.getLogger(__name__)
@@ -62,20 +62,20 @@ _UNDER_WAY: Final = (
 _LEDGER: Final = "offsets"
 
 
-class ClickHouseMender:
+class ClickHouseRepairer:
     """A `Mender` of one table, and of its counts in the ledger of offsets. Threads share it.
 
     `rows` makes the blocks of what is put back.
     """
 
-    def __init__(self, connection: Connection, target: Target, rows: Rows, meter: Meter) -> None:
+    def __init__(self, connection: Connection, target: Target, rows: Rows, metrics: Metrics) -> None:
         self._connection = connection
         self._target = target
         self._rows = rows
-        self._meter = meter
+        self._metrics = metrics
         self._engine = ""
 
-    def mend(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record]) -> int:
         """Put back what is missing of a block whose insert was repeated and has succeeded; return how many rows.
 
         Args:
@@ -105,23 +105,23 @@ class ClickHouseMender:
             return 0
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
-        place = self._place_of(block, mine)
-        if not self._missing(block, place) and not self._uncounted(block, place):
+        partition = self._place_of(block, mine)
+        if not self._missing(block, partition) and not self._uncounted(block, partition):
             return 0
         if self.is_under_way(block):  # given up by its client, not by itself
             raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
-        put_back = self._put_back(block, mine, place | {"since_ms": 0})
-        counted = self._count(block, place)
+        put_back = self._put_back(block, mine, partition | {"since_ms": 0})
+        counted = self._count(block, partition)
         if not put_back and not counted:  # the look was too short: the producers' clocks are ahead
             return 0
-        self._meter.count("mended_rows", max(put_back, counted), table=self._target.table)
+        self._metrics.count("mended_rows", max(put_back, counted), table=self._target.table)
         facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
         log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
         return put_back
 
-    def _put_back(self, block: Block, records: Sequence[Record], place: dict[str, Any]) -> int:
+    def _put_back(self, block: Block, records: Sequence[Record], partition: dict[str, Any]) -> int:
         with _taken(self._connection, self._target.table, block.token) as beside:
-            missing = self._missing(block, place)
+            missing = self._missing(block, partition)
             if missing:
                 lost = [record for record in records if record.offset in missing]
                 (part,) = self._rows.blocks(lost, block.origin, block.token)
@@ -130,19 +130,19 @@ class ClickHouseMender:
                 self._attach(self._target.table, beside)
         return len(missing)
 
-    def _count(self, block: Block, place: dict[str, Any]) -> int:
+    def _count(self, block: Block, partition: dict[str, Any]) -> int:
         with _taken(self._connection, _LEDGER, block.token) as beside:
-            uncounted = self._uncounted(block, place)
+            uncounted = self._uncounted(block, partition)
             if uncounted:
                 lines = "\n".join(map(str, sorted(uncounted))).encode()
-                self._connection.command(_COUNT, place | {"table": beside}, lines, PINNED)
+                self._connection.command(_COUNT, partition | {"table": beside}, lines, PINNED)
                 self._attach(_LEDGER, beside)
         return len(uncounted)
 
     def _is_plain(self) -> bool:
         if not self._engine:
-            place = {"database": self._connection.database, "table": self._target.table}
-            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, place))
+            partition = {"database": self._connection.database, "table": self._target.table}
+            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, partition))
         return self._engine.endswith("MergeTree") and not self._engine.startswith(("Replicated", "Shared"))
 
     def _place_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
@@ -158,11 +158,11 @@ class ClickHouseMender:
             "newest_ms": max(0, *times_ms),
         }
 
-    def _missing(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, place)}
+    def _missing(self, block: Block, partition: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, partition)}
 
-    def _uncounted(self, block: Block, place: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, place)}
+    def _uncounted(self, block: Block, partition: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, partition)}
 
     def _attach(self, table: str, beside: str) -> None:
         self._connection.command(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
@@ -175,8 +175,8 @@ def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
     own = prefix + uuid4().hex[:12]
     connection.command(f"CREATE TABLE {own} AS {table}")
     try:
-        place = {"database": connection.database, "prefix": prefix, "own": own}
-        for other in connection.query(_OTHERS, place):
+        partition = {"database": connection.database, "prefix": prefix, "own": own}
+        for other in connection.query(_OTHERS, partition):
             connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
         yield own
     finally:

@@ -14,7 +14,7 @@ from typing import Final
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.poison import PoisonSearch
 from consumer.clickhouse.statements import PINNED
-from consumer.delivery.ports import Block, Meter, Poison, Record, Rows
+from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
 from consumer.errors import Cause, ConsumerError, Rejected, Transient
 
 log = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ class ClickHouseTable:
         target: Target,
         rows: Rows,
         schema_of: Callable[[int], str] | None,
-        meter: Meter,
+        metrics: Metrics,
     ) -> None:
         self._connection = connection
         self._target = target
         self._statement = target.statement
-        self._meter = meter
+        self._metrics = metrics
         self._timeouts: Counter[str] = Counter()  # of inserts without an answer, by token
-        self._search = PoisonSearch(connection, target, rows, schema_of, meter) if schema_of else None
+        self._search = PoisonSearch(connection, target, rows, schema_of, metrics) if schema_of else None
 
     def insert(self, block: Block) -> None:
         """Insert a block under its token; one that has had no answer in its time is given more of it, up to a bound.
@@ -64,7 +64,7 @@ class ClickHouseTable:
             outcome = type(error).__name__.lower()
             raise
         finally:
-            self._meter.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
+            self._metrics.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
 
     def _send(self, block: Block, timeout_s: float) -> None:
         # The server gives up before the client does, so that no insert runs on unseen.

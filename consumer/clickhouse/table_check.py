@@ -49,7 +49,7 @@ _CURES: Final = {
 """What makes a column one that keeps what is inserted, by its kind; an ephemeral one can't be altered otherwise."""
 
 
-class Place(NamedTuple):
+class TableName(NamedTuple):
     """A table that an insert writes, and the view that brings it there; "" for the insert's own."""
 
     database: str
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class InsertPace:
     """How fast, at the most, inserts come to a table, and how long a late one may still land.
 
     Attributes:
@@ -93,7 +93,7 @@ class TableCheck:
 
     connection: Connection
     target: Target
-    pace: Pace
+    pace: InsertPace
 
     def run(self) -> None:
         """Return when all is well.
@@ -103,94 +103,94 @@ class TableCheck:
             Transient: the server is away.
         """
         self._columns()
-        places = list(self._written())
-        self._ledger(places)
-        for place in places:
-            self._window(place)
+        partitions = list(self._written())
+        self._ledger(partitions)
+        for partition in partitions:
+            self._window(partition)
         self._settings()
         self._token()
         self._insert()
 
     @property
-    def _place(self) -> Place:
-        return Place(self.connection.database, self.target.table)
+    def _place(self) -> TableName:
+        return TableName(self.connection.database, self.target.table)
 
     def _columns(self) -> None:
-        place, where = self._place, {"database": self._place.database, "table": self._place.table}
+        partition, where = self._place, {"database": self._place.database, "table": self._place.table}
         there = {row["name"]: row for row in self.connection.query(_COLUMNS, where)}
         if not there:
-            raise self._gone(place, Sentence.NO_TABLE)
+            raise self._gone(partition, Sentence.NO_TABLE)
         lacking = columns_of_table(self.target.schema_name, self.target.topic) - there.keys()
         if lacking:
-            raise _fault(Sentence.NO_COLUMNS, table=place.name, columns=", ".join(sorted(lacking)))
+            raise _fault(Sentence.NO_COLUMNS, table=partition.name, columns=", ".join(sorted(lacking)))
         filled = [there[name] for name in sorted(targets_of(self.target.schema_name, self.target.topic))]
-        if cures := [cure_of(place, column) for column in filled if column["kind"] not in STORED]:
-            raise _fault(Sentence.KEEPS_NOTHING, table=place.name, cures=", ".join(cures))
+        if cures := [cure_of(partition, column) for column in filled if column["kind"] not in STORED]:
+            raise _fault(Sentence.KEEPS_NOTHING, table=partition.name, cures=", ".join(cures))
 
-    def _gone(self, place: Place, otherwise: Sentence) -> Fatal:
+    def _gone(self, partition: TableName, otherwise: Sentence) -> Fatal:
         """Return what to say of a table that is not there: one that was detached can't be made."""
-        is_detached = self._is_detached({"database": place.database, "table": place.table})
-        return _fault(Sentence.DETACHED if is_detached else otherwise, table=place.name, view=place.view)
+        is_detached = self._is_detached({"database": partition.database, "table": partition.table})
+        return _fault(Sentence.DETACHED if is_detached else otherwise, table=partition.name, view=partition.view)
 
     def _is_detached(self, where: dict[str, str]) -> bool:
         with suppress(ConsumerError):  # an older server, or no right to ask
             return bool(self.connection.query(_DETACHED, where))
         return False
 
-    def _written(self) -> Iterator[Place]:
+    def _written(self) -> Iterator[TableName]:
         """Yield every table that an insert writes: the table itself, and the views' targets behind it."""
         queue, seen = [self._place], set[tuple[str, str]]()
         while queue:
-            place = queue.pop()
-            if place[:2] in seen:
+            partition = queue.pop()
+            if partition[:2] in seen:
                 continue
-            seen.add(place[:2])
-            yield place
-            (row,) = self._table(place) or [{}]
+            seen.add(partition[:2])
+            yield partition
+            (row,) = self._table(partition) or [{}]
             views = zip(row.get("databases", ()), row.get("views", ()), strict=True)
             queue += filter(None, (self._target_of(*view) for view in views))
 
-    def _table(self, place: Place) -> list[dict[str, Any]]:
-        return self.connection.query(_TABLE, {"database": place.database, "table": place.table})
+    def _table(self, partition: TableName) -> list[dict[str, Any]]:
+        return self.connection.query(_TABLE, {"database": partition.database, "table": partition.table})
 
-    def _target_of(self, database: str, view: str) -> Place | None:
+    def _target_of(self, database: str, view: str) -> TableName | None:
         rows = self.connection.query(_VIEW, {"database": database, "table": view})
         if not rows or rows[0]["engine"] != "MaterializedView":
             return None
         by = f"{quoted(database)}.{quoted(view)}"
         found = _TO.match(rows[0]["text"])
         if found:
-            return Place(found[1] or found[2] or database, found[3] or found[4], by)
-        return Place(database, f".inner_id.{rows[0]['id']}", by)
+            return TableName(found[1] or found[2] or database, found[3] or found[4], by)
+        return TableName(database, f".inner_id.{rows[0]['id']}", by)
 
-    def _ledger(self, places: list[Place]) -> None:
+    def _ledger(self, partitions: list[TableName]) -> None:
         """Check that what is inserted is counted: without its view the audit would call all of it lost."""
         database, view = self.connection.database, LEDGER_VIEWS[self.target.table]
-        ledger, own = Place(database, LEDGER), Place(database, view)
+        ledger, own = TableName(database, LEDGER), TableName(database, view)
         if not self._table(ledger):
             raise self._gone(ledger, Sentence.NO_LEDGER)
-        if any(place[:2] == ledger[:2] for place in places):
+        if any(partition[:2] == ledger[:2] for partition in partitions):
             return
         if self._table(own):
             names = {"view": own.name, "table": self._place.name, "ledger": ledger.name}
             raise _fault(Sentence.OTHER_LEDGER_VIEW, **names)
         raise self._gone(own, Sentence.NO_LEDGER_VIEW)
 
-    def _window(self, place: Place) -> None:
-        rows = self._table(place)
+    def _window(self, partition: TableName) -> None:
+        rows = self._table(partition)
         if not rows:
-            raise self._gone(place, Sentence.NO_TARGET)
+            raise self._gone(partition, Sentence.NO_TARGET)
         engine, full = str(rows[0]["engine"]), str(rows[0]["engine_full"])
         if engine in ("Null", "View"):
             return
         if not engine.endswith("MergeTree"):
-            raise _fault(Sentence.NO_DEDUPLICATION, table=place.name, view=place.view, engine=engine)
+            raise _fault(Sentence.NO_DEDUPLICATION, table=partition.name, view=partition.view, engine=engine)
         setting, defaults = _window_setting(engine)
         found = re.search(rf"\b{setting} = (\d+)", full)
         window = int(found[1]) if found else self._default(setting, defaults)
         if window < self.pace.window:
             needed = self.pace.window
-            raise _fault(Sentence.SMALL_WINDOW, table=place.name, window=window, needed=needed, setting=setting)
+            raise _fault(Sentence.SMALL_WINDOW, table=partition.name, window=window, needed=needed, setting=setting)
 
     def _default(self, setting: str, defaults: str) -> int:
         rows = self.connection.query(_DEFAULT_WINDOW, {"table": defaults, "name": setting})
@@ -232,11 +232,11 @@ class TableCheck:
             raise _fault(Sentence.TAKES_NO_ROW, table=self._place.name, why=error) from error
 
 
-def cure_of(place: Place, column: Mapping[str, Any]) -> str:
+def cure_of(partition: TableName, column: Mapping[str, Any]) -> str:
     """Return the statement that makes a column (its name, kind and type) one that keeps what is inserted."""
     escaped = column["type"].replace("\\", "\\\\").replace("'", "\\'")
     cure = _CURES.get(column["kind"], f"REMOVE {column['kind']}").format(type=f"'{escaped}'")
-    return f"`ALTER TABLE {place.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
+    return f"`ALTER TABLE {partition.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
 
 
 def _fault(sentence: Sentence, **names: object) -> Fatal:

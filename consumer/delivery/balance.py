@@ -8,20 +8,20 @@ case: that range is one batch, and only its end frees it.
 
 from collections.abc import Collection
 
-from consumer.delivery.partition import Lane
+from consumer.delivery.partition import PartitionState
 
 
-def pauses(lanes: Collection[Lane], bound_bytes: int) -> tuple[list[Lane], list[Lane]]:
+def pauses(states: Collection[PartitionState], bound_bytes: int) -> tuple[list[PartitionState], list[PartitionState]]:
     """Return the open lanes to pause now, and those to resume."""
-    total = sum(lane.size_bytes for lane in lanes)
-    share = bound_bytes / 2 / max(1, len(lanes))
+    total = sum(state.size_bytes for state in states)
+    share = bound_bytes / 2 / max(1, len(states))
     paused, resumed = [], []
-    for lane in lanes:
-        if not lane.is_open:
+    for state in states:
+        if not state.is_open:
             continue
-        if lane.is_paused:
-            if lane.size_bytes <= share / 2 or total <= bound_bytes / 4:
-                resumed.append(lane)
-        elif total >= bound_bytes / 2 and lane.size_bytes >= share and lane.replay is None:
-            paused.append(lane)
+        if state.is_paused:
+            if state.size_bytes <= share / 2 or total <= bound_bytes / 4:
+                resumed.append(state)
+        elif total >= bound_bytes / 2 and state.size_bytes >= share and state.replay is None:
+            paused.append(state)
     return paused, resumed

@@ -8,7 +8,7 @@ from consumer.delivery.ports import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BufferLimits:
     """When a batch closes, whichever comes first, and how much may wait in memory.
 
     Attributes:
@@ -43,7 +43,7 @@ class Buffer:
         self.records.append(record)
         self.size_bytes += record.size_bytes
 
-    def is_due(self, limits: Limits, now_s: float) -> bool:
+    def is_due(self, limits: BufferLimits, now_s: float) -> bool:
         """Tell whether a limit has been reached."""
         return bool(self.records) and (
             len(self.records) >= limits.rows_max
@@ -51,7 +51,7 @@ class Buffer:
             or now_s - self.arrivals[0][1] >= limits.age_s_max
         )
 
-    def take(self, limits: Limits) -> tuple[Record, ...]:
+    def take(self, limits: BufferLimits) -> tuple[Record, ...]:
         """Remove and return the oldest records: at least one, within the limits of one batch, of one leader epoch."""
         taken: list[Record] = []
         size_bytes = 0

@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 from consumer.delivery.backoff import Backoff
 from consumer.delivery.batch import Inserted, Prepared, Sent
-from consumer.delivery.buffer import Limits
+from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step, remind, say_over
-from consumer.delivery.partition import Lane
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
-from consumer.delivery.ports import Meter, Partition
-from consumer.delivery.task import Stage, Work
+from consumer.delivery.ports import Metrics, Partition
+from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.SENDING: Step.SEND}
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class WorkerConfig:
     """What a worker keeps to.
 
     Attributes:
@@ -42,7 +42,7 @@ class Terms:
         now_s: the monotonic clock; any thread may ask it.
     """
 
-    limits: Limits
+    limits: BufferLimits
     namespace: str
     revoke_s: float
     backoff: Backoff
@@ -60,183 +60,183 @@ class Pools(NamedTuple):
     letters: Executor
 
 
-class Steps:
+class StepExecutor:
     """Runs each topic's pipeline on the pools. The polling thread makes all calls."""
 
-    def __init__(self, pipelines: Mapping[str, Pipeline], pools: Pools, terms: Terms, meter: Meter) -> None:
+    def __init__(self, pipelines: Mapping[str, Pipeline], pools: Pools, config: WorkerConfig, metrics: Metrics) -> None:
         self._pipelines = pipelines
         self._pools = pools
-        self._terms = terms
-        self._meter = meter
-        self._limits = terms.limits
+        self._config = config
+        self._metrics = metrics
+        self._limits = config.limits
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> BufferLimits:
         """Of the next batches: the terms', or less when a server before ClickHouse has not taken as much."""
         return self._limits
 
-    def prepare(self, lane: Lane, now_s: float) -> None:
+    def prepare(self, state: PartitionState, now_s: float) -> None:
         """Start to prepare every work whose time has come."""
-        for work in lane.works:
-            if work.stage is Stage.WAITING and now_s >= work.retry_at_s:
-                pipeline = self._pipelines[lane.partition.topic]
-                work.stage = Stage.PREPARING
-                work.job = self._pools.rows.submit(pipeline.prepare, lane.draft(work), self._terms.namespace)
+        for task in state.tasks:
+            if task.stage is Stage.WAITING and now_s >= task.retry_at_s:
+                pipeline = self._pipelines[state.partition.topic]
+                task.stage = Stage.PREPARING
+                task.job = self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace)
 
-    def check(self, lane: Lane, now_s: float) -> None:
+    def check(self, state: PartitionState, now_s: float) -> None:
         """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
 
         Only so is a topic seen that was made anew and ends where this one ended.
         """
-        if lane.works or lane.check is not None or now_s - lane.checked_at_s < _CHECK_S:
+        if state.tasks or state.check is not None or now_s - state.checked_at_s < _CHECK_S:
             return
-        lane.checked_at_s = now_s
-        check = self._pipelines[lane.partition.topic].check
-        lane.check = self._pools.rows.submit(check, lane.partition.topic, lane.topic_id)
+        state.checked_at_s = now_s
+        check = self._pipelines[state.partition.topic].check
+        state.check = self._pools.rows.submit(check, state.partition.topic, state.topic_id)
 
-    def begin(self, lane: Lane, now_s: float) -> None:
+    def begin(self, state: PartitionState, now_s: float) -> None:
         """Write what the head holds, now that its intent is committed: rows first, then dead letters.
 
         So a batch that the table refuses has sent nothing, and its range can be another one.
         """
-        work, pipeline = lane.works[0], self._pipelines[lane.partition.topic]
-        if not work.intended:
-            self._meter.count("intents", outcome="written")
-        work.begun()
-        if work.is_inserted:
-            self._send(lane, work)
+        task, pipeline = state.tasks[0], self._pipelines[state.partition.topic]
+        if not task.intended:
+            self._metrics.count("intents", outcome="written")
+        task.begun()
+        if task.is_inserted:
+            self._send(state, task)
             return
-        until_s = now_s + self._terms.fence_s
-        work.stage = Stage.INSERTING
-        work.job = self._pools.rows.submit(
+        until_s = now_s + self._config.fence_s
+        task.stage = Stage.INSERTING
+        task.job = self._pools.rows.submit(
             pipeline.insert,
-            work.batch,
-            work.blocks,
-            lambda: self._terms.now_s() < until_s,
-            is_repeated=work.is_repeated,
-            is_settled=work.too_large_since_s is not None and now_s - work.too_large_since_s >= self._terms.late_s,
+            task.batch,
+            task.blocks,
+            lambda: self._config.now_s() < until_s,
+            is_repeated=task.is_repeated,
+            is_settled=task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s,
         )
 
-    def collect(self, lane: Lane, now_s: float) -> None:
+    def collect(self, state: PartitionState, now_s: float) -> None:
         """Take the results of the jobs that have ended; what fails for a reason that nobody foresaw halts the lane.
 
         Raises:
             Recreated, Fatal: as they say, but for Halt.
         """
-        if lane.check is not None and lane.check.done() and not lane.check.cancelled():
-            check, lane.check = lane.check, None
+        if state.check is not None and state.check.done() and not state.check.cancelled():
+            check, state.check = state.check, None
             with suppress(Transient, Halt):
                 check.result()
-        for work in tuple(lane.works):
-            if work.job is None or not work.job.done() or work.job.cancelled():
+        for task in tuple(state.tasks):
+            if task.job is None or not task.job.done() or task.job.cancelled():
                 continue
-            job, work.job = work.job, None
-            step = _STEPS.get(work.stage, Step.INSERT)
+            job, task.job = task.job, None
+            step = _STEPS.get(task.stage, Step.INSERT)
             try:
                 outcome = job.result()
             except Transient as error:
-                self._postpone(work, step, now_s, error)
+                self._postpone(task, step, now_s, error)
             except Halt as error:
-                self._halt(lane, work, step, now_s, error)
+                self._halt(state, task, step, now_s, error)
             except ConsumerError:
                 raise
             except Exception as error:  # whatever a record brings about costs its partition, never the process
                 log.exception("a step failed in a way that nobody foresaw")
                 why = f"{type(error).__name__} in the step {step}: the log has a trace; report it"
-                self._halt(lane, work, step, now_s, Halt(why, HaltCode.DEFECT))
+                self._halt(state, task, step, now_s, Halt(why, HaltCode.DEFECT))
             else:
-                self._take(lane, work, outcome)
-                self.got_past(lane, step)
+                self._take(state, task, outcome)
+                self.got_past(state, step)
 
-    def halt(self, lane: Lane, step: Step, now_s: float, error: Halt) -> None:
+    def halt(self, state: PartitionState, step: Step, now_s: float, error: Halt) -> None:
         """Halt a lane, and say so; the caller puts off the next try."""
-        lane.halted(step, error)
-        self._meter.count("halts", code=error.code)
-        self.remind(lane, now_s)
+        state.halted(step, error)
+        self._metrics.count("halts", code=error.code)
+        self.remind(state, now_s)
 
-    def got_past(self, lane: Lane, step: Step) -> None:
+    def got_past(self, state: PartitionState, step: Step) -> None:
         """End the lane's halt when it is this step's."""
-        if (ended := lane.got_past(step)) is not None:
+        if (ended := state.got_past(step)) is not None:
             say_over(ended)
 
-    def remind(self, lane: Lane, now_s: float) -> None:
+    def remind(self, state: PartitionState, now_s: float) -> None:
         """Say that a lane is halted, now and then."""
-        if lane.halt is not None:
-            lane.halt = remind(lane.halt, now_s)
+        if state.halt is not None:
+            state.halt = remind(state.halt, now_s)
 
-    def _take(self, lane: Lane, work: Work, outcome: Prepared | Sent | Inserted) -> None:
+    def _take(self, state: PartitionState, task: BatchTask, outcome: Prepared | Sent | Inserted) -> None:
         if isinstance(outcome, Prepared):
-            lane.prepared(work, outcome)
+            state.prepared(task, outcome)
         elif isinstance(outcome, Inserted):
-            self._take_inserted(lane, work, outcome)
+            self._take_inserted(state, task, outcome)
         else:
-            self._tell_of(lane, work)
-            self._finish(lane, work)
+            self._tell_of(state, task)
+            self._finish(state, task)
 
-    def await_writes(self, lanes: list[Lane], timeout_s: float) -> None:
+    def await_writes(self, states: list[PartitionState], timeout_s: float) -> None:
         """Wait until what is being written for these lanes has ended; what has not begun never will."""
-        works = (work for lane in lanes for work in lane.works)
-        jobs = [work.job for work in works if work.job and work.stage in (Stage.SENDING, Stage.INSERTING)]
+        tasks = (task for state in states for task in state.tasks)
+        jobs = [task.job for task in tasks if task.job and task.stage in (Stage.SENDING, Stage.INSERTING)]
         wait([job for job in jobs if not job.cancel()], timeout_s)
 
     def book(self, partition: Partition, outcome: str, count: int) -> None:
         """Note what became of records: read = rows_inserted + dead_letters + returned, once a partition is given up."""
-        self._meter.count("records", count, topic=partition.topic, partition=str(partition.number), outcome=outcome)
+        self._metrics.count("records", count, topic=partition.topic, partition=str(partition.number), outcome=outcome)
 
-    def _take_inserted(self, lane: Lane, work: Work, outcome: Inserted) -> None:
+    def _take_inserted(self, state: PartitionState, task: BatchTask, outcome: Inserted) -> None:
         if outcome.refused:
-            work.was_refused(outcome)
+            task.was_refused(outcome)
             return
         if outcome.is_too_large:
-            self._make_smaller(lane, work)
+            self._make_smaller(state, task)
             return
-        work.is_inserted = True
-        if work.letters:
-            self._send(lane, work)
+        task.is_inserted = True
+        if task.letters:
+            self._send(state, task)
         else:
-            self._finish(lane, work)
+            self._finish(state, task)
 
-    def _make_smaller(self, lane: Lane, work: Work) -> None:
+    def _make_smaller(self, state: PartitionState, task: BatchTask) -> None:
         """Try half of a batch that a server before ClickHouse does not take, and seal no larger ones from now on."""
-        work.was_too_large()
-        bytes_max = max(1, work.batch.size_bytes // 2)
+        task.was_too_large()
+        bytes_max = max(1, task.batch.size_bytes // 2)
         self._limits = replace(self._limits, bytes_max=min(self._limits.bytes_max, bytes_max))
-        place = {"topic": lane.partition.topic, "partition": lane.partition.number}
+        partition = {"topic": state.partition.topic, "partition": state.partition.number}
         why = "a server before ClickHouse takes no request of their size (HTTP 413)"
-        log.warning("batches are made smaller: %s", why, extra=place | {"bytes_max": self._limits.bytes_max})
+        log.warning("batches are made smaller: %s", why, extra=partition | {"bytes_max": self._limits.bytes_max})
 
-    def _tell_of(self, lane: Lane, work: Work) -> None:
+    def _tell_of(self, state: PartitionState, task: BatchTask) -> None:
         """Count the dead letters of a batch, and log one line for all of them."""
-        reasons = Counter(str(item.reason) for item in work.letters)
+        reasons = Counter(str(item.reason) for item in task.letters)
         for reason, count in reasons.items():
-            self._meter.count("dead_letters", count, reason=reason)
-        first, place = work.letters[0], {"topic": lane.partition.topic, "partition": lane.partition.number}
+            self._metrics.count("dead_letters", count, reason=reason)
+        first, partition = task.letters[0], {"topic": state.partition.topic, "partition": state.partition.number}
         told = {"reasons": dict(reasons), "first_offset": first.offset, "first_error": first.error[:300]}
-        log.warning("records became dead letters", extra=place | told)
+        log.warning("records became dead letters", extra=partition | told)
 
-    def _send(self, lane: Lane, work: Work) -> None:
-        work.stage = Stage.SENDING
-        pipeline = self._pipelines[lane.partition.topic]
-        work.job = self._pools.letters.submit(pipeline.send, work.batch, work.letters)
+    def _send(self, state: PartitionState, task: BatchTask) -> None:
+        task.stage = Stage.SENDING
+        pipeline = self._pipelines[state.partition.topic]
+        task.job = self._pools.letters.submit(pipeline.send, task.batch, task.letters)
 
-    def _finish(self, lane: Lane, work: Work) -> None:
-        rows = len(work.batch.included)
-        lane.finished()
-        self.book(lane.partition, "rows_inserted", rows)
-        self.book(lane.partition, "dead_letters", len(work.batch.records) - rows)
-        self._meter.observe("batch_rows", rows, topic=lane.partition.topic)
-        log.debug("inserted", extra={"partition": lane.partition.number, "rows": rows, "b": work.batch.intent.b})
+    def _finish(self, state: PartitionState, task: BatchTask) -> None:
+        rows = len(task.batch.included)
+        state.finished()
+        self.book(state.partition, "rows_inserted", rows)
+        self.book(state.partition, "dead_letters", len(task.batch.records) - rows)
+        self._metrics.observe("batch_rows", rows, topic=state.partition.topic)
+        log.debug("inserted", extra={"partition": state.partition.number, "rows": rows, "b": task.batch.intent.b})
 
-    def _halt(self, lane: Lane, work: Work, step: Step, now_s: float, error: Halt) -> None:
-        work.postpone(now_s + self._terms.halt_backoff.delay_s(work.attempt + 1))
-        self.halt(lane, step, now_s, error)
+    def _halt(self, state: PartitionState, task: BatchTask, step: Step, now_s: float, error: Halt) -> None:
+        task.postpone(now_s + self._config.halt_backoff.delay_s(task.attempt + 1))
+        self.halt(state, step, now_s, error)
 
-    def _postpone(self, work: Work, step: Step, now_s: float, error: Transient) -> None:
+    def _postpone(self, task: BatchTask, step: Step, now_s: float, error: Transient) -> None:
         """Try the same again later; what was prepared goes through its intent again."""
-        until_s = now_s + self._terms.backoff.delay_s(work.attempt + 1)
+        until_s = now_s + self._config.backoff.delay_s(task.attempt + 1)
         if isinstance(error, TooLarge):
-            work.postpone_too_large(now_s, until_s)
+            task.postpone_too_large(now_s, until_s)
         else:
-            work.postpone(until_s)
-        self._meter.count("retries", step=step, cause=error.cause)
-        log.warning("will try again", extra={"step": step, "attempt": work.attempt, "reason": str(error)[:300]})
+            task.postpone(until_s)
+        self._metrics.count("retries", step=step, cause=error.cause)
+        log.warning("will try again", extra={"step": step, "attempt": task.attempt, "reason": str(error)[:300]})

@@ -6,8 +6,8 @@ from typing import Final
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import NO_EPOCH, Intent, UnreadableError, decode
-from consumer.delivery.partition import Lane
-from consumer.delivery.ports import Assigned, Cut, Mark, Position
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.ports import Assigned, CommittedOffset, Cut, Position
 from consumer.errors import HaltCode
 
 log = logging.getLogger(__name__)
@@ -18,14 +18,14 @@ SET_OFFSET: Final = (
 RESUME: Final = "stop the workers, and run `python -m consumer resume`, which shows what is where and goes on"
 
 
-def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> Lane:
+def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
     """Return the lane of a newly assigned partition, halted when reading on would skip records or repeat them.
 
     A mark of another incarnation of the topic says nothing about this one, which is read from its start. A broker that
     `keeps_metadata` has none beside a mark only when a tool has set it; then nothing behind it may be in the tables.
     """
     if item.committed is None:
-        return Lane(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
+        return PartitionState(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
     mark = item.committed
     try:
         intent = decode(mark.metadata)
@@ -34,50 +34,58 @@ def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> Lane:
         return halted(item, HaltCode.FOREIGN_MARK, why)
     if intent and intent.topic_id != item.topic_id:
         log.error("topic was made anew; reading it from its start", extra={"topic": item.partition.topic})
-        return Lane(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
+        return PartitionState(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
     if mark.offset < item.low:
         why = f"records up to offset {item.low} were deleted before they were read; {RESUME}"
         return halted(item, HaltCode.DELETED, why)
     replay = intent if intent and intent.is_range and intent.a == mark.offset else None
-    lane = _lane(item, mark, intent)
-    read_to = replay.b if replay else mark.offset if lane.leader_epoch != NO_EPOCH else 0
+    state = _state(item, mark, intent)
+    read_to = replay.b if replay else mark.offset if state.leader_epoch != NO_EPOCH else 0
     if item.end is not None and item.end < read_to:
         return halted(item, HaltCode.TRUNCATED, cut_sentence(mark.offset, Cut(is_other=True, end=item.end)))
-    lane.replay = replay
-    lane.continuity = Continuity.at(Position(mark.offset, lane.leader_epoch), item.low, replay)
+    state.replay = replay
+    state.continuity = Continuity.at(Position(mark.offset, state.leader_epoch), item.low, replay)
     if intent or keeps_metadata:
-        lane.inserted_max = replay.end if replay else mark.offset
-    return lane
+        state.inserted_max = replay.end if replay else mark.offset
+    return state
 
 
-def _lane(item: Assigned, mark: Mark, intent: Intent | None) -> Lane:
-    lane = Lane(item.partition, item.topic_id, mark.offset, mark, read_to=mark.offset)
-    lane.leader_epoch = mark.leader_epoch
+def _state(item: Assigned, mark: CommittedOffset, intent: Intent | None) -> PartitionState:
+    state = PartitionState(item.partition, item.topic_id, mark.offset, mark, read_to=mark.offset)
+    state.leader_epoch = mark.leader_epoch
     if intent is not None:
-        lane.reading, lane.detour = intent.reading, intent.detour
+        state.reading, state.detour = intent.reading, intent.detour
         if mark.leader_epoch == NO_EPOCH and not intent.is_range and intent.a == mark.offset:
-            lane.leader_epoch = intent.leader_epoch  # some brokers keep the metadata and not the epoch
-    return lane
+            state.leader_epoch = intent.leader_epoch  # some brokers keep the metadata and not the epoch
+    return state
 
 
-def start_of(lane: Lane) -> Position:
+def start_of(state: PartitionState) -> Position:
     """Return where to read a lane from: at the last record that was read before, if it is to be read once more."""
-    before = lane.continuity
-    return Position(before.last_offset if before.is_proving else lane.read_to, lane.leader_epoch)
+    before = state.continuity
+    return Position(before.last_offset if before.is_proving else state.read_to, state.leader_epoch)
 
 
-def halted(item: Assigned, code: HaltCode, why: str) -> Lane:
+def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:
     """Return a lane that takes nothing; it goes on when it is assigned again and the cause is mended."""
     offset = item.committed.offset if item.committed else item.low
     halt = Halted(item.partition, offset, code, why, Step.OPEN)
-    return Lane(item.partition, item.topic_id, offset, item.committed, read_to=offset, is_open=False, halt=halt)
+    return PartitionState(
+        item.partition, item.topic_id, offset, item.committed, read_to=offset, is_open=False, halt=halt
+    )
 
 
-def cut_off(lane: Lane, cut: Cut) -> Lane:
+def cut_off(state: PartitionState, cut: Cut) -> PartitionState:
     """Return a lane in place of one whose log was cut: it takes nothing until a person has decided."""
-    halt = Halted(lane.partition, lane.position, HaltCode.TRUNCATED, cut_sentence(lane.position, cut), Step.READ)
-    return Lane(
-        lane.partition, lane.topic_id, lane.position, lane.committed, read_to=lane.position, is_open=False, halt=halt
+    halt = Halted(state.partition, state.position, HaltCode.TRUNCATED, cut_sentence(state.position, cut), Step.READ)
+    return PartitionState(
+        state.partition,
+        state.topic_id,
+        state.position,
+        state.committed,
+        read_to=state.position,
+        is_open=False,
+        halt=halt,
     )
 
 

@@ -9,17 +9,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from consumer.delivery.batch import Batch, Draft, Prepared
-from consumer.delivery.buffer import Buffer, Limits
+from consumer.delivery.buffer import Buffer, BufferLimits
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.halting import Halted, Step, renewed
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent
-from consumer.delivery.ports import Cut, Mark, Partition, Poison, Record
-from consumer.delivery.task import Stage, Work
+from consumer.delivery.ports import CommittedOffset, Cut, Partition, Poison, Record
+from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import Halt
 
 
 @dataclass(slots=True)
-class Lane:
+class PartitionState:
     """The state of one owned partition.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lane:
     partition: Partition
     topic_id: str
     position: int
-    committed: Mark | None
+    committed: CommittedOffset | None
     replay: Intent | None = None
     known: dict[int, Poison] = field(default_factory=dict)
     leader_epoch: int = NO_EPOCH
@@ -53,9 +53,9 @@ class Lane:
     detour: Detour | None = None
     continuity: Continuity = field(default_factory=Continuity)
     buffer: Buffer = field(default_factory=Buffer)
-    works: deque[Work] = field(default_factory=deque)
+    tasks: deque[BatchTask] = field(default_factory=deque)
     read_to: int = 0
-    asked: Mark | None = None
+    pending_commit: CommittedOffset | None = None
     commit_at_s: float = 0.0
     commit_attempt: int = 0
     is_open: bool = True
@@ -101,32 +101,32 @@ class Lane:
 
     def _pass_gap(self) -> None:
         """Move the position to where the log was read to, when no record before that waits."""
-        if self.replay is None and not self.works and not self.buffer.records:
+        if self.replay is None and not self.tasks and not self.buffer.records:
             self.position = max(self.position, self.read_to)
 
     @property
     def size_bytes(self) -> int:
         """What this partition needs in memory: its records, and as much again for their encoded form."""
-        return 2 * (self.buffer.size_bytes + sum(work.batch.size_bytes for work in self.works))
+        return 2 * (self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks))
 
     @property
     def waiting_records(self) -> int:
         """How many records were taken and are not finished."""
-        return len(self.buffer.records) + sum(len(work.batch.records) for work in self.works)
+        return len(self.buffer.records) + sum(len(task.batch.records) for task in self.tasks)
 
     def has_all_below(self, end: int | None) -> bool:
         """Tell whether nothing is left to do below the partition's end, which may be unknown."""
-        return not self.works and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
+        return not self.tasks and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
 
-    def seal(self, limits: Limits, now_s: float) -> Work | None:
+    def seal(self, limits: BufferLimits, now_s: float) -> BatchTask | None:
         """Seal the next batch if one is due, or no more will come, and the head has been prepared."""
-        if self.works and (len(self.works) > 1 or self.works[0].stage in (Stage.WAITING, Stage.PREPARING)):
+        if self.tasks and (len(self.tasks) > 1 or self.tasks[0].stage in (Stage.WAITING, Stage.PREPARING)):
             return None
         if self.replay is not None:
             return self._seal_replay(self.replay)
         if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
             return None
-        a = self.works[-1].batch.intent.b if self.works else self.position
+        a = self.tasks[-1].batch.intent.b if self.tasks else self.position
         records = self.buffer.take(limits)
         return self._start(self._intent(a, records[-1].offset + 1, records[0].leader_epoch), records)
 
@@ -140,49 +140,49 @@ class Lane:
         """Whether a second reading has come to its end."""
         return self.detour is not None and self.read_to >= self.detour.end
 
-    def _seal_replay(self, intent: Intent) -> Work | None:
+    def _seal_replay(self, intent: Intent) -> BatchTask | None:
         if self.read_to < intent.b:
             return None
         self.replay = None
         return self._start(intent, self.buffer.take_below(intent.b), is_replay=True)
 
-    def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> Work:
-        work = Work(Batch.of(self.partition, intent, records), is_replay, is_repeated=is_replay)
-        self.works.append(work)
-        return work
+    def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> BatchTask:
+        task = BatchTask(Batch.of(self.partition, intent, records), is_replay, is_repeated=is_replay)
+        self.tasks.append(task)
+        return task
 
-    def draft(self, work: Work) -> Draft:
+    def draft(self, task: BatchTask) -> Draft:
         """Return what is to be prepared."""
-        is_inherited = work.is_replay and not work.intended
-        known = {**self._known_of(work.batch), **{item.offset: item for item in work.letters}}
+        is_inherited = task.is_replay and not task.intended
+        known = {**self._known_of(task.batch), **{item.offset: item for item in task.letters}}
         return Draft(
-            work.batch,
-            work.refused,
+            task.batch,
+            task.refused,
             tuple(known.values()),
-            work.is_fixed,
+            task.is_fixed,
             is_inherited,
-            work.refusals,
+            task.refusals,
             self.inserted_max,
-            work.is_too_large,
+            task.is_too_large,
         )
 
     def _known_of(self, batch: Batch) -> dict[int, Poison]:
         offsets = (record.offset for record in batch.records) if self.known else ()
         return {offset: self.known[offset] for offset in offsets if offset in self.known}
 
-    def prepared(self, work: Work, outcome: Prepared) -> None:
+    def prepared(self, task: BatchTask, outcome: Prepared) -> None:
         """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
         self.inserted_max = None
-        if rest := work.batch.records[len(outcome.batch.records) :]:
-            self._unseal_behind(work)
+        if rest := task.batch.records[len(outcome.batch.records) :]:
+            self._unseal_behind(task)
             self.buffer.put_back(rest)
         self.known |= {item.offset: item for item in outcome.later}
-        work.prepared(outcome)
+        task.prepared(outcome)
 
-    def _unseal_behind(self, work: Work) -> None:
+    def _unseal_behind(self, task: BatchTask) -> None:
         """Take back what was sealed behind a work whose range ends earlier now; it has written nothing."""
-        while self.works[-1] is not work:
-            later = self.works.pop()
+        while self.tasks[-1] is not task:
+            later = self.tasks.pop()
             if later.job is not None:
                 later.job.cancel()
                 later.job = None  # what it comes to is nobody's
@@ -190,22 +190,22 @@ class Lane:
 
     def finished(self) -> None:
         """Account for the head: its rows are in the table, and its poison in the dead letters."""
-        work = self.works.popleft()
-        self.position = work.batch.intent.b
-        self.leader_epoch = work.batch.records[-1].leader_epoch if work.batch.records else self.leader_epoch
+        task = self.tasks.popleft()
+        self.position = task.batch.intent.b
+        self.leader_epoch = task.batch.records[-1].leader_epoch if task.batch.records else self.leader_epoch
         if self.known:
             self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         self._pass_gap()
-        if work.batch.records and work.batch.records[-1].timestamp_ms >= 0:
-            self.newest_ms = work.batch.records[-1].timestamp_ms
+        if task.batch.records and task.batch.records[-1].timestamp_ms >= 0:
+            self.newest_ms = task.batch.records[-1].timestamp_ms
 
-    def took(self, mark: Mark) -> None:
+    def commit_succeeded(self, mark: CommittedOffset) -> None:
         """Learn that the group holds a mark."""
-        self.committed, self.asked, self.commit_attempt, self.commit_at_s = mark, None, 0, 0.0
+        self.committed, self.pending_commit, self.commit_attempt, self.commit_at_s = mark, None, 0, 0.0
 
-    def put_off(self, until_s: float) -> None:
+    def retry_commit_at(self, until_s: float) -> None:
         """Learn that a mark was not taken, or perhaps was: ask again later."""
-        self.asked, self.commit_at_s = None, until_s
+        self.pending_commit, self.commit_at_s = None, until_s
         self.commit_attempt += 1
 
     def halted(self, step: Step, error: Halt) -> None:
@@ -222,42 +222,42 @@ class Lane:
     @property
     def is_retrying(self) -> bool:
         """Whether a step is being tried again that will succeed by itself."""
-        return self.halt is None and bool(self.commit_attempt or any(work.attempt for work in self.works))
+        return self.halt is None and bool(self.commit_attempt or any(task.attempt for task in self.tasks))
 
     def cancel_jobs(self) -> None:
         """Let nothing begin any more; what runs is not waited for."""
-        for job in (self.check, *(work.job for work in self.works)):
+        for job in (self.check, *(task.job for task in self.tasks)):
             if job is not None:
                 job.cancel()
 
-    def wish(self, now_s: float) -> Mark | None:
+    def next_commit(self, now_s: float) -> CommittedOffset | None:
         """Return what to commit now, if anything: the position, with the head's intent once it is prepared."""
-        if self.asked is not None or now_s < self.commit_at_s:
+        if self.pending_commit is not None or now_s < self.commit_at_s:
             return None
-        head = self.works[0] if self.works else None
+        head = self.tasks[0] if self.tasks else None
         if head is None or (head.stage is Stage.WAITING and head.attempt):
             return self.final_mark()  # what is finished does not wait for what has trouble
         if head.stage is Stage.PREPARED and now_s >= head.retry_at_s:
             return self._mark(head.batch.intent)
         return None
 
-    def intends(self, mark: Mark) -> bool:
+    def intends(self, mark: CommittedOffset) -> bool:
         """Tell whether a mark carries the intent of a head that waits for it."""
         return (
-            bool(self.works)
-            and self.works[0].stage is Stage.PREPARED
-            and mark == self._mark(self.works[0].batch.intent)
+            bool(self.tasks)
+            and self.tasks[0].stage is Stage.PREPARED
+            and mark == self._mark(self.tasks[0].batch.intent)
         )
 
-    def final_mark(self) -> Mark | None:
+    def final_mark(self) -> CommittedOffset | None:
         """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
 
         Behind a second reading stands what was committed before it.
         """
-        if self.replay is not None or (self.works and self.works[0].is_promised):
+        if self.replay is not None or (self.tasks and self.tasks[0].is_promised):
             return None
-        if self.is_over and self.detour is not None and not self.works and not self.buffer.records:
-            mark = Mark(self.detour.offset, self.detour.metadata, self.detour.leader_epoch)
+        if self.is_over and self.detour is not None and not self.tasks and not self.buffer.records:
+            mark = CommittedOffset(self.detour.offset, self.detour.metadata, self.detour.leader_epoch)
         else:
             mark = self._mark(self._intent(self.position, self.position, self.leader_epoch))
         return None if self.committed == mark else mark
@@ -265,10 +265,12 @@ class Lane:
     def _intent(self, a: int, b: int, leader_epoch: int) -> Intent:
         return Intent(self.topic_id, a, b, (), leader_epoch, self.reading, detour=self.detour)
 
-    def _mark(self, intent: Intent) -> Mark:
-        return Mark(self.position, intent.encode(), self.leader_epoch)
+    def _mark(self, intent: Intent) -> CommittedOffset:
+        return CommittedOffset(self.position, intent.encode(), self.leader_epoch)
 
     @property
     def is_done(self) -> bool:
         """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
-        return self.replay is not None or not (self.works or self.buffer.records or self.asked or self.final_mark())
+        return self.replay is not None or not (
+            self.tasks or self.buffer.records or self.pending_commit or self.final_mark()
+        )

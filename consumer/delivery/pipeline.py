@@ -7,7 +7,17 @@ from typing import Final
 from consumer.delivery.batch import Batch, Draft, Inserted, Prepared, Sent
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Block, DeadLetters, InsertedOffsets, Mender, Partition, Poison, Rows, Table, Topics
+from consumer.delivery.ports import (
+    Block,
+    DeadLetters,
+    InsertedOffsets,
+    Partition,
+    Poison,
+    Repairer,
+    Rows,
+    Table,
+    Topics,
+)
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
 _UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
@@ -21,7 +31,7 @@ class Pipeline:
     table: Table
     letters: DeadLetters
     topics: Topics
-    mender: Mender
+    repairer: Repairer
     inserted: InsertedOffsets
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
@@ -154,14 +164,14 @@ class Pipeline:
                     raise
                 return Inserted(is_too_large=True)
             if is_repeated:
-                self.mender.mend(block, batch.included)
+                self.repairer.repair(block, batch.included)
         return Inserted()
 
     def _is_nowhere(self, batch: Batch, block: Block) -> bool:
         """Tell whether nothing of a batch is in the table, and no insert of its first block runs there."""
         intent = batch.intent
         end = self.inserted.end(batch.partition, intent.topic_id, intent.reading)
-        return end <= intent.a and not self.mender.is_under_way(block)
+        return end <= intent.a and not self.repairer.is_under_way(block)
 
 
 def _halved(batch: Batch, draft: Draft) -> Batch:

@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class CommittedOffset:
     """What a group remembers of a partition.
 
     Attributes:
@@ -91,7 +91,7 @@ class Assigned:
 
     partition: Partition
     topic_id: str
-    committed: Mark | None
+    committed: CommittedOffset | None
     low: int
     end: int | None = None
 
@@ -101,7 +101,7 @@ class Answer:
     """What became of the commit of one partition: `error` is None, Transient, Fenced or Fatal."""
 
     partition: Partition
-    mark: Mark
+    mark: CommittedOffset
     error: ConsumerError | None
 
 
@@ -175,7 +175,7 @@ class Log(Protocol):
             Fatal: as it says.
         """
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+    def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Send marks. A later poll answers for each, unless its partition is given up first.
 
         Until then the caller sends no other mark of that partition, so that the last one sent is the last one kept.
@@ -237,10 +237,10 @@ class Table(Protocol):
         """
 
 
-class Mender(Protocol):
+class Repairer(Protocol):
     """Looks behind a repeated insert. Called on the pool's threads."""
 
-    def mend(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record]) -> int:
         """Put back the rows of an inserted block that the server has lost all the same; return how many.
 
         Raises:
@@ -277,7 +277,7 @@ class DeadLetters(Protocol):
         """
 
 
-class Meter(Protocol):
+class Metrics(Protocol):
     """Takes the worker's figures; names and labels stand in one table, in telemetry. Any thread may call."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
@@ -286,5 +286,5 @@ class Meter(Protocol):
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one observation to a histogram."""
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""

@@ -39,7 +39,7 @@ class Stage(Enum):
 
 
 @dataclass(slots=True)
-class Work:
+class BatchTask:
     """A sealed batch under way.
 
     Attributes:

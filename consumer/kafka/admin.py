@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own exa
     ResourceType,
 )
 
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
@@ -36,7 +36,7 @@ class Topic:
     partitions: int
 
 
-class Bounds(NamedTuple):
+class LogBounds(NamedTuple):
     """Where a partition's log begins and ends.
 
     Attributes:
@@ -121,7 +121,7 @@ class Cluster:
         entry = entries.get(name)
         return str(entry.value) if entry is not None and entry.value is not None else None
 
-    def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
+    def committed(self, partitions: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
         """Return the group's marks; a partition without one is left out.
 
         Raises:
@@ -129,14 +129,14 @@ class Cluster:
         """
         reader = self._reader(self.group)
         try:
-            found = reader.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
+            found = reader.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
         except KafkaException as error:
             raise _translated(error) from error
         finally:
             reader.close()
         return {Partition(item.topic, item.partition): mark_of(item) for item in found if item.offset >= 0}
 
-    def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, LogBounds]:
         """Return where each partition's log begins and ends.
 
         The end is the one that a fetch tells: the embedded broker's ListOffsets tells a smaller one.
@@ -146,15 +146,15 @@ class Cluster:
         """
         reader = self._reader(f"{self.group}.lag")
         try:
-            reader.assign([TopicPartition(*place, OFFSET_END) for place in places])
-            ends = _ends(reader, places)
-            return {place: _bounds(reader, place, end) for place, end in ends.items()}
+            reader.assign([TopicPartition(*partition, OFFSET_END) for partition in partitions])
+            ends = _ends(reader, partitions)
+            return {partition: _bounds(reader, partition, end) for partition, end in ends.items()}
         except KafkaException as error:
             raise _translated(error) from error
         finally:
             reader.close()
 
-    def time_at(self, place: Partition, offset: int) -> int | None:
+    def time_at(self, partition: Partition, offset: int) -> int | None:
         """Return the timestamp (ms) of the first record from an offset on, committed or not; None when none comes.
 
         Raises:
@@ -162,7 +162,7 @@ class Cluster:
         """
         reader = self._reader(f"{self.group}.lag", "read_uncommitted")
         try:
-            reader.assign([TopicPartition(*place, offset)])
+            reader.assign([TopicPartition(*partition, offset)])
             for message in reader.consume(1, _CALL_S):
                 if message.error() is None:
                     return message.timestamp()[1]
@@ -172,7 +172,7 @@ class Cluster:
             reader.close()
         return None
 
-    def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
+    def gaps(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
         """Return which of these offsets (ascending) are gaps: the log has them, and no record there.
 
         What lies below the oldest offset or beyond the end is none: nobody can tell what was there.
@@ -182,8 +182,8 @@ class Cluster:
         """
         reader = self._reader(f"{self.group}.audit")
         try:
-            found, reached = _read(reader, place, offsets)
-            low = _low(reader, place)  # afterwards: what was deleted meanwhile is no gap
+            found, reached = _read(reader, partition, offsets)
+            low = _low(reader, partition)  # afterwards: what was deleted meanwhile is no gap
         except KafkaException as error:
             raise _translated(error) from error
         finally:
@@ -195,11 +195,11 @@ class Cluster:
 
         By a commit of a group that is this call's own, for workers that start together would delete each other's.
         """
-        place = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
+        partition = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
         group = f"{self.group}.preflight.{uuid4().hex[:12]}"
         reader = self._reader(group)
         try:
-            reader.commit(offsets=[place], asynchronous=False)
+            reader.commit(offsets=[partition], asynchronous=False)
             (back,) = reader.committed([TopicPartition(topic, 0)], timeout=_CALL_S)
         except KafkaException:
             return None
@@ -223,10 +223,10 @@ class Cluster:
         )
 
 
-def _read(reader: Consumer, place: Partition, offsets: Sequence[int]) -> tuple[set[int], int]:
+def _read(reader: Consumer, partition: Partition, offsets: Sequence[int]) -> tuple[set[int], int]:
     """Return which of these offsets (ascending) hold a record, and the offset up to which the log was read."""
     wanted, found = set(offsets), set[int]()
-    reader.assign([TopicPartition(*place, offsets[0])])
+    reader.assign([TopicPartition(*partition, offsets[0])])
     deadline_s = monotonic() + _READ_S
     while monotonic() < deadline_s:
         for message in reader.consume(5000, 0.5):
@@ -237,10 +237,10 @@ def _read(reader: Consumer, place: Partition, offsets: Sequence[int]) -> tuple[s
                 return found, offset
             else:
                 found |= {offset} & wanted
-    raise Transient(f"{place.topic}/{place.number} can't be read at {offsets[0]}")
+    raise Transient(f"{partition.topic}/{partition.number} can't be read at {offsets[0]}")
 
 
-def _ends(reader: Consumer, places: Sequence[Partition]) -> dict[Partition, int]:
+def _ends(reader: Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
     """Return the end of what can be read now of partitions that are read from their ends on.
 
     Where records keep coming, it is behind the last that came within a second.
@@ -248,32 +248,32 @@ def _ends(reader: Consumer, places: Sequence[Partition]) -> dict[Partition, int]
     ends: dict[Partition, int] = {}
     settled = set[Partition]()
     deadline_s, flowing_s = monotonic() + _READ_S, 0.0
-    while len(settled) < len(places):
-        if len(ends) == len(places):
+    while len(settled) < len(partitions):
+        if len(ends) == len(partitions):
             flowing_s = flowing_s or monotonic() + _FLOWING_S
             if monotonic() > flowing_s:
                 break
         elif monotonic() > deadline_s:
-            raise Transient(f"no answer from {len(places) - len(ends)} of {len(places)} partitions")
+            raise Transient(f"no answer from {len(partitions) - len(ends)} of {len(partitions)} partitions")
         for message in reader.consume(1000, 0.2):
-            place, error = Partition(message.topic() or "", message.partition() or 0), message.error()
+            partition, error = Partition(message.topic() or "", message.partition() or 0), message.error()
             if error is None:
-                ends[place] = (message.offset() or 0) + 1
+                ends[partition] = (message.offset() or 0) + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
-                ends[place] = message.offset() or 0
-                settled.add(place)
+                ends[partition] = message.offset() or 0
+                settled.add(partition)
             else:
                 _raise_unless_transient(error)
     return ends
 
 
-def _bounds(reader: Consumer, place: Partition, end: int) -> Bounds:
-    _, high = reader.get_watermark_offsets(TopicPartition(*place), cached=True)
-    return Bounds(_low(reader, place), end, max(end, high))
+def _bounds(reader: Consumer, partition: Partition, end: int) -> LogBounds:
+    _, high = reader.get_watermark_offsets(TopicPartition(*partition), cached=True)
+    return LogBounds(_low(reader, partition), end, max(end, high))
 
 
-def _low(reader: Consumer, place: Partition) -> int:
-    low, _ = reader.get_watermark_offsets(TopicPartition(*place), timeout=_CALL_S)
+def _low(reader: Consumer, partition: Partition) -> int:
+    low, _ = reader.get_watermark_offsets(TopicPartition(*partition), timeout=_CALL_S)
     return int(low)
 
 

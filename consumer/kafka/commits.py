@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumer.delivery.ports import Answer, Mark, Partition
+from consumer.delivery.ports import Answer, CommittedOffset, Partition
 from consumer.kafka.messages import mark_of, topic_partition
 from consumer.outcomes import of_kafka
 
@@ -18,12 +18,14 @@ class Commits:
     """
 
     def __init__(self) -> None:
-        self._held: dict[Partition, Mark] = {}
-        self._asked: dict[Partition, Mark] = {}
-        self._stale: Counter[tuple[Partition, Mark]] = Counter()  # asked for partitions that were given up since
+        self._held: dict[Partition, CommittedOffset] = {}
+        self._asked: dict[Partition, CommittedOffset] = {}
+        self._stale: Counter[tuple[Partition, CommittedOffset]] = (
+            Counter()
+        )  # asked for partitions that were given up since
         self._answers: list[Answer] = []
 
-    def hold(self, marks: Mapping[Partition, Mark]) -> None:
+    def hold(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Take marks to be sent."""
         self._held |= marks
 
@@ -42,26 +44,26 @@ class Commits:
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """Take librdkafka's report; one about a partition that was given up meanwhile says nothing any more."""
         for item in partitions:
-            place, mark = Partition(item.topic, item.partition), mark_of(item)
-            if self._stale[place, mark]:
-                self._stale -= Counter({(place, mark): 1})  # keeps no zeros
-            elif self._asked.get(place) == mark:
-                self._answer(place, mark, item.error or error)
+            partition, mark = Partition(item.topic, item.partition), mark_of(item)
+            if self._stale[partition, mark]:
+                self._stale -= Counter({(partition, mark): 1})  # keeps no zeros
+            elif self._asked.get(partition) == mark:
+                self._answer(partition, mark, item.error or error)
 
-    def forget(self, places: Iterable[Partition]) -> None:
+    def forget(self, partitions: Iterable[Partition]) -> None:
         """Answer nothing more about partitions that are given up."""
-        gone = frozenset(places)
+        gone = frozenset(partitions)
         self._answers = [answer for answer in self._answers if answer.partition not in gone]
-        for place in gone:
-            self._held.pop(place, None)
-            if (mark := self._asked.pop(place, None)) is not None:
-                self._stale[place, mark] += 1
+        for partition in gone:
+            self._held.pop(partition, None)
+            if (mark := self._asked.pop(partition, None)) is not None:
+                self._stale[partition, mark] += 1
 
     def take_answers(self) -> list[Answer]:
         """Return the answers that came since the last call."""
         answers, self._answers = self._answers, []
         return answers
 
-    def _answer(self, place: Partition, mark: Mark, error: KafkaError | None) -> None:
-        del self._asked[place]
-        self._answers.append(Answer(place, mark, of_kafka(error.name(), error.str()) if error else None))
+    def _answer(self, partition: Partition, mark: CommittedOffset, error: KafkaError | None) -> None:
+        del self._asked[partition]
+        self._answers.append(Answer(partition, mark, of_kafka(error.name(), error.str()) if error else None))

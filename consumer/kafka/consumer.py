@@ -31,7 +31,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.delivery.ports import Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.delivery.ports import CommittedOffset, Cut, Listener, Partition, Polled, Position, Record
 from consumer.errors import Fatal, Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
@@ -136,7 +136,7 @@ class KafkaLog:
             size_bytes += sum(map(len, portion))
             yield from portion
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+    def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Send marks, now or when those before them are answered; see `Log`."""
         self._commits.hold(marks)
         self._commits.send(self._transmit)
@@ -144,7 +144,7 @@ class KafkaLog:
     def pause(self, partition: Partition) -> None:
         """Take no more records of a partition."""
         self._consumer.pause([TopicPartition(*partition)])
-        self._ends.watch(partition)
+        self._ends.monitor(partition)
 
     def resume(self, partition: Partition) -> None:
         """Take records of a partition again."""
@@ -193,7 +193,7 @@ class KafkaLog:
         consumer.pause(placed)
         self._start(starts)
         for place in (place for place, at in starts.items() if at is None):
-            self._ends.watch(place)
+            self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._is_closing:

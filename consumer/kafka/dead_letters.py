@@ -58,7 +58,7 @@ class Outgoing(NamedTuple):
     headers: Sequence[tuple[str, str | bytes | None]]
 
 
-class TooLarge(Halt):
+class LetterTooLarge(Halt):
     """A topic does not take some records, and has taken all others.
 
     Attributes:
@@ -70,7 +70,7 @@ class TooLarge(Halt):
         self.numbers = numbers
 
 
-class Publisher:
+class DeadLetterProducer:
     """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
@@ -85,11 +85,11 @@ class Publisher:
             Transient: some are not acknowledged; others may be.
             Halt: the topic takes no record of that size.
         """
-        places: dict[int, tuple[Partition, int]] = {}
+        partitions: dict[int, tuple[Partition, int]] = {}
         failures: dict[int, KafkaError] = {}
         try:
             for number, record in enumerate(records, 1):
-                self._produce(number - 1, record, places, failures)
+                self._produce(number - 1, record, partitions, failures)
                 if number % _AT_ONCE_MAX == 0:  # librdkafka's queue has room for ten times as many
                     self._producer.flush(_FLUSH_S)
             self._producer.flush(_FLUSH_S)
@@ -99,22 +99,26 @@ class Publisher:
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
         self._renew_after(failures.values())
         too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
-        if len(failures) > len(too_large) or len(places) + len(failures) < len(records):
+        if len(failures) > len(too_large) or len(partitions) + len(failures) < len(records):
             others = [error.name() for number, error in failures.items() if number not in too_large]
-            why = others[0] if others else f"{len(records) - len(places)} in flight"
+            why = others[0] if others else f"{len(records) - len(partitions)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")
         if too_large:
-            raise TooLarge(self._topic, too_large)
-        return [places[number] for number in range(len(records))]
+            raise LetterTooLarge(self._topic, too_large)
+        return [partitions[number] for number in range(len(records))]
 
     def _produce(
-        self, number: int, record: Outgoing, places: dict[int, tuple[Partition, int]], failures: dict[int, KafkaError]
+        self,
+        number: int,
+        record: Outgoing,
+        partitions: dict[int, tuple[Partition, int]],
+        failures: dict[int, KafkaError],
     ) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failures[number] = error
             else:
-                places[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
+                partitions[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
@@ -135,7 +139,7 @@ class KafkaDeadLetters:
     """A `DeadLetters` over a publisher."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
-        self._publisher = Publisher(properties, topic)
+        self._publisher = DeadLetterProducer(properties, topic)
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
         """Publish the poison among `records`; return when all of it is acknowledged."""
@@ -143,7 +147,7 @@ class KafkaDeadLetters:
         letters = [_letter(by_offset[item.offset], item, origin) for item in poison]
         try:
             self._publisher.publish(letters)
-        except TooLarge as error:  # each of them, or only several in one request
+        except LetterTooLarge as error:  # each of them, or only several in one request
             for number in error.numbers:
                 self._send_alone(letters[number])
 
@@ -152,7 +156,7 @@ class KafkaDeadLetters:
         for _ in range(_CUTS_MAX):
             try:
                 self._publisher.publish([letter])
-            except TooLarge:
+            except LetterTooLarge:
                 letter = smaller(letter)
                 log.warning("a dead letter is too large for its topic, and cut", extra={"letter": letter.key.decode()})
             else:
@@ -204,8 +208,8 @@ def letter_key(record: Record, origin: Origin) -> bytes:
 
     Only that can find another record under an offset that was read before: of a log that was cut.
     """
-    place = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
-    return (f"{place}@{origin.leader_epoch}" if origin.reading else place).encode()
+    partition = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+    return (f"{partition}@{origin.leader_epoch}" if origin.reading else partition).encode()
 
 
 def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str, str | bytes | None]]:

@@ -22,25 +22,25 @@ class Ends:
         self._asked_s: dict[Partition, float] = {}
         self._told: dict[Partition, int] = {}
 
-    def watch(self, place: Partition) -> None:
+    def monitor(self, partition: Partition) -> None:
         """Begin with a partition that has been paused."""
-        self._asked_s.setdefault(place, monotonic())
+        self._asked_s.setdefault(partition, monotonic())
 
-    def forget(self, place: Partition) -> None:
+    def forget(self, partition: Partition) -> None:
         """Leave a partition to its fetches again."""
-        self._asked_s.pop(place, None)
-        self._told.pop(place, None)
+        self._asked_s.pop(partition, None)
+        self._told.pop(partition, None)
 
-    def of(self, place: Partition) -> int:
+    def of(self, partition: Partition) -> int:
         """Return the partition's end as far as told, 0 before that; ask again when it is time."""
-        asked_s = self._asked_s.get(place)
+        asked_s = self._asked_s.get(partition)
         if asked_s is not None and monotonic() - asked_s >= _EVERY_S:
-            self._asked_s[place] = monotonic()
-            answers = self._survey.admin.list_offsets({TopicPartition(*place): latest()}, request_timeout=_CALL_S)
+            self._asked_s[partition] = monotonic()
+            answers = self._survey.admin.list_offsets({TopicPartition(*partition): latest()}, request_timeout=_CALL_S)
             for answer in answers.values():
-                answer.add_done_callback(partial(self._take, place))
-        return self._told.get(place, 0)
+                answer.add_done_callback(partial(self._take, partition))
+        return self._told.get(partition, 0)
 
-    def _take(self, place: Partition, answer: Future[Any]) -> None:
-        if answer.exception() is None and place in self._asked_s:
-            self._told[place] = answer.result().offset
+    def _take(self, partition: Partition, answer: Future[Any]) -> None:
+        if answer.exception() is None and partition in self._asked_s:
+            self._told[partition] = answer.result().offset

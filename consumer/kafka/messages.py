@@ -7,7 +7,7 @@ from typing import Any, Final
 from confluent_kafka import Message, TopicPartition
 
 from consumer.delivery.intent import NO_EPOCH
-from consumer.delivery.ports import Mark, Partition, Position, Record
+from consumer.delivery.ports import CommittedOffset, Partition, Position, Record
 
 _ask_headers: Final = methodcaller("headers")
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
@@ -19,15 +19,15 @@ def places_of(partitions: Sequence[TopicPartition]) -> list[Partition]:
     return [Partition(item.topic, item.partition) for item in partitions]
 
 
-def mark_of(item: TopicPartition) -> Mark:
+def mark_of(item: TopicPartition) -> CommittedOffset:
     """Return a commit as a mark."""
-    return Mark(item.offset, item.metadata or "", _known(item.leader_epoch))
+    return CommittedOffset(item.offset, item.metadata or "", _known(item.leader_epoch))
 
 
-def topic_partition(place: Partition, at: Mark | Position) -> TopicPartition:
+def topic_partition(partition: Partition, at: CommittedOffset | Position) -> TopicPartition:
     """Return a mark, or a position, as the driver takes it."""
-    metadata = at.metadata if isinstance(at, Mark) else ""
-    return TopicPartition(*place, at.offset, metadata=metadata, leader_epoch=at.leader_epoch)
+    metadata = at.metadata if isinstance(at, CommittedOffset) else ""
+    return TopicPartition(*partition, at.offset, metadata=metadata, leader_epoch=at.leader_epoch)
 
 
 def _known(leader_epoch: int | None) -> int:

@@ -25,17 +25,17 @@ class Survey:
         self._admin = connect()
         self._consumer = consumer
 
-    def of(self, places: Sequence[Partition]) -> list[Assigned]:
+    def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
         """Return what is known of partitions; the mark is read before the topic's id.
 
         Were the topic made anew in between, its partitions would have an old mark and a new id, which is seen; the
         other way round they would have no mark and the old id, and its tokens could meet those of the old records.
         """
-        if not places:
+        if not partitions:
             return []
-        marks = self._consumer.committed([TopicPartition(*place) for place in places], timeout=_CALL_S)
-        ids = {topic: self.id_of(topic) for topic in {place.topic for place in places}}
-        lows, ends = self._offsets(places, _earliest()), self._offsets(places, latest())
+        marks = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
+        ids = {topic: self.id_of(topic) for topic in {partition.topic for partition in partitions}}
+        lows, ends = self._offsets(partitions, _earliest()), self._offsets(partitions, latest())
         return [_assigned(item, ids, lows, ends) for item in marks]
 
     def id_of(self, topic: str) -> str:
@@ -44,8 +44,8 @@ class Survey:
             answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
             return str(answer.result().topic_id)
 
-    def _offsets(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = {TopicPartition(*place): spec for place in places}
+    def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*partition): spec for partition in partitions}
         with self._answering() as admin:
             answers = admin.list_offsets(asked, request_timeout=_CALL_S)
             return {Partition(item.topic, item.partition): answer.result().offset for item, answer in answers.items()}
@@ -71,9 +71,9 @@ def _assigned(
 ) -> Assigned:
     if item.error is not None:
         raise KafkaException(item.error)
-    place = Partition(item.topic, item.partition)
+    partition = Partition(item.topic, item.partition)
     mark = mark_of(item) if item.offset >= 0 else None
-    return Assigned(place, ids[item.topic], mark, lows[place], ends[place])
+    return Assigned(partition, ids[item.topic], mark, lows[partition], ends[partition])
 
 
 def _earliest() -> OffsetSpec:

@@ -19,7 +19,7 @@ from typing import Any, Final
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.intent import Intent, UnreadableError, decode
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
 from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
@@ -121,7 +121,7 @@ class Auditor:
             untold=lost if span.is_gone else Runs(),
             uncounted=uncounted,
             duplicates=sum(double.values()),
-            duplicates_shown=self._double(span, [place for place, count in double.items() if count]),
+            duplicates_shown=self._double(span, [partition for partition, count in double.items() if count]),
         )
 
     def recount(self, finding: Finding) -> None:
@@ -205,9 +205,9 @@ class Auditor:
         rows = self.connection.query(SHOWN, self._parameters(span, reading))
         return {row["million"]: row["uncounted"] for row in rows}
 
-    def _double(self, span: Span, places: Iterable[tuple[int, int]]) -> Runs:
+    def _double(self, span: Span, partitions: Iterable[tuple[int, int]]) -> Runs:
         found: list[int] = []
-        for reading, million in places:
+        for reading, million in partitions:
             bounds = {"from": million * _MILLION, "to": (million + 1) * _MILLION, "limit": NAMED_MAX - len(found)}
             found += [row["offset"] for row in self.connection.query(DOUBLE, self._parameters(span, reading) | bounds)]
             if len(found) >= NAMED_MAX:
@@ -273,7 +273,7 @@ def _stretches(span: Span, readings: Sequence[tuple[int, int, int]]) -> list[tup
     return pieces
 
 
-def intended(mark: Mark) -> Intent | None:
+def intended(mark: CommittedOffset) -> Intent | None:
     """Return a mark's intent, or None when it has none that this version reads."""
     try:
         return decode(mark.metadata)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from consumer.delivery.ports import Mark, Meter, Partition
+from consumer.delivery.ports import CommittedOffset, Metrics, Partition
 from consumer.errors import ConsumerError
-from consumer.health import Watch
-from consumer.kafka.admin import Bounds, Topic
+from consumer.health import HealthMonitor
+from consumer.kafka.admin import LogBounds, Topic
 from consumer.operations.audit import Auditor, Finding, Span, intended
 
 log = logging.getLogger(__name__)
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 class Group(Protocol):
     """What a patrol asks of the cluster; consumer.kafka.admin.Cluster is one."""
 
-    def committed(self, places: Sequence[Partition]) -> Mapping[Partition, Mark]:
+    def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, CommittedOffset]:
         """Return the group's marks."""
 
-    def bounds(self, places: Sequence[Partition]) -> Mapping[Partition, Bounds]:
+    def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, LogBounds]:
         """Return where each partition's log begins and ends."""
 
     def topic(self, name: str) -> Topic | None:
         """Return a topic as it is now."""
 
 
-class Patrol:
+class BackgroundAudit:
     """Audits the partitions that a watch knows, again and again; one thread calls `round`.
 
     What was found clean is not looked at again below the offset it reached, nor what the log holds no more, nor a topic
@@ -37,15 +37,15 @@ class Patrol:
     on its topic before it is in its table.
     """
 
-    def __init__(self, auditor: Auditor, cluster: Group, watch: Watch, meter: Meter) -> None:
+    def __init__(self, auditor: Auditor, cluster: Group, monitor: HealthMonitor, metrics: Metrics) -> None:
         self._auditor = auditor
         self._cluster = cluster
-        self._watch = watch
-        self._meter = meter
+        self._monitor = monitor
+        self._metrics = metrics
         self._clean_to: dict[tuple[Partition, str], int] = {}
         self._suspects: set[tuple[Partition, str]] = set()
 
-    def round(self) -> list[Finding]:
+    def run_once(self) -> list[Finding]:
         """Audit once, set the metrics, and return what is wrong.
 
         Raises:
@@ -57,39 +57,39 @@ class Patrol:
                 self._clean_to[finding.span.partition, finding.span.topic_id] = finding.span.end
         dirty = [item for item in findings if not item.is_clean]
         wrong = [item for item in dirty if item.duplicates or item.uncounted or _name(item) in self._suspects]
-        self._meter.level("audit_missing", sum(item.missing.count for item in dirty if _name(item) in self._suspects))
-        self._meter.level("audit_uncounted", sum(item.uncounted.count for item in wrong))
-        self._meter.level("audit_duplicates", sum(item.duplicates for item in wrong))
-        self._meter.level("audit_timestamp_seconds", time.time())
+        self._metrics.set("audit_missing", sum(item.missing.count for item in dirty if _name(item) in self._suspects))
+        self._metrics.set("audit_uncounted", sum(item.uncounted.count for item in wrong))
+        self._metrics.set("audit_duplicates", sum(item.duplicates for item in wrong))
+        self._metrics.set("audit_timestamp_seconds", time.time())
         self._suspects = {_name(item) for item in dirty}
         return wrong
 
     def _spans(self) -> list[Span]:
-        owned = [place for place in self._watch.standings if place.topic in self._auditor.tables]
+        owned = [partition for partition in self._monitor.progress if partition.topic in self._auditor.tables]
         if not owned:
             return []
         marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
-        lows = {place: bounds.low for place, bounds in self._cluster.bounds(owned).items()}
-        topics = {name: self._cluster.topic(name) for name in {place.topic for place in owned}}
+        lows = {partition: bounds.low for partition, bounds in self._cluster.bounds(owned).items()}
+        topics = {name: self._cluster.topic(name) for name in {partition.topic for partition in owned}}
         spans = []
-        for place, mark in marks.items():
-            intent, topic = intended(mark), topics[place.topic]
+        for partition, mark in marks.items():
+            intent, topic = intended(mark), topics[partition.topic]
             if topic is None or (intent and intent.topic_id != topic.topic_id):
                 continue
-            low = max(lows[place], self._clean_to.get((place, topic.topic_id), 0))
-            spans.append(Span(place, topic.topic_id, min(low, mark.offset), mark.offset))
+            low = max(lows[partition], self._clean_to.get((partition, topic.topic_id), 0))
+            spans.append(Span(partition, topic.topic_id, min(low, mark.offset), mark.offset))
         return spans
 
 
 @contextmanager
-def patrolling(patrol: Patrol, every_s: float) -> Iterator[None]:
+def auditing_in_background(background_audit: BackgroundAudit, every_s: float) -> Iterator[None]:
     """Call `round` on a thread every so many seconds until the block is left; 0 is never."""
     stop = threading.Event()
 
     def walk() -> None:
         while not stop.wait(every_s):
             try:
-                wrong = patrol.round()
+                wrong = background_audit.run_once()
             except ConsumerError as error:
                 log.warning("audit put off", extra={"reason": str(error)})
                 continue

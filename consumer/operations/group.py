@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced, Transient
 from consumer.kafka.messages import topic_partition
 from consumer.kafka.properties import PINNED, REPORTING
@@ -41,26 +41,26 @@ class StoppedGroup:
         if members:
             raise Fatal(f"{members} workers of the group {self._group_id} still run: stop them all first")
 
-    def bounds(self, places: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
+    def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return each partition's oldest offset and its end, as its leader lists them.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        lows = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # its authors left it so
-        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # as above
-        return {place: (lows[place], ends[place]) for place in places}
+        lows = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # its authors left it so
+        ends = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # as above
+        return {partition: (lows[partition], ends[partition]) for partition in partitions}
 
-    def offsets_at(self, places: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
+    def offsets_at(self, partitions: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
         """Return each partition's first offset whose Kafka timestamp is this moment or later, -1 when there is none.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
         """
-        return self._offsets(places, OffsetSpec.for_timestamp(at_ms))
+        return self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
 
     @contextmanager
-    def reading(self, place: Partition) -> Iterator[RecordAt]:
+    def reading(self, partition: Partition) -> Iterator[RecordAt]:
         """Yield what finds records of one partition; each costs a fetch.
 
         Raises:
@@ -69,11 +69,11 @@ class StoppedGroup:
         pinned = {**self._properties, **_SMALL, **PINNED, "auto.offset.reset": "earliest"}
         reader = Consumer({**pinned, "group.id": f"{self._group_id}.lag"}, **REPORTING)
         try:
-            yield lambda offset: _first(reader, place, offset)
+            yield lambda offset: _first(reader, partition, offset)
         finally:
             reader.close()
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+    def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Commit marks for the group.
 
         Raises:
@@ -81,7 +81,7 @@ class StoppedGroup:
         """
         writer = Consumer({**self._properties, **PINNED, "group.id": self._group_id}, **REPORTING)
         try:
-            offsets = [topic_partition(place, mark) for place, mark in marks.items()]
+            offsets = [topic_partition(partition, mark) for partition, mark in marks.items()]
             told = _answer(lambda: writer.commit(offsets=offsets, asynchronous=False))
             for item in told or ():
                 if item.error is not None:
@@ -91,8 +91,8 @@ class StoppedGroup:
         finally:
             writer.close()
 
-    def _offsets(self, places: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = {TopicPartition(*place): spec for place in places}
+    def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*partition): spec for partition in partitions}
         answers = self._admin.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
         return {
             Partition(item.topic, item.partition): _answer(answer.result).offset for item, answer in answers.items()
@@ -106,9 +106,9 @@ def _answer(call: Callable[[], _Answer]) -> _Answer:
         raise of_kafka(error.args[0].name(), error.args[0].str()) from error
 
 
-def _first(reader: Consumer, place: Partition, offset: int) -> Found | None:
+def _first(reader: Consumer, partition: Partition, offset: int) -> Found | None:
     """Return the first record at an offset or behind it."""
-    reader.assign([TopicPartition(*place, offset)])
+    reader.assign([TopicPartition(*partition, offset)])
     deadline_s = monotonic() + _READ_S
     while monotonic() < deadline_s:
         for message in reader.consume(1, 0.5):
@@ -120,4 +120,4 @@ def _first(reader: Consumer, place: Partition, offset: int) -> Found | None:
                 return None
             if not isinstance(found_error := of_kafka(error.name(), error.str()), Transient):
                 raise found_error
-    raise Transient(f"{place.topic}/{place.number} can't be read at {offset}")
+    raise Transient(f"{partition.topic}/{partition.number} can't be read at {offset}")

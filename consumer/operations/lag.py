@@ -10,8 +10,8 @@ from typing import Final
 
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.opening import RESUME, open_lane
-from consumer.delivery.ports import Assigned, Mark, Partition
-from consumer.kafka.admin import Bounds, Cluster, Topic
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition
+from consumer.kafka.admin import Cluster, LogBounds, Topic
 
 RUN: Final = "run `python -m consumer run`"
 
@@ -22,19 +22,24 @@ def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, o
     Raises:
         Transient, Fatal: as outcomes.py says.
     """
-    places = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
-    marks, bounds = cluster.committed(places), cluster.bounds(places)
-    return [_line(cluster, place, topics[place.topic], marks.get(place), bounds[place]) for place in places]
+    partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
+    marks, bounds = cluster.committed(partitions), cluster.bounds(partitions)
+    return [
+        _line(cluster, partition, topics[partition.topic], marks.get(partition), bounds[partition])
+        for partition in partitions
+    ]
 
 
-def _line(cluster: Cluster, place: Partition, topic: Topic, mark: Mark | None, bounds: Bounds) -> dict[str, object]:
+def _line(
+    cluster: Cluster, partition: Partition, topic: Topic, mark: CommittedOffset | None, bounds: LogBounds
+) -> dict[str, object]:
     position = mark.offset if mark else bounds.low
-    notes = [note_of(Assigned(place, topic.topic_id, mark, bounds.low), bounds)]
+    notes = [note_of(Assigned(partition, topic.topic_id, mark, bounds.low), bounds)]
     if bounds.high > bounds.end:
-        notes.append(kept_back(cluster.servers, place, bounds, _age_s(cluster.time_at(place, bounds.end))))
+        notes.append(kept_back(cluster.servers, partition, bounds, _age_s(cluster.time_at(partition, bounds.end))))
     return {
-        "topic": place.topic,
-        "partition": place.number,
+        "topic": partition.topic,
+        "partition": partition.number,
         "committed": position,
         "end": bounds.end,
         "lag": max(0, bounds.end - position),
@@ -42,7 +47,7 @@ def _line(cluster: Cluster, place: Partition, topic: Topic, mark: Mark | None, b
     }
 
 
-def note_of(item: Assigned, bounds: Bounds) -> str:
+def note_of(item: Assigned, bounds: LogBounds) -> str:
     """Return what is to be said of a partition's mark, "" when nothing is."""
     if item.committed is None:
         return f"nothing is committed yet: {RUN}"
@@ -67,9 +72,9 @@ def _under_way(intent: Intent) -> str:
     return ""
 
 
-def kept_back(servers: str, place: Partition, bounds: Bounds, age_s: float | None) -> str:
+def kept_back(servers: str, partition: Partition, bounds: LogBounds, age_s: float | None) -> str:
     """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
-    where = f"--topic {place.topic} --partition {place.number}"
+    where = f"--topic {partition.topic} --partition {partition.number}"
     tool = f"kafka-transactions.sh --bootstrap-server {servers}"
     since = "" if age_s is None else f" for {age_s:.0f} s"
     return (

@@ -11,7 +11,7 @@ from typing import Final
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
 
 DETOUR_BYTES_MAX: Final = 300
@@ -40,7 +40,7 @@ class Facts:
     topic_id: str
     low: int
     end: int
-    mark: Mark | None
+    mark: CommittedOffset | None
     readings: Sequence[Reading] = ()
     kept: frozenset[int] = frozenset()
     used: int = 0
@@ -64,7 +64,7 @@ class Plan:
 
     partition: Partition
     why: str
-    mark: Mark | None = None
+    mark: CommittedOffset | None = None
     is_refused: bool = False
 
 
@@ -113,7 +113,11 @@ def downgrade(facts: Facts) -> Plan:
     if intent.detour is not None or facts.inserted_end > mark.offset:
         return _refused(facts, "offsets are being read again, which the former release can't: let it finish first")
     old = Intent(intent.topic_id, mark.offset, mark.offset, version=1)
-    return Plan(facts.partition, "is handed to the former release", Mark(mark.offset, old.encode(), mark.leader_epoch))
+    return Plan(
+        facts.partition,
+        "is handed to the former release",
+        CommittedOffset(mark.offset, old.encode(), mark.leader_epoch),
+    )
 
 
 def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
@@ -183,7 +187,7 @@ def _lacking(facts: Facts, end: int, record_at: RecordAt) -> range:
     return range(first, next(filter(is_lacking, reversed(promised))) + 1)
 
 
-def _repaired(facts: Facts, mark: Mark, intent: Intent | None, record_at: RecordAt) -> Plan | None:
+def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record_at: RecordAt) -> Plan | None:
     """Return how to go on from a mark that a worker would halt at; None when it would not."""
     read_to, epoch = _read_to(mark, intent)
     if _is_set_back(facts, intent, read_to):
@@ -197,11 +201,11 @@ def _repaired(facts: Facts, mark: Mark, intent: Intent | None, record_at: Record
     return None
 
 
-def _end_detour(facts: Facts, mark: Mark, intent: Intent, detour: Detour, record_at: RecordAt) -> Plan:
+def _end_detour(facts: Facts, mark: CommittedOffset, intent: Intent, detour: Detour, record_at: RecordAt) -> Plan:
     """Give up a second reading that can't go on, and go on where the group was before it."""
     if _repaired(facts, mark, intent, record_at) is None:
         return Plan(facts.partition, _WELL)
-    before = Mark(detour.offset, detour.metadata, detour.leader_epoch)
+    before = CommittedOffset(detour.offset, detour.metadata, detour.leader_epoch)
     plan = resume(replace(facts, mark=before, kept=frozenset(), used=intent.reading), record_at)
     return Plan(facts.partition, f"the second reading ends at offset {mark.offset}; {plan.why}", plan.mark or before)
 
@@ -230,10 +234,10 @@ def _go_on(facts: Facts, record_at: RecordAt, offset: int, why: str) -> Plan:
     last = last_below(offset, facts.low, record_at)
     epoch = last.leader_epoch if last else NO_EPOCH
     intent = Intent(facts.topic_id, offset, offset, leader_epoch=epoch, reading=_next_reading(facts))
-    return Plan(facts.partition, why, Mark(offset, intent.encode(), epoch))
+    return Plan(facts.partition, why, CommittedOffset(offset, intent.encode(), epoch))
 
 
-def _with_detour(mark: Mark | None, detour: Detour | None) -> Mark | None:
+def _with_detour(mark: CommittedOffset | None, detour: Detour | None) -> CommittedOffset | None:
     intent = decode(mark.metadata) if mark else None
     return replace(mark, metadata=replace(intent, detour=detour).encode()) if mark and intent else None
 
@@ -244,7 +248,7 @@ def _next_reading(facts: Facts) -> int:
     return 1 + max(facts.used, intent.reading if intent else 0, *(reading.number for reading in facts.readings), 0)
 
 
-def _read_to(mark: Mark, intent: Intent | None) -> tuple[int, int]:
+def _read_to(mark: CommittedOffset, intent: Intent | None) -> tuple[int, int]:
     """Return the offset below which all was read or promised, and the epoch of the last record there."""
     if intent is not None and intent.is_range and intent.a == mark.offset:
         return intent.b, intent.leader_epoch

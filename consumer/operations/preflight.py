@@ -12,7 +12,7 @@ from typing import Final
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.table_check import Pace, TableCheck
+from consumer.clickhouse.table_check import InsertPace, TableCheck
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.errors import Fatal, Rejected
 from consumer.kafka.admin import Cluster, Topic
@@ -24,7 +24,7 @@ _MESSAGE_BYTES: Final = "max.message.bytes"
 _METADATA: Final = "offset.metadata.max.bytes"
 
 
-def check_tables(connection: Connection, checks: Iterable[tuple[Target, Pace]]) -> None:
+def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPace]]) -> None:
     """Check every table.
 
     Raises:

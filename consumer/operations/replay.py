@@ -19,7 +19,7 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Record, Rows
 from consumer.errors import Rejected
-from consumer.kafka.dead_letters import SERVICE, Outgoing, Publisher
+from consumer.kafka.dead_letters import SERVICE, DeadLetterProducer, Outgoing
 from schemas.codec import FRAME_BYTES, LETTER_HEADER, Encoder, FrameError, decode, schema_id_of
 
 UNTIL_MS: Final = 10_413_792_000_000
@@ -47,7 +47,7 @@ INSERT INTO replays SELECT {letter:String}, {event:UUID}, {topic:String}, {parti
 """
 
 
-class Verdict(StrEnum):
+class ReplayVerdict(StrEnum):
     """What becomes of a letter, as the command says it."""
 
     READY = "can be replayed"
@@ -97,7 +97,7 @@ class Letter:
     letter_id: str
     record: Record
     reason: str
-    verdict: Verdict = Verdict.READY
+    verdict: ReplayVerdict = ReplayVerdict.READY
     detail: str = ""
     event: Mapping[str, Any] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
@@ -132,16 +132,17 @@ class Replay:
         """
         letters = [self._read(letter, repairs) for letter in self._chosen(choice)]
         done = set() if again else self._column(_REPLAYED, "letter_id", {"ids": [item.letter_id for item in letters]})
-        letters = [_judged(item, Verdict.REPLAYED) if item.letter_id in done else item for item in letters]
-        there = self._present([item for item in letters if item.verdict is Verdict.READY])
+        letters = [_judged(item, ReplayVerdict.REPLAYED) if item.letter_id in done else item for item in letters]
+        there = self._present([item for item in letters if item.verdict is ReplayVerdict.READY])
         is_there = {item.letter_id for item in letters if str(item.event.get("eventId")) in there}
-        letters = [_judged(item, Verdict.PRESENT) if item.letter_id in is_there else item for item in letters]
-        refused = self._refused([item.record for item in letters if item.verdict is Verdict.READY])
+        letters = [_judged(item, ReplayVerdict.PRESENT) if item.letter_id in is_there else item for item in letters]
+        refused = self._refused([item.record for item in letters if item.verdict is ReplayVerdict.READY])
         return [
-            _judged(item, Verdict.REFUSED, refused[item.record]) if item.record in refused else item for item in letters
+            _judged(item, ReplayVerdict.REFUSED, refused[item.record]) if item.record in refused else item
+            for item in letters
         ]
 
-    def make(self, letters: Sequence[Letter], publisher: Publisher, by: str) -> int:
+    def make(self, letters: Sequence[Letter], publisher: DeadLetterProducer, by: str) -> int:
         """Publish what is ready, note each in `replays`, and return how many there were.
 
         A crash between the two publishes again the next time: the same event id, so the same event.
@@ -149,9 +150,9 @@ class Replay:
         Raises:
             Transient, Fatal: a server is away, or refuses.
         """
-        ready = [item for item in letters if item.verdict is Verdict.READY]
-        places = publisher.publish([_outgoing(item, by) for item in ready])
-        for item, (partition, offset) in zip(ready, places, strict=True):
+        ready = [item for item in letters if item.verdict is ReplayVerdict.READY]
+        partitions = publisher.publish([_outgoing(item, by) for item in ready])
+        for item, (partition, offset) in zip(ready, partitions, strict=True):
             values = {
                 "letter": item.letter_id,
                 "event": str(item.event["eventId"]),
@@ -180,9 +181,9 @@ class Replay:
             own = {name: text for name, text in row["headers"].items() if not name.startswith(LETTER_HEADER)}
             headers = tuple((name, text.encode()) for name, text in own.items())
             key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
-            place = Partition(row["topic"], row["partition"])
+            partition = Partition(row["topic"], row["partition"])
             yield Letter(
-                row["letter_id"], Record(place, row["offset"], row["at_ms"], key, value, headers), row["reason"]
+                row["letter_id"], Record(partition, row["offset"], row["at_ms"], key, value, headers), row["reason"]
             )
 
     def _read(self, letter: Letter, repairs: Mapping[str, str]) -> Letter:
@@ -193,7 +194,7 @@ class Replay:
             schema = self.schema_of(schema_id)
             event = decode(value[FRAME_BYTES:], schema)
             if "eventId" not in event:
-                return _judged(letter, Verdict.UNREADABLE, "its schema has no eventId")
+                return _judged(letter, ReplayVerdict.UNREADABLE, "its schema has no eventId")
             wanted = {name: typed(schema, name, text) for name, text in repairs.items()}
             changed = {name: value for name, value in wanted.items() if event[name] != value}
             if not changed:
@@ -201,7 +202,7 @@ class Replay:
             event |= changed
             record = letter.record._replace(value=Encoder(schema, schema_id).encode(event))
         except (FrameError, LookupError, ValueError, TypeError, ConnectionError) as error:
-            return _judged(letter, Verdict.UNREADABLE, f"{type(error).__name__}: {error}")
+            return _judged(letter, ReplayVerdict.UNREADABLE, f"{type(error).__name__}: {error}")
         return replace(letter, record=record, event=event, changed=tuple(sorted(changed)))
 
     def _present(self, letters: Sequence[Letter]) -> set[str]:
@@ -281,7 +282,7 @@ _MEANT: Final = {
 }
 
 
-def _judged(letter: Letter, verdict: Verdict, detail: str = "") -> Letter:
+def _judged(letter: Letter, verdict: ReplayVerdict, detail: str = "") -> Letter:
     return replace(letter, verdict=verdict, detail=detail)
 
 

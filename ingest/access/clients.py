@@ -34,7 +34,7 @@ import msgspec
 
 from ingest.access.origins import is_origin
 from ingest.access.rate_limit import Allowance
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 
 log = logging.getLogger(__name__)
 
@@ -137,16 +137,16 @@ class Registry:
         self._refresh(self._now_s())
         if not key:
             message = "a key is required, as X-API-Key, Authorization: Bearer or ?key="
-            raise Rejected(Slug.NO_KEY, message, headers=_CHALLENGE)
+            raise Rejected(ErrorCode.NO_KEY, message, headers=_CHALLENGE)
         known = _find(self._keys, key)
         if known is None:
-            raise Rejected(Slug.UNKNOWN_KEY, "the key is unknown", headers=_CHALLENGE)
+            raise Rejected(ErrorCode.UNKNOWN_KEY, "the key is unknown", headers=_CHALLENGE)
         if not known.enabled:
-            raise Rejected(Slug.KEY_DISABLED, "the key is disabled")
+            raise Rejected(ErrorCode.KEY_DISABLED, "the key is disabled")
         if not known.client.enabled:
-            raise Rejected(Slug.CLIENT_DISABLED, "the client is disabled")
+            raise Rejected(ErrorCode.CLIENT_DISABLED, "the client is disabled")
         if origin and known.client.origins and origin.lower() not in known.client.origins:
-            raise Rejected(Slug.ORIGIN_NOT_ALLOWED, "the client's key does not allow this origin")
+            raise Rejected(ErrorCode.ORIGIN_NOT_ALLOWED, "the client's key does not allow this origin")
         return known.client
 
     def _refresh(self, now_s: float) -> None:

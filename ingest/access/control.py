@@ -6,13 +6,17 @@ from typing import Final
 
 from ingest.access.clients import Client, Registry
 from ingest.access.rate_limit import Allowance, Claim, RateLimiter, Window, name_of_address
-from ingest.errors import Headers, Rejected, Slug
+from ingest.errors import ErrorCode, Headers, Rejected
 
-_WHAT: Final = {Slug.RATE_LIMIT: "requests", Slug.EVENT_LIMIT: "events", Slug.BYTE_LIMIT: "bytes of events"}
+_WHAT: Final = {
+    ErrorCode.RATE_LIMIT: "requests",
+    ErrorCode.EVENT_LIMIT: "events",
+    ErrorCode.BYTE_LIMIT: "bytes of events",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class Admission:
     """What became of a request at the gate; `refusal` stands until the route raises it, so that it is counted there.
 
     `client` is None in an open collector, `windows` are empty without a rate limit.
@@ -42,7 +46,7 @@ class Ticket:
             raise self.refusal
 
 
-class Gate:
+class AccessControl:
     """Admits requests by key and by count. Threads share it."""
 
     def __init__(self, registry: Registry | None, limiter: RateLimiter | None, allowance: Allowance) -> None:
@@ -59,7 +63,7 @@ class Gate:
         """Whether anybody may come in without a key."""
         return self._registry is None
 
-    def admit(self, key: str, origin: str, address: str, at_s: float) -> Ticket:
+    def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
         """Judge a request; never raises, so that every answer can bear the window's headers.
 
         Whoever shows no valid key is counted by address, and the count goes first: guessing keys is limited too.
@@ -78,14 +82,14 @@ class Gate:
             except Rejected as rejected:
                 refusal = rejected
         if self._limiter is None:
-            return Ticket(client, (), refusal)
+            return Admission(client, (), refusal)
         windows = self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
-        return Ticket(client, windows, _too_much(windows[-1], at_s) or refusal)
+        return Admission(client, windows, _too_much(windows[-1], at_s) or refusal)
 
-    def spend(self, ticket: Ticket, events: int, size_bytes: int) -> None:
+    def spend(self, admission: Admission, events: int, size_bytes: int) -> None:
         """Count what a request that was let in turned out to hold; the next one hears of it."""
         if self._limiter is not None:
-            self._limiter.spend([window.claim for window in ticket.windows], events, size_bytes)
+            self._limiter.spend([window.claim for window in admission.windows], events, size_bytes)
 
     def _claims(self, client: Client | None, address: str) -> list[Claim]:
         """Return the windows that a request counts in, the narrowest first."""

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
-from ingest.errors import Headers, Slug
+from ingest.errors import ErrorCode, Headers
 
 _IPV6_BITS: Final = 64
 
@@ -47,14 +47,14 @@ class Window(NamedTuple):
     resets_at_s: int
 
     @property
-    def spent(self) -> Slug | None:
+    def spent(self) -> ErrorCode | None:
         """What is used up, so that the request that made this window is one too many; None: nothing."""
         most = self.claim.allowance
         if self.requests > most.requests:
-            return Slug.RATE_LIMIT
+            return ErrorCode.RATE_LIMIT
         if 0 < most.events <= self.events:
-            return Slug.EVENT_LIMIT
-        return Slug.BYTE_LIMIT if 0 < most.size_bytes <= self.size_bytes else None
+            return ErrorCode.EVENT_LIMIT
+        return ErrorCode.BYTE_LIMIT if 0 < most.size_bytes <= self.size_bytes else None
 
     @property
     def requests_left(self) -> int:

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ingest.access.rate_limit import Claim, Window
-from ingest.counters import Meter
+from ingest.counters import Metrics
 from schemas.transport.access import Access, read_url
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,11 @@ class SharedLimiter:
     With several processes each of them may owe a client's last request so.
     """
 
-    def __init__(self, store: redis.Redis, prefix: str, window_s: int, meter: Meter, access: Access = _ANY) -> None:
+    def __init__(self, store: redis.Redis, prefix: str, window_s: int, metrics: Metrics, access: Access = _ANY) -> None:
         self._count = store.register_script(_SCRIPT)
         self._prefix = prefix
         self._window_s = window_s
-        self._meter = meter
+        self._metrics = metrics
         self._access = access
         self._lock = threading.Lock()
         self._owed: dict[str, _Owed] = {}
@@ -95,7 +95,7 @@ class SharedLimiter:
                 windows = [Window(claim, *used) for claim, used in zip(claims, answer, strict=True)]
                 spent = next((at for at, window in enumerate(windows) if window.spent), len(windows))
                 return windows[: spent + 1]
-        self._meter.count("rate_limit_store_failures_total")
+        self._metrics.count("rate_limit_store_failures_total")
         return [Window(claim, 0, 0, 0, math.ceil(at_s) + self._window_s) for claim in claims]
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:

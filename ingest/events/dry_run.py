@@ -17,7 +17,7 @@ from ingest.events.envelope import BODY
 from ingest.events.fields import fits
 from ingest.events.parsing import escape
 from ingest.events.times import client_time_ms
-from ingest.events.validator import FAULTS_MAX, Limits
+from ingest.events.validator import FAULTS_MAX, EventLimits
 from schemas.event import COLLECTOR_FIELDS, Catalogue, Event
 
 ROWS_BYTES_MAX: Final = 1024 * 1024
@@ -52,7 +52,7 @@ class Warned:
 class Advisor:
     """Warns of what a client may not mean. Immutable, so threads share it."""
 
-    def __init__(self, catalogue: Catalogue, limits: Limits) -> None:
+    def __init__(self, catalogue: Catalogue, limits: EventLimits) -> None:
         self._catalogue = catalogue
         self._limits = limits
         self._known = frozenset((*catalogue.fields, *catalogue.properties, *COLLECTOR_FIELDS))

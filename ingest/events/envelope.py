@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import Fault, Rejected, Rule, Slug
+from ingest.errors import ErrorCode, Fault, Rejected, Rule
 from ingest.events.parsing import escape, guard, kind
 
 BODY: Final = "messageBody"
@@ -20,27 +20,27 @@ def events_of(request: Any, events_max: int) -> list[Any]:
         Rejected: 400, it has none, or one of no events, or of more than `events_max`.
     """
     if type(request) is not dict:
-        raise _refuse(Slug.NOT_OBJECT, Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
+        raise _refuse(ErrorCode.NOT_OBJECT, Rule.TYPE, "", f"the body must be an object, got {kind(request)}")
     events = request.get(BODY)
     pointer = f"/{BODY}"
     if events is None:
-        raise _refuse(Slug.NO_EVENTS, Rule.REQUIRED, pointer, f"{BODY} is required")
+        raise _refuse(ErrorCode.NO_EVENTS, Rule.REQUIRED, pointer, f"{BODY} is required")
     if type(events) is not list:
-        raise _refuse(Slug.NO_EVENTS, Rule.TYPE, pointer, f"{BODY} must be an array, got {kind(events)}")
+        raise _refuse(ErrorCode.NO_EVENTS, Rule.TYPE, pointer, f"{BODY} must be an array, got {kind(events)}")
     if not 1 <= len(events) <= events_max:
         message = f"{BODY} must have 1 to {events_max} events, got {len(events)}"
-        raise _refuse(Slug.EVENT_COUNT, Rule.ITEMS, pointer, message)
+        raise _refuse(ErrorCode.EVENT_COUNT, Rule.ITEMS, pointer, message)
     return events
 
 
 def guard_others(request: dict[str, Any], depth_max: int) -> None:
     """Hold the members that are ignored to the guards of the whole body; raises Rejected, 400."""
-    taken = (BODY, _headers_name(request))
+    accepted_body = (BODY, _headers_name(request))
     for name, value in request.items():
-        if name not in taken:
+        if name not in accepted_body:
             broken = guard(value, depth_max - 1)
             if broken is not None:
-                raise _refuse(Slug.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
+                raise _refuse(ErrorCode.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])
 
 
 def headers_of(request: dict[str, Any], bytes_max: int) -> tuple[dict[str, str], int]:
@@ -54,20 +54,20 @@ def headers_of(request: dict[str, Any], bytes_max: int) -> tuple[dict[str, str],
         return {}, 0
     headers, pointer = request[name], f"/{name}"
     if type(headers) is not dict:
-        raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
+        raise _refuse(ErrorCode.BAD_HEADERS, Rule.TYPE, pointer, f"{name} must be an object, got {kind(headers)}")
     for key, value in headers.items():
         at = f"{pointer}/{escape(key)}"
         if value is not None and type(value) not in _SCALARS:
             message = f"a member of {name} must be a scalar, got {kind(value)}"
-            raise _refuse(Slug.BAD_HEADERS, Rule.TYPE, at, message)
+            raise _refuse(ErrorCode.BAD_HEADERS, Rule.TYPE, at, message)
         broken = guard(value, 0)
         if broken is not None:
-            raise _refuse(Slug.BAD_HEADERS, broken[0], at, broken[1])
+            raise _refuse(ErrorCode.BAD_HEADERS, broken[0], at, broken[1])
     texts = {key: _scalar_text(value) for key, value in headers.items() if value is not None}
     size = sum(len(key.encode()) + len(text.encode()) for key, text in texts.items())
     if size > bytes_max:
         message = f"{name} must have at most {bytes_max} bytes, got {size}"
-        raise _refuse(Slug.BAD_HEADERS, Rule.SIZE, pointer, message)
+        raise _refuse(ErrorCode.BAD_HEADERS, Rule.SIZE, pointer, message)
     return texts, size
 
 
@@ -79,7 +79,7 @@ def copied_bytes(events: int, shared_bytes: int, most: int) -> int:
             f"messageHeaders and User-Agent, copied into each of {events} events, are {size} bytes, "
             f"at most {most} are taken; send fewer events at once"
         )
-        raise Rejected(Slug.TOO_MUCH_COPIED, message)
+        raise Rejected(ErrorCode.TOO_MUCH_COPIED, message)
     return size
 
 
@@ -87,8 +87,8 @@ def _headers_name(request: dict[str, Any]) -> str | None:
     return next((name for name in _HEADERS if request.get(name) is not None), None)
 
 
-def _refuse(slug: Slug, rule: Rule, pointer: str, message: str) -> Rejected:
-    return Rejected(slug, message, (Fault(rule, pointer, message),))
+def _refuse(code: ErrorCode, rule: Rule, pointer: str, message: str) -> Rejected:
+    return Rejected(code, message, (Fault(rule, pointer, message),))
 
 
 def _scalar_text(value: Any) -> str:

@@ -18,7 +18,7 @@ Reader = Callable[[Any], Any]
 """Takes a JSON value that is not null, returns the field's value; raises Misfit. "" is as good as absent."""
 
 
-class Misfit(ValueError):
+class FieldError(ValueError):
     """A value does not fit its field; carries the rule, and a sentence for the client."""
 
     def __init__(self, rule: Rule, message: str) -> None:
@@ -42,7 +42,7 @@ def fits(value: Any, documented: Property) -> bool:
         return type(value) is list and all(type(item) is str for item in value)
     try:
         _READERS[documented.type](value)
-    except Misfit:
+    except FieldError:
         return False
     return True
 
@@ -58,7 +58,7 @@ def read_string(value: Any) -> str:
     """Return a string as it is."""
     if type(value) is str:
         return value
-    raise Misfit(Rule.TYPE, f"must be a string, got {kind(value)}")
+    raise FieldError(Rule.TYPE, f"must be a string, got {kind(value)}")
 
 
 def read_id(value: Any) -> str:
@@ -69,7 +69,7 @@ def read_id(value: Any) -> str:
         return str(read_integer(value))
     if type(value) is float:
         return repr(value)
-    raise Misfit(Rule.TYPE, f"must be a string or a number, got {kind(value)}")
+    raise FieldError(Rule.TYPE, f"must be a string or a number, got {kind(value)}")
 
 
 def read_uuid(value: Any) -> str:
@@ -80,8 +80,8 @@ def read_uuid(value: Any) -> str:
     if type(value) is str:
         if not value:
             return ""
-        raise Misfit(Rule.FORMAT, "must be a UUID of 8-4-4-4-12 hexadecimal digits")
-    raise Misfit(Rule.TYPE, f"must be a UUID, got {kind(value)}")
+        raise FieldError(Rule.FORMAT, "must be a UUID of 8-4-4-4-12 hexadecimal digits")
+    raise FieldError(Rule.TYPE, f"must be a UUID, got {kind(value)}")
 
 
 def read_int8(value: Any) -> int:
@@ -93,9 +93,9 @@ def read_int8(value: Any) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int:
-        raise Misfit(Rule.TYPE, f"must be an integer or a boolean, got {kind(value)}")
+        raise FieldError(Rule.TYPE, f"must be an integer or a boolean, got {kind(value)}")
     if value not in _INT8:
-        raise Misfit(Rule.INTEGER, f"must be from {_INT8[0]} to {_INT8[-1]}")
+        raise FieldError(Rule.INTEGER, f"must be from {_INT8[0]} to {_INT8[-1]}")
     return value
 
 
@@ -103,12 +103,12 @@ def read_integer(value: Any) -> int:
     """Return an integer of at most 64 bits; integral floats are integers while they are exact."""
     if type(value) is float and value.is_integer():
         if abs(value) > EXACT_MAX:
-            raise Misfit(Rule.INTEGER, "must be written without an exponent: a float of this size is not exact")
+            raise FieldError(Rule.INTEGER, "must be written without an exponent: a float of this size is not exact")
         value = int(value)
     if type(value) is not int:
-        raise Misfit(Rule.TYPE, f"must be an integer, got {kind(value)}")
+        raise FieldError(Rule.TYPE, f"must be an integer, got {kind(value)}")
     if not INTEGER_MIN <= value <= INTEGER_MAX:
-        raise Misfit(Rule.INTEGER, "must have at most 64 bits")
+        raise FieldError(Rule.INTEGER, "must have at most 64 bits")
     return value
 
 
@@ -118,7 +118,7 @@ def read_number(value: Any) -> float:
         return value
     if type(value) is int:
         return read_integer(value)
-    raise Misfit(Rule.TYPE, f"must be a number, got {kind(value)}")
+    raise FieldError(Rule.TYPE, f"must be a number, got {kind(value)}")
 
 
 def read_boolean(value: Any) -> bool:
@@ -129,7 +129,7 @@ def read_boolean(value: Any) -> bool:
         return bool(value)
     if type(value) is str and value in ("0", "1"):
         return value == "1"
-    raise Misfit(Rule.TYPE, f"must be a boolean, got {kind(value)}")
+    raise FieldError(Rule.TYPE, f"must be a boolean, got {kind(value)}")
 
 
 _READERS: Final[dict[str, Reader]] = {
@@ -147,7 +147,7 @@ def _bounded(reader: Reader, length_min: int, length_max: int | None) -> Reader:
     def read(value: Any) -> str:
         text: str = reader(value)
         if text and (len(text) < length_min or (length_max is not None and len(text) > length_max)):
-            raise Misfit(
+            raise FieldError(
                 Rule.LENGTH, f"must have {length_min} to {length_max or 'any number of'} characters, got {len(text)}"
             )
         return text
@@ -160,10 +160,10 @@ def _event_type(known: frozenset[str]) -> Reader:
 
     def read(value: Any) -> str:
         if type(value) is not str:
-            raise Misfit(Rule.TYPE, f"must be a string, got {kind(value)}")
+            raise FieldError(Rule.TYPE, f"must be a string, got {kind(value)}")
         name = value.upper() if value.isascii() else value  # beyond ASCII, other letters have these for upper case
         if name not in known:
-            raise Misfit(Rule.ENUM, f"got {value[:40]!r}; known are {listed}")
+            raise FieldError(Rule.ENUM, f"got {value[:40]!r}; known are {listed}")
         return name
 
     return read

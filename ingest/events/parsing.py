@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import Fault, Rejected, Rule, Slug
+from ingest.errors import ErrorCode, Fault, Rejected, Rule
 
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**64 - 1
@@ -59,7 +59,7 @@ def parse(body: bytes) -> Any:
     except PARSE_ERRORS as error:
         rule, reason = fault_of(text, error)
     message = f"the body is not valid JSON: {reason}"
-    raise Rejected(Slug.BAD_JSON, message, (Fault(rule, "", message),))
+    raise Rejected(ErrorCode.BAD_JSON, message, (Fault(rule, "", message),))
 
 
 def decode(text: bytes) -> Any:

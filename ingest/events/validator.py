@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import Fault, Rejected, Rule, Slug
+from ingest.errors import ErrorCode, Fault, Rejected, Rule
 from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
-from ingest.events.fields import Misfit, Reader, compile_readers
+from ingest.events.fields import FieldError, Reader, compile_readers
 from ingest.events.ids import canonical_json, uuid5, uuid7
 from ingest.events.parsing import escape, guard, kind, parse
 from ingest.events.salvage import COPIES, Malformed, elements, salvage
@@ -29,7 +29,7 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EventLimits:
     """Bounds on a request; every one is a setting."""
 
     events_max: int = 500
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Sender:
     """What is known of a request besides its body; `client_id` is the key's, "" in an open collector."""
 
     received_at_ms: int
@@ -63,38 +63,38 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InvalidEvent:
     """An event that is not taken: its faults, 1 to FAULTS_MAX."""
 
     faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ValidationResult:
     """One entry per element of `messageBody`, in request order; `expanded_bytes` is about what they are as records."""
 
-    entries: tuple[Event | Refusal, ...]
+    entries: tuple[Event | InvalidEvent, ...]
     expanded_bytes: int = 0
 
     @property
     def events(self) -> list[Event]:
         """The events that can be taken, in request order."""
-        return [entry for entry in self.entries if not isinstance(entry, Refusal)]
+        return [entry for entry in self.entries if not isinstance(entry, InvalidEvent)]
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """All faults of all events, in request order."""
-        return tuple(fault for entry in self.entries if isinstance(entry, Refusal) for fault in entry.faults)
+        return tuple(fault for entry in self.entries if isinstance(entry, InvalidEvent) for fault in entry.faults)
 
 
-class Intake:
+class Validator:
     """Turns bodies into verdicts under one catalogue. Immutable, so threads share it.
 
     With a client registry every event must name its client, so `required` is eventType and clientId then.
     """
 
     def __init__(
-        self, catalogue: Catalogue, limits: Limits, environment: str, required: tuple[str, ...] = ("eventType",)
+        self, catalogue: Catalogue, limits: EventLimits, environment: str, required: tuple[str, ...] = ("eventType",)
     ) -> None:
         self._catalogue = catalogue
         readers = compile_readers(catalogue)
@@ -107,11 +107,11 @@ class Intake:
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
 
     @property
-    def rules(self) -> tuple[Catalogue, Limits]:
+    def rules(self) -> tuple[Catalogue, EventLimits]:
         """What requests are judged by."""
         return self._catalogue, self._limits
 
-    def read(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> Verdict:
+    def read(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED) -> ValidationResult:
         """Judge a whole request; `lease` has room for its objects, and grows if telling events apart needs copies.
 
         Raises:
@@ -120,7 +120,7 @@ class Intake:
         """
         return self.examine(body, origin, lease)[0]
 
-    def examine(self, body: bytes, origin: Origin, lease: Lease = UNBOUNDED) -> tuple[Verdict, list[Any]]:
+    def examine(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED) -> tuple[ValidationResult, list[Any]]:
         """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
         request = self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
@@ -132,7 +132,7 @@ class Intake:
             self._read_event(raw, index, common, origin) if index not in unread else unread[index]
             for index, raw in enumerate(events)
         )
-        return Verdict(entries, len(body) + copies_bytes), events
+        return ValidationResult(entries, len(body) + copies_bytes), events
 
     def _parse(self, body: bytes, lease: Lease) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
@@ -145,7 +145,7 @@ class Intake:
                 raise
             return salvaged
 
-    def _common(self, request: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], int]:
+    def _common(self, request: dict[str, Any], origin: Sender) -> tuple[dict[str, Any], int]:
         """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
         headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
         common = self._blank | {
@@ -159,7 +159,7 @@ class Intake:
         }
         return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
-    def _oversize(self, body: bytes) -> dict[int, Refusal]:
+    def _oversize(self, body: bytes) -> dict[int, InvalidEvent]:
         """Return the events over the size limit, by index; free for a body that is under it as a whole."""
         limit = self._limits.event_bytes_max
         if len(body) <= limit:
@@ -167,7 +167,7 @@ class Intake:
         sizes = enumerate(map(len, elements(body, BODY)))
         return {index: self._too_large(index) for index, size in sizes if size > limit}
 
-    def _crowded(self, body: bytes, events: list[Any]) -> dict[int, Refusal]:
+    def _crowded(self, body: bytes, events: list[Any]) -> dict[int, InvalidEvent]:
         """Return the events of too many members, by index; next to nothing for a request that can have none.
 
         Raises:
@@ -179,28 +179,28 @@ class Intake:
         members, paths = count_names(events, limits.depth_max - _EVENT_DEPTH)
         if paths > limits.paths_max:
             message = f"the events have more than {limits.paths_max} different names, send fewer at once"
-            raise Rejected(Slug.TOO_MANY_NAMES, message)
+            raise Rejected(ErrorCode.TOO_MANY_NAMES, message)
         message = f"an event must have at most {limits.members_max} members, with those of the objects in it"
         return {
-            index: Refusal((Fault(Rule.MEMBERS, f"/{BODY}/{index}", message, index),))
+            index: InvalidEvent((Fault(Rule.MEMBERS, f"/{BODY}/{index}", message, index),))
             for index, count in enumerate(members)
             if count > limits.members_max
         }
 
-    def _too_large(self, index: int) -> Refusal:
+    def _too_large(self, index: int) -> InvalidEvent:
         message = f"an event must have at most {self._limits.event_bytes_max} bytes"
-        return Refusal((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
+        return InvalidEvent((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
 
-    def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Origin) -> Event | Refusal:
+    def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Sender) -> Event | InvalidEvent:
         if type(raw) is not dict:
-            return Refusal((_no_event(raw, index),))
+            return InvalidEvent((_no_event(raw, index),))
         event = common.copy()
         faults: list[Fault] = []
         properties = self._fill(event, raw, index, faults)
         if faults or "" in self._needed(event):
             faults += self._missing(raw, index)
             if faults:
-                return Refusal(tuple(faults[:FAULTS_MAX]))
+                return InvalidEvent(tuple(faults[:FAULTS_MAX]))
         text = _encode_json(properties) if properties else b"{}"
         if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
             return self._too_large(index)
@@ -236,12 +236,12 @@ class Intake:
                         event[name] = reader(value)
                     elif value != "" and (own := own_readers[name](value)) != "":
                         properties[name] = own
-                except Misfit as misfit:
-                    message = f"{name} {misfit.message}"
-                    faults.append(Fault(misfit.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
+                except FieldError as field_error:
+                    message = f"{name} {field_error.message}"
+                    faults.append(Fault(field_error.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
         return properties
 
-    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Origin) -> None:
+    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Sender) -> None:
         """Give an event what follows from its other fields, from its time and from its request."""
         if not event["pingId"]:
             event["pingId"] = event["eventId"]
@@ -262,7 +262,7 @@ def _no_event(raw: Any, index: int) -> Fault:
     return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
 
 
-def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Origin) -> str:
+def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Sender) -> str:
     """Return the id of an event that has none: derived where the client repeats itself, else fresh."""
     key = origin.idempotency_key
     if not key:

@@ -14,15 +14,15 @@ from wsgiref.types import WSGIEnvironment
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from ingest.access.control import Gate, Ticket
-from ingest.counters import Account, Meter
+from ingest.access.control import AccessControl, Admission
+from ingest.counters import Metrics, RequestCounter
 from ingest.errors import Rejected, Unavailable
 from ingest.events.collector import Collector
-from ingest.events.validator import Origin
-from ingest.http.body import BodyReader, Form
+from ingest.events.validator import Sender
+from ingest.http.body import BodyHeaders, BodyReader
 from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
-from ingest.http.middleware import COLLECT, Exchange, exchange_of
-from ingest.http.responses import JSON, judged, refused, taken
+from ingest.http.middleware import COLLECT, RequestContext, context_of
+from ingest.http.responses import JSON, accepted_body, error_body, validation_body
 from ingest.memory import Body
 
 log = logging.getLogger(__name__)
@@ -47,22 +47,26 @@ class _Application(Flask):
 
 
 def create_app(
-    collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float] = time.time
+    collector: Collector,
+    access_control: AccessControl,
+    bodies: BodyReader,
+    metrics: Metrics,
+    now_s: Callable[[], float] = time.time,
 ) -> Flask:
     """Return the WSGI application around a collector; `now_s` is Unix time."""
     app = _Application("ingest", static_folder=None)
     app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
-    _add_gate(app, gate, now_s)
-    _add_collecting(app, collector, gate, bodies, meter, now_s)
+    _add_gate(app, access_control, now_s)
+    _add_collecting(app, collector, access_control, bodies, metrics, now_s)
     _add_probes(app, collector)
-    _add_errors(app, meter)
+    _add_errors(app, metrics)
     return app
 
 
-def ticket_of(gate: Gate, environ: WSGIEnvironment, at_s: float) -> Ticket:
+def admission_of(access_control: AccessControl, environ: WSGIEnvironment, at_s: float) -> Admission:
     """Count a request and judge whether it may come in; `at_s` is Unix time."""
-    key = "" if gate.is_open else _key_of(environ)
-    return gate.admit(key, environ.get("HTTP_ORIGIN", ""), exchange_of(environ).address, at_s)
+    key = "" if access_control.is_open else _key_of(environ)
+    return access_control.admit(key, environ.get("HTTP_ORIGIN", ""), context_of(environ).address, at_s)
 
 
 def _key_of(environ: WSGIEnvironment) -> str:
@@ -70,7 +74,7 @@ def _key_of(environ: WSGIEnvironment) -> str:
     return read_api_key(environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_AUTHORIZATION", ""), query)
 
 
-def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
+def _add_gate(app: Flask, access_control: AccessControl, now_s: Callable[[], float]) -> None:
     """Count every request to a collecting route, whatever becomes of it, and say so on its answer."""
 
     @app.before_request
@@ -78,47 +82,52 @@ def _add_gate(app: Flask, gate: Gate, now_s: Callable[[], float]) -> None:
         if request.environ["PATH_INFO"].startswith("//"):
             raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
         if request.path in COUNTED:
-            g.ticket = ticket_of(gate, request.environ, now_s())
+            g.admission = admission_of(access_control, request.environ, now_s())
         check_host(request.environ.get("HTTP_HOST"), request.environ.get("SERVER_PROTOCOL", ""))
 
     @app.after_request
     def stamp(response: Response) -> Response:
         if "ticket" in g:
-            response.headers.extend(g.ticket.headers)
+            response.headers.extend(g.admission.headers)
         return response
 
 
 def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
-    app: Flask, collector: Collector, gate: Gate, bodies: BodyReader, meter: Meter, now_s: Callable[[], float]
+    app: Flask,
+    collector: Collector,
+    access_control: AccessControl,
+    bodies: BodyReader,
+    metrics: Metrics,
+    now_s: Callable[[], float],
 ) -> None:
-    def admitted(exchange: Exchange) -> Origin:
+    def admitted(context: RequestContext) -> Sender:
         """Return what is known of a request that may come in, besides its body."""
-        ticket: Ticket = g.ticket
-        ticket.check()
-        return _origin(exchange, ticket.client_id, int(now_s() * 1000))
+        admission: Admission = g.admission
+        admission.check()
+        return _origin(context, admission.client_id, int(now_s() * 1000))
 
-    def use_body(account: Account, use: Callable[[Body], T]) -> T:
+    def use_body(counter: RequestCounter, use: Callable[[Body], T]) -> T:
         """Read the body and use it; its memory is the request's meanwhile, and then it has cost its sender."""
         with bodies.lease() as lease:
             try:
                 body = bodies.read(request.environ["wsgi.input"], _form(), lease)
             except Rejected:
-                gate.spend(g.ticket, 0, lease.size_bytes)  # what was inflated and refused has cost as much
+                access_control.spend(g.admission, 0, lease.size_bytes)  # what was inflated and refused has cost as much
                 raise
-            meter.observe("body_bytes", body.sent_bytes, form="sent")
-            meter.observe("body_bytes", len(body.text), form="inflated")
+            metrics.observe("body_bytes", body.sent_bytes, form="sent")
+            metrics.observe("body_bytes", len(body.text), form="inflated")
             try:
                 return use(body)
             finally:
-                gate.spend(g.ticket, account.events, max(len(body.text), account.size_bytes))
+                access_control.spend(g.admission, counter.events, max(len(body.text), counter.size_bytes))
 
     @app.post(COLLECT)
     def collect() -> Response:
-        exchange = exchange_of(request.environ)
-        origin, lenient = admitted(exchange), prefers_lenient(request.headers.get("Prefer", ""))
-        account = exchange.account
-        collected = use_body(account, lambda body: collector.collect(body, origin, account, lenient=lenient))
-        response = Response(taken(collected.entries), 201, content_type=JSON)
+        context = context_of(request.environ)
+        origin, lenient = admitted(context), prefers_lenient(request.headers.get("Prefer", ""))
+        counter = context.counter
+        collected = use_body(counter, lambda body: collector.collect(body, origin, counter, lenient=lenient))
+        response = Response(accepted_body(collected.entries), 201, content_type=JSON)
         response.headers["X-Durability"] = collected.durability
         if lenient:
             response.headers["Preference-Applied"] = "handling=lenient"
@@ -126,31 +135,31 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
 
     @app.post(VALIDATE)
     def validate() -> Response:
-        exchange = exchange_of(request.environ)
-        origin = admitted(exchange)
-        account = exchange.account
-        examined = use_body(account, lambda body: collector.validate(body, origin, account))
-        return Response(judged(examined.verdict, examined.warnings), content_type=JSON)
+        context = context_of(request.environ)
+        origin = admitted(context)
+        counter = context.counter
+        examined = use_body(counter, lambda body: collector.validate(body, origin, counter))
+        return Response(validation_body(examined.result, examined.warnings), content_type=JSON)
 
 
-def _form() -> Form:
+def _form() -> BodyHeaders:
     params = request.mimetype_params
     length = request.content_length
     if length is None and not request.environ.get("wsgi.input_terminated"):
         length = 0  # the server does not say where the body ends: there is none (PEP 3333)
-    return Form(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
+    return BodyHeaders(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
 
 
-def _origin(exchange: Exchange, client_id: str, received_at_ms: int) -> Origin:
-    traceparent = exchange.traceparent
-    return Origin(
+def _origin(context: RequestContext, client_id: str, received_at_ms: int) -> Sender:
+    traceparent = context.traceparent
+    return Sender(
         received_at_ms=received_at_ms,
-        ip=exchange.ip,
-        user_agent=exchange.user_agent,
-        trace_id=exchange.trace_id,
+        ip=context.ip,
+        user_agent=context.user_agent,
+        trace_id=context.trace_id,
         idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
         client_id=client_id,
-        request_id=exchange.request_id,
+        request_id=context.request_id,
         record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
     )
 
@@ -167,36 +176,36 @@ def _add_probes(app: Flask, collector: Collector) -> None:
         return Response('{"status": "ready"}', content_type=JSON)
 
 
-def _add_errors(app: Flask, meter: Meter) -> None:
+def _add_errors(app: Flask, metrics: Metrics) -> None:
     @app.errorhandler(Rejected)
     def rejected(error: Rejected) -> Response:
-        exchange_of(request.environ).outcome = error.slug
+        context_of(request.environ).outcome = error.code
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            meter.count("rate_limited_total")
-        response = Response(refused(error.status, error.message, error.faults), error.status, content_type=JSON)
+            metrics.count("rate_limited_total")
+        response = Response(error_body(error.status, error.message, error.faults), error.status, content_type=JSON)
         response.headers.extend(error.headers)
         return response
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
-        exchange_of(request.environ).outcome = error.slug
-        response = Response(refused(error.status, error.message), error.status, content_type=JSON)
+        context_of(request.environ).outcome = error.code
+        response = Response(error_body(error.status, error.message), error.status, content_type=JSON)
         response.headers["Retry-After"] = str(error.retry_after_s)
         return response
 
     @app.errorhandler(HTTPException)
     def refused_by_framework(error: HTTPException) -> Response:
         status = error.code or 500
-        response = Response(refused(status, _sentence(error)), status, content_type=JSON)
+        response = Response(error_body(status, _sentence(error)), status, content_type=JSON)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
         return response
 
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
-        log.error("defect", exc_info=error, extra={"request_id": exchange_of(request.environ).request_id})
+        log.error("defect", exc_info=error, extra={"request_id": context_of(request.environ).request_id})
         message = "the collector failed; the log has the cause under this request's id"
-        return Response(refused(500, message), 500, content_type=JSON)
+        return Response(error_body(500, message), 500, content_type=JSON)
 
 
 def _sentence(error: HTTPException) -> str:

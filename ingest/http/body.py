@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 from ingest.events.structure import count_nodes
 from ingest.memory import Body, Lease, MemoryBudget, Share, bytes_of_body
 
@@ -64,7 +64,7 @@ class BodyLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class BodyHeaders:
     """What the head of a request says of its body; `length` is None for a chunked one."""
 
     media_type: str
@@ -84,13 +84,13 @@ class BodyReader:
         """Open a request's share of memory, which it has until the block is left."""
         return self._budget.lease()
 
-    def read(self, stream: Stream, form: Form, lease: Lease) -> Body:
+    def read(self, stream: Stream, form: BodyHeaders, lease: Lease) -> Body:
         """Read a body into a share; raises as `read_body` does."""
         text, sent_bytes = read_body(stream, form, self._limits, lease)
         return Body(text, sent_bytes, lease)
 
 
-def read_body(stream: Stream, form: Form, limits: BodyLimits, lease: Lease) -> tuple[bytes, int]:
+def read_body(stream: Stream, form: BodyHeaders, limits: BodyLimits, lease: Lease) -> tuple[bytes, int]:
     """Return a body as the client wrote it, and its size as sent; `lease` has grown by what parsing it may take.
 
     Raises:
@@ -104,17 +104,17 @@ def read_body(stream: Stream, form: Form, limits: BodyLimits, lease: Lease) -> t
     nodes = count_nodes(body, limits.nodes_max)
     if nodes > limits.nodes_max:
         message = f"the body has more than {limits.nodes_max} JSON values, send fewer events at once"
-        raise Rejected(Slug.TOO_MANY_NODES, message)
+        raise Rejected(ErrorCode.TOO_MANY_NODES, message)
     lease.grow(bytes_of_body(len(body), nodes))
     return body, len(sent)
 
 
-def _check_media_type(form: Form) -> None:
+def _check_media_type(form: BodyHeaders) -> None:
     if form.media_type not in _MEDIA_TYPES:
         message = f"Content-Type must be {JSON} or text/plain, got {form.media_type[:40]}"
-        raise Rejected(Slug.CONTENT_TYPE, message)
+        raise Rejected(ErrorCode.CONTENT_TYPE, message)
     if form.charset.lower() not in _CHARSETS:
-        raise Rejected(Slug.CONTENT_TYPE, f"the charset must be UTF-8, got {form.charset[:40]}")
+        raise Rejected(ErrorCode.CONTENT_TYPE, f"the charset must be UTF-8, got {form.charset[:40]}")
 
 
 def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
@@ -125,13 +125,13 @@ def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
     inflate = _INFLATERS.get(names[0])
     if inflate is None or len(names) > 1:
         message = f"Content-Encoding must be one of {_ENCODINGS}, got {encoding[:40]}"
-        raise Rejected(Slug.CONTENT_ENCODING, message, headers=(("Accept-Encoding", _ENCODINGS),))
+        raise Rejected(ErrorCode.CONTENT_ENCODING, message, headers=(("Accept-Encoding", _ENCODINGS),))
     return inflate
 
 
 def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
     if length is not None and length > cap:
-        raise Rejected(Slug.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
+        raise Rejected(ErrorCode.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
     left = cap + 1 if length is None else length
     pieces: list[bytes] = []
     while left > 0 and (piece := _read_piece(stream, min(left, _PIECE_BYTES))):
@@ -140,9 +140,9 @@ def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
         left -= len(piece)
     body = b"".join(pieces)
     if length is None and left <= 0:
-        raise Rejected(Slug.TOO_LARGE, f"the body has more than {cap} bytes")
+        raise Rejected(ErrorCode.TOO_LARGE, f"the body has more than {cap} bytes")
     if length is not None and left > 0:
-        raise Rejected(Slug.TRUNCATED_BODY, f"the body ended after {len(body)} of {length} bytes")
+        raise Rejected(ErrorCode.TRUNCATED_BODY, f"the body ended after {len(body)} of {length} bytes")
     return body
 
 
@@ -152,7 +152,7 @@ def _read_piece(stream: Stream, size: int) -> bytes:
     except Rejected:  # the server's own verdict: too slow
         raise
     except Exception as error:  # each server has its own exceptions for a body that it can't make out
-        raise Rejected(Slug.BAD_BODY, "the body broke off, or its chunks are malformed") from error
+        raise Rejected(ErrorCode.BAD_BODY, "the body broke off, or its chunks are malformed") from error
 
 
 class _Room:
@@ -165,7 +165,7 @@ class _Room:
     def take(self, size_bytes: int) -> None:
         self._left -= size_bytes
         if self._left < 0:
-            raise Rejected(Slug.TOO_LARGE, f"the body inflates to more than {self._cap} bytes")
+            raise Rejected(ErrorCode.TOO_LARGE, f"the body inflates to more than {self._cap} bytes")
         self._lease.grow(2 * size_bytes)  # the piece, and its place in the whole or in zstd's window
 
 
@@ -180,7 +180,7 @@ def _inflate(new: Callable[[], Inflater], sent: bytes, room: _Room, name: str) -
         sent = member.unused_data
         if not sent:
             return b"".join(pieces)
-    raise Rejected(Slug.BAD_ENCODING, f"the {name} body has more than {_MEMBERS_MAX} members")
+    raise Rejected(ErrorCode.BAD_ENCODING, f"the {name} body has more than {_MEMBERS_MAX} members")
 
 
 def _pieces_of(member: Inflater, sent: bytes, name: str) -> Iterator[bytes]:
@@ -189,9 +189,9 @@ def _pieces_of(member: Inflater, sent: bytes, name: str) -> Iterator[bytes]:
         try:
             piece = member.decompress(sent, _PIECE_BYTES)
         except (zlib.error, zstd.ZstdError) as error:
-            raise Rejected(Slug.BAD_ENCODING, f"the body is not valid {name}") from error
+            raise Rejected(ErrorCode.BAD_ENCODING, f"the body is not valid {name}") from error
         if not (piece or member.eof):
-            raise Rejected(Slug.BAD_ENCODING, f"the {name} body is truncated")
+            raise Rejected(ErrorCode.BAD_ENCODING, f"the {name} body is truncated")
         yield piece
         sent = getattr(member, "unconsumed_tail", b"")  # zlib gives back what it has not read; zstd keeps it
 

@@ -31,7 +31,7 @@ _EXPOSED: Final = (
 Headers = list[tuple[str, str]]
 
 
-class CrossOrigin:
+class CorsPolicy:
     """What browsers are told; immutable, so threads share it."""
 
     def __init__(self, origins: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from flask import Flask, Response, abort, send_file
 
 from ingest.http.openapi import Node
-from ingest.metrics import CONTENT_TYPE, Telemetry
+from ingest.metrics import CONTENT_TYPE, PrometheusMetrics
 
 _MAX_AGE_S: Final = 3600
 # Scripts from here alone; styles inline too, for Swagger UI writes them into elements.
@@ -21,14 +21,14 @@ _POLICY: Final = (
 )
 
 
-def add_pages(app: Flask, telemetry: Telemetry, interface: Node) -> None:
+def add_pages(app: Flask, prometheus: PrometheusMetrics, interface: Node) -> None:
     """Add the routes that only tell."""
     document = msgspec.json.encode(interface)
     assets = _assets()
 
     @app.get("/metrics")
     def metrics() -> Response:
-        return Response(telemetry.exposition(), content_type=CONTENT_TYPE)
+        return Response(prometheus.exposition(), content_type=CONTENT_TYPE)
 
     @app.get("/openapi.json")
     def openapi() -> Response:

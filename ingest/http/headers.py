@@ -4,7 +4,7 @@ import re
 from typing import Final
 from urllib.request import parse_http_list
 
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 
 _KEY_LENGTH_MAX: Final = 200
 _PORT_MAX: Final = 65535
@@ -32,7 +32,7 @@ def check_host(host: str | None, protocol: str) -> None:
         return
     match = _HOST.fullmatch(host or "")
     if match is None or int(match["port"] or 0) > _PORT_MAX:
-        raise Rejected(Slug.BAD_HOST, "Host must be a name or an address, and perhaps a port")
+        raise Rejected(ErrorCode.BAD_HOST, "Host must be a name or an address, and perhaps a port")
 
 
 def prefers_lenient(prefer: str) -> bool:
@@ -60,7 +60,7 @@ def read_idempotency_key(header: str | None) -> str:
     key = header_text(header)
     if not 1 <= len(key) <= _KEY_LENGTH_MAX:
         message = f"Idempotency-Key must have 1 to {_KEY_LENGTH_MAX} characters, got {len(key)}"
-        raise Rejected(Slug.BAD_IDEMPOTENCY_KEY, message)
+        raise Rejected(ErrorCode.BAD_IDEMPOTENCY_KEY, message)
     return key
 
 

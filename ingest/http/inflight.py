@@ -14,8 +14,8 @@ from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ingest.errors import Headers, Load
-from ingest.http.middleware import exchange_of
-from ingest.http.responses import JSON, refused
+from ingest.http.middleware import context_of
+from ingest.http.responses import JSON, error_body
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ class LoadBound:
         """Answer one request."""
         if not getattr(_thread, "is_overloaded", False) or environ.get("PATH_INFO") not in self._routes:
             return self._app(environ, start_response)
-        exchange_of(environ).outcome = Load.OVERLOADED
+        context_of(environ).outcome = Load.OVERLOADED
         self._tell()
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        body = refused(status, "too many requests are in flight; send it again")
+        body = error_body(status, "too many requests are in flight; send it again")
         headers = [("Content-Type", JSON), ("Content-Length", str(len(body))), ("Retry-After", str(RETRY_AFTER_S))]
         headers.extend(self._headers_of(environ))
         start_response(f"{status:d} {status.phrase}", headers)

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ingest.counters import Account, Ledger, Outcome
-from ingest.errors import Load, Slug
+from ingest.counters import EventCounters, Outcome, RequestCounter
+from ingest.errors import ErrorCode, Load
 from ingest.http.client_ip import Network, Privacy, client_address, private_form
-from ingest.http.cors import CrossOrigin, Headers
+from ingest.http.cors import CorsPolicy, Headers
 from ingest.http.headers import header_text
 from ingest.http.trace import new_id, request_id_of, trace_id_of
 from ingest.logs import REFUSALS
@@ -37,7 +37,7 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None
 _Write = Callable[[bytes], object]
 
 
-class Exchange:
+class RequestContext:
     """One request and its answer: what is known at the door, and what the application says on the way.
 
     Attributes:
@@ -52,10 +52,10 @@ class Exchange:
         status: of the answer; 500 until there is one.
     """
 
-    __slots__ = ("account", "address", "ip", "outcome", "request_id", "status", "trace_id", "traceparent", "user_agent")
+    __slots__ = ("address", "counter", "ip", "outcome", "request_id", "status", "trace_id", "traceparent", "user_agent")
 
-    def __init__(self, account: Account) -> None:
-        self.account = account
+    def __init__(self, counter: RequestCounter) -> None:
+        self.counter = counter
         self.request_id = self.trace_id = new_id()
         self.traceparent = self.address = self.ip = self.user_agent = self.outcome = ""
         self.status = 500
@@ -68,38 +68,38 @@ class Exchange:
             self.trace_id, self.traceparent = trace_id, environ["HTTP_TRACEPARENT"]
 
 
-def exchange_of(environ: WSGIEnvironment) -> Exchange:
+def context_of(environ: WSGIEnvironment) -> RequestContext:
     """Return the exchange that a WSGI environment belongs to; a blank one when it did not come through a door."""
-    exchange = environ.get(_KEY)
-    if not isinstance(exchange, Exchange):
-        exchange = environ[_KEY] = Exchange(Ledger().open())
-    return exchange
+    context = environ.get(_KEY)
+    if not isinstance(context, RequestContext):
+        context = environ[_KEY] = RequestContext(EventCounters().open())
+    return context
 
 
 @dataclass(frozen=True, slots=True)
-class Origins:
+class ProxyPolicy:
     """What is believed and kept of a request's origin; every one is a setting."""
 
     trusted: tuple[Network, ...] = ()
     privacy: Privacy = "full"
     honours_signals: bool = True
 
-    def describe(self, exchange: Exchange, environ: WSGIEnvironment) -> None:
+    def describe(self, context: RequestContext, environ: WSGIEnvironment) -> None:
         """Fill in who asks.
 
         `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address, and add nothing of the browser's to what the
         page sent. What the page itself puts into its events is the page's to decide.
         """
-        exchange.address = client_address(
+        context.address = client_address(
             environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), self.trusted
         )
         if self.honours_signals and "1" in (environ.get("HTTP_SEC_GPC"), environ.get("HTTP_DNT")):
             return
-        exchange.ip = private_form(exchange.address, self.privacy)
-        exchange.user_agent = header_text(environ.get("HTTP_USER_AGENT", ""))[:_USER_AGENT_LENGTH_MAX]
+        context.ip = private_form(context.address, self.privacy)
+        context.user_agent = header_text(environ.get("HTTP_USER_AGENT", ""))[:_USER_AGENT_LENGTH_MAX]
 
 
-class Door:
+class RequestMiddleware:
     """WSGI middleware around the application. Threads share it.
 
     Args:
@@ -111,15 +111,20 @@ class Door:
     """
 
     def __init__(
-        self, app: WSGIApplication, routes: Collection[str], ledger: Ledger, origins: Origins, cross_origin: CrossOrigin
+        self,
+        app: WSGIApplication,
+        routes: Collection[str],
+        counters: EventCounters,
+        origins: ProxyPolicy,
+        cors_policy: CorsPolicy,
     ) -> None:
         self._app = app
         self._routes = frozenset(routes)
-        self._ledger = ledger
-        self._meter = ledger.meter
-        self._uncounted = Ledger()
+        self._counters = counters
+        self._metrics = counters.metrics
+        self._uncounted = EventCounters()
         self._origins = origins
-        self._cross_origin = cross_origin
+        self._cors_policy = cors_policy
         for route in self._routes:
             self._begin_counting(route)
 
@@ -129,65 +134,65 @@ class Door:
         path = _path_of(environ)
         route = path if path in self._routes else _ELSEWHERE
         is_collecting = route == COLLECT and environ["REQUEST_METHOD"] == "POST"
-        self._meter.move("requests_in_flight", 1)
-        with (self._ledger if is_collecting else self._uncounted).open() as account:
-            exchange = environ[_KEY] = Exchange(account)
-            exchange.name(environ)
-            self._origins.describe(exchange, environ)
+        self._metrics.move("requests_in_flight", 1)
+        with (self._counters if is_collecting else self._uncounted).open() as counter:
+            context = environ[_KEY] = RequestContext(counter)
+            context.name(environ)
+            self._origins.describe(context, environ)
             try:
                 if route != _ELSEWHERE and _is_preflight(environ):
-                    return self._answer_preflight(exchange, environ, start_response)
-                return self._app(environ, self._start(exchange, environ, start_response))
+                    return self._answer_preflight(context, environ, start_response)
+                return self._app(environ, self._start(context, environ, start_response))
             finally:
-                self._close(exchange, route, monotonic() - since_s)
+                self._close(context, route, monotonic() - since_s)
 
     def _begin_counting(self, route: str) -> None:
         """Show each outcome that a request to collect can have: a rate needs a series that was there before."""
         if not route.startswith(_COLLECTING):
             return
-        outcomes = [(slug, slug.status) for slug in Slug] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]
+        outcomes = [(code, code.status) for code in ErrorCode] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]
         for outcome, status in (*outcomes, ("created", 201), ("ok", 200)):
-            self._meter.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
+            self._metrics.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
 
-    def _start(self, exchange: Exchange, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
+    def _start(self, context: RequestContext, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
         """Return a start_response that adds what every answer bears."""
         origin, path = environ.get("HTTP_ORIGIN", ""), environ.get("PATH_INFO", "")
         is_shared = path.startswith(_COLLECTING) or path not in self._routes
 
         def start(status: str, headers: Headers, exc_info: _ExcInfo | None = None, /) -> _Write:
-            exchange.status = int(status[:3])
+            context.status = int(status[:3])
             ours = [
-                ("X-Request-Id", exchange.request_id),
-                *self._cross_origin.answer_headers(origin, is_shared=is_shared),
+                ("X-Request-Id", context.request_id),
+                *self._cors_policy.answer_headers(origin, is_shared=is_shared),
             ]
             return start_response(status, headers + ours, exc_info)
 
         return start
 
     def _answer_preflight(
-        self, exchange: Exchange, environ: WSGIEnvironment, start_response: StartResponse
+        self, context: RequestContext, environ: WSGIEnvironment, start_response: StartResponse
     ) -> list[bytes]:
-        exchange.status = 204
-        permission = self._cross_origin.preflight_headers(
+        context.status = 204
+        permission = self._cors_policy.preflight_headers(
             environ["HTTP_ORIGIN"],
             environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", ""),
             is_private=environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK") == "true",
         )
-        start_response("204 No Content", [("X-Request-Id", exchange.request_id), *permission])
+        start_response("204 No Content", [("X-Request-Id", context.request_id), *permission])
         return []
 
-    def _close(self, exchange: Exchange, route: str, took_s: float) -> None:
+    def _close(self, context: RequestContext, route: str, took_s: float) -> None:
         """Count the answer, decide what its events end as, and log a refusal."""
-        outcome = exchange.outcome or HTTPStatus(exchange.status).name.lower()
-        if exchange.status == HTTPStatus.TOO_MANY_REQUESTS:
-            exchange.account.rest = Outcome.LIMITED
+        outcome = context.outcome or HTTPStatus(context.status).name.lower()
+        if context.status == HTTPStatus.TOO_MANY_REQUESTS:
+            context.counter.rest = Outcome.LIMITED
         elif outcome in _SHED:
-            exchange.account.rest = Outcome.SHED
-        self._meter.move("requests_in_flight", -1)
-        self._meter.count("requests_total", 1, route=route, status=str(exchange.status), outcome=outcome)
-        self._meter.observe("request_seconds", took_s, route=route)
-        if exchange.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
-            log.info("request refused", extra=_line(exchange, route, outcome, took_s))
+            context.counter.rest = Outcome.SHED
+        self._metrics.move("requests_in_flight", -1)
+        self._metrics.count("requests_total", 1, route=route, status=str(context.status), outcome=outcome)
+        self._metrics.observe("request_seconds", took_s, route=route)
+        if context.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
+            log.info("request refused", extra=_line(context, route, outcome, took_s))
 
 
 def _path_of(environ: WSGIEnvironment) -> str:
@@ -210,13 +215,13 @@ def _is_preflight(environ: WSGIEnvironment) -> bool:
     )
 
 
-def _line(exchange: Exchange, route: str, outcome: str, took_s: float) -> dict[str, object]:
+def _line(context: RequestContext, route: str, outcome: str, took_s: float) -> dict[str, object]:
     return {
-        "request_id": exchange.request_id,
-        "trace_id": exchange.trace_id,
+        "request_id": context.request_id,
+        "trace_id": context.trace_id,
         "route": route,
-        "status": exchange.status,
+        "status": context.status,
         "outcome": outcome,
-        "ip": exchange.ip,
+        "ip": context.ip,
         "took_ms": round(took_s * 1000, 1),
     }

@@ -14,7 +14,7 @@ from ingest.errors import Rule
 from ingest.events.dry_run import Hint
 from ingest.events.fields import EXACT_MAX
 from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
-from ingest.events.validator import FAULTS_MAX, Limits
+from ingest.events.validator import FAULTS_MAX, EventLimits
 from ingest.http.body import BodyLimits
 from schemas.event import Catalogue, Field
 
@@ -33,7 +33,7 @@ _NUMBERS: Final[dict[str, list[Node]]] = {
 }
 
 
-def describe(catalogue: Catalogue, limits: Limits, body: BodyLimits, *, has_operations_port: bool = False) -> Node:
+def describe(catalogue: Catalogue, limits: EventLimits, body: BodyLimits, *, has_operations_port: bool = False) -> Node:
     """Return the document; an operations port has /metrics, which is then no client's business."""
     document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = version("headrace")
@@ -52,7 +52,7 @@ def describe(catalogue: Catalogue, limits: Limits, body: BodyLimits, *, has_oper
     return document
 
 
-def _sizes(limits: Limits, body: BodyLimits) -> str:
+def _sizes(limits: EventLimits, body: BodyLimits) -> str:
     return (
         f"At most {body.sent_bytes_max} bytes as sent and {body.inflated_bytes_max} inflated, "
         f"{body.nodes_max} JSON values and {limits.paths_max} different names; an event at most "

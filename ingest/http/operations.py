@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ingest.http.responses import JSON, refused
+from ingest.http.responses import JSON, error_body
 
 METRICS: Final = "/metrics"
 _OPERATIONS: Final = frozenset({METRICS, "/healthz", "/readyz"})
@@ -33,6 +33,6 @@ class OperationsPort:
         if is_here:
             return self._app(environ, start_response)
         status = HTTPStatus.NOT_FOUND
-        body = refused(status, "there is no such route")
+        body = error_body(status, "there is no such route")
         start_response(f"{status:d} {status.phrase}", [("Content-Type", JSON), ("Content-Length", str(len(body)))])
         return [body]

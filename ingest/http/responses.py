@@ -8,27 +8,27 @@ import msgspec
 
 from ingest.errors import Fault
 from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
-from ingest.events.validator import FAULTS_MAX, Refusal, Verdict
+from ingest.events.validator import FAULTS_MAX, InvalidEvent, ValidationResult
 from schemas.event import Event
 
 JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def taken(entries: Sequence[Event | Refusal]) -> bytes:
+def accepted_body(entries: Sequence[Event | InvalidEvent]) -> bytes:
     """Return the body of a 201: one element per event of the request, in its order."""
     return f"[{', '.join(map(_element, entries))}]".encode()
 
 
-def _element(entry: Event | Refusal) -> str:
-    if isinstance(entry, Refusal):
+def _element(entry: Event | InvalidEvent) -> str:
+    if isinstance(entry, InvalidEvent):
         value = _encode({"error": HTTPStatus.BAD_REQUEST.phrase, "message": entry.faults[0].headline})
         return _encode({"headers": {"statusCode": "400"}, "value": value.decode()}).decode()
     # A pingId is canonical, so nothing in it needs escaping.
     return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry["pingId"]}\\"}}"}}'
 
 
-def judged(verdict: Verdict, warned: Sequence[Warned]) -> bytes:
+def validation_body(result: ValidationResult, warned: Sequence[Warned]) -> bytes:
     """Return the body of a dry run: whether the whole is valid, and what became of each event.
 
     A good event shows its row, while the rows so far have at most ROWS_BYTES_MAX; a bad one its faults, FAULTS_MAX in
@@ -39,12 +39,12 @@ def judged(verdict: Verdict, warned: Sequence[Warned]) -> bytes:
     for item in warned:
         warnings.setdefault(item.index, []).append(_detail(item))
     events: list[dict[str, object]] = []
-    for index, entry in enumerate(verdict.entries):
-        is_valid = not isinstance(entry, Refusal)
-        faults = entry.faults[:faults_left] if isinstance(entry, Refusal) else ()
+    for index, entry in enumerate(result.entries):
+        is_valid = not isinstance(entry, InvalidEvent)
+        faults = entry.faults[:faults_left] if isinstance(entry, InvalidEvent) else ()
         faults_left -= len(faults)
         said = {"index": index, "valid": is_valid, "details": details(faults), "warnings": warnings.get(index, [])}
-        if isinstance(entry, Refusal):
+        if isinstance(entry, InvalidEvent):
             said["message"] = entry.faults[0].headline
         elif bytes_left > 0:
             row = _encode(row_of(entry))
@@ -52,10 +52,10 @@ def judged(verdict: Verdict, warned: Sequence[Warned]) -> bytes:
             if bytes_left >= 0:
                 said["row"] = msgspec.Raw(row)
         events.append(said)
-    return _encode({"valid": not verdict.faults, "events": events})
+    return _encode({"valid": not result.faults, "events": events})
 
 
-def refused(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes:
+def error_body(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes:
     """Return the document of an error; `faults` beyond FAULTS_MAX are left out."""
     document: dict[str, Any] = {"error": HTTPStatus(status).phrase, "message": message, "statusCode": status}
     return _encode(document | {"details": details(faults[:FAULTS_MAX])} if faults else document)

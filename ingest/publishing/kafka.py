@@ -19,9 +19,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from ingest.counters import Meter
-from ingest.errors import Rejected, Slug
-from ingest.publishing.ports import Fate, Record
+from ingest.counters import Metrics
+from ingest.errors import ErrorCode, Rejected
+from ingest.publishing.ports import DeliveryStatus, Record
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
@@ -55,19 +55,19 @@ _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
+class TopicNames:
     """Where events go, and where refused events of lenient requests go."""
 
     events: str
     dead: str
 
 
-class _Sending:
+class _Delivery:
     """Some records on their way; `producer` is the one that they were handed to."""
 
-    def __init__(self, count: int, on_end: Callable[["_Sending"], None]) -> None:
+    def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
         self.producer: Producer
-        self._fates = [Fate.UNKNOWN] * count
+        self._statuses = [DeliveryStatus.UNKNOWN] * count
         self._left = count
         self._on_end = on_end
         self._end = threading.Event()
@@ -76,41 +76,43 @@ class _Sending:
     def wait(self, timeout_s: float) -> bool:
         return self._end.wait(timeout_s)
 
-    def fates(self) -> list[Fate]:
-        return self._fates.copy()
+    def statuses(self) -> list[DeliveryStatus]:
+        return self._statuses.copy()
 
     def report(self, index: int, error: KafkaError | None, _: Message | None = None) -> None:
         """Take the delivery report of one record."""
-        self.settle(index, Fate.DELIVERED if error is None else fate_of(error))
+        self.settle(index, DeliveryStatus.DELIVERED if error is None else status_of(error))
 
-    def settle(self, index: int, fate: Fate) -> None:
+    def settle(self, index: int, status: DeliveryStatus) -> None:
         with self._lock:
-            if self._fates[index] is not Fate.UNKNOWN:
+            if self._statuses[index] is not DeliveryStatus.UNKNOWN:
                 return
-            self._fates[index] = fate
+            self._statuses[index] = status
             self._left -= 1
             is_end = self._left == 0
         if is_end:
             self._on_end(self)
             self._end.set()
 
-    def give_up(self, fate: Fate = Fate.FAILED) -> None:
+    def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED) -> None:
         """Settle what no report will come for."""
-        for index in range(len(self._fates)):
-            self.settle(index, fate)
+        for index in range(len(self._statuses)):
+            self.settle(index, status)
 
 
 class KafkaBroker:
     """The `Broker` of a process: acks=all from an idempotent producer. `close` is the last call."""
 
-    def __init__(self, properties: Mapping[str, object], topics: Topics, queue_bytes_max: int, meter: Meter) -> None:
+    def __init__(
+        self, properties: Mapping[str, object], topics: TopicNames, queue_bytes_max: int, metrics: Metrics
+    ) -> None:
         self._properties = {**_DEFAULTS, **properties, **PINNED, **reporting("INGEST_KAFKA_CONFIG_FILE")}
         self._record_bytes_max = int(str(properties.get("message.max.bytes", _MESSAGE_BYTES_MAX)))
         self._topics = topics
         self._room_bytes = queue_bytes_max
-        self._meter = meter
+        self._metrics = metrics
         self._lock = threading.Lock()
-        self._on_way: dict[_Sending, int] = {}
+        self._on_way: dict[_Delivery, int] = {}
         self._producer = Producer(self._properties)
         self._renewed_at_s = float("-inf")
         self._is_renewal_asked = False
@@ -125,37 +127,37 @@ class KafkaBroker:
                 message = (
                     f"an event has {len(record.value)} bytes in Avro, more than {self._record_bytes_max} don't fit"
                 )
-                raise Rejected(Slug.TOO_LARGE, message)
+                raise Rejected(ErrorCode.TOO_LARGE, message)
 
-    def send(self, records: Sequence[Record]) -> _Sending:
+    def send(self, records: Sequence[Record]) -> _Delivery:
         """Hand records over in order; after the first that the producer does not take, none is handed over."""
-        sending = _Sending(len(records), self._release)
+        delivery = _Delivery(len(records), self._release)
         if self._stopping.is_set():
-            sending.give_up()
-            return sending
-        if not self._reserve(sending, records):
-            sending.give_up(Fate.NO_ROOM)
-            return sending
+            delivery.give_up()
+            return delivery
+        if not self._reserve(delivery, records):
+            delivery.give_up(DeliveryStatus.NO_ROOM)
+            return delivery
         for index, record in enumerate(records):
             try:
-                self._produce(record, sending, index)
+                self._produce(record, delivery, index)
             except (BufferError, KafkaException) as error:
                 log.warning("producer takes no more", extra={"reason": str(error)})
                 for rest in range(index, len(records)):
-                    sending.settle(rest, Fate.FAILED)
+                    delivery.settle(rest, DeliveryStatus.FAILED)
                 break
-        return sending
+        return delivery
 
-    def _produce(self, record: Record, sending: _Sending, index: int) -> None:
-        sending.producer.produce(
+    def _produce(self, record: Record, delivery: _Delivery, index: int) -> None:
+        delivery.producer.produce(
             self._topics.dead if record.dead else self._topics.events,
             record.value,
             record.key,
-            on_delivery=partial(sending.report, index),  # a failed report has lost its headers: the sender keeps all
+            on_delivery=partial(delivery.report, index),  # a failed report has lost its headers: the sender keeps all
             headers=list(record.headers),
         )
 
-    def _reserve(self, sending: _Sending, records: Sequence[Record]) -> bool:
+    def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
         """Take room in the queue of the present producer until the last report; False when there is none.
 
         Whoever retires a producer has put another in its place before, under the same lock: nobody is overlooked.
@@ -165,19 +167,19 @@ class KafkaBroker:
             if size > self._room_bytes:
                 return False
             self._room_bytes -= size
-            self._on_way[sending] = size
-            sending.producer = self._producer
-        self._meter.move("producer_queue_records", len(records))
-        self._meter.move("producer_queue_bytes", size)
+            self._on_way[delivery] = size
+            delivery.producer = self._producer
+        self._metrics.move("producer_queue_records", len(records))
+        self._metrics.move("producer_queue_bytes", size)
         return True
 
-    def _release(self, sending: _Sending) -> None:
+    def _release(self, delivery: _Delivery) -> None:
         with self._lock:
-            size = self._on_way.pop(sending, 0)
+            size = self._on_way.pop(delivery, 0)
             self._room_bytes += size
         if size:
-            self._meter.move("producer_queue_records", -len(sending.fates()))
-            self._meter.move("producer_queue_bytes", -size)
+            self._metrics.move("producer_queue_records", -len(delivery.statuses()))
+            self._metrics.move("producer_queue_bytes", -size)
 
     def purge(self) -> None:
         """Make librdkafka forget its queue and what it has sent: the reports come at once, through the poller."""
@@ -215,7 +217,7 @@ class KafkaBroker:
 
     def _renew(self) -> None:
         self._is_renewal_asked = False
-        self._meter.count("producer_renewals_total")
+        self._metrics.count("producer_renewals_total")
         old = self._producer
         if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
             new = Producer(self._properties)
@@ -230,11 +232,11 @@ class KafkaBroker:
             producer.purge()
             producer.flush(_PURGE_S)
         with self._lock:
-            left = [sending for sending in self._on_way if sending.producer is producer]
-        for sending in left:
-            sending.give_up()
+            left = [delivery for delivery in self._on_way if delivery.producer is producer]
+        for delivery in left:
+            delivery.give_up()
 
 
-def fate_of(error: KafkaError) -> Fate:
+def status_of(error: KafkaError) -> DeliveryStatus:
     """Translate a delivery report's error; `retriable()` does not tell: it is False for a timeout."""
-    return Fate.REFUSED if error.code() in _REFUSALS else Fate.FAILED
+    return DeliveryStatus.REFUSED if error.code() in _REFUSALS else DeliveryStatus.FAILED

@@ -42,7 +42,7 @@ class Publisher(Protocol):
         """Tell whether records can be made durable now."""
 
 
-class Fate(Enum):
+class DeliveryStatus(Enum):
     """What is known of a record that was sent to the broker."""
 
     UNKNOWN = "unknown"
@@ -56,13 +56,13 @@ class Fate(Enum):
     """Our own queue is full; the broker was not asked. All records of one call meet this fate, or none."""
 
 
-class Sending(Protocol):
+class DeliveryFuture(Protocol):
     """Records on their way to the broker."""
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until every record has met its fate; False when the time is over before that."""
 
-    def fates(self) -> list[Fate]:
+    def statuses(self) -> list[DeliveryStatus]:
         """Return what is known now, in the order of the records."""
 
 
@@ -76,7 +76,7 @@ class Broker(Protocol):
             Rejected: a record is larger than any that is sent.
         """
 
-    def send(self, records: Sequence[Record]) -> Sending:
+    def send(self, records: Sequence[Record]) -> DeliveryFuture:
         """Hand records over, in order; never raises: what can't be handed over has failed."""
 
     def purge(self) -> None:
@@ -110,6 +110,6 @@ SPOOL_FAULTS: Final = ("spool_full", "spool_failed", "spool_slow", "spool_corrup
 class SpoolError(Exception):
     """The spool did not take records; `slug` says why, one of SPOOL_FAULTS."""
 
-    def __init__(self, slug: str, message: str) -> None:
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.slug = slug
+        self.code = code

@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.counters import Ledger, Outcome
+from ingest.counters import EventCounters, Outcome
 from ingest.errors import Load, Overloaded, Unavailable
 from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.publishing.ports import Broker, Durability, Fate, Record, Spool, SpoolError
+from ingest.publishing.ports import Broker, DeliveryStatus, Durability, Record, Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _RETRY_AFTER_S: Final = 5  # about the length of a broker's election, or of a di
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a request waits: for all its acknowledgements, and for one before that speaks against the broker."""
 
     deadline_s: float
@@ -60,15 +60,15 @@ class DurablePublisher:
         broker: Broker,
         spool: Spool,
         breaker: Breaker,
-        patience: Patience,
-        ledger: Ledger,
+        timeouts: Timeouts,
+        counters: EventCounters,
         now_s: Callable[[], float],
     ) -> None:
         self._broker = broker
         self._spool = spool
         self._breaker = breaker
-        self._patience = patience
-        self._ledger = ledger
+        self._timeouts = timeouts
+        self._counters = counters
         self._now_s = now_s
         self._broker_answers = False
         self._failures = 0  # in a row, while the broker answers
@@ -90,8 +90,8 @@ class DurablePublisher:
             left = self._send(records)
         if left:
             self._keep(left, len(records) - len(left), _events(records) - _events(left))
-        self._ledger.count(Outcome.DELIVERED, _events(records) - _events(left))
-        self._ledger.count(Outcome.SPOOLED, _events(left))
+        self._counters.count(Outcome.DELIVERED, _events(records) - _events(left))
+        self._counters.count(Outcome.SPOOLED, _events(left))
         return Durability.DISK if left else Durability.BROKER
 
     @contextmanager
@@ -129,35 +129,37 @@ class DurablePublisher:
     def _send(self, records: Sequence[Record]) -> list[Record]:
         """Send records and return those that were not acknowledged before the deadline."""
         since_s = self._now_s()
-        sending = self._broker.send(records)
+        delivery = self._broker.send(records)
         is_slow = False
-        wait_s = min(self._patience.slow_s, self._patience.deadline_s)
-        while wait_s > 0 and not sending.wait(wait_s):
+        wait_s = min(self._timeouts.slow_s, self._timeouts.deadline_s)
+        while wait_s > 0 and not delivery.wait(wait_s):
             is_slow = True
-            self.note(is_well=False)
-            wait_s = min(self._patience.slow_s, since_s + self._patience.deadline_s - self._now_s())
-        self._ledger.meter.observe("acknowledgement_seconds", self._now_s() - since_s)
-        fates = sending.fates()
-        if Fate.NO_ROOM in fates:
+            self.record_outcome(is_well=False)
+            wait_s = min(self._timeouts.slow_s, since_s + self._timeouts.deadline_s - self._now_s())
+        self._counters.metrics.observe("acknowledgement_seconds", self._now_s() - since_s)
+        statuses = delivery.statuses()
+        if DeliveryStatus.NO_ROOM in statuses:
             if self._breaker.state is State.CLOSED:
                 raise Overloaded(Load.QUEUE_FULL, "too many events await their acknowledgement")
-        elif Fate.FAILED in fates:
-            self.note(is_well=False)
+        elif DeliveryStatus.FAILED in statuses:
+            self.record_outcome(is_well=False)
         elif not is_slow:
-            self.note(is_well=True)
-        return [record for record, fate in zip(records, fates, strict=True) if fate is not Fate.DELIVERED]
+            self.record_outcome(is_well=True)
+        return [
+            record for record, status in zip(records, statuses, strict=True) if status is not DeliveryStatus.DELIVERED
+        ]
 
     def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
         """Put records into the spool, or refuse the request; what of it has arrived then belongs to no answer."""
         try:
             self._spool.append(records)
         except SpoolError as error:
-            self._ledger.count(Outcome.ORPHANED, arrived_events)
-            log.warning("request not durable", extra={"slug": error.slug, "reason": str(error), "arrived": arrived})
+            self._counters.count(Outcome.ORPHANED, arrived_events)
+            log.warning("request not durable", extra={"slug": error.code, "reason": str(error), "arrived": arrived})
             message = "neither the broker nor the disk takes events now"
-            raise Unavailable(error.slug, message, _RETRY_AFTER_S) from error
+            raise Unavailable(error.code, message, _RETRY_AFTER_S) from error
 
-    def note(self, *, is_well: bool) -> None:
+    def record_outcome(self, *, is_well: bool) -> None:
         """Tell the breaker of one outcome; when that opens it, free all requests that still wait for the broker."""
         now_s = self._now_s()
         if is_well:
@@ -171,24 +173,24 @@ class DurablePublisher:
 
     def _opened(self, message: str) -> None:
         self._broker_answers = False  # until the watch has asked again
-        self._ledger.meter.count("breaker_opened_total")
+        self._counters.metrics.count("breaker_opened_total")
         log.error(message)
         self._broker.purge()
 
-    def greet(self, timeout_s: float) -> None:
+    def check_at_startup(self, timeout_s: float) -> None:
         """Find out before the first request whether the broker is there; if not, begin with the spool."""
         if not self._broker.answers(timeout_s):
             self._breaker.open(self._now_s())
             self._opened("the broker does not answer at the start: events go to disk")
 
-    def look(self, timeout_s: float) -> None:
+    def poll_health(self, timeout_s: float) -> None:
         """Ask a broker that is away whether it is back, and a spool that failed whether it is well; every second."""
         is_closed = self._breaker.state is State.CLOSED
         if not is_closed:
             self._broker_answers = self._broker.answers(timeout_s)
             self._renew_if_stuck()
-        self._ledger.meter.level("breaker_open", not is_closed)
-        self._ledger.meter.level("spool_usable", self._spool.is_usable())
+        self._counters.metrics.set("breaker_open", not is_closed)
+        self._counters.metrics.set("spool_usable", self._spool.is_usable())
 
     def _renew_if_stuck(self) -> None:
         """Make a new producer when this one fails time and again before a broker that answers; less often each time."""

@@ -7,7 +7,7 @@ import threading
 from time import monotonic
 from typing import Final, Self
 
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 
 SEND_S: Final = 10.0  # an answer is at most some 50 kB; who does not take it by then has gone
 LINGER_S: Final = 2.0
@@ -17,7 +17,7 @@ _LINGERING: Final = threading.BoundedSemaphore(3)  # one fewer than the threads 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection(socket.socket):
+class ClientSocket(socket.socket):
     """A socket with a deadline for what it receives, and one for what it sends. One thread at a time uses it.
 
     `100 Continue` is held back until somebody reads: who answers without reading never asks for the body.
@@ -83,7 +83,7 @@ class Connection(socket.socket):
             raise self._too_slow() from None
 
     def _too_slow(self) -> Rejected:
-        return Rejected(Slug.SLOW_REQUEST, f"{self._what} did not arrive within {self._allowed_s:g} s")
+        return Rejected(ErrorCode.SLOW_REQUEST, f"{self._what} did not arrive within {self._allowed_s:g} s")
 
     def send(self, data: bytes, flags: int = 0, /) -> int:  # type: ignore[override]  # bytes are all that is sent
         """Send, but keep a `100 Continue` until the body is asked for."""

@@ -24,10 +24,10 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ingest.errors import Rejected
-from ingest.http.responses import JSON, refused
+from ingest.http.responses import JSON, error_body
 from ingest.http.trace import new_id
 from ingest.logs import REFUSALS, log_config
-from ingest.server.connection import Connection
+from ingest.server.connection import ClientSocket
 
 log = logging.getLogger(REFUSALS)
 
@@ -92,14 +92,14 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002  (gunicorn's signature)
         """Answer a request that never reached the application."""
-        if isinstance(client, Connection):
+        if isinstance(client, ClientSocket):
             client.lose_track()
         status, message = _answer_of(exc)
         request_id = new_id()
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log.error("the server failed to handle a request", exc_info=exc, extra={"request_id": request_id})
         log.info("request refused", extra={"request_id": request_id, "status": int(status), "outcome": _REFUSED})
-        body = refused(status, message)
+        body = error_body(status, message)
         head = (
             f"HTTP/1.1 {status:d} {status.phrase}\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
             f"X-Request-Id: {request_id}\r\nConnection: close\r\n\r\n"
@@ -127,14 +127,14 @@ def _ends_connection(req: Any, decide: Callable[[], bool]) -> bool:
     return left > _DRAINED_BYTES_MAX or decide()
 
 
-def _connection_of(conn: TConn) -> Connection:
+def _connection_of(conn: TConn) -> ClientSocket:
     """Return a connection's socket, in our form from the first time on."""
-    if not isinstance(conn.sock, Connection):
-        conn.sock = Connection(conn.sock)
+    if not isinstance(conn.sock, ClientSocket):
+        conn.sock = ClientSocket(conn.sock)
     return conn.sock
 
 
-def _may_be_sending(conn: TConn, client: Connection) -> bool:
+def _may_be_sending(conn: TConn, client: ClientSocket) -> bool:
     """Tell whether a client can have more to say than was read of its request."""
     if client.has_lost_track or client.owes_continue or not isinstance(conn.parser, RequestParser):
         return True

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-from ingest.counters import Meter
+from ingest.counters import Metrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.directory import Lock, SpoolDirectory
 from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile
@@ -48,10 +48,10 @@ class Backlog:
         meter: takes the figures of the whole directory while this process drains it.
     """
 
-    def __init__(self, directory: SpoolDirectory, suspect: Callable[[Path], None], meter: Meter) -> None:
+    def __init__(self, directory: SpoolDirectory, mark_corrupt: Callable[[Path], None], metrics: Metrics) -> None:
         self._directory = directory
-        self._suspect = suspect
-        self._meter = meter
+        self._suspect = mark_corrupt
+        self._metrics = metrics
         self._lock: Lock | None = None
         self._sources: dict[Path, Source] = {}
         self._told: set[Path] = set()
@@ -75,7 +75,7 @@ class Backlog:
             self._lock.release()
             self._lock = None
             for name in _GAUGES:
-                self._meter.level(name, 0)
+                self._metrics.set(name, 0)
 
     def next_batch(self, events_max: int, bytes_max: int) -> Batch | None:
         """Return the oldest records, or None when there are none; looks after the files on the way."""
@@ -112,7 +112,7 @@ class Backlog:
             if source.sent:
                 self.delete(source, ())
         except SpoolError as error:
-            if error.slug not in PASSING:
+            if error.code not in PASSING:
                 raise
             return False
         return True
@@ -154,12 +154,12 @@ class Backlog:
             return
         if path not in self._told:
             self._told.add(path)
-            log.error("spool file can't be read", extra={"slug": error.slug, "reason": str(error)})
+            log.error("spool file can't be read", extra={"slug": error.code, "reason": str(error)})
         lock = self._forget(path) or self._directory.adopt(path)
         try:
-            if error.slug == "spool_corrupt" and lock is None:
+            if error.code == "spool_corrupt" and lock is None:
                 self._suspect(path)
-            elif error.slug == "spool_corrupt":
+            elif error.code == "spool_corrupt":
                 aside = self._directory.set_aside(path)
                 log.critical("corrupt spool file set aside: its events wait for a person", extra={"path": str(aside)})
         finally:
@@ -192,7 +192,7 @@ class Backlog:
             len(self._directory.set_aside_paths()),
         )
         for name, figure in zip(_GAUGES, figures, strict=True):
-            self._meter.level(name, figure)
+            self._metrics.set(name, figure)
 
 
 def _release(lock: Lock | None) -> None:

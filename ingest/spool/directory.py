@@ -77,7 +77,7 @@ def is_locked(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SpoolBounds:
     """How large the spool may grow: its own size, and what it leaves free on the disk."""
 
     size_bytes_max: int
@@ -87,7 +87,7 @@ class Bounds:
 class SpoolDirectory:
     """Names, locks and room; it keeps nothing in memory, so processes and threads may each have one."""
 
-    def __init__(self, path: Path, bounds: Bounds) -> None:
+    def __init__(self, path: Path, bounds: SpoolBounds) -> None:
         self.path = path
         self._bounds = bounds
 

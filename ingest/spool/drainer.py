@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
 
-from ingest.counters import Meter
-from ingest.publishing.ports import Broker, Fate, SpoolError
+from ingest.counters import Metrics
+from ingest.publishing.ports import Broker, DeliveryStatus, SpoolError
 from ingest.spool.backlog import Backlog, Batch, Source
 from ingest.spool.file import Spooled
 
@@ -30,7 +30,7 @@ class Note(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class DrainPace:
     """How fast the spool is sent.
 
     Attributes:
@@ -60,12 +60,12 @@ class Drainer:
         meter: counts.
     """
 
-    def __init__(self, backlog: Backlog, broker: Broker, pace: Pace, note: Note, meter: Meter) -> None:
+    def __init__(self, backlog: Backlog, broker: Broker, pace: DrainPace, note: Note, metrics: Metrics) -> None:
         self._backlog = backlog
         self._broker = broker
         self._pace = pace
         self._note = note
-        self._meter = meter
+        self._metrics = metrics
         self._batch_events = 1
         self._backoff_s = 0.0
         self._stopping = threading.Event()
@@ -102,7 +102,7 @@ class Drainer:
             batch = self._backlog.next_batch(self._batch_events, self._pace.batch_bytes)
             return _IDLE_S if batch is None else self._send(batch)
         except SpoolError as error:
-            log.warning("spool can't be drained now", extra={"slug": error.slug, "reason": str(error)})
+            log.warning("spool can't be drained now", extra={"slug": error.code, "reason": str(error)})
             return _ASK_AGAIN_S
 
     def _send(self, batch: Batch) -> float:
@@ -110,31 +110,33 @@ class Drainer:
         records = self._whole(batch)
         if not records:
             return 0.0
-        sending = self._broker.send([spooled.record for spooled in records])
-        is_prompt = sending.wait(self._pace.slow_s)
+        delivery = self._broker.send([spooled.record for spooled in records])
+        is_prompt = delivery.wait(self._pace.slow_s)
         if not is_prompt:
-            sending.wait(self._pace.deadline_s - self._pace.slow_s)
-        fates = sending.fates()
-        arrived = [spooled.seq for spooled, fate in zip(records, fates, strict=True) if fate is Fate.DELIVERED]
+            delivery.wait(self._pace.deadline_s - self._pace.slow_s)
+        statuses = delivery.statuses()
+        arrived = [
+            spooled.seq for spooled, status in zip(records, statuses, strict=True) if status is DeliveryStatus.DELIVERED
+        ]
         if arrived:
-            self._meter.count("spool_drained_events_total", len(arrived))
+            self._metrics.count("spool_drained_events_total", len(arrived))
             self._backlog.delete(batch.source, arrived)
-        if Fate.NO_ROOM in fates:  # live requests have it
+        if DeliveryStatus.NO_ROOM in statuses:  # live requests have it
             return self._pace.backoff_s
-        if Fate.FAILED in fates or Fate.UNKNOWN in fates:
+        if DeliveryStatus.FAILED in statuses or DeliveryStatus.UNKNOWN in statuses:
             self._note(is_well=False)
             return self._back_off(is_partial=bool(arrived))
         self._note(is_well=is_prompt)
         self._backoff_s = 0.0
-        if Fate.REFUSED in fates:
-            self._refused(batch.source, records, fates)
+        if DeliveryStatus.REFUSED in statuses:
+            self._refused(batch.source, records, statuses)
         else:
             self._batch_events = min(2 * self._batch_events, self._pace.batch_events)
         return max(len(arrived) / self._pace.events_per_s - (monotonic() - since_s), 0)
 
     def _back_off(self, *, is_partial: bool) -> float:
         """After a failure go on with one record, later each time; with many while some partitions take theirs."""
-        self._meter.count("spool_drain_failures_total")
+        self._metrics.count("spool_drain_failures_total")
         self._backoff_s = min(max(2 * self._backoff_s, self._pace.backoff_s), self._pace.backoff_s_max)
         if is_partial:
             self._backoff_s = self._pace.backoff_s
@@ -142,13 +144,13 @@ class Drainer:
             self._batch_events = 1
         return self._backoff_s * random.uniform(0.5, 1)  # noqa: S311  (spreads collectors over time)
 
-    def _refused(self, source: Source, records: Sequence[Spooled], fates: Sequence[Fate]) -> None:
+    def _refused(self, source: Source, records: Sequence[Spooled], statuses: Sequence[DeliveryStatus]) -> None:
         """Park what the broker refuses alone; of several it may have refused the whole for one, so send singly."""
         if len(records) > 1:
             self._batch_events = 1
             return
-        for spooled, fate in zip(records, fates, strict=True):
-            if fate is Fate.REFUSED:
+        for spooled, status in zip(records, statuses, strict=True):
+            if status is DeliveryStatus.REFUSED:
                 self._park(source, spooled.seq, "refused")
 
     def _whole(self, batch: Batch) -> list[Spooled]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.counters import Meter
+from ingest.counters import Metrics
 from ingest.publishing.ports import SPOOL_FAULTS, Record, SpoolError
 from ingest.spool.directory import Lock, SpoolDirectory
 from ingest.spool.file import PASSING, SpoolFile
@@ -27,7 +27,7 @@ _LOOK_AROUND_S: Final = 1.0  # how often the sizes of the other processes' files
 _SPARE_BYTES: Final = 64 * 1024  # with less room than this the spool is as good as full
 
 
-class _Ticket:
+class _Append:
     """One request's records, waiting for their commit."""
 
     __slots__ = ("done", "error", "records", "size_bytes")
@@ -43,17 +43,17 @@ class _Ticket:
         self.done.set()
 
 
-class Spooler:
+class SpoolWriter:
     """The `Spool` of a process. Threads share it; `close` is the last call.
 
     A directory that is away or full does not stop the start: it is loud, and tried again.
     """
 
-    def __init__(self, directory: SpoolDirectory, deadline_s: float, meter: Meter) -> None:
+    def __init__(self, directory: SpoolDirectory, deadline_s: float, metrics: Metrics) -> None:
         self._directory = directory
         self._deadline_s = deadline_s
-        self._meter = meter
-        self._waiting: list[_Ticket] = []
+        self._metrics = metrics
+        self._waiting: list[_Append] = []
         self._change = threading.Condition()
         self._is_closing = False
         self._file: SpoolFile | None = None
@@ -63,31 +63,31 @@ class Spooler:
         self._tried_at_s = self._looked_at_s = float("-inf")
         self._others_bytes = 0
         for fault in SPOOL_FAULTS:  # a series that exists from the start has a rate from its first failure on
-            meter.count("spool_failures_total", 0, reason=fault)
+            metrics.count("spool_failures_total", 0, reason=fault)
         self._commit([])
         self._writer = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._writer.start()
 
     def append(self, records: Sequence[Record]) -> None:
         """Wait for the commit that these records are in, at most the deadline."""
-        ticket = _Ticket(records)
+        waiting = _Append(records)
         with self._change:
             if self._is_closing:
                 raise SpoolError("spool_failed", "the spool is closed")
-            self._waiting.append(ticket)
+            self._waiting.append(waiting)
             self._change.notify()
-        if not ticket.done.wait(self._deadline_s):
-            self._withdraw(ticket)
-        if ticket.error is not None:
-            raise ticket.error
+        if not waiting.done.wait(self._deadline_s):
+            self._withdraw(waiting)
+        if waiting.error is not None:
+            raise waiting.error
 
-    def _withdraw(self, ticket: _Ticket) -> None:
+    def _withdraw(self, waiting: _Append) -> None:
         """Give up waiting: what the writer has not taken yet is not written; of the rest nobody can tell."""
         with self._change:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
-        if not ticket.done.is_set():
-            ticket.settle(SpoolError("spool_slow", f"the disk did not take the events within {self._deadline_s} s"))
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+        if not waiting.done.is_set():
+            waiting.settle(SpoolError("spool_slow", f"the disk did not take the events within {self._deadline_s} s"))
 
     def is_usable(self) -> bool:
         """Tell whether the last commit succeeded and there is room for one more request."""
@@ -96,7 +96,7 @@ class Spooler:
                 self._change.notify()  # the writer tries again
         return self._fault is None
 
-    def suspect(self, path: Path) -> None:
+    def mark_corrupt(self, path: Path) -> None:
         """Start a new file if this one is ours: the drainer could not read it. The writer does it, before it writes."""
         self._suspect = path
 
@@ -122,65 +122,65 @@ class Spooler:
                 _settle(group, SpoolError("spool_failed", type(error).__name__))
         self._close_file()
 
-    def _take(self) -> list[_Ticket]:
-        group: list[_Ticket] = []
+    def _take(self) -> list[_Append]:
+        group: list[_Append] = []
         size = 0
         while self._waiting and (not group or size + self._waiting[0].size_bytes <= _GROUP_BYTES):
             group.append(self._waiting.pop(0))
             size += group[-1].size_bytes
         return group
 
-    def _commit(self, group: list[_Ticket]) -> None:
+    def _commit(self, group: list[_Append]) -> None:
         """Write what fits and settle all; an empty group only finds out whether the spool is usable again."""
         since_s = monotonic()
         try:
             file = self._open_file()
             fitting = self._fitting(file, group)
             if fitting:
-                file.append([record for ticket in fitting for record in ticket.records], time.time_ns() // 1_000_000)
-                self._meter.observe("spool_commit_seconds", monotonic() - since_s)
+                file.append([record for waiting in fitting for record in waiting.records], time.time_ns() // 1_000_000)
+                self._metrics.observe("spool_commit_seconds", monotonic() - since_s)
         except SpoolError as error:
             self._fail(group, error)
             return
         if fitting or not group:
             self._set_fault(None)
-        for ticket in fitting:
-            ticket.settle()
+        for waiting in fitting:
+            waiting.settle()
 
-    def _fitting(self, file: SpoolFile, group: list[_Ticket]) -> list[_Ticket]:
+    def _fitting(self, file: SpoolFile, group: list[_Append]) -> list[_Append]:
         """Return the requests that there is room for, in order; settle the others."""
-        fitting: list[_Ticket] = []
+        fitting: list[_Append] = []
         size = 0 if group else _SPARE_BYTES
         others = self._size_of_others(file)
-        for ticket in group:
+        for waiting in group:
             try:
-                self._directory.check_room(size + ticket.size_bytes, file, others)
+                self._directory.check_room(size + waiting.size_bytes, file, others)
             except SpoolError as error:
-                if error.slug not in PASSING:
+                if error.code not in PASSING:
                     raise
                 self._set_fault(error)
-                ticket.settle(error)
+                waiting.settle(error)
             else:
-                fitting.append(ticket)
-                size += ticket.size_bytes
+                fitting.append(waiting)
+                size += waiting.size_bytes
         if not group:
             self._directory.check_room(size, file, others)
         return fitting
 
-    def _fail(self, group: list[_Ticket], error: SpoolError) -> None:
+    def _fail(self, group: list[_Append], error: SpoolError) -> None:
         self._set_fault(error)
-        if error.slug not in PASSING:
+        if error.code not in PASSING:
             self._release_file()
         _settle(group, error)
 
     def _set_fault(self, fault: SpoolError | None) -> None:
         if fault is not None:
-            self._meter.count("spool_failures_total", 1, reason=fault.slug)
-        if (fault and fault.slug) != (self._fault and self._fault.slug):
+            self._metrics.count("spool_failures_total", 1, reason=fault.code)
+        if (fault and fault.code) != (self._fault and self._fault.code):
             if fault is None:
                 log.warning("spool usable again")
             else:
-                log.error("spool takes nothing", extra={"slug": fault.slug, "reason": str(fault)})
+                log.error("spool takes nothing", extra={"slug": fault.code, "reason": str(fault)})
         self._fault = fault
 
     def _open_file(self) -> SpoolFile:
@@ -229,8 +229,8 @@ class Spooler:
         return self._others_bytes
 
 
-def _settle(group: Iterable[_Ticket], error: SpoolError) -> None:
+def _settle(group: Iterable[_Append], error: SpoolError) -> None:
     """Fail those of a group that have no answer yet."""
-    for ticket in group:
-        if not ticket.done.is_set():
-            ticket.settle(error)
+    for waiting in group:
+        if not waiting.done.is_set():
+            waiting.settle(error)

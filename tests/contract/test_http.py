@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from ingest.access.clients import Registry
-from ingest.access.control import Gate
+from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, LocalLimiter
 from tests.contract import rows_of_events, rows_of_guards, rows_of_handling, rows_of_http, rows_of_keys
 from tests.contract.rows import Row
@@ -46,7 +46,7 @@ class InProcess:
     def __init__(self, registry: str) -> None:
         self.shelf = Shelf()
         required = ("eventType", "clientId") if registry else ("eventType",)
-        gate = Gate(Registry(registry) if registry else None, LocalLimiter(60), Allowance(100_000))
+        gate = AccessControl(Registry(registry) if registry else None, LocalLimiter(60), Allowance(100_000))
         self.use(front(self.shelf, gate, required=required))
 
     def use(self, app: Flask) -> None:

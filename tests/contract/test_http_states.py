@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from ingest.access.control import Gate
+from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, LocalLimiter
 from ingest.errors import Unavailable
 from tests.contract.rows import JSON, Row, error, request
@@ -27,7 +27,7 @@ def limited(request: pytest.FixtureRequest) -> Iterator[House]:
     """A collector that takes three requests an hour from each address."""
     if request.param == "in this process":
         house = InProcess("")
-        house.use(front(house.shelf, Gate(None, LocalLimiter(3600), Allowance(3))))
+        house.use(front(house.shelf, AccessControl(None, LocalLimiter(3600), Allowance(3))))
         yield house
         return
     broker: EmbeddedKafka = request.getfixturevalue("embedded_broker")
@@ -77,7 +77,7 @@ def test_every_answer_counts_until_the_limit(limited: House) -> None:
 def test_a_budget_is_spent_by_what_requests_hold(path: str, allowance: Allowance, body: bytes, says: str) -> None:
     """Whatever becomes of them, in a dry run too; then 429, while X-RateLimit-* go on telling of requests."""
     house = InProcess("")
-    house.use(front(house.shelf, Gate(None, LocalLimiter(3600), allowance)))
+    house.use(front(house.shelf, AccessControl(None, LocalLimiter(3600), allowance)))
 
     answers = [house.ask(Row("", 0, body, path=path)) for _ in range(3)]
 

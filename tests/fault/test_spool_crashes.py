@@ -9,11 +9,11 @@ import threading
 import time
 from pathlib import Path
 
-from ingest.counters import NoMeter
+from ingest.counters import NoMetrics
 from ingest.publishing.ports import Record
-from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
-from ingest.spool.writer import Spooler
+from ingest.spool.writer import SpoolWriter
 from tests.fault.conftest import Oracle
 
 _ROUNDS = 12
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 def write_for_ever(directory: Path) -> None:
     """Append requests of three records from many threads; tell each one on standard output after its commit."""
-    spooler = Spooler(SpoolDirectory(directory, Bounds(2**40, 0)), 30, NoMeter())
+    spooler = SpoolWriter(SpoolDirectory(directory, SpoolBounds(2**40, 0)), 30, NoMetrics())
 
     def client(thread: int) -> None:
         number = 0

@@ -21,7 +21,7 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin as RowOrigin
 from consumer.delivery.ports import Record
 from ingest.errors import Rejected
-from ingest.events.validator import Intake, Limits, Origin
+from ingest.events.validator import EventLimits, Sender, Validator
 from schemas.codec import Encoder
 from schemas.event import AT_MAX_MS, Event, read_catalogue
 from schemas.registry import LocalSchemas
@@ -71,10 +71,10 @@ def random() -> Random:
     return Random(seed)
 
 
-def accepted(body: str, origin: Origin, limits: Limits) -> Event | None:
+def accepted(body: str, origin: Sender, limits: EventLimits) -> Event | None:
     """Return the event of a request that has one, None if it is refused."""
     try:
-        events = Intake(CATALOGUE, limits, "sandbox").read(body.encode(), origin).events
+        events = Validator(CATALOGUE, limits, "sandbox").read(body.encode(), origin).events
     except Rejected:
         return None
     return events[0] if events else None
@@ -120,9 +120,10 @@ def test_arbitrary_json_is_kept_as_it_was_posted(
 ) -> None:
     """Nested, dotted, empty, colliding and doubled names, numbers at their bounds, every kind of text."""
     posted = [event_text(random) for _ in range(COUNT)]
-    origins = [Origin(received_at_ms=AT_MS + number) for number in range(COUNT)]
+    origins = [Sender(received_at_ms=AT_MS + number) for number in range(COUNT)]
     events = [
-        accepted(f'{{"messageBody":[{body}]}}', origin, Limits()) for body, origin in zip(posted, origins, strict=True)
+        accepted(f'{{"messageBody":[{body}]}}', origin, EventLimits())
+        for body, origin in zip(posted, origins, strict=True)
     ]
     taken = [(body, event) for body, event in zip(posted, events, strict=True) if event is not None]
     assert len(taken) > COUNT * 0.9
@@ -154,14 +155,14 @@ def test_every_string_and_header_is_kept_as_it_was_posted(table: Table, database
         body = {"eventType": "VIEW"} | {name: text(random) for name in STRINGS}
         headers = {text(random): text(random) for _ in range(random.randrange(4))}
         request = json.dumps({"messageBody": [body], "messageHeaders": headers})
-        origin = Origin(AT_MS + number, ip=text(random), user_agent=text(random), trace_id=text(random))
-        if event := accepted(request, origin, Limits()):
+        origin = Sender(AT_MS + number, ip=text(random), user_agent=text(random), trace_id=text(random))
+        if event := accepted(request, origin, EventLimits()):
             events.append(event)
     longest = "xü" * 87_000
     for name in STRINGS:
         if CATALOGUE.fields[name].length_max is None:
             request = f'{{"messageBody":[{{"eventType":"VIEW","{name}":"{longest}"}}]}}'
-            event = accepted(request, Origin(AT_MS), Limits())
+            event = accepted(request, Sender(AT_MS), EventLimits())
             assert event is not None
             events.append(event)
     assert len(events) > COUNT // 12
@@ -176,13 +177,13 @@ def test_every_string_and_header_is_kept_as_it_was_posted(table: Table, database
 
 def test_no_time_that_is_believed_is_refused(table: Table, database: Connection, random: Random) -> None:
     """Whatever clocks say and bounds allow: what is beyond the table's years is not believed at the door."""
-    limits = Limits(clock_past_ms_max=2**62, clock_future_ms_max=2**62)
+    limits = EventLimits(clock_past_ms_max=2**62, clock_future_ms_max=2**62)
     said = ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01", "2299-12-30T23:59:59.999Z", "2299-12-31T00:00:00Z"]
     said += ["2299-12-31T00:00:00.001Z", "9999-12-31T23:59:59Z", "999999999999999", "1e18"]
     numbers = [-1, 0, 1, AT_MAX_MS - 1, AT_MAX_MS, AT_MAX_MS + 1, 2**53, 2**63 - 1, -(2**63), 2**64 - 1, 1e308, -1e308]
     times = [json.dumps(item) for item in (*said, *numbers, *(random.randrange(-(2**45), 2**45) for _ in range(200)))]
     events = [
-        accepted(f'{{"messageBody":[{{"eventType":"VIEW","timestamp":{time}}}]}}', Origin(received), limits)
+        accepted(f'{{"messageBody":[{{"eventType":"VIEW","timestamp":{time}}}]}}', Sender(received), limits)
         for time in times
         for received in (AT_MS, 0, AT_MAX_MS)
     ]
@@ -205,7 +206,7 @@ def test_no_time_that_is_believed_is_refused(table: Table, database: Connection,
 def test_half_a_million_names_flood_nothing(table: Table, database: Connection) -> None:
     """No name of a client's is a file of the table, and whoever asks for one of them is answered."""
     names = iter(range(500_000))
-    blank = accepted('{"messageBody":[{"eventType":"VIEW"}]}', Origin(AT_MS), Limits())
+    blank = accepted('{"messageBody":[{"eventType":"VIEW"}]}', Sender(AT_MS), EventLimits())
     assert blank is not None
     events = [
         blank

@@ -12,7 +12,7 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import Pace
+from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition
 from consumer.errors import Fatal
@@ -26,7 +26,7 @@ from tests.support.fixtures_consumer import TOPIC, encoded, record
 
 EVENTS: Final = Target("events", "event", TOPIC, 30)
 DEAD: Final = Target("dead_letters", "dead_letter", "dead", 30)
-PACE: Final = Pace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
+PACE: Final = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
 _INTO: Final = "AS SELECT 1 AS n FROM events"
 
 

@@ -11,13 +11,13 @@ from consumer.clickhouse.offsets import OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
-from consumer.delivery.partition import Lane
-from consumer.delivery.ports import Mark, Partition, Record
-from consumer.health import Watch
-from consumer.kafka.admin import Bounds, Topic
-from consumer.metrics import Metrics
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.ports import CommittedOffset, Partition, Record
+from consumer.health import HealthMonitor
+from consumer.kafka.admin import LogBounds, Topic
+from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span
-from consumer.operations.background_audit import Patrol
+from consumer.operations.background_audit import BackgroundAudit
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 
@@ -34,7 +34,7 @@ class Nothing:
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Take no notice."""
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Take no notice."""
 
 
@@ -294,17 +294,17 @@ class Group:
     """The cluster as a patrol asks it: one partition, and where it is committed."""
 
     def __init__(self) -> None:
-        self.mark = Mark(0, Intent(NOW, 0, 0).encode())
+        self.mark = CommittedOffset(0, Intent(NOW, 0, 0).encode())
         self.low = 0
         self.is_there = True
 
-    def committed(self, places: Sequence[Partition]) -> dict[Partition, Mark]:
+    def committed(self, places: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
         """Return the one mark."""
         return dict.fromkeys(places, self.mark)
 
-    def bounds(self, places: Sequence[Partition]) -> dict[Partition, Bounds]:
+    def bounds(self, places: Sequence[Partition]) -> dict[Partition, LogBounds]:
         """Return bounds whose end nobody needs."""
-        return dict.fromkeys(places, Bounds(self.low, 10**9, 10**9))
+        return dict.fromkeys(places, LogBounds(self.low, 10**9, 10**9))
 
     def topic(self, name: str) -> Topic | None:
         """Return the topic of now."""
@@ -313,15 +313,19 @@ class Group:
 
 
 @pytest.fixture
-def patrol(tables: Tables) -> tuple[Patrol, Group, Metrics]:
+def patrol(tables: Tables) -> tuple[BackgroundAudit, Group, PrometheusMetrics]:
     """A patrol of a worker that owns the partition."""
-    watch = Watch(60, lambda: 0.0)
-    watch.turned({PLACE: Lane(PLACE, NOW, 0, None)}, lambda _: 0)
-    group, metrics = Group(), Metrics()
-    return Patrol(Auditor(tables.database, {TOPIC: "events"}, tables.gaps), group, watch, metrics), group, metrics
+    watch = HealthMonitor(60, lambda: 0.0)
+    watch.turned({PLACE: PartitionState(PLACE, NOW, 0, None)}, lambda _: 0)
+    group, metrics = Group(), PrometheusMetrics()
+    return (
+        BackgroundAudit(Auditor(tables.database, {TOPIC: "events"}, tables.gaps), group, watch, metrics),
+        group,
+        metrics,
+    )
 
 
-def alarms(metrics: Metrics) -> tuple[int, int]:
+def alarms(metrics: PrometheusMetrics) -> tuple[int, int]:
     """Return what the two metrics that must stay 0 show: missing, duplicates."""
     shown = dict(
         line.split(" ") for line in metrics.page().decode().splitlines() if line.startswith("headrace_consumer_audit")
@@ -329,53 +333,57 @@ def alarms(metrics: Metrics) -> tuple[int, int]:
     return int(float(shown["headrace_consumer_audit_missing"])), int(float(shown["headrace_consumer_audit_duplicates"]))
 
 
-def test_a_patrol_rings_when_two_rounds_miss_the_same(tables: Tables, patrol: tuple[Patrol, Group, Metrics]) -> None:
+def test_a_patrol_rings_when_two_rounds_miss_the_same(
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
+) -> None:
     """A dead letter is on its topic before it is in its table: one round alone is no alarm."""
     walker, group, metrics = patrol
     tables.insert(records([*range(5), *range(6, 10)]), "a")
-    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
+    group.mark = CommittedOffset(10, Intent(NOW, 10, 10).encode())
 
-    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
+    assert (walker.run_once(), alarms(metrics)) == ([], (0, 0))
     tables.bury(5)
-    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
+    assert (walker.run_once(), alarms(metrics)) == ([], (0, 0))
 
     tables.insert(records(range(12, 15)), "b")
-    group.mark = Mark(15, "")
-    walker.round()
-    (finding,) = walker.round()
+    group.mark = CommittedOffset(15, "")
+    walker.run_once()
+    (finding,) = walker.run_once()
     assert str(finding.missing) == "10-11"
     assert alarms(metrics) == (2, 0)
 
 
-def test_a_patrol_asks_only_for_what_the_log_has(tables: Tables, patrol: tuple[Patrol, Group, Metrics]) -> None:
+def test_a_patrol_asks_only_for_what_the_log_has(
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
+) -> None:
     """Records that were deleted unread, and a topic that is gone, are for the command: an alarm would ring for ever."""
     walker, group, metrics = patrol
     tables.insert(records([*range(5), *range(8, 10)]), "a")
-    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
-    walker.round()
-    assert len(walker.round()) == 1
+    group.mark = CommittedOffset(10, Intent(NOW, 10, 10).encode())
+    walker.run_once()
+    assert len(walker.run_once()) == 1
 
     group.low = 8
-    assert (walker.round(), alarms(metrics)) == ([], (0, 0))
-    group.low, group.mark = 0, Mark(20, Intent("incarnation-1", 20, 20).encode())
-    assert [walker.round() for _ in range(2)] == [[], []]
-    group.is_there, group.mark = False, Mark(20, "")
-    assert [walker.round() for _ in range(2)] == [[], []]
+    assert (walker.run_once(), alarms(metrics)) == ([], (0, 0))
+    group.low, group.mark = 0, CommittedOffset(20, Intent("incarnation-1", 20, 20).encode())
+    assert [walker.run_once() for _ in range(2)] == [[], []]
+    group.is_there, group.mark = False, CommittedOffset(20, "")
+    assert [walker.run_once() for _ in range(2)] == [[], []]
     assert alarms(metrics) == (0, 0)
 
 
 def test_a_patrol_rings_at_once_for_a_double_row_and_does_not_stop(
-    tables: Tables, patrol: tuple[Patrol, Group, Metrics]
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
 ) -> None:
     """Nothing that is still on its way can double a row; the alarm stays until somebody has looked."""
     walker, group, metrics = patrol
     tables.insert(records(range(10)), "a")
-    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
-    assert walker.round() == []
+    group.mark = CommittedOffset(10, Intent(NOW, 10, 10).encode())
+    assert walker.run_once() == []
     tables.insert(records(range(3)), "b")
 
     for _ in range(3):
-        (finding,) = walker.round()
+        (finding,) = walker.run_once()
         assert alarms(metrics) == (0, 3)
     assert str(finding.duplicates_shown) == "0-2"
 
@@ -423,13 +431,15 @@ def test_rows_that_the_ledger_lacks_are_uncounted_and_no_loss(tables: Tables, da
     assert (after.rows, after.offsets, after.duplicates) == (len(there) + 11, len(there) + 10, 1)
 
 
-def test_a_patrol_rings_for_what_is_uncounted(tables: Tables, patrol: tuple[Patrol, Group, Metrics]) -> None:
+def test_a_patrol_rings_for_what_is_uncounted(
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
+) -> None:
     """And not for a loss: nothing is lost."""
     walker, group, metrics = patrol
     tables.database.command("DROP VIEW events_to_offsets")
     tables.insert(records(range(10)), "a")
-    group.mark = Mark(10, Intent(NOW, 10, 10).encode())
-    (finding,) = walker.round()
+    group.mark = CommittedOffset(10, Intent(NOW, 10, 10).encode())
+    (finding,) = walker.run_once()
 
     assert (str(finding.uncounted), alarms(metrics)) == ("0-9", (0, 0))
     assert "headrace_consumer_audit_uncounted 10.0" in metrics.page().decode()

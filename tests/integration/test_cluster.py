@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from consumer.delivery.intent import METADATA_BYTES_MAX
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Transient
 from consumer.kafka.admin import Cluster
 from consumer.operations.preflight import LETTER_HEADERS_BYTES, check_metadata, find_topics, guarantee, size_warnings
@@ -63,7 +63,9 @@ def test_marks_of_the_group_come_back_with_what_the_broker_keeps_of_them(
 
     marks = cluster.committed([Partition(topic, 0)])
 
-    assert marks == {Partition(topic, 0): Mark(7, "1|id|7|9|" if any_broker.supports_commit_metadata else "")}
+    assert marks == {
+        Partition(topic, 0): CommittedOffset(7, "1|id|7|9|" if any_broker.supports_commit_metadata else "")
+    }
 
 
 def test_it_is_told_whether_metadata_is_kept(cluster: Cluster, any_broker: Broker, topic: str) -> None:

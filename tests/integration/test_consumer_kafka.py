@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from consumer.delivery.ports import Answer, Mark, Partition
+from consumer.delivery.ports import Answer, CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced, Transient
 from tests.support.fixtures_group import ON_KAFKA, Group
 from tests.support.log_members import Member, is_shared, until
@@ -41,7 +41,7 @@ def test_what_is_refused_of_one_commit_is_told_of_all_of_it(group: Group) -> Non
     member.close()
 
     assert told == [(0, "OFFSET_METADATA_TOO_LARGE"), (1, "OFFSET_METADATA_TOO_LARGE")]
-    assert group.marks() == {group.places[0]: Mark(1, "kept")}
+    assert group.marks() == {group.places[0]: CommittedOffset(1, "kept")}
 
 
 @pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
@@ -50,14 +50,14 @@ def test_each_partition_has_an_answer_of_its_own(group: Group) -> None:
     member = owner_of_all(group)
     good, bad, *_ = group.places
 
-    member.log.commit({good: Mark(1, "kept"), bad: Mark(1, TOO_LARGE)})
+    member.log.commit({good: CommittedOffset(1, "kept"), bad: CommittedOffset(1, TOO_LARGE)})
     until(lambda: len(member.answers) == 2, member.poll)
 
     answers = {answer.partition: answer for answer in member.answers}
-    assert answers[good] == Answer(good, Mark(1, "kept"), None)
+    assert answers[good] == Answer(good, CommittedOffset(1, "kept"), None)
     assert isinstance(answers[bad].error, Fatal)
     assert "OFFSET_METADATA_TOO_LARGE" in str(answers[bad].error)
-    assert group.marks() == {good: Mark(1, "kept")}
+    assert group.marks() == {good: CommittedOffset(1, "kept")}
 
 
 def test_a_mark_comes_back_to_the_next_owner(group: Group) -> None:
@@ -65,12 +65,14 @@ def test_a_mark_comes_back_to_the_next_owner(group: Group) -> None:
     first = owner_of_all(group)
     place, other, *_ = group.places
     assert first.owned[place].committed is None
-    assert first.answer(place, Mark(7, "intent")).error is None
+    assert first.answer(place, CommittedOffset(7, "intent")).error is None
     first.log.close()
 
     second = owner_of_all(group)
 
-    assert second.owned[place].committed == Mark(7, "intent" if group.broker.supports_commit_metadata else "")
+    assert second.owned[place].committed == CommittedOffset(
+        7, "intent" if group.broker.supports_commit_metadata else ""
+    )
     assert second.owned[place].topic_id == group.broker.topic_id(group.topic)
     assert (second.owned[place].low, second.owned[other].committed) == (0, None)
 
@@ -86,9 +88,9 @@ def test_an_expelled_member_commits_nothing_and_hears_before_it_joins_again(grou
     """What it sends before its next poll is refused."""
     place = group.places[0]
     zombie, successor = expelled(group)
-    assert successor.answer(place, Mark(9, "successor")).error is None
+    assert successor.answer(place, CommittedOffset(9, "successor")).error is None
 
-    zombie.log.commit({place: Mark(3, "zombie")})
+    zombie.log.commit({place: CommittedOffset(3, "zombie")})
     until(lambda: len(zombie.names) > 1, zombie.poll)
     until(is_shared(4, zombie, successor), zombie.poll, successor.poll)
 
@@ -102,9 +104,9 @@ def test_a_member_that_is_expelled_in_a_rebalance_commits_nothing_either(group: 
     """It is then asked to hand over what is no longer its own; its last marks are refused, also by an empty group."""
     place = group.places[0]
     zombie = owner_of_all(group, max_poll_interval_ms=2000)
-    zombie.at_revoke = lambda _: zombie.log.commit({place: Mark(3, "zombie")})
+    zombie.at_revoke = lambda _: zombie.log.commit({place: CommittedOffset(3, "zombie")})
     successor = owner_of_all(group)  # its joining begins the rebalance
-    assert successor.answer(place, Mark(9, "successor")).error is None
+    assert successor.answer(place, CommittedOffset(9, "successor")).error is None
     successor.log.close()
 
     until(lambda: zombie.names[-1] == "assigned" and len(zombie.names) > 2, zombie.poll)
@@ -149,7 +151,7 @@ class Busy:
         self._offset += 1
         for place in self.member.owned.keys() - self._waiting:
             self._waiting.add(place)
-            self.member.log.commit({place: Mark(self._offset, "busy")})
+            self.member.log.commit({place: CommittedOffset(self._offset, "busy")})
 
 
 @pytest.mark.parametrize("group", COOPERATIVE, ids="-".join, indirect=True)

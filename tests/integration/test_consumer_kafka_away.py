@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.delivery.ports import Assigned, Mark, Partition
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.errors import Transient
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.survey import Survey
@@ -116,8 +116,8 @@ def test_commits_and_polls_wait_for_no_broker(frail: Group) -> None:
     freeze(frail)
 
     began_s = time.monotonic()
-    member.log.commit({first: Mark(1, "first")})
-    member.log.commit({second: Mark(2, "second")})
+    member.log.commit({first: CommittedOffset(1, "first")})
+    member.log.commit({second: CommittedOffset(2, "second")})
     for _ in range(5):
         member.poll()
     assert time.monotonic() - began_s < 1
@@ -126,7 +126,7 @@ def test_commits_and_polls_wait_for_no_broker(frail: Group) -> None:
     thaw(frail)
     until(lambda: len(member.answers) == 2, member.poll)
     assert [(answer.partition, answer.error) for answer in member.answers] == [(first, None), (second, None)]
-    assert frail.marks() == {first: Mark(1, "first"), second: Mark(2, "second")}
+    assert frail.marks() == {first: CommittedOffset(1, "first"), second: CommittedOffset(2, "second")}
 
 
 @pytest.mark.parametrize("frail", ["range"], indirect=True)
@@ -134,7 +134,7 @@ def test_a_close_gives_up_on_a_broker_that_is_away(frail: Group, caplog: pytest.
     """After some seconds, with a line in the log; the listener has heard first, and its last mark was sent."""
     member = Member(frail.properties, frail.topic)
     until(lambda: len(member.owned) == 4, member.poll)
-    member.at_revoke = lambda _: member.log.commit({frail.places[0]: Mark(1, "last")})
+    member.at_revoke = lambda _: member.log.commit({frail.places[0]: CommittedOffset(1, "last")})
     freeze(frail)
 
     began_s = time.monotonic()

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from consumer.delivery.ports import Mark, Position
+from consumer.delivery.ports import CommittedOffset, Position
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.messages import UNREADABLE
 from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
@@ -132,7 +132,7 @@ def watching(group: Group) -> tuple[Member, str]:
     group.produce([b"old"] * 10)
     member = group.member()
     until(lambda: member.ends.get(place) == 10, member.poll)
-    assert member.answer(place, Mark(10, "old")).error is None
+    assert member.answer(place, CommittedOffset(10, "old")).error is None
     member.log.pause(place)
     before = member.log.id_of(group.topic)
     recreate(group)

@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from consumer.errors import Transient
-from consumer.kafka.dead_letters import Outgoing, Publisher
+from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing
 from tests.support.mock_cluster import Api, MockCluster
 
 LETTER = Outgoing(b"key", b"value", [])
@@ -22,7 +22,7 @@ def test_a_producer_that_has_failed_for_good_is_replaced(api: Api, code: int) ->
     with MockCluster() as mock:
         mock.create_topic("dead", partitions=1)
         mock.push_request_errors(api, code)
-        publisher = Publisher({"bootstrap.servers": mock.bootstrap_servers}, "dead")
+        publisher = DeadLetterProducer({"bootstrap.servers": mock.bootstrap_servers}, "dead")
         try:
             publisher.publish([LETTER])
         except Transient:

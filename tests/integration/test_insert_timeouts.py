@@ -28,10 +28,10 @@ def proxy(clickhouse: ClickHouse) -> Iterator[FaultProxy]:
 
 def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connection, proxy: FaultProxy) -> None:
     """A second, then two, then four: the rows are there once, and the next insert has its ordinary time again."""
-    schemas, meter = LocalSchemas(), Tally()
+    schemas, metrics = LocalSchemas(), Tally()
     rows = EventRows(schemas)
     behind = Connection(proxy.url, USER, PASSWORD, database.database, TIMEOUT_S)
-    table = ClickHouseTable(behind, Target("events", "event", TOPIC, TIMEOUT_S), rows, schemas.schema_of, meter)
+    table = ClickHouseTable(behind, Target("events", "event", TOPIC, TIMEOUT_S), rows, schemas.schema_of, metrics)
     batch = records(range(5))
     rows.screen(batch)
     (block,) = rows.blocks(batch, Origin("id"), "token")
@@ -45,5 +45,5 @@ def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connec
 
     assert proxy.count(DelayAnswer) == 3
     assert database.query("SELECT count() AS n FROM events") == [{"n": 5}]
-    assert meter.counts == {"insert_seconds/events/unknown": 2, "insert_seconds/events/inserted": 1}
+    assert metrics.counts == {"insert_seconds/events/unknown": 2, "insert_seconds/events/inserted": 1}
     behind.close()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.repair import ClickHouseMender
+from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
@@ -30,9 +30,9 @@ class Torn:
         schemas = LocalSchemas()
         rows = EventRows(schemas)
         target = Target("events", "event", TOPIC, 30)
-        self.database, self.meter = database, Tally()
-        self.table = ClickHouseTable(database, target, rows, schemas.schema_of, self.meter)
-        self.mender = ClickHouseMender(database, target, rows, self.meter)
+        self.database, self.metrics = database, Tally()
+        self.table = ClickHouseTable(database, target, rows, schemas.schema_of, self.metrics)
+        self.mender = ClickHouseRepairer(database, target, rows, self.metrics)
         self.records = [self._record(offset)._replace(timestamp_ms=at_ms) for offset in range(COUNT)]
         assert rows.screen(self.records) == []
         self.block = rows.blocks(self.records, Origin("incarnation"), "cluster/incarnation/0/0/40")[0]
@@ -75,9 +75,9 @@ def torn(database: Connection) -> Torn:
 
 def test_a_whole_block_is_left_alone(torn: Torn) -> None:
     """Nothing is written."""
-    assert torn.mender.mend(torn.block, torn.records) == 0
+    assert torn.mender.repair(torn.block, torn.records) == 0
     assert torn.is_whole()
-    assert torn.meter.counts["mended_rows/events"] == 0
+    assert torn.metrics.counts["mended_rows/events"] == 0
 
 
 def test_timestamps_ahead_of_the_clock_are_no_loss(
@@ -87,12 +87,12 @@ def test_timestamps_ahead_of_the_clock_are_no_loss(
     day_ms = 24 * 3600 * 1000
     now_ms = time.time_ns() // 1_000_000
     torn = Torn(database, at_ms=now_ms + day_ms)
-    assert torn.mender.mend(torn.block, torn.records) == 0
+    assert torn.mender.repair(torn.block, torn.records) == 0
     monkeypatch.setattr(time, "time_ns", lambda: (now_ms + 2 * day_ms) * 1_000_000)
-    assert torn.mender.mend(torn.block, torn.records) == 0
+    assert torn.mender.repair(torn.block, torn.records) == 0
 
     assert torn.is_whole()
-    assert torn.meter.counts["mended_rows/events"] == 0
+    assert torn.metrics.counts["mended_rows/events"] == 0
     assert not caplog.records
 
 
@@ -101,10 +101,10 @@ def test_lost_rows_are_put_back_once(torn: Torn) -> None:
     torn.lose("events", "_offset % 2 = 1")
     assert sum(torn.offsets().values()) == COUNT // 2
 
-    assert torn.mender.mend(torn.block, torn.records) == COUNT // 2
+    assert torn.mender.repair(torn.block, torn.records) == COUNT // 2
     assert torn.is_whole()
-    assert torn.mender.mend(torn.block, torn.records) == 0
-    assert torn.meter.counts["mended_rows/events"] == COUNT // 2
+    assert torn.mender.repair(torn.block, torn.records) == 0
+    assert torn.metrics.counts["mended_rows/events"] == COUNT // 2
 
 
 def test_lost_counts_are_put_back_once(torn: Torn) -> None:
@@ -112,7 +112,7 @@ def test_lost_counts_are_put_back_once(torn: Torn) -> None:
     torn.lose("offsets", "1")
     assert torn.counted() == (0, 0)
 
-    torn.mender.mend(torn.block, torn.records)
+    torn.mender.repair(torn.block, torn.records)
     assert torn.is_whole()
 
 
@@ -121,7 +121,7 @@ def test_other_batches_of_the_partition_are_none_of_its_business(torn: Torn) -> 
     torn.lose("events", "1")
     part = Block(**{name: getattr(torn.block, name) for name in ("schema_id", "origin", "token", "payload")},
                  offsets=tuple(range(10)))  # fmt: skip
-    torn.mender.mend(part, torn.records)
+    torn.mender.repair(part, torn.records)
     assert torn.offsets() == Counter(range(10))
 
 
@@ -135,9 +135,9 @@ def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
         while not torn.database.query(f"SELECT 1 FROM system.processes WHERE query LIKE '{slow[:20]}%'"):
             assert not running.done()
         with pytest.raises(Transient, match="still runs"):
-            torn.mender.mend(torn.block, torn.records)
+            torn.mender.repair(torn.block, torn.records)
     assert not torn.offsets()
-    assert torn.mender.mend(torn.block, torn.records) == COUNT
+    assert torn.mender.repair(torn.block, torn.records) == COUNT
     assert torn.is_whole()
 
 
@@ -151,7 +151,7 @@ def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
             start.wait()  # noqa: B023  (joined within the loop's body)
             while True:
                 try:
-                    return torn.mender.mend(torn.block, torn.records)
+                    return torn.mender.repair(torn.block, torn.records)
                 except (Transient, Halt):  # both are tried again, by the same worker
                     continue
 
@@ -173,10 +173,10 @@ def test_who_died_while_mending_is_cleared_away(torn: Torn) -> None:
 
     torn.mender._attach = die  # type: ignore[method-assign]  # noqa: SLF001
     with pytest.raises(KeyboardInterrupt):
-        torn.mender.mend(torn.block, torn.records)
+        torn.mender.repair(torn.block, torn.records)
     torn.mender._attach = attach  # type: ignore[method-assign]  # noqa: SLF001
 
-    assert torn.mender.mend(torn.block, torn.records) == COUNT
+    assert torn.mender.repair(torn.block, torn.records) == COUNT
     with pytest.raises(ConsumerError):
         torn.database.command(seen[0])
     assert torn.is_whole()
@@ -185,12 +185,12 @@ def test_who_died_while_mending_is_cleared_away(torn: Torn) -> None:
 def test_two_records_of_one_event_are_two_rows_and_nothing_is_missing(database: Connection) -> None:
     """ClickHouse would drop one of them while it inserts, and a repeat would look for it."""
     schemas = LocalSchemas()
-    rows, target, meter = EventRows(schemas), Target("events", "event", TOPIC, 30), Tally()
+    rows, target, metrics = EventRows(schemas), Target("events", "event", TOPIC, 30), Tally()
     batch = [record(offset, encoded(7)) for offset in range(4)]
     rows.screen(batch)
     (block,) = rows.blocks(batch, Origin("incarnation"), "token")
     database.command("SYSTEM STOP MERGES events")
-    ClickHouseTable(database, target, rows, schemas.schema_of, meter).insert(block)
+    ClickHouseTable(database, target, rows, schemas.schema_of, metrics).insert(block)
 
     assert database.query("SELECT count() AS n FROM events") == [{"n": 4}]
-    assert ClickHouseMender(database, target, rows, meter).mend(block, batch) == 0
+    assert ClickHouseRepairer(database, target, rows, metrics).repair(block, batch) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import Migration, migrate, migrations, run
-from consumer.clickhouse.table_check import Pace
+from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Fatal
 from consumer.operations.preflight import check_tables
 from tests.support.clickhouse import ClickHouse
@@ -128,7 +128,7 @@ def test_a_worker_of_before_writes_nothing_into_the_new_table(older: Connection)
 
 def test_a_worker_of_now_refuses_the_old_table(older: Connection) -> None:
     """Nobody writes while rows are copied, or they would not be counted."""
-    pace = Pace(partitions=1, age_s=1.0, timeout_s=30, session_s=30)
+    pace = InsertPace(partitions=1, age_s=1.0, timeout_s=30, session_s=30)
 
     with pytest.raises(Fatal, match="lacks the columns _precedence: run `python -m consumer migrate`"):
         check_tables(older, [(Target("events", "event", "events", 30), pace)])

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from ingest.errors import Slug
+from ingest.errors import ErrorCode
 from ingest.http.openapi import describe
 from ingest.service import body_limits, build, event_limits
 from ingest.settings import Settings
@@ -91,4 +91,4 @@ def test_the_document_knows_every_status_that_a_refusal_can_have(running: Collec
     paths = running.ask("GET", "/openapi.json").json["paths"]
 
     described = {int(status) for status in paths["/collect/event"]["post"]["responses"]}
-    assert {slug.status for slug in Slug} <= described
+    assert {slug.status for slug in ErrorCode} <= described

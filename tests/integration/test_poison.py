@@ -38,7 +38,7 @@ class Probes:
         assert value > 0
         self.outcomes.append(labels["outcome"])
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Take nothing: an insert has no levels."""
         raise AssertionError((name, value, labels))
 
@@ -49,9 +49,9 @@ class Inserter:
     def __init__(self, database: Connection, schemas: Schemas | None = None) -> None:
         self.schemas = schemas or LocalSchemas()
         self.rows = EventRows(self.schemas)
-        self.meter = Probes()
+        self.metrics = Probes()
         target = Target("events", "event", TOPIC, 30)
-        self.table = ClickHouseTable(database, target, self.rows, self.schemas.schema_of, self.meter)
+        self.table = ClickHouseTable(database, target, self.rows, self.schemas.schema_of, self.metrics)
 
     def block(self, batch: list[Record]) -> Block:
         """Return the batch's block."""
@@ -122,7 +122,7 @@ def test_a_bad_record_is_found_and_its_neighbours_are_inserted_once(
     batch[1234] = record(1234, make(1234))
 
     (poison,) = inserter.insert(batch)
-    probes = inserter.meter.probes
+    probes = inserter.metrics.probes
     again = inserter.insert(batch)
 
     print(f"{kind}: {probes} probes; {poison.error}")
@@ -133,7 +133,7 @@ def test_a_bad_record_is_found_and_its_neighbours_are_inserted_once(
     assert [item.offset for item in again] == [1234]
     assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 1234]
     assert probes == 2  # itself, and all others together
-    assert inserter.meter.outcomes == ["rejected", "inserted"] * 2
+    assert inserter.metrics.outcomes == ["rejected", "inserted"] * 2
 
 
 @pytest.mark.parametrize("place", [0, 3, 9])
@@ -166,7 +166,7 @@ def test_several_bad_records_of_several_kinds_are_all_found(
 
     poison = inserter.insert(batch)
 
-    print(f"{len(places)} bad: {inserter.meter.probes} probes")
+    print(f"{len(places)} bad: {inserter.metrics.probes} probes")
     assert [item.offset for item in poison] == list(places)
     assert offsets_in(database) == [offset for offset in range(COUNT) if offset not in places]
 
@@ -192,7 +192,7 @@ def test_an_enum_that_an_operator_made_refuses_what_it_does_not_know(inserter: I
 
     (poison,) = inserter.insert(batch)
 
-    assert (poison.offset, poison.reason, inserter.meter.probes) == (50, Reason.BAD_VALUE, 2)
+    assert (poison.offset, poison.reason, inserter.metrics.probes) == (50, Reason.BAD_VALUE, 2)
     assert poison.error == "environment is no name of the Enum (ClickHouse 691 UNKNOWN_ELEMENT_OF_ENUM)"
 
 
@@ -238,7 +238,7 @@ def test_much_poison_of_all_kinds_is_told_by_one_statement(inserter: Inserter, d
     assert {item.offset: item.reason for item in poison} == {offset: reason for offset, (reason, _) in expected.items()}
     assert [item for item in poison if expected[item.offset][1] not in item.error] == []
     assert offsets_in(database) == [offset for offset in range(3000) if offset % 3]
-    assert inserter.meter.probes <= 2 * len(makers) + 1
+    assert inserter.metrics.probes <= 2 * len(makers) + 1
 
 
 def test_a_record_with_several_faults_names_them_all(inserter: Inserter) -> None:
@@ -272,7 +272,7 @@ def test_what_no_statement_can_tell_is_found_row_by_row(
 
     assert [item.offset for item in poison] == [7, 200]
     assert "active is no Int8" in poison[1].error
-    assert inserter.meter.probes > 4
+    assert inserter.metrics.probes > 4
 
 
 class Foreign(LocalSchemas):
@@ -382,7 +382,7 @@ def test_a_failing_view_is_no_poison_and_doubles_nothing(inserter: Inserter, dat
         with pytest.raises(Transient) as held:
             inserter.insert(batch)
         assert held.value.cause is Cause.VIEW
-    assert inserter.meter.probes == 0
+    assert inserter.metrics.probes == 0
     database.command("ALTER TABLE narrow_view MODIFY QUERY SELECT toUInt8OrZero(url) AS n FROM events")
     inserter.insert(batch)
 

@@ -4,7 +4,7 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.statements import PINNED
-from consumer.clickhouse.table_check import Pace
+from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Fatal, Transient
 from consumer.operations.preflight import check_tables
 from tests.support.clickhouse import ClickHouse
@@ -13,10 +13,10 @@ from tests.support.ports import free_port
 
 EVENTS = Target("events", "event", "events", 30)
 DEAD = Target("dead_letters", "dead_letter", "dead", 30)
-PACE = Pace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
+PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
 
 
-def check(database: Connection, target: Target = EVENTS, pace: Pace = PACE) -> None:
+def check(database: Connection, target: Target = EVENTS, pace: InsertPace = PACE) -> None:
     """Run the check of one table."""
     check_tables(database, [(target, pace)])
 
@@ -60,11 +60,11 @@ def test_a_column_that_is_not_there_yet_is_named(database: Connection) -> None:
 
 def test_a_window_is_as_large_as_the_installation_needs(database: Connection) -> None:
     """Documented in docs/OPERATIONS.md: partitions / age x 2 table partitions x (session + 2 timeouts)."""
-    assert Pace(5, 1.0, 60, 30).window == 5 * 2 * 150
-    assert Pace(64, 0.5, 60, 30).window == 128 * 2 * 150
+    assert InsertPace(5, 1.0, 60, 30).window == 5 * 2 * 150
+    assert InsertPace(64, 0.5, 60, 30).window == 128 * 2 * 150
 
     with pytest.raises(Fatal, match="remembers 10000 blocks, and 38400 are needed"):
-        check(database, pace=Pace(64, 0.5, 60, 30))
+        check(database, pace=InsertPace(64, 0.5, 60, 30))
 
 
 def test_a_view_behind_a_view_is_looked_at(database: Connection) -> None:

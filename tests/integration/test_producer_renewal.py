@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ingest.counters import NoMeter
-from ingest.publishing.kafka import KafkaBroker, Topics
-from ingest.publishing.ports import Fate, Record
+from ingest.counters import NoMetrics
+from ingest.publishing.kafka import KafkaBroker, TopicNames
+from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.ingress import ingress
 from tests.support.kafka import EmbeddedKafka
 from tests.support.ledger import settle, topic_census
@@ -22,7 +22,7 @@ _WAIT_S = 20.0
 _FROZEN_S = 6.0
 
 
-class Room(NoMeter):
+class Room(NoMetrics):
     """Knows how many bytes await their acknowledgement."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ def room() -> Room:
 def broker(mock: MockCluster, room: Room) -> Iterator[KafkaBroker]:
     """The edge before it."""
     properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 15_000, "linger.ms": 1}
-    edge = KafkaBroker(properties, Topics("events", "dead"), _ROOM_BYTES, room)
+    edge = KafkaBroker(properties, TopicNames("events", "dead"), _ROOM_BYTES, room)
     yield edge
     edge.close(0)
 
@@ -84,9 +84,9 @@ def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
     after = broker.send(records(5))
 
     assert after.wait(_WAIT_S)
-    assert set(after.fates()) == {Fate.DELIVERED}
+    assert set(after.statuses()) == {DeliveryStatus.DELIVERED}
     assert all(ended)
-    assert {fate for sending in stuck for fate in sending.fates()} == {Fate.FAILED}
+    assert {fate for sending in stuck for fate in sending.statuses()} == {DeliveryStatus.FAILED}
     assert took_s < 5
     assert (room.renewals, room.bytes) == (1, 0)
 
@@ -94,13 +94,13 @@ def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
 def test_nobody_who_sends_meanwhile_is_overlooked(broker: KafkaBroker, room: Room) -> None:
     """Whenever the producer is replaced, each sender hears of each record, and all room comes back."""
     is_over = threading.Event()
-    unheard: list[Fate] = []
+    unheard: list[DeliveryStatus] = []
 
     def send() -> None:
         while not is_over.is_set():
             sending = broker.send(records(3))
             if not sending.wait(_WAIT_S):
-                unheard.extend(sending.fates())
+                unheard.extend(sending.statuses())
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
@@ -116,7 +116,7 @@ def test_nobody_who_sends_meanwhile_is_overlooked(broker: KafkaBroker, room: Roo
 
     assert unheard == []
     assert room.bytes == 0
-    assert set(broker.send(records(3)).fates()) <= {Fate.UNKNOWN, Fate.DELIVERED}
+    assert set(broker.send(records(3)).statuses()) <= {DeliveryStatus.UNKNOWN, DeliveryStatus.DELIVERED}
 
 
 class Interrupted(KafkaBroker):
@@ -150,21 +150,21 @@ class Interrupted(KafkaBroker):
 
     @property
     def _room(self) -> Room:
-        assert isinstance(self._meter, Room)
-        return self._meter
+        assert isinstance(self._metrics, Room)
+        return self._metrics
 
 
-@pytest.mark.parametrize(("before", "fate"), [("room", Fate.DELIVERED), ("produce", Fate.FAILED)])
-def test_a_send_that_is_overtaken_ends(mock: MockCluster, room: Room, before: str, fate: Fate) -> None:
+@pytest.mark.parametrize(("before", "fate"), [("room", DeliveryStatus.DELIVERED), ("produce", DeliveryStatus.FAILED)])
+def test_a_send_that_is_overtaken_ends(mock: MockCluster, room: Room, before: str, fate: DeliveryStatus) -> None:
     """Before it has taken room it uses the new producer; behind that it hears at once that its records failed."""
     properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 60_000, "linger.ms": 1}
-    edge = Interrupted(properties, Topics("events", "dead"), _ROOM_BYTES, room)
+    edge = Interrupted(properties, TopicNames("events", "dead"), _ROOM_BYTES, room)
     try:
         edge.before = before
         sending = edge.send(records(1))
 
         assert sending.wait(_WAIT_S / 2)
-        assert (sending.fates(), room.bytes) == ([fate], 0)
+        assert (sending.statuses(), room.bytes) == ([fate], 0)
         assert edge.send(records(1)).wait(_WAIT_S)
     finally:
         edge.close(0)

@@ -12,8 +12,8 @@ import redis
 
 from ingest.access.rate_limit import Allowance, Claim, Window
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMeter
-from ingest.errors import Slug
+from ingest.counters import NoMetrics
+from ingest.errors import ErrorCode
 from schemas.transport.access import Access
 from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka
@@ -26,7 +26,7 @@ VIEW: Final = {"eventType": "VIEW"}
 FAILURES: Final = "headrace_ingest_rate_limit_store_failures_total"
 
 
-class Count(NoMeter):
+class Count(NoMetrics):
     """Counts what it is told to count."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ def test_a_window_counts_to_its_limit_and_ends_when_it_says(limiter: SharedLimit
     windows = [hit(limiter, 3, time.time()) for _ in range(4)]
 
     assert [window.requests for window in windows] == [1, 2, 3, 4]
-    assert [window.spent for window in windows] == [None, None, None, Slug.RATE_LIMIT]
+    assert [window.spent for window in windows] == [None, None, None, ErrorCode.RATE_LIMIT]
     (reset_s,) = {window.resets_at_s for window in windows}
     assert 2 <= reset_s - time.time() + 0.5 <= 3.5
     await_window(lambda: hit(limiter, 10**6, time.time()), lambda window: window.requests == 1)
@@ -100,9 +100,9 @@ def test_what_requests_held_is_counted_with_the_next_one(server: RedisServer, li
     limiter.spend([asked], 1, 0)
 
     assert [(window.events, window.size_bytes, window.spent) for window in windows] == [(9, 600, None)] * 2
-    assert limiter.hit([asked], 0)[0].spent is Slug.EVENT_LIMIT
+    assert limiter.hit([asked], 0)[0].spent is ErrorCode.EVENT_LIMIT
     limiter.spend([asked], -10, 400)
-    assert limiter.hit([asked], 0)[0].spent is Slug.BYTE_LIMIT
+    assert limiter.hit([asked], 0)[0].spent is ErrorCode.BYTE_LIMIT
     with redis.Redis.from_url(server.url) as store:
         assert store.hgetall("test:a") == {b"requests": b"5", b"events": b"0", b"bytes": b"1000"}
 
@@ -117,7 +117,7 @@ def test_a_visitor_beyond_his_share_costs_his_client_no_request(limiter: SharedL
     refused = [limiter.hit([visitor, client], 0) for _ in range(20)]
     other = limiter.hit([Claim("other", Allowance(2)), client], 0)
 
-    assert {tuple(window.spent for window in windows) for windows in refused} == {(Slug.RATE_LIMIT,)}
+    assert {tuple(window.spent for window in windows) for windows in refused} == {(ErrorCode.RATE_LIMIT,)}
     assert (other[1].requests, other[1].events, other[1].size_bytes) == (3, 7, 70)
 
 

@@ -13,9 +13,9 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Poison, Record
 from consumer.errors import Reason
-from consumer.kafka.dead_letters import KafkaDeadLetters, Publisher
-from consumer.metrics import Metrics
-from consumer.operations.replay import Choice, Letter, Replay, Verdict
+from consumer.kafka.dead_letters import DeadLetterProducer, KafkaDeadLetters
+from consumer.metrics import PrometheusMetrics
+from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
 from schemas.codec import FRAME_BYTES, decode
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import AT_MS, EVENT, TOPIC, encoded, record
@@ -40,10 +40,10 @@ class Graveyard:
         self.events, self.dead = new_topic(partitions=2), new_topic()
         self.properties: dict[str, str | int] = {"bootstrap.servers": broker.bootstrap_servers}
         self.letters = KafkaDeadLetters(self.properties, self.dead)
-        self.publisher = Publisher(self.properties, self.events)
+        self.publisher = DeadLetterProducer(self.properties, self.events)
         self.rows = EventRows(LocalSchemas())
         target = Target("events", "event", TOPIC, 30)
-        self.table = ClickHouseTable(database, target, self.rows, LocalSchemas().schema_of, Metrics())
+        self.table = ClickHouseTable(database, target, self.rows, LocalSchemas().schema_of, PrometheusMetrics())
         self.replay = Replay(database, self.table, self.rows, LocalSchemas().schema_of)
 
     def bury(self, poison: dict[int, tuple[bytes, Reason]]) -> None:
@@ -67,7 +67,9 @@ class Graveyard:
             for message in read(member, len(poison))
         ]
         member.close()
-        table = ClickHouseTable(self.database, Target("dead_letters", "dead_letter", DEAD, 30), rows, None, Metrics())
+        table = ClickHouseTable(
+            self.database, Target("dead_letters", "dead_letter", DEAD, 30), rows, None, PrometheusMetrics()
+        )
         block: Block
         for block in rows.blocks(letters, Origin("incarnation"), "token"):
             table.insert(block)
@@ -164,7 +166,7 @@ def test_a_plan_changes_nothing(graveyard: Graveyard, database: Connection) -> N
 
     (found,) = graveyard.plan().values()
 
-    assert found.verdict is Verdict.READY
+    assert found.verdict is ReplayVerdict.READY
     assert [graveyard.count(name) for name in ("events", "replays", "offsets")] == [0, 0, 1]
     assert database.query("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name") == before
 
@@ -175,13 +177,13 @@ def test_twice_changes_nothing(graveyard: Graveyard) -> None:
     graveyard.go(graveyard.plan())
 
     second = graveyard.plan()
-    assert {item.verdict for item in second.values()} == {Verdict.REPLAYED}
+    assert {item.verdict for item in second.values()} == {ReplayVerdict.REPLAYED}
     assert graveyard.go(second) == 0
 
     assert graveyard.go(graveyard.plan(again=True)) == 2
     graveyard.insert(graveyard.on_topic(4))
     assert graveyard.count("events_unique") == 2
-    assert {item.verdict for item in graveyard.plan(again=True).values()} == {Verdict.PRESENT}
+    assert {item.verdict for item in graveyard.plan(again=True).values()} == {ReplayVerdict.PRESENT}
 
 
 def test_an_event_that_came_by_another_way_is_not_sent_again(graveyard: Graveyard) -> None:
@@ -189,7 +191,7 @@ def test_an_event_that_came_by_another_way_is_not_sent_again(graveyard: Graveyar
     graveyard.bury({7: (encoded(7), Reason.CONSTRAINT)})
     graveyard.insert([record(100, encoded(7))])
 
-    assert graveyard.plan()[letter(7)].verdict is Verdict.PRESENT
+    assert graveyard.plan()[letter(7)].verdict is ReplayVerdict.PRESENT
 
 
 def test_what_the_table_would_refuse_again_stays(graveyard: Graveyard, database: Connection) -> None:
@@ -207,10 +209,10 @@ def test_what_the_table_would_refuse_again_stays(graveyard: Graveyard, database:
     plan = graveyard.plan()
 
     assert [plan[letter(offset)].verdict for offset in (5, 6, 7, 8)] == [
-        Verdict.READY,
-        Verdict.REFUSED,
-        Verdict.REFUSED,
-        Verdict.READY,
+        ReplayVerdict.READY,
+        ReplayVerdict.REFUSED,
+        ReplayVerdict.REFUSED,
+        ReplayVerdict.READY,
     ]
     assert plan[letter(6)].detail == (
         "constraint: constraint short_url is violated (ClickHouse 469 VIOLATED_CONSTRAINT, constraint short_url)"
@@ -252,9 +254,9 @@ def test_what_cannot_be_read_or_repaired_is_said_and_stays(
 
     plan = graveyard.plan(repairs=repairs)
 
-    assert plan[letter(7)].verdict is Verdict.UNREADABLE
+    assert plan[letter(7)].verdict is ReplayVerdict.UNREADABLE
     assert said in plan[letter(7)].detail
-    assert plan[letter(8)].verdict is (Verdict.UNREADABLE if repairs else Verdict.READY)
+    assert plan[letter(8)].verdict is (ReplayVerdict.UNREADABLE if repairs else ReplayVerdict.READY)
 
 
 def test_letters_are_chosen_by_reason_name_and_time(graveyard: Graveyard) -> None:

@@ -21,8 +21,8 @@ from consumer.clickhouse.client import Connection
 from consumer.errors import Misconfigured, Transient
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMeter
-from ingest.publishing.kafka import KafkaBroker, Topics
+from ingest.counters import NoMetrics
+from ingest.publishing.kafka import KafkaBroker, TopicNames
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
 from schemas.transport.access import Access
@@ -301,7 +301,7 @@ def test_the_ingress_says_which_file_a_broker_is_refused_for(
         "ssl.ca.location": str(keys.stranger.file),
         "ssl.key.password": SECRET,
     }
-    broker = KafkaBroker(properties, Topics("events", "events.dead"), 2**20, NoMeter())
+    broker = KafkaBroker(properties, TopicNames("events", "events.dead"), 2**20, NoMetrics())
     try:
         assert not broker.answers(2)
         until(lambda: any("setting" in vars(record) for record in caplog.records), "a line", 10)
@@ -369,7 +369,7 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         url = server.url.replace("127.0.0.1", "localhost") if case == "other host" else server.url
         file = (keys.stranger if case == "wrong authority" else keys.authority).file
         access = Access(url, "", str(keys.secret), Tls("X_", str(file)))
-        limiter = SharedLimiter(open_store(access, 0.005), "test:", 60, NoMeter(), access)
+        limiter = SharedLimiter(open_store(access, 0.005), "test:", 60, NoMetrics(), access)
         caplog.set_level(logging.WARNING)
         asked = Claim("a", Allowance(5))
         assert [limiter.hit([asked], 0)[0].requests for _ in range(3)] == [0, 0, 0]

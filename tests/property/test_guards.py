@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import event, given
 
-from ingest.events.validator import Limits
+from ingest.events.validator import EventLimits
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.memory import MemoryBudget
 from tests.property.strategies import Request, is_json, parsed, requests
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(900)  # for HYPOTHESIS_PROFILE=long
 
 AGENT: Final = "test"
 MEMORY_BYTES: Final = 50_000
-LIMITS: Final = Limits(members_max=3, paths_max=5, copied_bytes_max=80)
+LIMITS: Final = EventLimits(members_max=3, paths_max=5, copied_bytes_max=80)
 BODY_LIMITS: Final = BodyLimits(nodes_max=24)
 
 shelf, budget = Shelf(), MemoryBudget(MEMORY_BYTES)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from ingest.events.envelope import BODY
 from ingest.events.salvage import elements
-from ingest.events.validator import Intake, Limits, Origin, Refusal
+from ingest.events.validator import EventLimits, InvalidEvent, Sender, Validator
 from tests.property.strategies import CATALOGUE
 
-INTAKE: Final = Intake(CATALOGUE, Limits(), "sandbox")
-ORIGIN: Final = Origin(1_800_000_000_000, idempotency_key="k")
+INTAKE: Final = Validator(CATALOGUE, EventLimits(), "sandbox")
+ORIGIN: Final = Sender(1_800_000_000_000, idempotency_key="k")
 BLANKS: Final = st.text(" \n\r\t", max_size=2)
 
 texts = st.text(max_size=6) | st.text('"\\\\{}[],: u', max_size=6)
@@ -77,10 +77,10 @@ def test_one_broken_event_costs_itself_alone(request: tuple[bytes, list[dict[str
     verdict = INTAKE.read(body, ORIGIN)
 
     assert {fault.index for fault in verdict.faults} == {at}
-    assert isinstance(verdict.entries[at], Refusal)
+    assert isinstance(verdict.entries[at], InvalidEvent)
     headers = {"a": "]}"} if b"messageHeaders" in body else {}
     for index, (entry, expected) in enumerate(zip(verdict.entries, alone.entries, strict=True)):
         if index != at:
-            assert not isinstance(expected, Refusal)
+            assert not isinstance(expected, InvalidEvent)
             assert entry == expected | {"headers": headers}
     assert elements(body, BODY) == sent

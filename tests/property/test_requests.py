@@ -6,7 +6,7 @@ from typing import Any, Final
 from hypothesis import event, given
 from werkzeug.test import TestResponse
 
-from ingest.events.fields import Misfit, compile_readers
+from ingest.events.fields import FieldError, compile_readers
 from ingest.publishing.ports import Record
 from schemas.event import Event
 from tests.property.strategies import CATALOGUE, Request, parsed, requests
@@ -73,7 +73,7 @@ def is_good(raw: Any) -> bool:
         for name, value in raw.items():
             if name in readers and value is not None:
                 readers[name](value)
-    except Misfit:
+    except FieldError:
         return False
     return True
 

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.buffer import Limits
-from consumer.delivery.executor import Pools, Terms
+from consumer.delivery.buffer import BufferLimits
+from consumer.delivery.executor import Pools, WorkerConfig
 from consumer.delivery.intent import Intent, decode
 from consumer.delivery.pipeline import Pipeline
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.delivery.worker import Worker
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PLACE = Partition(TOPIC, 0)
-LIMITS = Limits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
+LIMITS = BufferLimits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
 
 
 LATE_S = 31.0  # an insert that has not begun by then finds its intent too old
@@ -55,7 +55,7 @@ class Tally:
         del value
         self.count(name, 1, **labels)
 
-    def level(self, name: str, value: float, **labels: str) -> None:
+    def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
         self.levels["/".join((name, *labels.values()))] = value
 
@@ -109,12 +109,12 @@ class Process:
         self.log = FakeLog(broker)
         self.pool = Pool()
         self.senders = Pool() if self.letters_wait else self.pool
-        self.meter = Tally()
+        self.metrics = Tally()
         pipeline = Pipeline(rows, table, letters, broker, table, table)
         backoff = Backoff(0.1, 2.0, lambda: 0.0)
-        terms = Terms(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
+        terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
         terms = replace(terms, keeps_metadata=broker.keeps_metadata)
-        self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.meter)
+        self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.metrics)
         self.log.listen(self.worker)
 
     def step(self) -> None:
@@ -152,7 +152,7 @@ class Around:
         self.broker.produce(0, values)
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> CommittedOffset:
         """What the group remembers."""
         return self.broker.marks[PLACE]
 
@@ -182,7 +182,7 @@ def until_begun(process: Process) -> None:
     """Make turns until the intent is committed and the insert waits in the pool, not begun."""
     for _ in range(10):
         process.worker.turn()
-        works = [work for lane in process.worker.lanes.values() for work in lane.works]
+        works = [work for lane in process.worker.states.values() for work in lane.tasks]
         if works and works[0].stage.name == "INSERTING":
             return
         process.pool.finish_all()

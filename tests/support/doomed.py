@@ -16,7 +16,17 @@ from typing import Final
 from consumer import __main__, service
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin, decode
-from consumer.delivery.ports import Assigned, Block, Listener, Mark, Partition, Poison, Polled, Position, Record
+from consumer.delivery.ports import (
+    Assigned,
+    Block,
+    CommittedOffset,
+    Listener,
+    Partition,
+    Poison,
+    Polled,
+    Position,
+    Record,
+)
 from consumer.delivery.worker import Worker
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import KafkaDeadLetters
@@ -64,7 +74,7 @@ def _strike() -> None:
     os.kill(os.getpid(), _number)
 
 
-def _is_intent(mark: Mark) -> bool:
+def _is_intent(mark: CommittedOffset) -> bool:
     intent = decode(mark.metadata)
     return intent is not None and intent.is_range
 
@@ -87,7 +97,7 @@ class DoomedLog(KafkaLog):
                 _reach("intent_committed" if _is_intent(answer.mark) else "committed")
         return polled
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+    def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Commit, and perhaps be struck before or behind it."""
         intents = [_is_intent(mark) for mark in marks.values()]
         for is_intent in intents:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from ingest.errors import Rejected, Slug
-from ingest.publishing.ports import Fate, Record
+from ingest.errors import ErrorCode, Rejected
+from ingest.publishing.ports import DeliveryStatus, Record
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 class FakeSending:
     """Records whose fates are known `after_s` from the start on."""
 
-    def __init__(self, fates: list[Fate], clock: Clock, after_s: float) -> None:
+    def __init__(self, fates: list[DeliveryStatus], clock: Clock, after_s: float) -> None:
         """Know the fates, and when to tell them."""
         self._fates = fates
         self._clock = clock
@@ -35,11 +35,11 @@ class FakeSending:
         self._clock.now_s = min(self._clock.now_s + timeout_s, max(self._at_s, self._clock.now_s))
         return self._clock.now_s >= self._at_s
 
-    def fates(self) -> list[Fate]:
+    def statuses(self) -> list[DeliveryStatus]:
         """Return what is known by now."""
         if self._clock.now_s >= self._at_s:
             return self._fates
-        return [Fate.FAILED if self.is_purged else Fate.UNKNOWN] * len(self._fates)
+        return [DeliveryStatus.FAILED if self.is_purged else DeliveryStatus.UNKNOWN] * len(self._fates)
 
 
 class FakeBroker:
@@ -60,8 +60,10 @@ class FakeBroker:
         self.clock = clock or Clock()
         self.log: list[Record] = []
         self.batches: list[int] = []
-        self.judge: Callable[[Record], Fate] = lambda _: Fate.DELIVERED
-        self.judge_all: Callable[[Sequence[Record]], list[Fate]] = lambda records: [self.judge(r) for r in records]
+        self.judge: Callable[[Record], DeliveryStatus] = lambda _: DeliveryStatus.DELIVERED
+        self.judge_all: Callable[[Sequence[Record]], list[DeliveryStatus]] = lambda records: [
+            self.judge(r) for r in records
+        ]
         self.after_s = 0.005
         self.is_there = True
         self.size_max = 1000
@@ -72,13 +74,13 @@ class FakeBroker:
     def check(self, records: Sequence[Record]) -> None:
         """Reject what is too large."""
         if any(len(record.value) > self.size_max for record in records):
-            raise Rejected(Slug.TOO_LARGE, "too large")
+            raise Rejected(ErrorCode.TOO_LARGE, "too large")
 
     def send(self, records: Sequence[Record]) -> FakeSending:
         """Take records."""
         fates = self.judge_all(records)
         self.batches.append(len(records))
-        self.log.extend(record for record, fate in zip(records, fates, strict=True) if fate is Fate.DELIVERED)
+        self.log.extend(record for record, fate in zip(records, fates, strict=True) if fate is DeliveryStatus.DELIVERED)
         sending = FakeSending(fates, self.clock, self.after_s)
         self._on_way.append(sending)
         return sending

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from consumer.delivery.intent import NO_EPOCH
-from consumer.delivery.ports import Answer, Assigned, Cut, Listener, Mark, Partition, Polled, Position, Record
+from consumer.delivery.ports import (
+    Answer,
+    Assigned,
+    CommittedOffset,
+    Cut,
+    Listener,
+    Partition,
+    Polled,
+    Position,
+    Record,
+)
 from consumer.errors import ConsumerError, Fenced, Transient
 from consumer.operations.divergence import Found
 
@@ -79,12 +89,12 @@ class FakeBroker:
         self.numbers = range(partitions)
         self.incarnation = 0
         self.logs: dict[Partition, PartitionLog] = {}
-        self.marks: dict[Partition, Mark] = {}
+        self.marks: dict[Partition, CommittedOffset] = {}
         self.members: list[FakeLog] = []
         self.owners: dict[Partition, FakeLog] = {}
         self.epoch = 0
         self.faults: deque[CommitFault] = deque()
-        self.watchers: list[Callable[[Partition, Mark], None]] = []
+        self.watchers: list[Callable[[Partition, CommittedOffset], None]] = []
         self.create()
 
     @property
@@ -174,7 +184,7 @@ class FakeBroker:
         """Tell whether partitions are given out: an eager group waits for all members to have given up theirs."""
         return not self.is_eager or all(member.epoch == self.epoch for member in self.members)
 
-    def commit(self, member: "FakeLog", place: Partition, mark: Mark) -> ConsumerError | None:
+    def commit(self, member: "FakeLog", place: Partition, mark: CommittedOffset) -> ConsumerError | None:
         """Take a commit and return the answer that the member gets."""
         fault = self.faults.popleft() if self.faults else None
         if fault is CommitFault.NOT_KEPT:
@@ -183,7 +193,9 @@ class FakeBroker:
             return Fenced("UNKNOWN_MEMBER_ID")
         if member.epoch != self.epoch and not self.is_eager and place.number % 2:
             return Transient("ILLEGAL_GENERATION")
-        kept = mark if self.keeps_metadata else Mark(mark.offset, "")  # nor does such a broker keep the epoch
+        kept = (
+            mark if self.keeps_metadata else CommittedOffset(mark.offset, "")
+        )  # nor does such a broker keep the epoch
         self.marks[place] = kept
         for watch in self.watchers:
             watch(place, mark)
@@ -200,7 +212,7 @@ class FakeLog:
         self.positions: dict[Partition, Position | None] = {}
         self._seen: dict[Partition, int] = {}  # the epoch that a position was compared for
         self.paused: set[Partition] = set()
-        self.sent: deque[tuple[Partition, Mark]] = deque()
+        self.sent: deque[tuple[Partition, CommittedOffset]] = deque()
         self.answers: list[Answer] = []
         self._wants_rejoin = False
         self._listener: Listener
@@ -230,7 +242,7 @@ class FakeLog:
         answers, self.answers = self.answers, []
         return Polled(records, ends, answers, cut, dict(self.unreadable))
 
-    def commit(self, marks: Mapping[Partition, Mark]) -> None:
+    def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Send marks; one at a time for each partition."""
         waiting = {place for place, _ in self.sent}
         assert not waiting & set(marks), "a second mark before the first was answered"

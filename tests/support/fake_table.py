@@ -121,7 +121,7 @@ class FakeTable:
         rows = zip(block.offsets, json.loads(block.payload), strict=True)
         return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
 
-    def mend(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record]) -> int:
         """Put back what is missing of an inserted block; no view hears of it, but for its own gaps."""
         assert set(block.offsets) <= {record.offset for record in records}
         if self.is_away:

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from tests.support.kafka_broker import Broker
 from tests.support.kafka_clients import deliver
 from tests.support.log_members import Member
@@ -64,7 +64,7 @@ class Group:
         """Append records to a partition and return their offsets."""
         return deliver(self.broker.bootstrap_servers, self.topic, values, number, **settings)
 
-    def marks(self) -> dict[Partition, Mark]:
+    def marks(self) -> dict[Partition, CommittedOffset]:
         """Return what the group remembers, asked beside it."""
         asker = Consumer({"bootstrap.servers": self.broker.bootstrap_servers, "group.id": self.topic, "log_level": 0})
         try:
@@ -72,7 +72,7 @@ class Group:
         finally:
             asker.close()
         return {
-            Partition(item.topic, item.partition): Mark(item.offset, item.metadata or "")
+            Partition(item.topic, item.partition): CommittedOffset(item.offset, item.metadata or "")
             for item in found
             if item.offset >= 0
         }

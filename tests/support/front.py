@@ -8,15 +8,15 @@ from uuid import UUID
 
 from flask import Flask
 
-from ingest.access.control import Gate
+from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance
-from ingest.counters import Ledger, NoMeter
+from ingest.counters import EventCounters, NoMetrics
 from ingest.events.collector import Collector
-from ingest.events.validator import Intake, Limits
+from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
-from ingest.http.cors import CrossOrigin
-from ingest.http.middleware import Door, Origins
+from ingest.http.cors import CorsPolicy
+from ingest.http.middleware import ProxyPolicy, RequestMiddleware
 from ingest.memory import MemoryBudget
 from ingest.publishing.ports import Durability, Record
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
@@ -76,17 +76,17 @@ def _plain(value: Any) -> Any:
 
 def front(
     shelf: Shelf,
-    gate: Gate | None = None,
+    gate: AccessControl | None = None,
     *,
-    limits: Limits | None = None,
+    limits: EventLimits | None = None,
     bodies: BodyReader | None = None,
     required: tuple[str, ...] = ("eventType",),
 ) -> Flask:
     """Return the application behind its door; an open gate without a count is the default."""
-    intake = Intake(read_catalogue(), limits or Limits(), "sandbox", required)
+    intake = Validator(read_catalogue(), limits or EventLimits(), "sandbox", required)
     collector = Collector(intake, Encoder(SCHEMA, 1), shelf)
     reader = bodies or BodyReader(BodyLimits(), MemoryBudget(_MEMORY_BYTES))
-    app = create_app(collector, gate or Gate(None, None, Allowance(0)), reader, NoMeter())
+    app = create_app(collector, gate or AccessControl(None, None, Allowance(0)), reader, NoMetrics())
     routes = [rule.rule for rule in app.url_map.iter_rules()]
-    app.wsgi_app = Door(app.wsgi_app, routes, Ledger(), Origins(), CrossOrigin(("*",)))  # type: ignore[method-assign]  # Flask's way
+    app.wsgi_app = RequestMiddleware(app.wsgi_app, routes, EventCounters(), ProxyPolicy(), CorsPolicy(("*",)))  # type: ignore[method-assign]  # Flask's way
     return app

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.buffer import Limits
-from consumer.delivery.executor import Pools, Terms
+from consumer.delivery.buffer import BufferLimits
+from consumer.delivery.executor import Pools, WorkerConfig
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Assigned, Listener, Partition, Position
 from consumer.delivery.worker import Worker
@@ -24,7 +24,7 @@ from tests.support.consumer_fakes import Tally
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 from tests.support.shared_table import RemoteTable
 
-_LIMITS: Final = Limits(rows_max=40, bytes_max=1_000_000, age_s_max=0.05, waiting_bytes_max=10_000_000)
+_LIMITS: Final = BufferLimits(rows_max=40, bytes_max=1_000_000, age_s_max=0.05, waiting_bytes_max=10_000_000)
 _DRAIN_S: Final = 10.0
 
 
@@ -62,7 +62,7 @@ def main(name: str, topic: str, table: int, properties: Mapping[str, str | int])
     with ThreadPoolExecutor(4) as pool:
         remote = RemoteTable(table, name)
         pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(FakeTable(0)), log, remote, remote)
-        terms = Terms(_LIMITS, log.cluster_id(), 5.0, Backoff())
+        terms = WorkerConfig(_LIMITS, log.cluster_id(), 5.0, Backoff())
         worker = Worker(log, {topic: pipeline}, Pools(pool, pool), terms, Tally())
         log.listen(Teller(worker))
         while not stop.is_set():

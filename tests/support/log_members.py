@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from consumer.delivery.ports import Answer, Assigned, Cut, Mark, Partition, Position, Record
+from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Partition, Position, Record
 from consumer.kafka.consumer import KafkaLog
 
 TIMEOUT_S: Final = 20.0
@@ -59,7 +59,7 @@ class Member:
         """Return the offsets that came of a partition, in the order in which they came."""
         return [record.offset for record in self.records if record.partition == place]
 
-    def answer(self, place: Partition, mark: Mark) -> Answer:
+    def answer(self, place: Partition, mark: CommittedOffset) -> Answer:
         """Commit a mark and poll until it is answered."""
         self.answers.clear()
         self.log.commit({place: mark})

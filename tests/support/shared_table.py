@@ -98,7 +98,7 @@ class RemoteTable:
         del block, refusal, records
         return []
 
-    def mend(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record]) -> int:
         """Put back nothing: this table loses no rows."""
         del block, records
         return 0

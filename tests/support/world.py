@@ -5,8 +5,8 @@ from contextlib import suppress
 from copy import deepcopy
 
 from consumer.delivery.intent import NO_EPOCH, decode
-from consumer.delivery.partition import Lane
-from consumer.delivery.ports import Mark, Partition, Record
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.ports import CommittedOffset, Partition, Record
 from consumer.errors import ConsumerError, Reason
 from consumer.operations.divergence import last_below
 from tests.support.consumer_fakes import LIMITS, Clock, Process
@@ -177,7 +177,7 @@ class World:
         if mark is not None and not self.broker.members and not self.broker.is_away:
             self._land_all()
             self.forgotten.add(place)
-            self.broker.marks[place] = Mark(int(mark.offset * share), "")
+            self.broker.marks[place] = CommittedOffset(int(mark.offset * share), "")
 
     def operate(self, number: int = 0, again: tuple[float, float] | None = None) -> None:
         """Stop all workers, wait until nothing of theirs is under way, and let an operator look at every partition.
@@ -317,7 +317,7 @@ class World:
     def memory_left_bytes(self) -> float:
         """Return what the fullest worker keeps below its bound; what a predecessor's range needs is not counted."""
         held = [
-            sum(lane.size_bytes for lane in process.worker.lanes.values() if not _is_replaying(lane))
+            sum(lane.size_bytes for lane in process.worker.states.values() if not _is_replaying(lane))
             for process in self.processes
         ]
         return LIMITS.waiting_bytes_max + _POLL_BYTES_MAX - max(held, default=0)
@@ -354,14 +354,14 @@ class World:
         behind = any((mark := self.broker.marks.get(place)) is None or mark.offset < ends[place] for place in ends)
         return behind or bool(self._missing()) or any(process.pool.jobs for process in self.processes)
 
-    def _progress(self) -> tuple[dict[Partition, Mark], int, int]:
+    def _progress(self) -> tuple[dict[Partition, CommittedOffset], int, int]:
         """Return what changes for as long as anything gets on."""
         return dict(self.broker.marks), self.table.rows.total(), self.letters.sent.total()
 
     def _process(self, which: int) -> Process | None:
         return self.processes[which % len(self.processes)] if self.processes else None
 
-    def _check_mark(self, place: Partition, mark: Mark) -> None:
+    def _check_mark(self, place: Partition, mark: CommittedOffset) -> None:
         """Note a mark that covers a record which is in no table yet; one of a log that was cut says nothing of this."""
         intent, log = decode(mark.metadata), self.broker.logs[place]
         if intent is None or intent.topic_id != self.broker.topic_id or place in self.forgotten:
@@ -379,5 +379,5 @@ def _place_of(key: str) -> Partition:
     return Partition(TOPIC, int(key.split("/")[1]))
 
 
-def _is_replaying(lane: Lane) -> bool:
-    return lane.replay is not None or any(work.is_replay for work in lane.works)
+def _is_replaying(lane: PartitionState) -> bool:
+    return lane.replay is not None or any(work.is_replay for work in lane.tasks)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from consumer.delivery.halting import Step
-from consumer.delivery.partition import Lane
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import Partition
 from consumer.errors import Cause, Fatal, Halt, HaltCode, Misconfigured, Reason
-from consumer.health import Watch
-from consumer.metrics import METRICS, PREFIX, Metrics, balances
+from consumer.health import HealthMonitor
+from consumer.metrics import METRICS, PREFIX, PrometheusMetrics, balances
 from consumer.pages import Pages, serving
 from consumer.service import targets
 from consumer.settings import load
@@ -43,14 +43,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def watch(clock: Clock) -> Watch:
+def watch(clock: Clock) -> HealthMonitor:
     """Return a watch that calls 60 seconds a standstill."""
-    return Watch(60, clock)
+    return HealthMonitor(60, clock)
 
 
-def lane(position: int, behind: int = 0, commit_attempt: int = 0) -> Lane:
+def lane(position: int, behind: int = 0, commit_attempt: int = 0) -> PartitionState:
     """Return a lane at a position, with so many records in memory behind it, and failed commits."""
-    made = Lane(PLACE, "incarnation", position, None, read_to=position, commit_attempt=commit_attempt)
+    made = PartitionState(PLACE, "incarnation", position, None, read_to=position, commit_attempt=commit_attempt)
     for number in range(behind):
         made.add(record(position + number, b"", partition=3), 0)
     return made
@@ -61,7 +61,7 @@ def test_every_metric_that_the_code_reports_is_in_the_table() -> None:
     named = {
         name
         for path in CONSUMER.rglob("*.py")
-        for name in re.findall(r"(?:meter|metrics)\.(?:count|observe|levels?)\(\s*\"(\w+)\"", path.read_text("utf-8"))
+        for name in re.findall(r"metrics\.(?:count|observe|set|levels)\(\s*\"(\w+)\"", path.read_text("utf-8"))
     }
 
     assert named <= set(METRICS)
@@ -70,7 +70,7 @@ def test_every_metric_that_the_code_reports_is_in_the_table() -> None:
 
 def test_a_name_or_a_label_that_the_table_lacks_is_an_error() -> None:
     """Figures that nobody declared are not made up on the way."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
 
     wrong: list[tuple[str, dict[str, str]]] = [
         ("recrods", {}),
@@ -85,7 +85,7 @@ def test_a_name_or_a_label_that_the_table_lacks_is_an_error() -> None:
 
 def test_the_page_shows_what_was_counted() -> None:
     """Counters, histograms and gauges under the prefix, in Prometheus's own form; alarms start at 0, not absent."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     metrics.count("dead_letters", 2, reason="bad_avro")
     metrics.observe("insert_seconds", 0.3, table="events", outcome="inserted")
 
@@ -99,7 +99,7 @@ def test_the_page_shows_what_was_counted() -> None:
 
 def test_what_code_can_list_begins_at_0() -> None:
     """Else Prometheus's increase() would not see the first event, and an alarm would stay silent for it."""
-    lines = [line for line in Metrics().page().decode().splitlines() if "_total{" in line]
+    lines = [line for line in PrometheusMetrics().page().decode().splitlines() if "_total{" in line]
     born = {line.removeprefix(PREFIX).partition(" ")[0] for line in lines}
 
     assert {line.rpartition(" ")[2] for line in lines} == {"0.0"}
@@ -121,14 +121,16 @@ def test_what_code_can_list_begins_at_0() -> None:
 def test_a_worker_that_has_just_begun_is_not_silent() -> None:
     """The alarm on an audit that does not come counts from the process's start."""
     before_s = time.time()
-    (line,) = (line for line in Metrics().page().decode().splitlines() if line.startswith(f"{PREFIX}audit_timestamp"))
+    (line,) = (
+        line for line in PrometheusMetrics().page().decode().splitlines() if line.startswith(f"{PREFIX}audit_timestamp")
+    )
 
     assert before_s <= float(line.rpartition(" ")[2]) <= time.time()
 
 
 def test_a_partition_that_went_takes_its_gauges_along() -> None:
     """Two workers never both show a lag for one partition."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     metrics.levels("lag_records", {("events", "0"): 5, ("events", "1"): 7})
     metrics.levels("lag_records", {("events", "1"): 6})
 
@@ -140,7 +142,7 @@ def test_a_partition_that_went_takes_its_gauges_along() -> None:
 
 def test_the_books_add_up_per_partition() -> None:
     """Every record read is a row, a dead letter, or was given back; one that is none of them shows."""
-    metrics = Metrics()
+    metrics = PrometheusMetrics()
     for outcome, count in {"read": 10, "rows_inserted": 6, "dead_letters": 1, "returned": 3}.items():
         metrics.count("records", count, topic="events", partition="0", outcome=outcome)
     metrics.count("records", 1, topic="events", partition="1", outcome="read")
@@ -152,28 +154,28 @@ def test_the_books_add_up_per_partition() -> None:
     assert not balances(books["events/1"])
 
 
-def test_a_worker_that_waits_for_its_servers_is_healthy_and_not_ready(watch: Watch, clock: Clock) -> None:
+def test_a_worker_that_waits_for_its_servers_is_healthy_and_not_ready(watch: HealthMonitor, clock: Clock) -> None:
     """A restart would not bring ClickHouse back."""
     clock.now_s += 3600
 
-    pages = Pages(Metrics(), watch)
+    pages = Pages(PrometheusMetrics(), watch)
 
     assert pages.answer("/healthz")[0] == 200
     assert pages.answer("/readyz")[0] == 503
     assert json.loads(pages.answer("/readyz")[2])["status"] == "starting"
 
 
-def test_an_idle_worker_is_healthy_for_ever(watch: Watch, clock: Clock) -> None:
+def test_an_idle_worker_is_healthy_for_ever(watch: HealthMonitor, clock: Clock) -> None:
     """Nothing moves where there is nothing to move."""
     for _ in range(10):
         clock.now_s += 3600
         watch.turned({PLACE: lane(7)}, lambda _: 7)
 
     assert watch.verdict().name == "idle"
-    assert Pages(Metrics(), watch).answer("/readyz")[0] == 200
+    assert Pages(PrometheusMetrics(), watch).answer("/readyz")[0] == 200
 
 
-def test_a_worker_that_gets_on_is_healthy(watch: Watch, clock: Clock) -> None:
+def test_a_worker_that_gets_on_is_healthy(watch: HealthMonitor, clock: Clock) -> None:
     """Behind, however far, but moving."""
     for position in range(10):
         clock.now_s += 59
@@ -182,7 +184,7 @@ def test_a_worker_that_gets_on_is_healthy(watch: Watch, clock: Clock) -> None:
     assert watch.verdict().name == "moving"
 
 
-def test_a_worker_that_is_behind_and_stands_still_is_not_healthy(watch: Watch, clock: Clock) -> None:
+def test_a_worker_that_is_behind_and_stands_still_is_not_healthy(watch: HealthMonitor, clock: Clock) -> None:
     """It polls, and nothing comes of it: the page names the partition."""
     for _ in range(4):
         clock.now_s += 30
@@ -191,32 +193,32 @@ def test_a_worker_that_is_behind_and_stands_still_is_not_healthy(watch: Watch, c
     verdict = watch.verdict()
 
     assert (verdict.name, verdict.is_healthy) == ("standing", False)
-    assert Pages(Metrics(), watch).answer("/readyz")[0] == 503
+    assert Pages(PrometheusMetrics(), watch).answer("/readyz")[0] == 503
     assert "events/3 at offset 7, 93 behind" in verdict.detail
 
 
-def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: Watch, clock: Clock) -> None:
+def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: HealthMonitor, clock: Clock) -> None:
     """A restart would help nobody; the orchestrator learns it from readyz, people from the metric."""
     for _ in range(100):
         clock.now_s += 30
         watch.turned({PLACE: lane(7, behind=5, commit_attempt=1)}, lambda _: 100)
-    pages = Pages(Metrics(), watch)
+    pages = Pages(PrometheusMetrics(), watch)
 
     assert json.loads(pages.answer("/healthz")[2])["status"] == "held"
     assert (pages.answer("/healthz")[0], pages.answer("/readyz")[0]) == (200, 503)
     assert f"{PREFIX}is_held 1.0" in pages.answer("/metrics")[2].decode()
 
 
-def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: Watch, clock: Clock) -> None:
+def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: HealthMonitor, clock: Clock) -> None:
     """A restart would help nobody, and nobody may take the worker for one whose partitions all get on."""
     halted = lane(7, behind=5)
     halted.halted(Step.INSERT, Halt("there is no table: run this", HaltCode.TABLE))
     other = Partition("events", 4)
     for position in range(100):
         clock.now_s += 30
-        moving = Lane(other, "incarnation", position, None, read_to=position)
+        moving = PartitionState(other, "incarnation", position, None, read_to=position)
         watch.turned({PLACE: halted, other: moving}, lambda _: 1000)
-    pages = Pages(Metrics(), watch)
+    pages = Pages(PrometheusMetrics(), watch)
     told = json.loads(pages.answer("/readyz")[2])
 
     assert (pages.answer("/healthz")[0], pages.answer("/readyz")[0], told["status"]) == (200, 503, "halted")
@@ -224,11 +226,11 @@ def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: Watch, clo
     assert told["halted"] == [{"code": "table", "sentence": sentence}]
 
 
-def test_a_halted_partition_hides_no_standstill_of_another(watch: Watch, clock: Clock) -> None:
+def test_a_halted_partition_hides_no_standstill_of_another(watch: HealthMonitor, clock: Clock) -> None:
     """A restart may help that one."""
     halted = lane(7, behind=5)
     halted.halted(Step.READ, Halt("its log can't be read", HaltCode.TRUNCATED))
-    still = Lane(Partition("events", 4), "incarnation", 7, None, read_to=7)
+    still = PartitionState(Partition("events", 4), "incarnation", 7, None, read_to=7)
     for _ in range(4):
         clock.now_s += 30
         watch.turned({PLACE: halted, still.partition: still}, lambda _: 1000)
@@ -237,29 +239,29 @@ def test_a_halted_partition_hides_no_standstill_of_another(watch: Watch, clock: 
     assert "events/4" in watch.verdict().detail
 
 
-def test_a_thread_that_does_not_come_round_is_not_healthy(watch: Watch, clock: Clock) -> None:
+def test_a_thread_that_does_not_come_round_is_not_healthy(watch: HealthMonitor, clock: Clock) -> None:
     """Whatever it last said, it is no longer true."""
     watch.turned({PLACE: lane(7, commit_attempt=1)}, lambda _: 7)
     clock.now_s += 61
 
     assert watch.verdict().name == "stuck"
-    assert Pages(Metrics(), watch).answer("/healthz")[0] == 503
+    assert Pages(PrometheusMetrics(), watch).answer("/healthz")[0] == 503
 
 
-def test_a_gap_at_the_end_is_no_lag(watch: Watch) -> None:
+def test_a_gap_at_the_end_is_no_lag(watch: HealthMonitor) -> None:
     """A transaction's marker is an offset without a record."""
     at_end = lane(7)
     at_end.reached_end(9)
 
     watch.turned({PLACE: at_end}, lambda _: 9)
 
-    assert watch.standings[PLACE].behind == 0
+    assert watch.progress[PLACE].behind == 0
 
 
-def test_freshness_is_the_age_of_the_newest_committed_row(watch: Watch) -> None:
+def test_freshness_is_the_age_of_the_newest_committed_row(watch: HealthMonitor) -> None:
     """Before the first commit, of the oldest record that waits; with nothing behind it is 0."""
     watch.turned({PLACE: lane(7, behind=2)}, lambda _: 9)
-    behind = watch.standings[PLACE]
+    behind = watch.progress[PLACE]
 
     assert behind.age_s(AT_MS + 2500) == 2.5
     assert behind.age_s(AT_MS - 2500) == 0
@@ -268,8 +270,8 @@ def test_freshness_is_the_age_of_the_newest_committed_row(watch: Watch) -> None:
 def test_the_pages_are_served_and_nothing_else() -> None:
     """Over real HTTP: figures as text, verdicts as JSON, anything else 404; and no thread stays behind."""
     port = free_port()
-    watch = Watch(60, Clock())
-    with serving("127.0.0.1", port, Pages(Metrics(), watch)) as got:
+    watch = HealthMonitor(60, Clock())
+    with serving("127.0.0.1", port, Pages(PrometheusMetrics(), watch)) as got:
         assert got == port
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics?x=1", timeout=5) as answer:
             assert answer.headers["Content-Type"].startswith("text/plain")
@@ -285,7 +287,7 @@ def test_the_pages_are_served_and_nothing_else() -> None:
 def test_a_port_that_is_taken_is_one_sentence() -> None:
     """Who starts a second worker on one host reads which setting it is."""
     port = free_port()
-    pages = Pages(Metrics(), Watch(60, Clock()))
+    pages = Pages(PrometheusMetrics(), HealthMonitor(60, Clock()))
     with (
         serving("127.0.0.1", port, pages),
         pytest.raises(Fatal, match=f"CONSUMER_HTTP_PORT: 127.0.0.1:{port}"),
@@ -299,7 +301,7 @@ def test_an_address_may_be_of_either_family(host: str) -> None:
     """`::` is all addresses, IPv4 too."""
     port = free_port()
     asked = {"::": ["[::1]", "127.0.0.1"]}.get(host, [f"[{host}]" if ":" in host else host])
-    with serving(host, port, Pages(Metrics(), Watch(60, Clock()))):
+    with serving(host, port, Pages(PrometheusMetrics(), HealthMonitor(60, Clock()))):
         for address in asked:
             with urllib.request.urlopen(f"http://{address}:{port}/healthz", timeout=5) as answer:
                 assert answer.status == 200
@@ -310,12 +312,12 @@ def test_an_address_that_is_not_ours_is_one_sentence(host: str) -> None:
     """With the setting's name."""
     with (
         pytest.raises(Misconfigured, match=f"CONSUMER_HTTP_HOST: {host}"),
-        serving(host, free_port(), Pages(Metrics(), Watch(60, Clock()))),
+        serving(host, free_port(), Pages(PrometheusMetrics(), HealthMonitor(60, Clock()))),
     ):
         pass
 
 
 def test_port_0_is_no_server() -> None:
     """Several workers on one machine need not choose ports."""
-    with serving("127.0.0.1", 0, Pages(Metrics(), Watch(60, Clock()))) as port:
+    with serving("127.0.0.1", 0, Pages(PrometheusMetrics(), HealthMonitor(60, Clock()))) as port:
         assert port == 0

@@ -7,14 +7,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from ingest.http.docs import add_pages
-from ingest.metrics import Telemetry
+from ingest.metrics import PrometheusMetrics
 
 
 @pytest.fixture
 def client() -> FlaskClient:
     """A client of an application that has nothing but the pages."""
     app = Flask("pages", static_folder=None)
-    add_pages(app, Telemetry(), {"openapi": "3.1.0"})
+    add_pages(app, PrometheusMetrics(), {"openapi": "3.1.0"})
     return app.test_client()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingest.commands import listing, salvage
-from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import event
 
@@ -28,7 +28,7 @@ def command(*words: str, **settings: str) -> "subprocess.CompletedProcess[str]":
 
 def test_the_list_tells_files_owners_and_who_drains(tmp_path: Path) -> None:
     """One line for each file; what was set aside is named too."""
-    spool = SpoolDirectory(tmp_path, Bounds(2**30, 0))
+    spool = SpoolDirectory(tmp_path, SpoolBounds(2**30, 0))
     living, lock = spool.new_file()
     living.append([event(1), event(2)], 1)
     dead, free = spool.new_file()
@@ -80,7 +80,7 @@ def test_draining_without_settings_says_which_is_missing() -> None:
 
 def test_draining_what_another_drains_does_nothing(tmp_path: Path) -> None:
     """It says who does."""
-    lock = SpoolDirectory(tmp_path, Bounds(2**30, 0)).lock_for_draining()
+    lock = SpoolDirectory(tmp_path, SpoolBounds(2**30, 0)).lock_for_draining()
     assert lock is not None
 
     run = command("drain", INGEST_SPOOL_DIR=str(tmp_path), INGEST_BOOTSTRAP_SERVERS="127.0.0.1:1")
@@ -99,7 +99,7 @@ def test_draining_nothing_is_done_at_once(tmp_path: Path) -> None:
 
 def test_salvage_gets_back_what_can_be_read(tmp_path: Path) -> None:
     """Events on broken pages are lost, those before and behind them are not."""
-    spool = SpoolDirectory(tmp_path, Bounds(2**30, 0))
+    spool = SpoolDirectory(tmp_path, SpoolBounds(2**30, 0))
     broken, lock = spool.new_file()
     broken.append([event(number, size=800) for number in range(2000)], 1)
     broken.close()

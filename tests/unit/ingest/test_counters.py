@@ -4,15 +4,15 @@ import threading
 
 import pytest
 
-from ingest.counters import Ledger, Outcome
+from ingest.counters import EventCounters, Outcome
 
 
 def test_a_request_that_is_taken_balances() -> None:
     """Received, accepted and delivered are the same three events."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with ledger.open() as account:
-        account.judge(3)
+        account.set_total(3)
         ledger.count(Outcome.DELIVERED, 3)
         account.accept(3)
 
@@ -23,10 +23,10 @@ def test_a_request_that_is_taken_balances() -> None:
 
 def test_events_are_in_flight_until_the_answer() -> None:
     """Between the body and the answer, the events are neither accepted nor refused, and the books still balance."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with ledger.open() as account:
-        account.judge(5)
+        account.set_total(5)
 
         assert ledger.figures()["in_flight"] == 5
         assert ledger.figures()["balanced"] is True
@@ -36,7 +36,7 @@ def test_events_are_in_flight_until_the_answer() -> None:
 @pytest.mark.parametrize("rest", [Outcome.REFUSED, Outcome.LIMITED, Outcome.SHED])
 def test_a_request_that_is_never_read_counts_as_one(rest: Outcome) -> None:
     """Whatever turned it away, a request whose events nobody counted is one event of that outcome."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with ledger.open() as account:
         account.rest = rest
@@ -47,10 +47,10 @@ def test_a_request_that_is_never_read_counts_as_one(rest: Outcome) -> None:
 
 def test_a_lenient_request_is_split() -> None:
     """What is not accepted is refused."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with ledger.open() as account:
-        account.judge(5)
+        account.set_total(5)
         ledger.count(Outcome.SPOOLED, 2)
         account.accept(2)
 
@@ -61,10 +61,10 @@ def test_a_lenient_request_is_split() -> None:
 
 def test_a_request_that_dies_is_refused() -> None:
     """A defect on the way leaves no event without an outcome."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with pytest.raises(ZeroDivisionError), ledger.open() as account:  # noqa: PT012  (the block is what is tested)
-        account.judge(4)
+        account.set_total(4)
         raise ZeroDivisionError
 
     assert ledger.figures()["refused"] == 4
@@ -74,7 +74,7 @@ def test_a_request_that_dies_is_refused() -> None:
 @pytest.mark.parametrize("outcome", [Outcome.DELIVERED, Outcome.SPOOLED, Outcome.RECEIVED, Outcome.ACCEPTED])
 def test_an_event_too_many_is_noticed(outcome: Outcome) -> None:
     """Books that do not add up say so."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     ledger.count(outcome, 1)
 
@@ -83,7 +83,7 @@ def test_an_event_too_many_is_noticed(outcome: Outcome) -> None:
 
 def test_an_orphan_does_not_disturb_the_sums() -> None:
     """An event that arrived although its request was answered 503 stands beside the sums."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     ledger.count(Outcome.ORPHANED, 1)
 
@@ -92,12 +92,12 @@ def test_an_orphan_does_not_disturb_the_sums() -> None:
 
 def test_threads_share_the_books() -> None:
     """Requests of many threads at once lose no event."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     def serve() -> None:
         for _ in range(200):
             with ledger.open() as account:
-                account.judge(2)
+                account.set_total(2)
                 ledger.count(Outcome.DELIVERED, 1)
                 account.accept(1)
 

@@ -4,17 +4,17 @@ import re
 
 import pytest
 
-from ingest.metrics import LABEL_SETS_MAX, METRICS, PREFIX, Telemetry
+from ingest.metrics import LABEL_SETS_MAX, METRICS, PREFIX, PrometheusMetrics
 
 
-def text_of(telemetry: Telemetry) -> str:
+def text_of(telemetry: PrometheusMetrics) -> str:
     """Return what a scrape would read."""
     return telemetry.exposition().decode()
 
 
 def test_every_metric_of_the_table_can_be_scraped() -> None:
     """The table is the truth: what it declares is there, under one prefix, with its sentence."""
-    text = text_of(Telemetry())
+    text = text_of(PrometheusMetrics())
 
     for name, metric in METRICS.items():
         family = PREFIX + name
@@ -26,13 +26,13 @@ def test_every_metric_of_the_table_can_be_scraped() -> None:
 
 def test_each_kind_does_its_arithmetic() -> None:
     """Counters add, gauges move and are set, histograms sort."""
-    telemetry = Telemetry()
+    telemetry = PrometheusMetrics()
 
     telemetry.count("events_total", 2, outcome="received")
     telemetry.count("events_total", 3, outcome="received")
     telemetry.move("requests_in_flight", 5)
     telemetry.move("requests_in_flight", -2)
-    telemetry.level("producer_queue_bytes", 77)
+    telemetry.set("producer_queue_bytes", 77)
     telemetry.observe("acknowledgement_seconds", 0.005)
 
     text = text_of(telemetry)
@@ -46,12 +46,12 @@ def test_each_kind_does_its_arithmetic() -> None:
 def test_a_label_that_is_not_declared_is_an_error() -> None:
     """A slip in code is found by its first call, not in a dashboard."""
     with pytest.raises(ValueError, match="has the labels"):
-        Telemetry().count("events_total", 1, slug="x")
+        PrometheusMetrics().count("events_total", 1, slug="x")
 
 
 def test_label_sets_are_bounded() -> None:
     """Even a defect that puts clients' text into a label can't fill the memory; the rest is counted as one."""
-    telemetry = Telemetry()
+    telemetry = PrometheusMetrics()
 
     for number in range(LABEL_SETS_MAX + 500):
         telemetry.count("events_total", 1, outcome=f"defect {number}")

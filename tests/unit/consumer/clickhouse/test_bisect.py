@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.clickhouse.bisect import Search
+from consumer.clickhouse.bisect import Bisection
 from consumer.errors import Fatal, Reason, Rejected, Transient
 
 
@@ -39,7 +39,7 @@ class Table:
         first = self.probe(range(count))
         assert first is not None
         self.probes = self.rows = 0
-        search = Search([offset_of(row) for row in range(count)], self.probe, found_max)
+        search = Bisection([offset_of(row) for row in range(count)], self.probe, found_max)
         return [poison.offset for poison in search.run(first)]
 
 
@@ -96,7 +96,7 @@ def test_a_refusal_that_no_row_explains_blames_none() -> None:
     def probe(rows: Sequence[int]) -> Rejected | None:
         return Rejected("too large", 131) if len(rows) > 8 else None
 
-    search = Search(range(16), probe, 401)
+    search = Bisection(range(16), probe, 401)
 
     assert search.run(Rejected("too large", 131)) == []
 
@@ -104,12 +104,12 @@ def test_a_refusal_that_no_row_explains_blames_none() -> None:
 def test_a_row_is_not_blamed_for_a_refusal_that_is_gone() -> None:
     """Somebody dropped the constraint meanwhile; also a batch of one is asked for before it is blamed."""
     for count in (1, 2, 9):
-        assert Search(range(count), lambda _: None, 401).run(Rejected("no", 469)) == []
+        assert Bisection(range(count), lambda _: None, 401).run(Rejected("no", 469)) == []
 
 
 def test_a_table_that_refuses_an_empty_insert_stops_the_worker() -> None:
     """Then the statement is at fault; taking out rows one by one would empty the topic into the dead letters."""
-    search = Search(range(16), lambda _: Rejected("a column is of another type", 27), 401)
+    search = Bisection(range(16), lambda _: Rejected("a column is of another type", 27), 401)
 
     with pytest.raises(Fatal, match="without rows"):
         search.run(Rejected("a column is of another type", 27))
@@ -143,7 +143,7 @@ def test_a_search_ends_in_time_with_the_first_rows(slowness_s: float, least: int
     """The caller leaves them out and comes again; it has one row at the least, however slow the table is."""
     bad = set(range(19, 27_000, 20))
     table = Table(bad)
-    search = Search(range(27_000), table.probe, 10_000, 10.0, lambda: table.probes * slowness_s)
+    search = Bisection(range(27_000), table.probe, 10_000, 10.0, lambda: table.probes * slowness_s)
     found = [poison.offset for poison in search.run(Rejected("no", 117))]
 
     assert found == sorted(bad)[: len(found)]
@@ -160,7 +160,7 @@ def test_a_probe_without_an_answer_ends_the_search() -> None:
         return Rejected("no", 117) if rows else None
 
     with pytest.raises(Transient):
-        Search(range(8), probe, 401).run(Rejected("no", 117))
+        Bisection(range(8), probe, 401).run(Rejected("no", 117))
 
 
 @given(st.data())

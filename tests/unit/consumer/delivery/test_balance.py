@@ -2,14 +2,14 @@
 
 from consumer.delivery.balance import pauses
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import Lane
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 
 
-def lane(number: int, size_bytes: int, *, is_paused: bool = False, **fields: object) -> Lane:
+def lane(number: int, size_bytes: int, *, is_paused: bool = False, **fields: object) -> PartitionState:
     """Return a lane that needs so many bytes."""
     place = Partition("events", number)
-    made = Lane(place, "id", 0, None, is_paused=is_paused)
+    made = PartitionState(place, "id", 0, None, is_paused=is_paused)
     if size_bytes:
         made.add(Record(place, 0, 0, b"", b"x" * (size_bytes // 2 - RECORD_OVERHEAD_BYTES)), 0.0)
     for name, value in fields.items():
@@ -18,7 +18,7 @@ def lane(number: int, size_bytes: int, *, is_paused: bool = False, **fields: obj
     return made
 
 
-def numbers(lanes: list[Lane]) -> list[int]:
+def numbers(lanes: list[PartitionState]) -> list[int]:
     """Return the partitions' numbers."""
     return [item.partition.number for item in lanes]
 

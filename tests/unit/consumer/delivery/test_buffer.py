@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.delivery.buffer import Buffer, Limits
+from consumer.delivery.buffer import Buffer, BufferLimits
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 
-LIMITS = Limits(rows_max=3, bytes_max=5000, age_s_max=10.0, waiting_bytes_max=0)
+LIMITS = BufferLimits(rows_max=3, bytes_max=5000, age_s_max=10.0, waiting_bytes_max=0)
 
 
 def small(offset: int, size: int = 1) -> Record:

@@ -4,13 +4,13 @@ import pytest
 
 from consumer.delivery.intent import Detour, Intent
 from consumer.delivery.opening import open_lane, start_of
-from consumer.delivery.ports import Assigned, Mark, Partition, Position
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
 from consumer.errors import HaltCode
 
 PLACE = Partition("events", 3)
 
 
-def assigned(mark: Mark | None, low: int = 0, end: int | None = None) -> Assigned:
+def assigned(mark: CommittedOffset | None, low: int = 0, end: int | None = None) -> Assigned:
     """Return an assignment under the topic id "now"."""
     return Assigned(PLACE, "now", mark, low, end)
 
@@ -24,7 +24,7 @@ def test_without_a_mark_it_begins_at_the_oldest_record() -> None:
 
 def test_a_mark_is_where_it_goes_on() -> None:
     """Its metadata names the incarnation; without a range there is nothing to repeat."""
-    mark = Mark(20, Intent("now", 20, 20).encode())
+    mark = CommittedOffset(20, Intent("now", 20, 20).encode())
     lane = open_lane(assigned(mark, low=17))
 
     assert (lane.position, lane.read_to, lane.committed, lane.replay) == (20, 20, mark, None)
@@ -34,24 +34,24 @@ def test_an_intent_is_repeated() -> None:
     """Exactly its range, without what it leaves out."""
     intent = Intent("now", 20, 30, (25,))
 
-    assert open_lane(assigned(Mark(20, intent.encode()))).replay == intent
+    assert open_lane(assigned(CommittedOffset(20, intent.encode()))).replay == intent
 
 
 def test_an_intent_at_another_offset_is_not() -> None:
     """A tool moved the offset and kept the text."""
-    lane = open_lane(assigned(Mark(5, Intent("now", 20, 30).encode())))
+    lane = open_lane(assigned(CommittedOffset(5, Intent("now", 20, 30).encode())))
 
     assert (lane.position, lane.replay) == (5, None)
 
 
 def test_an_offset_without_metadata_is_believed() -> None:
     """Tools that move offsets write none."""
-    assert open_lane(assigned(Mark(5, ""))).position == 5
+    assert open_lane(assigned(CommittedOffset(5, ""))).position == 5
 
 
 def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """The topic was made anew: it is read from its start, and the log says so."""
-    lane = open_lane(assigned(Mark(20, Intent("before", 20, 30).encode()), low=2))
+    lane = open_lane(assigned(CommittedOffset(20, Intent("before", 20, 30).encode()), low=2))
 
     assert (lane.position, lane.read_to, lane.committed, lane.replay, lane.halt) == (2, 2, None, None, None)
     assert "made anew" in caplog.text
@@ -60,13 +60,13 @@ def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     ("mark", "low", "code"),
     [
-        (Mark(20, Intent("now", 20, 30).encode()), 21, HaltCode.DELETED),
-        (Mark(20, ""), 21, HaltCode.DELETED),
-        (Mark(20, "7|now|20|30|"), 0, HaltCode.FOREIGN_MARK),
-        (Mark(20, "hello"), 0, HaltCode.FOREIGN_MARK),
+        (CommittedOffset(20, Intent("now", 20, 30).encode()), 21, HaltCode.DELETED),
+        (CommittedOffset(20, ""), 21, HaltCode.DELETED),
+        (CommittedOffset(20, "7|now|20|30|"), 0, HaltCode.FOREIGN_MARK),
+        (CommittedOffset(20, "hello"), 0, HaltCode.FOREIGN_MARK),
     ],
 )
-def test_where_going_on_would_skip_or_repeat_it_halts(mark: Mark, low: int, code: HaltCode) -> None:
+def test_where_going_on_would_skip_or_repeat_it_halts(mark: CommittedOffset, low: int, code: HaltCode) -> None:
     """A halted lane takes nothing, and says where it stands and why."""
     lane = open_lane(assigned(mark, low))
 
@@ -79,17 +79,17 @@ def test_it_begins_with_the_last_record_that_was_read() -> None:
     """Where its epoch is known, by the commit or by its text, and the log still has it."""
     text = Intent("now", 20, 20, leader_epoch=4).encode()
 
-    assert start_of(open_lane(assigned(Mark(20, text, 4)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(Mark(20, text)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(Mark(20, text, 4), low=20))) == Position(20, 4)
-    assert start_of(open_lane(assigned(Mark(20, "", 4)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(Mark(20, "")))) == Position(20)
-    assert start_of(open_lane(assigned(Mark(0, "", 4)))) == Position(0, 4)
+    assert start_of(open_lane(assigned(CommittedOffset(20, text, 4)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(CommittedOffset(20, text)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(CommittedOffset(20, text, 4), low=20))) == Position(20, 4)
+    assert start_of(open_lane(assigned(CommittedOffset(20, "", 4)))) == Position(19, 4)
+    assert start_of(open_lane(assigned(CommittedOffset(20, "")))) == Position(20)
+    assert start_of(open_lane(assigned(CommittedOffset(0, "", 4)))) == Position(0, 4)
 
 
 def test_the_epoch_of_a_range_is_not_that_of_the_record_before_it() -> None:
     """A leader was elected between them, and the broker did not keep the commit's own."""
-    lane = open_lane(assigned(Mark(20, Intent("now", 20, 30, leader_epoch=6).encode())))
+    lane = open_lane(assigned(CommittedOffset(20, Intent("now", 20, 30, leader_epoch=6).encode())))
 
     assert (start_of(lane), lane.leader_epoch) == (Position(20), -1)
     assert lane.continuity.promised == lane.replay
@@ -98,15 +98,19 @@ def test_the_epoch_of_a_range_is_not_that_of_the_record_before_it() -> None:
 @pytest.mark.parametrize(
     ("mark", "end", "is_halted"),
     [
-        (Mark(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 19, True),
-        (Mark(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 20, False),
-        (Mark(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 29, True),
-        (Mark(20, Intent("now", 20, 30, version=1).encode()), 29, True),
-        (Mark(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 30, False),
-        (Mark(20, ""), 1, False),  # the embedded broker tells a smaller end
+        (CommittedOffset(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 19, True),
+        (CommittedOffset(20, Intent("now", 20, 20, leader_epoch=4).encode(), 4), 20, False),
+        (CommittedOffset(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 29, True),
+        (CommittedOffset(20, Intent("now", 20, 30, version=1).encode()), 29, True),
+        (CommittedOffset(20, Intent("now", 20, 30, leader_epoch=4).encode(), 4), 30, False),
+        (CommittedOffset(20, ""), 1, False),  # the embedded broker tells a smaller end
     ],
 )
-def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(mark: Mark, end: int, is_halted: bool) -> None:  # noqa: FBT001  (pytest names it)
+def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(
+    mark: CommittedOffset,
+    end: int,
+    is_halted: bool,  # noqa: FBT001  (pytest names it)
+) -> None:
     """Also when nothing new has come since: waiting for it would skip what comes."""
     lane = open_lane(assigned(mark, end=end))
 
@@ -122,17 +126,17 @@ def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(mark: Mark, end
     [
         (None, True, 0),
         (None, False, 0),
-        (Mark(20, ""), True, 20),
-        (Mark(20, ""), False, None),
-        (Mark(20, Intent("now", 20, 20).encode()), True, 20),
-        (Mark(20, Intent("now", 20, 30).encode()), False, 30),
-        (Mark(20, "1|now|20|30|2,1f"), True, 55),  # a dead letter of a larger range, which was given up
-        (Mark(5, Intent("now", 20, 30).encode()), True, 5),
-        (Mark(20, Intent("before", 20, 30).encode()), True, 0),
+        (CommittedOffset(20, ""), True, 20),
+        (CommittedOffset(20, ""), False, None),
+        (CommittedOffset(20, Intent("now", 20, 20).encode()), True, 20),
+        (CommittedOffset(20, Intent("now", 20, 30).encode()), False, 30),
+        (CommittedOffset(20, "1|now|20|30|2,1f"), True, 55),  # a dead letter of a larger range, which was given up
+        (CommittedOffset(5, Intent("now", 20, 30).encode()), True, 5),
+        (CommittedOffset(20, Intent("before", 20, 30).encode()), True, 0),
     ],
 )
 def test_behind_what_is_committed_or_promised_nothing_may_be_in_the_tables(
-    mark: Mark | None,
+    mark: CommittedOffset | None,
     keeps: bool,  # noqa: FBT001  (pytest names it)
     expected: int | None,
 ) -> None:
@@ -143,9 +147,9 @@ def test_behind_what_is_committed_or_promised_nothing_may_be_in_the_tables(
 def test_a_second_reading_goes_on() -> None:
     """With its number, to its end."""
     detour = Detour(25, 90, 4, "1|now|90|90|")
-    lane = open_lane(assigned(Mark(20, Intent("now", 20, 20, reading=2, detour=detour).encode())))
+    lane = open_lane(assigned(CommittedOffset(20, Intent("now", 20, 20, reading=2, detour=detour).encode())))
 
     assert (lane.reading, lane.detour, lane.is_over) == (2, detour, False)
-    over = open_lane(assigned(Mark(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
+    over = open_lane(assigned(CommittedOffset(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
     assert over.is_over
-    assert over.final_mark() == Mark(90, "1|now|90|90|", 4)
+    assert over.final_mark() == CommittedOffset(90, "1|now|90|90|", 4)

@@ -4,7 +4,7 @@ from consumer.delivery.batch import Prepared
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Cut, Record
 from consumer.delivery.task import Stage
-from tests.support.lanes import LIMITS, PLACE, feed, mark, opened, prepare, sealed
+from tests.support.states import LIMITS, PLACE, feed, mark, opened, prepare, sealed
 
 
 def test_records_are_taken_once_and_in_order() -> None:
@@ -46,7 +46,7 @@ def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
         for name, value in close.items():
             setattr(lane, name, value)
         assert (lane.seal(LIMITS, 9.9) is not None) == bool(close)
-        assert lane.works or lane.seal(LIMITS, 10.0) is not None
+        assert lane.tasks or lane.seal(LIMITS, 10.0) is not None
 
 
 def test_the_next_batch_is_sealed_once_the_head_is_prepared() -> None:
@@ -91,22 +91,22 @@ def test_a_predecessors_intent_is_never_taken_back() -> None:
     """Neither before it is sealed, nor prepared, nor while it has trouble: its insert may have been sent."""
     lane = opened(10, Intent("id", 10, 12))
     assert lane.final_mark() is None
-    assert lane.wish(0.0) is None
+    assert lane.next_commit(0.0) is None
     feed(lane, 10, 11)
     work = sealed(lane)
     work.stage = Stage.PREPARING
     work.postpone(5.0)
 
     assert work.stage is Stage.WAITING
-    assert (lane.wish(0.0), lane.final_mark()) == (None, None)
+    assert (lane.next_commit(0.0), lane.final_mark()) == (None, None)
 
 
 def test_an_idle_lane_commits_its_position_once() -> None:
     """A mark without a range tells which incarnation it is of."""
     lane = opened(7)
-    assert lane.wish(0.0) == mark(7, 7, 7)
-    lane.took(mark(7, 7, 7))
-    assert lane.wish(0.0) is None
+    assert lane.next_commit(0.0) == mark(7, 7, 7)
+    lane.commit_succeeded(mark(7, 7, 7))
+    assert lane.next_commit(0.0) is None
 
 
 def test_one_mark_finishes_a_batch_and_intends_the_next() -> None:
@@ -114,27 +114,27 @@ def test_one_mark_finishes_a_batch_and_intends_the_next() -> None:
     lane = opened(0)
     feed(lane, *range(6))
     head = sealed(lane)
-    assert lane.wish(0.0) is None
+    assert lane.next_commit(0.0) is None
     prepare(lane, head, 1)
-    assert lane.wish(0.0) == mark(0, 0, 3, 1)
+    assert lane.next_commit(0.0) == mark(0, 0, 3, 1)
     prepare(lane, sealed(lane))
     head.stage = Stage.INSERTING
-    assert lane.wish(0.0) is None
+    assert lane.next_commit(0.0) is None
     lane.finished()
 
-    assert lane.wish(0.0) == mark(3, 3, 6)
+    assert lane.next_commit(0.0) == mark(3, 3, 6)
     assert lane.newest_ms == 1002
 
 
 def test_only_one_mark_is_under_way() -> None:
     """Two could arrive in the other order."""
     lane = opened(7)
-    lane.asked = mark(7, 7, 7)
-    assert lane.wish(0.0) is None
-    lane.put_off(5.0)
-    assert (lane.wish(4.9), lane.wish(5.0), lane.commit_attempt) == (None, mark(7, 7, 7), 1)
-    lane.took(mark(7, 7, 7))
-    assert lane.asked is None
+    lane.pending_commit = mark(7, 7, 7)
+    assert lane.next_commit(0.0) is None
+    lane.retry_commit_at(5.0)
+    assert (lane.next_commit(4.9), lane.next_commit(5.0), lane.commit_attempt) == (None, mark(7, 7, 7), 1)
+    lane.commit_succeeded(mark(7, 7, 7))
+    assert lane.pending_commit is None
     assert not lane.commit_attempt
 
 
@@ -156,7 +156,7 @@ def test_what_is_finished_does_not_wait_for_a_head_in_trouble() -> None:
     head.stage = Stage.PREPARING
     head.postpone(1e9)
 
-    assert lane.wish(0.0) == mark(0, 0, 0)
+    assert lane.next_commit(0.0) == mark(0, 0, 0)
 
 
 def test_no_last_mark_over_an_intent() -> None:
@@ -191,7 +191,7 @@ def test_a_lane_that_has_finished_all_moves_past_the_gap_behind_its_last_record(
     lane.finished()
 
     assert lane.position == 9
-    assert lane.wish(0.0) == mark(9, 9, 9)
+    assert lane.next_commit(0.0) == mark(9, 9, 9)
 
 
 def test_a_gap_is_not_passed_while_a_record_before_it_waits() -> None:
@@ -212,7 +212,7 @@ def test_it_is_done_when_all_is_committed_or_a_successors() -> None:
     """Drained means: in the table, and the group knows."""
     lane = opened(0)
     assert not lane.is_done
-    lane.took(mark(0, 0, 0))
+    lane.commit_succeeded(mark(0, 0, 0))
     assert lane.is_done
     feed(lane, 0)
     assert not lane.is_done

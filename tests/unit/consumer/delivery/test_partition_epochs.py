@@ -2,24 +2,24 @@
 
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Detour, Intent
-from consumer.delivery.partition import Lane
-from consumer.delivery.ports import Cut, Mark
-from consumer.delivery.task import Stage, Work
-from tests.support.lanes import LIMITS, PLACE, feed, opened, prepare, sealed
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.ports import CommittedOffset, Cut
+from consumer.delivery.task import BatchTask, Stage
+from tests.support.states import LIMITS, PLACE, feed, opened, prepare, sealed
 
 BEFORE = Detour(12, 90, 7, "1|id|90|95|")
 
 
-def finish(lane: Lane, work: Work) -> None:
+def finish(lane: PartitionState, work: BatchTask) -> None:
     """Let the head be prepared and inserted."""
     prepare(lane, work)
     work.stage = Stage.INSERTING
     lane.finished()
 
 
-def read_again(position: int = 10) -> Lane:
+def read_again(position: int = 10) -> PartitionState:
     """Return a lane in a second reading, which ends at 12 and goes back to 90."""
-    return Lane(PLACE, "id", position, None, reading=3, detour=BEFORE, read_to=position)
+    return PartitionState(PLACE, "id", position, None, reading=3, detour=BEFORE, read_to=position)
 
 
 def test_a_batch_is_of_one_leader_epoch() -> None:
@@ -42,7 +42,7 @@ def test_a_mark_names_the_epoch_of_the_record_before_it() -> None:
     finish(lane, sealed(lane, 99.0))
     lane.reached_end(9)
 
-    assert lane.final_mark() == Mark(9, Intent("id", 9, 9, leader_epoch=4).encode(), 4)
+    assert lane.final_mark() == CommittedOffset(9, Intent("id", 9, 9, leader_epoch=4).encode(), 4)
 
 
 def test_a_range_that_follows_has_its_own_epoch_and_its_mark_the_one_before() -> None:
@@ -53,7 +53,7 @@ def test_a_range_that_follows_has_its_own_epoch_and_its_mark_the_one_before() ->
     work = sealed(lane, 99.0)
     prepare(lane, work)
 
-    assert lane.wish(0.0) == Mark(0, Intent("id", 0, 1, leader_epoch=6).encode(), 4)
+    assert lane.next_commit(0.0) == CommittedOffset(0, Intent("id", 0, 1, leader_epoch=6).encode(), 4)
 
 
 def test_a_log_that_was_cut_is_read_no_further_nor_is_its_end() -> None:
@@ -109,9 +109,9 @@ def test_a_second_reading_has_its_number_and_ends() -> None:
     assert lane.is_over
     assert not lane.is_done
     finish(lane, work)
-    assert lane.final_mark() == Mark(90, "1|id|90|95|", 7)
+    assert lane.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
     assert not lane.is_done
-    lane.took(Mark(90, "1|id|90|95|", 7))
+    lane.commit_succeeded(CommittedOffset(90, "1|id|90|95|", 7))
     assert lane.is_done
 
 
@@ -123,7 +123,7 @@ def test_a_second_reading_ends_in_a_gap_too() -> None:
 
     assert (lane.is_over, lane.read_to, lane.waiting_records) == (True, 12, 1)
     finish(lane, sealed(lane))
-    assert lane.final_mark() == Mark(90, "1|id|90|95|", 7)
+    assert lane.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
 
 
 def test_a_second_reading_that_is_interrupted_is_gone_on_with() -> None:
@@ -132,7 +132,7 @@ def test_a_second_reading_that_is_interrupted_is_gone_on_with() -> None:
     feed(lane, 10)
     finish(lane, sealed(lane, 99.0))
 
-    assert lane.final_mark() == Mark(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
+    assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
     feed(lane, 11, 12)
     lane.is_open = False
-    assert lane.final_mark() == Mark(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
+    assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())

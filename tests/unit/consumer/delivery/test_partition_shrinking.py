@@ -7,7 +7,7 @@ from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Poison
 from consumer.delivery.task import Stage
 from consumer.errors import Reason
-from tests.support.lanes import feed, make_smaller, mark, opened, prepare, refusal, sealed
+from tests.support.states import feed, make_smaller, mark, opened, prepare, refusal, sealed
 
 
 def test_a_range_that_was_refused_at_once_may_shrink_until_it_is_intended_again() -> None:
@@ -25,7 +25,7 @@ def test_a_range_that_was_refused_at_once_may_shrink_until_it_is_intended_again(
     assert lane.final_mark() is None
     make_smaller(lane, head)
     assert lane.final_mark() is None
-    assert lane.wish(0.0) == mark(0, 0, 1)
+    assert lane.next_commit(0.0) == mark(0, 0, 1)
     head.begun()
     assert lane.draft(head).is_fixed
 
@@ -61,7 +61,7 @@ def test_what_was_sealed_behind_a_batch_that_shrinks_is_taken_back() -> None:
         before = lane.size_bytes
         make_smaller(lane, head)
 
-        assert (list(lane.works), later.job, job.cancelled()) == ([head], None, is_under_way)
+        assert (list(lane.tasks), later.job, job.cancelled()) == ([head], None, is_under_way)
         assert [record.offset for record in lane.buffer.records] == list(range(1, 8))
         assert (lane.size_bytes, lane.waiting_records) == (before, 8)
         assert sealed(lane).batch.intent == Intent("id", 1, 4)

@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from tests.support.consumer_fakes import Around, get_on
 from tests.support.fake_group import CommitFault, FakeBroker, FakeLog
 from tests.support.fake_table import InsertFault, value
@@ -23,8 +23,8 @@ def test_records_become_rows_and_the_group_knows(around: Around) -> None:
 
     assert around.rows_of() == dict.fromkeys(range(10), 1)
     assert (around.mark.offset, around.intent) == (10, Intent("id-1", 10, 10, leader_epoch=0))
-    assert process.meter.counts["records/events/0/read"] == 10
-    assert process.meter.counts["records/events/0/rows_inserted"] == 10
+    assert process.metrics.counts["records/events/0/read"] == 10
+    assert process.metrics.counts["records/events/0/rows_inserted"] == 10
 
 
 def test_nothing_is_inserted_before_its_intent_is_confirmed(around: Around) -> None:
@@ -61,7 +61,7 @@ def test_a_partition_whose_commits_fail_does_not_hold_the_others() -> None:
     process = around.process()
     refused = around.broker.commit
 
-    def refuse_the_first(member: FakeLog, place: Partition, mark: Mark) -> object:
+    def refuse_the_first(member: FakeLog, place: Partition, mark: CommittedOffset) -> object:
         around.broker.faults.extend([CommitFault.NOT_KEPT] if place.number == 0 else [])
         return refused(member, place, mark)
 
@@ -71,12 +71,12 @@ def test_a_partition_whose_commits_fail_does_not_hold_the_others() -> None:
     get_on(around, process)
 
     assert {key.split("/")[1] for key in around.table.rows} == {"1"}
-    assert [lane.is_retrying for lane in process.worker.lanes.values()] == [True, False]
+    assert [lane.is_retrying for lane in process.worker.states.values()] == [True, False]
 
 
 def test_every_retry_of_an_insert_commits_its_intent_again(around: Around) -> None:
     """A worker that slept through its session learns there that it is expelled, before it sends."""
-    marks: list[Mark] = []
+    marks: list[CommittedOffset] = []
     around.broker.watchers.append(lambda _, mark: marks.append(mark))
     around.table.faults.extend([InsertFault.NOT_APPLIED, InsertFault.ANSWER_LOST])
     process = around.process()

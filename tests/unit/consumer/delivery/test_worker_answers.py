@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Answer, Mark
+from consumer.delivery.ports import Answer, CommittedOffset
 from consumer.errors import Fenced
 from tests.support.consumer_fakes import PLACE, Around, MuteProcess, get_on, until_begun
 from tests.support.fake_group import CommitFault
@@ -21,10 +21,10 @@ def test_an_answer_to_another_mark_says_nothing(around: Around) -> None:
     process = around.process()
     around.produce(*[value()] * 4)
     get_on(around, process, 2)
-    old = Mark(0, Intent("id-1", 0, 1).encode())
+    old = CommittedOffset(0, Intent("id-1", 0, 1).encode())
     process.log.answers += [Answer(PLACE, old, Fenced("UNKNOWN_MEMBER_ID")), Answer(PLACE, old, None)]
     process.worker.turn()
-    assert PLACE in process.worker.lanes
+    assert PLACE in process.worker.states
     get_on(around, process)
     assert around.rows_of() == dict.fromkeys(range(4), 1)
 

@@ -4,7 +4,7 @@ import pytest
 
 from consumer.delivery.halting import Halted
 from consumer.delivery.intent import Intent, Origin, decode
-from consumer.delivery.ports import Mark, Record
+from consumer.delivery.ports import CommittedOffset, Record
 from consumer.errors import HaltCode
 from tests.support.consumer_fakes import PLACE, Around, Process, until_begun
 from tests.support.consumer_fakes import get_on as get_on_for
@@ -104,7 +104,7 @@ def test_a_cut_under_a_working_worker_halts_its_partition_alone() -> None:
     get_on(around, process)
 
     assert halt_of(process) is not None
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
     assert around.mark.offset == 10
     assert sum("/1/" in key for key in around.table.rows) == 20
 
@@ -192,8 +192,8 @@ def test_a_promised_range_that_is_in_the_tables_is_not_inserted_again() -> None:
     assert rows_of(around, epoch=1, reading=1) == set(range(2, 8))
 
 
-@pytest.mark.parametrize("lost", [None, Mark(0, ""), Mark(12, "")])
-def test_a_group_that_lost_its_offset_doubles_nothing(around: Around, lost: Mark | None) -> None:
+@pytest.mark.parametrize("lost", [None, CommittedOffset(0, ""), CommittedOffset(12, "")])
+def test_a_group_that_lost_its_offset_doubles_nothing(around: Around, lost: CommittedOffset | None) -> None:
     """They expired, or a person set them back: nothing is inserted before somebody says what is meant."""
     if lost is None:
         around.broker.marks.clear()
@@ -267,7 +267,7 @@ def test_a_range_of_the_release_before_is_repeated_under_its_own_token() -> None
     """Its worker died behind the insert: under another token the range would be there twice."""
     around = Around()
     around.produce(*[value()] * 4)
-    around.broker.marks[PLACE] = Mark(0, "1|id-1|0|4|")
+    around.broker.marks[PLACE] = CommittedOffset(0, "1|id-1|0|4|")
     keys = [f"id-1/0/{offset}".encode() for offset in range(4)]
     rows = [Record(PLACE, offset, 0, key, value()) for offset, key in enumerate(keys)]
     (block,) = around.rows.blocks(rows, Origin("id-1"), "cluster/id-1/0/0/4")

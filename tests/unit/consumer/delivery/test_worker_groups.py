@@ -46,8 +46,8 @@ def test_a_refused_mark_ends_the_lane_and_asks_for_the_partition_anew(around: Ar
     process.log.epoch = around.broker.epoch
     around.broker.owners[PLACE] = process.log
     process.worker.turn()
-    assert not process.worker.lanes
-    assert process.meter.counts["intents/refused"] == 1
+    assert not process.worker.states
+    assert process.metrics.counts["intents/refused"] == 1
     get_on(around, process)
 
     assert around.rows_of() == dict.fromkeys(range(4), 1)
@@ -68,7 +68,7 @@ def test_the_successor_repeats_exactly_the_range(around: Around) -> None:
     get_on(around, successor)
 
     assert around.rows_of() == dict.fromkeys(range(7), 1)
-    assert successor.meter.counts["intents/replayed"] == 1
+    assert successor.metrics.counts["intents/replayed"] == 1
 
 
 def test_an_insert_that_lands_after_all_changes_nothing(around: Around) -> None:
@@ -132,7 +132,7 @@ def test_a_revoke_in_the_middle_of_a_replay_keeps_the_predecessors_intent(around
     around.broker.remove(dead.log)
     middle = around.process()
     middle.worker.turn()
-    assert [work.is_replay for lane in middle.worker.lanes.values() for work in lane.works] == [True]
+    assert [work.is_replay for lane in middle.worker.states.values() for work in lane.tasks] == [True]
     middle.log.leave()
     around.produce(*[value()] * 5)
     get_on(around, around.process())
@@ -149,8 +149,8 @@ def test_a_partition_that_went_and_came_back_starts_afresh(around: Around) -> No
     get_on(around, process)
 
     assert around.rows_of() == {0: 1, 1: 1}
-    assert process.meter.counts["records/events/0/read"] == 4
-    assert process.meter.counts["records/events/0/returned"] == 2
+    assert process.metrics.counts["records/events/0/read"] == 4
+    assert process.metrics.counts["records/events/0/returned"] == 2
 
 
 def test_without_metadata_a_clean_stop_is_still_exact() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer.delivery.ports import Block, Mark
+from consumer.delivery.ports import Block, CommittedOffset
 from consumer.errors import Fatal, Halt, HaltCode
 from tests.support.consumer_fakes import PLACE, Around, Process, get_on
 from tests.support.fake_group import FakeBroker, FakeLog
@@ -56,11 +56,11 @@ def test_a_step_that_cannot_succeed_halts_its_partition_alone(trouble: Callable[
 
     assert partitions_in(table) == {"1"}
     assert [(halt.partition.number, halt.offset) for halt in halts] == [(0, 0)]
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
     table.trouble = None
     get_on(around, process, 200)
     assert around.rows_of() == dict.fromkeys(range(4), 2)  # of both partitions
-    assert process.meter.levels["partitions/halted"] == 0
+    assert process.metrics.levels["partitions/halted"] == 0
 
 
 def test_a_halted_partition_is_tried_seldom_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -98,7 +98,7 @@ def test_a_mark_that_the_group_refuses_halts_its_partition() -> None:
     process = around.process()
     commit, is_denied = around.broker.commit, True
 
-    def deny_the_first(member: FakeLog, place: object, mark: Mark) -> object:
+    def deny_the_first(member: FakeLog, place: object, mark: CommittedOffset) -> object:
         if is_denied and getattr(place, "number", None) == 0:
             return Halt("TOPIC_AUTHORIZATION_FAILED", HaltCode.DENIED)
         return commit(member, place, mark)  # type: ignore[arg-type]  # a Partition
@@ -109,7 +109,7 @@ def test_a_mark_that_the_group_refuses_halts_its_partition() -> None:
     get_on(around, process, 20)
 
     assert partitions_in(around.table) == {"1"}
-    assert process.meter.counts["halts/denied"] > 0
+    assert process.metrics.counts["halts/denied"] > 0
     is_denied = False
     get_on(around, process, 200)
     assert around.rows_of() == dict.fromkeys(range(4), 2)
@@ -128,7 +128,7 @@ def test_a_stop_does_not_wait_for_a_halted_partition() -> None:
 
     assert not process.worker.drain(began_s + 100)
     assert around.clock.now_s < began_s + 20
-    assert len(table.rows) == process.meter.counts["records/events/1/read"] > 4
+    assert len(table.rows) == process.metrics.counts["records/events/1/read"] > 4
 
 
 def test_bytes_that_no_client_can_read_halt_their_partition(caplog: pytest.LogCaptureFixture) -> None:
@@ -142,11 +142,11 @@ def test_bytes_that_no_client_can_read_halt_their_partition(caplog: pytest.LogCa
     get_on(around, process, 40)
 
     assert partitions_in(around.table) == {"1"}
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
     (line,) = [record.message for record in caplog.records if "halted" in record.message]
     assert "offset 17: _BAD_COMPRESSION" in line
     assert "set the group's offset" in line
     process.log.unreadable = {}
     get_on(around, process, 20)
     assert around.rows_of() == dict.fromkeys(range(4), 2)
-    assert process.meter.levels["partitions/halted"] == 0
+    assert process.metrics.levels["partitions/halted"] == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Mark
+from consumer.delivery.ports import CommittedOffset
 from tests.support.consumer_fakes import Around, Process, get_on, until_begun
 from tests.support.fake_table import value
 
@@ -26,7 +26,7 @@ def until_refused(around: Around, process: Process) -> None:
 
 def test_a_batch_with_more_poison_than_an_intent_lists_becomes_several(around: Around) -> None:
     """Each record a row or a dead letter, once; and the ranges tile the log."""
-    marks: list[Mark] = []
+    marks: list[CommittedOffset] = []
     around.broker.watchers.append(lambda _, mark: marks.append(mark))
     process = around.process()
     around.produce(BAD, value(), BAD, BAD)
@@ -36,7 +36,7 @@ def test_a_batch_with_more_poison_than_an_intent_lists_becomes_several(around: A
     assert around.letters.sent == {"id-1/0/0": 1, "id-1/0/2": 1, "id-1/0/3": 1}
     assert [mark.metadata for mark in marks if "|0|4|" in mark.metadata] == ["2|id-1|0|4||0|0||-1|"]
     assert around.intent == Intent("id-1", 4, 4, leader_epoch=0)
-    assert process.meter.counts["records/events/0/dead_letters"] == 3
+    assert process.metrics.counts["records/events/0/dead_letters"] == 3
 
 
 def test_the_batch_behind_it_is_sealed_anew(around: Around) -> None:
@@ -47,8 +47,8 @@ def test_the_batch_behind_it_is_sealed_anew(around: Around) -> None:
     for _ in range(8):
         around.clock.now_s += 0.5
         process.worker.turn()
-    (lane,) = process.worker.lanes.values()
-    assert len(lane.works) == 2
+    (lane,) = process.worker.states.values()
+    assert len(lane.tasks) == 2
     get_on(around, process, 60)
 
     assert around.rows_of() == dict.fromkeys(range(1, 8, 2), 1)

@@ -31,7 +31,7 @@ def test_a_batch_is_halved_until_the_proxy_takes_it(around: Around, caplog: pyte
 
     assert around.rows_of() == dict.fromkeys(range(8), 1)
     assert [record.message.partition(":")[0] for record in caplog.records] == ["batches are made smaller"] * 2
-    assert process.meter.counts["retries/insert/too_large"] == 0
+    assert process.metrics.counts["retries/insert/too_large"] == 0
     assert range_of(around) == (8, 8)
 
 
@@ -44,8 +44,8 @@ def test_a_dead_workers_batch_is_halved_once_nothing_of_it_can_arrive(around: Ar
     process = around.process()
     get_on(around, process, 10)
     assert not around.rows_of()
-    assert process.meter.counts["retries/insert/too_large"] > 0
-    assert all(lane.is_retrying for lane in process.worker.lanes.values())
+    assert process.metrics.counts["retries/insert/too_large"] > 0
+    assert all(lane.is_retrying for lane in process.worker.states.values())
     get_on(around, process, int(LATE_S * 2) + 20)
 
     assert around.rows_of() == dict.fromkeys(range(4), 1)
@@ -94,7 +94,7 @@ def test_one_record_that_the_proxy_does_not_take_halts_its_partition(around: Aro
     process = around.process()
     around.produce(value(), value())
     get_on(around, process, 20)
-    (lane,) = process.worker.lanes.values()
+    (lane,) = process.worker.states.values()
     assert (lane.halt and lane.halt.code, lane.position) == ("too_large", 0)
     around.table.rows_max = None
     get_on(around, process, 200)
@@ -108,7 +108,7 @@ def test_a_batch_of_which_a_block_was_inserted_halts(around: Around) -> None:
     process = around.process()
     around.produce(value(1), value(2), value(2))
     get_on(around, process, 10)
-    (lane,) = process.worker.lanes.values()
+    (lane,) = process.worker.states.values()
     assert (lane.halt and lane.halt.code, around.rows_of()) == ("too_large", {0: 1})
     around.table.rows_max = None
     get_on(around, process, 200)

@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Mark, Position
+from consumer.delivery.ports import CommittedOffset, Position
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
 from tests.support.fake_table import value
 
@@ -24,7 +24,7 @@ def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(
 
     assert around.rows_of() == {0: 1}
     assert around.letters.sent == {"id-1/0/1": 1, "id-1/0/2": 1, "id-1/0/3": 1}
-    assert process.meter.counts["records/events/0/dead_letters"] == 3
+    assert process.metrics.counts["records/events/0/dead_letters"] == 3
     (line,) = [record for record in caplog.records if record.message == "records became dead letters"]
     assert line.__dict__["reasons"] == {"bad_value": 1, "frame": 1, "unknown_schema": 1}
     assert around.mark.offset == 4
@@ -61,15 +61,15 @@ def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
 
 def test_an_insert_is_not_repeated_because_its_dead_letters_fail(around: Around) -> None:
     """Its rows are there; what is tried again is the letters, behind a fresh intent."""
-    marks: list[Mark] = []
+    marks: list[CommittedOffset] = []
     around.broker.watchers.append(lambda _, mark: marks.append(mark))
     around.letters.answers_lost = 1
     process = around.process()
     around.produce(value(), b"", value(), value())
     get_on(around, process, 20)
 
-    assert process.meter.counts["retries/send/away"] == 1
-    assert process.meter.counts["retries/insert/away"] == 0
+    assert process.metrics.counts["retries/send/away"] == 1
+    assert process.metrics.counts["retries/insert/away"] == 0
     assert [mark.offset for mark in marks if "|0|4|" in mark.metadata] == [0, 0]
     assert around.mark.offset == 4
 
@@ -80,7 +80,7 @@ def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None
     process = around.process()
     around.produce(*[value()] * 100)
     get_on(around, process, 60)
-    (lane,) = process.worker.lanes.values()
+    (lane,) = process.worker.states.values()
     assert lane.is_paused
     assert lane.size_bytes < LIMITS.waiting_bytes_max
     assert lane.is_retrying
@@ -141,28 +141,28 @@ def test_retention_that_passes_a_reader_halts_its_partition(around: Around) -> N
 
     assert set(around.rows_of()) == set(range(around.mark.offset))
     assert around.mark.offset < 60
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
 
 
 def test_a_log_that_ends_before_its_mark_halts_its_partition(around: Around) -> None:
     """It was truncated; asking again gave the same offset, so it is not asked for ever."""
-    around.broker.marks[PLACE] = Mark(50, Intent("id-1", 50, 50).encode())
+    around.broker.marks[PLACE] = CommittedOffset(50, Intent("id-1", 50, 50).encode())
     process = around.process()
     around.produce(value())
     get_on(around, process, 20)
 
     assert not around.table.rows
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
 
 
 def test_a_halted_partition_goes_on_when_its_topic_is_made_anew(around: Around) -> None:
     """The operator's answer may be just that."""
-    around.broker.marks[PLACE] = Mark(0, "")
+    around.broker.marks[PLACE] = CommittedOffset(0, "")
     around.produce(*[value()] * 4)
     around.broker.delete_below(0, 2)
     process = around.process()
     get_on(around, process, 10)
-    assert process.meter.levels["partitions/halted"] == 1
+    assert process.metrics.levels["partitions/halted"] == 1
     around.broker.create()
     around.produce(value())
     get_on(around, process, 80)

@@ -2,12 +2,12 @@
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from consumer.delivery.ports import Answer, Mark, Partition
+from consumer.delivery.ports import Answer, CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced
 from consumer.kafka.commits import Commits
 
 FIRST, SECOND = Partition("events", 0), Partition("events", 1)
-MARK, NEXT = Mark(3, "intent"), Mark(5, "")
+MARK, NEXT = CommittedOffset(3, "intent"), CommittedOffset(5, "")
 
 
 class Wire:

@@ -4,7 +4,7 @@ import pytest
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import Detour, Intent, decode
-from consumer.delivery.ports import Mark, Partition
+from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.divergence import Found
 from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, downgrade, reprocess, resume
 
@@ -17,15 +17,15 @@ def log(offset: int) -> Found | None:
     return Found(offset, 4 if offset < 30 else 6) if offset < 40 else None
 
 
-def facts(mark: Mark | None, *readings: Reading, low: int = 0, kept: tuple[int, ...] = ()) -> Facts:
+def facts(mark: CommittedOffset | None, *readings: Reading, low: int = 0, kept: tuple[int, ...] = ()) -> Facts:
     """Return what is known of a partition whose log goes to offset 40."""
     return Facts(PLACE, "id", low, 40, mark, readings, frozenset(kept))
 
 
-def mark(offset: int = 30, epoch: int = 4, **fields: object) -> Mark:
+def mark(offset: int = 30, epoch: int = 4, **fields: object) -> CommittedOffset:
     """Return a mark without a range, or with what is given."""
     text = Intent("id", offset, fields.pop("b", offset), leader_epoch=epoch, **fields)  # type: ignore[arg-type]  # as given
-    return Mark(offset, text.encode(), epoch)
+    return CommittedOffset(offset, text.encode(), epoch)
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,8 @@ def mark(offset: int = 30, epoch: int = 4, **fields: object) -> Mark:
         facts(None),
         facts(mark(30, b=35, epoch=6), READ),
         facts(mark(20, reading=2), READ),
-        facts(Mark(30, Intent("id", 30, 30, version=1).encode()), READ),
-        facts(Mark(35, ""), READ),
+        facts(CommittedOffset(30, Intent("id", 30, 30, version=1).encode()), READ),
+        facts(CommittedOffset(35, ""), READ),
     ],
 )
 def test_where_a_worker_goes_on_by_itself_nothing_is_done(known: Facts) -> None:
@@ -48,11 +48,11 @@ def test_where_a_worker_goes_on_by_itself_nothing_is_done(known: Facts) -> None:
 
 def test_offsets_of_another_topic_or_another_program_are_left_alone() -> None:
     """The worker deals with the first, nobody of ours with the second."""
-    recreated = Mark(30, Intent("before", 30, 30).encode(), 4)
+    recreated = CommittedOffset(30, Intent("before", 30, 30).encode(), 4)
     for plan in (resume(facts(recreated, READ), log), reprocess(facts(recreated, READ), 0, None, log)):
         assert (plan.mark, plan.is_refused) == (None, False)
         assert "recreated" in plan.why
-    foreign = facts(Mark(30, "hello"), READ)
+    foreign = facts(CommittedOffset(30, "hello"), READ)
     for plan in (resume(foreign, log), reprocess(foreign, 0, None, log), downgrade(foreign)):
         assert (plan.mark, plan.is_refused) == (None, True)
 
@@ -61,7 +61,7 @@ def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
     """In a reading that no token has known."""
     plan = resume(facts(None, READ, Reading(3, 5, 9, {4: 5})), log)
 
-    assert plan.mark == Mark(30, Intent("id", 30, 30, leader_epoch=4, reading=4).encode(), 4)
+    assert plan.mark == CommittedOffset(30, Intent("id", 30, 30, leader_epoch=4, reading=4).encode(), 4)
     assert plan.why == "the group has lost its offset; the tables hold offsets up to 29"
 
 
@@ -78,7 +78,7 @@ def test_what_was_deleted_unread_is_named() -> None:
     """It goes on at the oldest record."""
     plan = resume(facts(mark(20), Reading(0, 0, 19, {4: 0}), low=25), log)
 
-    assert plan.mark == Mark(25, Intent("id", 25, 25, leader_epoch=-1, reading=1).encode(), -1)
+    assert plan.mark == CommittedOffset(25, Intent("id", 25, 25, leader_epoch=-1, reading=1).encode(), -1)
     assert plan.why == "offsets 20 to 24 were deleted before they were read"
 
 
@@ -90,11 +90,11 @@ def test_what_a_batch_lacks_is_read_again_alone() -> None:
 
     behind = Intent("id", 30, 30, leader_epoch=4, reading=2).encode()
     again = Intent("id", 25, 25, leader_epoch=4, reading=1, detour=Detour(27, 30, 4, behind))
-    assert plan.mark == Mark(25, again.encode(), 4)
+    assert plan.mark == CommittedOffset(25, again.encode(), 4)
     whole = resume(facts(promised, READ, low=22, kept=tuple(range(20, 30))), log)
-    assert whole.mark == Mark(30, Intent("id", 30, 30, leader_epoch=4, reading=1).encode(), 4)
+    assert whole.mark == CommittedOffset(30, Intent("id", 30, 30, leader_epoch=4, reading=1).encode(), 4)
     nothing = resume(facts(promised, Reading(0, 0, 19, {4: 0}), low=22), log)
-    assert nothing.mark == Mark(22, Intent("id", 22, 22, reading=1).encode(), -1)
+    assert nothing.mark == CommittedOffset(22, Intent("id", 22, 22, reading=1).encode(), -1)
 
 
 def test_a_second_reading_that_cannot_go_on_ends() -> None:
@@ -102,7 +102,7 @@ def test_a_second_reading_that_cannot_go_on_ends() -> None:
     before = Detour(28, 30, 4, mark().metadata)
     plan = resume(facts(mark(20, reading=1, detour=before), READ, low=25), log)
 
-    assert plan.mark == Mark(30, mark().metadata, 4)
+    assert plan.mark == CommittedOffset(30, mark().metadata, 4)
     assert "the second reading ends at offset 20" in plan.why
     assert resume(facts(mark(26, reading=1, detour=before), READ, low=25), log).mark is None
 
@@ -150,9 +150,9 @@ def test_what_would_skip_records_or_finds_no_room_is_refused(
 
 def test_a_mark_is_handed_to_the_former_release() -> None:
     """When it says nothing that the former one can't read."""
-    assert downgrade(facts(mark(), READ)).mark == Mark(30, "1|id|30|30|", 4)
-    assert downgrade(facts(mark(reading=2), READ)).mark == Mark(30, "1|id|30|30|", 4)
-    for known in (facts(None), facts(Mark(30, "")), facts(Mark(30, "1|id|30|40|"))):
+    assert downgrade(facts(mark(), READ)).mark == CommittedOffset(30, "1|id|30|30|", 4)
+    assert downgrade(facts(mark(reading=2), READ)).mark == CommittedOffset(30, "1|id|30|30|", 4)
+    for known in (facts(None), facts(CommittedOffset(30, "")), facts(CommittedOffset(30, "1|id|30|40|"))):
         assert downgrade(known).mark is None
 
 

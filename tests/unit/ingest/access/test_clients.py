@@ -7,7 +7,7 @@ import pytest
 
 from ingest.access.clients import Registry, make_key, read_keys
 from ingest.access.rate_limit import Allowance
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 
 KEY, HASH = make_key()
 OLD_KEY, OLD_HASH = make_key()
@@ -49,11 +49,11 @@ def replace(path: Path, text: str) -> None:
     draft.rename(path)
 
 
-def refusal(registry: Registry, key: str, origin: str = "") -> Slug:
+def refusal(registry: Registry, key: str, origin: str = "") -> ErrorCode:
     """Return why a key is refused."""
     with pytest.raises(Rejected) as caught:
         registry.find(key, origin)
-    return caught.value.slug
+    return caught.value.code
 
 
 @pytest.mark.parametrize("key", [KEY, OLD_KEY], ids=["new", "old"])
@@ -91,23 +91,23 @@ def test_no_key_and_an_unknown_one_are_told_apart(path: Path) -> None:
     """Both are 401, and RFC 9110 wants a challenge with it."""
     registry = Registry(str(path))
 
-    for key, slug in (("", Slug.NO_KEY), (KEY + "x", Slug.UNKNOWN_KEY), ("\udcff", Slug.UNKNOWN_KEY)):
+    for key, slug in (("", ErrorCode.NO_KEY), (KEY + "x", ErrorCode.UNKNOWN_KEY), ("\udcff", ErrorCode.UNKNOWN_KEY)):
         with pytest.raises(Rejected) as caught:
             registry.find(key, "")
-        assert (caught.value.slug, caught.value.status) == (slug, 401)
+        assert (caught.value.code, caught.value.status) == (slug, 401)
         assert caught.value.headers == (("WWW-Authenticate", 'Bearer realm="headrace"'),)
 
 
 def test_a_disabled_key_is_not_an_unknown_one(path: Path) -> None:
     """403 tells its holder that the key was theirs once."""
-    assert refusal(Registry(str(path)), LOST_KEY) is Slug.KEY_DISABLED
+    assert refusal(Registry(str(path)), LOST_KEY) is ErrorCode.KEY_DISABLED
 
 
 def test_a_disabled_client_has_no_good_key(path: Path) -> None:
     """One word turns a client off."""
     replace(path, ENTRIES + "enabled = false\n")
 
-    assert refusal(Registry(str(path)), KEY) is Slug.CLIENT_DISABLED
+    assert refusal(Registry(str(path)), KEY) is ErrorCode.CLIENT_DISABLED
 
 
 @pytest.mark.parametrize("origin", ["", PAGE, PAGE.upper()])
@@ -119,7 +119,7 @@ def test_an_allowed_page_and_a_server_may_send(path: Path, origin: str) -> None:
 @pytest.mark.parametrize("origin", ["https://evil.example", PAGE + ":444", "http://www.example.com", "null"])
 def test_another_page_may_not(path: Path, origin: str) -> None:
     """Scheme, host and port all count."""
-    assert refusal(Registry(str(path)), KEY, origin) is Slug.ORIGIN_NOT_ALLOWED
+    assert refusal(Registry(str(path)), KEY, origin) is ErrorCode.ORIGIN_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_another_page_may_not(path: Path, origin: str) -> None:
 )
 def test_an_app_may_send_where_it_is_listed(path: Path, origin: str) -> None:
     """Apps and extensions stand in the list as browsers write them."""
-    assert refusal(Registry(str(path)), KEY, origin) is Slug.ORIGIN_NOT_ALLOWED
+    assert refusal(Registry(str(path)), KEY, origin) is ErrorCode.ORIGIN_NOT_ALLOWED
 
     replace(path, ENTRIES.replace(PAGE, origin))
     assert Registry(str(path)).find(KEY, origin).client_id == "web"

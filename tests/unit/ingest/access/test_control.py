@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ingest.access.clients import Registry, make_key
-from ingest.access.control import Gate, Ticket
+from ingest.access.control import AccessControl, Admission
 from ingest.access.rate_limit import Allowance, LocalLimiter
-from ingest.errors import Rejected, Slug
+from ingest.errors import ErrorCode, Rejected
 from tests.support.fake_broker import Clock
 from tests.support.front import Shelf, front
 
@@ -41,14 +41,14 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(str(path))
 
 
-def slug_of(ticket: Ticket) -> Slug | None:
+def slug_of(ticket: Admission) -> ErrorCode | None:
     """Return why a ticket does not let in."""
-    return ticket.refusal.slug if ticket.refusal else None
+    return ticket.refusal.code if ticket.refusal else None
 
 
 def test_an_open_gate_lets_everybody_in() -> None:
     """Without a registry and a limiter there is nothing to check and nothing to tell."""
-    ticket = Gate(None, None, Allowance(0)).admit("", "", "192.0.2.1", 0)
+    ticket = AccessControl(None, None, Allowance(0)).admit("", "", "192.0.2.1", 0)
 
     ticket.check()
     assert (ticket.headers, ticket.client_id) == ((), "")
@@ -56,38 +56,38 @@ def test_an_open_gate_lets_everybody_in() -> None:
 
 def test_without_keys_an_address_is_a_client() -> None:
     """Requests of one address share a window, in an open collector."""
-    gate = Gate(None, LocalLimiter(60), Allowance(1))
+    gate = AccessControl(None, LocalLimiter(60), Allowance(1))
     gate.admit("", "", "192.0.2.1", 0)
 
-    assert slug_of(gate.admit("", "", "192.0.2.1", 0)) is Slug.RATE_LIMIT
+    assert slug_of(gate.admit("", "", "192.0.2.1", 0)) is ErrorCode.RATE_LIMIT
     assert slug_of(gate.admit("", "", "192.0.2.2", 0)) is None
 
 
 def test_with_keys_a_client_is_counted_wherever_it_comes_from(registry: Registry) -> None:
     """The window is the client's over all its addresses, with the limit that the registry gives it."""
-    gate = Gate(registry, LocalLimiter(60), Allowance(1))
+    gate = AccessControl(registry, LocalLimiter(60), Allowance(1))
     slugs = [slug_of(gate.admit(KEY, "", f"192.0.2.{host}", 0)) for host in range(4)]
 
-    assert slugs == [None, None, None, Slug.RATE_LIMIT]
+    assert slugs == [None, None, None, ErrorCode.RATE_LIMIT]
     assert slug_of(gate.admit(OTHER_KEY, "", "192.0.2.1", 0)) is None
-    assert slug_of(gate.admit(OTHER_KEY, "", "192.0.2.1", 0)) is Slug.RATE_LIMIT
+    assert slug_of(gate.admit(OTHER_KEY, "", "192.0.2.1", 0)) is ErrorCode.RATE_LIMIT
 
 
 def test_guessing_keys_is_limited_by_address(registry: Registry) -> None:
     """A wrong key is a 401 until the address has used its window up."""
-    gate = Gate(registry, LocalLimiter(60), Allowance(2))
+    gate = AccessControl(registry, LocalLimiter(60), Allowance(2))
 
     assert [slug_of(gate.admit("guess", "", "192.0.2.1", 0)) for _ in range(3)] == [
-        Slug.UNKNOWN_KEY,
-        Slug.UNKNOWN_KEY,
-        Slug.RATE_LIMIT,
+        ErrorCode.UNKNOWN_KEY,
+        ErrorCode.UNKNOWN_KEY,
+        ErrorCode.RATE_LIMIT,
     ]
     assert slug_of(gate.admit(KEY, "", "192.0.2.1", 0)) is None
 
 
 def test_a_refused_ticket_bears_the_window_too(registry: Registry) -> None:
     """A 401 says what remains, as every answer does."""
-    ticket = Gate(registry, LocalLimiter(60), Allowance(5)).admit("", "", "192.0.2.1", 0)
+    ticket = AccessControl(registry, LocalLimiter(60), Allowance(5)).admit("", "", "192.0.2.1", 0)
 
     assert dict(ticket.headers)["X-RateLimit-Remaining"] == "4"
     with pytest.raises(Rejected):
@@ -97,7 +97,7 @@ def test_a_refused_ticket_bears_the_window_too(registry: Registry) -> None:
 def test_at_the_limit_the_wait_is_told() -> None:
     """429 comes with Retry-After in whole seconds."""
     clock = Clock()
-    gate = Gate(None, LocalLimiter(60, now_s=clock), Allowance(1))
+    gate = AccessControl(None, LocalLimiter(60, now_s=clock), Allowance(1))
     gate.admit("", "", "192.0.2.1", 10)
     clock.now_s += 19.5
     ticket = gate.admit("", "", "192.0.2.1", 29.5)
@@ -111,14 +111,14 @@ def test_at_the_limit_the_wait_is_told() -> None:
 @pytest.mark.parametrize(
     ("held", "slug", "message"),
     [
-        ((10, 0), Slug.EVENT_LIMIT, "the limit of 10 events is reached, try again in 60 s"),
-        ((0, 999), Slug.BYTE_LIMIT, "the limit of 999 bytes of events is reached, try again in 60 s"),
+        ((10, 0), ErrorCode.EVENT_LIMIT, "the limit of 10 events is reached, try again in 60 s"),
+        ((0, 999), ErrorCode.BYTE_LIMIT, "the limit of 999 bytes of events is reached, try again in 60 s"),
         ((9, 998), None, ""),
     ],
 )
-def test_a_spent_budget_is_named(held: tuple[int, int], slug: Slug | None, message: str) -> None:
+def test_a_spent_budget_is_named(held: tuple[int, int], slug: ErrorCode | None, message: str) -> None:
     """429 with a wait; the headers go on telling of requests, of which enough are left."""
-    gate = Gate(None, LocalLimiter(60), Allowance(100, 10, 999))
+    gate = AccessControl(None, LocalLimiter(60), Allowance(100, 10, 999))
     gate.spend(gate.admit("", "", "192.0.2.1", 0), *held)
     ticket = gate.admit("", "", "192.0.2.1", 0)
 
@@ -131,21 +131,21 @@ def test_a_spent_budget_is_named(held: tuple[int, int], slug: Slug | None, messa
 
 def test_one_visitor_of_a_page_uses_up_his_share_and_no_more(registry: Registry) -> None:
     """A key that pages use is no secret: a tenth of its limits is one address's, and the rest is there for others."""
-    gate = Gate(registry, LocalLimiter(60), Allowance(1))
+    gate = AccessControl(registry, LocalLimiter(60), Allowance(1))
     slugs = [slug_of(gate.admit(PAGE_KEY, "", "192.0.2.1", 0)) for _ in range(30)]
     last = gate.admit(PAGE_KEY, "", "192.0.2.1", 0)
     others = [slug_of(gate.admit(PAGE_KEY, "", f"198.51.100.{host}", 0)) for host in range(19)]
 
-    assert slugs == [None, None] + [Slug.RATE_LIMIT] * 28
+    assert slugs == [None, None] + [ErrorCode.RATE_LIMIT] * 28
     assert last.refusal is not None
     assert last.refusal.message == "the limit of 2 requests from one address is reached, try again in 60 s"
-    assert others == [None] * 18 + [Slug.RATE_LIMIT]
+    assert others == [None] * 18 + [ErrorCode.RATE_LIMIT]
 
 
-@pytest.mark.parametrize(("held", "slug"), [((100, 0), Slug.EVENT_LIMIT), ((0, 5000), Slug.BYTE_LIMIT)])
-def test_a_share_is_one_of_events_and_bytes_too(registry: Registry, held: tuple[int, int], slug: Slug) -> None:
+@pytest.mark.parametrize(("held", "slug"), [((100, 0), ErrorCode.EVENT_LIMIT), ((0, 5000), ErrorCode.BYTE_LIMIT)])
+def test_a_share_is_one_of_events_and_bytes_too(registry: Registry, held: tuple[int, int], slug: ErrorCode) -> None:
     """What one visitor sent counts for all of his client, and is more than his share alone."""
-    gate = Gate(registry, LocalLimiter(60), Allowance(1))
+    gate = AccessControl(registry, LocalLimiter(60), Allowance(1))
     for host in range(10):
         address = f"192.0.2.{host}"
         gate.spend(gate.admit(PAGE_KEY, "", address, 0), *held)
@@ -160,7 +160,7 @@ def test_a_share_is_one_of_events_and_bytes_too(registry: Registry, held: tuple[
 
 def test_the_headers_tell_of_the_window_with_less_left(registry: Registry) -> None:
     """The visitor's while the client has many, the client's when it has few."""
-    gate = Gate(registry, LocalLimiter(60), Allowance(1))
+    gate = AccessControl(registry, LocalLimiter(60), Allowance(1))
     told = [dict(gate.admit(PAGE_KEY, "", f"192.0.2.{host}", 0).headers)["X-RateLimit-Remaining"] for host in range(20)]
 
     assert told == ["1"] * 19 + ["0"]
@@ -168,7 +168,7 @@ def test_the_headers_tell_of_the_window_with_less_left(registry: Registry) -> No
 
 def test_what_is_inflated_and_refused_is_spent() -> None:
     """A small body of too many values costs its sender what it made the process read; the next request hears of it."""
-    gate = Gate(None, LocalLimiter(60), Allowance(100, 100, 1_000_000))
+    gate = AccessControl(None, LocalLimiter(60), Allowance(100, 100, 1_000_000))
     client = front(Shelf(), gate).test_client()
     bomb = gzip.compress(b"[" * 1_000_000)
 

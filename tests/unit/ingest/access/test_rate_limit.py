@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, Window, name_of_address
-from ingest.errors import Slug
+from ingest.errors import ErrorCode
 from tests.support.fake_broker import Clock
 
 UNIX_S = 1_800_000_000.5
@@ -39,7 +39,7 @@ def test_a_window_begins_with_the_first_request_and_counts_to_its_limit(limiter:
     windows = [hit(limiter, claim()) for _ in range(4)]
 
     assert [window.requests for window in windows] == [1, 2, 3, 4]
-    assert [window.spent for window in windows] == [None, None, None, Slug.RATE_LIMIT]
+    assert [window.spent for window in windows] == [None, None, None, ErrorCode.RATE_LIMIT]
     assert {window.resets_at_s for window in windows} == {1_800_000_061}
 
 
@@ -76,14 +76,14 @@ def test_clients_do_not_share_a_window(limiter: LocalLimiter) -> None:
     ("held", "spent"),
     [
         ((9, 999), None),
-        ((10, 999), Slug.EVENT_LIMIT),
-        ((11, 999), Slug.EVENT_LIMIT),
-        ((9, 1000), Slug.BYTE_LIMIT),
-        ((10, 1000), Slug.EVENT_LIMIT),
+        ((10, 999), ErrorCode.EVENT_LIMIT),
+        ((11, 999), ErrorCode.EVENT_LIMIT),
+        ((9, 1000), ErrorCode.BYTE_LIMIT),
+        ((10, 1000), ErrorCode.EVENT_LIMIT),
     ],
 )
 def test_events_and_bytes_are_spent_by_what_came_before(
-    limiter: LocalLimiter, held: tuple[int, int], spent: Slug | None
+    limiter: LocalLimiter, held: tuple[int, int], spent: ErrorCode | None
 ) -> None:
     """The request that uses the last of them up passes; the next one is refused, until the window ends."""
     asked = claim(requests=100, events=10, size_bytes=1000)

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from ingest.counters import Ledger
-from ingest.errors import Overloaded, Rejected, Slug, Unavailable
+from ingest.counters import EventCounters
+from ingest.errors import ErrorCode, Overloaded, Rejected, Unavailable
 from ingest.events.collector import Collector
-from ingest.events.validator import Intake, Limits, Origin
-from ingest.http.responses import judged, taken
+from ingest.events.validator import EventLimits, Sender, Validator
+from ingest.http.responses import accepted_body, validation_body
 from ingest.memory import Body, MemoryBudget, Unbounded
 from ingest.publishing.ports import Durability
 from schemas.codec import Encoder
@@ -28,26 +28,26 @@ class House:
     def __init__(self, event_bytes_max: int = 300_000, memory_bytes: int = 1_000_000) -> None:
         self.shelf = Shelf()
         self.budget = MemoryBudget(memory_bytes)
-        self.ledger = Ledger()
-        limits = Limits(event_bytes_max=event_bytes_max)
-        self._collector = Collector(Intake(read_catalogue(), limits, "sandbox"), Encoder(SCHEMA, 1), self.shelf)
+        self.ledger = EventCounters()
+        limits = EventLimits(event_bytes_max=event_bytes_max)
+        self._collector = Collector(Validator(read_catalogue(), limits, "sandbox"), Encoder(SCHEMA, 1), self.shelf)
 
     def collect(self, *events: Any, lenient: bool = False, **origin: Any) -> Any:
         """Take events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         with self.ledger.open() as account, self.budget.lease() as lease:
             collected = self._collector.collect(
-                Body(text, len(text), lease), Origin(NOW_MS, **origin), account, lenient=lenient
+                Body(text, len(text), lease), Sender(NOW_MS, **origin), account, lenient=lenient
             )
         assert collected.durability is Durability.BROKER
-        return json.loads(taken(collected.entries))
+        return json.loads(accepted_body(collected.entries))
 
     def validate(self, *events: Any, **origin: Any) -> Any:
         """Judge events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         body = Body(text, len(text), Unbounded())
-        examined = self._collector.validate(body, Origin(NOW_MS, **origin), Ledger().open())
-        return json.loads(judged(examined.verdict, examined.warnings))
+        examined = self._collector.validate(body, Sender(NOW_MS, **origin), EventCounters().open())
+        return json.loads(validation_body(examined.result, examined.warnings))
 
     @property
     def books(self) -> tuple[int, int, int]:
@@ -63,7 +63,7 @@ def test_one_bad_event_refuses_all() -> None:
     with pytest.raises(Rejected) as caught:
         house.collect(GOOD, BAD, GOOD)
 
-    assert caught.value.slug is Slug.BAD_EVENT_TYPE
+    assert caught.value.code is ErrorCode.BAD_EVENT_TYPE
     assert house.shelf.requests == []
     assert house.books == (3, 0, 3)
 
@@ -166,7 +166,7 @@ def test_an_event_of_another_client_refuses_the_request(lenient: bool) -> None: 
     with pytest.raises(Rejected):
         house.validate(GOOD, client_id="app")
 
-    assert caught.value.slug is Slug.OTHER_CLIENT
+    assert caught.value.code is ErrorCode.OTHER_CLIENT
     assert house.shelf.requests == []
     assert len(house.collect(GOOD, client_id="web")) == 1
 

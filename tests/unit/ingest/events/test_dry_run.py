@@ -9,11 +9,11 @@ import pytest
 
 from consumer.clickhouse.statements import column_of
 from ingest.events.dry_run import Advisor, Warned, row_of
-from ingest.events.validator import FAULTS_MAX, Limits
+from ingest.events.validator import FAULTS_MAX, EventLimits
 from schemas.event import Event, open_catalogue, read_catalogue
-from tests.support.verdicts import ID, NOW_MS, event
+from tests.support.results import ID, NOW_MS, event
 
-ADVISOR: Final = Advisor(read_catalogue(), Limits())
+ADVISOR: Final = Advisor(read_catalogue(), EventLimits())
 
 
 def warnings(*raws: Any) -> list[tuple[int, str, str]]:
@@ -130,7 +130,9 @@ def test_an_operators_names_are_known_too(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('[fields.shareTarget]\ntype = "string"\ndoc = "x"\n')
 
-    found = Advisor(open_catalogue(str(path)), Limits()).warnings([{"share_target": "a", "shareTarget": "a"}], NOW_MS)
+    found = Advisor(open_catalogue(str(path)), EventLimits()).warnings(
+        [{"share_target": "a", "shareTarget": "a"}], NOW_MS
+    )
 
     assert [said.message for said in found] == ["share_target is kept in properties; did you mean shareTarget?"]
 

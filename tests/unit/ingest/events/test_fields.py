@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ingest.events.validator import Intake, Limits
+from ingest.events.validator import EventLimits, Validator
 from schemas.event import open_catalogue
-from tests.support.verdicts import ID, ORIGIN
+from tests.support.results import ID, ORIGIN
 
 OWN = """
 [types.SHARE]
@@ -48,14 +48,14 @@ doc = "Whether it is new."
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Intake:
+def own(tmp_path: Path) -> Validator:
     """An intake with the operator's catalogue."""
     path = tmp_path / "own.toml"
     path.write_text(OWN)
-    return Intake(open_catalogue(str(path)), Limits(), "sandbox")
+    return Validator(open_catalogue(str(path)), EventLimits(), "sandbox")
 
 
-def judge(own: Intake, **fields: Any) -> Any:
+def judge(own: Validator, **fields: Any) -> Any:
     """Return the entry of one event of the operator's type."""
     body = json.dumps({"messageBody": [{"eventType": "share"} | fields]})
     return own.read(body.encode(), ORIGIN).entries[0]
@@ -78,7 +78,7 @@ def judge(own: Intake, **fields: Any) -> Any:
         ("is_new", False, False),
     ],
 )
-def test_a_field_is_kept_in_its_type(own: Intake, name: str, sent: Any, kept: Any) -> None:
+def test_a_field_is_kept_in_its_type(own: Validator, name: str, sent: Any, kept: Any) -> None:
     """After the same lossless coercions as a field with a column."""
     stored = judge(own, **{name: sent})
 
@@ -88,7 +88,7 @@ def test_a_field_is_kept_in_its_type(own: Intake, name: str, sent: Any, kept: An
 
 
 @pytest.mark.parametrize("name", ["target", "order", "session", "level", "count", "price.net", "is_new"])
-def test_a_field_that_is_absent_is_not_kept(own: Intake, name: str) -> None:
+def test_a_field_that_is_absent_is_not_kept(own: Validator, name: str) -> None:
     """`null` and "" are as good as absent, and so is a nil UUID."""
     for sent in (None, "", *(["00000000-0000-0000-0000-000000000000"] if name == "session" else [])):
         assert judge(own, **{name: sent})["properties"] == "{}"
@@ -114,14 +114,14 @@ def test_a_field_that_is_absent_is_not_kept(own: Intake, name: str) -> None:
         ("is_new", 2, "type"),
     ],
 )
-def test_a_value_that_does_not_fit_refuses_the_event(own: Intake, name: str, sent: Any, rule: str) -> None:
+def test_a_value_that_does_not_fit_refuses_the_event(own: Validator, name: str, sent: Any, rule: str) -> None:
     """The pointer names the field."""
     entry = judge(own, **{name: sent})
 
     assert [(fault.pointer, str(fault.rule)) for fault in entry.faults] == [(f"/messageBody/0/{name}", rule)]
 
 
-def test_other_members_are_kept_beside_them(own: Intake) -> None:
+def test_other_members_are_kept_beside_them(own: Validator) -> None:
     """What no catalogue knows stays as it is, and the project's fields have their columns."""
     stored = judge(own, target="ab", x=[1], userId=5)
 

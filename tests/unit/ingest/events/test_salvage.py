@@ -5,9 +5,9 @@ import pytest
 from ingest.errors import Overloaded, Rule
 from ingest.events.envelope import BODY
 from ingest.events.salvage import COPIES, elements
-from ingest.events.validator import Refusal
+from ingest.events.validator import InvalidEvent
 from ingest.memory import MemoryBudget
-from tests.support.verdicts import ORIGIN, intake, refusal
+from tests.support.results import ORIGIN, intake, refusal
 
 VIEW = b'{"eventType": "VIEW", "url": "[\\"{,"}'
 
@@ -54,7 +54,7 @@ def test_a_fault_inside_an_event_is_that_events_own(bad: bytes, member: str, rul
     (fault,) = verdict.faults
     assert (fault.index, fault.pointer, fault.rule) == (1, f"/messageBody/1{member}", rule)
     assert fault.message == (f"the event is not valid JSON: {says}" if says else "nested too deeply")
-    assert fault.slug.startswith("bad_event_")
+    assert fault.code.startswith("bad_event_")
     assert [event["url"] for event in verdict.events] == ['["{,'] * 2
 
 
@@ -93,7 +93,7 @@ def test_every_bad_event_is_told_and_every_good_one_judged() -> None:
     assert [(fault.index, fault.rule) for fault in verdict.faults] == [
         *((0, Rule.JSON), (1, Rule.ENUM), (3, Rule.TYPE), (4, Rule.JSON)),
     ]
-    assert [isinstance(entry, Refusal) for entry in verdict.entries] == [True, True, False, True, True]
+    assert [isinstance(entry, InvalidEvent) for entry in verdict.entries] == [True, True, False, True, True]
 
 
 def test_the_bytes_of_each_event_are_found_whatever_is_wrong_inside() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ingest.events.validator import FAULTS_MAX, Refusal
-from tests.support.verdicts import ID, ORIGIN, event, faults, intake, judge
+from ingest.events.validator import FAULTS_MAX, InvalidEvent
+from tests.support.results import ID, ORIGIN, event, faults, intake, judge
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_the_faults_of_one_event_are_bounded() -> None:
     """An event of hundreds of faults is told of as many as an answer holds."""
     entry = judge({"eventType": "VIEW"} | {f"x{n}": 2**64 for n in range(900)}).entries[0]
 
-    assert isinstance(entry, Refusal)
+    assert isinstance(entry, InvalidEvent)
     assert len(entry.faults) == FAULTS_MAX
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.events.ids import uuid5
-from ingest.events.validator import Origin, key_of
-from tests.support.verdicts import ID, NOW_MS, OTHER_ID, event, judge
+from ingest.events.validator import Sender, key_of
+from tests.support.results import ID, NOW_MS, OTHER_ID, event, judge
 
 
 @pytest.mark.parametrize(
@@ -44,25 +44,25 @@ def test_a_nil_uuid_is_no_id(nil: str) -> None:
     assert stored["pingId"] == stored["eventId"]
 
 
-KEYED = Origin(NOW_MS, idempotency_key="k")
+KEYED = Sender(NOW_MS, idempotency_key="k")
 VIEW = {"eventType": "VIEW", "clientId": "web"}
 
 
-def ids(*events: dict[str, Any], origin: Origin = KEYED) -> list[str]:
+def ids(*events: dict[str, Any], origin: Sender = KEYED) -> list[str]:
     """Return the ids that events get."""
     return [item["eventId"] for item in judge(*events, origin=origin).events]
 
 
 def test_an_idempotency_key_gives_the_same_ids_again() -> None:
     """They follow from client, key, index and content, however the request arrives; an event's own id goes first."""
-    later = Origin(NOW_MS + 5, ip="192.0.2.9", user_agent="Other/1", trace_id="t", idempotency_key="k")
+    later = Sender(NOW_MS + 5, ip="192.0.2.9", user_agent="Other/1", trace_id="t", idempotency_key="k")
 
     first = ids(VIEW, VIEW, VIEW | {"eventId": ID})
     assert first == ids(VIEW, VIEW, VIEW | {"eventId": ID}, origin=later)
     assert first[2] == ID
     assert len(set(first)) == 3
     assert [UUID(text).version for text in first[:2]] == [5, 5]
-    assert ids(VIEW, origin=Origin(NOW_MS, idempotency_key="l")) != first[:1]
+    assert ids(VIEW, origin=Sender(NOW_MS, idempotency_key="l")) != first[:1]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_client_key_and_index_do_not_run_into_each_other(places: list[tuple[str,
 
 def test_with_a_key_of_its_own_the_client_is_the_keys() -> None:
     """Ids follow the client that the registry knows; in an open collector it is the one that the event names."""
-    web, app = (Origin(NOW_MS, idempotency_key="k", client_id=client_id) for client_id in ("web", "app"))
+    web, app = (Sender(NOW_MS, idempotency_key="k", client_id=client_id) for client_id in ("web", "app"))
 
     assert ids(VIEW, origin=web) == ids(VIEW)
     assert ids(VIEW, origin=app) != ids(VIEW)
@@ -140,7 +140,7 @@ def test_a_clients_clock_is_believed_within_bounds(said: Any, believed_ms: int) 
 
 def test_the_requests_browser_fills_what_the_event_does_not_say() -> None:
     """An event's own userAgent stays."""
-    origin = Origin(NOW_MS, ip="192.0.2.1", user_agent="Browser/1", trace_id="t")
+    origin = Sender(NOW_MS, ip="192.0.2.1", user_agent="Browser/1", trace_id="t")
 
     assert event(origin)["userAgent"] == "Browser/1"
     assert event(origin, userAgent="Own/1")["userAgent"] == "Own/1"

@@ -3,10 +3,10 @@
 import pytest
 
 from ingest.access.origins import is_origin, read_origins
-from ingest.http.cors import CrossOrigin
+from ingest.http.cors import CorsPolicy
 
 PAGE = "https://www.example.com"
-ANY = CrossOrigin(("*",))
+ANY = CorsPolicy(("*",))
 APPS = (
     "null",
     "capacitor://localhost",
@@ -59,7 +59,7 @@ def test_what_is_not_shared_is_readable_without_credentials_alone() -> None:
 @pytest.mark.parametrize("origin", [PAGE, *APPS])
 def test_a_listed_origin_is_answered_by_its_name(origin: str) -> None:
     """Pages, apps and extensions stand in the list as browsers write them."""
-    listed = CrossOrigin(read_origins(f"https://other.example, {origin}"))
+    listed = CorsPolicy(read_origins(f"https://other.example, {origin}"))
 
     assert dict(listed.answer_headers(origin))["Access-Control-Allow-Origin"] == origin
     assert dict(listed.preflight_headers(origin, ""))["Access-Control-Allow-Origin"] == origin
@@ -68,7 +68,7 @@ def test_a_listed_origin_is_answered_by_its_name(origin: str) -> None:
 @pytest.mark.parametrize("origin", ["https://example.com", "http://www.example.com", PAGE + ":8443", "null", "", "*"])
 def test_another_origin_may_not_read(origin: str) -> None:
     """An origin outside the list gets no permission, but caches are told all the same."""
-    listed = CrossOrigin((PAGE,))
+    listed = CorsPolicy((PAGE,))
     headers = dict(listed.answer_headers(origin))
 
     assert not any(name.startswith("Access-Control-Allow") for name in headers)

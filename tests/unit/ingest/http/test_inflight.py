@@ -6,10 +6,10 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from ingest.access.origins import read_origins
-from ingest.counters import Ledger
-from ingest.http.cors import CrossOrigin
+from ingest.counters import EventCounters
+from ingest.http.cors import CorsPolicy
 from ingest.http.inflight import LoadBound, overloaded
-from ingest.http.middleware import COLLECT, Door, Origins
+from ingest.http.middleware import COLLECT, ProxyPolicy, RequestMiddleware
 
 
 class UnreadBody:
@@ -26,10 +26,12 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     return [environ["PATH_INFO"].encode()]
 
 
-def ask(path: str, ledger: Ledger) -> tuple[str, dict[str, str], bytes]:
+def ask(path: str, ledger: EventCounters) -> tuple[str, dict[str, str], bytes]:
     """Send one request through the door and the bound; return status, headers and body."""
     heard: list[Any] = []
-    door = Door(LoadBound(app, [COLLECT]), [COLLECT, "/readyz"], ledger, Origins(), CrossOrigin(read_origins("*")))
+    door = RequestMiddleware(
+        LoadBound(app, [COLLECT]), [COLLECT, "/readyz"], ledger, ProxyPolicy(), CorsPolicy(read_origins("*"))
+    )
     environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": path, "wsgi.input": UnreadBody()}
     body = b"".join(door(environ, lambda *given: heard.extend(given) or bytes))  # type: ignore[func-returns-value]  # enough of start_response
     return heard[0], dict(heard[1]), body
@@ -37,12 +39,12 @@ def ask(path: str, ledger: Ledger) -> tuple[str, dict[str, str], bytes]:
 
 def test_within_the_bound_everything_passes() -> None:
     """The bound is the server's to find; here nothing is counted."""
-    assert ask(COLLECT, Ledger())[0] == "200 OK"
+    assert ask(COLLECT, EventCounters())[0] == "200 OK"
 
 
 def test_beyond_it_a_request_to_collect_is_told_to_come_again_before_its_body_is_read() -> None:
     """503 with the house's document, a time to wait, and the headers of every answer."""
-    ledger = Ledger()
+    ledger = EventCounters()
 
     with overloaded():
         status, headers, body = ask(COLLECT, ledger)
@@ -58,7 +60,7 @@ def test_beyond_it_a_request_to_collect_is_told_to_come_again_before_its_body_is
 def test_beyond_it_probes_are_answered() -> None:
     """A balancer must not think that a busy process is a dead one."""
     with overloaded():
-        assert ask("/readyz", Ledger())[0] == "200 OK"
+        assert ask("/readyz", EventCounters())[0] == "200 OK"
 
 
 def test_the_bound_ends_with_its_block() -> None:
@@ -66,4 +68,4 @@ def test_the_bound_ends_with_its_block() -> None:
     with overloaded():
         pass
 
-    assert ask(COLLECT, Ledger())[0] == "200 OK"
+    assert ask(COLLECT, EventCounters())[0] == "200 OK"

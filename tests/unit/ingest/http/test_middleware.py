@@ -8,12 +8,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from ingest.counters import Ledger
+from ingest.counters import EventCounters
 from ingest.http.client_ip import read_networks
-from ingest.http.cors import CrossOrigin
-from ingest.http.middleware import COLLECT, Door, Exchange, Origins, exchange_of
+from ingest.http.cors import CorsPolicy
+from ingest.http.middleware import COLLECT, ProxyPolicy, RequestContext, RequestMiddleware, context_of
 from ingest.logs import REFUSALS
-from ingest.metrics import Telemetry
+from ingest.metrics import PrometheusMetrics
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PAGE = "https://www.example.com"
@@ -26,16 +26,16 @@ class Application:
         self.status = status
         self.outcome = outcome
         self.events = events
-        self.seen: Exchange
+        self.seen: RequestContext
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer."""
-        self.seen = exchange_of(environ)
+        self.seen = context_of(environ)
         self.seen.outcome = self.outcome
         if self.events:
-            self.seen.account.judge(self.events)
+            self.seen.counter.set_total(self.events)
         if self.status == "201 Created":
-            self.seen.account.accept(self.events or 1)
+            self.seen.counter.accept(self.events or 1)
         start_response(self.status, [("Content-Type", "application/json")])
         return [b"[]"]
 
@@ -43,10 +43,12 @@ class Application:
 class House:
     """A door in front of an application, with its books and figures."""
 
-    def __init__(self, app: Any, origins: Origins | None = None, pages: tuple[str, ...] = ("*",)) -> None:
-        self.telemetry = Telemetry()
-        self.ledger = Ledger(self.telemetry)
-        self.door = Door(app, [COLLECT, "/healthz"], self.ledger, origins or Origins(), CrossOrigin(pages))
+    def __init__(self, app: Any, origins: ProxyPolicy | None = None, pages: tuple[str, ...] = ("*",)) -> None:
+        self.telemetry = PrometheusMetrics()
+        self.ledger = EventCounters(self.telemetry)
+        self.door = RequestMiddleware(
+            app, [COLLECT, "/healthz"], self.ledger, origins or ProxyPolicy(), CorsPolicy(pages)
+        )
 
     def ask(self, method: str = "POST", path: str = COLLECT, **headers: str) -> TestResponse:
         """Send a request from 10.0.0.1; a header's dashes are written as underscores."""
@@ -93,7 +95,7 @@ def test_the_callers_bad_names_are_replaced() -> None:
 def test_limits_see_the_full_address_and_rows_the_private_one() -> None:
     """Behind a trusted proxy, the client's address counts in full and is kept in part."""
     app = Application()
-    origins = Origins(read_networks("10.0.0.0/8"), "truncated")
+    origins = ProxyPolicy(read_networks("10.0.0.0/8"), "truncated")
 
     House(app, origins).ask(X_Forwarded_For="203.0.113.7")
 
@@ -117,7 +119,7 @@ def test_no_signal_is_no_reason(honours: bool, value: str) -> None:  # noqa: FBT
     """A signal that is off, or that the operator does not honour, changes nothing."""
     app = Application()
 
-    House(app, Origins(honours_signals=honours)).ask(Sec_GPC=value, User_Agent="Browser/1")
+    House(app, ProxyPolicy(honours_signals=honours)).ask(Sec_GPC=value, User_Agent="Browser/1")
 
     assert (app.seen.ip, app.seen.user_agent) == ("10.0.0.1", "Browser/1")
 
@@ -298,7 +300,7 @@ def test_what_can_become_of_a_request_is_shown_before_it_happens() -> None:
 
 def test_a_refused_request_leaves_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """The line names the request, its trace and its reason, and nothing that the client wrote."""
-    house = House(Application("400 Bad Request", "bad_json"), Origins(privacy="none"))
+    house = House(Application("400 Bad Request", "bad_json"), ProxyPolicy(privacy="none"))
 
     with caplog.at_level(logging.INFO, REFUSALS):
         house.ask(X_Request_Id="mine-1", X_API_Key="s3cret", User_Agent="Browser/1")

@@ -2,8 +2,8 @@
 
 from confluent_kafka import KafkaError
 
-from ingest.publishing.kafka import fate_of
-from ingest.publishing.ports import Fate
+from ingest.publishing.kafka import status_of
+from ingest.publishing.ports import DeliveryStatus
 
 
 def test_only_a_refusal_of_the_record_itself_is_one() -> None:
@@ -12,8 +12,8 @@ def test_only_a_refusal_of_the_record_itself_is_one() -> None:
         value for name in dir(KafkaError) if name.isupper() and isinstance(value := getattr(KafkaError, name), int)
     }
 
-    refused = {code for code in codes if fate_of(KafkaError(code)) is Fate.REFUSED}
+    refused = {code for code in codes if status_of(KafkaError(code)) is DeliveryStatus.REFUSED}
 
     assert len(codes) > 100
     assert refused == {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
-    assert {fate_of(KafkaError(code)) for code in codes - refused} == {Fate.FAILED}
+    assert {status_of(KafkaError(code)) for code in codes - refused} == {DeliveryStatus.FAILED}

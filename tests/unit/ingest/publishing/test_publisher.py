@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingest.counters import Ledger
+from ingest.counters import EventCounters
 from ingest.errors import Overloaded, Rejected, Unavailable
 from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.publishing.ports import Durability, Fate, Record, SpoolError
-from ingest.publishing.publisher import DurablePublisher, Patience
+from ingest.publishing.ports import DeliveryStatus, Durability, Record, SpoolError
+from ingest.publishing.publisher import DurablePublisher, Timeouts
 from tests.support.fake_broker import Clock, FakeBroker, event
 
 
@@ -40,9 +40,9 @@ class Scene:
         self.broker = FakeBroker(self.clock)
         self.spool = FakeSpool()
         self.breaker = Breaker()
-        self.ledger = Ledger()
+        self.ledger = EventCounters()
         self.publisher = DurablePublisher(
-            self.broker, self.spool, self.breaker, Patience(deadline_s=5, slow_s=1), self.ledger, self.clock
+            self.broker, self.spool, self.breaker, Timeouts(deadline_s=5, slow_s=1), self.ledger, self.clock
         )
 
     def publish(self, *numbers: int) -> tuple[Durability, float]:
@@ -79,7 +79,9 @@ def test_what_the_broker_acknowledges_is_with_the_broker(scene: Scene) -> None:
 
 def test_what_the_broker_fails_goes_to_the_disk(scene: Scene) -> None:
     """Only that, in its order, and the answer says disk."""
-    scene.broker.judge = lambda record: Fate.FAILED if record.value in {b"2", b"4"} else Fate.DELIVERED
+    scene.broker.judge = lambda record: (
+        DeliveryStatus.FAILED if record.value in {b"2", b"4"} else DeliveryStatus.DELIVERED
+    )
 
     assert scene.publish(1, 2, 3, 4)[0] is Durability.DISK
 
@@ -89,7 +91,7 @@ def test_what_the_broker_fails_goes_to_the_disk(scene: Scene) -> None:
 
 def test_headers_survive_the_way_to_the_disk(scene: Scene) -> None:
     """A failed report has none; the publisher spools its own records."""
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
 
     scene.publish(1)
 
@@ -137,7 +139,7 @@ def test_while_open_nobody_probes_a_broker_that_does_not_answer(scene: Scene) ->
     took = []
 
     for number in range(100):
-        scene.publisher.look(1)
+        scene.publisher.poll_health(1)
         took.append(scene.publish(number)[1])
 
     assert took == [0] * 100
@@ -148,7 +150,7 @@ def test_one_request_probes_a_broker_that_answers_again(scene: Scene) -> None:
     scene.broker.after_s = 60
     scene.publish(0)
     scene.broker.after_s = 0.005
-    scene.publisher.look(1)
+    scene.publisher.poll_health(1)
     assert scene.publish(1)[0] is Durability.DISK
     scene.clock.now_s += 2
 
@@ -162,12 +164,12 @@ def test_a_broker_that_answers_but_does_not_acknowledge_is_probed_singly(scene: 
 
     Each new producer is tried once; all else waits for its cooldown.
     """
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
     scene.broker.after_s = 0.9
     slow = 0
 
     for number in range(600):
-        scene.publisher.look(1)
+        scene.publisher.poll_health(1)
         scene.clock.now_s += 0.1
         slow += scene.publish(number)[1] > 0
 
@@ -178,10 +180,10 @@ def test_a_broker_that_answers_but_does_not_acknowledge_is_probed_singly(scene: 
 
 def test_a_producer_that_alone_fails_is_replaced(scene: Scene) -> None:
     """The broker answers, and each probe fails: a new producer is made, and within seconds it is used."""
-    scene.broker.judge = lambda _: Fate.DELIVERED if scene.broker.renewals else Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED if scene.broker.renewals else DeliveryStatus.FAILED
     took_s = 0
     while scene.publish(took_s)[0] is Durability.DISK:
-        scene.publisher.look(1)
+        scene.publisher.poll_health(1)
         scene.clock.now_s += 1
         took_s += 1
         assert took_s < 20
@@ -195,10 +197,10 @@ def test_while_the_broker_does_not_answer_no_producer_is_to_blame(scene: Scene) 
     scene.breaker.open(scene.clock())
     for is_there, failures in ((True, 1), (False, 60), (True, 1)):
         scene.broker.is_there = is_there
-        scene.publisher.look(1)
+        scene.publisher.poll_health(1)
         for _ in range(failures):
-            scene.publisher.note(is_well=False)
-        scene.publisher.look(1)
+            scene.publisher.record_outcome(is_well=False)
+        scene.publisher.poll_health(1)
         scene.clock.now_s += 60
 
     assert scene.broker.renewals == 0
@@ -212,13 +214,13 @@ def test_a_broker_that_takes_nothing_from_anybody_sees_few_producers(scene: Scen
             if scene.broker.renewals == renewals:
                 return second
             scene.publish(second)
-            scene.publisher.look(1)
+            scene.publisher.poll_health(1)
             scene.clock.now_s += 1
         return most_s
 
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
     eight_took_s = fail_for(3600, 8)
-    scene.publisher.note(is_well=True)
+    scene.publisher.record_outcome(is_well=True)
     ninth_took_s = fail_for(3600, 9)
 
     assert 900 < eight_took_s < 1800
@@ -246,7 +248,7 @@ def test_without_a_broker_at_the_start_the_first_request_goes_to_disk(scene: Sce
     """Nobody finds out by waiting."""
     scene.broker.is_there = False
 
-    scene.publisher.greet(2)
+    scene.publisher.check_at_startup(2)
 
     assert scene.publish(1) == (Durability.DISK, 0)
 
@@ -254,19 +256,19 @@ def test_without_a_broker_at_the_start_the_first_request_goes_to_disk(scene: Sce
 @pytest.mark.parametrize("slug", ["spool_full", "spool_failed", "spool_slow"])
 def test_without_broker_and_disk_nothing_is_accepted(scene: Scene, slug: str) -> None:
     """503 with a time to come back; the books count nothing."""
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
     scene.spool.fault = SpoolError(slug, "words")
 
     with pytest.raises(Unavailable) as caught:
         scene.publish(1, 2)
 
-    assert (caught.value.slug, caught.value.retry_after_s) == (slug, 5)
+    assert (caught.value.code, caught.value.retry_after_s) == (slug, 5)
     assert scene.counts() == {"delivered": 0, "spooled": 0, "orphaned": 0}
 
 
 def test_what_had_arrived_of_a_refused_request_is_told_apart(scene: Scene) -> None:
     """It is in the log and belongs to no answer: the books name it beside their sums."""
-    scene.broker.judge = lambda record: Fate.FAILED if record.value == b"2" else Fate.DELIVERED
+    scene.broker.judge = lambda record: DeliveryStatus.FAILED if record.value == b"2" else DeliveryStatus.DELIVERED
     scene.spool.fault = SpoolError("spool_full", "words")
 
     with pytest.raises(Unavailable):
@@ -294,7 +296,7 @@ def test_a_record_too_large_for_the_log_is_the_clients_to_repair(scene: Scene) -
 
 def test_a_record_that_the_broker_refuses_does_not_speak_against_it(scene: Scene) -> None:
     """It is kept on disk, where the drainer tries it alone; the breaker stays closed."""
-    scene.broker.judge = lambda _: Fate.REFUSED
+    scene.broker.judge = lambda _: DeliveryStatus.REFUSED
 
     durabilities = {scene.publish(number)[0] for number in range(20)}
 
@@ -304,25 +306,25 @@ def test_a_record_that_the_broker_refuses_does_not_speak_against_it(scene: Scene
 
 def test_a_full_queue_is_load_and_no_fault_of_the_broker(scene: Scene) -> None:
     """503 to come again soon: nothing is spooled, and however often it happens the breaker stays closed."""
-    scene.broker.judge = lambda _: Fate.NO_ROOM
+    scene.broker.judge = lambda _: DeliveryStatus.NO_ROOM
 
     for _ in range(20):
         with pytest.raises(Overloaded) as caught:
             scene.publish(1, 2)
 
-    assert (caught.value.status, caught.value.slug, caught.value.retry_after_s) == (503, "queue_full", 1)
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (503, "queue_full", 1)
     assert scene.breaker.state is State.CLOSED
     assert scene.spool.records == []
-    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED
     assert scene.publish(3)[0] is Durability.BROKER
 
 
 def test_a_full_queue_before_a_broker_that_is_away_goes_to_disk(scene: Scene) -> None:
     """A probe that finds no room is kept as all else is meanwhile."""
     scene.breaker.open(scene.clock())
-    scene.publisher.look(1)
+    scene.publisher.poll_health(1)
     scene.clock.now_s += 2
-    scene.broker.judge = lambda _: Fate.NO_ROOM
+    scene.broker.judge = lambda _: DeliveryStatus.NO_ROOM
 
     assert scene.publish(1)[0] is Durability.DISK
 
@@ -330,7 +332,7 @@ def test_a_full_queue_before_a_broker_that_is_away_goes_to_disk(scene: Scene) ->
 def test_dead_letters_are_durable_too_but_no_events_of_the_books(scene: Scene) -> None:
     """They travel with their request and are not counted."""
     scene.publisher.publish([event(1), Record(b"k", b"{", dead=True)])
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
     scene.publisher.publish([event(2), Record(b"k", b"{", dead=True)])
 
     assert len(scene.spool.records) == 2
@@ -355,7 +357,7 @@ def test_it_is_ready_while_broker_or_disk_take_events(
         scene.breaker.open(scene.clock())
     scene.spool.fault = None if is_usable else SpoolError("spool_full", "words")
     scene.broker.is_there = answers
-    scene.publisher.look(1)
+    scene.publisher.poll_health(1)
     now_s = scene.clock()
 
     assert scene.publisher.is_ready() is ready
@@ -380,7 +382,7 @@ def test_idle_is_when_no_request_is_being_published(scene: Scene) -> None:
         append(records)
 
     scene.spool.append = look_first  # type: ignore[method-assign]  # it looks while a request is on its way
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
 
     scene.publish(1)
 

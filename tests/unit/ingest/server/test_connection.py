@@ -7,23 +7,23 @@ from contextlib import ExitStack
 
 import pytest
 
-from ingest.server.connection import Connection
+from ingest.server.connection import ClientSocket
 
 LINGERING = 3
 
 
 @pytest.fixture
-def pairs() -> Iterator[list[tuple[Connection, socket.socket]]]:
+def pairs() -> Iterator[list[tuple[ClientSocket, socket.socket]]]:
     """Connections with their clients, one more than may linger; the clients say nothing, and stay."""
     with ExitStack() as stack:
         found = []
         for _ in range(LINGERING + 1):
             served, client = socket.socketpair()
-            found.append((stack.enter_context(Connection(served)), stack.enter_context(client)))
+            found.append((stack.enter_context(ClientSocket(served)), stack.enter_context(client)))
         yield found
 
 
-def test_only_a_few_linger_and_nobody_waits_for_them(pairs: list[tuple[Connection, socket.socket]]) -> None:
+def test_only_a_few_linger_and_nobody_waits_for_them(pairs: list[tuple[ClientSocket, socket.socket]]) -> None:
     """One more than may linger is closed at once, while the others go on, and these end with their clients."""
     *some, (last, _) = pairs
     threads = [threading.Thread(target=connection.linger) for connection, _ in some]
@@ -40,7 +40,7 @@ def test_only_a_few_linger_and_nobody_waits_for_them(pairs: list[tuple[Connectio
         thread.join()
 
 
-def test_who_has_lingered_makes_room(pairs: list[tuple[Connection, socket.socket]]) -> None:
+def test_who_has_lingered_makes_room(pairs: list[tuple[ClientSocket, socket.socket]]) -> None:
     """One after another, each may: what it sent is read, so that closing does not destroy its answer."""
     for connection, client in pairs:
         client.sendall(b"more")

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from ingest.counters import NoMeter
+from ingest.counters import NoMetrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import Bounds, Lock, SpoolDirectory
+from ingest.spool.directory import Lock, SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import event
 
 
-class Gauges(NoMeter):
+class Gauges(NoMetrics):
     """Remembers levels."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self.levels: dict[str, float] = {}
 
-    def level(self, name: str, value: float, **labels: str) -> None:  # noqa: ARG002  (the port's signature)
+    def set(self, name: str, value: float, **labels: str) -> None:  # noqa: ARG002  (the port's signature)
         """Remember."""
         self.levels[name] = value
 
@@ -32,7 +32,7 @@ class Scene:
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         """Make the directory."""
-        self.directory = SpoolDirectory(path, Bounds(2**30, 0))
+        self.directory = SpoolDirectory(path, SpoolBounds(2**30, 0))
         self.suspects: list[Path] = []
         self.gauges = Gauges()
         self.backlog = Backlog(self.directory, self.suspects.append, self.gauges)

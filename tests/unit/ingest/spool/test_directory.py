@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingest.publishing.ports import SpoolError
-from ingest.spool.directory import Bounds, SpoolDirectory, is_locked, lock_of, try_lock
+from ingest.spool.directory import SpoolBounds, SpoolDirectory, is_locked, lock_of, try_lock
 from tests.support.fake_broker import event
 
 _HOLD = """
@@ -25,7 +25,7 @@ sys.stdin.read()
 
 def directory(path: Path, size_bytes_max: int = 10_000_000, free_bytes_min: int = 0) -> SpoolDirectory:
     """Return a directory with bounds."""
-    return SpoolDirectory(path, Bounds(size_bytes_max, free_bytes_min))
+    return SpoolDirectory(path, SpoolBounds(size_bytes_max, free_bytes_min))
 
 
 def test_a_lock_is_one_processs_until_it_ends(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_bound_on_size_counts_all_files(tmp_path: Path) -> None:
     with pytest.raises(SpoolError) as caught:
         spool.check_room(900_000, file, others_bytes=200_000)
 
-    assert caught.value.slug == "spool_full"
+    assert caught.value.code == "spool_full"
     assert spool.size_bytes() > 0
     assert spool.size_bytes(besides=file.path) == 0
     file.close()
@@ -121,7 +121,7 @@ def test_the_bound_on_free_disk_holds_whatever_the_size(tmp_path: Path) -> None:
 
     with pytest.raises(SpoolError) as caught:
         spool.check_room(1, None, 0)
-    assert caught.value.slug == "spool_full"
+    assert caught.value.code == "spool_full"
 
 
 def test_only_one_drains_and_says_who_it_is(tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_a_directory_that_is_away_is_a_failure_everywhere(tmp_path: Path) -> Non
     for ask in asked:
         with pytest.raises(SpoolError) as caught:
             ask()
-        assert caught.value.slug == "spool_failed"
+        assert caught.value.code == "spool_failed"
     assert spool.paths() == []
     assert not is_locked(lock_of(tmp_path / "away" / "a.db"))

@@ -6,11 +6,11 @@ from time import monotonic
 
 import pytest
 
-from ingest.counters import NoMeter
-from ingest.publishing.ports import Fate, Record
+from ingest.counters import NoMetrics
+from ingest.publishing.ports import DeliveryStatus, Record
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import Bounds, SpoolDirectory
-from ingest.spool.drainer import Drainer, Pace
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
+from ingest.spool.drainer import Drainer, DrainPace
 from ingest.spool.file import SpoolFile
 from tests.support.fake_broker import FakeBroker, event
 
@@ -20,14 +20,14 @@ class Scene:
 
     def __init__(self, path: Path) -> None:
         """Put them together."""
-        self.directory = SpoolDirectory(path, Bounds(2**30, 0))
+        self.directory = SpoolDirectory(path, SpoolBounds(2**30, 0))
         self.file: SpoolFile
         self.file, self._lock = self.directory.new_file()
         self.broker = FakeBroker()
         self.notes: list[bool] = []
-        self.backlog = Backlog(self.directory, lambda _: None, NoMeter())
-        pace = Pace(events_per_s=1000, deadline_s=5, slow_s=1, batch_events=8)
-        self.drainer = Drainer(self.backlog, self.broker, pace, self._note, NoMeter())
+        self.backlog = Backlog(self.directory, lambda _: None, NoMetrics())
+        pace = DrainPace(events_per_s=1000, deadline_s=5, slow_s=1, batch_events=8)
+        self.drainer = Drainer(self.backlog, self.broker, pace, self._note, NoMetrics())
 
     def _note(self, *, is_well: bool) -> None:
         self.notes.append(is_well)
@@ -108,7 +108,7 @@ def test_a_broker_that_is_away_is_asked_with_one_record_less_and_less_often(scen
     """What an ambiguous timeout may double is one event; the pauses grow and are jittered."""
     scene.put(*range(20))
     scene.steps(3)
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
 
     pauses = scene.steps(9)
 
@@ -124,10 +124,10 @@ def test_a_full_queue_says_nothing_of_the_broker(scene: Scene) -> None:
     """Live requests have it; the spool waits a moment and goes on as before."""
     scene.put(*range(20))
     scene.steps(3)
-    scene.broker.judge = lambda _: Fate.NO_ROOM
+    scene.broker.judge = lambda _: DeliveryStatus.NO_ROOM
 
     pauses = scene.steps(5)
-    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED
     scene.steps(3)
 
     assert pauses == [0.5] * 5
@@ -139,9 +139,9 @@ def test_a_full_queue_says_nothing_of_the_broker(scene: Scene) -> None:
 def test_a_broker_that_is_back_gets_the_rest(scene: Scene) -> None:
     """Nothing of the outage is missing, and nothing is doubled that had not arrived."""
     scene.put(*range(20))
-    scene.broker.judge = lambda _: Fate.FAILED
+    scene.broker.judge = lambda _: DeliveryStatus.FAILED
     scene.steps(3)
-    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED
 
     scene.steps(10)
 
@@ -177,10 +177,10 @@ def test_part_of_a_batch_that_arrived_is_not_sent_again(scene: Scene) -> None:
     """Only what failed stays."""
     scene.put(*range(8))
     scene.steps(2)
-    scene.broker.judge = lambda record: Fate.FAILED if record.value == b"5" else Fate.DELIVERED
+    scene.broker.judge = lambda record: DeliveryStatus.FAILED if record.value == b"5" else DeliveryStatus.DELIVERED
     scene.steps(1)
     assert scene.left == [5, 7]
-    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED
 
     scene.steps(4)
 
@@ -191,13 +191,15 @@ def test_while_one_partition_is_away_the_others_get_theirs(scene: Scene) -> None
     """What fails stays at the head, in its order, and does not make the batches small."""
     scene.put(*range(40))
     scene.steps(3)
-    scene.broker.judge = lambda record: Fate.FAILED if record.value in {b"9", b"12"} else Fate.DELIVERED
+    scene.broker.judge = lambda record: (
+        DeliveryStatus.FAILED if record.value in {b"9", b"12"} else DeliveryStatus.DELIVERED
+    )
 
     pauses = scene.steps(6)
 
     assert scene.left == [9, 12]
     assert max(pauses[:5]) <= 0.5
-    scene.broker.judge = lambda _: Fate.DELIVERED
+    scene.broker.judge = lambda _: DeliveryStatus.DELIVERED
     scene.steps(2)
     assert scene.arrived[-2:] == [9, 12]
 
@@ -207,7 +209,8 @@ def test_a_record_that_the_broker_refuses_is_parked_and_the_others_go_on(scene: 
     scene.put(*range(8))
     scene.steps(2)
     scene.broker.judge_all = lambda records: (
-        [Fate.REFUSED if any(record.value == b"5" for record in records) else Fate.DELIVERED] * len(records)
+        [DeliveryStatus.REFUSED if any(record.value == b"5" for record in records) else DeliveryStatus.DELIVERED]
+        * len(records)
     )
 
     scene.steps(12)
@@ -230,8 +233,8 @@ def test_a_damaged_record_is_parked_and_never_sent(scene: Scene) -> None:
 
 def test_only_one_of_two_drains(tmp_path: Path, scene: Scene) -> None:
     """The second one waits until the first has let go."""
-    other = Backlog(SpoolDirectory(tmp_path, Bounds(2**30, 0)), lambda _: None, NoMeter())
-    waiting = Drainer(other, scene.broker, Pace(1000, 5, 1), scene._note, NoMeter())  # noqa: SLF001  (the scene's own)
+    other = Backlog(SpoolDirectory(tmp_path, SpoolBounds(2**30, 0)), lambda _: None, NoMetrics())
+    waiting = Drainer(other, scene.broker, DrainPace(1000, 5, 1), scene._note, NoMetrics())  # noqa: SLF001  (the scene's own)
     scene.put(1, 2)
     scene.steps(1)
 
@@ -247,6 +250,6 @@ def test_the_thread_drains_and_lets_go_at_the_end(tmp_path: Path, scene: Scene) 
     scene.drainer.start()
     scene.drainer.stop(10)
 
-    lock = SpoolDirectory(tmp_path, Bounds(2**30, 0)).lock_for_draining()
+    lock = SpoolDirectory(tmp_path, SpoolBounds(2**30, 0)).lock_for_draining()
     assert lock is not None
     lock.release()

@@ -154,7 +154,7 @@ def test_a_file_that_is_no_database_is_corrupt(path: Path, open_file: Callable[[
 
     with pytest.raises(SpoolError) as caught:
         open_file()
-    assert caught.value.slug == "spool_corrupt"
+    assert caught.value.code == "spool_corrupt"
 
 
 def test_damage_inside_is_corrupt(path: Path, open_file: Callable[[], SpoolFile]) -> None:
@@ -168,7 +168,7 @@ def test_damage_inside_is_corrupt(path: Path, open_file: Callable[[], SpoolFile]
 
     with pytest.raises(SpoolError) as caught:
         open_file().first(500, 2**40)
-    assert caught.value.slug == "spool_corrupt"
+    assert caught.value.code == "spool_corrupt"
 
 
 def test_a_file_of_another_version_is_left_alone(path: Path, open_file: Callable[[], SpoolFile]) -> None:
@@ -180,7 +180,7 @@ def test_a_file_of_another_version_is_left_alone(path: Path, open_file: Callable
 
     with pytest.raises(SpoolError, match="version 99") as caught:
         open_file()
-    assert caught.value.slug == "spool_failed"
+    assert caught.value.code == "spool_failed"
 
 
 @pytest.mark.parametrize("how", ["directory", "file", "replaced"])
@@ -197,14 +197,14 @@ def test_what_nobody_will_find_again_is_not_appended(path: Path, how: str, open_
 
     with pytest.raises(SpoolError) as caught:
         file.append([event(2)], 1)
-    assert caught.value.slug == "spool_failed"
+    assert caught.value.code == "spool_failed"
 
 
 def test_a_missing_directory_is_a_failure(tmp_path: Path) -> None:
     """And it is not made: it may be a mount that is lost."""
     with pytest.raises(SpoolError) as caught:
         SpoolFile(tmp_path / "away" / "a.db")
-    assert caught.value.slug == "spool_failed"
+    assert caught.value.code == "spool_failed"
 
 
 def test_a_file_that_is_gone_is_not_made_by_who_only_reads(path: Path) -> None:
@@ -264,4 +264,4 @@ def test_every_error_of_sqlite_has_a_slug(path: Path, code: int | None, slug: st
             error.sqlite_errorcode = code
         with pytest.raises(SpoolError, match="words") as caught, _translated(path):
             raise error
-        assert caught.value.slug == slug
+        assert caught.value.code == slug

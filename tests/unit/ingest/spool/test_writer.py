@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ingest.counters import NoMeter
+from ingest.counters import NoMetrics
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.directory import Bounds, SpoolDirectory
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
-from ingest.spool.writer import Spooler
+from ingest.spool.writer import SpoolWriter
 from tests.support.fake_broker import event
 
-Start = Callable[..., Spooler]
+Start = Callable[..., SpoolWriter]
 
 
-class CountingMeter(NoMeter):
+class CountingMeter(NoMetrics):
     """Counts observations, which are one per commit."""
 
     def __init__(self) -> None:
@@ -49,11 +49,13 @@ def start(path: Path) -> Iterator[Start]:
     """A function that starts a spooler; all are closed at the end."""
     with ExitStack() as started:
 
-        def start_it(size_bytes_max: int = 2**30, deadline_s: float = 10, meter: NoMeter | None = None) -> Spooler:
-            directory = SpoolDirectory(path, Bounds(size_bytes_max, 0))
+        def start_it(
+            size_bytes_max: int = 2**30, deadline_s: float = 10, metrics: NoMetrics | None = None
+        ) -> SpoolWriter:
+            directory = SpoolDirectory(path, SpoolBounds(size_bytes_max, 0))
             if path.parent.is_dir():
                 directory.make()
-            spooler = Spooler(directory, deadline_s, meter or NoMeter())
+            spooler = SpoolWriter(directory, deadline_s, metrics or NoMetrics())
             started.callback(spooler.close)
             return spooler
 
@@ -70,7 +72,7 @@ def kept(path: Path) -> list[bytes]:
     return found
 
 
-def await_usable(spooler: Spooler) -> None:
+def await_usable(spooler: SpoolWriter) -> None:
     """Wait until the spooler says so; fails after 10 s."""
     deadline_s = time.monotonic() + 10
     while not spooler.is_usable():
@@ -91,8 +93,8 @@ def test_an_append_returns_when_the_records_are_in_the_file(start: Start, path: 
 
 def test_concurrent_requests_share_commits(start: Start, path: Path) -> None:
     """Many requests take fewer fsyncs than there are requests, and each request's records stay together."""
-    meter = CountingMeter()
-    spooler = start(meter=meter)
+    metrics = CountingMeter()
+    spooler = start(metrics=metrics)
     gate = threading.Barrier(32)
 
     def request(number: int) -> None:
@@ -109,7 +111,7 @@ def test_concurrent_requests_share_commits(start: Start, path: Path) -> None:
     values = [int(value) for value in kept(path)]
     assert sorted(values) == [n * 1000 + turn * 10 + part for n in range(32) for turn in range(5) for part in range(3)]
     assert all(values[at : at + 3] == [values[at], values[at] + 1, values[at] + 2] for at in range(0, len(values), 3))
-    assert meter.commits < 160
+    assert metrics.commits < 160
 
 
 def test_a_request_that_does_not_fit_leaves_nothing_and_smaller_ones_still_fit(start: Start, path: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_request_that_does_not_fit_leaves_nothing_and_smaller_ones_still_fit(s
         spooler.append([event(number, size=10_000) for number in range(100)])
     spooler.append([event(7)])
 
-    assert caught.value.slug == "spool_full"
+    assert caught.value.code == "spool_full"
     assert kept(path) == [b"7"]
 
 
@@ -149,7 +151,7 @@ def test_a_directory_that_goes_away_takes_nothing_until_it_is_back(start: Start,
 
     with pytest.raises(SpoolError) as caught:
         spooler.append([event(2)])
-    assert caught.value.slug == "spool_failed"
+    assert caught.value.code == "spool_failed"
     assert not spooler.is_usable()
     assert not path.exists()
     path.mkdir()
@@ -178,12 +180,12 @@ def test_a_file_under_suspicion_is_left_for_a_new_one(start: Start, path: Path) 
     spooler.append([event(1)])
     first = next(path.glob("*.db"))
 
-    spooler.suspect(first)
+    spooler.mark_corrupt(first)
     spooler.append([event(2)])
 
     assert len(list(path.glob("*.db"))) == 2
     assert kept(path) == [b"1", b"2"]
-    lock = SpoolDirectory(path, Bounds(1, 0)).adopt(first)
+    lock = SpoolDirectory(path, SpoolBounds(1, 0)).adopt(first)
     assert lock is not None
     lock.release()
 
@@ -212,7 +214,7 @@ def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path)
         try:
             spooler.append([event(number)])
         except SpoolError as error:
-            faults.append(error.slug)
+            faults.append(error.code)
 
     with blocker._transaction():  # noqa: SLF001  (holds SQLite's write lock, as a hanging disk would)
         first, second = (threading.Thread(target=request, args=(number,)) for number in (1, 2))
@@ -245,9 +247,9 @@ def test_a_defect_does_not_end_the_writer(start: Start, path: Path) -> None:
 
 def test_each_reason_is_shown_before_it_happens(start: Start) -> None:
     """A counter that begins with its first failure has no rate then, and no alarm sees it."""
-    meter = CountingMeter()
+    metrics = CountingMeter()
 
-    start(meter=meter)
+    start(metrics=metrics)
 
-    assert set(meter.shown) == {"spool_full", "spool_failed", "spool_slow", "spool_corrupt"}
-    assert meter.failures == []
+    assert set(metrics.shown) == {"spool_full", "spool_failed", "spool_slow", "spool_corrupt"}
+    assert metrics.failures == []

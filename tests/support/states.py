@@ -1,36 +1,36 @@
 """A lane without a worker: its records, its batches, and what the pool makes of them."""
 
 from consumer.delivery.batch import Inserted, Prepared
-from consumer.delivery.buffer import Limits
+from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import Lane
-from consumer.delivery.ports import Mark, Partition, Poison, Record
-from consumer.delivery.task import Work
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.ports import CommittedOffset, Partition, Poison, Record
+from consumer.delivery.task import BatchTask
 from consumer.errors import Reason
 
 PLACE = Partition("events", 3)
-LIMITS = Limits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)
+LIMITS = BufferLimits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_bytes_max=0)
 
 
-def opened(position: int = 0, replay: Intent | None = None) -> Lane:
+def opened(position: int = 0, replay: Intent | None = None) -> PartitionState:
     """Return a lane at a position."""
-    committed = Mark(position, replay.encode()) if replay else None
-    return Lane(PLACE, "id", position, committed, replay, read_to=position)
+    committed = CommittedOffset(position, replay.encode()) if replay else None
+    return PartitionState(PLACE, "id", position, committed, replay, read_to=position)
 
 
-def feed(lane: Lane, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:
+def feed(lane: PartitionState, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:
     """Add records."""
     for offset in offsets:
         lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v", (), epoch), now_s)
 
 
-def prepare(lane: Lane, work: Work, *poison: int) -> None:
+def prepare(lane: PartitionState, work: BatchTask, *poison: int) -> None:
     """Let a work be prepared, with this poison."""
     letters = tuple(Poison(offset, Reason.FRAME, "") for offset in poison)
     lane.prepared(work, Prepared(work.batch.without(letters), (), letters))
 
 
-def sealed(lane: Lane, now_s: float = 0.0) -> Work:
+def sealed(lane: PartitionState, now_s: float = 0.0) -> BatchTask:
     """Seal the next batch, which must be due."""
     work = lane.seal(LIMITS, now_s)
     assert work is not None
@@ -42,11 +42,11 @@ def refusal(*offsets: int, is_untouched: bool = True) -> Inserted:
     return Inserted(tuple(Poison(offset, Reason.BAD_VALUE, "") for offset in offsets), is_untouched)
 
 
-def make_smaller(lane: Lane, work: Work) -> None:
+def make_smaller(lane: PartitionState, work: BatchTask) -> None:
     """Let a work be prepared again, with half of its records."""
     lane.prepared(work, Prepared(work.batch.first(len(work.batch.records) // 2), (), ()))
 
 
-def mark(offset: int, a: int, b: int, *excluded: int) -> Mark:
+def mark(offset: int, a: int, b: int, *excluded: int) -> CommittedOffset:
     """Return the mark of an offset with an intent."""
-    return Mark(offset, Intent("id", a, b, excluded).encode())
+    return CommittedOffset(offset, Intent("id", a, b, excluded).encode())
