@@ -64,7 +64,7 @@ An offset that has a row in `events` and is not in the ledger is `uncounted`, no
 gone for a time. `migrate` makes it again, and --recount counts what it missed.
 
 Offsets that the log has no record for (transactions, compaction) are not missing, as long as the
-log has them: what was deleted there counts as missing. Of a topic that was made anew the log can't
+log has them: what was deleted there counts as missing. Of a topic that was recreated the log can't
 be asked: such offsets are `untold`, gaps or loss, and no reason for exit code 1.
 
 Run it after an incident, after an upgrade, before deleting old records from Kafka; it may run

@@ -72,7 +72,7 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
     if uncounted := sum(finding.uncounted.count for finding in findings):
         say(f"{uncounted} offsets have a row and are not counted: {_RECOUNT}", sys.stderr)
     if untold := sum(finding.untold.count for finding in findings):
-        say(f"{untold} offsets of topics that are gone are not there: gaps or loss, nobody can tell", sys.stderr)
+        say(f"{untold} offsets of deleted topics are missing (gaps or loss: unknown)", sys.stderr)
     return 1 if missing or uncounted or duplicates else 0
 
 
@@ -132,7 +132,7 @@ def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks = cluster.committed(partitions)  # before the table is read: what is committed is in it
     bounds = cluster.bounds(partitions)
-    known = {(span.partition, span.topic_id): span for span in auditor.incarnations()}
+    known = {(span.partition, span.topic_id): span for span in auditor.topic_ids()}
     spans = {
         name: replace(span, is_gone=True)
         for name, span in known.items()

@@ -5,7 +5,7 @@ ConsumerError
 │   └── TooLarge    the same again, or less at a time: a server in between takes no request of this size
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
-├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
+├── Recreated   the topic was recreated: forget what was read of it, and ask for its partitions again
 └── Fatal       stop the process: it concerns all partitions, and trying again can't help
     ├── Halt    at the start, stop the process; while working, halt the partition, and try again now and then
     │   └── Denied      a right is missing

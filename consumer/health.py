@@ -5,10 +5,10 @@ verdict     when
 moving      a partition that is behind has moved, or more of its poison was found, within `stall_s`
 starting    no server has answered yet, or the group has not formed; the log says which
 idle        no partition is behind
-held        some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
-standing    behind, not held, not halted, and nothing has moved for `stall_s`: a restart may help
+retrying    some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
+stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
 halted      a partition stands until a person has acted (the others go on), and a restart can't help
-stuck       the polling thread itself has not come round for `stall_s`: a restart will help
+poll_stuck  the polling thread itself has not come round for `stall_s`: a restart will help
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class Health:
     @property
     def is_healthy(self) -> bool:
         """Whether a restart would be of no use."""
-        return self.name in ("moving", "starting", "idle", "held", "halted")
+        return self.name in ("moving", "starting", "idle", "retrying", "halted")
 
     @property
     def is_ready(self) -> bool:
@@ -74,14 +74,14 @@ class HealthMonitor:
         self._now_s = now_s
         self._turned_s = now_s()
         self._noted_s = float("-inf")
-        self._is_held = False
+        self._is_retrying = False
         self.has_begun = False
         self.progress: Mapping[Partition, PartitionProgress] = {}
 
     def turned(self, states: Mapping[Partition, PartitionState], end_of: Callable[[Partition], int | None]) -> None:
         """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
         self._turned_s = now_s = self._now_s()
-        self._is_held, self.has_begun = any(state.is_retrying for state in states.values()), True
+        self._is_retrying, self.has_begun = any(state.is_retrying for state in states.values()), True
         if now_s - self._noted_s < _EVERY_S:
             return
         self._noted_s = now_s
@@ -92,9 +92,9 @@ class HealthMonitor:
         }
 
     @property
-    def is_held(self) -> bool:
+    def is_retrying(self) -> bool:
         """Whether some step is being retried."""
-        return self._is_held
+        return self._is_retrying
 
     @property
     def halts(self) -> list[Halted]:
@@ -107,9 +107,9 @@ class HealthMonitor:
         if not self.has_begun:
             return Health("starting", "servers, tables and group are not ready yet; the log says which")
         if now_s - self._turned_s > self._stall_s:
-            return Health("stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
-        if self._is_held:
-            return Health("held", "a step is being retried; see headrace_consumer_retries_total")
+            return Health("poll_stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
+        if self._is_retrying:
+            return Health("retrying", "a step is being retried; see headrace_consumer_retries_total")
         return self._verdict_of_partitions(now_s)
 
     def _verdict_of_partitions(self, now_s: float) -> Health:
@@ -118,7 +118,7 @@ class HealthMonitor:
         for partition, item in behind.items():
             if item.halt is None and now_s - item.moved_s > self._stall_s:
                 where = f"{partition.topic}/{partition.number} at offset {item.position}"
-                return Health("standing", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
+                return Health("stalled", f"{where}, {item.behind} behind, for {now_s - item.moved_s:.0f} s")
         if halts := self.halts:
             return Health("halted", f"{len(halts)} of {count} partitions; the first: {halts[0].sentence}")
         if not behind:

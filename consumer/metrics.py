@@ -87,7 +87,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
     "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),
-    "mended_rows": Metric(
+    "repaired_rows": Metric(
         "counter",
         "Rows put back that ClickHouse lost when it was killed in the middle of an insert",
         ("table",),
@@ -102,7 +102,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "partitions": Metric("gauge", "Partitions by state: owned, paused, halted", ("state",)),
     "waiting_bytes": Metric("gauge", "Memory that records take, read and not yet committed"),
-    "is_held": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
+    "is_retrying": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
     "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
     "audit_uncounted": Metric("gauge", "Offsets that have a row, and that the ledger of offsets lacks: must stay 0"),
     "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
@@ -130,7 +130,7 @@ class PrometheusMetrics:
         self._registry = CollectorRegistry()
         self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
         self._lock = threading.Lock()
-        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_held", "waiting_bytes"):
+        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_retrying", "waiting_bytes"):
             self.set(name, 0)
         self.set("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
 

@@ -57,7 +57,7 @@ class Pages:
         now_ms = int(time.time() * 1000)
         self._metrics.levels("lag_records", {labels: item.behind for labels, item in progress.items()})
         self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in progress.items()})
-        self._metrics.set("is_held", self._monitor.is_held)
+        self._metrics.set("is_retrying", self._monitor.is_retrying)
         return self._metrics.page()
 
 

@@ -99,7 +99,7 @@ TABLES: Final[dict[str, dict[str, Table]]] = {
 
 
 def rendered(path: str) -> str:
-    """Return a document with its generated tables made anew.
+    """Return a document with its generated tables recreated.
 
     Raises:
         ValueError: a table has no place in the document, or several.

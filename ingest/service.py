@@ -76,7 +76,7 @@ def _add_middleware(app: Flask, settings: Settings, counters: EventCounters, acc
 def _log_final_counts(counters: EventCounters) -> None:
     """Log the process's accounts; the last line that a worker writes."""
     figures = counters.figures()
-    log.log(logging.INFO if figures["balanced"] else logging.ERROR, "books closed", extra=figures)
+    log.log(logging.INFO if figures["balanced"] else logging.ERROR, "final event counts", extra=figures)
 
 
 def _access_control(settings: Settings, metrics: Metrics) -> AccessControl:

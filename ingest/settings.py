@@ -126,7 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue_bytes_max: Annotated[Count, _says("bytes awaiting acknowledgement; more get 503")] = 64 * 1024**2
     # A good acknowledgement takes some 6 ms; after a few of this length the broker counts as away. For one that is far,
     # allow a few round trips: at 500 ms and 25 requests a second acknowledgements took up to 1.2 s.
-    ack_slow_s: Annotated[Seconds, _says("an acknowledgement that takes longer speaks against the broker")] = 1.0
+    ack_slow_s: Annotated[Seconds, _says("slower acknowledgements count as broker failures")] = 1.0
 
     # On a disk that outlives the process and, in a cluster, the pod: see docs/OPERATIONS.md.
     spool_dir: Annotated[Text, _says("directory of the events that the broker did not take yet")] = (

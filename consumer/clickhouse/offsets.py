@@ -88,7 +88,7 @@ class OffsetsTable:
         return int(row["end"])
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
-        """Return every reading of a partition, in one incarnation of its topic.
+        """Return every reading of a partition, under one topic ID.
 
         Raises:
             Transient, Fatal: as outcomes.py says.

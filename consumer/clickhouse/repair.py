@@ -114,7 +114,7 @@ class ClickHouseRepairer:
         counted = self._count(block, partition)
         if not put_back and not counted:  # the look was too short: the producers' clocks are ahead
             return 0
-        self._metrics.count("mended_rows", max(put_back, counted), table=self._target.table)
+        self._metrics.count("repaired_rows", max(put_back, counted), table=self._target.table)
         facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
         log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
         return put_back

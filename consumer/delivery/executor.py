@@ -86,7 +86,7 @@ class StepExecutor:
     def check(self, state: PartitionState, now_s: float) -> None:
         """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
 
-        Only so is a topic seen that was made anew and ends where this one ended.
+        Only so is a topic seen that was recreated and ends where this one ended.
         """
         if state.tasks or state.check is not None or now_s - state.checked_at_s < _CHECK_S:
             return

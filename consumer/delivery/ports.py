@@ -83,7 +83,7 @@ class Assigned:
 
     Attributes:
         partition: which.
-        topic_id: the topic's incarnation; another one after it was deleted and made again.
+        topic_id: the topic's ID; another one after it was deleted and made again.
         committed: the group's mark, or None when it has none.
         low: the oldest offset that the log still has.
         end: the offset behind the newest record, or None when the broker does not tell it reliably.
@@ -198,7 +198,7 @@ class Topics(Protocol):
     """The topics as they are now. Called on the pool's threads."""
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present incarnation, asking a broker each time.
+        """Return the id of the topic's present ID, asking a broker each time.
 
         Raises:
             Transient: no broker answers, or there is no such topic now.

@@ -4,7 +4,7 @@ stage       means                                       left when
 ----------  ------------------------------------------  ----------------------------------------------------------
 WAITING     sealed, or a try failed for now             the time has come -> PREPARING
 PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
-            is written anywhere                         made anew -> the lane is dropped
+            is written anywhere                         recreated -> the lane is dropped
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
                                                         table; fenced -> the lane is dropped
 INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else gone;

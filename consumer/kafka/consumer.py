@@ -16,7 +16,7 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
   holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
   `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
 - An answer about the end of a partition that was asked for before a seek moves the partition there after it.
-- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one; a member
+- Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
   of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
 - Closing waits for commits under way as long as their broker is away.
 """
@@ -86,7 +86,7 @@ class KafkaLog:
             raise Transient(f"no broker answers: {error}") from error
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present incarnation, asking a broker each time. Any thread may call."""
+        """Return the id of the topic's present ID, asking a broker each time. Any thread may call."""
         try:
             return self._survey.id_of(topic)
         except KafkaException as error:
@@ -177,7 +177,7 @@ class KafkaLog:
         leaving.start()
         leaving.join(_CLOSE_S)
         if leaving.is_alive():
-            log.warning("left without a word to the group: no broker answers")
+            log.warning("left the group without committing: no broker answers")
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(

@@ -28,7 +28,7 @@ class Survey:
     def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
         """Return what is known of partitions; the mark is read before the topic's id.
 
-        Were the topic made anew in between, its partitions would have an old mark and a new id, which is seen; the
+        Were the topic recreated in between, its partitions would have an old mark and a new id, which is seen; the
         other way round they would have no mark and the old id, and its tokens could meet those of the old records.
         """
         if not partitions:
@@ -39,7 +39,7 @@ class Survey:
         return [_assigned(item, ids, lows, ends) for item in marks]
 
     def id_of(self, topic: str) -> str:
-        """Return the id of a topic's present incarnation. Any thread may call."""
+        """Return the id of a topic's present ID. Any thread may call."""
         with self._answering() as admin:
             answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
             return str(answer.result().topic_id)

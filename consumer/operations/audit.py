@@ -29,9 +29,9 @@ _NAMED_MAX: Final = 10_000  # missing offsets that are named, and looked up in t
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The offsets [low, end) of a partition, in one incarnation of its topic, that must be in the tables.
+    """The offsets [low, end) of a partition, under one topic ID, that must be in the tables.
 
-    `is_gone` when the topic was deleted since, or made anew: its log can't be asked any more.
+    `is_gone` when the topic was deleted since, or recreated: its log can't be asked any more.
     """
 
     partition: Partition
@@ -91,7 +91,7 @@ class Auditor:
     tables: Mapping[str, str]
     gaps: Gaps | None
 
-    def incarnations(self) -> list[Span]:
+    def topic_ids(self) -> list[Span]:
         """Return what the ledger holds, of every incarnation of the topics."""
         rows = self.connection.query(INCARNATIONS, {"topics": list(self.tables)})
         return [

@@ -56,7 +56,7 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
     except UnreadableError:
         intent = None
     if intent and intent.topic_id != item.topic_id:
-        return f"committed for the topic before it was made anew, which is read from its start: {RUN}"
+        return f"committed for the topic before it was recreated, which is read from its start: {RUN}"
     if halt := open_lane(item).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:

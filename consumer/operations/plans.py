@@ -27,7 +27,7 @@ class Facts:
 
     Attributes:
         partition: which.
-        topic_id: the topic's incarnation.
+        topic_id: the topic's ID.
         low: the oldest offset of the log.
         end: the offset behind its newest record.
         mark: what the group has committed.

@@ -13,7 +13,7 @@ from tests.support.load import NO_ANSWER, load
 
 def books(collector: Ingress) -> list[dict[str, Any]]:
     """Return the last log lines of the workers that ended in order."""
-    return [line for line in collector.log_lines() if line["message"] == "books closed"]
+    return [line for line in collector.log_lines() if line["message"] == "final event counts"]
 
 
 def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:

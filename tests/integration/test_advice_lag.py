@@ -121,7 +121,7 @@ def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
     member.close()
     on_kafka.send(2)
     _, note = lag(on_kafka)
-    assert note.startswith("committed for the topic before it was made anew")
+    assert note.startswith("committed for the topic before it was recreated")
 
     on_kafka.follow(note)
     work_off(on_kafka)

@@ -183,7 +183,7 @@ def test_one_event_at_two_offsets_is_neither_missing_nor_double(tables: Tables, 
 
 
 def test_an_offset_that_is_row_and_dead_letter_is_double(tables: Tables) -> None:
-    """Exactly one of the two, in one incarnation of the topic."""
+    """Exactly one of the two, under one topic ID."""
     tables.insert(records(range(10)), "a")
     tables.insert(records(range(10)), "b", "incarnation-1")
     tables.bury(4)
@@ -193,7 +193,7 @@ def test_an_offset_that_is_row_and_dead_letter_is_double(tables: Tables) -> None
 
 
 def test_incarnations_and_partitions_are_told_apart(tables: Tables, database: Connection) -> None:
-    """The same offsets in another partition, or of the topic before it was made anew, are other records."""
+    """The same offsets in another partition, or of the topic before it was recreated, are other records."""
     tables.insert(records(range(10)), "a", "incarnation-1")
     tables.insert(records(range(5)), "b")
     tables.insert(records(range(7), partition=3), "c")
@@ -201,7 +201,7 @@ def test_incarnations_and_partitions_are_told_apart(tables: Tables, database: Co
     assert tables.audit(0, 10, "incarnation-1").is_clean
     assert tables.audit(0, 5).is_clean
     assert tables.audit(0, 7, number=3).is_clean
-    known = Auditor(database, {TOPIC: "events"}, None).incarnations()
+    known = Auditor(database, {TOPIC: "events"}, None).topic_ids()
     assert [(span.partition.number, span.topic_id, span.low, span.end) for span in known] == [
         (0, "incarnation-1", 0, 10),
         (0, NOW, 0, 5),

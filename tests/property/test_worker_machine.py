@@ -1,7 +1,7 @@
 """The worker's promise under random schedules: each record one row, in the table and in its view, or a dead letter.
 
 A schedule mixes polls, jobs that end when they like, crashes at every step, lost answers, inserts that land long after
-they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is made anew,
+they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is recreated,
 retention that passes the group's mark, elections, logs that are cut or replaced by a copy with a tail of its own,
 groups that lose their offsets, and an operator who goes on behind all of that or reads again.
 `HYPOTHESIS_PROFILE=long` tries 20,000 of them.

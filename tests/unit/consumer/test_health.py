@@ -26,4 +26,4 @@ def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> N
         clock.now_s += 30
         watch.turned({PLACE: lane}, lambda _: 100)
 
-    assert watch.verdict().name == "standing"
+    assert watch.verdict().name == "stalled"
