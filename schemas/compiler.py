@@ -7,21 +7,21 @@ records of a call, this is the whole text:
     def share(record):
         if type(record) is not dict:
             raise TypeError
-        v_headers, = pick_shared(record)
         return (
-            "".join((pairs(v_headers),)),
+            "".join((pairs(record["headers"]),)),
         )
 
     def write(record, frame, shared_0):
         if type(record) is not dict:
             raise TypeError
-        v_eventId, v_active, v_url, = pick_own(record)
-        if not "".join((v_eventId, v_url,)).isascii():
-            v_eventId, v_url, = map(utf8, (v_eventId, v_url,))
+        texts = pick_own(record)
+        if not "".join(texts).isascii():
+            texts = map(utf8, texts)
+        v_eventId, v_url, = texts
         return "".join((
             frame,
             sizes[len(v_eventId)], v_eventId,
-            number(v_active),
+            number(record["active"]),
             shared_0,
             sizes[len(v_url)], v_url,
         )).encode("latin-1")
@@ -85,14 +85,15 @@ def compile_schema(parsed: Any, shared: Sequence[str] = ()) -> Compiled | None:
     names = [field["name"] for field in parsed["fields"]]
     if not all(map(_NAME.fullmatch, names)):
         return None
+    texts = [field["name"] for field in parsed["fields"] if _kind(field) == "text"]
     helpers: dict[str, Any] = {
         "sizes": _SIZES,
         "number": number_text,
         "octets": _octets,
         "pairs": _pairs,
         "utf8": _utf8,
-        "pick_own": _picker([name for name in names if name not in shared]),
-        "pick_shared": _picker([name for name in names if name in shared]),
+        "pick_own": _picker([name for name in texts if name not in shared]),
+        "pick_shared": _picker([name for name in texts if name in shared]),
     }
     for field in parsed["fields"]:
         if _kind(field) == "other":
@@ -132,30 +133,28 @@ def source_of(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str
 
 _PIECES: Final = {
     "text": "sizes[len(v_{name})], v_{name},",
-    "number": "number(v_{name}),",
-    "bytes": "octets(v_{name}),",
-    "strings": "pairs(v_{name}),",
-    "other": "write_{name}(v_{name}),",
+    "number": 'number(record["{name}"]),',
+    "bytes": 'octets(record["{name}"]),',
+    "strings": 'pairs(record["{name}"]),',
+    "other": 'write_{name}(record["{name}"]),',
 }
 
 
 def _unpacking(fields: Sequence[Mapping[str, Any]], pick: str) -> list[str]:
-    """Return the lines that put fields into variables, as texts of one character per byte."""
+    """Return the lines that put texts into variables, with one character per byte."""
     lines = [
         "    if type(record) is not dict:",
         "        raise TypeError",
     ]  # a defaultdict would invent what is missing
-    if not fields:
-        return lines
-    lines.append(f"    {_variables(fields)} = {pick}(record)")
-    texts = _variables([field for field in fields if _kind(field) == "text"])
-    if texts:
-        lines += [f'    if not "".join(({texts})).isascii():', f"        {texts} = map(utf8, ({texts}))"]
+    variables = " ".join(f"v_{field['name']}," for field in fields if _kind(field) == "text")
+    if variables:
+        lines += [
+            f"    texts = {pick}(record)",
+            '    if not "".join(texts).isascii():',
+            "        texts = map(utf8, texts)",
+            f"    {variables} = texts",
+        ]
     return lines
-
-
-def _variables(fields: Sequence[Mapping[str, Any]]) -> str:
-    return " ".join(f"v_{field['name']}," for field in fields)
 
 
 def _kind(field: Mapping[str, Any]) -> str:
