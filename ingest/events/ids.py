@@ -33,8 +33,8 @@ def uuid7s(at_ms: int) -> Iterator[str]:
     first = f"{_LOWER_HALF[chance[7]]}{chance[8:19]}"
     yield begin + first
     step = 1 + int(chance[20:], 16)
-    for counter in range(int(first, 16) + step, 1 << 48, step):
-        yield f"{begin}{counter:012x}"
+    for counter in range(int(f"1{first}", 16) + step, 2 << 48, step):
+        yield begin + hex(counter)[3:]  # behind 0x1, which keeps the zeros
 
 
 def uuid5(client_id: str, key: str, index: int, content: bytes) -> str:

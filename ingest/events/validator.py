@@ -146,8 +146,7 @@ class Validator:
         """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
         request = self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
-        if len(request) > 1:  # than messageBody
-            guard_others(request, self._limits.depth_max)
+        guard_others(request, self._limits.depth_max)
         blank, shared_bytes = self._blank_of(request, origin)
         copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
         unread = self._oversize(body) | self._crowded(body, events)
