@@ -113,9 +113,10 @@ class EventCounters:
         }
 
     def _move(self, events: int) -> None:
-        with self._lock:
-            self._in_flight += events
-        self.metrics.move("events_in_flight", events)
+        if events:
+            with self._lock:
+                self._in_flight += events
+            self.metrics.move("events_in_flight", events)
 
 
 class RequestCounter:
