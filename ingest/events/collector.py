@@ -95,8 +95,9 @@ class Collector:
 
 
 def _takable(result: ValidationResult, origin: Sender, *, lenient: bool) -> list[Event]:
-    events, faults = result.events, result.faults
-    if faults and not (lenient and events):
+    events = result.events
+    if len(events) < len(result.entries) and not (lenient and events):
+        faults = result.faults
         raise Rejected(faults[0].code, faults[0].headline, faults)
     _check_client(events, origin.client_id)
     return events
