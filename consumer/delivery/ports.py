@@ -259,7 +259,14 @@ class InsertedOffsets(Protocol):
     """The record of what is in the tables. Called on the pool's threads."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row or dead letter of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
+    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets are rows of its reading, as the view has counted them.
 
         Raises:
             Transient, Fatal: as they say.

@@ -68,8 +68,6 @@ def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) 
 def last_read(readings: Iterable[Reading]) -> Iterator[Found]:
     """Yield the last record of each leader epoch that is in the tables, of every reading."""
     for reading in readings:
-        if not reading.epochs:
-            continue
         starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
         ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
         yield from (Found(last, epoch) for (_, epoch), last in zip(starts, ends, strict=True))

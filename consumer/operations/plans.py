@@ -32,7 +32,7 @@ class Facts:
         end: the offset behind its newest record.
         mark: what the group has committed.
         readings: what is in the tables.
-        kept: offsets of the mark's own range that are rows of its reading, or dead letters.
+        kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
         used: the highest number of a reading that another mark of the partition has named.
     """
 
@@ -129,8 +129,7 @@ def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
 def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
     """Go on behind the last offset that is in the tables, if the log is still the one that it came from."""
     end = facts.inserted_end
-    behind_rows, epoch = _behind_the_newest_row(facts.readings)
-    if facts.end < end or is_other_below(behind_rows, epoch, facts.low, record_at):
+    if facts.end < end or is_other_below(end, _newest_epoch(facts.readings), facts.low, record_at):
         return _behind_the_cut(facts, record_at, f"{why}, and the log was cut below offset {end}")
     return _go_on(facts, record_at, max(end, facts.low), f"{why}; the tables hold offsets up to {end - 1}")
 
@@ -265,12 +264,10 @@ def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
     return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
-def _behind_the_newest_row(readings: Sequence[Reading]) -> tuple[int, int]:
-    """Return the offset behind the highest row in the tables, and that row's epoch; of dead letters none is known."""
+def _newest_epoch(readings: Sequence[Reading]) -> int:
+    """Return the leader epoch of the highest row in the tables."""
     newest = max(readings, key=lambda reading: reading.last)
-    if not newest.epochs:
-        return newest.end, NO_EPOCH
-    return newest.last + 1, max(newest.epochs.items(), key=lambda item: item[1])[0]
+    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
