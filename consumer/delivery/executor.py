@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.batch import Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Inserted, Prepared, Sent
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import PartitionState
@@ -103,19 +103,14 @@ class StepExecutor:
         if not task.intended:
             self._metrics.count("intents", outcome="written")
         task.begun()
-        if task.is_inserted:
-            self._send(state, task)
+        if task.blocks_in == len(task.blocks):
+            self._rows_are_in(state, task)
             return
         until_s = now_s + self._config.fence_s
+        is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
+        attempt = Attempt(task.blocks_in, lambda: self._config.now_s() < until_s, task.is_repeated, is_settled)
         task.stage = Stage.INSERTING
-        task.job = self._pools.rows.submit(
-            pipeline.insert,
-            task.batch,
-            task.blocks,
-            lambda: self._config.now_s() < until_s,
-            is_repeated=task.is_repeated,
-            is_settled=task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s,
-        )
+        task.job = self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt)
 
     def collect(self, state: PartitionState, now_s: float) -> None:
         """Take the results of the jobs that have ended; what fails for a reason that nobody foresaw halts the lane.
@@ -190,6 +185,12 @@ class StepExecutor:
         if outcome.is_too_large:
             self._make_smaller(state, task)
             return
+        task.block_inserted()
+        if task.is_inserted:
+            self._rows_are_in(state, task)
+
+    def _rows_are_in(self, state: PartitionState, task: BatchTask) -> None:
+        """Go on with a batch whose rows are all in the table, or that has none."""
         task.is_inserted = True
         if task.letters:
             self._send(state, task)

@@ -7,7 +7,9 @@ PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; tr
             is written anywhere                         recreated -> the lane is dropped
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
                                                         table; fenced -> the lane is dropped
-INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else gone;
+INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one of each
+            token                                       writer schema), for each goes behind an intent of its own;
+                                                        else SENDING if it has dead letters, else gone;
                                                         transient -> PREPARED, later: the same bytes again behind a
                                                         fresh intent, which fences; refused -> WAITING, to be
                                                         prepared without the poison, and smaller if need be and
@@ -46,6 +48,7 @@ class BatchTask:
         batch: what is inserted; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
+        blocks_in: how many of them were acknowledged by the table; they are not sent again.
         refused: poison that the table found at last, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
@@ -64,6 +67,7 @@ class BatchTask:
     is_replay: bool = False
     stage: Stage = Stage.WAITING
     blocks: tuple[Block, ...] = ()
+    blocks_in: int = 0
     refused: tuple[Poison, ...] = ()
     refusals: int = 0
     letters: tuple[Poison, ...] = ()
@@ -101,10 +105,16 @@ class BatchTask:
 
     def prepared(self, outcome: Prepared) -> None:
         """Take the result of preparing."""
-        self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
+        self.batch, self.blocks, self.blocks_in, self.refused = outcome.batch, outcome.blocks, 0, ()
         self.letters = outcome.letters
         self.is_too_large = False
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def block_inserted(self) -> None:
+        """Learn that a block is in the table; the next one goes through the intent again."""
+        self.blocks_in += 1
+        self.stage, self.attempt, self.too_large_since_s = Stage.PREPARED, 0, None
+        self.is_inserted = self.blocks_in == len(self.blocks)
 
     def postpone_too_large(self, now_s: float, until_s: float) -> None:
         """Try again later: nothing of it was passed on this time, but an earlier try may still arrive."""

@@ -7,11 +7,22 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import Migration, migrate, migrations, run
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import InsertPace
+from consumer.delivery.batch import Attempt, Batch, Inserted
+from consumer.delivery.intent import Intent
+from consumer.delivery.pipeline import Pipeline
 from consumer.errors import Fatal
 from consumer.operations.preflight import check_tables
+from schemas.registry import LocalSchemas
 from tests.support.clickhouse import ClickHouse
-from tests.support.fixtures_consumer import open_database
+from tests.support.consumer_fakes import PLACE, Tally
+from tests.support.fake_group import FakeBroker
+from tests.support.fake_table import FakeLetters
+from tests.support.fixtures_consumer import open_database, records
 
 BEFORE, MOVE = migrations()[:7], migrations()[7]
 MOVED = [*BEFORE, MOVE]
@@ -117,6 +128,26 @@ def test_eight_moves_at_once_are_one(older: Connection, clickhouse: ClickHouse) 
     assert older.query(ROWS) == before
     assert older.query(LEDGER) == ledger
     assert tables(older) & {"events_next", "events_offsets"} == set()
+
+
+def test_a_batch_that_was_inserted_before_the_move_is_not_inserted_again(older: Connection) -> None:
+    """Its worker died before it heard; the new table knows none of the old one's tokens, but the rows are counted."""
+    migrate(older, migrations(), no_wait)
+    before = older.query(LEDGER), older.query("SELECT count() AS n FROM events")
+    schemas, target = LocalSchemas(), Target("events", "event", "events", 30)
+    rows = EventRows(schemas)
+    table = ClickHouseTable(older, target, rows, schemas.schema_of, Tally())
+    offsets, mender = OffsetsTable(older, {"events": "events"}), ClickHouseRepairer(older, target, rows, Tally())
+    broker = FakeBroker(1)
+    pipeline = Pipeline(rows, table, FakeLetters(), broker, mender, offsets)
+    batch = Batch.of(PLACE, Intent("topic-id", 0, 100, version=1), tuple(records(range(100))))
+    assert not rows.screen(batch.records)
+    (block,) = rows.blocks(batch.records, batch.intent.origin, batch.token("cluster"))
+
+    assert pipeline.insert(batch, block, Attempt(0, lambda: True, is_repeated=True)) == Inserted()
+    assert (older.query(LEDGER), older.query("SELECT count() AS n FROM events")) == before
+    table.insert(block)  # what it was kept from
+    assert older.query(LEDGER)[0]["rows"] == COUNT + 100
 
 
 def test_a_worker_of_before_writes_nothing_into_the_new_table(older: Connection) -> None:
