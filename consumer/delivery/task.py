@@ -104,7 +104,8 @@ class BatchTask:
         self.attempt += 1
 
     def prepared(self, outcome: Prepared) -> None:
-        """Take the result of preparing."""
+        """Take the result of preparing; of a batch that was refused behind some blocks, those are repeated."""
+        self.is_repeated = self.is_repeated or self.blocks_in > 0
         self.batch, self.blocks, self.blocks_in, self.refused = outcome.batch, outcome.blocks, 0, ()
         self.letters = outcome.letters
         self.is_too_large = False

@@ -108,8 +108,9 @@ class Crashes(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bound(self) -> None:
-        """No worker holds more than it may."""
+        """No worker holds more than it may, and what it knows is of records that it holds, which are counted."""
         assert not hasattr(self, "world") or self.world.memory_left_bytes() >= 0
+        assert not hasattr(self, "world") or not self.world.known_of_nothing()
 
     def teardown(self) -> None:
         """Let everything come to rest, and look for what is missing, double, or committed too early."""

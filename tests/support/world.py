@@ -337,6 +337,11 @@ class World:
         ]
         return LIMITS.waiting_bytes_max + _POLL_BYTES_MAX - max(held, default=0)
 
+    def known_of_nothing(self) -> set[int]:
+        """Return the offsets of poison that a worker remembers without holding the record, which pays for both."""
+        lanes = [lane for process in self.processes for lane in process.worker.states.values()]
+        return {offset for lane in lanes for offset in lane.known.keys() - _held_by(lane)}
+
     def _records(self) -> Iterator[Record]:
         """Yield what the log has now."""
         for log in self.broker.logs.values():
@@ -400,3 +405,11 @@ def _is_replaying(lane: PartitionState) -> bool:
 
 def _reading_of(row: str) -> int:
     return int(row.partition("#")[2] or 0)
+
+
+def _held_by(lane: PartitionState) -> set[int]:
+    return {
+        record.offset
+        for records in (lane.buffer.records, *(work.batch.records for work in lane.tasks))
+        for record in records
+    }
