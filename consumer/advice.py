@@ -1,4 +1,4 @@
-"""What preflight and migrate say of tables and topics that are not as they must be, and what helps.
+"""What preflight, migrate, lag and the pages say of tables, topics and groups that are not as they must be: what helps.
 
 What stands in backquotes is complete: it can be run as it stands, and is enough. Each has a test that brings its cause
 about, runs that, and finds all well (tests/integration/test_advice_*.py).
@@ -41,7 +41,18 @@ class Sentence(StrEnum):
     RENAMED = "{table} lacks the column {column}: was it renamed? run `{rename}`, or `{add}`"
     COMPUTES_NOTHING = "{table} does not compute the column {column}: run `{modify}`"
     REPLICATED = "{table} is gone, and its neighbours are replicated: make it as another replica has it"
+    # of groups
+    NO_ASSIGNOR_IN_COMMON = (
+        "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"
+        " stop all of its workers, then start them with the same"
+    )
     # of topics
+    KEPT_BACK = (
+        "an open transaction keeps back {count} offsets from {offset} on{since}: if it stays, `kafka-transactions.sh"
+        " --bootstrap-server {servers} describe-producers --topic {topic} --partition {partition}` names its producer,"
+        " and `kafka-transactions.sh --bootstrap-server {servers} abort --topic {topic} --partition {partition}"
+        " --start-offset {offset}` ends it"
+    )
     NO_TOPIC = (
         "there is no topic {topic}: run `kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
         " --partitions 4`"

@@ -96,6 +96,20 @@ class Assigned:
     end: int | None = None
 
 
+class Membership(NamedTuple):
+    """How a member stands with its group and its topics.
+
+    Attributes:
+        is_formed: whether it has heard which partitions are its own, and where to begin with each.
+        gone: topics that are not there.
+        trouble: why it can't be a member, as far as the group says so; "" else.
+    """
+
+    is_formed: bool = True
+    gone: tuple[str, ...] = ()
+    trouble: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of the commit of one partition: `error` is None, Transient, Fenced or Fatal."""

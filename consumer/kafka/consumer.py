@@ -15,6 +15,7 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
 - An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
   holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
   `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
+- A classic member that gets no partition hears so; one of KIP-848 hears nothing.
 - An answer about the end of a partition that was asked for before a seek moves the partition there after it.
 - Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
   of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
@@ -31,11 +32,13 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.delivery.ports import CommittedOffset, Cut, Listener, Partition, Polled, Position, Record
+from consumer.advice import Sentence
+from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
 from consumer.errors import Fatal, Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
 from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.survey import Survey
 from consumer.outcomes import of_kafka
@@ -45,10 +48,12 @@ log = logging.getLogger(__name__)
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
+_QUIET_S: Final = 10.0  # two heartbeats of KIP-848, by a broker's default
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # one call may take more than was queued when it began, whatever the size: so few at a time
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
+_NOT_ALIKE: Final = frozenset({KafkaError.INCONSISTENT_GROUP_PROTOCOL})
 _NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
@@ -62,6 +67,7 @@ class KafkaLog:
         self._consumer = Consumer({**properties, **PINNED}, on_commit=self._commits.answered, **REPORTING)
         self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
         self._ends = Ends(self._survey)
+        self._presence = Presence(self._survey, topics)
         self._topics = list(topics)
         self._listener: Listener
         self._incremental = (
@@ -73,6 +79,11 @@ class KafkaLog:
         self._unstarted: dict[Partition, Position] = {}  # partitions that took no seek yet
         self._wants_rejoin = False
         self._is_closing = False
+        self._is_formed = False
+        self._tells_nothing = properties.get("group.protocol") == "consumer"  # to a member without partitions
+        self._quiet_since_s = monotonic()
+        self._group = str(properties["group.id"])
+        self._trouble = ""
 
     def cluster_id(self) -> str:
         """Return the cluster's id.
@@ -100,7 +111,7 @@ class KafkaLog:
     def poll(self, timeout_s: float) -> Polled:
         """Return what has come; see `Log`."""
         if self._wants_rejoin:
-            self._wants_rejoin = False
+            self._wants_rejoin = self._is_formed = False
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
@@ -121,7 +132,7 @@ class KafkaLog:
             elif error.code() in _UNREADABLE:
                 unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
             else:
-                _check(error)
+                self._check(error)
         return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
@@ -166,7 +177,14 @@ class KafkaLog:
     def end_of(self, partition: Partition) -> int | None:
         """Return the partition's end as last told, without waiting; None before anybody has told."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        return max(high, self._ends.of(partition)) or None
+        end = max(high, self._ends.of(partition))
+        return end if end >= 0 else None
+
+    def membership(self) -> Membership:
+        """Return how this member stands with its group and its topics, without waiting."""
+        is_quiet = self._tells_nothing and monotonic() - self._quiet_since_s > _QUIET_S
+        is_formed = (self._is_formed or is_quiet) and not self._unopened
+        return Membership(is_formed, self._presence.gone(), self._trouble)
 
     def close(self) -> None:
         """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
@@ -179,13 +197,24 @@ class KafkaLog:
         if leaving.is_alive():
             log.warning("left the group without committing: no broker answers")
 
+    def _check(self, error: KafkaError) -> None:
+        """Log an error that the client gets over by itself; raise on one that it does not."""
+        if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
+            raise Fatal(f"{error.name()}: {error.str()}")
+        if error.code() in _NOT_ALIKE:
+            self._trouble = Sentence.NO_ASSIGNOR_IN_COMMON.format(group=self._group)
+        self._quiet_since_s = monotonic()
+        log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
+
     def _subscribe(self) -> None:
+        self._quiet_since_s = monotonic()
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = places_of(partitions)
+        self._is_formed, self._trouble = True, ""
         self._owned.update(places)
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
@@ -196,6 +225,7 @@ class KafkaLog:
             self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._is_formed = self._is_formed and self._incremental
         if not self._is_closing:
             self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -211,6 +241,7 @@ class KafkaLog:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
+        self._is_formed = False
         if not self._is_closing:
             self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -264,10 +295,3 @@ def cut_of(error: KafkaError) -> Cut:
         return Cut(is_other=False)
     found = _END.search(error.str())
     return Cut(is_other=True, end=int(found[1]) if found else None)
-
-
-def _check(error: KafkaError) -> None:
-    """Log an error that the client gets over by itself; raise on one that it does not."""
-    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
-        raise Fatal(f"{error.name()}: {error.str()}")
-    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

@@ -61,9 +61,13 @@ class Survey:
         try:
             yield admin
         except KafkaException:
-            if self._admin is admin:  # else another thread has made a new one
-                self._admin = self._connect()
+            self.renew(admin)
             raise
+
+    def renew(self, admin: AdminClient) -> None:
+        """Learn that a client had no answer. Any thread may call."""
+        if self._admin is admin:  # else another thread has made a new one
+            self._admin = self._connect()
 
 
 def _assigned(
@@ -82,6 +86,6 @@ def _earliest() -> OffsetSpec:
 
 
 def latest() -> OffsetSpec:
-    """Return what asks for a partition's end."""
+    """Return what asks for a partition's end; where that is, the question's isolation level says."""
     spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
     return spec

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from consumer.advice import Sentence
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.opening import RESUME, open_lane
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
@@ -74,14 +75,9 @@ def _under_way(intent: Intent) -> str:
 
 def kept_back(servers: str, partition: Partition, bounds: LogBounds, age_s: float | None) -> str:
     """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
-    where = f"--topic {partition.topic} --partition {partition.number}"
-    tool = f"kafka-transactions.sh --bootstrap-server {servers}"
     since = "" if age_s is None else f" for {age_s:.0f} s"
-    return (
-        f"an open transaction keeps back {bounds.high - bounds.end} offsets from {bounds.end} on{since}: if it stays,"
-        f" `{tool} describe-producers {where}` names its producer, and"
-        f" `{tool} abort {where} --start-offset {bounds.end}` ends it"
-    )
+    what = {"count": bounds.high - bounds.end, "offset": bounds.end, "since": since}
+    return Sentence.KEPT_BACK.format(servers=servers, topic=partition.topic, partition=partition.number, **what)
 
 
 def _age_s(at_ms: int | None) -> float | None:
