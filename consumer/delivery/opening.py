@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 SET_OFFSET: Final = (
     'stop the workers and set the group\'s offset to go on (docs/OPERATIONS.md, "A partition is halted")'
 )
-RESUME: Final = "stop the workers, and run `python -m consumer resume`, which shows what is where and goes on"
+RESUME: Final = (
+    "stop the workers, run `python -m consumer resume --go` (without --go it only shows what is where), and start them"
+)
 
 
 def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:

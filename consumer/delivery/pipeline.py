@@ -71,8 +71,9 @@ class Pipeline:
         if end > inserted_max:
             raise Halt(
                 f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
-                " were read: its offsets have expired, or were set back. Stop the workers; `python -m consumer resume`"
-                " goes on behind what is there, `python -m consumer reprocess` reads it again",
+                " were read: its offsets have expired, or were set back. Stop the workers:"
+                " `python -m consumer resume --go` goes on behind what is there, `python -m consumer reprocess"
+                f" --partition {partition.topic}/{partition.number} --from-offset {inserted_max} --go` reads it again",
                 HaltCode.ALREADY_READ,
             )
 
