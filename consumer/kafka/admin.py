@@ -18,13 +18,13 @@ from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
+from consumer.kafka.survey import NO_ANSWER
 from consumer.outcomes import of_kafka
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
 _FLOWING_S: Final = 1.0
-_NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 _PROBE_METADATA: Final = "headrace"
 
 
@@ -78,7 +78,7 @@ class Cluster:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._away() if error.args[0].code() in _NO_ANSWER else _translated(error) from error
+            raise self._away() if error.args[0].code() in NO_ANSWER else _translated(error) from error
         finally:
             self._admin.poll(0)  # for what it says; unpolled, it keeps all of it
         return Topic(str(answer.topic_id), len(answer.partitions))

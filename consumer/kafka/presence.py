@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from consumer.kafka.survey import Survey
+from consumer.kafka.survey import NO_ANSWER, Survey
 
 _EVERY_S: Final = 10.0
 _CALL_S: Final = 5.0
@@ -41,9 +41,10 @@ class Presence:
 
     def _take(self, topic: str, answer: Future[Any]) -> None:
         error = answer.exception()
+        code = error.args[0].code() if isinstance(error, KafkaException) else None
         if error is None:
             self._gone -= {topic}
-        elif isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        elif code == KafkaError.UNKNOWN_TOPIC_OR_PART:
             self._gone |= {topic}
         else:
-            self._had_no_answer = True
+            self._had_no_answer = code in NO_ANSWER
