@@ -66,8 +66,8 @@ def main(rounds: int) -> None:
 def report(name: str, events: int, body: list[dict[str, Any]], rounds: int) -> None:
     """Measure the parts of one request in turns and print their medians."""
     parts = parts_of(json.dumps({"messageBody": body}, ensure_ascii=False).encode())
-    for part in parts.values():
-        part()  # warm
+    for warm in parts.values():
+        warm()
     calls = EVENTS_PER_PART // events
     taken_us: dict[str, list[float]] = {part: [] for part in parts}
     for _ in range(rounds):

@@ -4,7 +4,7 @@ All answer when Apache Kafka has every event (acks=all). Rounds alternate betwee
 the rounds, with the least and the largest. Processor time is that of a side's whole process tree. What each side
 answered 201 is counted against what its topic has. wrk sends; everything shares this machine's processors.
 
-Run `python -m bench.ingress` (8 minutes), or `--seconds 2 --rounds 3` for a look. Writes bench/results/ingress.json.
+Run `python -m bench.ingress` (8 minutes), or `--seconds 2 --rounds 3` for a look. Writes ingress.json into bench/results.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from tests.support.kafka import KafkaCluster
 from tests.support.ports import free_port
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = _ROOT / "bench/results/ingress.json"
+RESULTS: Final = _ROOT / "bench" / "results" / "ingress.json"
 SIZES: Final = (1, 10, 100)
 _PARTITIONS: Final = 4
 _BODIES: Final = 200

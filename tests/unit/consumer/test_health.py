@@ -73,13 +73,13 @@ CAUSES: Final[dict[str, tuple[Callable[[], HealthMonitor], str]]] = {
     "idle": (lambda: after(0, 3600), "1 partitions, none behind"),
     "moving": (lambda: after(0, 89, lane=lambda: lane(7, 8), end=9), "1 of 1 partitions behind"),
     "no_topic": (lambda: after(0, 3600, gone=("events",)), "`kafka-topics.sh --bootstrap-server kafka:9092 --create"),
-    "held": (lambda: after(0, 3600, lane=retrying, end=9), "headrace_consumer_retries_total"),
+    "retrying": (lambda: after(0, 3600, lane=retrying, end=9), "headrace_consumer_retries_total"),
     "halted": (lambda: after(0, 3600, lane=halted, end=9), "events/3 is halted at offset 7: run this"),
     "kept_back": (
         lambda: after(0, 61, lane=lambda: lane(ended_at=7), end=12),
         "events/3: an open transaction keeps back 5 offsets from 7 on for 61 s: if it stays, `kafka-transactions.sh",
     ),
-    "standing": (lambda: after(0, 91, lane=lambda: lane(7, 8), end=9), "events/3 at offset 7, 2 behind, for 91 s"),
+    "stalled": (lambda: after(0, 91, lane=lambda: lane(7, 8), end=9), "events/3 at offset 7, 2 behind, for 91 s"),
     "poll_stuck": (stuck, "has not come round for 91 s"),
 }
 
