@@ -214,7 +214,7 @@ def test_a_wrong_setting_is_exit_code_2_and_its_name(operator: Operator) -> None
     assert code == 2
     assert said == (
         "consumer: CONSUMER_STALL_S (10.0) must be above CONSUMER_INSERT_TIMEOUT_S (60.0):"
-        " an insert under way is no standstill\n"
+        " a running insert is progress\n"
     )
 
 
