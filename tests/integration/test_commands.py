@@ -146,8 +146,8 @@ def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(30)], 0)
     code, output, said = operator.run("audit", "--json", "--patience-s", "0")
 
-    (line,) = [line for line in map(json.loads, output.splitlines()) if line["untold"]]
-    assert (line["rows"], line["missing"], line["untold_offsets"]) == (5, 0, "1, 3, 5, 7")
+    (line,) = [line for line in map(json.loads, output.splitlines()) if line["unknown"]]
+    assert (line["rows"], line["missing"], line["unknown_offsets"]) == (5, 0, "1, 3, 5, 7")
     assert code == 0
     assert "4 offsets of deleted topics are missing (gaps or loss: unknown)" in said
 

@@ -184,5 +184,5 @@ def test_tables_of_a_newer_program_are_not_made_again_as_they_were(database: Con
 def test_beside_replicated_tables_no_plain_one_is_made(database: Connection) -> None:
     """It would be a table of one replica alone."""
     rows = [{"name": "events", "engine": "ReplicatedReplacingMergeTree"}]
-    with pytest.raises(Fatal, match=r"\.offsets is gone, and its neighbours are replicated"):
+    with pytest.raises(Fatal, match=r"\.offsets is missing, and the other tables are replicated"):
         Remake(database, lambda _: None)._check([{"name": "offsets", "engine": "AggregatingMergeTree"}], rows)  # noqa: SLF001  (no Keeper runs here)
