@@ -33,8 +33,8 @@ class Sentence(StrEnum):
         " run `ALTER TABLE {table} MODIFY SETTING {setting} = {needed}`"
     )
     NO_TOKENS = (
-        "this ClickHouse does not drop an insert with a repeated insert_deduplication_token: use a version that headrace"
-        " was tested with, and let no profile set deduplicate_insert or insert_deduplicate"
+        "this ClickHouse does not drop an insert with a repeated insert_deduplication_token: use a version that"
+        " headrace was tested with, and let no profile set deduplicate_insert or insert_deduplicate"
     )
     TAKES_NO_ROW = "{table} accepts no row: {why}"
     # from migrate only

@@ -1,14 +1,14 @@
-"""Whether a worker gets on: what its thread notes once a second, and what the pages make of it.
+"""Tells whether a worker makes progress, from what its thread records once a second.
 
 verdict     when
 ----------  --------------------------------------------------------------------------------------------------
-moving      a partition that is behind has moved, or more of its poison was found, within `stall_s`
+moving      a partition that is behind has moved within `stall_s`, or more of its poison was found
 starting    no server has answered yet, or the group has not formed; the log says which
 idle        no partition is behind
-retrying    some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
+retrying    a step is being retried: a server is away or busy; the worker waits, and a restart can't help
 stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
-halted      a partition stands until a person has acted (the others go on), and a restart can't help
-poll_stuck  the polling thread itself has not come round for `stall_s`: a restart will help
+halted      a partition waits for an operator (the others go on), and a restart can't help
+poll_stuck  the polling thread has not completed a turn for `stall_s`: a restart will help
 """
 
 from collections.abc import Callable, Mapping
@@ -24,16 +24,15 @@ _EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PartitionProgress:
-    """One partition, as of the last note.
+    """One partition, as last recorded.
 
     Attributes:
         position: all offsets below it are in the table or in the dead letters.
         behind: records between it and the partition's end.
         newest_ms: the Kafka timestamp of the newest committed row, else of the oldest record that waits, else None.
-        moved_s: when it last moved, had nothing behind it or learnt what to leave out (monotonic).
-        left_out: how many records of its head are left out so far: searches for poison end in time, and a
-            batch may take many of them.
-        halt: why it stands until a person has acted, if it does.
+        moved_s: when it last moved, was not behind, or had more poison found (monotonic).
+        left_out: how many records of its head batch are left out so far; a batch may take several searches for poison.
+        halt: why it waits for an operator, if it does.
     """
 
     position: int
@@ -57,17 +56,17 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a restart would be of no use."""
+        """Whether a restart would not help."""
         return self.name in ("moving", "starting", "idle", "retrying", "halted")
 
     @property
     def is_ready(self) -> bool:
-        """Whether every partition gets on."""
+        """Whether every partition makes progress."""
         return self.name in ("moving", "idle")
 
 
 class HealthMonitor:
-    """Notes where each partition stands. The polling thread notes, any thread asks; each note replaces the last one."""
+    """Records each partition's progress. The polling thread writes, any thread reads."""
 
     def __init__(self, stall_s: float, now_s: Callable[[], float]) -> None:
         self._stall_s = stall_s
@@ -79,7 +78,7 @@ class HealthMonitor:
         self.progress: Mapping[Partition, PartitionProgress] = {}
 
     def turned(self, states: Mapping[Partition, PartitionState], end_of: Callable[[Partition], int | None]) -> None:
-        """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
+        """Record a turn of the polling thread, and once a second the progress of its partitions, halted ones too."""
         self._turned_s = now_s = self._now_s()
         self._is_retrying, self.has_begun = any(state.is_retrying for state in states.values()), True
         if now_s - self._noted_s < _EVERY_S:
@@ -93,21 +92,23 @@ class HealthMonitor:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether some step is being retried."""
+        """Whether a step is being retried."""
         return self._is_retrying
 
     @property
     def halts(self) -> list[Halted]:
-        """The partitions that stand until a person has acted, as of the last note."""
+        """The halted partitions, as last recorded."""
         return [item.halt for item in self.progress.values() if item.halt is not None]
 
     def verdict(self) -> Health:
-        """Judge; see the module's table."""
+        """Return the worker's health; see the module's table."""
         now_s = self._now_s()
         if not self.has_begun:
             return Health("starting", "servers, tables and group are not ready yet; the log says which")
         if now_s - self._turned_s > self._stall_s:
-            return Health("poll_stuck", f"the polling thread has not come round for {now_s - self._turned_s:.0f} s")
+            return Health(
+                "poll_stuck", f"the polling thread has not completed a turn for {now_s - self._turned_s:.0f} s"
+            )
         if self._is_retrying:
             return Health("retrying", "a step is being retried; see headrace_consumer_retries_total")
         return self._verdict_of_partitions(now_s)
