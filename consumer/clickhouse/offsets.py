@@ -1,7 +1,7 @@
-"""The table `offsets`: which offsets of each partition are in the tables, in which reading, of which leader epochs.
+"""Reads the table `offsets`: which offsets of each partition were inserted, in which reading, of which leader epochs.
 
-A view fills it from each insert. It is asked where the group's own memory ends: when its offsets have expired or were
-set back, and where a log that was cut parts from what was read of it. A row for each million offsets of a reading.
+A view fills the table from each insert, with a row per million offsets of a reading. It is read when the group's
+commits are not enough: when they have expired or were set back, and when the log was cut.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _LETTERS: Final = """
 FROM dead_letters WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
     AND origin_partition = {partition:Int32} AND origin_offset >= 0
 """
-# ClickHouse makes max(last + 1) out of what is max(last) + 1: of no rows that would be 1.
+# ClickHouse rewrites max(last) + 1 to max(last + 1), which is 1 for no rows; hence the count().
 _END: Final = f"""
 SELECT max(end) AS end FROM (
     SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
@@ -49,13 +49,13 @@ GROUP BY reading ORDER BY reading
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one reading has brought into the tables.
+    """What one reading has inserted.
 
     Attributes:
-        number: 0, and one more each time that an operator had offsets read again.
+        number: 0, and one more each time an operator had offsets read again.
         first: the lowest offset of a row; -1 when there is none.
         last: the highest one.
-        epochs: the first offset of each leader epoch; -1 where it was not known.
+        epochs: the first offset of each leader epoch; the epoch is -1 where it was unknown.
         last_letter: the highest offset of a dead letter; -1 when there is none.
     """
 
@@ -67,19 +67,19 @@ class Reading:
 
     @property
     def end(self) -> int:
-        """The offset behind the last one that is a row or a dead letter."""
+        """The offset after the last row or dead letter."""
         return max(self.last, self.last_letter) + 1
 
 
 class OffsetsTable:
-    """Reads the table; an `InsertedOffsets`. Threads share it. `tables` says where each topic's records become rows."""
+    """An `InsertedOffsets`. Threads share it. `tables` maps each topic to the table of its rows."""
 
     def __init__(self, connection: Connection, tables: Mapping[str, str]) -> None:
         self._connection = connection
         self._tables = tables
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row or dead letter of this reading or a later one, 0 when there is none.
+        """Return the offset after the last row or dead letter of this reading or a later one, 0 when there is none.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
@@ -88,7 +88,7 @@ class OffsetsTable:
         return int(row["end"])
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
-        """Return every reading of a partition, under one topic ID.
+        """Return all readings of a partition, under one topic ID.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
@@ -104,10 +104,10 @@ class OffsetsTable:
         ]
 
     def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
-        """Return which of these offsets are rows that were counted, or dead letters, of one reading.
+        """Return which of these offsets are counted rows or dead letters of one reading.
 
-        The rows themselves are looked for too: a ClickHouse that was killed may have counted what it has lost. That
-        reads a column of the whole table.
+        The rows themselves are checked too, because a killed ClickHouse may have counted rows that it lost. That reads
+        a column of the whole table.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
