@@ -1,24 +1,23 @@
-"""The log, seen from the workers: one member of a group, whose every call is made by the thread that polls.
+"""The `Log` of a worker: one member of a group. The polling thread makes all calls.
 
-What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka*.py):
+How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/integration/test_consumer_kafka*.py):
 
-- A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
-  and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
-  each partition has a commit of its own.
-- A rebalance goes on only in a moment without a commit under way; so marks are sent in rounds, see commits.py.
-- An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
-  partitions are lost; or revoked, when a rebalance had begun before. ILLEGAL_GENERATION (cooperative) and
-  STALE_MEMBER_EPOCH (KIP-848) come to members in good standing too, while a rebalance leaves them their partitions:
-  they are tried again.
-- A pause outlives the assignment: a partition that comes back is still paused.
-- After an offset that is out of range the partition takes no seek; giving it up and asking again does.
-- An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
-  holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
-  `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
-- An answer about the end of a partition that was asked for before a seek moves the partition there after it.
-- Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
-  of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
-- Closing waits for commits under way as long as their broker is away.
+- A synchronous commit waits as long as its broker is away, even beyond max.poll.interval.ms; so commits are
+  asynchronous, and a poll returns the answer. If one partition of a commit is refused, all get its error; so each
+  partition is committed separately.
+- A rebalance continues only while no commit is in progress; so commits are sent in rounds, see commits.py.
+- An expelled member's commits are refused (UNKNOWN_MEMBER_ID). It does not rejoin before it hears that its partitions
+  are lost, or revoked if a rebalance had begun before. Valid members also get ILLEGAL_GENERATION (cooperative) and
+  STALE_MEMBER_EPOCH (KIP-848) while a rebalance leaves them their partitions: these commits are retried.
+- A pause outlives the assignment: a partition that is assigned again is still paused.
+- After an offset out of range a partition accepts no seek; giving it up and rejoining helps.
+- An assigned position is used unchecked. Only a seek with a leader epoch asks the leader whether its log still has the
+  record before it (KIP-320), and so does a new leader epoch while reading. If not, the error is `_AUTO_OFFSET_RESET`,
+  as for an offset out of range; only the text has the reason.
+- A late answer about a partition's end, asked for before a seek, moves the partition there after the seek.
+- When a topic is deleted and recreated at once, classic members are not told and continue in the new one; a KIP-848
+  member loses the old topic and is assigned the new one. The group's commits vanish with the old topic.
+- Closing waits for commits in progress as long as their broker is away.
 """
 
 import logging
@@ -47,9 +46,9 @@ _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
-_PORTION: Final = 50  # one call may take more than was queued when it began, whatever the size: so few at a time
+_PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
-_NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
+_NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
 
@@ -69,8 +68,8 @@ class KafkaLog:
             or properties.get("partition.assignment.strategy") == "cooperative-sticky"
         )
         self._owned: set[Partition] = set()
-        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
-        self._unstarted: dict[Partition, Position] = {}  # partitions that took no seek yet
+        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, with the time
+        self._unstarted: dict[Partition, Position] = {}  # partitions that accepted no seek yet
         self._wants_rejoin = False
         self._is_closing = False
 
@@ -86,7 +85,7 @@ class KafkaLog:
             raise Transient(f"no broker answers: {error}") from error
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present ID, asking a broker each time. Any thread may call."""
+        """Return the topic's present ID, asking a broker each time. Any thread may call."""
         try:
             return self._survey.id_of(topic)
         except KafkaException as error:
@@ -98,13 +97,13 @@ class KafkaLog:
         self._subscribe()
 
     def poll(self, timeout_s: float) -> Polled:
-        """Return what has come; see `Log`."""
+        """Return new records and events; see `Log`."""
         if self._wants_rejoin:
             self._wants_rejoin = False
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
-        self._survey.admin.poll(0)  # for what it says; unpolled, it keeps all of it
+        self._survey.admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
         self._commits.send(self._transmit)
         records: list[Record] = []
         ends: dict[Partition, int] = {}
@@ -125,7 +124,7 @@ class KafkaLog:
         return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
-        """Yield what comes within a time, until it is enough: between two polls the bound on what waits is kept."""
+        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced."""
         deadline_s = monotonic() + timeout_s
         count = size_bytes = 0
         while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
@@ -137,17 +136,17 @@ class KafkaLog:
             yield from portion
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Send marks, now or when those before them are answered; see `Log`."""
+        """Send commits, now or when earlier ones are answered; see `Log`."""
         self._commits.hold(marks)
         self._commits.send(self._transmit)
 
     def pause(self, partition: Partition) -> None:
-        """Take no more records of a partition."""
+        """Stop reading a partition."""
         self._consumer.pause([TopicPartition(*partition)])
         self._ends.monitor(partition)
 
     def resume(self, partition: Partition) -> None:
-        """Take records of a partition again."""
+        """Continue reading a partition."""
         self._consumer.resume([TopicPartition(*partition)])
         self._ends.forget(partition)
 
@@ -155,21 +154,21 @@ class KafkaLog:
         """Read a partition from here on; see `Log`."""
         try:
             self._consumer.seek(topic_partition(partition, position))
-        except KafkaException:  # librdkafka has not begun with it yet, or has given it up
+        except KafkaException:  # librdkafka has not started it yet, or has given it up
             return False
         return True
 
     def rejoin(self) -> None:
-        """Give up all partitions and ask for them anew, at the next poll."""
+        """Give up all partitions and rejoin the group at the next poll."""
         self._wants_rejoin = True
 
     def end_of(self, partition: Partition) -> int | None:
-        """Return the partition's end as last told, without waiting; None before anybody has told."""
+        """Return the partition's last known end, without waiting; None when it is unknown."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
         return max(high, self._ends.of(partition)) or None
 
     def close(self) -> None:
-        """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
+        """Leave the group after the listener has finished; wait only a few seconds for a broker that is away."""
         if self._owned:
             self._hand_over(sorted(self._owned))
         self._is_closing = True
@@ -204,7 +203,7 @@ class KafkaLog:
         self._consumer.commit(offsets=[place], asynchronous=True)
 
     def _hand_over(self, places: Sequence[Partition]) -> None:
-        """Let the listener finish; this is the last moment for what is held and for its last marks."""
+        """Let the listener finish, and send all queued commits: this is the last moment for them."""
         self._commits.send(self._transmit, at_once=True)
         self._listener.revoked(places)
         self._commits.send(self._transmit, at_once=True)
@@ -228,17 +227,19 @@ class KafkaLog:
             consumer.unassign()
 
     def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
-        """Return where the listener wants to start; nothing, and another try later, when a broker does not answer."""
+        """Return the listener's start positions; {} and another try later when a broker does not answer."""
         try:
             assigned = self._survey.of(places)
         except KafkaException as error:
-            log.warning("marks can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)})
+            log.warning(
+                "committed offsets can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)}
+            )
             self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
             return {}
         return self._listener.assigned(assigned)
 
     def _open_late(self) -> None:
-        """Start the partitions that could not be started when they were assigned."""
+        """Start partitions that could not be started when they were assigned."""
         now_s = monotonic()
         due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
         for place in due:
@@ -247,7 +248,7 @@ class KafkaLog:
         self._start({**starts, **(self._open(due) if due else {})})
 
     def _start(self, starts: Mapping[Partition, Position | None]) -> None:
-        """Read paused partitions from these positions on, once their leaders hold the records before them."""
+        """Read paused partitions from these positions on, after their leaders have checked the records before them."""
         for place, at in starts.items():
             if at is None:
                 continue
@@ -259,7 +260,7 @@ class KafkaLog:
 
 
 def cut_of(error: KafkaError) -> Cut:
-    """Return why a partition can't be read on: librdkafka has one code for both, and the reason in its text."""
+    """Return why a partition can't be read further: librdkafka has one code for both reasons; the text tells."""
     if _CUT not in error.str():
         return Cut(is_other=False)
     found = _END.search(error.str())
@@ -267,7 +268,7 @@ def cut_of(error: KafkaError) -> Cut:
 
 
 def _check(error: KafkaError) -> None:
-    """Log an error that the client gets over by itself; raise on one that it does not."""
+    """Log an error from which the client recovers by itself; raise any other."""
     if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
         raise Fatal(f"{error.name()}: {error.str()}")
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
