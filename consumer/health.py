@@ -1,4 +1,4 @@
-"""Whether a worker gets on: what its thread notes once a second, and what the pages make of it.
+"""Tells whether a worker makes progress, from what its thread records once a second.
 
 verdict     when
 ----------  --------------------------------------------------------------------------------------------------
@@ -10,8 +10,8 @@ no_topic    a topic is not there: it was deleted
 retrying    some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
 kept_back   nothing is behind but what an open transaction has kept back for a minute
 stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
-halted      a partition stands until a person has acted (the others go on), and a restart can't help
-poll_stuck  the polling thread itself has not come round for `stall_s`: a restart will help
+halted      a partition waits for an operator (the others go on), and a restart can't help
+poll_stuck  the polling thread has not completed a turn for `stall_s`: a restart will help
 """
 
 import time
@@ -160,12 +160,12 @@ class HealthMonitor:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether some step is being retried."""
+        """Whether a step is being retried."""
         return self._is_retrying
 
     @property
     def halts(self) -> list[Halted]:
-        """The partitions that stand until a person has acted, as of the last note."""
+        """The halted partitions, as last recorded."""
         return [item.halt for item in self.progress.values() if item.halt is not None]
 
     def verdict(self) -> Health:

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running collector out. Leaving the block drains and closes, in reverse order."""
+"""The composition root: builds a running collector from settings. Leaving the block drains and closes everything."""
 
 import logging
 import os
@@ -38,12 +38,12 @@ from schemas.registry import RegistryAwayError, open_schemas
 
 log = logging.getLogger(__name__)
 
-_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead of starting the worker again and again
+_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: gunicorn exits instead of starting the worker again and again
 
 
 @contextmanager
 def build(settings: Settings) -> Iterator[Flask]:
-    """Wire a collector. Call it after the fork: it starts the producer's threads."""
+    """Compose a collector. Call it after the fork: it starts the producer's threads."""
     with ExitStack() as stack:
         prometheus = PrometheusMetrics()
         counters = EventCounters(prometheus)
@@ -64,7 +64,7 @@ def build(settings: Settings) -> Iterator[Flask]:
 
 
 def _add_middleware(app: Flask, settings: Settings, counters: EventCounters, access_control: AccessControl) -> None:
-    """Put the door in front of the application's routes."""
+    """Wrap the application in its middleware."""
     routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
     origins = ProxyPolicy(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
     cors_policy = CorsPolicy(read_origins(settings.allowed_origins))
@@ -74,7 +74,7 @@ def _add_middleware(app: Flask, settings: Settings, counters: EventCounters, acc
 
 
 def _log_final_counts(counters: EventCounters) -> None:
-    """Log the process's accounts; the last line that a worker writes."""
+    """Log the process's event counts; a worker's last line."""
     figures = counters.figures()
     log.log(logging.INFO if figures["balanced"] else logging.ERROR, "final event counts", extra=figures)
 
@@ -93,7 +93,7 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
         return None
     if not settings.rate_limit_store_url:
         if settings.workers > 1:
-            log.warning("each worker counts for itself: the rate limit is exact with a store only")
+            log.warning("each worker counts for itself: without a store the rate limit is not exact")
         return LocalLimiter(settings.rate_limit_window_s)
     access = store_access(settings)
     store = open_store(access, settings.rate_limit_store_timeout_ms / 1000)
@@ -106,7 +106,7 @@ def _body_reader(settings: Settings) -> BodyReader:
 
 
 def body_limits(settings: Settings) -> BodyLimits:
-    """Return the caps on bodies."""
+    """Return the limits on bodies."""
     return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
 
 
@@ -116,7 +116,7 @@ def _validator(settings: Settings, catalogue: Catalogue) -> Validator:
 
 
 def event_limits(settings: Settings) -> EventLimits:
-    """Return the bounds on a request's events."""
+    """Return the limits on a request's events."""
     return EventLimits(
         events_max=settings.events_max,
         event_bytes_max=settings.event_bytes_max,
@@ -131,13 +131,13 @@ def event_limits(settings: Settings) -> EventLimits:
 
 
 def open_app() -> Flask:
-    """Return the application of one gunicorn worker, which calls this after the fork; `close_app` is its other end."""
+    """Return the application of one gunicorn worker, which calls this after the fork; `close_app` closes it."""
     settings = load(os.environ)
     start_logging(settings.log_level, settings.log_lines_per_s, refusals=settings.log_refusals)
     stack = ExitStack()
     try:
         app = stack.enter_context(build(settings))
-    except (RegistryAwayError, ValueError) as error:  # a sentence for a person, who needs no traceback
+    except (RegistryAwayError, ValueError) as error:  # the operator needs the sentence, not a traceback
         log.critical("the collector can't start", extra={"reason": str(error)})
         raise SystemExit(_CANNOT_START) from error
     app.extensions["headrace"] = stack
@@ -145,7 +145,7 @@ def open_app() -> Flask:
 
 
 def drain_app(app: Flask) -> None:
-    """Let /readyz say from now on that the process is going away; it serves on. Safe in a signal handler."""
+    """Make /readyz answer 503 from now on; requests are still served. Safe in a signal handler."""
     app.extensions["headrace.drain"]()
 
 

@@ -1,4 +1,4 @@
-"""The table `offsets`: which offsets of each partition are in the tables, in which reading, of which leader epochs.
+"""Reads the table `offsets`: which offsets of each partition were inserted, in which reading, of which leader epochs.
 
 A view fills it from each insert. It is asked where the group's own memory ends: when its offsets have expired or were
 set back, where a log that was cut parts from what was read of it, and before an insert is repeated. A row for each
@@ -55,7 +55,7 @@ GROUP BY reading ORDER BY reading
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one reading has brought into the tables.
+    """What one reading has inserted.
 
     Attributes:
         number: 0, and one more each time that an operator had offsets read again.
@@ -76,7 +76,7 @@ class Reading:
 
 
 class OffsetsTable:
-    """Reads the table; an `InsertedOffsets`. Threads share it. `tables` says where each topic's records become rows."""
+    """An `InsertedOffsets`. Threads share it. `tables` maps each topic to the table of its rows."""
 
     def __init__(self, connection: Connection, tables: Mapping[str, str]) -> None:
         self._connection = connection
@@ -102,7 +102,7 @@ class OffsetsTable:
         return frozenset(row["offset"] for row in rows).intersection(block.offsets)
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
-        """Return every reading of a partition, under one topic ID.
+        """Return all readings of a partition, under one topic ID.
 
         Raises:
             Transient, Fatal: as outcomes.py says.
@@ -113,8 +113,8 @@ class OffsetsTable:
     def kept(self, partition: Partition, intent: Intent) -> frozenset[int]:
         """Return which offsets of an intent's range are rows that were counted, or were left out and are dead letters.
 
-        The rows themselves are looked for too: a ClickHouse that was killed may have counted what it has lost. That
-        reads a column of the whole table.
+        The rows themselves are checked too, because a killed ClickHouse may have counted rows that it lost. That reads
+        a column of the whole table.
 
         Raises:
             Transient, Fatal: as outcomes.py says.

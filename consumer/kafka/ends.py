@@ -1,4 +1,4 @@
-"""Where paused partitions end: a client learns of ends from its fetches, and of what is paused it fetches nothing."""
+"""Tracks the ends of paused partitions, which librdkafka does not fetch and so does not know."""
 
 from concurrent.futures import Future
 from functools import partial
@@ -15,7 +15,7 @@ _CALL_S: Final = 5.0
 
 
 class Ends:
-    """Asks a broker now and then, and waits for no answer. One thread makes all calls; a driver's thread answers."""
+    """Asks a broker from time to time without waiting. One thread makes all calls; a driver's thread answers."""
 
     def __init__(self, survey: Survey) -> None:
         self._survey = survey
@@ -23,11 +23,11 @@ class Ends:
         self._told: dict[Partition, int] = {}
 
     def monitor(self, partition: Partition) -> None:
-        """Begin with a partition that has been paused."""
+        """Start tracking a paused partition."""
         self._asked_s.setdefault(partition, monotonic())
 
     def forget(self, partition: Partition) -> None:
-        """Leave a partition to its fetches again."""
+        """Stop tracking a partition."""
         self._asked_s.pop(partition, None)
         self._told.pop(partition, None)
 

@@ -1,6 +1,6 @@
-"""How far the group is behind in each partition, and what stands in its way.
+"""Reports how far the group is behind in each partition, and why.
 
-Lag counts to the end of what can be read: an open transaction keeps back every record from its first one on, until its
+Lag counts up to the last readable record: an open transaction holds back every record from its first one on, until its
 producer commits or aborts it.
 """
 
@@ -49,7 +49,7 @@ def _line(
 
 
 def note_of(item: Assigned, bounds: LogBounds) -> str:
-    """Return what is to be said of a partition's mark, "" when nothing is."""
+    """Return a note about a partition's committed offset, "" when there is nothing to say."""
     if item.committed is None:
         return f"nothing is committed yet: {RUN}"
     try:
@@ -57,7 +57,7 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
     except UnreadableError:
         intent = None
     if intent and intent.topic_id != item.topic_id:
-        return f"committed for the topic before it was recreated, which is read from its start: {RUN}"
+        return f"committed before the topic was recreated; the new topic is read from its start: {RUN}"
     if halt := open_lane(item).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
@@ -67,9 +67,9 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
 
 def _under_way(intent: Intent) -> str:
     if intent.detour:
-        return f"offsets up to {intent.detour.end} are read again, then it goes on from {intent.detour.offset}"
+        return f"reads offsets up to {intent.detour.end} again, then continues from {intent.detour.offset}"
     if intent.is_range:
-        return f"intent [{intent.a}, {intent.b}): the worker that has the partition inserts it; if none does, {RUN}"
+        return f"intent [{intent.a}, {intent.b}): the partition's worker inserts it; if there is none, {RUN}"
     return ""
 
 

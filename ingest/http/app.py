@@ -1,6 +1,6 @@
-"""The HTTP surface: Flask routes and answers, no rules of their own.
+"""The routes and their answers, in Flask. The rules live elsewhere.
 
-Every error is the same JSON document, whoever found it: {"error", "message", "statusCode", "details"}.
+Every error has the same JSON form: {"error", "message", "statusCode", "details"}.
 """
 
 import logging
@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 VALIDATE: Final = "/collect/validate"
 COUNTED: Final = frozenset({COLLECT, VALIDATE})
-"""The routes behind the gate."""
+"""The routes that need a key, and that the rate limit counts."""
 
 
 class _Application(Flask):
-    """Flask, which answers OPTIONS by itself, but with an empty page of HTML."""
+    """Flask with an OPTIONS answer that has no body."""
 
     def make_default_options_response(self) -> Response:
-        """Say what the route takes, and nothing else."""
+        """Return 204 with the route's methods; Flask's own answer is an empty HTML page."""
         answer = super().make_default_options_response()
         answer.status_code = HTTPStatus.NO_CONTENT
         answer.headers.remove("Content-Type")
@@ -64,7 +64,7 @@ def create_app(
 
 
 def admission_of(access_control: AccessControl, environ: WSGIEnvironment, at_s: float) -> Admission:
-    """Count a request and judge whether it may come in; `at_s` is Unix time."""
+    """Count a request and decide whether it is admitted; `at_s` is Unix time."""
     key = "" if access_control.is_open else _key_of(environ)
     return access_control.admit(key, environ.get("HTTP_ORIGIN", ""), context_of(environ).address, at_s)
 
@@ -75,12 +75,12 @@ def _key_of(environ: WSGIEnvironment) -> str:
 
 
 def _add_gate(app: Flask, access_control: AccessControl, now_s: Callable[[], float]) -> None:
-    """Count every request to a collecting route, whatever becomes of it, and say so on its answer."""
+    """Count every request to a collecting route, and put the rate limit's headers on its answer."""
 
     @app.before_request
     def admit() -> None:
         if request.environ["PATH_INFO"].startswith("//"):
-            raise NotFound  # werkzeug would take it for the route with one slash; the door, which counts, does not
+            raise NotFound  # werkzeug would route it as if it had one slash; the middleware, which counts, does not
         if request.path in COUNTED:
             g.admission = admission_of(access_control, request.environ, now_s())
         check_host(request.environ.get("HTTP_HOST"), request.environ.get("SERVER_PROTOCOL", ""))
@@ -101,18 +101,18 @@ def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
     now_s: Callable[[], float],
 ) -> None:
     def admitted(context: RequestContext) -> Sender:
-        """Return what is known of a request that may come in, besides its body."""
+        """Return what is known of an admitted request besides its body."""
         admission: Admission = g.admission
         admission.check()
         return _origin(context, admission.client_id, int(now_s() * 1000))
 
     def use_body(counter: RequestCounter, use: Callable[[Body], T]) -> T:
-        """Read the body and use it; its memory is the request's meanwhile, and then it has cost its sender."""
+        """Read the body and use it within its share of memory; then count its events and bytes against the limit."""
         with bodies.lease() as lease:
             try:
                 body = bodies.read(request.environ["wsgi.input"], _form(), lease)
             except Rejected:
-                access_control.spend(g.admission, 0, lease.size_bytes)  # what was inflated and refused has cost as much
+                access_control.spend(g.admission, 0, lease.size_bytes)  # a refused body cost as much to inflate
                 raise
             metrics.observe("body_bytes", body.sent_bytes, form="sent")
             metrics.observe("body_bytes", len(body.text), form="inflated")
@@ -146,7 +146,7 @@ def _form() -> BodyHeaders:
     params = request.mimetype_params
     length = request.content_length
     if length is None and not request.environ.get("wsgi.input_terminated"):
-        length = 0  # the server does not say where the body ends: there is none (PEP 3333)
+        length = 0  # the server does not mark the body's end, so there is no body (PEP 3333)
     return BodyHeaders(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
 
 

@@ -1,7 +1,7 @@
-"""The bound on requests in flight: what is beyond it is told so at once, before its body is read.
+"""The bound on requests in flight: excess requests get 503 at once, before their body is read.
 
-The server decides (ingest/server/worker.py), for it knows who waits; here the decision becomes an answer. Only
-collecting is bounded: probes and metrics are answered however busy the process is.
+The server decides (ingest/server/worker.py), because it knows the queue; here the decision becomes an answer. Only
+collecting routes are bounded: probes and metrics are always answered.
 """
 
 import logging
@@ -26,7 +26,7 @@ _thread: Final = threading.local()
 
 @contextmanager
 def overloaded() -> Iterator[None]:
-    """Refuse what this thread's requests want to collect, within the block."""
+    """Refuse this thread's requests to collecting routes within the block."""
     _thread.is_overloaded = True
     try:
         yield
@@ -35,12 +35,12 @@ def overloaded() -> Iterator[None]:
 
 
 class LoadBound:
-    """WSGI middleware between the door, which counts, and the application. Threads share it.
+    """WSGI middleware between RequestMiddleware, which counts, and the application. Threads share it.
 
     Args:
-        app: what answers otherwise.
-        routes: the paths that are bounded.
-        headers_of: what the answer to a request on such a path bears, whatever it is.
+        app: the application.
+        routes: the bounded paths.
+        headers_of: returns the headers of every answer on such a path.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LoadBound:
         return [body]
 
     def _tell(self) -> None:
-        """Log that it is happening, not each time that it happens."""
+        """Log an overload, at most once in _TELL_S."""
         now_s = monotonic()
         if now_s - self._told_at_s > _TELL_S:
             self._told_at_s = now_s

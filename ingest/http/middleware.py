@@ -1,7 +1,7 @@
-"""Where every request comes in and every answer goes out, whoever answers: Flask, a preflight, an error.
+"""WSGI middleware around every request and response.
 
-It names the request (X-Request-Id, trace), finds out who asks (address, privacy signals), opens its account in the
-ledger, and on the way out adds the cross-origin headers, the metrics and the one log line of a refused request.
+On the way in it sets the request's ids, finds the client's address and opens its event counter. On the way out it adds
+the CORS headers, counts the answer and logs a refused request.
 """
 
 import logging
@@ -28,7 +28,7 @@ _COLLECTING: Final = "/collect/"
 COLLECT: Final = f"{_COLLECTING}event"
 _KEY: Final = "headrace.exchange"
 _ELSEWHERE: Final = "other"
-# Browsers inside other apps name themselves with up to some 400 characters; each event of a request has a copy.
+# In-app browsers send up to about 400 characters; each event of a request has a copy.
 _USER_AGENT_LENGTH_MAX: Final = 1024
 _FIRST_REFUSAL: Final = 400
 _SHED: Final = frozenset(Load)
@@ -38,18 +38,18 @@ _Write = Callable[[bytes], object]
 
 
 class RequestContext:
-    """One request and its answer: what is known at the door, and what the application says on the way.
+    """One request and its answer: what the middleware knows, and what the application adds.
 
     Attributes:
-        request_id: the caller's X-Request-Id when it is sane, else a fresh one.
-        trace_id: of the caller's traceparent, else the request id if that is fresh, else a fresh one.
+        request_id: the caller's X-Request-Id when it is valid, else a fresh one.
+        trace_id: from the caller's traceparent, else the request id if that is fresh, else a fresh one.
         traceparent: the caller's, when it is valid, else "".
-        address: the client's full address, for limits alone.
-        ip: what a row may keep of the address.
-        user_agent: the header's beginning; "" when a privacy signal asks to keep nothing that the page did not send.
-        account: the request's account in the ledger.
-        outcome: the slug; "" means that the status says enough.
-        status: of the answer; 500 until there is one.
+        address: the client's full address, used for limits only.
+        ip: the part of the address that a row may keep.
+        user_agent: the header's beginning; "" when a privacy signal forbids to keep it.
+        counter: the request's event counter.
+        outcome: the error code; "" when the status says enough.
+        status: the answer's status; 500 until there is an answer.
     """
 
     __slots__ = ("address", "counter", "ip", "outcome", "request_id", "status", "trace_id", "traceparent", "user_agent")
@@ -61,7 +61,7 @@ class RequestContext:
         self.status = 500
 
     def name(self, environ: WSGIEnvironment) -> None:
-        """Take the caller's names for the request and its trace, where they are valid."""
+        """Take the caller's request id and trace id where they are valid."""
         self.request_id = request_id_of(environ.get("HTTP_X_REQUEST_ID", "")) or self.request_id
         trace_id = trace_id_of(environ.get("HTTP_TRACEPARENT", ""))
         if trace_id:
@@ -69,7 +69,7 @@ class RequestContext:
 
 
 def context_of(environ: WSGIEnvironment) -> RequestContext:
-    """Return the exchange that a WSGI environment belongs to; a blank one when it did not come through a door."""
+    """Return the context of a WSGI environment; a blank one when the request bypassed the middleware."""
     context = environ.get(_KEY)
     if not isinstance(context, RequestContext):
         context = environ[_KEY] = RequestContext(EventCounters().open())
@@ -78,17 +78,17 @@ def context_of(environ: WSGIEnvironment) -> RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPolicy:
-    """What is believed and kept of a request's origin; every one is a setting."""
+    """What to trust and keep of a client's address; each field is a setting."""
 
     trusted: tuple[Network, ...] = ()
     privacy: Privacy = "full"
     honours_signals: bool = True
 
     def describe(self, context: RequestContext, environ: WSGIEnvironment) -> None:
-        """Fill in who asks.
+        """Fill in the client's address and User-Agent.
 
-        `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address, and add nothing of the browser's to what the
-        page sent. What the page itself puts into its events is the page's to decide.
+        `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address and no User-Agent header. What the page itself
+        put into its events stays.
         """
         context.address = client_address(
             environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR", ""), self.trusted
@@ -103,11 +103,11 @@ class RequestMiddleware:
     """WSGI middleware around the application. Threads share it.
 
     Args:
-        app: what answers.
-        routes: the paths that are routes; they are metric labels, and preflights of others are not answered.
-        ledger: keeps account of the events.
-        origins: what to believe of a request's origin.
-        cross_origin: what to tell browsers.
+        app: the application.
+        routes: the paths that are routes; they are metric labels, and only their preflights are answered.
+        counters: counts the events.
+        origins: which proxies to trust, and what to keep of addresses.
+        cors_policy: what to tell browsers.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class RequestMiddleware:
                 self._close(context, route, monotonic() - since_s)
 
     def _begin_counting(self, route: str) -> None:
-        """Show each outcome that a request to collect can have: a rate needs a series that was there before."""
+        """Create a series for each outcome of a collecting route: a rate needs a series that exists beforehand."""
         if not route.startswith(_COLLECTING):
             return
         outcomes = [(code, code.status) for code in ErrorCode] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]
@@ -155,7 +155,7 @@ class RequestMiddleware:
             self._metrics.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
 
     def _start(self, context: RequestContext, environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-        """Return a start_response that adds what every answer bears."""
+        """Return a start_response that adds the headers of every answer."""
         origin, path = environ.get("HTTP_ORIGIN", ""), environ.get("PATH_INFO", "")
         is_shared = path.startswith(_COLLECTING) or path not in self._routes
 
@@ -182,7 +182,7 @@ class RequestMiddleware:
         return []
 
     def _close(self, context: RequestContext, route: str, took_s: float) -> None:
-        """Count the answer, decide what its events end as, and log a refusal."""
+        """Count the answer, set the outcome of its remaining events, and log a refusal."""
         outcome = context.outcome or HTTPStatus(context.status).name.lower()
         if context.status == HTTPStatus.TOO_MANY_REQUESTS:
             context.counter.rest = Outcome.LIMITED
@@ -191,15 +191,15 @@ class RequestMiddleware:
         self._metrics.move("requests_in_flight", -1)
         self._metrics.count("requests_total", 1, route=route, status=str(context.status), outcome=outcome)
         self._metrics.observe("request_seconds", took_s, route=route)
-        if context.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
+        if context.status >= _FIRST_REFUSAL and outcome not in _SHED:  # a log line for each would add load
             log.info("request refused", extra=_line(context, route, outcome, took_s))
 
 
 def _path_of(environ: WSGIEnvironment) -> str:
-    """Return the path that is routed, and put it where the application finds it.
+    """Return the path to route, and store it for the application.
 
-    Servers undo percent-encoding, but an encoded slash is no slash (RFC 3986, section 2.2): /collect%2fevent is another
-    path than /collect/event. PEP 3333 does not have the request's own spelling; gunicorn and werkzeug do, as RAW_URI.
+    Servers decode percent-encoding, but an encoded slash is no path separator (RFC 3986, section 2.2): /collect%2fevent
+    is not /collect/event. WSGI lacks the path as sent (PEP 3333); gunicorn and werkzeug have it in RAW_URI.
     """
     sent = environ.get("RAW_URI", "").partition("?")[0]
     if "%2f" in sent or "%2F" in sent:

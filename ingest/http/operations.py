@@ -1,4 +1,4 @@
-"""Which port answers what, once operations have one of their own."""
+"""Which port answers which route, when there is a separate port for operations."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -12,13 +12,13 @@ _OPERATIONS: Final = frozenset({METRICS, "/healthz", "/readyz"})
 
 
 class OperationsPort:
-    """WSGI middleware behind the door. Threads share it.
+    """WSGI middleware inside RequestMiddleware. Threads share it.
 
-    The operations port answers /metrics and the probes, and nothing else; all other ports answer all but /metrics: a
-    load balancer probes the port that it sends to. Every worker process listens on both.
+    The operations port answers only /metrics and the probes. The public port answers everything but /metrics; it keeps
+    the probes, because a load balancer probes the port that it sends to. Every worker process listens on both.
 
     Args:
-        app: what answers.
+        app: the application.
         port: the operations port.
     """
 

@@ -141,7 +141,7 @@ def test_a_partition_that_went_takes_its_gauges_along() -> None:
 
 
 def test_the_books_add_up_per_partition() -> None:
-    """Every record read is a row, a dead letter, or was given back; one that is none of them shows."""
+    """Every record read is a row, a dead letter, or was given back; one that is none of these shows."""
     metrics = PrometheusMetrics()
     for outcome, count in {"read": 10, "rows_inserted": 6, "dead_letters": 1, "returned": 3}.items():
         metrics.count("records", count, topic="events", partition="0", outcome=outcome)

@@ -125,16 +125,16 @@ assert len(POISONED.metadata) > DETOUR_BYTES_MAX
 @pytest.mark.parametrize(
     ("known", "first", "stop", "why"),
     [
-        (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is none of them"),
-        (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is none of them"),
-        (facts(mark(), READ), 31, None, "only offsets below 30 were read: to begin at 31 would skip some"),
-        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: to begin at 33 would skip"),
+        (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is not among them"),
+        (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is not among them"),
+        (facts(mark(), READ), 31, None, "only offsets below 30 were read: starting at 31 would skip some"),
+        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: starting at 33 would skip"),
         (facts(None, READ), 35, None, "only offsets below 30 were read"),
         (facts(None), 1, None, "only offsets below 0 were read"),
-        (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading ends there at the latest"),
-        (facts(mark(), READ), 5, 5, "a second reading ends there at the latest, and behind its beginning"),
+        (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading must end there at the latest"),
+        (facts(mark(), READ), 5, 5, "a second reading must end there at the latest, and after its beginning"),
         (facts(None, READ), 5, 9, "nothing was read"),
-        (facts(mark(20, detour=Detour(25, 30, 4, "")), READ), 5, 9, "a second reading is under way"),
+        (facts(mark(20, detour=Detour(25, 30, 4, "")), READ), 5, 9, "a second reading is in progress"),
         (facts(POISONED, READ), 5, 9, "a batch with much poison"),
     ],
 )
