@@ -4,7 +4,7 @@ All answer when Apache Kafka has every event (acks=all). Rounds alternate betwee
 the rounds, with the least and the largest. Processor time is that of a side's whole process tree. What each side
 answered 201 is counted against what its topic has. wrk sends; everything shares this machine's processors.
 
-Run `python -m bench.ingress` (8 minutes), or `--seconds 2 --rounds 3` for a look. Writes ingress.json into bench/results.
+Run `python -m bench.ingress` (8 minutes), or `--seconds 2 --rounds 3` for a look. The figures go to bench/results.
 """
 
 import argparse
