@@ -86,7 +86,7 @@ class OffsetsTable:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         (row,) = self._connection.query(_END, _parameters(partition, topic_id) | {"reading": reading})
         return int(row["end"])
@@ -95,7 +95,7 @@ class OffsetsTable:
         """Return which of a block's offsets are rows of its reading, as the view has counted them.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
         rows = self._connection.query(_OFFSETS, _parameters(partition, block.origin.topic_id) | bounds)
@@ -105,7 +105,7 @@ class OffsetsTable:
         """Return all readings of a partition, under one topic ID.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         rows = self._connection.query(_READINGS, _parameters(partition, topic_id))
         return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
@@ -117,7 +117,7 @@ class OffsetsTable:
         a column of the whole table.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": intent.reading, "from": intent.a, "to": intent.b, "offsets": list(intent.excluded)}
         where = _parameters(partition, intent.topic_id) | bounds

@@ -37,11 +37,11 @@ from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, 
 from consumer.errors import Fatal, Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.survey import Survey
-from consumer.outcomes import of_kafka
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, o
     """Return a line for each partition of the topics.
 
     Raises:
-        Transient, Fatal: as outcomes.py says.
+        Transient, Fatal: as the packages' errors.py say.
     """
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks, bounds = cluster.committed(partitions), cluster.bounds(partitions)
