@@ -29,6 +29,8 @@ from enum import Enum, auto
 from consumer.delivery.batch import Batch, Inserted, Prepared, Sent
 from consumer.delivery.ports import Block, Poison
 
+Job = Future[Prepared | Sent | Inserted]
+
 
 class Stage(Enum):
     """Where a work stands; see the module's table."""
@@ -71,7 +73,7 @@ class BatchTask:
     refused: tuple[Poison, ...] = ()
     refusals: int = 0
     letters: tuple[Poison, ...] = ()
-    job: Future[Prepared | Sent | Inserted] | None = None
+    job: Job | None = None
     retry_at_s: float = 0.0
     attempt: int = 0
     intended: bool = False
@@ -91,9 +93,26 @@ class BatchTask:
         """Whether part of it may be in the table, or come there: nobody may make its range another one."""
         return self.is_promised and not self.is_untouched
 
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it can be prepared now."""
+        return self.stage is Stage.WAITING and now_s >= self.retry_at_s
+
+    def preparing(self, job: Job) -> None:
+        """Learn that a job prepares it."""
+        self.stage, self.job = Stage.PREPARING, job
+
     def begun(self) -> None:
         """Learn that the group holds its intent."""
         self.intended, self.is_untouched = True, False
+        self.is_inserted = self.blocks_in == len(self.blocks)
+
+    def inserting(self, job: Job) -> None:
+        """Learn that a job inserts its next block."""
+        self.stage, self.job = Stage.INSERTING, job
+
+    def sending(self, job: Job) -> None:
+        """Learn that a job sends its dead letters."""
+        self.stage, self.job = Stage.SENDING, job
 
     def postpone(self, until_s: float) -> None:
         """Try again later: what was prepared goes through its intent again."""
