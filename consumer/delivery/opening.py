@@ -65,7 +65,7 @@ def _state(item: Assigned, mark: CommittedOffset, intent: Intent | None) -> Part
 def start_of(state: PartitionState) -> Position:
     """Return where to read a lane from: at the last record that was read before, if it is to be read once more."""
     before = state.continuity
-    return Position(before.last_offset if before.is_proving else state.read_to, state.leader_epoch)
+    return Position(before.last_offset if before.is_proving else state.read_to, before.leader_epoch)
 
 
 def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:

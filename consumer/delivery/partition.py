@@ -37,6 +37,7 @@ class PartitionState:
         is_open: False once no more records are taken (revoked, or stopping).
         cut: why the log can't be read on from `read_to`, if it can't.
         inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
+        denied: why it may not be read, while it may not; asked again for at `ask_at_s` (monotonic).
         halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
         check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
         ended_at: where what can be read ended when it was last read to its end; None before that.
@@ -62,6 +63,8 @@ class PartitionState:
     cut: Cut | None = None
     inserted_max: int | None = None
     is_paused: bool = False
+    denied: Halt | None = None
+    ask_at_s: float = 0.0
     halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0

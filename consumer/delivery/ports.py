@@ -103,11 +103,13 @@ class Membership(NamedTuple):
         is_formed: whether it has heard which partitions are its own, and where to begin with each.
         gone: topics that are not there.
         trouble: why it can't be a member, as far as the group says so; "" else.
+        refusal: which rights its account lacks, beside those that halt partitions; "" else.
     """
 
     is_formed: bool = True
     gone: tuple[str, ...] = ()
     trouble: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ class Polled:
         answers: to commits.
         cut: partitions that can't be read on, and why.
         unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
+        denied: partitions that this account may not read, in a sentence that says what to give; told once.
     """
 
     records: Sequence[Record] = ()
@@ -136,6 +139,7 @@ class Polled:
     answers: Sequence[Answer] = ()
     cut: Mapping[Partition, Cut] = field(default_factory=dict)
     unreadable: Mapping[Partition, str] = field(default_factory=dict)
+    denied: Mapping[Partition, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from consumer.delivery.ports import Partition
+from consumer.delivery.ports import Membership, Partition
 from consumer.kafka import consumer as kafka
 from consumer.kafka import presence
 from tests.support.fixtures_group import ON_EMBEDDED, ON_KAFKA, Group
@@ -27,7 +27,7 @@ def test_a_member_without_a_partition_knows_that_its_group_has_formed(
     until(lambda: all(member.log.membership().is_formed for member in members), *polls)
 
     until(lambda: sum(bool(member.owned) for member in members) == 1, *polls)
-    assert all(member.log.membership() == (True, (), "") for member in members)
+    assert all(member.log.membership() == Membership() for member in members)
 
 
 @pytest.mark.parametrize("group", [ON_KAFKA[0], *ON_EMBEDDED], ids="-".join, indirect=True)

@@ -292,3 +292,47 @@ def test_a_broker_that_keeps_no_intents_is_believed() -> None:
 
     assert halt_of(process) is None
     assert set(around.rows_of()) == set(range(5))
+
+
+def test_a_log_that_was_cut_and_has_nothing_left_of_what_was_read_goes_on(around: Around) -> None:
+    """Retention has deleted what could be compared; the leader still tells of the cut, and so the partition halts."""
+    around.broker.cut(0, 0)
+    around.produce(*[value()] * 10)
+    around.broker.delete_below(0, 10)
+    around.broker.produce(0, [value()], gap=25)
+    get_on(around, process := around.process())
+    halt = halt_of(process)
+    assert halt is not None
+    assert halt.code is HaltCode.TRUNCATED
+    stop(around, process)
+
+    assert "nothing that was read below offset 30 is left" in resumed(around.broker, around.table).why
+    get_on(around, process := around.process())
+
+    assert halt_of(process) is None
+    assert rows_of(around, epoch=1, reading=1) == {35}
+
+
+@pytest.mark.parametrize(("wait_s", "is_halted"), [(5.0, True), (61.0, False)])
+def test_a_log_that_lacks_the_next_offset_is_asked_once_more(around: Around, wait_s: float, is_halted: bool) -> None:  # noqa: FBT001  (a case)
+    """Then the partition halts: asking on and on would hold up the group. A later rebalance is another question.
+
+    A follower that has become the leader may lack it for a moment; here nobody lists ends, or compares epochs.
+    """
+    around.broker.tells_ends, around.broker.compares_epochs = False, False
+    log, process = around.broker.logs[PLACE], around.process()
+    get_on(around, process)
+    last, log.end = log.records.pop(29), 29
+    get_on_for(around, process, 4)
+    halt = halt_of(process)
+    assert halt is not None
+    assert "its log does not have the next offset" in halt.why
+
+    log.records[29], log.end = last, 30
+    around.clock.now_s += wait_s
+    process.log.rejoin()
+    around.produce(value())
+    get_on_for(around, process, 40)
+
+    assert (halt_of(process) is not None) is is_halted
+    assert (30 in rows_of(around)) is not is_halted
