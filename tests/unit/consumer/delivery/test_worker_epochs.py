@@ -10,7 +10,7 @@ from tests.support.consumer_fakes import PLACE, Around, Process, until_begun
 from tests.support.consumer_fakes import get_on as get_on_for
 from tests.support.fake_group import FakeBroker, PartitionLog
 from tests.support.fake_operator import reprocessed, resumed
-from tests.support.fake_table import value
+from tests.support.fake_table import InsertFault, value
 
 
 def get_on(around: Around, process: Process) -> None:
@@ -292,6 +292,30 @@ def test_a_broker_that_keeps_no_intents_is_believed() -> None:
 
     assert halt_of(process) is None
     assert set(around.rows_of()) == set(range(5))
+
+
+@pytest.mark.parametrize("fault", [InsertFault.TORN, InsertFault.VIEW_TORN])
+def test_a_log_that_was_cut_behind_a_torn_insert_loses_nothing_that_it_has(fault: InsertFault) -> None:
+    """A dying server lost the rows, or their count, and nobody can repeat their range: they come in another reading."""
+    around = Around()
+    around.produce(*[value()] * 4)
+    around.table.faults.append(fault)
+    until_begun(dead := around.process())
+    dead.pool.finish_all()
+    around.broker.remove(dead.log)
+    around.broker.cut(0, 2)
+    around.produce(*[value()] * 6)
+    get_on(around, process := around.process())
+    halt = halt_of(process)
+    assert halt is not None
+    stop(around, process)
+    resumed(around.broker, around.table)
+    get_on(around, around.process())
+
+    assert rows_of(around) == (set() if fault is InsertFault.TORN else set(range(4)))
+    assert rows_of(around, reading=1) == {0, 1}
+    assert rows_of(around, epoch=1, reading=1) == set(range(2, 8))
+    assert around.table.offsets(PLACE, "id-1", 1) == set(range(8))
 
 
 def test_a_log_that_was_cut_and_has_nothing_left_of_what_was_read_goes_on(around: Around) -> None:
