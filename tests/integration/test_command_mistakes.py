@@ -86,7 +86,7 @@ def test_a_properties_file_that_is_not_there_is_named(command: str, tmp_path: Pa
             "receive.message.max.bytes=1000",
             "Failed to create consumer: `receive.message.max.bytes` must be >= `fetch.max.bytes` + 512",
         ),
-        ("stats_cb=yes", "{path}, line 2: stats_cb takes a function, which a file can't hold"),
+        ("stats_cb=yes", "{path}, line 2: stats_cb needs a function, which a file can't hold"),
     ],
 )
 def test_a_line_of_the_properties_file_that_can_not_be_meant(command: str, text: str, why: str, tmp_path: Path) -> None:

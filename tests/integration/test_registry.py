@@ -189,7 +189,7 @@ def test_without_a_registry_its_ids_are_unknown() -> None:
 
 def test_a_registry_whose_ids_look_derived_is_refused(tmp_path: Path) -> None:
     """Workers would take them for those of a later release and hold every record: the collector does not start."""
-    with SchemaRegistry(first_id=2**30) as registry, pytest.raises(ValueError, match="1073741824 is of the range"):
+    with SchemaRegistry(first_id=2**30) as registry, pytest.raises(ValueError, match="1073741824 is in the range"):
         schemas(registry.url, tmp_path).id_of(EVENT)
     assert list(tmp_path.iterdir()) == []
 

@@ -56,10 +56,10 @@ def test_a_file_of_properties_is_pairs(file: Path) -> None:
     ],
 )
 def test_what_the_promises_rest_on_can_not_be_set_there(service: str, line: str, file: Path) -> None:
-    """Under none of librdkafka's names for it; nor can what takes a function."""
+    """Under none of librdkafka's names for it; nor can what needs a function."""
     file.write_text(f"client.rack=a\n{line}\n")
 
-    with pytest.raises(ValueError, match=r"kafka.properties, line 2: \S+ (is set by headrace|is the setting|takes a)"):
+    with pytest.raises(ValueError, match=r"kafka.properties, line 2: \S+ (is set by headrace|is the setting|needs a)"):
         read_properties(str(file), SERVICES[service])
 
 
