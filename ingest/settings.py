@@ -66,12 +66,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[Count, _says("gunicorn worker processes")] = 1
     gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
-    # gunicorn's default; a connection takes some 20 KB, and an open file.
-    connections_max: Annotated[Count, _says("connections to each worker process; more wait to be accepted")] = 1000
-    # A thread waits about one linger and a round trip for its acknowledgement; 32 keep a core busy meanwhile.
-    threads: Annotated[Count, _says("threads in each worker process")] = 32
+    # An idle one takes some 10 KB, and an open file.
+    connections_max: Annotated[
+        Count, _says("connections to each worker process; then the one that has been idle longest is closed")
+    ] = 10_000
+    # The balancer must close first: else it sends a request into a connection that is being closed, and its client
+    # hears 502. Most close after 60 s (nginx, AWS, HAProxy); behind one that takes longer (Google: 600 s) set more.
+    keepalive_s: Annotated[Seconds, _says("a connection without a request is closed after")] = 75.0
+    # Small bodies are dealt with in the event loop; two large ones at once keep two cores busy.
+    threads: Annotated[Count, _says("threads for large bodies in each worker process")] = 2
 
-    # A slow phone sends its body in a few seconds; who needs longer holds a thread that others could have.
+    # A slow phone sends its body in a few seconds; who needs longer has gone.
     receive_timeout_s: Annotated[Seconds, _says("a request's head, and then its body, must arrive within")] = 15.0
 
     # Off, the metrics still count every refusal; the lines are for whoever asks about one request.
@@ -143,10 +148,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Twice what a worker process takes in at its busiest would starve it; this empties 800,000 events in 7 minutes.
     drain_events_per_s: Annotated[Count, _says("the spool is sent to the broker no faster")] = 2000
 
-    # Four requests for each thread: what waits longer than a few round trips is better told to come again.
-    requests_max: Annotated[Count, _says("requests in flight in each worker process; more get 503")] = 128
-    # Half the deadline of an answer has been used up by then.
-    queue_wait_s: Annotated[Seconds, _says("a request that waited longer for a thread gets 503")] = 0.5
+    # At five thousand a second they are 0.2 s of work: what would wait longer is better told to come again.
+    requests_max: Annotated[Count, _says("requests in work in each worker process; more get 503")] = 1000
+    # A tenth of an answer's deadline.
+    queue_wait_s: Annotated[Seconds, _says("a request that the event loop comes to later gets 503")] = 0.5
     # A load balancer needs so long to see /readyz fail and to stop sending.
     shutdown_grace_s: Annotated[
         float, Meta(ge=0, le=86_400), _says("after SIGTERM requests are still taken for so long")
@@ -206,11 +211,6 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def _check_times_and_sizes(settings: Settings) -> None:
-    if settings.requests_max < settings.threads:
-        raise ValueError(
-            f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
-            "the threads beyond it would never work"
-        )
     if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
         raise ValueError(
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "

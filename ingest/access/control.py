@@ -63,7 +63,7 @@ class AccessControl:
         """Whether anybody may come in without a key."""
         return self._registry is None
 
-    def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
+    async def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
         """Judge a request; never raises, so that every answer can bear the window's headers.
 
         Whoever shows no valid key is counted by address, and the count goes first: guessing keys is limited too.
@@ -83,7 +83,7 @@ class AccessControl:
                 refusal = rejected
         if self._limiter is None:
             return Admission(client, (), refusal)
-        windows = self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
+        windows = await self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
         return Admission(client, windows, _too_much(windows[-1], at_s) or refusal)
 
     def spend(self, admission: Admission, events: int, size_bytes: int) -> None:

@@ -78,7 +78,7 @@ class Window(NamedTuple):
 class RateLimiter(Protocol):
     """Counts what is used. Threads share it."""
 
-    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+    async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request in each claimed window, up to the first in which something is spent; `at_s` is Unix time.
 
         So a request that its address has no right to uses nothing up of what its client may.
@@ -107,7 +107,7 @@ class LocalLimiter:
         """Return the number of windows."""
         return len(self._windows)
 
-    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+    async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request. The cost is constant, on average over requests."""
         now_s = self._now_s()
         windows: list[Window] = []
