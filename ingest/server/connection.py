@@ -12,23 +12,18 @@ way. `100 Continue` is held back until somebody reads: who answers without readi
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from enum import Enum
 from http import HTTPStatus
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from ingest.errors import ErrorCode, Rejected
-from ingest.http.body import Stream
 from ingest.http.context import Answer, RequestHead
-from ingest.http.responses import JSON, error_body
-from ingest.http.trace import new_id
-from ingest.logs import REFUSALS
 from ingest.server.parsing import HEAD_BYTES_MAX, RefusedError, new_parser, read_head, refusal_of, too_large
-from ingest.server.responses import head_of
+from ingest.server.ports import Host, State
+from ingest.server.responses import head_of, refusal_bytes
 from ingest.server.stream import BodyStream
 
-log = logging.getLogger(REFUSALS)
+log = logging.getLogger(__name__)
 
 SEND_S: Final = 10.0  # an answer is at most some 50 kB; who does not take it by then has gone
 LINGER_S: Final = 2.0
@@ -38,46 +33,6 @@ _DRAINED_BYTES_MAX: Final = 60 * 1024
 _UNREAD_BYTES_MAX: Final = 256 * 1024
 _AHEAD_BYTES_MAX: Final = 64 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_REFUSED: Final = "refused_by_server"
-
-
-Handle = Callable[[RequestHead, Stream], Awaitable[Answer]]
-
-
-class State(Enum):
-    """What a connection does now."""
-
-    WAITING = "waiting"
-    """For a request's head, or for the rest of one."""
-    BUSY = "busy"
-    """A request is being answered; its body may still be arriving."""
-    DRAINING = "draining"
-    """The answer is sent, and the rest of the body is thrown away."""
-    SENDING = "sending"
-    """The client has not taken the answer yet; the next request waits."""
-    LINGERING = "lingering"
-    """The connection ends; what still comes is thrown away."""
-
-
-class Host(Protocol):
-    """What a connection needs of its server."""
-
-    receive_timeout_s: float
-    keepalive_s: float
-    is_closing: bool
-
-    @property
-    def handle(self) -> Handle:
-        """What answers a request."""
-
-    def began_waiting(self, connection: "Connection") -> None:
-        """Hear that a connection waits for a request."""
-
-    def stopped_waiting(self, connection: "Connection") -> None:
-        """Hear that it does not any more."""
-
-    def lost(self, connection: "Connection") -> None:
-        """Hear that it is over."""
 
 
 class Connection(asyncio.Protocol):
@@ -129,7 +84,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         """Hear that the connection is over; a request in work goes on, its answer has nobody to read it."""
         self.deadline_s = float("inf")
-        self._has_ended = self._has_lost_track = True
+        self._has_ended = True
         if self._stream is not None:
             self._stream.fail()
         self._host.lost(self)
@@ -217,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def _lose_track(self, error: Exception) -> None:
         """Deal with bytes that are no HTTP: nobody knows where the next request begins."""
-        self._has_lost_track, self._keeps = True, False
+        self._has_lost_track = True
         if self.state is State.BUSY and self._stream is not None:
             self._stream.fail()
         elif self.state is State.DRAINING:
@@ -227,13 +182,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: RefusedError) -> None:
         """Answer a request that never reaches the application, and end."""
-        request_id = new_id()
-        extra = {"request_id": request_id, "status": int(refusal.status), "outcome": _REFUSED}
-        log.info("request refused", extra=extra)
-        headers = [("Content-Type", JSON), ("X-Request-Id", request_id)]
-        answer = Answer(refusal.status, error_body(refusal.status, refusal.message), headers)
         self._host.stopped_waiting(self)
-        self._transport.write(head_of(answer, keeps=False) + answer.body)
+        self._transport.write(refusal_bytes(refusal))
         self._linger()
 
     def _want_body(self) -> None:
@@ -258,7 +208,8 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._owes_continue = self._owes_continue and not stream.is_complete
-        keeps = self._keeps and not (self._host.is_closing or self._has_ended or self._owes_continue)
+        is_over = self._host.is_closing or self._has_ended or self._owes_continue
+        keeps = self._keeps and not is_over
         keeps = keeps and (stream.is_read or stream.size_bytes <= _DRAINED_BYTES_MAX)
         data = head_of(answer, keeps=keeps)
         self._transport.write(data if head.method == "HEAD" else data + answer.body)
@@ -301,8 +252,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """End behind an answer: at once if the client can have nothing more to say."""
-        is_read = self._stream is not None and self._stream.is_complete and not self._has_lost_track
-        if is_read and not (self._ahead or self._parser.remaining() or self._owes_continue):
+        is_here = self._stream is not None and self._stream.is_complete
+        if is_here and not (self._ahead or self._parser.remaining() or self._owes_continue):
             self._close()
         else:
             self._linger()

@@ -9,7 +9,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from ingest.server.connection import Connection, Handle
+from ingest.server.connection import Connection
+from ingest.server.ports import Handle
 
 log = logging.getLogger(__name__)
 

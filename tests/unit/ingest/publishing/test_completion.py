@@ -40,6 +40,11 @@ def test_a_burst_wakes_the_loop_once() -> None:
         set_all(completions).join()
         found = await asyncio.gather(*waiting)
         assert loop.wakes == 1
+        late = Completion()
+        waiting = [asyncio.create_task(late.wait(3600))]
+        await asyncio.sleep(0)
+        set_all([late])
+        assert await waiting[0]
         return found
 
     with asyncio.Runner(loop_factory=CountingLoop) as runner:
@@ -71,6 +76,32 @@ def test_whoever_is_first_nobody_is_forgotten() -> None:
         reports.join()
 
     asyncio.run(scene())
+
+
+class LateLoop(asyncio.SelectorEventLoop):
+    """Lets something be finished at the worst of times: while somebody prepares to wait for it."""
+
+    late: Completion | None = None
+
+    def create_future(self) -> "asyncio.Future[None]":
+        """Finish it."""
+        if self.late is not None:
+            late, self.late = self.late, None
+            late.set()
+        return super().create_future()
+
+
+def test_what_is_set_while_somebody_prepares_to_wait_is_not_waited_for() -> None:
+    """The thread saw nobody, and the coroutine looks once more."""
+
+    async def scene(loop: LateLoop) -> bool:
+        loop.late = completion = Completion()
+        return await completion.wait(3600)
+
+    with asyncio.Runner(loop_factory=LateLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, LateLoop)
+        assert runner.run(scene(loop))
 
 
 def test_a_thread_may_wait_instead() -> None:

@@ -113,6 +113,18 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(sent: bytes, stat
     run(scene)
 
 
+def test_a_head_without_an_end_is_refused_once_it_is_too_large() -> None:
+    """Each line is a good one, and there are not too many of them."""
+
+    async def scene() -> None:
+        client = Client()
+        await client.send(b"GET /a HTTP/1.1\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 9, 4000)
+
+        assert client.statuses == [431]
+
+    run(scene)
+
+
 @pytest.mark.parametrize(
     "rest",
     [b"zz\r\n", b"3 \r\nabc\r\n", b"0x3\r\nabc\r\n", b"3\nabc\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n\r\n", b"\r\n",
@@ -138,6 +150,53 @@ def test_a_body_that_can_not_be_made_out_is_refused_and_nothing_behind_it_is_a_r
         assert (len(client.requests), client.statuses) == (1, [400])
         assert b"\r\nConnection: close\r\n" in client.wire.sent
         assert len(told) == 1
+
+    run(scene)
+
+
+def test_behind_malformed_chunks_nothing_is_read_any_more() -> None:
+    """Whatever follows, and however late the answer is: it could be anything."""
+    is_open = asyncio.Event()
+
+    async def unread(_: RequestHead, __: Stream) -> Answer:
+        await is_open.wait()
+        return Answer(415)
+
+    async def scene() -> None:
+        client = Client(unread)
+        await client.send(CHUNKED + b"3 \r\n")
+        await client.send(b"3\r\nabc\r\n0\r\n\r\n" + GET)
+        await client.send(GET * 3000)
+        assert client.wire.is_paused
+        is_open.set()
+        await client.settle()
+
+        assert (len(client.requests), client.statuses) == (1, [415])
+        assert b"Connection: close" in client.wire.sent
+        assert client.wire.has_sent_eof
+
+    run(scene)
+
+
+def test_a_body_that_is_here_is_here_whatever_becomes_of_its_client() -> None:
+    """A request that was received in full is dealt with, though nobody will read the answer."""
+    is_open = asyncio.Event()
+    bodies: list[bytes] = []
+
+    async def later(_: RequestHead, stream: Stream) -> Answer:
+        await is_open.wait()
+        bodies.append(await stream.read(1 << 16))
+        return Answer(200)
+
+    async def scene() -> None:
+        client = Client(later)
+        await client.send(POST)
+        client.wire.abort()
+        client.connection.connection_lost(ConnectionResetError())
+        is_open.set()
+        await client.settle()
+
+        assert (bodies, client.statuses) == ([b"abc"], [])
 
     run(scene)
 
