@@ -1,4 +1,4 @@
-# make run: the whole pipeline; make test: every test. Both set up what they need.
+# make run: the whole pipeline; make test: every test. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
@@ -8,7 +8,7 @@ SETUP := .venv/.setup
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-setup: $(SETUP) ## make .venv with everything (Python >= 3.11)
+setup: $(SETUP) ## make .venv with all dependencies (Python >= 3.11)
 
 $(SETUP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later")'
@@ -31,11 +31,11 @@ fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh
 	$(BIN)/pytest -s tests/fault
 
-soak: $(SETUP) ## what needs patience: the long forms of storms, schedules and searches (hours)
+soak: $(SETUP) ## the long forms of storms, schedules and searches (hours)
 	bash tests/support/programs.sh
 	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
 
-docs: $(SETUP) ## write the generated tables of README and docs anew
+docs: $(SETUP) ## generate the tables in docs/
 	$(BIN)/python -m docs.tables
 
 run: $(SETUP) ## the whole pipeline on this machine; Ctrl-C stops it

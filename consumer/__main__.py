@@ -1,4 +1,4 @@
-"""`python -m consumer`: run a worker, or look after its tables. Settings are environment variables, CONSUMER_<NAME>."""
+"""`python -m consumer`: run a worker, or maintain its tables. Settings are environment variables, CONSUMER_<NAME>."""
 
 import argparse
 import logging
@@ -27,110 +27,111 @@ from consumer.operations.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
 from schemas.transport.librdkafka_log import LIBRARY
 
-_PATIENCE_S: Final = 0.5  # idle threads of a pool end in milliseconds
+_PATIENCE_S: Final = 0.5  # idle pool threads end within milliseconds
 _KAFKA, _CLICKHOUSE = "bootstrap_servers", "clickhouse_url"
-_SIGINT_CODE: Final = 130  # what a shell calls the end by Ctrl-C
+_SIGINT_CODE: Final = 130  # a shell's exit code after Ctrl-C
 
 _RUN: Final = """
-Works until SIGTERM: takes records of the events topic and of the dead-letter topic as a member of
-the consumer group, and inserts each into ClickHouse exactly once. Any number of workers share the
-partitions; start as many as there are partitions at the most.
+Works until SIGTERM: reads the events topic and the dead-letter topic as a member of the consumer
+group, and inserts each record into ClickHouse exactly once. Workers share the partitions; more
+workers than partitions have nothing to do.
 
 At the start it waits for servers that are away, then checks tables, settings and topics, and
 exits with one sentence if something must be repaired first. On SIGTERM it inserts and commits
-what it took. The last log line states, for each partition: read = rows_inserted + dead_letters +
-returned.
+what it has read. The last log line states for each partition: read = rows_inserted +
+dead_letters + returned.
 
   CONSUMER_BOOTSTRAP_SERVERS=kafka:9092 CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer run
 """
 _MIGRATE: Final = """
 Creates the database and its tables, or brings them up to date, and prints what it applied. Run it
-before the workers of a new version start; any number may run at once, again, or after one that
-died. An older version leaves newer tables alone.
+before the workers of a new version start. It may run several times, several times at once, and
+after one that died. An older version does not change newer tables.
 
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
 _AUDIT: Final = """
-Proves that every offset that the group has committed was inserted exactly once, as a row or as a
-dead letter. Prints one line for each partition and incarnation of a topic, and names what is
-missing or double. Exit code 1 if anything is.
+Checks that every offset that the group has committed was inserted exactly once, as a row or as a
+dead letter. Prints one line for each partition and topic ID, and lists missing and duplicate
+offsets. Exit code 1 if there are any.
 
-Rows are counted in the ledger `offsets`, which a view fills from each insert into `events`. Rows
-that are lost from `events` alone, by a kill, a person, a TTL or a disk, are not seen here: merges
-replace rows of one event, so nobody can count them. A worker that repeats an insert looks for what
-a kill took, and puts it back.
+It counts rows in the table `offsets`, which a view fills from each insert into `events`. It can't
+see rows that were lost from `events` alone, by a kill, a DELETE, a TTL or a disk: merges replace
+rows of one event, so they can't be counted there. A worker that repeats an insert looks for rows
+that a kill took, and inserts them again.
 
-An offset that has a row in `events` and is not in the ledger is `uncounted`, no loss: the view was
-gone for a time. `migrate` makes it again, and --recount counts what it missed.
+An offset with a row in `events` that `offsets` lacks is `uncounted`. That is no loss: the view was
+missing for a time. `migrate` recreates it, and --recount counts what it missed.
 
-Offsets that the log has no record for (transactions, compaction) are not missing, as long as the
-log has them: what was deleted there counts as missing. Of a topic that was made anew the log can't
-be asked: such offsets are `untold`, gaps or loss, and no reason for exit code 1.
+Offsets without a record (transactions, compaction) are not missing while the log still has that
+stretch; once it was deleted, they count as missing. The log of a deleted or recreated topic can't
+be asked: its missing offsets are `unknown` (gaps or loss), and do not cause exit code 1.
 
-Run it after an incident, after an upgrade, before deleting old records from Kafka; it may run
-while workers work, and costs about a row read per million offsets. Workers do the same for what
-the log has of their own partitions, every CONSUMER_AUDIT_EVERY_S.
+Run it after an incident, after an upgrade, and before deleting old records from Kafka. It may run
+while workers run, and reads about one row per million offsets. Workers audit their own partitions
+every CONSUMER_AUDIT_EVERY_S, as far as the log reaches.
 
   python -m consumer audit
   python -m consumer audit --json | jq 'select(.missing > 0)'
 """
 _REPLAY: Final = """
-Puts dead letters back onto the events topic, once what refused them is repaired. Says what it
-would do, and does it with --go. A replayed event keeps its id, so replaying twice changes
-nothing: what was replayed before, what is in the table, and what the table would refuse again (it
-is asked, and writes nothing) stays where it is. The table `replays` keeps who put back what, and
-where to.
+Puts dead letters back onto the events topic after their cause was repaired. Prints what it would
+do, and does it with --go. A replayed event keeps its id, so replaying twice changes nothing. Dead
+letters that were replayed before, whose event is in the table, or that the table would refuse
+again (it is asked, and writes nothing) stay where they are. The table `replays` records who put
+back what, and where.
 
-Use it when the cause is gone: a constraint was dropped, a registry has its schema again, a field
-needs another value. Events that the ingress refused are not records; repair and post them again.
+Use it when the cause is gone: a constraint was dropped, a registry has its schema again, or a
+field needs another value. Events that the ingress refused are not records: repair and post them
+again.
 
   python -m consumer replay --reason constraint --since 2026-01-31
   python -m consumer replay --letter events/3/1234 --set url=https://example.org/ --go
 """
 _RESUME: Final = """
-Goes on where a partition is halted because the log, the group and the tables do not agree: the log
-was cut (an unclean election, a restored copy), the group's offsets have expired or were set back,
-records were deleted before they were read. Says for each partition what was found, what stays in
-the tables and where it would go on, and commits that with --go. All workers must be stopped.
+Resumes partitions that are halted because the log, the group and the tables disagree: the log was
+cut (an unclean election, a restored copy), the group's offsets expired or were set back, or
+records were deleted before they were read. Prints for each partition what was found, which rows
+stay, and where it would resume; commits that with --go. All workers must be stopped.
 
-Nothing is skipped that the log still has, and what is in the tables is not inserted again: it goes
-on behind that, or where the log parts from what was read. What it reads then has a new reading
-number, which is part of its tokens. Run `audit` behind it: it names what is missing all the same.
+It skips no record that the log still has, and inserts nothing twice: it resumes after the rows in
+the tables, or where the log diverges from what was read. From there on the reading number is
+higher, and it is part of the tokens. Run `audit` afterwards: it lists what is still missing.
 
   python -m consumer resume
   python -m consumer resume --partition events/3 --go
 """
 _REPROCESS: Final = """
-Has offsets read a second time on purpose: rows were deleted, a ClickHouse was restored from a
-backup, `audit` names what is missing. All that is read becomes rows again, under a new reading
-number; delete first what should not be there twice (`events_unique` shows each event once in any
-case). With an end the partition goes on afterwards where it is now, without one it reads on from
-there. Says what it would do, and commits it with --go. All workers must be stopped.
+Makes workers read offsets again: rows were deleted, ClickHouse was restored from a backup, or
+`audit` lists missing offsets. Every record read again becomes a row again, under a new reading
+number; first delete rows that should not be there twice (`events_unique` shows each event once in
+any case). With an end, the partition then returns to where it is now; without one, it reads on to
+the newest record. Prints what it would do, and commits it with --go. All workers must be stopped.
 
-Times are Kafka's timestamps. Offsets that the log has no more can't be read again.
+Times are Kafka timestamps. Offsets that the log no longer has can't be read again.
 
   python -m consumer reprocess --partition events/3 --from-offset 100 --to-offset 200 --go
   python -m consumer reprocess --partition events/0 --partition events/1 --from-time 2026-01-31
 """
 _DOWNGRADE: Final = """
-Writes what the group has committed in the form of the release before this one, whose workers would
-hold their partitions otherwise. For a rollback: stop all workers of this release in order, run this
-with --go, start the former ones. Refuses while a batch is not finished or offsets are being read
-again; the sentence says what to do.
+Rewrites the group's commits in the format of the previous release, whose workers would otherwise
+halt their partitions. For a rollback: stop all workers of this release with SIGTERM, run this with
+--go, start the previous ones. Refuses while a batch is unfinished or offsets are being read again,
+and says what to do.
 
   python -m consumer downgrade --go
 """
 _LAG: Final = """
-Shows for each partition what the group has committed, where the log ends, and how far behind that
-is. An intent is a batch that a worker is about to insert, or that its successor will. Asks the
-brokers alone; workers need not run.
+Shows for each partition the committed offset, the end of the log, and the difference. An intent
+is a batch that a worker, or its successor, is about to insert. Asks only the brokers; workers need
+not run.
 
   python -m consumer lag
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; exit 2 with one sentence when a setting is wrong, 1 when the command can't go on."""
+    """Run one command; exit with one sentence: code 2 when a setting is wrong, 1 when the command fails."""
     arguments = parser().parse_args(argv)
     needed = {*arguments.needed, *([_KAFKA] if getattr(arguments, "go", False) else ())}
     try:
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     start_logging(settings.log_level)
     if arguments.command != "run" and settings.log_level != "DEBUG":
-        logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # what a command can't do, its own sentence says
+        logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # the command's own sentence says what failed
     try:
         code = arguments.call(settings, arguments)
     except ConsumerError as error:
@@ -148,14 +149,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 2 if isinstance(error, Misconfigured) else 1
     except KeyboardInterrupt:
         code = _SIGINT_CODE
-    except BrokenPipeError:  # who read the output has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     _end(code)
 
 
 def _end(code: int) -> NoReturn:
-    """End the process, though an insert may still wait for its server: its intent covers it."""
+    """End the process even if an insert still waits for its server: its intent covers it."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join(_PATIENCE_S)
@@ -177,14 +178,16 @@ def parser() -> Parser:
     migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
     audit = _add(found, "audit", "prove that every offset was inserted once", _AUDIT)
     audit.set_defaults(call=commands.run_audit, needed=SERVERS)
-    audit.add_argument("--patience-s", type=seconds, default=10.0, help="ask again for what is missing (%(default)s)")
-    audit.add_argument("--recount", action="store_true", help="count in the ledger what has a row and is not counted")
+    audit.add_argument(
+        "--patience-s", type=seconds, default=10.0, help="recheck missing offsets for this long (%(default)s)"
+    )
+    audit.add_argument("--recount", action="store_true", help="add uncounted offsets to the table `offsets`")
     replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY)
     replay.set_defaults(call=commands.run_replay, needed=(_CLICKHOUSE,))
     _add_choice(replay)
     replay.add_argument("--set", metavar="FIELD=VALUE", type=repair, action="append", default=[], help="repair a field")
-    replay.add_argument("--again", action="store_true", help="also what was replayed before")
-    replay.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
+    replay.add_argument("--again", action="store_true", help="also dead letters that were replayed before")
+    replay.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")
     lag = _add(found, "lag", "show how far the group is behind", _LAG)
     lag.set_defaults(call=commands.run_lag, needed=(_KAFKA,))
     marked = _add_marks(found)
@@ -194,22 +197,22 @@ def parser() -> Parser:
 
 
 def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.ArgumentParser]:
-    """Add what changes the marks of a stopped group."""
-    resume = _add(found, "resume", "go on where a partition is halted", _RESUME)
+    """Add the commands that change the commits of a stopped group."""
+    resume = _add(found, "resume", "resume halted partitions", _RESUME)
     resume.set_defaults(call=recovery.run_resume, needed=SERVERS)
-    again = _add(found, "reprocess", "read offsets a second time", _REPROCESS)
+    again = _add(found, "reprocess", "read offsets again", _REPROCESS)
     again.set_defaults(call=recovery.run_reprocess, needed=SERVERS)
     offset = whole_number(0, OFFSET_MAX)
     again.add_argument("--from-offset", type=offset, help="the first offset to read again")
-    again.add_argument("--from-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
+    again.add_argument("--from-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
     again.add_argument("--to-offset", type=offset, help="the first offset not to read again")
-    again.add_argument("--to-time", type=moment_ms, help="the same by Kafka timestamp (UTC)")
-    former = _add(found, "downgrade", "hand the group to the release before this one", _DOWNGRADE)
+    again.add_argument("--to-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
+    former = _add(found, "downgrade", "hand the group to the previous release", _DOWNGRADE)
     former.set_defaults(call=recovery.run_downgrade, needed=SERVERS)
     made = [resume, again, former]
     for each in made:
-        each.add_argument("--partition", type=partition, action="append", default=[], help="this one; repeatable")
-        each.add_argument("--go", action="store_true", help="do it, instead of saying what would be done")
+        each.add_argument("--partition", type=partition, action="append", default=[], help="only this one; repeatable")
+        each.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")
     return made
 
 
@@ -220,14 +223,16 @@ def _add(found: "argparse._SubParsersAction[Parser]", name: str, summary: str, t
 
 def _add_choice(replay: argparse.ArgumentParser) -> None:
     reasons = [str(reason) for reason in Reason]
-    replay.add_argument("--reason", action="append", default=[], choices=reasons, help="refused for this; repeatable")
-    replay.add_argument("--letter", type=letter, action="append", default=[], help="this one; repeatable")
+    replay.add_argument(
+        "--reason", action="append", default=[], choices=reasons, help="only with this reason; repeatable"
+    )
+    replay.add_argument("--letter", type=letter, action="append", default=[], help="only this one; repeatable")
     number = whole_number(0, PARTITION_MAX)
-    replay.add_argument("--partition", type=number, default=-1, help="refused from this partition")
+    replay.add_argument("--partition", type=number, default=-1, help="only from this partition")
     replay.add_argument("--since", type=moment_ms, default=0, help="not before this Kafka timestamp (UTC)")
     replay.add_argument("--until", type=moment_ms, default=UNTIL_MS, help="before this Kafka timestamp (UTC)")
     limit = whole_number(1, LIMIT_MAX)
-    replay.add_argument("--limit", type=limit, default=1000, help="at most so many (%(default)s)")
+    replay.add_argument("--limit", type=limit, default=1000, help="at most this many (%(default)s)")
 
 
 def _run(settings: Settings, _: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
-"""What preflight and migrate say of tables and topics that are not as they must be, and what helps.
+"""What preflight, migrate, lag and the pages say of tables, topics and groups that are not as they must be: what helps.
 
-What stands in backquotes is complete: it can be run as it stands, and is enough. Each has a test that brings its cause
-about, runs that, and finds all well (tests/integration/test_advice_*.py).
+A command in backquotes is complete: it can be run as it is, and suffices. For each, a test causes the fault, runs the
+command, and finds the fault gone (tests/integration/test_advice_*.py).
 """
 
 from enum import StrEnum
@@ -11,52 +11,63 @@ _MIGRATE: Final = "run `python -m consumer migrate`"
 
 
 class Sentence(StrEnum):
-    """Sentences with places to be filled in; `{table}` and `{view}` are names as SQL takes them."""
+    """Templates of sentences; `{table}` and `{view}` are quoted SQL names."""
 
     NO_TABLE = f"there is no table {{table}}: {_MIGRATE}"
     DETACHED = "{table} is detached: run `ATTACH TABLE {table}`"
     NO_COLUMNS = f"{{table}} lacks the columns {{columns}}: {_MIGRATE}"
-    KEEPS_NOTHING = "{table} does not keep what is inserted into these columns: run {cures}"
-    NO_LEDGER = f"there is no table {{table}}, which counts what comes: {_MIGRATE}"
-    NO_LEDGER_VIEW = f"there is no view {{table}}, which counts what comes: {_MIGRATE}"
+    KEEPS_NOTHING = "{table} does not store these columns: run {cures}"
+    NO_LEDGER = f"there is no table {{table}}, which counts inserted rows: {_MIGRATE}"
+    NO_LEDGER_VIEW = f"there is no view {{table}}, which counts inserted rows: {_MIGRATE}"
     OTHER_LEDGER_VIEW = (
-        "the view {view} does not bring what comes into {table} to {ledger}: run `DROP VIEW {view}`,"
+        "the view {view} does not count the inserts into {table} in {ledger}: run `DROP VIEW {view}`,"
         " then `python -m consumer migrate`"
     )
-    NO_TARGET = "the view {view} writes to {table}, which is not there: make it again, or run `DROP VIEW {view}`"
+    NO_TARGET = "the view {view} writes to {table}, which is missing: create it, or run `DROP VIEW {view}`"
     NO_DEDUPLICATION = (
-        "the view {view} writes to {table}, whose engine {engine} knows no deduplication: let it write to a MergeTree,"
+        "the view {view} writes to {table}, whose engine {engine} can't deduplicate: let it write to a MergeTree,"
         " or run `DROP VIEW {view}`"
     )
     SMALL_WINDOW = (
-        "{table} remembers {window} blocks, and {needed} are needed here:"
+        "{table} remembers {window} blocks, but {needed} are needed here:"
         " run `ALTER TABLE {table} MODIFY SETTING {setting} = {needed}`"
     )
     NO_TOKENS = (
-        "this ClickHouse does not count a repeated insert_deduplication_token once: use a version that headrace was"
-        " tested with, and let no profile set deduplicate_insert or insert_deduplicate"
+        "this ClickHouse does not drop an insert with a repeated insert_deduplication_token: use a version that"
+        " headrace was tested with, and let no profile set deduplicate_insert or insert_deduplicate"
     )
-    TAKES_NO_ROW = "{table} takes no row: {why}"
-    # of migrate alone
+    TAKES_NO_ROW = "{table} accepts no row: {why}"
+    # from migrate only
     RENAMED = "{table} lacks the column {column}: was it renamed? run `{rename}`, or `{add}`"
     COMPUTES_NOTHING = "{table} does not compute the column {column}: run `{modify}`"
     REPLICATED = "{table} is gone, and its neighbours are replicated: make it as another replica has it"
+    # of groups
+    NO_ASSIGNOR_IN_COMMON = (
+        "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"
+        " stop all of its workers, then start them with the same"
+    )
     # of topics
+    KEPT_BACK = (
+        "an open transaction keeps back {count} offsets from {offset} on{since}: if it stays, `kafka-transactions.sh"
+        " --bootstrap-server {servers} describe-producers --topic {topic} --partition {partition}` names its producer,"
+        " and `kafka-transactions.sh --bootstrap-server {servers} abort --topic {topic} --partition {partition}"
+        " --start-offset {offset}` ends it"
+    )
     NO_TOPIC = (
         "there is no topic {topic}: run `kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
         " --partitions 4`"
     )
     SMALL_METADATA = (
-        "the brokers' offset.metadata.max.bytes is {allowed}, and {needed} are needed: set it to {advised} in their"
-        " server.properties, and start them again"
+        "the brokers' offset.metadata.max.bytes is {allowed}, but {needed} are needed: set it to {advised} in their"
+        " server.properties, and restart them"
     )
     CUT_LETTERS = (
-        "{dead} takes {kept} bytes, {events} {taken}: dead letters of its largest records are cut; run"
+        "{dead} accepts {kept} bytes, {events} {taken}: dead letters of the largest records are cut; run"
         " `kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics --entity-name {dead}"
         " --add-config max.message.bytes={needed}`"
     )
     LARGE_RECORDS = (
-        "{events} takes {taken} bytes, more than a batch of CONSUMER_BATCH_BYTES_MAX ({needed}): one record may take"
-        " memory beyond the bound; run `kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics"
+        "{events} accepts {taken} bytes, more than CONSUMER_BATCH_BYTES_MAX ({needed}): one record may exceed"
+        " the memory bound; run `kafka-configs.sh --bootstrap-server {servers} --alter --entity-type topics"
         " --entity-name {events} --add-config max.message.bytes={needed}`"
     )

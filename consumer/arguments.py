@@ -1,4 +1,4 @@
-"""What an operator writes behind `python -m consumer`: read strictly, and refused in one sentence."""
+"""Command-line arguments of `python -m consumer`: parsed strictly; an error is one sentence."""
 
 import argparse
 from collections.abc import Callable
@@ -16,15 +16,15 @@ OFFSET_MAX: Final = 10**18 - 1
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence, with exit code 2."""
+    """An argument parser whose errors are one sentence and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """End the process."""
+        """Exit with code 2."""
         self.exit(2, f"consumer: {message}\n")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """Return what reads a whole number within bounds."""
+    """Return a parser of whole numbers within bounds."""
 
     def read(text: str) -> int:
         if not fullmatch("-?[0-9]{1,18}", text) or not low <= int(text) <= high:
@@ -35,33 +35,35 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds."""
+    """Parse a number of seconds."""
     if not fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > _SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"must be from 0 to {_SECONDS_MAX}")
     return float(text)
 
 
 def moment_ms(text: str) -> int:
-    """Return a date or a time (ISO 8601; UTC unless it says otherwise) in Unix ms."""
+    """Parse a date or a time (ISO 8601; UTC unless it has an offset) to Unix ms."""
     try:
         moment = datetime.fromisoformat(text)
         at_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         at_ms = -1
     if not 0 <= at_ms <= UNTIL_MS:
-        raise argparse.ArgumentTypeError("must be a date or a time of 1970 to 2299, such as 2026-01-31T09:30:00+01:00")
+        raise argparse.ArgumentTypeError(
+            "must be a date or a time from 1970 to 2299, such as 2026-01-31T09:30:00+01:00"
+        )
     return at_ms
 
 
 def letter(text: str) -> str:
-    """Return the name of a dead letter."""
+    """Parse the name of a dead letter."""
     if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}(@[0-9]{1,10})?", text):
         raise argparse.ArgumentTypeError("must be topic/partition/offset, such as events/3/1234")
     return text
 
 
 def partition(text: str) -> tuple[str, int]:
-    """Return a partition's topic and number."""
+    """Parse a partition's topic and number."""
     if not fullmatch(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}", text):
         raise argparse.ArgumentTypeError("must be topic/partition, such as events/3")
     topic, _, number = text.partition("/")
@@ -69,7 +71,7 @@ def partition(text: str) -> tuple[str, int]:
 
 
 def repair(text: str) -> tuple[str, str]:
-    """Return a field's name and its new value as text; both must be the event's."""
+    """Parse a field's name and its new value as text; the schema checks both later."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError("must be FIELD=VALUE")

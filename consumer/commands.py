@@ -1,4 +1,4 @@
-"""What `python -m consumer` does besides running a worker: look after tables, prove them, repair them. Each prints."""
+"""The commands migrate, audit, lag and replay of `python -m consumer`. Each prints its result."""
 
 import getpass
 import json
@@ -31,7 +31,7 @@ from consumer.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_RECOUNT: Final = f"the view of the ledger was gone; run `python -m consumer migrate`, then {RECOUNT}"
+_RECOUNT: Final = f"the view that counts them was missing; run `python -m consumer migrate`, then {RECOUNT}"
 _SHOWN_MAX: Final = 20
 _PAUSE_S: Final = 2.0
 
@@ -45,14 +45,14 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     for name in (*applied.now, *applied.made):
         say(name)
     if applied.unknown:
-        say(f"left alone, for a newer version made them: {', '.join(applied.unknown)}")
+        say(f"left unchanged, because a newer version made them: {', '.join(applied.unknown)}")
     if not applied.now and not applied.made:
         say(f"nothing to do: {len(applied.before)} migrations were applied before")
     return 0
 
 
 def run_audit(settings: Settings, arguments: Namespace) -> int:
-    """Compare every offset that the group has committed with the tables."""
+    """Compare all offsets that the group has committed with the tables."""
     connection = connect(settings)
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     tables = {target.topic: target.table for target in targets(settings)}
@@ -63,21 +63,21 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
         missing = sum(finding.missing.count for finding in findings)
         if not missing or time.monotonic() >= deadline_s:
             break
-        time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter is on its topic before it is in its table
+        time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter reaches its topic before its table
     if arguments.recount:
         findings = [_recounted(auditor, finding) for finding in findings]
     show([facts(finding) for finding in findings], as_json=arguments.json)
     duplicates = sum(finding.duplicates for finding in findings)
     say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
     if uncounted := sum(finding.uncounted.count for finding in findings):
-        say(f"{uncounted} offsets have a row and are not counted: {_RECOUNT}", sys.stderr)
+        say(f"{uncounted} offsets have a row but are not counted: {_RECOUNT}", sys.stderr)
     if untold := sum(finding.untold.count for finding in findings):
-        say(f"{untold} offsets of topics that are gone are not there: gaps or loss, nobody can tell", sys.stderr)
+        say(f"{untold} offsets of deleted topics are missing (gaps or loss: unknown)", sys.stderr)
     return 1 if missing or uncounted or duplicates else 0
 
 
 def _recounted(auditor: Auditor, finding: Finding) -> Finding:
-    """Count what is uncounted, and audit again."""
+    """Count uncounted offsets, and audit again."""
     if not finding.uncounted:
         return finding
     auditor.recount(finding)
@@ -93,7 +93,7 @@ def run_lag(settings: Settings, arguments: Namespace) -> int:
 
 
 def run_replay(settings: Settings, arguments: Namespace) -> int:
-    """Plan replays, and make them with --go."""
+    """Plan a replay, and do it with --go."""
     schemas = find_schemas(settings)
     connection, rows = connect(settings), EventRows(schemas)
     table = ClickHouseTable(connection, targets(settings)[0], rows, schemas.schema_of, PrometheusMetrics())
@@ -112,7 +112,7 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     letters = replay.plan(choice, dict(arguments.set), again=arguments.again)
     show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
     for verdict, count in Counter(letter.verdict for letter in letters).items():
-        say(f"{count} letters: {verdict}", sys.stderr)
+        say(f"{count} dead letters: {verdict}", sys.stderr)
     ready = [letter for letter in letters if letter.verdict is ReplayVerdict.READY]
     if not ready or not arguments.go:
         say(f"nothing was sent; add --go to send {len(ready)}" if ready else "nothing to replay", sys.stderr)
@@ -122,17 +122,17 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
         count = replay.make(letters, publisher, f"{getpass.getuser()}@{socket.gethostname()}")
     finally:
         publisher.close()
-    say(f"{count} letters were put back onto {settings.topic}", sys.stderr)
+    say(f"{count} dead letters were put back onto {settings.topic}", sys.stderr)
     return 0 if count == len(ready) else 1
 
 
 def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
-    """Return what must be in the tables."""
+    """Return the offsets that must be in the tables."""
     topics = find_topics(cluster, list(auditor.tables))
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
-    marks = cluster.committed(partitions)  # before the table is read: what is committed is in it
+    marks = cluster.committed(partitions)  # before reading the table, so that committed offsets are in it
     bounds = cluster.bounds(partitions)
-    known = {(span.partition, span.topic_id): span for span in auditor.incarnations()}
+    known = {(span.partition, span.topic_id): span for span in auditor.topic_ids()}
     spans = {
         name: replace(span, is_gone=True)
         for name, span in known.items()

@@ -1,56 +1,56 @@
-"""What the worker does next, never where the failure came from.
+"""Errors named by what the worker does next, not by where they came from.
 
 ConsumerError
-├── Transient   the same work again, later: a server was away, or the outcome is not known
-│   └── TooLarge    the same again, or less at a time: a server in between takes no request of this size
+├── Transient   retry the same step later: a server was away, or the outcome is unknown
+│   └── TooLarge    retry, with less at a time: a proxy does not accept a request of this size
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
-├── Recreated   the topic was made anew: forget what was read of it, and ask for its partitions again
-└── Fatal       stop the process: it concerns all partitions, and trying again can't help
-    ├── Halt    at the start, stop the process; while working, halt the partition, and try again now and then
-    │   └── Denied      a right is missing
-    └── Misconfigured   a setting, or the file that it names, can't be meant: exit code 2
+├── Recreated   the topic was recreated: discard what was read of it, and ask for its partitions again
+└── Fatal       stop the process: all partitions are affected, and a retry can't help
+    ├── Halt    at the start, stop the process; later, halt the partition and retry now and then
+    │   └── Denied      a permission is missing
+    └── Misconfigured   a setting, or the file that it names, is wrong: exit code 2
 """
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a record is a dead letter: header of the dead letter, column of the table, label of the metric."""
+    """Why a record is a dead letter: the dead letter's header, the table's column, the metric's label."""
 
     FRAME = "frame"  # no magic byte, or shorter than a frame
-    UNKNOWN_SCHEMA = "unknown_schema"  # nobody has a schema of that id
-    BAD_AVRO = "bad_avro"  # truncated, or no record of its schema
-    BAD_VALUE = "bad_value"  # a column's type refuses a value: no UUID, out of range
+    UNKNOWN_SCHEMA = "unknown_schema"  # there is no schema of that id
+    BAD_AVRO = "bad_avro"  # truncated, or not a record of its schema
+    BAD_VALUE = "bad_value"  # a column's type refuses a value: not a UUID, out of range
     CONSTRAINT = "constraint"  # a CONSTRAINT of the table is violated
-    LEFT_OUT = "left_out"  # an earlier attempt found out why, and its own dead letter says it, if it came so far
+    LEFT_OUT = "left_out"  # an earlier attempt knew the reason; its dead letter says it, if that was sent
 
 
 class HaltCode(StrEnum):
-    """Why a partition is halted, waiting for a person: label of the metric, and key of the log line."""
+    """Why a partition is halted: the metric's label, and the log line's key."""
 
     DELETED = "deleted"  # records were deleted before they were read
-    TRUNCATED = "truncated"  # the log was cut: it is not the one that was read, or does not have the next offset
-    ALREADY_READ = "already_read"  # the tables hold offsets that the group has lost, or has been set back to
-    UNREADABLE = "unreadable"  # the next bytes of the log can't be decompressed, or are broken
+    TRUNCATED = "truncated"  # the log was cut: it differs from what was read, or lacks the next offset
+    ALREADY_READ = "already_read"  # the tables hold offsets that the group says are unread
+    UNREADABLE = "unreadable"  # the next bytes of the log can't be decompressed, or are corrupt
     FOREIGN_MARK = "foreign_mark"  # another program, or a newer worker, commits in this group
-    TABLE = "table"  # ClickHouse does not know the table, a column or a setting, or a batch is too much for it
-    DENIED = "denied"  # a right is missing
+    TABLE = "table"  # ClickHouse lacks the table, a column or a setting, or a batch exceeds a limit
+    DENIED = "denied"  # a permission is missing
     REFUSED = "refused"  # the table refuses the batch, and no row is to blame
-    NEWER = "newer"  # a later release wrote the record, or nothing vouches for its schema id
-    TOO_LARGE = "too_large"  # a server before ClickHouse takes no request of this size, and it can't be smaller
-    INTENT = "intent"  # a commit does not take the intent
-    DEFECT = "defect"  # an error that nobody foresaw
+    NEWER = "newer"  # a newer release wrote the record, or its schema id can't be confirmed
+    TOO_LARGE = "too_large"  # a proxy does not accept a request of this size, and it can't be smaller
+    INTENT = "intent"  # the broker does not accept the intent
+    DEFECT = "defect"  # an unforeseen error
 
 
 class Cause(StrEnum):
-    """Why a try is put off: label of the metrics, and what an alarm tells apart."""
+    """Why a step is retried later: the metrics' label, which alarms use."""
 
-    AWAY = "away"  # nobody answered, so nothing was begun
+    AWAY = "away"  # no server answered, so nothing was started
     BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
-    TOO_LARGE = "too_large"  # a server before ClickHouse takes no request of this size, and did not pass it on
-    VIEW = "view"  # a materialized view failed; the rows are in the table, and it needs a person
+    TOO_LARGE = "too_large"  # a proxy does not accept a request of this size, and did not pass it on
+    VIEW = "view"  # a materialized view failed; the rows are in the table, and an operator must act
 
 
 class ConsumerError(Exception):
@@ -58,10 +58,10 @@ class ConsumerError(Exception):
 
 
 class Transient(ConsumerError):
-    """Try the same again; the outcome of the first try may be unknown.
+    """Retry the same step; the outcome of the first try may be unknown.
 
     Attributes:
-        cause: why.
+        cause: why it failed.
     """
 
     def __init__(self, message: str, cause: Cause = Cause.AWAY) -> None:
@@ -70,10 +70,10 @@ class Transient(ConsumerError):
 
 
 class TooLarge(Transient):
-    """A server before ClickHouse takes no request of this size; it has passed nothing on.
+    """A proxy before ClickHouse does not accept a request of this size; it has passed nothing on.
 
     Attributes:
-        size_bytes: of the request.
+        size_bytes: the request's size.
     """
 
     def __init__(self, message: str, size_bytes: int) -> None:
@@ -82,12 +82,12 @@ class TooLarge(Transient):
 
 
 class Rejected(ConsumerError):
-    """The table refuses the rows, and wrote none of them.
+    """The table refuses the rows, and has written none of them.
 
     Attributes:
         code: ClickHouse's error code.
         row: the 1-based row that the message names, or None.
-        reason: what its poison is.
+        reason: the reason for its dead letters.
     """
 
     def __init__(self, message: str, code: int, row: int | None = None, reason: Reason = Reason.BAD_VALUE) -> None:
@@ -110,7 +110,7 @@ class Fatal(ConsumerError):
 
 
 class Halt(Fatal):
-    """No row explains the failure, and a person must act; the message says how.
+    """An operator must act; no row explains the failure. The message says what to do.
 
     Attributes:
         code: why.
@@ -122,11 +122,11 @@ class Halt(Fatal):
 
 
 class Denied(Halt):
-    """The account may not do this; its name and password are right."""
+    """The account lacks a permission; its name and password are right."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, HaltCode.DENIED)
 
 
 class Misconfigured(Fatal):
-    """A setting can't be meant; the message begins with its variable."""
+    """A setting is wrong; the message begins with its variable."""

@@ -1,7 +1,7 @@
-"""What ops see of a worker: JSON log lines, and every metric, declared in one table.
+"""A worker's JSON log lines, and its metrics, declared in one table.
 
-Counters and histograms count since the process began. A partition's figures vanish with the partition, so that a lag
-is shown by its owner alone.
+Counters and histograms count since the process began. A partition's gauges vanish when the worker gives it up, so that
+only its owner shows its lag.
 """
 
 import logging
@@ -25,7 +25,7 @@ _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 PREFIX: Final = "headrace_consumer_"
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
-_CHATTY: Final = ("urllib3", "httpx", "clickhouse_connect")  # lines for each try of ours, which has a line of its own
+_CHATTY: Final = ("urllib3", "httpx", "clickhouse_connect")  # they log each try of ours, which we log ourselves
 
 # An insert of 100,000 rows takes about 0.3 s on one core (measured); 60 s is the default timeout.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -34,15 +34,15 @@ _ROWS: Final = (1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 100_000, 250_000
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the table; the values of labels come from code, settings and the broker, never from a record.
+    """One row of the table; label values come from code, settings and the broker, never from a record.
 
     Attributes:
-        kind: of metric.
-        help: what it says.
-        labels: their names.
-        buckets: of a histogram.
-        values: of each label, where code can list them: a counter begins at 0 for each combination, since
-            Prometheus's increase() does not see the first step of one that was not there before.
+        kind: counter, gauge or histogram.
+        help: what it measures.
+        labels: the names of its labels.
+        buckets: a histogram's buckets.
+        values: the values of each label, where they are known: a counter begins at 0 for each combination, because
+            Prometheus's increase() misses the first step of a new series.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -58,12 +58,12 @@ _STEPS: Final = (Step.PREPARE, Step.SEND, Step.INSERT)
 METRICS: Final[Mapping[str, Metric]] = {
     "records": Metric(
         "counter",
-        "Records by what became of them: read = rows_inserted + dead_letters + returned once a partition is given up",
+        "Records by outcome: read = rows_inserted + dead_letters + returned once a partition is given up",
         (*_PARTITION, "outcome"),
     ),
     "dead_letters": Metric(
         "counter",
-        "Dead letters sent, by reason; a try that is repeated sends again",
+        "Dead letters sent by reason; a repeated try sends them again",
         ("reason",),
         values=(tuple(Reason),),
     ),
@@ -75,42 +75,43 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "retries": Metric(
         "counter",
-        "Tries put off, by step and cause, see consumer/errors.py",
+        "Tries that failed and are retried later, by step and cause; see consumer/errors.py",
         ("step", "cause"),
         values=(_STEPS, tuple(Cause)),
     ),
     "halts": Metric(
         "counter",
-        "Times that a partition was found halted, by reason; each try that fails counts",
+        "Times that a partition was found halted, by code; each failed try counts",
         ("code",),
         values=(tuple(HaltCode),),
     ),
     "insert_seconds": Metric("histogram", "Inserts by table and outcome", ("table", "outcome"), _SECONDS),
-    "batch_rows": Metric("histogram", "Rows of a batch that is in the table", ("topic",), _ROWS),
-    "mended_rows": Metric(
+    "batch_rows": Metric("histogram", "Rows of inserted batches", ("topic",), _ROWS),
+    "repaired_rows": Metric(
         "counter",
-        "Rows put back that ClickHouse lost when it was killed in the middle of an insert",
+        "Rows inserted again that ClickHouse lost when it was killed during an insert",
         ("table",),
         values=(_TABLES,),
     ),
     "poison_probes": Metric(
-        "counter", "Probes made in searches for rows that a table refuses", ("table",), values=(_TABLES,)
+        "counter", "Probes in searches for rows that a table refuses", ("table",), values=(_TABLES,)
     ),
-    "lag_records": Metric("gauge", "Records behind the partition's end", _PARTITION),
+    "lag_records": Metric("gauge", "Offsets that can be read and are not in a table yet", _PARTITION),
     "freshness_seconds": Metric(
-        "gauge", "Now minus the Kafka timestamp of the last committed row; 0 when nothing is behind", _PARTITION
+        "gauge", "How long the oldest record that waits has lain in the log; 0 when nothing is behind", _PARTITION
     ),
     "partitions": Metric("gauge", "Partitions by state: owned, paused, halted", ("state",)),
     "waiting_bytes": Metric("gauge", "Memory that records take, read and not yet committed"),
-    "is_held": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
+    "is_retrying": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
+    "is_ready": Metric("gauge", "1 while /readyz is 200: every partition gets on"),
     "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
     "audit_uncounted": Metric("gauge", "Offsets that have a row, and that the ledger of offsets lacks: must stay 0"),
     "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
     "audit_timestamp_seconds": Metric(
-        "gauge", "When the last audit ended, Unix time; before the first one, when the process began"
+        "gauge", "When the last audit ended (Unix time); before the first one, when the process began"
     ),
 }
-"""Every metric by its name without the prefix; a counter's gets `_total` behind it."""
+"""All metrics by name, without the prefix; a counter's name gets the suffix `_total`."""
 
 
 def start_logging(level: str) -> None:
@@ -124,15 +125,15 @@ def start_logging(level: str) -> None:
 
 
 class PrometheusMetrics:
-    """A `Meter` over prometheus-client. Threads share it; a name or label that the table lacks is a KeyError."""
+    """A `Metrics` for prometheus-client. Threads share it; a name or label that the table lacks is a KeyError."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
         self._lock = threading.Lock()
-        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_held", "waiting_bytes"):
+        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_retrying", "waiting_bytes"):
             self.set(name, 0)
-        self.set("audit_timestamp_seconds", time.time())  # a worker that has just begun is not silent yet
+        self.set("audit_timestamp_seconds", time.time())  # a new worker's audit is not overdue
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -147,20 +148,20 @@ class PrometheusMetrics:
         self._of(name, Gauge, labels).set(value)
 
     def levels(self, name: str, values: Mapping[tuple[str, ...], float]) -> None:
-        """Set a gauge for these labels, in the table's order, and for no others."""
+        """Set a gauge for these labels, in the table's order, and remove all others."""
         gauge = self._metrics[name]
         with self._lock:
             gauge.clear()
             for labels, value in values.items():
-                gauge.labels(*labels).set(value)  # type: ignore[union-attr]  # the table says it is a gauge
+                gauge.labels(*labels).set(value)  # type: ignore[union-attr]  # the table says that it is a gauge
 
     def page(self) -> bytes:
-        """Return all figures in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         with self._lock:
             return generate_latest(self._registry)
 
     def books(self) -> dict[str, dict[str, int]]:
-        """Return each partition's records by what became of them, as topic/partition."""
+        """Return each partition's records by outcome; the keys are topic/partition."""
         books: dict[str, dict[str, int]] = {}
         for family in self._metrics["records"].collect():
             for sample in family.samples:
@@ -177,7 +178,7 @@ class PrometheusMetrics:
 
 
 def balances(book: Mapping[str, int]) -> bool:
-    """Tell whether a partition's book adds up: every record read became a row, a dead letter, or another's to read."""
+    """Tell whether a partition's counts add up: each record read became a row or a dead letter, or was returned."""
     return book.get("read", 0) == sum(book.get(name, 0) for name in ("rows_inserted", "dead_letters", "returned"))
 
 

@@ -4,7 +4,6 @@ import errno
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,10 +18,10 @@ _REQUEST_S: Final = 5.0
 
 
 class Pages:
-    """What each path answers.
+    """The answers of each path.
 
     /healthz is 503 when a restart would help (consumer/health.py has the table), and 200 through an outage.
-    /readyz is 200 once the worker polls and while every partition gets on; else its body names the halted ones.
+    /readyz is 200 once the worker polls and while every partition makes progress; else its body names the halted ones.
     """
 
     def __init__(self, metrics: PrometheusMetrics, monitor: HealthMonitor) -> None:
@@ -51,22 +50,26 @@ class Pages:
         return _body(status, detail, halts)
 
     def _page(self) -> bytes:
-        progress = {
-            (partition.topic, str(partition.number)): item for partition, item in self._monitor.progress.items()
-        }
-        now_ms = int(time.time() * 1000)
-        self._metrics.levels("lag_records", {labels: item.behind for labels, item in progress.items()})
-        self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in progress.items()})
-        self._metrics.set("is_held", self._monitor.is_held)
+        behind: dict[tuple[str, ...], float] = {}
+        ages_s: dict[tuple[str, ...], float] = {}
+        for partition, item in self._monitor.progress.items():
+            labels = (partition.topic, str(partition.number))
+            ages_s[labels] = self._monitor.age_s(item)
+            if item.behind is not None:
+                behind[labels] = item.behind
+        self._metrics.levels("lag_records", behind)
+        self._metrics.levels("freshness_seconds", ages_s)
+        self._metrics.set("is_retrying", self._monitor.is_retrying)
+        self._metrics.set("is_ready", self._monitor.verdict().is_ready)
         return self._metrics.page()
 
 
 @contextmanager
 def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
-    """Serve on a thread until the block is left; yield the port. Port 0 is no server, and yields 0.
+    """Serve on a thread until the block is left; yield the port. Port 0 starts no server, and yields 0.
 
     Raises:
-        Misconfigured: the address or the port can't be had.
+        Misconfigured: the address or the port can't be used.
     """
     if port == 0:
         yield 0
@@ -89,7 +92,7 @@ def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
 
 
 def _listening(host: str, port: int, pages: Pages) -> ThreadingHTTPServer:
-    """Return a server at an address of either family; `::` takes IPv4 too where the system lets it."""
+    """Return a server at an IPv4 or IPv6 address; `::` accepts IPv4 too where the system allows it."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
 
     class Server(ThreadingHTTPServer):
@@ -118,7 +121,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (http.server's signature)
-            """Log nothing: a probe comes every few seconds."""
+            """Log nothing: probes arrive every few seconds."""
 
     return Handler
 

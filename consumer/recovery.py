@@ -1,4 +1,4 @@
-"""What `python -m consumer` does about the marks of a stopped group: go on, read again, hand over. Each prints."""
+"""The commands resume, reprocess and downgrade of `python -m consumer`: they change a stopped group's commits."""
 
 import sys
 from argparse import Namespace
@@ -23,24 +23,24 @@ _NOT_THERE: Final = "argument --partition: there is no "
 
 
 def run_resume(settings: Settings, arguments: Namespace) -> int:
-    """Go on where workers halt: behind what is in the tables, with all that the log has since."""
+    """Resume halted partitions: after the rows in the tables, with every record since."""
     return Marks(settings).run(arguments, resume)
 
 
 def run_downgrade(settings: Settings, arguments: Namespace) -> int:
-    """Write the marks as the release before this one reads them."""
+    """Rewrite the commits in the previous release's format."""
     return Marks(settings).run(arguments, lambda facts, _: downgrade(facts))
 
 
 def run_reprocess(settings: Settings, arguments: Namespace) -> int:
-    """Read offsets a second time."""
+    """Make workers read offsets again."""
     if (arguments.from_offset is None) == (arguments.from_time is None):
-        raise Misconfigured("give --from-offset or --from-time, and not both")
+        raise Misconfigured("give either --from-offset or --from-time")
     if arguments.to_offset is not None and arguments.to_time is not None:
         raise Misconfigured("give --to-offset or --to-time, not both")
     by_offset = arguments.from_offset is not None or arguments.to_offset is not None
     if not arguments.partition or (by_offset and len(arguments.partition) > 1):
-        raise Misconfigured("argument --partition: say which; an offset is one of a single partition")
+        raise Misconfigured("argument --partition: name one; an offset belongs to a single partition")
     marks = Marks(settings)
     partitions = marks.partitions(arguments)
     firsts = marks.moments(partitions, arguments.from_time) or dict.fromkeys(partitions, arguments.from_offset)
@@ -52,14 +52,14 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
 
 def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
     if first < 0:
-        return Plan(facts.partition, "no record is as young as that: nothing is to be read again")
-    if stop is not None and stop < 0:  # no record is younger: up to where the group is
+        return Plan(facts.partition, "no record is that new: there is nothing to read again")
+    if stop is not None and stop < 0:  # no record is newer: read up to the committed offset
         stop = facts.mark.offset if facts.mark else None
     return reprocess(facts, first, stop, record_at)
 
 
 class Marks:
-    """Finds out about partitions, plans, and commits with --go."""
+    """Collects facts about partitions, plans, and commits with --go."""
 
     def __init__(self, settings: Settings) -> None:
         properties = kafka_properties(settings)
@@ -69,10 +69,10 @@ class Marks:
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 
     def partitions(self, arguments: Namespace) -> list[Partition]:
-        """Return the partitions that are named, or all.
+        """Return the named partitions, or all.
 
         Raises:
-            Misconfigured: there is no such one.
+            Misconfigured: a named partition does not exist.
         """
         known = [Partition(name, number) for name, topic in self._topics.items() for number in range(topic.partitions)]
         wanted = [Partition(*name) for name in arguments.partition]
@@ -82,11 +82,11 @@ class Marks:
         return wanted or known
 
     def moments(self, partitions: list[Partition], at_ms: int | None) -> dict[Partition, int]:
-        """Return each partition's first offset from a moment on; nothing when there is no moment."""
+        """Return each partition's first offset at a time or later; {} when no time is given."""
         return {} if at_ms is None else self._group.offsets_at(partitions, at_ms)
 
     def run(self, arguments: Namespace, plan: Planner) -> int:
-        """Plan for the partitions, print it, and commit it with --go; return the exit code."""
+        """Plan for the partitions, print the plans, commit them with --go; return the exit code."""
         if arguments.go:
             self._group.check_stopped()
         plans = list(self._plans(self.partitions(arguments), plan))
@@ -101,7 +101,7 @@ class Marks:
             )
             return 0
         self._group.commit(marks)
-        say(f"{len(marks)} partitions are committed: start the workers", sys.stderr)
+        say(f"committed {len(marks)} partitions: start the workers", sys.stderr)
         return 0
 
     def _plans(self, partitions: list[Partition], plan: Planner) -> Iterator[Plan]:
@@ -113,8 +113,7 @@ class Marks:
     def _facts(self, partition: Partition, bounds: tuple[int, int], mark: CommittedOffset | None) -> Facts:
         topic_id = self._topics[partition.topic].topic_id
         intent = intended(mark) if mark else None
-        among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
-        kept = self._offsets.offsets(partition, topic_id, intent.reading, among) if intent and among else frozenset()
+        kept = self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()
         return Facts(partition, topic_id, *bounds, mark, self._offsets.readings(partition, topic_id), kept)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running worker out. Leaving the block drains and closes, in reverse order."""
+"""The composition root: builds a running worker from settings. Leaving the block drains and closes everything."""
 
 import logging
 import signal
@@ -44,7 +44,7 @@ _Answer = TypeVar("_Answer")
 
 
 def connect(settings: Settings, database: str | None = None) -> Connection:
-    """Return the way to ClickHouse, in the settings' database unless another is given; it is opened at first use."""
+    """Return a connection to ClickHouse, opened at first use; `database` overrides the settings'."""
     access = clickhouse_access(settings)
     try:
         access.check_files()
@@ -59,7 +59,7 @@ def kafka_properties(settings: Settings) -> dict[str, str | int]:
     """Return the librdkafka properties that every client of this service shares.
 
     Raises:
-        Misconfigured: the file of further ones can't be read, or librdkafka does not take one.
+        Misconfigured: the properties file can't be read, or librdkafka refuses a property.
     """
     ours: dict[str, str | int] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": "headrace-consumer"}
     allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
@@ -75,7 +75,7 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
     """Return the librdkafka properties of the group's member."""
     properties: dict[str, str | int] = {
         "fetch.wait.max.ms": 100,
-        "socket.timeout.ms": 10_000,  # a commit that a broken broker never answers holds up the way back into the group
+        "socket.timeout.ms": 10_000,  # an unanswered commit to a broken broker delays rejoining the group
         **reading(kafka_properties(settings)),
         "group.id": settings.group_id,
         "group.protocol": settings.group_protocol,
@@ -93,7 +93,7 @@ def member_properties(settings: Settings) -> dict[str, str | int]:
 
 
 def find_schemas(settings: Settings) -> Schemas:
-    """Return where schema ids come from.
+    """Return the source of schema ids.
 
     Raises:
         Misconfigured: a file of the registry's settings can't be used.
@@ -105,7 +105,7 @@ def find_schemas(settings: Settings) -> Schemas:
 
 
 def targets(settings: Settings) -> tuple[Target, Target]:
-    """Return where events and dead letters go."""
+    """Return the tables of events and dead letters."""
     return (
         Target("events", "event", settings.topic, settings.insert_timeout_s),
         Target("dead_letters", "dead_letter", settings.dead_letter_topic, settings.insert_timeout_s),
@@ -113,7 +113,7 @@ def targets(settings: Settings) -> tuple[Target, Target]:
 
 
 def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> bool:
-    """Wait for the servers, check what the promise rests on, and tell whether the broker surely keeps intents.
+    """Wait for the servers, check what exactly-once depends on, and tell whether the broker surely keeps intents.
 
     Raises:
         Fatal: one sentence that says what to do.
@@ -138,7 +138,7 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
 
 @contextmanager
 def build(settings: Settings, metrics: Metrics, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
-    """Wire a worker that has joined its group, and its log; leaving the block drains, commits and leaves the group."""
+    """Compose a worker and its log, and join the group; leaving the block drains, commits and leaves the group."""
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
@@ -147,7 +147,7 @@ def build(settings: Settings, metrics: Metrics, stop: threading.Event) -> Iterat
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
         pools = Pools(ThreadPoolExecutor(settings.insert_threads, "rows"), ThreadPoolExecutor(1, "letters"))
-        for pool in pools:  # what runs then is not waited for: it has had its time
+        for pool in pools:  # running calls are not waited for: their time is over
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
         config = replace(_config(settings, patiently(source.cluster_id, stop)), keeps_metadata=keeps_metadata)
@@ -180,12 +180,12 @@ def _config(settings: Settings, cluster_id: str) -> WorkerConfig:
     limits = BufferLimits(
         settings.batch_rows_max, settings.batch_bytes_max, settings.batch_age_s_max, settings.waiting_bytes_max
     )
-    # Late by its own time, and by the server's queue in front of it.
+    # An insert may be late by its own timeout, and by the server's queue.
     return WorkerConfig(limits, cluster_id, settings.revoke_s_max, Backoff(), late_s=2 * settings.insert_timeout_s)
 
 
 def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
-    """Call until it succeeds: a server that is away at the start is waited for, until the process is told to stop."""
+    """Call until it succeeds, because a server may be away at the start; give up when the process is told to stop."""
     backoff, attempt = Backoff(), 0
     while True:
         try:
@@ -204,15 +204,15 @@ def _patrol(settings: Settings, monitor: HealthMonitor, metrics: Metrics) -> Bac
 
 
 def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then insert and commit what was taken.
+    """Work until SIGTERM or SIGINT; then insert and commit what was read.
 
     Raises:
-        Fatal: the worker must not go on.
+        Fatal: the worker can't continue.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic)
+    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     try:
         with (
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
@@ -222,7 +222,7 @@ def run(settings: Settings) -> None:
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():
                 worker.turn()
-                monitor.turned(worker.owned, source.end_of)
+                monitor.turned(worker.owned, source.end_of, source.membership())
     finally:
         books = metrics.books()
         log.info("worker stopped", extra={"balances": all(map(balances, books.values())), "records": books})

@@ -1,6 +1,6 @@
 """The worker's settings: environment variables CONSUMER_<NAME>, read once at start.
 
-A secret is the path of a file. An unknown CONSUMER_ variable, a bound not kept or a value of the wrong type stops the
+A secret is the path of a file. An unknown CONSUMER_ variable, a value out of bounds or of the wrong type stops the
 start with the variable's name.
 """
 
@@ -20,13 +20,13 @@ SERVERS: Final = frozenset({"bootstrap_servers", "clickhouse_url"})
 _NOBODY: Final = {"bootstrap_servers": "nobody", "clickhouse_url": "http://nobody"}
 _SCHEMES: Final = ("http", "https")
 
-_CA: Final = "file of the only CA certificates that count there (PEM); empty: those of the system"
-_CERTIFICATE: Final = "file of the certificate to show there (PEM); empty: none"
-_KEY: Final = "file of its key (PEM, not encrypted); empty: it is in the certificate's file"
+_CA: Final = "file of the only CA certificates to trust there (PEM); empty: the system's"
+_CERTIFICATE: Final = "file of the client certificate to present (PEM); empty: none"
+_KEY: Final = "file of its key (PEM, not encrypted); empty: the certificate's file has it"
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
-_SECONDS_MAX: Final = 31_536_000.0  # a year: more, or infinity, is a slip, and no clock takes it
+_SECONDS_MAX: Final = 31_536_000.0  # a year: more, or infinity, is a mistake, and timers can't take it
 Seconds = Annotated[float, Meta(gt=0, le=_SECONDS_MAX)]
 
 
@@ -35,77 +35,75 @@ def _says(doc: str) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Units are in the names; each default has its reason beside it."""
+    """The worker's settings. Names end in their units; each default has its reason beside it."""
 
     bootstrap_servers: Annotated[Text, _says("Kafka brokers, host:port, comma-separated")]
     topic: Annotated[Text, _says("topic of the events")] = "events"
-    dead_letter_topic: Annotated[Text, _says("topic of refused records")] = "events.dead"
-    kafka_config_file: Annotated[str, _says("file of further librdkafka properties (TLS, SASL), key=value")] = ""
+    dead_letter_topic: Annotated[Text, _says("topic of dead letters")] = "events.dead"
+    kafka_config_file: Annotated[str, _says("file of more librdkafka properties (TLS, SASL), key=value")] = ""
     group_id: Annotated[Text, _says("consumer group")] = "headrace"
-    # Static membership: a restart within the session keeps its partitions, without a rebalance.
-    group_instance_id: Annotated[str, _says("static member name; empty: dynamic membership")] = ""
-    group_protocol: Annotated[Literal["classic", "consumer"], _says("consumer is KIP-848, Kafka 4.0 and later")] = (
+    # Static membership: a worker that restarts within the session keeps its partitions, without a rebalance.
+    group_instance_id: Annotated[str, _says("name of a static member; empty: dynamic membership")] = ""
+    group_protocol: Annotated[Literal["classic", "consumer"], _says("consumer: KIP-848, Kafka 4.0 and later")] = (
         "classic"
     )
-    # Range is what every broker knows; cooperative-sticky keeps the partitions that stay in work.
-    assignor: Annotated[Literal["range", "cooperative-sticky"], _says("of the classic protocol")] = "range"
+    # Every broker knows range; cooperative-sticky stops only the partitions that move.
+    assignor: Annotated[Literal["range", "cooperative-sticky"], _says("assignor of the classic protocol")] = "range"
     # Long enough for a pause of the machine, short enough that a dead worker's partitions move soon.
     session_timeout_ms: Annotated[int, Meta(ge=1000), _says("a silent member is expelled after this")] = 30_000
-    # 500 ms, for the embedded broker forms a group only as fast as its members beat.
-    heartbeat_interval_ms: Annotated[int, Meta(ge=100), _says("of the classic protocol")] = 500
-    max_poll_interval_ms: Annotated[int, Meta(ge=10_000), _says("a member that does not poll is expelled")] = 300_000
+    # Short, because the embedded broker forms a group only as fast as its members send heartbeats.
+    heartbeat_interval_ms: Annotated[int, Meta(ge=100), _says("heartbeats of the classic protocol")] = 500
+    max_poll_interval_ms: Annotated[int, Meta(ge=10_000), _says("a member that polls less often is expelled")] = 300_000
     schema_registry_url: Annotated[
         str,
-        _says("Schema Registry, http(s)://host:port, or several; empty: ids come from the schema files"),
+        _says("Schema Registry, http(s)://host:port, or several; empty: ids are derived from the schema files"),
     ] = ""
     schema_registry_user: Annotated[str, _says("user of the registry; empty: none")] = ""
     schema_registry_password_file: Annotated[str, _says("file with that user's password")] = ""
     schema_registry_ca_file: Annotated[str, _says(_CA)] = ""
     schema_registry_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
     schema_registry_key_file: Annotated[str, _says(_KEY)] = ""
-    schema_cache_dir: Annotated[Text, _says("where registry answers are kept")] = "/var/lib/headrace/schemas"
+    schema_cache_dir: Annotated[Text, _says("cache of registry answers")] = "/var/lib/headrace/schemas"
 
     clickhouse_url: Annotated[Text, _says("ClickHouse's HTTP interface, http(s)://host:port/path")]
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
     )
-    clickhouse_user: Annotated[Text, _says("user")] = "default"
-    clickhouse_password_file: Annotated[str, _says("file that holds the password; empty: none")] = ""
+    clickhouse_user: Annotated[Text, _says("ClickHouse user")] = "default"
+    clickhouse_password_file: Annotated[str, _says("file with that user's password; empty: none")] = ""
     clickhouse_ca_file: Annotated[str, _says(_CA)] = ""
-    # Without a password it also logs the user in, as ClickHouse's ssl_certificate users are.
+    # Without a password it also authenticates the user (ClickHouse's ssl_certificate users).
     clickhouse_certificate_file: Annotated[str, _says(_CERTIFICATE)] = ""
     clickhouse_key_file: Annotated[str, _says(_KEY)] = ""
-    # Whoever is on the way could read them. Containers of one host are such a place where nobody is.
-    allow_plaintext_logins: Annotated[bool, _says("passwords may leave this machine without TLS")] = False
+    # Anybody on the network path could read them. Between containers of one host there is nobody.
+    allow_plaintext_logins: Annotated[bool, _says("allow sending passwords to other machines without TLS")] = False
     # Below max_poll_interval_ms, so that one slow insert does not cost the partitions.
-    insert_timeout_s: Annotated[Seconds, _says("an insert without an answer is tried again after this")] = 60.0
-    # One insert per partition at a time; these many partitions at once.
-    insert_threads: Annotated[Count, _says("inserts and preparations at once")] = 4
+    insert_timeout_s: Annotated[Seconds, _says("an unanswered insert is retried after this")] = 60.0
+    # One insert per partition at a time; this many partitions at once.
+    insert_threads: Annotated[Count, _says("concurrent inserts and preparations")] = 4
 
     # An insert must be one block: ClickHouse splits at 1,048,449 rows and 256 MiB.
     batch_rows_max: Annotated[int, Meta(ge=1, le=1_000_000), _says("a batch closes at this many rows")] = 100_000
     batch_bytes_max: Annotated[int, Meta(ge=1, le=200 * 1024 * 1024), _says("or at this many bytes")] = 32 * 1024 * 1024
-    # An event can be selected about this long after its 201; longer makes fewer, larger parts.
+    # An event can be selected about this long after its 201; a longer time makes fewer, larger parts.
     batch_age_s_max: Annotated[Seconds, _says("or when its oldest record has waited this long")] = 1.0
-    waiting_bytes_max: Annotated[Count, _says("memory for records; beyond it partitions are paused")] = (
-        256 * 1024 * 1024
-    )
+    waiting_bytes_max: Annotated[Count, _says("memory for records; above it partitions are paused")] = 256 * 1024 * 1024
     # A rebalance waits for inserts in flight at most this long; the intent covers the rest.
-    revoke_s_max: Annotated[Seconds, _says("patience with inserts in flight in a rebalance")] = 10.0
-    # With the 5 s for leaving a group whose broker is away, below the 30 s that orchestrators give before they kill.
-    drain_s_max: Annotated[Seconds, _says("time to insert what was taken when stopping")] = 20.0
-    # Behind a proxy or on a host of its own; several workers on one host need a port each.
+    revoke_s_max: Annotated[Seconds, _says("how long a rebalance waits for inserts in flight")] = 10.0
+    # Orchestrators kill after 30 s; leaving a group whose broker is away takes 5 s.
+    drain_s_max: Annotated[Seconds, _says("time to insert what was read when stopping")] = 20.0
+    # Several workers on one host need one port each.
     http_host: Annotated[Text, _says("address of /metrics, /healthz and /readyz")] = "0.0.0.0"
-    http_port: Annotated[int, Meta(ge=0, le=65_535), _says("their port; 0: none")] = 0
-    # Long enough to upgrade workers that were forgotten; replay brings back what was dead-lettered for it.
+    http_port: Annotated[int, Meta(ge=0, le=65_535), _says("port of /metrics, /healthz and /readyz; 0: none")] = 0
+    # Long enough to upgrade forgotten workers; replay brings back records that became dead letters all the same.
     unknown_schema_s: Annotated[
-        float, Meta(ge=0, le=_SECONDS_MAX), _says("records of an id that may be a newer release's wait so long")
+        float, Meta(ge=0, le=_SECONDS_MAX), _says("how long to wait with records whose schema may be a newer release's")
     ] = 300.0
-    # Longer than one insert may take: it is progress too.
-    stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind stands still for so long")] = 180.0
-    # Often enough to hear of a loss the same hour, seldom enough to cost nothing.
+    # Longer than one insert may take: an insert is progress too.
+    stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind makes no progress for this")] = 180.0
+    # Often enough to notice a loss within the hour, seldom enough to cost nothing.
     audit_every_s: Annotated[
-        float, Meta(ge=0, le=_SECONDS_MAX), _says("seconds between audits of its own partitions; 0: none")
+        float, Meta(ge=0, le=_SECONDS_MAX), _says("seconds between audits of the worker's partitions; 0: none")
     ] = 300.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
@@ -115,10 +113,10 @@ def load(environ: Mapping[str, str], needed: Collection[str] = SERVERS) -> Setti
 
     Args:
         environ: the variables.
-        needed: which of SERVERS the command speaks to; the addresses of the others may be missing.
+        needed: those of SERVERS that the command connects to; the other addresses may be missing.
 
     Raises:
-        ValueError: the first variable at fault, by name, and why.
+        ValueError: names the first wrong variable and the reason.
     """
     given = {name.removeprefix(PREFIX).lower(): text for name, text in environ.items() if name.startswith(PREFIX)}
     for name in SERVERS - frozenset(needed):
@@ -135,7 +133,7 @@ def load(environ: Mapping[str, str], needed: Collection[str] = SERVERS) -> Setti
 
 
 def _faults(settings: Settings) -> Iterator[str]:
-    """Yield what can't be meant though each value by itself may be."""
+    """Yield the contradictions between settings."""
     poll_ms, session_ms = settings.max_poll_interval_ms, settings.session_timeout_ms
     if settings.insert_timeout_s * 1000 >= poll_ms:
         yield (
@@ -145,7 +143,7 @@ def _faults(settings: Settings) -> Iterator[str]:
     if settings.insert_timeout_s >= settings.stall_s:
         yield (
             f"STALL_S ({settings.stall_s}) must be above "
-            f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}): an insert under way is no standstill"
+            f"{PREFIX}INSERT_TIMEOUT_S ({settings.insert_timeout_s}): a running insert is progress"
         )
     if settings.group_protocol == "classic" and session_ms > poll_ms:
         yield f"SESSION_TIMEOUT_MS ({session_ms}) must not be above {PREFIX}MAX_POLL_INTERVAL_MS ({poll_ms})"
@@ -159,7 +157,7 @@ def _faults(settings: Settings) -> Iterator[str]:
     except ValueError as error:
         yield f"BOOTSTRAP_SERVERS: {error}"
     if settings.dead_letter_topic == settings.topic:
-        yield f"DEAD_LETTER_TOPIC must not be {PREFIX}TOPIC ({settings.topic}): no dead letter is an event"
+        yield f"DEAD_LETTER_TOPIC must not be {PREFIX}TOPIC ({settings.topic}): a dead letter is no event"
 
 
 def clickhouse_access(settings: Settings) -> Access:
@@ -182,7 +180,7 @@ def registry_access(settings: Settings) -> Access:
 
 
 def _server_faults(settings: Settings) -> Iterator[str]:
-    """Yield what the settings of servers can't mean, with the variable's whole name."""
+    """Yield what is wrong with the servers' settings; each sentence begins with the variable's name."""
     allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     faults = (
         clickhouse_access(settings).fault(_SCHEMES, allow),

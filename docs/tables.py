@@ -1,4 +1,4 @@
-"""Writes the generated tables between their markers: `make docs`. A test compares them with what stands there."""
+"""Writes the generated tables between their markers (`make docs`). A test compares the documents with them."""
 
 import sys
 import typing
@@ -49,7 +49,7 @@ def event_types_table() -> str:
 
 
 def event_fields_table() -> str:
-    """Return a Markdown table of the catalogue's fields, with the values that are known."""
+    """Return a Markdown table of the catalogue's fields, with their known values."""
     rows: list[str] = []
     for name, field in read_catalogue().fields.items():
         length = f", {field.length_min} to {field.length_max} characters" if field.length_max is not None else ""
@@ -84,7 +84,7 @@ def _metrics_table(metrics: Mapping[str, Any]) -> str:
 
 Table = Callable[[], str]
 TABLES: Final[dict[str, dict[str, Table]]] = {
-    "README.md": {
+    "docs/SETTINGS.md": {
         "ingest-settings": lambda: settings_table("INGEST_", ingest.settings.Settings),
         "consumer-settings": lambda: settings_table("CONSUMER_", consumer.settings.Settings),
     },
@@ -99,10 +99,10 @@ TABLES: Final[dict[str, dict[str, Table]]] = {
 
 
 def rendered(path: str) -> str:
-    """Return a document with its generated tables made anew.
+    """Return a document with its tables generated again.
 
     Raises:
-        ValueError: a table has no place in the document, or several.
+        ValueError: the document lacks the markers of a table.
     """
     text = (ROOT / path).read_text("utf-8")
     for name, table in TABLES[path].items():
@@ -114,7 +114,7 @@ def _replace(text: str, name: str, table: str) -> str:
     before, begin, rest = text.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not (begin and end):
-        raise ValueError(f"there is no place for the table {name}")
+        raise ValueError(f"{name}: the markers of this table are missing")
     return f"{before}{begin}{table}\n{end}{after}"
 
 

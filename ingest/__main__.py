@@ -1,4 +1,4 @@
-"""`python -m ingest`: check the settings, then become gunicorn. `key` and `spool` are for who operates it."""
+"""`python -m ingest`: checks the settings, then becomes gunicorn. `key` and `spool` are for operators."""
 
 import argparse
 import errno
@@ -19,11 +19,11 @@ _WRONG_SETTING = 2
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; exit 2 with one sentence when a setting is wrong."""
+    """Run one command; a wrong setting is one sentence and exit code 2."""
     parser = Parser(prog="python -m ingest", description="The ingress of headrace.", allow_abbrev=False)
     parser.set_defaults(call=_serve)
     commands = parser.add_subparsers(title="commands; without one, serve")
-    key = commands.add_parser("key", help="make a key and the hash that the client registry stores of it")
+    key = commands.add_parser("key", help="make a key, and its hash for the client registry")
     key.set_defaults(call=_print_key)
     add_spool(commands)
     given = parser.parse_args(argv)
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _serve(_: argparse.Namespace) -> None:
-    """Replace this process by gunicorn."""
+    """Replace this process with gunicorn."""
     try:
         settings = load(os.environ)
         _check_files(settings)
@@ -43,7 +43,7 @@ def _serve(_: argparse.Namespace) -> None:
 
 
 def _check_files(settings: Settings) -> None:
-    """Find what would stop every worker, while there is a person to read it."""
+    """Check the files that every worker needs, while an operator is watching."""
     for name in ("gunicorn_config", "clients_file", "catalogue_file"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
@@ -61,7 +61,7 @@ def _check_files(settings: Settings) -> None:
 
 
 def _check_address(settings: Settings) -> None:
-    """Find out whether the address can be one of this machine's; a port in use may be free in a moment."""
+    """Check that the address belongs to this machine; a port in use may become free in a moment."""
     host = settings.host
     for port in filter(None, (settings.port, settings.operations_port)):
         try:
@@ -78,7 +78,7 @@ def _check_address(settings: Settings) -> None:
 
 def _print_key(_: argparse.Namespace) -> None:
     key, stored = make_key()
-    print(f"key   {key}   (for the client; it is not stored anywhere)")  # noqa: T201  (the command's answer)
+    print(f"key   {key}   (give it to the client; it is stored nowhere)")  # noqa: T201  (the command's answer)
     print(f"hash  {stored}   (for the client registry)")  # noqa: T201  (as above)
 
 

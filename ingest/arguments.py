@@ -1,4 +1,4 @@
-"""What an operator writes behind `python -m ingest`: read strictly, and refused in one sentence."""
+"""Command-line arguments of `python -m ingest`: parsed strictly; an error is one sentence."""
 
 import argparse
 from pathlib import Path
@@ -10,22 +10,22 @@ _SET_ASIDE: Final = ".corrupt"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence, with exit code 2."""
+    """An argument parser whose errors are one sentence and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """End the process."""
+        """Exit with code 2."""
         self.exit(2, f"ingest: {message}\n")
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds."""
+    """Parse a number of seconds."""
     if not fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > _SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"must be from 0 to {_SECONDS_MAX}")
     return float(text)
 
 
 def directory(text: str) -> Path:
-    """Return the path of a directory, or of nothing."""
+    """Parse the path of a directory, which need not exist."""
     path = Path(text)
     if not text or (path.exists() and not path.is_dir()) or not _may_be(path):
         raise argparse.ArgumentTypeError(f"{text or 'an empty path'} is not a directory")
@@ -33,7 +33,7 @@ def directory(text: str) -> Path:
 
 
 def set_aside(text: str) -> Path:
-    """Return the path of a file that was set aside."""
+    """Parse the path of a spool file that was set aside."""
     path = Path(text)
     if not text.endswith(_SET_ASIDE) or not path.is_file():
         raise argparse.ArgumentTypeError(f"{text or 'an empty path'} is not a file that was set aside ({_SET_ASIDE})")
@@ -41,5 +41,5 @@ def set_aside(text: str) -> Path:
 
 
 def _may_be(path: Path) -> bool:
-    """Tell whether a directory could have this path: none of those above it is a file."""
+    """Tell whether a directory could have this path: none of its parents is a file."""
     return all(parent.is_dir() for parent in path.absolute().parents if parent.exists())

@@ -1,4 +1,4 @@
-"""`python -m ingest spool`: look at the spool, and send it by hand."""
+"""`python -m ingest spool`: list the spool, drain it, salvage a broken file."""
 
 import argparse
 import os
@@ -26,44 +26,45 @@ _WRONG_SETTING: Final = 2
 _UNHURRIED_S: Final = 60.0
 _BATCH: Final = 256
 _BATCH_BYTES: Final = 1024 * 1024
-_MISSES_MAX: Final = 100_000  # a page holds some ten events; behind so many nothing more comes
+_MISSES_MAX: Final = 100_000  # a page holds about ten events; after this many misses nothing readable follows
 
 _ABOUT: Final = """\
-Events that the broker does not take are kept in the spool, and sent by the ingress itself as soon as it can: nobody
-needs these commands for that. They are for looking, and for a directory that no ingress uses any more."""
+The spool holds events that the broker has not acknowledged. The ingress drains it by itself. These commands are for
+looking at it, and for a directory that no ingress uses any more."""
 _ABOUT_LIST: Final = f"""\
-Lists each file of the spool: who owns it (a living process, or nobody: then whoever drains adopts it), how many events
-it holds, how old the oldest is, how many are parked because the broker refuses them, and its size. It needs
-{_VARIABLE} or --dir and nothing else, and disturbs no running ingress."""
+Lists each file of the spool: its owner ("living", or "nobody": then the drainer adopts it), its events, the events that
+are parked because the broker refuses them, its size, and the age of its oldest event. It needs only {_VARIABLE}
+or --dir, and does not disturb a running ingress."""
 _ABOUT_DRAIN: Final = f"""\
 Sends the spool to the broker, oldest file first and each in its order, and deletes what the broker has acknowledged.
-It takes the settings of the ingress ({PREFIX}BOOTSTRAP_SERVERS, {PREFIX}TOPIC, {_VARIABLE}, ...). While an ingress
-runs, that one drains, and this command says so and does nothing. It may be stopped and started again at any time.
-
-Exit code: 0 the spool is empty, 1 something is left, 2 a setting is wrong."""
+It reads the settings of the ingress ({PREFIX}BOOTSTRAP_SERVERS, {PREFIX}TOPIC, {_VARIABLE}, ...). While an ingress
+drains the directory, this command says so and does nothing. It may be stopped and started again at any time.
+Exit code: 0 the spool is empty, 1 events are left, 2 a setting is wrong."""
 
 
 _ABOUT_SALVAGE: Final = """\
-Reads what can be read of a file that was set aside (.db.corrupt) and puts it back into the spool as a new file, which
-is drained as any other. The old file stays. Doing it twice sends events twice, under the same event ids."""
+Copies what can be read of a file that was set aside (.db.corrupt) into a new file of the spool, which is drained like
+any other. The old file stays. Salvaging it twice sends its events twice, under the same event ids."""
 
 
 def add_spool(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add the command to the ingress's own."""
-    spool = commands.add_parser("spool", help="look at the spool, or send it by hand", description=_ABOUT)
+    """Add the command `spool`."""
+    spool = commands.add_parser("spool", help="list or drain the spool", description=_ABOUT)
     verbs = spool.add_subparsers(title="commands; without one, list")
     form = argparse.RawDescriptionHelpFormatter
-    look = verbs.add_parser("list", help="what lies in the spool", description=_ABOUT_LIST, formatter_class=form)
+    look = verbs.add_parser("list", help="list the files of the spool", description=_ABOUT_LIST, formatter_class=form)
     look.add_argument("--dir", type=directory, help=f"the directory ({_VARIABLE}, {_DEFAULT_DIRECTORY})")
     for asked in (spool, look):
         asked.set_defaults(call=lambda given: sys.exit(_list(getattr(given, "dir", None))))
-    drain = verbs.add_parser("drain", help="send it now", description=_ABOUT_DRAIN, formatter_class=form)
-    drain.add_argument("--parked", action="store_true", help="try again what the broker had refused")
-    drain.add_argument(
-        "--timeout", type=seconds, default=_UNHURRIED_S, metavar="S", help="give up after so many seconds"
+    drain = verbs.add_parser(
+        "drain", help="send the spool to the broker", description=_ABOUT_DRAIN, formatter_class=form
     )
+    drain.add_argument("--parked", action="store_true", help="retry parked events too")
+    drain.add_argument("--timeout", type=seconds, default=_UNHURRIED_S, metavar="S", help="give up after S seconds")
     drain.set_defaults(call=lambda given: sys.exit(_drain(with_parked=given.parked, timeout_s=given.timeout)))
-    repair = verbs.add_parser("salvage", help="read a broken file", description=_ABOUT_SALVAGE, formatter_class=form)
+    repair = verbs.add_parser(
+        "salvage", help="recover events from a broken file", description=_ABOUT_SALVAGE, formatter_class=form
+    )
     repair.add_argument("file", type=set_aside, help="a file that was set aside, in the directory of the spool")
     repair.set_defaults(call=lambda given: sys.exit(_salvage(given.file)))
 
@@ -82,8 +83,8 @@ def _list(path: Path | None) -> int:
 
 
 def _refuse(sentence: str, code: int) -> int:
-    """Say why a command can't go on, and return its exit code."""
-    print(f"ingest: {sentence}", file=sys.stderr)  # noqa: T201  (a command's words)
+    """Print why a command fails, and return its exit code."""
+    print(f"ingest: {sentence}", file=sys.stderr)  # noqa: T201  (the command's output)
     return code
 
 
@@ -91,7 +92,7 @@ def listing(path: Path) -> Iterator[str]:
     """Yield the lines that `spool list` prints."""
     place = SpoolDirectory(path, SpoolBounds(0, 0))
     pid = place.drainer_pid()
-    yield f"directory  {path}" + ("" if path.is_dir() else "  (there is none)")
+    yield f"directory  {path}" + ("" if path.is_dir() else "  (does not exist)")
     yield f"drained by {f'process {pid}' if pid else 'nobody'}"
     yield f"{'file':<34} {'owner':<7} {'events':>9} {'parked':>7} {'bytes':>12} {'oldest':>9}"
     for name in place.paths():
@@ -103,7 +104,7 @@ def listing(path: Path) -> Iterator[str]:
         yield _line(name, file.extent())
         file.close()
     for name in place.set_aside_paths():
-        yield f"{name.name}  set aside: it can't be read; see docs/OPERATIONS.md"
+        yield f"{name.name}  set aside because it can't be read; see docs/OPERATIONS.md"
 
 
 def _line(name: Path, extent: Extent) -> str:
@@ -128,7 +129,7 @@ def _drain(*, with_parked: bool, timeout_s: float) -> int:
     except SpoolError as error:
         return _refuse(str(error), _LEFT_OVER)
     if not is_ours:
-        print(f"process {place.drainer_pid()} drains {place.path} already")  # noqa: T201  (the command's answer)
+        print(f"process {place.drainer_pid()} is already draining {place.path}")  # noqa: T201  (the command's answer)
         return _LEFT_OVER
     return _send_all(settings, backlog, with_parked=with_parked, timeout_s=timeout_s)
 
@@ -141,7 +142,7 @@ def _send_all(settings: Settings, backlog: Backlog, *, with_parked: bool, timeou
         pace = DrainPace(float("inf"), settings.answer_deadline_s + 1, settings.ack_slow_s)
         count = _Count()
         left = _drain_until(Drainer(backlog, broker, pace, _ignore, count), backlog, time.monotonic() + timeout_s)
-        print(f"sent {count.events} events, {left} are left")  # noqa: T201  (as above)
+        print(f"sent {count.events} events, {left} left")  # noqa: T201  (as above)
         return _LEFT_OVER if left else 0
     finally:
         broker.close(0)
@@ -149,19 +150,19 @@ def _send_all(settings: Settings, backlog: Backlog, *, with_parked: bool, timeou
 
 
 def _drain_until(drainer: Drainer, backlog: Backlog, deadline_s: float) -> int:
-    """Drain until nothing is left or the time is over; return how many events are left."""
+    """Drain until the spool is empty or the deadline has passed; return how many events are left."""
     while (left := _left(backlog)) and time.monotonic() < deadline_s:
         time.sleep(min(drainer.step(), 1.0))
     return left
 
 
 def _left(backlog: Backlog) -> int:
-    backlog.next_batch(1, 1)  # opens all files, and drops the empty ones
+    backlog.next_batch(1, 1)  # opens all files, and deletes the empty ones
     return sum(extent.events for extent in backlog.extents())
 
 
 class _Count(NoMetrics):
-    """Counts what was sent."""
+    """Counts the events sent."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -172,7 +173,7 @@ class _Count(NoMetrics):
 
 
 def _ignore(*, is_well: bool) -> None:
-    """Hear of a batch; there is no breaker here."""
+    """Ignore the outcome of a batch: there is no breaker here."""
 
 
 def _salvage(path: Path) -> int:
@@ -191,17 +192,17 @@ def _salvage(path: Path) -> int:
 
 
 def salvage(source: SpoolFile, target: SpoolFile) -> int:
-    """Copy what can be read and is whole; return how many events.
+    """Copy the records that can be read and are intact; return how many.
 
     Raises:
-        SpoolError: the target takes no more.
+        SpoolError: the target can't be written.
     """
     events, after_seq, misses, batch = 0, 0, 0, _BATCH
     while misses < _MISSES_MAX:
         try:
             found = source.first(batch, _BATCH_BYTES, after_seq)
         except SpoolError:
-            # Somewhere in these is a broken page: go on singly, and past what can't be read at all.
+            # One of these is on a broken page: read one at a time, and skip what can't be read.
             after_seq, misses = (after_seq, misses) if batch > 1 else (after_seq + 1, misses + 1)
             batch = 1
             continue

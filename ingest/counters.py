@@ -1,17 +1,17 @@
-"""The books of a process: what became of every event, and whether it adds up.
+"""Counts the events of a process by outcome, and checks that the counts add up.
 
-Each request to POST /collect/event opens an account, and:
+Each request to POST /collect/event opens a counter, and:
 
     received = accepted + refused + limited + shed + in flight
     accepted = delivered + spooled
 
-An event is `received` when its request comes in and `accepted` when the request is answered 201; until the answer it
-is in flight. The publisher counts, on its own, what it knows to be durable for a request that it lets pass:
-`delivered` (the broker acknowledged it) or `spooled` (it is on disk). `orphaned` stands beside the sums: events that
-became durable although their request was answered 503.
+An event is `received` when its request arrives and `accepted` when the request is answered 201; until the answer it is
+in flight. The publisher counts independently what became durable in an accepted request: `delivered` (the broker
+acknowledged it) or `spooled` (it is on disk). `orphaned` is outside the sums: events that became durable although
+their request was answered 503.
 
-A request whose events were never counted counts as one event: one that the rate limit (`limited`) or the load bound
-(`shed`) turned away before its body was read, or whose body was no list of events (`refused`).
+A request rejected unread counts as one event (`limited` by the rate limit, `shed` by the load bound), and so does one
+whose body is no list of events (`refused`).
 """
 
 import threading
@@ -21,7 +21,7 @@ from typing import Final, Protocol, Self
 
 
 class Metrics(Protocol):
-    """Takes figures; names and labels stand in one table, in telemetry. Any thread may call."""
+    """Records metrics; ingest/metrics.py lists their names and labels. Any thread may call."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -33,11 +33,11 @@ class Metrics(Protocol):
         """Set a gauge."""
 
     def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge, or take from it."""
+        """Add to a gauge; a negative amount subtracts."""
 
 
 class NoMetrics:
-    """A `Meter` that forgets."""
+    """A `Metrics` that records nothing."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Forget."""
@@ -53,7 +53,7 @@ class NoMetrics:
 
 
 class Outcome(StrEnum):
-    """What became of events: the `outcome` label of headrace_ingest_events_total."""
+    """The outcomes of events: the `outcome` label of headrace_ingest_events_total."""
 
     RECEIVED = "received"
     ACCEPTED = "accepted"
@@ -76,7 +76,7 @@ class EventCounters:
         self._counts = dict.fromkeys(Outcome, 0)
         self._in_flight = 0
         self._lock = threading.Lock()
-        for outcome in Outcome:  # a series that exists from the start has a rate from its first event on
+        for outcome in Outcome:  # a rate needs a series that exists before the first event
             self.metrics.count("events_total", 0, outcome=outcome)
 
     def count(self, outcome: Outcome, events: int) -> None:
@@ -87,16 +87,16 @@ class EventCounters:
             self.metrics.count("events_total", events, outcome=outcome)
 
     def open(self) -> "RequestCounter":
-        """Open the account of one request; leaving its block closes it."""
+        """Open the counter of one request; leaving its block closes it."""
         return RequestCounter(self)
 
     def receive(self, events: int) -> None:
-        """Count events that came in and are in flight from now on; an account calls it."""
+        """Count received events, which are in flight from now on; a RequestCounter calls it."""
         self.count(Outcome.RECEIVED, events)
         self._move(events)
 
     def settle(self, outcome: Outcome, events: int) -> None:
-        """Count events whose request is being answered; an account calls it."""
+        """Count events whose request is being answered; a RequestCounter calls it."""
         self.count(outcome, events)
         self._move(-events)
 
@@ -113,13 +113,14 @@ class EventCounters:
         }
 
     def _move(self, events: int) -> None:
-        with self._lock:
-            self._in_flight += events
-        self.metrics.move("events_in_flight", events)
+        if events:
+            with self._lock:
+                self._in_flight += events
+            self.metrics.move("events_in_flight", events)
 
 
 class RequestCounter:
-    """One request's events: received, then accepted, and what is left takes the `rest`'s outcome at the end."""
+    """Counts one request's events: received, then accepted; at the end the others get the outcome `rest`."""
 
     __slots__ = ("_counters", "_open", "events", "rest", "size_bytes")
 
@@ -127,21 +128,21 @@ class RequestCounter:
         self._counters = counters
         self._open = 1
         self.rest: Outcome = Outcome.REFUSED
-        """What the events that are not accepted end as."""
+        """The outcome of events that are not accepted."""
         self.events = 0
-        """How many events the request was found to have."""
+        """The number of events in the request, 0 until it is known."""
         self.size_bytes = 0
-        """What they are as records, about."""
+        """Their approximate size as records."""
         counters.receive(1)
 
     def set_total(self, events: int, size_bytes: int = 0) -> None:
-        """Say how many events the request has, and how large they are; once, and before any is accepted."""
+        """Set the number and size of the request's events; once, before any is accepted."""
         self._counters.receive(events - self._open)
         self._open = self.events = events
         self.size_bytes = size_bytes
 
     def accept(self, events: int) -> None:
-        """Say that the publisher made so many of them durable."""
+        """Count events that the publisher has made durable."""
         self._counters.settle(Outcome.ACCEPTED, events)
         self._open -= events
 

@@ -1,4 +1,4 @@
-"""The parts that make events durable, put together: started in order, and stopped so that nothing is lost."""
+"""Composes the parts that make events durable; starts them in order, and stops them without losing events."""
 
 import logging
 import threading
@@ -22,18 +22,18 @@ from schemas.transport.librdkafka import read_properties, verify
 
 log = logging.getLogger(__name__)
 
-_GREET_S: Final = 2.0  # a broker that is there answers within some 50 ms of the start
+_GREET_S: Final = 2.0  # a broker that is up answers within about 50 ms
 _LOOK_S: Final = 1.0
 FLUSH_S: Final = 2.0
-"""What is on its way at the end gets so long to be acknowledged."""
+"""At the end, records on their way get this long to be acknowledged."""
 
 
 @contextmanager
 def open_publisher(settings: Settings, counters: EventCounters) -> Iterator[DurablePublisher]:
-    """Start the parts; leaving the block loses nothing, whether the broker is there or not.
+    """Start the parts; leaving the block loses no event, whether the broker is up or not.
 
-    1. What is on its way to the broker gets FLUSH_S, if the broker is well, and is given up then.
-    2. So every request that still waits hears of its records, and spools those that were not acknowledged.
+    1. Records on their way to the broker get FLUSH_S if the breaker is closed, then they fail.
+    2. So every waiting request learns the status of its records, and spools those that were not acknowledged.
     3. The spool is closed, and left to the next process unless it is empty.
     """
     directory = open_directory(settings)
@@ -62,7 +62,7 @@ def open_publisher(settings: Settings, counters: EventCounters) -> Iterator[Dura
 
 
 def open_directory(settings: Settings) -> SpoolDirectory:
-    """Return the spool's directory, made if need be; one that can't be made is loud, and looked for later."""
+    """Return the spool's directory, creating it if needed; a failure is logged, and the spool keeps trying."""
     directory = SpoolDirectory(
         Path(settings.spool_dir), SpoolBounds(settings.spool_bytes_max, settings.spool_free_bytes_min)
     )
@@ -80,16 +80,16 @@ def open_broker(settings: Settings, counters: EventCounters) -> KafkaBroker:
 
 
 def pace_of(settings: Settings) -> DrainPace:
-    """Return how fast the spool is drained."""
-    # A second more than the requests wait, for librdkafka looks for timed out messages once a second.
+    """Return the drainer's pace."""
+    # One second more than the timeout, because librdkafka looks for timed-out messages once a second.
     return DrainPace(settings.drain_events_per_s, settings.answer_deadline_s + 1, settings.ack_slow_s)
 
 
 def kafka_properties(settings: Settings) -> Mapping[str, object]:
-    """Return the librdkafka properties of the producer, but for those that it pins.
+    """Return the producer's librdkafka properties, without those that KafkaBroker pins.
 
     Raises:
-        ValueError: the file of further ones can't be read, or librdkafka does not take one.
+        ValueError: the properties file can't be read, or librdkafka refuses a property.
     """
     allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     try:
@@ -107,7 +107,7 @@ def kafka_properties(settings: Settings) -> Mapping[str, object]:
 
 
 class _BrokerMonitor:
-    """Lets the publisher look at what is away, once a second."""
+    """Calls the publisher's `poll_health` once a second, on a thread."""
 
     def __init__(self, publisher: DurablePublisher) -> None:
         self._publisher = publisher
@@ -126,5 +126,5 @@ class _BrokerMonitor:
         while not self._stopping.wait(_LOOK_S):
             try:
                 self._publisher.poll_health(_LOOK_S)
-            except Exception:  # without it nobody would notice that the broker is back
-                log.exception("defect in the broker watch")
+            except Exception:  # without this thread the breaker would never close
+                log.exception("defect in the broker monitor")

@@ -1,9 +1,9 @@
-"""What the client can do next, never where the failure came from.
+"""Errors named by what the client can do next, not by where they came from.
 
 IngestError
 ├── Rejected      4xx: repair the request (or wait, for 429) and send it again
 └── Unavailable   503: send the same request again after `retry_after_s`
-    └── Overloaded    503: the same; nothing is broken, there is too much to do
+    └── Overloaded    503: the same; nothing is broken, the process has too much to do
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Self
 
 Headers = tuple[tuple[str, str], ...]
-"""Headers of an answer, as name and value."""
+"""An answer's headers, as name and value."""
 
 
 class Rule(StrEnum):
-    """Which rule a fault broke: the `rule` of an answer's details."""
+    """The broken rule of a fault: `rule` in an answer's details."""
 
     JSON = "json"
     TYPE = "type"
@@ -31,12 +31,12 @@ class Rule(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """Why a request is rejected, and with which status: the metric's label and the log's key."""
+    """Why a request is rejected, with its status; also the metric's label and the log's key."""
 
     status: int
 
     def __new__(cls, text: str, status: int) -> Self:
-        """Make a member that is its text and carries its status."""
+        """Make a member that equals its text and carries its status."""
         member = str.__new__(cls, text)
         member._value_ = text
         member.status = status
@@ -88,8 +88,8 @@ class Fault:
     Attributes:
         rule: which rule.
         pointer: where, as a JSON pointer (RFC 6901) into the request's body.
-        message: one sentence: what was got, what is known; never a payload.
-        index: the event's place in `messageBody`; None for a fault of the request as a whole.
+        message: one sentence: what was found and what is allowed; never a payload.
+        index: the event's index in `messageBody`; None for a fault of the whole request.
     """
 
     rule: Rule
@@ -99,25 +99,25 @@ class Fault:
 
     @property
     def headline(self) -> str:
-        """The sentence that stands for the whole answer when this is its first fault."""
+        """The answer's `message` when this is its first fault."""
         return "invalid event type" if self.rule is Rule.ENUM else self.message
 
     @property
     def code(self) -> ErrorCode:
-        """The reason that an event with this fault is refused for."""
+        """The error code of an event with this fault."""
         return ErrorCode[f"BAD_EVENT_{self.rule.name}"]
 
 
 class IngestError(Exception):
-    """A request that is not answered 201."""
+    """The request is not answered 201."""
 
     status: int
 
 
 class Rejected(IngestError):
-    """The client must change something; nothing of the request was taken.
+    """The client must change the request; none of its events was accepted.
 
-    `headers` tell the client what it needs for that: Retry-After, WWW-Authenticate, Accept-Encoding.
+    `headers` help the client with that: Retry-After, WWW-Authenticate, Accept-Encoding.
     """
 
     def __init__(self, code: ErrorCode, message: str, faults: tuple[Fault, ...] = (), headers: Headers = ()) -> None:
@@ -130,7 +130,7 @@ class Rejected(IngestError):
 
 
 class Unavailable(IngestError):
-    """No durable place for the events right now; the same request may be sent again."""
+    """The events can't be made durable now; the client may send the same request again."""
 
     status = 503
 
@@ -142,18 +142,18 @@ class Unavailable(IngestError):
 
 
 class Load(StrEnum):
-    """What there is too much of: the reason that a request is shed for, beside the slugs."""
+    """The reasons for which a request is shed; error codes like those of ErrorCode."""
 
     OVERLOADED = "overloaded"
-    """Requests in flight."""
+    """Too many requests in flight."""
     MEMORY_FULL = "memory_full"
-    """Large requests in work."""
+    """Too many large requests in progress."""
     QUEUE_FULL = "queue_full"
-    """Records that await their acknowledgement."""
+    """Too many records await their acknowledgement."""
 
 
 class Overloaded(Unavailable):
-    """The process has too much to do; nothing of the request was taken, and nothing is broken."""
+    """The process has too much to do; nothing is broken, and none of the request's events was accepted."""
 
     def __init__(self, load: Load, message: str) -> None:
         super().__init__(load, f"{message}; send it again")

@@ -1,7 +1,7 @@
-"""Log lines: one JSON object each, on standard error, for the application and for gunicorn alike.
+"""Writes log lines of the application and gunicorn as JSON objects on standard error.
 
-Never a payload, a key or a client's own text: a traceback keeps its frames and the exception's type, not its message
-(an encoder's message quotes the value), and what gunicorn says of a request that it could not parse is cut before the
+No line holds a payload, a key or a client's text: a traceback keeps its frames and the exception's type, not its
+message (an encoder's message quotes the value), and gunicorn's messages about malformed requests are cut before the
 quotation.
 """
 
@@ -19,15 +19,15 @@ from pythonjsonlogger.json import JsonFormatter
 from schemas.transport.librdkafka_log import LIBRARY, LineFilter
 
 LINES_PER_S: Final = 10
-_KINDS_MAX: Final = 1000  # messages are constants of code, but for a library's
+_KINDS_MAX: Final = 1000  # our messages are constants; a library's may not be
 REFUSALS: Final = "headrace.refusals"
-"""The logger of the one line per refused request; INGEST_LOG_REFUSALS=false silences it, and nothing else."""
+"""The logger of refused requests; INGEST_LOG_REFUSALS=false silences it, and nothing else."""
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class LineFormatter(JsonFormatter):
-    """Formats a record as one JSON object; what `extra` gave become members."""
+    """Formats a record as one JSON object with the members of `extra`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -38,7 +38,7 @@ class LineFormatter(JsonFormatter):
         )
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802  (logging's name)
-        """Return the frames and the types of an exception and its causes, without their messages."""
+        """Return the frames and types of an exception and its causes, without their messages."""
         parts: list[str] = []
         error: BaseException | None = ei[1]
         while error is not None:
@@ -49,26 +49,25 @@ class LineFormatter(JsonFormatter):
 
 
 class ServerFilter(logging.Filter):
-    """Takes clients' text and addresses out of gunicorn's lines about requests."""
+    """Removes clients' text and addresses from gunicorn's lines about requests."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, cut where it would quote a request."""
+        """Pass every record, cut before it quotes a request."""
         text = str(record.msg)
         if text.startswith("Invalid request from ip="):
             reason = text.partition(": ")[2]
             record.msg, record.args = "the server refused a request: " + _before_quotation(reason), ()
         elif text.startswith("Error handling request"):
             record.msg, record.args = "the server failed to handle a request", ()
-        elif text.startswith("Ignored premature client disconnection"):  # at DEBUG it quotes what had come by then
+        elif text.startswith("Ignored premature client disconnection"):  # at DEBUG it quotes the bytes received
             record.msg, record.args = "a client went away before the end of its request", ()
         return True
 
 
 class LineBudget(logging.Filter):
-    """Lets so many lines of one kind pass in a second; the next one of the kind says how many were suppressed.
+    """Passes a bounded number of lines of one kind per second; the next one says how many were suppressed.
 
-    A kind is a logger and a message, before anything is put into it: whatever outsiders do often, their lines are
-    bounded, and other lines are not lost among them.
+    A kind is a logger and a message template. So clients can't flood the log, or hide other lines.
     """
 
     def __init__(self, lines_per_s: int, now_s: Callable[[], float] = monotonic) -> None:
@@ -79,7 +78,7 @@ class LineBudget(logging.Filter):
         self._kinds: dict[tuple[str, str], _Second] = {}
 
     def __len__(self) -> int:
-        """Return how many kinds are known."""
+        """Return the number of known kinds."""
         return len(self._kinds)
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -100,7 +99,7 @@ class LineBudget(logging.Filter):
 
 
 class _Second:
-    """Lines of one kind since a moment."""
+    """Counts the lines of one kind in one second."""
 
     __slots__ = ("lines", "since_s")
 
@@ -147,8 +146,8 @@ def start_logging(level: str, lines_per_s: int = LINES_PER_S, *, refusals: bool 
 
     Args:
         level: the lowest level logged.
-        lines_per_s: so many lines of one kind in a second.
-        refusals: whether each refused request gets its line; the metrics count them either way.
+        lines_per_s: the most lines of one kind per second.
+        refusals: whether to log each refused request; the metrics count them either way.
     """
     logging.config.dictConfig(log_config(level, lines_per_s))
     logging.getLogger(REFUSALS).disabled = not refusals

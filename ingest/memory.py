@@ -1,8 +1,8 @@
-"""The memory that requests in work may take together, as an estimate in bytes; who finds no room comes again.
+"""The memory budget of all requests in progress, as an estimate in bytes; a request that exceeds it gets 503.
 
-A request takes its share step by step, each before the bytes or objects are made that it is for: its body as it is
-read, what that inflates to, the objects that are built of it, the records that these become. It gives all of it back
-with its answer. Nobody waits for room: waiting requests would hold what they have.
+A request takes its share in steps, each before the memory is used: for its body as sent, for the inflated body, for the
+parsed objects, for the records. It returns everything with its answer. No request waits for memory: while waiting, it
+would hold what it already has.
 """
 
 import threading
@@ -12,28 +12,28 @@ from typing import Final, Protocol, Self
 
 from ingest.errors import Load, Overloaded
 
-# An object with one member, the most expensive kind of node: measured 177 bytes (tracemalloc, 100,000 of them).
+# An object with one member, the most expensive JSON value: measured 177 bytes (tracemalloc, 100,000 of them).
 _NODE_BYTES: Final = 180
-# The Avro value, the JSON text of the properties that it was made of, and librdkafka's copy.
+# The Avro value, the JSON text of its properties, and librdkafka's copy.
 _RECORD_COPIES: Final = 3
 # An event's dictionary of fields and librdkafka's bookkeeping.
 _EVENT_BYTES: Final = 2048
 
 
 class Lease(Protocol):
-    """One request's share."""
+    """One request's share of the budget."""
 
     def grow(self, size_bytes: int) -> None:
         """Take more.
 
         Raises:
-            Overloaded: there is no room.
+            Overloaded: the budget is used up.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body as the client wrote it, its size as sent, and the share of memory that its request holds."""
+    """An inflated body, its size as sent, and its request's share of memory."""
 
     text: bytes
     sent_bytes: int
@@ -41,7 +41,7 @@ class Body:
 
 
 class MemoryBudget:
-    """Hands out shares of so many bytes. Threads share it."""
+    """Hands out shares of a fixed number of bytes. Threads share it."""
 
     def __init__(self, size_bytes: int) -> None:
         self._left_bytes = size_bytes
@@ -49,15 +49,15 @@ class MemoryBudget:
 
     @property
     def left_bytes(self) -> int:
-        """What is free now."""
+        """The free bytes."""
         return self._left_bytes
 
     def lease(self) -> "Share":
-        """Open a share of nothing."""
+        """Open an empty share."""
         return Share(self)
 
     def move(self, size_bytes: int) -> bool:
-        """Give bytes back, or take them when negative; False when there are not so many."""
+        """Return bytes to the budget, or take them when negative; False when too few are left."""
         with self._lock:
             if self._left_bytes + size_bytes < 0:
                 return False
@@ -66,7 +66,7 @@ class MemoryBudget:
 
 
 class Share:
-    """A `Lease` of a budget; leaving its block gives back what it grew to. One thread at a time uses it."""
+    """A `Lease` of a budget; leaving its block returns all of it. One thread at a time uses it."""
 
     __slots__ = ("_budget", "_size_bytes")
 
@@ -76,7 +76,7 @@ class Share:
 
     @property
     def size_bytes(self) -> int:
-        """What it has grown to."""
+        """Its present size."""
         return self._size_bytes
 
     def grow(self, size_bytes: int) -> None:
@@ -95,20 +95,20 @@ class Share:
 
 
 def bytes_of_body(size_bytes: int, nodes: int) -> int:
-    """Return what the objects of a body of so many JSON values take."""
+    """Return the memory of a parsed body with this many JSON values."""
     return size_bytes + nodes * _NODE_BYTES
 
 
 def bytes_of_records(events: int, size_bytes: int) -> int:
-    """Return what events of so many bytes in all take until they are durable."""
+    """Return the memory of events, of this total size, until they are durable."""
     return events * _EVENT_BYTES + size_bytes * _RECORD_COPIES
 
 
 class Unbounded:
-    """A `Lease` of a process that has memory for everything."""
+    """A `Lease` without a bound."""
 
     def grow(self, size_bytes: int) -> None:
-        """Take it."""
+        """Accept any size."""
 
 
 UNBOUNDED: Final = Unbounded()

@@ -1,9 +1,9 @@
-"""What ops see: every metric of the ingress, declared in one table, and the figures of all worker processes as one.
+"""The metrics of the ingress, declared in one table and added up over the worker processes.
 
 prometheus-client keeps each process's values in files of the directory PROMETHEUS_MULTIPROC_DIR (gunicorn's master
 makes it, deploy/gunicorn.conf.py) and adds them up at the scrape. It looks at that variable when it is imported, so
-the master must not import this module before it has set it. Without the variable (tests, one plain process) the
-values live in this process alone. ingest/metric_files.py says which files a worker counts in.
+the master must not import this module before it has set it. Without the variable (tests, a single process) the values
+stay in this process. ingest/metric_files.py manages the files.
 """
 
 import os
@@ -18,19 +18,19 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 PREFIX: Final = "headrace_ingest_"
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
-# Code gives fewer; whatever goes wrong, a metric can't grow beyond this many label sets: the rest is counted as one.
+# Code produces fewer; in case of a defect a metric still can't exceed this: further label sets are counted as one.
 LABEL_SETS_MAX: Final = 400
 _REST: Final = "other"
 
 # An answer takes about one linger (3 ms) and a round trip; 5 s is the default deadline of an answer.
 _SECONDS: Final = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.035, 0.06, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 5.0)
-# From one small event to the caps: 1 MiB as sent, 5 MiB inflated.
+# From one small event to the limits: 1 MiB as sent, 5 MiB inflated.
 _BYTES: Final = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 5_242_880)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of the table; the label values come from code and settings, never from a client."""
+    """One row of the table; label values come from code and settings, never from a client."""
 
     kind: Literal["counter", "gauge", "histogram"]
     help: str
@@ -42,41 +42,41 @@ METRICS: Final[Mapping[str, Metric]] = {
     "requests_total": Metric(
         "counter", "Answered requests by route, status and outcome", ("route", "status", "outcome")
     ),
-    "request_seconds": Metric("histogram", "From a request's head to its answer", ("route",), _SECONDS),
+    "request_seconds": Metric("histogram", "Time from a request's head to its answer", ("route",), _SECONDS),
     "requests_in_flight": Metric("gauge", "Requests being answered"),
-    "body_bytes": Metric("histogram", "Bodies as sent and after inflating, in bytes", ("form",), _BYTES),
-    "events_total": Metric("counter", "Events by outcome, see ingest/counters.py", ("outcome",)),
+    "body_bytes": Metric("histogram", "Size of bodies as sent and inflated, in bytes", ("form",), _BYTES),
+    "events_total": Metric("counter", "Events by outcome; see ingest/counters.py", ("outcome",)),
     "events_in_flight": Metric("gauge", "Events received whose request is not answered yet"),
     "acknowledgement_seconds": Metric(
-        "histogram", "From enqueueing a request's events to their last acknowledgement", (), _SECONDS
+        "histogram", "Time from enqueueing a request's events to their last acknowledgement", (), _SECONDS
     ),
     "producer_queue_records": Metric("gauge", "Records awaiting acknowledgement"),
     "producer_queue_bytes": Metric("gauge", "Bytes awaiting acknowledgement"),
     "producer_renewals_total": Metric("counter", "Producers replaced after a fatal error"),
-    "breaker_open": Metric("gauge", "Worker processes that do not send to the broker now"),
-    "breaker_opened_total": Metric("counter", "Times that a worker process stopped sending to the broker"),
-    "spool_usable": Metric("gauge", "Worker processes whose spool takes events"),
-    "spool_failures_total": Metric("counter", "Commits of the spool that failed, by reason", ("reason",)),
-    "spool_commit_seconds": Metric("histogram", "A commit of the spool, with its fsync", (), _SECONDS),
-    "spool_events": Metric("gauge", "Events in the spool directory, told by the process that drains it"),
+    "breaker_open": Metric("gauge", "Worker processes whose breaker is open: they do not send to the broker"),
+    "breaker_opened_total": Metric("counter", "Times that a worker process's breaker opened"),
+    "spool_usable": Metric("gauge", "Worker processes whose spool accepts events"),
+    "spool_failures_total": Metric("counter", "Failed commits of the spool by reason", ("reason",)),
+    "spool_commit_seconds": Metric("histogram", "Time of a spool commit with its fsync", (), _SECONDS),
+    "spool_events": Metric("gauge", "Events in the spool directory, reported by the process that drains it"),
     "spool_bytes": Metric("gauge", "Bytes in use in the spool's files"),
     "spool_oldest_seconds": Metric("gauge", "Age of the oldest event in the spool"),
-    "spool_parked_events": Metric("gauge", "Spooled events that the broker refuses; they wait for a person"),
-    "spool_corrupt_files": Metric("gauge", "Spool files that were set aside; they wait for a person"),
-    "spool_drained_events_total": Metric("counter", "Spooled events that the broker has acknowledged"),
-    "spool_drain_failures_total": Metric("counter", "Batches of the spool that the broker did not acknowledge"),
+    "spool_parked_events": Metric("gauge", "Spooled events that the broker refuses; they wait for an operator"),
+    "spool_corrupt_files": Metric("gauge", "Spool files that were set aside; they wait for an operator"),
+    "spool_drained_events_total": Metric("counter", "Spooled events that the broker acknowledged"),
+    "spool_drain_failures_total": Metric("counter", "Batches of spooled events that the broker did not acknowledge"),
     "rate_limited_total": Metric("counter", "Requests refused by the rate limit"),
     "rate_limit_store_failures_total": Metric(
-        "counter", "Requests let pass because the rate limit's store did not answer"
+        "counter", "Requests admitted because the rate limit's store did not answer"
     ),
 }
-"""Every metric by its name without the prefix."""
+"""All metrics by name, without the prefix."""
 
 
 def count_as(number: int) -> None:
-    """Count in the files of this number from now on, instead of those of the process id; before the first `Telemetry`.
+    """Use the files of this number instead of those of the process id; call it before the first PrometheusMetrics.
 
-    No two living processes may have the same one.
+    No two living processes may have the same number.
     """
     values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]  # prometheus-client's
 
@@ -85,9 +85,9 @@ _Child = Counter | Gauge | Histogram
 
 
 class PrometheusMetrics:
-    """The `Meter` of a process, for prometheus-client. Threads share it.
+    """The `Metrics` of a process, for prometheus-client. Threads share it.
 
-    A gauge is the sum over the workers that live.
+    A gauge is the sum over the living workers.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class PrometheusMetrics:
         self._child(name, labels).set(value)  # type: ignore[union-attr]  # as above
 
     def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge, or take from it."""
+        """Add to a gauge; a negative amount subtracts."""
         self._child(name, labels).inc(amount)  # type: ignore[union-attr]  # as above
 
     def exposition(self) -> bytes:
@@ -130,7 +130,7 @@ class PrometheusMetrics:
         return Histogram(full, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
 
     def _child(self, name: str, labels: Mapping[str, str]) -> _Child:
-        """Return the series of a label set; looking it up here costs less than prometheus-client's own lookup."""
+        """Return the series of a label set; this lookup is faster than prometheus-client's."""
         key = (name, *labels.values())
         child = self._children.get(key)
         return child if child is not None else self._new_child(key, labels)

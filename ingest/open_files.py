@@ -1,4 +1,4 @@
-"""How many files a worker process may have open: each connection is one."""
+"""Matches connections to the limit of open files: each connection is one."""
 
 import resource
 from typing import Final
@@ -8,7 +8,7 @@ _RESERVED: Final = 128
 
 
 def raise_limit(connections: int) -> int:
-    """Raise the process's soft limit to what so many connections need, as far as the hard one allows; return it.
+    """Raise the process's soft limit to what this many connections need, as far as the hard limit allows; return it.
 
     Child processes inherit it.
     """
@@ -22,14 +22,14 @@ def raise_limit(connections: int) -> int:
 
 
 def connections_within(limit: int, connections: int) -> tuple[int, str]:
-    """Return how many connections a limit of open files leaves room for, and a sentence when they are fewer.
+    """Return how many connections fit a limit of open files, and a sentence when they are fewer than wanted.
 
-    Beyond the limit nothing can be opened any more: no spool, no way to a broker, not even a probe is accepted.
+    At the limit a process can open nothing: no spool file, no broker connection, not even a probe's connection.
     """
     room = min(connections, max(limit - _RESERVED, 1))
     if room == connections:
         return room, ""
     return room, (
         f"INGEST_CONNECTIONS_MAX ({connections}) needs {connections + _RESERVED} open files in each worker process, "
-        f"and only {limit} are allowed (ulimit -Hn): {room} connections are taken"
+        f"but only {limit} are allowed (ulimit -Hn): it accepts {room} connections"
     )

@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running collector out. Leaving the block drains and closes, in reverse order."""
+"""The composition root: builds a running collector from settings. Leaving the block drains and closes everything."""
 
 import logging
 import os
@@ -68,7 +68,7 @@ class Service:
 
 @contextmanager
 def build(settings: Settings) -> Iterator[Service]:
-    """Wire a collector. Call it after the fork: it starts the producer's threads."""
+    """Compose a collector. Call it after the fork: it starts the producer's threads."""
     with ExitStack() as stack:
         prometheus = PrometheusMetrics()
         counters = EventCounters(prometheus)
@@ -106,9 +106,9 @@ def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:
 
 
 def _log_final_counts(counters: EventCounters) -> None:
-    """Log the process's accounts; the last line that a worker writes."""
+    """Log the process's event counts; a worker's last line."""
     figures = counters.figures()
-    log.log(logging.INFO if figures["balanced"] else logging.ERROR, "books closed", extra=figures)
+    log.log(logging.INFO if figures["balanced"] else logging.ERROR, "final event counts", extra=figures)
 
 
 def _access_control(settings: Settings, metrics: Metrics) -> AccessControl:
@@ -125,7 +125,7 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
         return None
     if not settings.rate_limit_store_url:
         if settings.workers > 1:
-            log.warning("each worker counts for itself: the rate limit is exact with a store only")
+            log.warning("each worker counts for itself: without a store the rate limit is not exact")
         return LocalLimiter(settings.rate_limit_window_s)
     store, options = open_store(store_access(settings), settings.rate_limit_store_timeout_ms / 1000)
     prefix = f"headrace:{settings.environment}:used:"
@@ -137,7 +137,7 @@ def _body_reader(settings: Settings) -> BodyReader:
 
 
 def body_limits(settings: Settings) -> BodyLimits:
-    """Return the caps on bodies."""
+    """Return the limits on bodies."""
     return BodyLimits(settings.body_bytes_max, settings.inflated_bytes_max, settings.nodes_max)
 
 
@@ -147,7 +147,7 @@ def _validator(settings: Settings, catalogue: Catalogue) -> Validator:
 
 
 def event_limits(settings: Settings) -> EventLimits:
-    """Return the bounds on a request's events."""
+    """Return the limits on a request's events."""
     return EventLimits(
         events_max=settings.events_max,
         event_bytes_max=settings.event_bytes_max,
@@ -168,7 +168,7 @@ def open_app() -> Flask:
     stack = ExitStack()
     try:
         service = stack.enter_context(build(settings))
-    except (RegistryAwayError, ValueError) as error:  # a sentence for a person, who needs no traceback
+    except (RegistryAwayError, ValueError) as error:  # the operator needs the sentence, not a traceback
         log.critical("the collector can't start", extra={"reason": str(error)})
         raise SystemExit(_CANNOT_START) from error
     service.app.extensions[_EXTENSION] = replace(service, close=stack.close)

@@ -1,1 +1,1 @@
-"""The tables: statements, rows, migrations, and what is done about an insert that failed."""
+"""The tables: statements, rows, migrations, the search for poison, and repair after an insert that failed."""

@@ -1,14 +1,14 @@
-"""Finding the rows that a table refuses, in few probes, without writing anything.
+"""Finds the rows that a table refuses, in few probes, without writing anything.
 
-A probe sends some rows to a table that checks them and keeps none. In this order: the row that the message names,
-believed only when it is refused alone; then halving. First among all rows, which is enough for a few that are named.
-Then group by group, in offset order, so that a row that is found sends no more than its group again: a group that is
-taken makes the next one larger, and a row that only halving finds makes it as small as the distances between such rows.
+A probe sends some rows to a table that checks them and keeps none. First it tries the row that the error names, which
+counts only when it is refused alone; then it bisects. It begins with all rows, which suffices for a few named ones.
+Then it goes group by group, in offset order, so that each row found resends only its group. An accepted group makes the
+next one larger; rows found by bisection set the group's size to the distance between them.
 
-How many probes: a row that is named costs two, and one more for its group; a row without a name costs log2 of the
-distance from one to the next, and two more, which is near the least that yes and no can tell.
+Probes needed: two for a named row, and one more for its group; for an unnamed row log2 of the distance to the next one,
+and two more, which is close to the minimum.
 
-A search of much poison ends in time, with the first of it in the order of the log.
+A search with much poison ends in time, with the first poison in the order of the log.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ from consumer.delivery.ports import Poison
 from consumer.errors import Halt, HaltCode, Rejected
 
 Probe = Callable[[Sequence[int]], Rejected | None]
-"""Takes row numbers (from 0) and returns the refusal, or None when all are taken.
+"""Takes row numbers (from 0) and returns the refusal, or None when all are accepted.
 
 Raises Transient when there is no answer.
 """
 
-_AT_ONCE_MAX: Final = 4  # named rows that are looked for among all rows: each sends nearly all of them again
-_GROUP_ROWS: Final = 500  # a probe of so many rows takes a quarter longer than one of a single row (15 and 12 ms)
+_AT_ONCE_MAX: Final = 4  # named rows to search for among all rows: each resends nearly all of them
+_GROUP_ROWS: Final = 500  # a probe of this many rows takes a quarter longer than a probe of one row (15 and 12 ms)
 _NEWEST: Final = 0.25  # the last distance's weight in the mean
-_OF_DISTANCE: Final = 0.7  # a group is refused as often as not when it holds ln 2 of the rows from one to the next
+_OF_DISTANCE: Final = 0.7  # with ln 2 of the distance, half of the groups are refused
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class Bisection:
     Attributes:
         offsets: each row's offset.
         probe: asks the table.
-        found_max: no more is searched when so many are found; the caller stops at that number anyway.
-        time_s_max: after this it ends as soon as it has found any; what is left is found when the rest is refused.
+        found_max: the search ends when this many are found.
+        time_s_max: after this the search ends once it has found any; the rest is found after the next refusal.
         now_s: the monotonic clock.
         found: the poison so far, by row.
     """
@@ -53,7 +53,7 @@ class Bisection:
     _until_s: float = 0.0
 
     def run(self, refusal: Rejected) -> list[Poison]:
-        """Return the poison, in offset order; none when every row is taken alone.
+        """Return the poison, in offset order; none when every row is accepted alone.
 
         Raises:
             Halt: the table refuses even an insert without rows.
@@ -85,14 +85,14 @@ class Bisection:
                 last = at
 
     def _settled(self, group: list[int], refusal: Rejected) -> int | None:
-        """Search rows that were just refused together; return the last row that is settled, None when all are."""
+        """Search rows that were just refused together; return the last settled row, None when all are settled."""
         left, again = self._named(group, refusal, len(group))
         return None if again is None else self._first(left, again)
 
     def _first(self, rows: Sequence[int], refusal: Rejected) -> int:
-        """Halve rows that are refused together down to the first that is to blame; those before it are taken.
+        """Bisect rows that are refused together; return the first row to blame. The rows before it are accepted.
 
-        One that is only inferred, from those before it being taken, is asked for alone, and may be taken too.
+        A row that is only inferred, because those before it were accepted, is probed alone, and may be accepted.
         """
         alone: Rejected | None = refusal
         while len(rows) > 1:
@@ -105,7 +105,7 @@ class Bisection:
         return rows[0]
 
     def _named(self, rows: list[int], refusal: Rejected, times: int) -> tuple[list[int], Rejected | None]:
-        """Take out rows that the refusals name, one by one; return what is left and its refusal, if any is wanted."""
+        """Remove the rows that refusals name, one by one; return the rest, and its refusal if there is one."""
         again: Rejected | None = refusal
         for _ in range(times):
             row = self._confirmed(rows, again) if again is not None else None
@@ -116,7 +116,7 @@ class Bisection:
         return rows, again
 
     def _confirmed(self, rows: Sequence[int], refusal: Rejected) -> int | None:
-        """Return the row that a refusal names, counted from 1 among `rows`, if it is refused alone."""
+        """Return the row that a refusal names (from 1, among `rows`) if it is also refused alone."""
         if refusal.row is None or not 1 <= refusal.row <= len(rows):
             return None
         row = rows[refusal.row - 1]
@@ -136,20 +136,20 @@ class Bisection:
 
 @dataclass(slots=True)
 class BisectPace:
-    """How many rows the next group has.
+    """The number of rows in the next group.
 
     Attributes:
-        distance: the mean of the last distances between rows that only halving finds; 0 before the first.
+        distance: the mean of the last distances between rows found by bisection; 0 before the first.
     """
 
     rows: int = _GROUP_ROWS
     distance: float = 0.0
 
     def taken(self) -> None:
-        """Learn that a group was taken."""
+        """Record that a group was accepted."""
         self.rows *= 2
 
     def found(self, distance: int) -> None:
-        """Learn how far it was from one such row to the next."""
+        """Record the distance from one such row to the next."""
         self.distance += (distance - self.distance) * (_NEWEST if self.distance else 1.0)
         self.rows = min(_GROUP_ROWS, max(1, int(self.distance * _OF_DISTANCE)))

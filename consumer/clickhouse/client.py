@@ -1,4 +1,4 @@
-"""The way to ClickHouse: one client, statements and queries. What a failure means stands in outcomes.py."""
+"""Sends statements and queries to ClickHouse. errors.py says what each failure means."""
 
 import re
 import threading
@@ -21,9 +21,9 @@ from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
+from consumer.clickhouse.errors import of_clickhouse, of_http, without_values
 from consumer.clickhouse.statements import insert_statement
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
-from consumer.outcomes import of_clickhouse, of_http, without_values
 from schemas.transport.access import read_url
 from schemas.transport.tls import Tls
 
@@ -33,16 +33,16 @@ _STATUS: Final = re.compile(r"^HTTP driver received HTTP status (\d{3})\b")
 
 
 class Connection:
-    """The way to one ClickHouse server, opened at first use, so that a server may be away at the start."""
+    """A connection to one ClickHouse server, opened at first use, because the server may be away at the start."""
 
-    def __init__(  # noqa: PLR0913  (one more than elsewhere, and none can be spared)
+    def __init__(  # noqa: PLR0913  (all are needed)
         self, url: str, user: str, password: str, database: str, timeout_s: float, *, tls: Tls = _SYSTEM
     ) -> None:
         self.database = database
         self._url = read_url(url, ("http", "https"), "the user and the password apart")
         self._tls = tls
         self._options: dict[str, Any] = {
-            "interface": self._url.scheme,  # else the driver guesses it from the port
+            "interface": self._url.scheme,  # otherwise the driver guesses it from the port
             "host": self._url.host,
             "port": self._url.port,
             "proxy_path": self._url.path,
@@ -55,7 +55,7 @@ class Connection:
             "query_retries": 0,
         }
         if tls.certificate_file and not password:
-            self._options["client_cert"] = tls.certificate_file  # the driver then asks to be known by it
+            self._options["client_cert"] = tls.certificate_file  # the driver then authenticates with it
         self._client: Client | None = None
         self._lock = threading.Lock()
 
@@ -76,15 +76,15 @@ class Connection:
             return self._client
 
     def _opened(self) -> Client:
-        """Return a client that has spoken to the server; here certificates that don't count need a person.
+        """Return a client that has reached the server. Here a certificate that is not trusted is Misconfigured.
 
-        Later they are waited for: somebody who has replaced one can do so again.
+        Later it is Transient: a certificate that was replaced can be replaced again.
         """
         options: dict[str, Any] = {}
         try:
             if self._url.has_tls:
                 options["ssl_context"] = self._tls.context()
-            # A pool of ours, for the driver's own would go through proxies that the environment names.
+            # Our own pool, because the driver's would use the proxies that the environment names.
             return clickhouse_connect.get_client(**self._options, pool_mgr=get_pool_manager(**options))
         except ValueError as error:
             raise Misconfigured(str(error)) from error
@@ -105,25 +105,25 @@ class Connection:
         data: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run a statement that returns no rows, and believe an answer only when it can be none but ClickHouse's.
+        """Run a statement that returns no rows; succeed only on an answer that only ClickHouse can have sent.
 
         Raises:
-            Transient, Rejected, Fatal: as outcomes.py says.
+            Transient, Rejected, Fatal: as errors.py says.
         """
         client = self.client()
         try:
-            # ClickHouse puts a line's end between statement and data; a second one would be an empty row of data.
+            # ClickHouse puts a newline between statement and data; a second one would be an empty row.
             answer = client.command(statement.rstrip(), dict(parameters or {}), data, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
             raise self._translated(error, len(data or b"")) from error
         if not _is_success(answer):
-            raise Transient("an answer that is cut, or not from ClickHouse: is a proxy in between?", Cause.UNKNOWN)
+            raise Transient("incomplete or foreign response; is a proxy in between?", Cause.UNKNOWN)
 
     def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return a query's rows by column name.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         client = self.client()
         try:
@@ -132,11 +132,11 @@ class Connection:
             raise self._translated(error) from error
 
     def patient(self, timeout_s: float) -> "Connection":
-        """Return the way to the same server, and database, that gives an answer another time; the caller closes it."""
+        """Return a connection to the same server and database with another timeout; the caller closes it."""
         return self._changed(send_receive_timeout=timeout_s)
 
     def beside(self, database: str) -> "Connection":
-        """Return the way to another database of the same server; the caller closes it."""
+        """Return a connection to another database of the same server; the caller closes it."""
         other = self._changed(database=database)
         other.database = database
         return other
@@ -155,13 +155,13 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where blocks go.
+    """The table that blocks are inserted into.
 
     Attributes:
         table: its name, in the connection's database.
-        schema_name: of the file that its columns come from.
-        topic: what its rows' `_topic` says.
-        timeout_s: an insert without an answer is given up after this.
+        schema_name: the name of the schema file that its columns come from.
+        topic: the value of its rows' `_topic`.
+        timeout_s: an unanswered insert is given up after this.
     """
 
     table: str
@@ -171,34 +171,34 @@ class Target:
 
     @property
     def statement(self) -> str:
-        """The insert."""
+        """The insert statement."""
         return insert_statement(self.table, self.schema_name, self.topic)
 
 
 def _is_success(answer: object) -> bool:
-    """Tell whether this is how ClickHouse says that it is done: headers of its own, and no body.
+    """Tell whether this is ClickHouse's answer for success: its own headers, and no body.
 
-    A page of whoever stands between has a body, or none of the headers; an exception that came behind the head is one.
+    A proxy's page has a body, or lacks the headers; an exception after the headers is a body too.
     """
     return answer == "" or (isinstance(answer, QuerySummary) and bool(answer.summary.get("query_id")))
 
 
 def translate(error: Exception, size_bytes: int = 0) -> ConsumerError:
-    """Return what the worker does about an error of the driver; its `code` is None when ClickHouse did not answer.
+    """Translate an error of the driver; its `code` is None when ClickHouse did not answer.
 
-    `size_bytes` is what was sent.
+    `size_bytes` is the size of the request.
     """
     code = error.code if isinstance(error, Error) else None
     if code is not None:
         return of_clickhouse(code, str(error))
     raw = str(error)
     message = f"{type(error).__name__}: {without_values(raw)}"
-    if isinstance(error, MisuseError | NotSupportedError | BadDataError):  # by the driver itself, before sending
+    if isinstance(error, MisuseError | NotSupportedError | BadDataError):  # raised by the driver before sending
         return Halt(message, HaltCode.DEFECT)
     if not isinstance(error, DatabaseError | OSError):
         return Halt(message, HaltCode.DEFECT)
     if status := _STATUS.search(raw):
         return of_http(int(status[1]), size_bytes)
     if any(text in raw for text in _NOT_CONNECTED):
-        return Transient("ClickHouse is away: no connection, refused or no such host", Cause.AWAY)
+        return Transient("ClickHouse is away: connection refused, or no such host", Cause.AWAY)
     return Transient(message, Cause.UNKNOWN)

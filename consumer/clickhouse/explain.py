@@ -1,9 +1,9 @@
-"""One statement that tells all rows that a table refuses, and what of each: column or constraint.
+"""Builds one statement that finds all rows that a table refuses, with the column or constraint at fault.
 
-The rows are read in types that every reader takes (a UUID as text), each conversion that could be refused is tried in
-its form that yields NULL, and the table's constraints are computed as columns. A conversion is listed here only where
-that form refuses what the conversion itself refuses, and nothing else (tests/integration/test_poison.py); whatever is
-not listed is left to consumer/clickhouse/bisect.py, which asks row by row.
+It reads the rows with types that accept any value (a UUID as text), tries each conversion in the form that yields NULL
+on failure, and computes the table's constraints as columns. A conversion is listed here only if that form refuses
+exactly what the conversion itself refuses (tests/integration/test_poison.py); all others are left to
+consumer/clickhouse/bisect.py, which asks row by row.
 """
 
 import json
@@ -23,18 +23,18 @@ _FROM_TEXT: Final = re.compile(
     r"^(?:UUID|IPv4|IPv6|Bool|JSON(?:\(.*\))?|Date(?:32)?|DateTime(?:64)?(?:\(.*\))?|Decimal\w*\(.*\)|FixedString\(\d+\))$",
     re.DOTALL,
 )
-_UUID_CHARACTERS: Final = 36  # the reader of Avro takes no other length, though toUUID does
+_UUID_CHARACTERS: Final = 36  # the Avro reader accepts no other length, though toUUID does
 _NULL: Final = r"^\s*null\s*$"
 _WORD: Final = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the table is like.
+    """The parts of a table's definition that refuse rows.
 
     Attributes:
         types: each column's type.
-        constraints: each constraint's expression, by its name.
+        constraints: each constraint's expression, by name.
     """
 
     types: Mapping[str, str]
@@ -43,12 +43,12 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One way in which a row may be refused.
+    """One reason for which rows are refused.
 
     Attributes:
-        fault: what is wrong with such a row, in words, without its values.
-        reason: of its dead letter.
-        condition: true for such rows, over the fields as they are read.
+        fault: what is wrong with such a row, without its values.
+        reason: the reason for its dead letter.
+        condition: an expression over the fields as read, true for such rows.
     """
 
     fault: str
@@ -58,11 +58,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Asks for the rows of a container that fail.
+    """A query for the refused rows of a container.
 
     Attributes:
         checks: what may fail, numbered from 1 in the answer.
-        select: yields `_offset` and `faults`, the numbers of the checks that failed, for rows with any.
+        select: yields `_offset` and `faults`, the numbers of the failed checks, for rows with any.
     """
 
     checks: Sequence[Check]
@@ -70,7 +70,7 @@ class Explanation:
 
 
 def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
-    """Return what asks for the rows of a schema's containers that a table of this shape refuses."""
+    """Return the query for the rows of a schema's containers that such a table refuses."""
     read = {
         field["name"]: type_of(field["type"])
         for field in (*COORDINATES, *json.loads(read_schema(schema_name))["fields"])
@@ -83,7 +83,8 @@ def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
     refusable = {column: source for column, source in sources.items() if source.refused}
     flags = {column: f"fault_{number}" for number, column in enumerate(refusable, 1)}
     checks = [
-        Check(f"{column} is no {source.kind}", Reason.BAD_VALUE, source.refused) for column, source in refusable.items()
+        Check(f"{column} is not a valid {source.kind}", Reason.BAD_VALUE, source.refused)
+        for column, source in refusable.items()
     ]
     needed: dict[str, str] = {}
     for name, expression in shape.constraints.items():
@@ -98,11 +99,11 @@ def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a column comes from.
+    """How a column is computed from the fields.
 
     Attributes:
         kind: what a value must be, for the sentence.
-        refused: true for rows that can't be converted; "" when all can, or nobody knows.
+        refused: an expression, true for rows that can't be converted; "" when all can, or it is unknown.
         value: the converted value, a default where it is refused; "" when the conversion may throw.
     """
 
@@ -112,7 +113,7 @@ class _Source:
 
 
 def _source(expression: str, read: Mapping[str, str], column_type: str) -> _Source:
-    """Return where a column of some type comes from, an expression over the fields."""
+    """Return how a column of a type is computed by an expression over the fields."""
     cast, stored = _CAST.match(expression), _text(column_type)
     field, wanted = (cast[1] or cast[3], cast[2] or cast[4]) if cast else (expression, column_type)
     if field not in read:
@@ -124,7 +125,7 @@ def _source(expression: str, read: Mapping[str, str], column_type: str) -> _Sour
     if (is_text and _FROM_TEXT.match(kind)) or (cast and not is_text):
         value = f"CAST(accurateCastOrDefault({given}, {_text(kind)}), {stored})"
         refused = f"isNull(accurateCastOrNull({given}, {_text(kind)}))"
-        if kind.startswith("JSON"):  # the conversion itself takes null for an empty object
+        if kind.startswith("JSON"):  # the conversion itself reads null as an empty object
             refused = f"({refused} AND NOT match({given}, {_text(_NULL)}))"
         return _Source(kind, refused, value)
     if is_text and (names := _NAMES_OF_ENUM.findall(kind)):
@@ -134,7 +135,7 @@ def _source(expression: str, read: Mapping[str, str], column_type: str) -> _Sour
 
 
 def _select(read: Mapping[str, str], checks: Sequence[Check], flagged: int, needed: Mapping[str, str]) -> str:
-    """Return the whole question: the fields, then conversions, then constraints over converted columns."""
+    """Return the whole query: the fields, then conversions, then constraints over converted columns."""
     structure = ", ".join(f"{name} {'String' if kind == 'UUID' else kind}" for name, kind in read.items())
     names = [f"fault_{number}" for number in range(1, len(checks) + 1)]
     flags = [f"{check.condition} AS {name}" for check, name in zip(checks, names, strict=True)]
@@ -148,11 +149,11 @@ def _select(read: Mapping[str, str], checks: Sequence[Check], flagged: int, need
 
 
 def _selected(columns: Sequence[str], source: str) -> str:
-    return f"SELECT {', '.join(columns)} FROM {source}"  # noqa: S608  (names and types of the table's and of ours)
+    return f"SELECT {', '.join(columns)} FROM {source}"  # noqa: S608  (names and types from the table and from us)
 
 
 def _used(expression: str, columns: Iterable[str]) -> set[str]:
-    """Return the columns that an expression may look at: every word of it that is one's name."""
+    """Return the columns that an expression may use: all its words that are column names."""
     words = {quoted or word for quoted, word in _WORD.findall(expression)}
     return words & set(columns)
 

@@ -1,10 +1,10 @@
-"""The tables: schemas/clickhouse/*.sql, each applied once, in the order of their names.
+"""Applies schemas/clickhouse/*.sql, each file once, in the order of their names.
 
-What was applied stands in the table `migrations`. Any number of programs may migrate at once, and one may die half way:
-every statement may be repeated (a test holds each of them to that), and a row of `migrations` is written under a token.
-A statement below a line `-- if: SELECT …` runs only while that query has rows, and may fail when they are gone.
-A program that is older than the tables leaves alone what it does not know, so that versions may be rolled in any order.
-Why this and no library: docs/decisions/migrations.md.
+The table `migrations` lists the applied files. Several programs may migrate at once, and any may die half way: every
+statement may be repeated (a test checks that), and a row of `migrations` is inserted under a token. A statement below a
+line `-- if: SELECT …` runs only while that query returns rows, and may fail when it no longer does. A program that is
+older than the tables does not change what it does not know, so versions may be rolled out in any order.
+docs/decisions/migrations.md says why this is not a library.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ SELECT name FROM system.tables
 WHERE database = {database:String} AND match(name, '_(probe|mend_[0-9a-f]{12})_[0-9a-f]{12}$')
 AND metadata_modification_time <= now() - {age_s:UInt32}
 """
-_ORPHAN_S: Final = 3600  # nobody searches for so long
+_ORPHAN_S: Final = 3600  # no search takes this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,20 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """Names the statements' text, whatever its layout."""
+        """A hash of the statements' text, independent of its layout."""
         text = "\n".join(" ".join(statement.split()) for statement in self.statements)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        now: the files applied by this run (or, at the same moment, by another one).
-        before: the files that had been applied.
-        unknown: applied by a newer program, and left alone.
-        made: a sentence for each thing that had been made, was gone, and is made again.
+        now: the files applied by this run (or by another one at the same moment).
+        before: the files applied earlier.
+        unknown: the files applied by a newer program, which are left unchanged.
+        made: a sentence for each missing thing that was created again.
     """
 
     now: tuple[str, ...]
@@ -85,14 +85,14 @@ def migrations() -> list[Migration]:
 
 
 def split(text: str) -> list[str]:
-    """Split a script at the semicolons that end a line; comments of whole lines are left out, but conditions."""
+    """Split a script at semicolons that end a line; drop whole-line comments, except conditions."""
     lines = (line for line in text.splitlines() if line.startswith(_CONDITION) or not line.lstrip().startswith("--"))
     code = "\n".join(lines)
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
 
 
 def create_database(connection: Connection, database: str, wait: Callable[[float], object]) -> None:
-    """Create the database, over a connection that is not in it.
+    """Create the database, over a connection outside of it.
 
     Raises:
         Transient, Fatal: the server stays away, or refuses.
@@ -101,13 +101,13 @@ def create_database(connection: Connection, database: str, wait: Callable[[float
 
 
 def migrate(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> Applied:
-    """Apply what has not been applied, and make again what is gone; `wait` sleeps for so many seconds between tries.
+    """Apply the files that were not applied yet, and recreate what is missing; `wait` sleeps a number of seconds.
 
-    What a newer program has made may be another table under the same name: then nothing is made again.
+    If a newer program has migrated the database, nothing is recreated: its tables may differ.
 
     Raises:
         Transient: the server stays away.
-        Fatal: it refuses a statement, a file was changed after it was applied, or what is gone needs a person.
+        Fatal: it refuses a statement, a file was changed after it was applied, or an operator must recreate something.
     """
     _patiently(lambda: connection.command(_LEDGER), wait)
     done = {row["name"]: row["checksum"] for row in connection.query("SELECT name, checksum FROM migrations FINAL")}
@@ -134,21 +134,21 @@ def _made_again(connection: Connection, known: list[Migration], wait: Callable[[
     try:
         _patiently(lambda: found.extend(Remake(connection, fill).run()), wait)
     except Denied as error:
-        log.warning("can't look whether everything is there", extra={"reason": str(error)})
+        log.warning("can't check whether tables are missing", extra={"reason": str(error)})
     return found
 
 
 def sweep(connection: Connection, age_s: int) -> None:
-    """Drop the tables that workers make for a moment and that are older than so many seconds: theirs were killed."""
+    """Drop temporary tables older than `age_s` seconds: the workers that created them were killed."""
     for row in connection.query(_ORPHANS, {"database": connection.database, "age_s": age_s}):
         connection.command(f"DROP TABLE IF EXISTS {row['name']}")
 
 
 def run(connection: Connection, statement: str) -> None:
-    """Run a statement, or nothing when the query of its condition has no rows: what it does is done.
+    """Run a statement, unless its condition's query returns no rows: then its work is done.
 
     Raises:
-        Transient, Rejected, Fatal: the server is away, or refuses it while its condition holds.
+        Transient, Rejected, Fatal: the server is away, or refuses the statement while its condition holds.
     """
     first, _, rest = statement.partition("\n")
     if not first.startswith(_CONDITION):
@@ -159,7 +159,7 @@ def run(connection: Connection, statement: str) -> None:
         return
     try:
         connection.command(rest)
-    except (Fatal, Transient):  # somebody else may have done it meanwhile
+    except (Fatal, Transient):  # another program may have done it meanwhile
         if connection.query(condition):
             raise
 
@@ -176,7 +176,7 @@ def _apply(connection: Connection, migration: Migration, wait: Callable[[float],
 
 
 def _patiently(call: Callable[[], None], wait: Callable[[float], object]) -> None:
-    """Repeat a call that may be repeated while the server is away, or busy with the same change for somebody else."""
+    """Repeat a call while the server is away, or busy with the same change for another program."""
     backoff = Backoff()
     for attempt in range(1, _TRIES + 1):
         try:

@@ -1,12 +1,12 @@
-"""Finding the records of a refused block that a table refuses, and why, without writing anything to it.
+"""Finds the records of a refused block that a table refuses, and why, without writing to the table.
 
-First every body is walked: what is no record of its schema can't be read together with others. Then one statement
-tells the rows whose conversion or constraint fails (explain.py). Of each kind the first and the last row are asked for
-alone, which also gives ClickHouse's name for it; a kind of which one is taken is not believed. What is left is asked
-for as a whole, and searched row by row only if it is refused (isolate.py).
+First each Avro body is checked: one that is no record of its schema would spoil the others. Then one statement finds
+the rows whose conversion or constraint fails (explain.py). The first and the last row of each kind are probed alone,
+which also gives ClickHouse's own error; if one of them is accepted, the kind is discarded. The remaining rows are
+probed together, and bisected only if they are refused (bisect.py).
 
-Two tables are made for one search and dropped behind it: a twin with the columns and constraints of the real one that
-keeps nothing, and one for the answer. Ones that stay would not learn of the next column.
+Each search creates two tables and drops them afterwards: a probe table with the columns and constraints of the real one
+that keeps no rows, and a table for the answer. Permanent ones would miss new columns.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from consumer.errors import ConsumerError, Halt, Reason, Rejected
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
-_SEARCHED_MAX: Final = 400  # rows that only halving finds, in one search; the rest is found in the next
+_SEARCHED_MAX: Final = 400  # rows found by bisection in one search; the next search finds the rest
 _SEARCH_S_MAX: Final = 3.0
 _COLUMNS: Final = """
 SELECT name, type FROM system.columns
@@ -40,7 +40,7 @@ _FAULTS: Final = "CREATE TABLE {table:Identifier} (at UInt64, faults Array(UInt1
 class PoisonSearch:
     """Searches blocks of one table. Threads share it.
 
-    `rows` makes blocks of some of the records; `schema_of` returns the text of a writer schema that a block names.
+    `rows` makes blocks of some of the records; `schema_of` returns the text of a block's writer schema.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class PoisonSearch:
         self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
 
     def run(self, block: Block, records: Sequence[Record]) -> list[Poison]:
-        """Return the poison of a refused block, in offset order; some of it, when only a search row by row finds it.
+        """Return the poison of a refused block, in offset order; perhaps only part of it when bisection is needed.
 
         Args:
-            block: as it was refused.
-            records: its batch's.
+            block: the refused block.
+            records: the records of its batch.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
@@ -72,18 +72,18 @@ class PoisonSearch:
             return sorted(found + asked.searched(_without(mine, found)), key=lambda item: item.offset)
 
     def explanations(self) -> list[Explanation]:
-        """Return what asks for the rows that fail, and the same without constraints, one of which may throw."""
+        """Return the query for refused rows, and the same without constraints, one of which may throw."""
         partition = {"database": self._connection.database, "table": self._target.table}
         types = {row["name"]: row["type"] for row in self._connection.query(_COLUMNS, partition)}
         constraints: dict[str, str] = {}
-        with suppress(Halt):  # an older server has no such table, or the account may not see it
+        with suppress(Halt):  # an older server lacks this system table, or the account may not read it
             constraints = {row["name"]: row["expression"] for row in self._connection.query(_CONSTRAINTS, partition)}
         shapes = [Shape(types, constraints), *([Shape(types, {})] if constraints else [])]
         found = [explain(self._target.schema_name, self._target.topic, shape) for shape in shapes]
         return [explanation for explanation in found if explanation.checks]
 
     def faults(self, explanation: Explanation, part: Block) -> dict[int, list[int]]:
-        """Return by offset the numbers of the checks that a block's rows fail."""
+        """Return the numbers of the checks that a block's rows fail, by offset."""
         answer = f"{self._target.table}_probe_{uuid4().hex[:12]}"
         self._connection.command(_FAULTS, {"table": answer})
         try:
@@ -93,7 +93,7 @@ class PoisonSearch:
             self._drop(answer)
 
     def probe(self, probe_table: str, part: Block) -> Rejected | None:
-        """Ask a twin for some rows; return the refusal, or None when all are taken."""
+        """Insert some rows into a probe table; return the refusal, or None when all are accepted."""
         self._metrics.count("poison_probes", table=self._target.table)
         try:
             self._run(replace(self._target, table=probe_table).statement, part)
@@ -102,12 +102,12 @@ class PoisonSearch:
         return None
 
     def takes_own(self, probe_table: str, block: Block) -> bool:
-        """Tell whether a twin takes a container of our own schema, without rows: then it is not the table's fault."""
+        """Tell whether a probe table accepts an empty container of our own schema: then the table is not at fault."""
         header = container_header(read_schema(self._target.schema_name))
         return self.probe(probe_table, replace(block, payload=header)) is None
 
     def part(self, block: Block, schema: str, records: Sequence[Record]) -> Block:
-        """Return some of a block's records as a block; the head of a container alone has none."""
+        """Return some of a block's records as a block; for no records, a container's head."""
         if not records:
             return replace(block, payload=container_header(schema))
         return self._rows.blocks(records, block.origin, block.token)[0]
@@ -130,7 +130,7 @@ class PoisonSearch:
 
 
 class _Asked:
-    """One search: what is asked about the records of one block."""
+    """One search over the records of one block."""
 
     def __init__(self, search: PoisonSearch, probe_table: str, block: Block, schema: str) -> None:
         self._search = search
@@ -139,29 +139,31 @@ class _Asked:
         self._schema = schema
 
     def broken(self, records: Sequence[Record]) -> list[Poison]:
-        """Return what is no record of its schema."""
+        """Return the records whose body does not match its schema."""
         walker = Walker(self._schema)
         faults = {record.offset: fault for record in records if (fault := walker.fault_of(record.value, FRAME_BYTES))}
         kinds = {offset: fault.partition(":")[2] for offset, fault in faults.items()}
         return self._believed(records, kinds, {offset: (Reason.BAD_AVRO, text) for offset, text in faults.items()})
 
     def explained(self, records: Sequence[Record]) -> list[Poison]:
-        """Return what one statement tells; nothing when it can't run, for what it can't tell is searched for."""
+        """Return the poison that one statement finds; nothing when it can't run: then bisection finds it."""
         if not records:
             return []
         for asked in self._search.explanations():
-            with suppress(Rejected, Halt):  # a constraint that throws, or a body that a walk takes and a reader refuses
+            with suppress(
+                Rejected, Halt
+            ):  # a constraint that throws, or a body that our check accepts and ClickHouse refuses
                 found = self._search.faults(asked, self._part(records))
                 return self._told(records, asked, found)
         return []
 
     def searched(self, records: Sequence[Record]) -> list[Poison]:
-        """Return what only a search row by row finds."""
+        """Return the poison that bisection finds."""
         refusal = self._search.probe(self._probe_table, self._part(records)) if records else None
         if refusal is None:
             return []
         if (empty := self._probe([])) is not None and self._search.takes_own(self._probe_table, self._block):
-            why = f"ClickHouse does not read schema {self._block.schema_id} ({empty})"
+            why = f"ClickHouse can't read schema {self._block.schema_id} ({empty})"
             return [Poison(record.offset, Reason.UNKNOWN_SCHEMA, why) for record in records]
         offsets = [record.offset for record in records]
         probe = lambda rows: self._probe([records[row] for row in rows])  # noqa: E731  (a Probe)
@@ -178,7 +180,7 @@ class _Asked:
     def _believed(
         self, records: Sequence[Record], kinds: Mapping[int, str], texts: Mapping[int, tuple[Reason, str]]
     ) -> list[Poison]:
-        """Return the rows of each kind of which the first and the last are refused alone, with ClickHouse's words."""
+        """Return the rows of each kind whose first and last row are refused alone, with ClickHouse's error."""
         groups: dict[str, list[Record]] = {}
         for record in records:
             if record.offset in kinds:

@@ -1,7 +1,7 @@
-"""What the migrations have made and is not there any more, made again; and what only a person can put right, named.
+"""Recreates tables, columns and views that the migrations made and that are missing; names what an operator must do.
 
-The migrations are run into a database of its own, which is dropped behind that: so the tables and columns that ought to
-be there are known as ClickHouse itself states them, whatever forms the files use.
+It runs the migrations in a temporary database, and drops that afterwards: so it knows the expected tables and columns
+in ClickHouse's own form.
 """
 
 import re
@@ -40,7 +40,7 @@ class Remake:
     """Compares a database with what the migrations make.
 
     Attributes:
-        connection: to the database.
+        connection: connects to the database.
         fill: runs the migrations over a connection to an empty database.
     """
 
@@ -48,11 +48,11 @@ class Remake:
     fill: Callable[[Connection], object]
 
     def run(self) -> list[str]:
-        """Make again what is missing; return a sentence for each thing that was made.
+        """Recreate what is missing; return a sentence for each thing that was created.
 
         Raises:
             Transient: the server is away.
-            Fatal: what is wrong needs a person; the sentence names the statement that helps.
+            Fatal: an operator must act; the sentence names the statement to run.
         """
         with self._reference() as reference:
             ours = reference.query(_TABLES, {"database": reference.database})
@@ -62,7 +62,7 @@ class Remake:
         self._check(missing, there.values())
         for row in missing:
             self.connection.command(_again(row["text"], reference.database))
-        made = [f"{row['name']} was gone, and is made again" for row in missing]
+        made = [f"{row['name']} was missing and has been created again" for row in missing]
         faults: list[str] = []
         stored = {row["name"] for row in ours if not row["engine"].endswith("View")} & there.keys()
         self._mend_columns([row for row in columns if row["table"] in stored], made, faults)
@@ -70,7 +70,7 @@ class Remake:
             more, wrong = self._mend_view(row, there[row["name"]], reference.database)
             made, faults = made + more, faults + wrong
         if any(row["name"] in (LEDGER, *LEDGER_VIEWS.values()) for row in missing):
-            made.append(f"what came meanwhile was not counted: run {RECOUNT}")
+            made.append(f"rows inserted meanwhile are not counted: run {RECOUNT}")
         if faults:
             raise Fatal("; ".join((*made, *faults)))
         return made
@@ -88,7 +88,7 @@ class Remake:
             yield reference
         finally:
             reference.close()
-            with suppress(ConsumerError):  # the next one sweeps it
+            with suppress(ConsumerError):  # the next run drops it
                 self.connection.command(f"DROP DATABASE IF EXISTS {name} SYNC")
 
     def _query(self, statement: str) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ class Remake:
         return TableName(self.connection.database, table)
 
     def _check(self, missing: list[dict[str, Any]], there: Collection[dict[str, Any]]) -> None:
-        """Raise Fatal when what is missing can't be made by a statement of ours."""
+        """Raise Fatal when a missing table can't be recreated."""
         detached = {row["name"] for row in self._query(_DETACHED)} if missing else set[str]()
         for row in missing:
             partition = self._place(row["name"])
@@ -110,7 +110,7 @@ class Remake:
                 raise Fatal(Sentence.REPLICATED.format(table=partition.name))
 
     def _mend_columns(self, ours: list[dict[str, Any]], made: list[str], faults: list[str]) -> None:
-        """Add the columns that are missing, and name those that were renamed or are of another kind."""
+        """Add missing columns, and name those that were renamed or are of another kind."""
         there = {(row["table"], row["name"]): row for row in self._query(_COLUMNS)}
         strangers = there.keys() - {(row["table"], row["name"]) for row in ours}
         for row in ours:
@@ -130,10 +130,10 @@ class Remake:
                 continue
             self.connection.command(add)
             there[row["table"], row["name"]] = row
-            made.append(f"the column {row['name']} of {row['table']} was gone, and is made again")
+            made.append(f"the column {row['name']} of {row['table']} was missing and has been created again")
 
     def _faults_of(self, ours: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with the kind of a column."""
+        """Yield what is wrong with a column's kind."""
         partition, is_stored = self._place(ours["table"]), ours["kind"] in STORED
         if is_stored and now["kind"] not in STORED:
             yield Sentence.KEEPS_NOTHING.format(table=partition.name, cures=cure_of(partition, now))
@@ -143,7 +143,7 @@ class Remake:
             yield Sentence.COMPUTES_NOTHING.format(table=partition.name, column=column, modify=modify)
 
     def _mend_view(self, ours: dict[str, Any], now: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
-        """Let a view of ours have our query again; one that writes elsewhere can't be altered."""
+        """Restore the query of one of our views; a view that writes elsewhere can't be altered."""
         partition, database = self._place(ours["name"]), self.connection.database
         if _target(ours["text"], reference) != _target(now["text"], database):
             table, ledger = partition._replace(table=_source(ours["query"])), partition._replace(table=LEDGER)
@@ -152,22 +152,22 @@ class Remake:
         if _bare(ours["query"], reference) == _bare(now["query"], database):
             return [], []
         self.connection.command(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
-        return [f"the query of {ours['name']} was another one, and is ours again"], []
+        return [f"the query of {ours['name']} was changed and has been restored"], []
 
 
 def _again(text: str, reference: str) -> str:
-    """Return the statement that makes, in our database, what stands in the reference."""
+    """Return the statement that creates in our database what the reference has."""
     kind, rest = re.fullmatch(r"CREATE (MATERIALIZED VIEW|VIEW|TABLE) (.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # every CREATE of ours is one
     return f"CREATE {kind} IF NOT EXISTS {_bare(rest, reference)}"
 
 
 def _bare(text: str, database: str) -> str:
-    """Return a statement without the name of its database."""
+    """Return a statement without its database's name."""
     return re.sub(rf"(?<![\w.]){database}\.", "", text)
 
 
 def _source(query: str) -> str:
-    """Return the table that a view of ours reads."""
+    """Return the table that one of our views reads."""
     return str(re.findall(r"\bFROM (?:\w+\.)?(\w+)", query)[-1])
 
 
@@ -177,7 +177,7 @@ def _target(text: str, database: str) -> str:
 
 
 def _definition(row: dict[str, Any]) -> str:
-    """Return a column as CREATE TABLE has it."""
+    """Return a column's definition for CREATE TABLE."""
     computed = f"{row['kind']} {row['expression']}" if row["kind"] else ""
     comment = "'" + row["comment"].replace("\\", "\\\\").replace("'", "\\'") + "'"
     parts = (quoted(row["name"]), row["type"], computed, f"COMMENT {comment}", row["codec"])

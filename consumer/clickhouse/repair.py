@@ -1,16 +1,16 @@
-"""What a ClickHouse that was killed in the middle of an insert has forgotten of it, put back.
+"""Inserts rows again that ClickHouse lost when it was killed during an insert.
 
-A MergeTree notes a block's token before it renames the block's part into place. Killed in between, it knows the token,
-lacks the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_soak.py kills it under load). So whoever
-repeats an insert looks whether its rows are there, and counted. What is missing goes into a table of its own whose
-parts are then attached: no view hears of that, and the views have taken the repeat under tokens of their own. A row
-that a merge has replaced meanwhile looks missing, and is put back to be replaced again.
+A MergeTree stores a block's token before it renames the block's part into place. Killed in between, it has the token
+but not the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_soak.py kills it under load). So after
+each repeated insert the worker checks that its rows are there, and counted. Missing rows are inserted into a temporary
+table whose parts are then attached: views do not see that, and they have accepted the repeat under their own tokens. A
+row that a merge has replaced meanwhile looks missing; it is inserted again, and replaced again.
 
-Two workers may mend at once, one of them expelled. Each makes its own table, then drops the other's and waits until
-nobody uses it, and only then looks: the one that made its table later can't miss what the other one attached, and
-whose table is dropped can't attach.
+Two workers may repair at once, one of them expelled. Each creates its own table, then drops the other's and waits until
+it is unused, and only then looks for missing rows. So the later one sees what the other attached, and the one whose
+table was dropped can't attach.
 
-Replicated tables are left alone: they note token and part in one step, and a replica that lags would look like a loss.
+Replicated tables are left alone: they store token and part in one step, and a lagging replica would look like a loss.
 """
 
 import hashlib
@@ -29,7 +29,9 @@ from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Tran
 
 log = logging.getLogger(__name__)
 
-_CLOCKS_MS: Final = 3_600_000  # how far the producers' clocks may be ahead of ClickHouse's before a look takes longer
+_CLOCKS_MS: Final = (
+    3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; beyond it a check takes longer
+)
 _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}"
 _THERE: Final = """
 SELECT _offset AS offset FROM {table:Identifier}
@@ -63,9 +65,9 @@ _LEDGER: Final = "offsets"
 
 
 class ClickHouseRepairer:
-    """A `Mender` of one table, and of its counts in the ledger of offsets. Threads share it.
+    """A `Repairer` of one table, and of its counts in the table `offsets`. Threads share it.
 
-    `rows` makes the blocks of what is put back.
+    `rows` makes the blocks of missing rows.
     """
 
     def __init__(self, connection: Connection, target: Target, rows: Rows, metrics: Metrics) -> None:
@@ -76,28 +78,28 @@ class ClickHouseRepairer:
         self._engine = ""
 
     def repair(self, block: Block, records: Sequence[Record]) -> int:
-        """Put back what is missing of a block whose insert was repeated and has succeeded; return how many rows.
+        """Insert again the missing rows of a block whose repeated insert succeeded; return how many.
 
         Args:
-            block: as it was sent.
-            records: its batch's.
+            block: the block as it was sent.
+            records: the records of its batch.
 
         Raises:
-            Transient: as outcomes.py says; also when a table is not there, for another worker that mends may have
-                dropped the one that was being filled.
-            Halt: a right is missing, or the rows are refused.
+            Transient: as errors.py says; also when a table is missing, because another worker that repairs may have
+                dropped it.
+            Halt: a permission is missing, or the rows are refused.
         """
         try:
             return self._mend(block, records)
         except Halt as error:
             if error.code is HaltCode.TABLE:
-                raise Transient(f"rows may be missing, and can't be put back yet: {error}", Cause.BUSY) from error
-            raise Halt(f"rows may be missing, and can't be put back: {error}", error.code) from error
+                raise Transient(f"rows may be missing and can't be repaired yet: {error}", Cause.BUSY) from error
+            raise Halt(f"rows may be missing and can't be repaired: {error}", error.code) from error
         except Rejected as error:
-            raise Halt(f"rows may be missing, and can't be put back: {error}", HaltCode.REFUSED) from error
+            raise Halt(f"rows may be missing and can't be repaired: {error}", HaltCode.REFUSED) from error
 
     def is_under_way(self, block: Block) -> bool:
-        """Tell whether the server is inserting a block; see `Mender`."""
+        """Tell whether the server is inserting a block; see `Repairer`."""
         return bool(self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"])
 
     def _mend(self, block: Block, records: Sequence[Record]) -> int:
@@ -108,15 +110,15 @@ class ClickHouseRepairer:
         partition = self._place_of(block, mine)
         if not self._missing(block, partition) and not self._uncounted(block, partition):
             return 0
-        if self.is_under_way(block):  # given up by its client, not by itself
-            raise Transient("an earlier insert of the same rows still runs", Cause.BUSY)
+        if self.is_under_way(block):  # its client gave up, but the server did not
+            raise Transient("an earlier insert of the same rows is still running", Cause.BUSY)
         put_back = self._put_back(block, mine, partition | {"since_ms": 0})
         counted = self._count(block, partition)
-        if not put_back and not counted:  # the look was too short: the producers' clocks are ahead
+        if not put_back and not counted:  # the time window was too short: the producers' clocks are ahead
             return 0
-        self._metrics.count("mended_rows", max(put_back, counted), table=self._target.table)
+        self._metrics.count("repaired_rows", max(put_back, counted), table=self._target.table)
         facts = {"table": self._target.table, "rows": put_back, "counts": counted, "token": block.token}
-        log.error("rows or counts were missing behind a repeated insert: put back", extra=facts)
+        log.error("rows or counts were missing after a repeated insert: repaired", extra=facts)
         return put_back
 
     def _put_back(self, block: Block, records: Sequence[Record], partition: dict[str, Any]) -> int:
@@ -170,7 +172,7 @@ class ClickHouseRepairer:
 
 @contextmanager
 def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
-    """Make an empty table with a table's columns; whoever mends the same block can't attach any more."""
+    """Create an empty copy of a table; another worker that repairs the same block can't attach any more."""
     prefix = f"{table}_mend_{hashlib.sha256(token.encode()).hexdigest()[:12]}_"
     own = prefix + uuid4().hex[:12]
     connection.command(f"CREATE TABLE {own} AS {table}")
@@ -180,5 +182,5 @@ def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
             connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
         yield own
     finally:
-        with suppress(ConsumerError):  # whoever mends this block again drops it; `migrate` sweeps it
+        with suppress(ConsumerError):  # the next repair of this block drops it, or `migrate` does
             connection.command(f"DROP TABLE IF EXISTS {own} SYNC")

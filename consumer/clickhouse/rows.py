@@ -1,4 +1,4 @@
-"""Rows without decoding: a record's Avro body behind its coordinates, wrapped as one container per writer schema."""
+"""Makes blocks of rows without decoding: each record's Avro body after its coordinates, in one container per schema."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ OWN_SCHEMA_ID: Final = -1
 _NO_TIMESTAMP: Final = 0
 _FORGOTTEN_S: Final = 3600.0
 _PROMOTED: Final = (("int", "long"),)
-"""What ClickHouse reads too: an older writer's type, and ours."""
+"""Older writers' types that ClickHouse reads too, and ours."""
 _INT_MAX: Final = 2**31 - 1
 _LONG_MAX: Final = 2**63 - 1
 _YEAR_MS: Final = 366 * 86_400_000
@@ -38,7 +38,7 @@ _SENT_MAX: Final = 1_577_836_800_000 + 80 * _YEAR_MS
 
 
 def coordinates(record: Record) -> bytes:
-    """Return what stands before a record's body in a container: partition, offset, Kafka timestamp."""
+    """Return the bytes before a record's body in a container: partition, offset, Kafka timestamp."""
     timestamp_ms = max(record.timestamp_ms, _NO_TIMESTAMP)
     return varint(record.partition.number) + varint(record.offset) + varint(timestamp_ms)
 
@@ -46,9 +46,9 @@ def coordinates(record: Record) -> bytes:
 class EventRows:
     """Rows of the events table. Threads share it.
 
-    A schema id that nothing vouches for, neither the registry nor a file of this release, may be a newer release's, or
-    bytes that only look like a frame. Such records are held for `patience_s` from the first one on, so that the worker
-    can be upgraded; then they are dead letters at once, until an hour has gone by without any.
+    A schema id that neither the registry nor a file of this release knows may be a newer release's, or bytes that only
+    look like a frame. Such records wait for `patience_s` from the first one on, so that the worker can be upgraded.
+    Then they become dead letters at once, until an hour has passed without any.
     """
 
     def __init__(self, schemas: Schemas, patience_s: float = 0.0, now_s: Callable[[], float] = monotonic) -> None:
@@ -64,9 +64,9 @@ class EventRows:
         self._required = [field["name"] for field in fields if "default" not in field]
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
-        """Return the records without a frame, or with a schema that nobody knows or that is none of events."""
+        """Return the records without a frame, or with a schema that is unknown or not an event's."""
         poison: list[Poison] = []
-        unknown: dict[int, str] = {}  # for this once: somebody may register it
+        unknown: dict[int, str] = {}  # not remembered: it may be registered later
         for record in records:
             try:
                 schema_id = schema_id_of(record.value)
@@ -82,7 +82,7 @@ class EventRows:
     def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> list[Block]:
         """Return one block per writer schema, in the order of the ids.
 
-        The token always names the schema: a batch that held two of them may hold one after its poison is left out.
+        The token always names the schema: a batch of two schemas may have one left when its poison is left out.
         """
         groups: dict[int, list[Record]] = {}
         for record in records:
@@ -97,10 +97,10 @@ class EventRows:
         return container(self._headers[schema_id], rows)
 
     def _learn(self, schema_id: int) -> dict[int, str]:
-        """Remember the container head of a schema; return why it can't be read, by its id, if it never can.
+        """Remember a schema's container head; if it can never be read, return the reason by its id.
 
         Raises:
-            Transient: it can't be read now.
+            Transient: the schema can't be looked up now.
             Halt: it may be a newer release's.
         """
         try:
@@ -117,12 +117,12 @@ class EventRows:
             why = f"schema {schema_id} is newer than this worker, which lacks {newer}: upgrade it"
             raise Halt(why, HaltCode.NEWER)
         if fault := misfit(types, self._types, self._required):
-            return {schema_id: f"schema {schema_id} ({_full_name(written)}) is none of events: {fault}"}
+            return {schema_id: f"schema {schema_id} ({_full_name(written)}) is not an event's: {fault}"}
         self._headers[schema_id] = container_header(text)
         return {}
 
     def _newer(self, written: Mapping[str, Any], types: Mapping[str, Any]) -> list[str]:
-        """Return the fields of a schema of our own name that this release lacks, if that is all that is strange."""
+        """Return the fields of a schema with our name that this release lacks, if it differs in nothing else."""
         if _full_name(written) != self._name or not set(self._required) <= types.keys():
             return []
         strange = {name for name, kind in types.items() if not self._is_known(name, kind)}
@@ -133,10 +133,10 @@ class EventRows:
         return is_known(kind, self._types.get(name), is_required=name in self._required)
 
     def _doubted(self, error: NewerSchemaError) -> str:
-        """Return why a record of an id that nothing vouches for is a dead letter, when the patience with it is over.
+        """Return why a record of an unknown id is a dead letter, once the waiting time is over.
 
         Raises:
-            Halt: it is not.
+            Halt: the waiting time is not over.
         """
         now_s = self._now_s()
         if now_s - self._doubted_s > _FORGOTTEN_S:
@@ -153,7 +153,7 @@ def _full_name(record: Mapping[str, Any]) -> str:
 
 
 def types_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the type of each field of a record's structure, nothing when it is another thing."""
+    """Return the type of each field of a record schema, {} for another schema."""
     try:
         return {field["name"]: field["type"] for field in record["fields"]}
     except (TypeError, KeyError):
@@ -163,7 +163,7 @@ def types_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Collection[str]) -> str | None:
     """Return why a writer's fields can't fill our columns without loss, or None.
 
-    What lacks a required field would be filled in by ClickHouse: all events without an id would have the same one.
+    ClickHouse would fill in a missing required field: all events without an id would get the same one.
     """
     if missing := sorted(set(required) - types.keys()):
         return f"without {', '.join(missing)}"
@@ -174,19 +174,19 @@ def misfit(types: Mapping[str, Any], ours: Mapping[str, Any], required: Collecti
 
 
 def is_known(kind: Any, ours: Any, *, is_required: bool) -> bool:
-    """Tell whether ClickHouse reads a writer's type into our column without loss: null is an absent text."""
+    """Tell whether ClickHouse reads a writer's type into our column without loss; null becomes an empty text."""
     if isinstance(kind, list) and len(kind) == 2 and "null" in kind and ours == "string" and not is_required:  # noqa: PLR2004  (null and text)
         return "string" in kind
     return kind == ours or (kind, ours) in _PROMOTED
 
 
 def _is_newer(kind: Any, ours: Any) -> bool:
-    """Tell whether a later release may have this type where we have ours: a new field, a wider type, a union."""
+    """Tell whether a newer release may have this type in place of ours: a new field, a wider type, a union."""
     return ours is None or (ours, kind) in _PROMOTED or (isinstance(kind, list) and ours in kind)
 
 
 class DeadLetterRows:
-    """Rows of the dead_letters table, from the dead-letter topic: raw bytes, and headers that say why."""
+    """Rows of the table dead_letters, from the dead-letter topic: the raw bytes, and headers with the reason."""
 
     def __init__(self) -> None:
         schema = read_schema("dead_letter")
@@ -194,7 +194,7 @@ class DeadLetterRows:
         self._header = container_header(schema)
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:  # noqa: ARG002  (every record is a dead letter)
-        """Return none: whatever stands on the dead-letter topic is kept."""
+        """Return none: everything on the dead-letter topic is kept."""
         return []
 
     def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> list[Block]:
@@ -207,8 +207,8 @@ class DeadLetterRows:
 
 
 def letter_of(record: Record) -> Mapping[str, Any]:
-    """Return a record of the dead-letter topic in the form of dead_letter.avsc; what is missing takes its default."""
-    headers = dict(reversed(record.headers))  # the first of a name wins: ours stand before the record's own
+    """Return a record of the dead-letter topic as fields of dead_letter.avsc; missing ones get their default."""
+    headers = dict(reversed(record.headers))  # the first of a name wins: ours come before the record's own
     own = {name: value for name, value in headers.items() if not name.startswith(LETTER_HEADER)}
     ours = {name.removeprefix(LETTER_HEADER): value for name, value in headers.items() if name not in own}
     texts = {name: value.decode("utf-8", "replace") for name, value in ours.items() if name != "origin_key"}
@@ -233,10 +233,10 @@ def letter_of(record: Record) -> Mapping[str, Any]:
 
 
 def _near(at_ms: int, sent_ms: int) -> int:
-    """Return a refused record's timestamp, or its letter's when that is years away: by producers' clocks it may be any.
+    """Return a refused record's timestamp, or its dead letter's when they are years apart: producers' clocks vary.
 
-    The table is partitioned by its month, and an insert may touch a limited number of partitions. The letter's is of a
-    broker's or of our own clock, and the same whenever the letter is read.
+    The table is partitioned by month, and an insert may touch a limited number of partitions. The dead letter's
+    timestamp is from a broker's clock or ours, and the same each time it is read.
     """
     sent_ms = sent_ms if _SENT_MIN <= sent_ms <= _SENT_MAX else _NO_TIMESTAMP
     at_ms = max(at_ms, _NO_TIMESTAMP)
@@ -248,7 +248,7 @@ def _offsets(records: Sequence[Record]) -> tuple[int, ...]:
 
 
 def _integer(text: str, default: int, largest: int = _LONG_MAX) -> int:
-    """Return a header's number; anybody may write to the topic, and what its column can't hold takes the default."""
+    """Return a header's number, or the default when its column can't hold it: anybody may write to the topic."""
     try:
         number = int(text)
     except ValueError:

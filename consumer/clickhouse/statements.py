@@ -1,4 +1,4 @@
-"""The insert that lets ClickHouse read the log's Avro: its columns, its types, its text, its settings."""
+"""The insert statement with which ClickHouse reads Avro: its columns, types, text and settings."""
 
 import json
 import re
@@ -15,11 +15,11 @@ _TYPES: Final = {
     "timestamp-millis": "DateTime64(3, 'UTC')",
 }
 _EXPRESSIONS: Final = {
-    # INSERT … SELECT casts as C does: 5000 would become -120 in an Int8.
+    # INSERT … SELECT casts like C: 5000 would become -120 in an Int8.
     "active": "accurateCast(active, 'Int8')",
 }
 
-# One insert must be one block, or the token does not cover it: ClickHouse splits at these bounds.
+# One insert must be one block, or the token does not cover it. ClickHouse splits at these bounds.
 _ONE_BLOCK: Final = {
     "max_insert_threads": 1,
     "max_threads": 1,
@@ -30,16 +30,16 @@ _ONE_BLOCK: Final = {
     "input_format_parallel_parsing": 0,
 }
 PINNED: Final = _ONE_BLOCK | {
-    "async_insert": 0,  # the default is 1 since 26.x; its deduplication is another path
+    "async_insert": 0,  # the default is 1 since 26.x; it deduplicates differently
     "wait_end_of_query": 1,
     "insert_deduplicate": 1,
-    "max_partitions_per_insert_block": 0,  # no bound: timestamps of any month are on the topic, if somebody wants it so
-    "optimize_on_insert": 0,  # a row for each record: it would leave one of two records of the same event
+    "max_partitions_per_insert_block": 0,  # unlimited: a client may send timestamps of many months
+    "optimize_on_insert": 0,  # keep a row per record: otherwise one of two records of the same event is dropped
     "deduplicate_blocks_in_dependent_materialized_views": 1,
     "materialized_views_ignore_errors": 0,
     "input_format_avro_allow_missing_fields": 1,  # an older writer schema lacks the newer fields
 }
-"""The settings of every insert, but for the token."""
+"""The settings of every insert, without the token."""
 _COMPUTED: Final = {"event": frozenset({"properties", "_precedence"})}
 
 
@@ -56,7 +56,7 @@ def type_of(avro: Any) -> str:
 
 
 def targets_of(schema_name: str, topic: str) -> dict[str, str]:
-    """Return each column that an insert fills, and the expression that fills it."""
+    """Return each column that an insert fills, with its expression."""
     fields = [field["name"] for field in _fields(schema_name)]
     targets = {column_of(name) if name[0] != "_" else name: name for name in fields}
     targets |= {name: text for name, text in _EXPRESSIONS.items() if name in targets}
@@ -70,7 +70,7 @@ def targets_of(schema_name: str, topic: str) -> dict[str, str]:
 
 
 def columns_of_table(schema_name: str, topic: str) -> frozenset[str]:
-    """Return each column that a table must have: what an insert fills, and what the table computes of that."""
+    """Return each column that a table must have: those an insert fills, and those the table computes."""
     return _COMPUTED.get(schema_name, frozenset()) | targets_of(schema_name, topic).keys()
 
 

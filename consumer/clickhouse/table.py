@@ -1,7 +1,7 @@
-"""The table, seen from the worker: one insert per block, under its token, and the search for rows it refuses.
+"""Inserts blocks into a table, each under its token, and searches for the rows that it refuses.
 
-The engine reads the Avro of the log itself: `INSERT … SELECT … FROM input('…') FORMAT Avro`. Every setting that the
-protocol rests on is pinned in each insert, for servers' defaults move.
+ClickHouse reads the records' Avro itself: `INSERT … SELECT … FROM input('…') FORMAT Avro`. Each insert pins every
+setting that the protocol depends on, because servers' defaults change.
 """
 
 import logging
@@ -19,15 +19,15 @@ from consumer.errors import Cause, ConsumerError, Rejected, Transient
 
 log = logging.getLogger(__name__)
 
-_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+_GIVEN_UP: Final = 0.9  # the server's timeout as a share of the client's
 _DOUBLINGS_MAX: Final = 3
 
 
 class ClickHouseTable:
-    """One table, as the target of blocks in one schema.
+    """The `Table` of one target.
 
-    `rows` makes the blocks of a search for poison; `schema_of` returns the text of a writer schema that a block of
-    `rows` names, and None stands for a table whose rows are the worker's own: none of them is poison.
+    `rows` makes the blocks of a search for poison; `schema_of` returns the text of a block's writer schema. It is None
+    for a table whose rows are the worker's own: none of them is poison.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class ClickHouseTable:
         self._target = target
         self._statement = target.statement
         self._metrics = metrics
-        self._timeouts: Counter[str] = Counter()  # of inserts without an answer, by token
+        self._timeouts: Counter[str] = Counter()  # of unanswered inserts, by token
         self._search = PoisonSearch(connection, target, rows, schema_of, metrics) if schema_of else None
 
     def insert(self, block: Block) -> None:
-        """Insert a block under its token; one that has had no answer in its time is given more of it, up to a bound.
+        """Insert a block under its token; after a timeout, the next try gets more time, up to a bound.
 
-        Else an insert that can't end within the time would be repeated for ever.
+        Otherwise an insert that takes longer would be repeated for ever.
         """
         timeout_s = self._target.timeout_s * 2 ** min(self._timeouts[block.token], _DOUBLINGS_MAX)
         began_s, outcome = monotonic(), "inserted"
@@ -67,7 +67,7 @@ class ClickHouseTable:
             self._metrics.observe("insert_seconds", monotonic() - began_s, table=self._target.table, outcome=outcome)
 
     def _send(self, block: Block, timeout_s: float) -> None:
-        # The server gives up before the client does, so that no insert runs on unseen.
+        # The server gives up before the client, so that no insert continues unnoticed.
         settings = {"insert_deduplication_token": block.token, "max_execution_time": _server_limit_s(timeout_s)}
         parameters = block.origin._asdict()
         if timeout_s == self._target.timeout_s:

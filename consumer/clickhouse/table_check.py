@@ -1,6 +1,6 @@
-"""Whether one table takes rows as the worker's promise needs it; each fault is one sentence that says what to do.
+"""Checks that a table accepts rows as exactly-once needs it; each fault is one sentence that says what to do.
 
-What a sentence names in backquotes is complete: it can be run as it stands, and it helps.
+A command in backquotes is complete: it can be run as it is, and repairs the fault.
 """
 
 import re
@@ -20,8 +20,8 @@ from schemas.codec import container_header, read_schema
 
 LEDGER: Final = "offsets"
 LEDGER_VIEWS: Final = {"events": "events_to_offsets", "dead_letters": "dead_letters_offsets"}
-"""The views that count what comes into each table."""
-_MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
+"""The views that count the rows inserted into each table."""
+_MONTHS: Final = 2  # table partitions that one insert touches at the turn of a month; the window counts each
 _TABLE: Final = """
 SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
 FROM system.tables WHERE database = {database:String} AND name = {table:String}
@@ -40,17 +40,17 @@ FROM system.tables WHERE database = {database:String} AND name = {table:String}
 _DEFAULT_WINDOW: Final = "SELECT toUInt64(value) AS value FROM system.{table:Identifier} WHERE name = {name:String}"
 _TO: Final = re.compile(r"^CREATE MATERIALIZED VIEW \S+ (?:UUID \S+ )?TO (?:(?:(\w+)|`([^`]+)`)\.)?(?:(\w+)|`([^`]+)`)")
 STORED: Final = ("", "DEFAULT")
-"""The kinds of columns that keep what is inserted."""
+"""The kinds of columns that store inserted values."""
 _CURES: Final = {
     "MATERIALIZED": "REMOVE MATERIALIZED",
     "ALIAS": "REMOVE ALIAS",
     "EPHEMERAL": "DEFAULT defaultValueOfTypeName({type})",
 }
-"""What makes a column one that keeps what is inserted, by its kind; an ephemeral one can't be altered otherwise."""
+"""By kind: what turns a column into one that stores inserted values; an ephemeral one can't be altered otherwise."""
 
 
 class TableName(NamedTuple):
-    """A table that an insert writes, and the view that brings it there; "" for the insert's own."""
+    """A table that an insert writes to, and the view through which it does; "" for the table itself."""
 
     database: str
     table: str
@@ -58,19 +58,19 @@ class TableName(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As SQL takes it: a view's own table has dots and dashes in its name."""
+        """The quoted name: a view's inner table has dots and dashes in its name."""
         return f"{quoted(self.database)}.{quoted(self.table)}"
 
 
 @dataclass(frozen=True, slots=True)
 class InsertPace:
-    """How fast, at the most, inserts come to a table, and how long a late one may still land.
+    """The highest rate of inserts into a table, and how late an insert may arrive.
 
     Attributes:
-        partitions: of all topics: one insert at a time for each. All of them end in the ledger of offsets.
-        age_s: a batch closes after this at the latest; larger batches come less often.
-        timeout_s: the client gives up an insert after this, and the server a little before.
-        session_s: a frozen worker is expelled after this, and may have been about to send.
+        partitions: the partitions of all topics: one insert at a time for each. All of them write to `offsets`.
+        age_s: a batch closes after this at the latest.
+        timeout_s: the client gives up an insert after this, and the server a little earlier.
+        session_s: a frozen worker is expelled after this; it may have been about to send.
     """
 
     partitions: int
@@ -82,21 +82,21 @@ class InsertPace:
     def window(self) -> int:
         """The blocks that a table must remember: inserts per second x partitions of the table x seconds.
 
-        Twice the timeout: one for the insert that is late, one for the server's queue in front of it.
+        Twice the timeout: once for the late insert, once for the server's queue before it.
         """
         return ceil(self.partitions / self.age_s * _MONTHS * (self.session_s + 2 * self.timeout_s))
 
 
 @dataclass(frozen=True, slots=True)
 class TableCheck:
-    """Checks one table and what hangs on it."""
+    """Checks one table, its views and their targets."""
 
     connection: Connection
     target: Target
     pace: InsertPace
 
     def run(self) -> None:
-        """Return when all is well.
+        """Return if the table is as needed.
 
         Raises:
             Fatal: one sentence that says what to do.
@@ -128,17 +128,17 @@ class TableCheck:
             raise _fault(Sentence.KEEPS_NOTHING, table=partition.name, cures=", ".join(cures))
 
     def _gone(self, partition: TableName, otherwise: Sentence) -> Fatal:
-        """Return what to say of a table that is not there: one that was detached can't be made."""
+        """Return the fault of a missing table: a detached one must be attached, not created."""
         is_detached = self._is_detached({"database": partition.database, "table": partition.table})
         return _fault(Sentence.DETACHED if is_detached else otherwise, table=partition.name, view=partition.view)
 
     def _is_detached(self, where: dict[str, str]) -> bool:
-        with suppress(ConsumerError):  # an older server, or no right to ask
+        with suppress(ConsumerError):  # an older server, or no permission
             return bool(self.connection.query(_DETACHED, where))
         return False
 
     def _written(self) -> Iterator[TableName]:
-        """Yield every table that an insert writes: the table itself, and the views' targets behind it."""
+        """Yield every table that an insert writes to: the table itself, and the targets of its views."""
         queue, seen = [self._place], set[tuple[str, str]]()
         while queue:
             partition = queue.pop()
@@ -164,7 +164,7 @@ class TableCheck:
         return TableName(database, f".inner_id.{rows[0]['id']}", by)
 
     def _ledger(self, partitions: list[TableName]) -> None:
-        """Check that what is inserted is counted: without its view the audit would call all of it lost."""
+        """Check that inserted rows are counted: without the view the audit would report all of them missing."""
         database, view = self.connection.database, LEDGER_VIEWS[self.target.table]
         ledger, own = TableName(database, LEDGER), TableName(database, view)
         if not self._table(ledger):
@@ -197,11 +197,11 @@ class TableCheck:
         return int(rows[0]["value"]) if rows else 0
 
     def _settings(self) -> None:
-        """Send every setting that is pinned; a profile that forbids one says so."""
+        """Send every pinned setting; a profile that forbids one says so."""
         self.connection.command("SELECT 1 FORMAT Null", settings=PINNED | {"insert_deduplication_token": "preflight"})
 
     def _token(self) -> None:
-        """Insert two different rows under one token into a scratch table: one must be there."""
+        """Insert two different rows under one token into a temporary table: it must have one."""
         name = f"preflight_probe_{uuid4().hex[:12]}"
         self.connection.command(
             f"CREATE TABLE {name} (n UInt8) ENGINE = MergeTree ORDER BY n"
@@ -219,7 +219,7 @@ class TableCheck:
             raise _fault(Sentence.NO_TOKENS)
 
     def _insert(self) -> None:
-        """Insert no rows, as every row will be: whatever refuses the statement itself says so now."""
+        """Run the insert statement without rows: a server that refuses the statement says so now."""
         payload = container_header(read_schema(self.target.schema_name))
         settings = PINNED | {"insert_deduplication_token": "preflight"}
         try:
@@ -233,7 +233,7 @@ class TableCheck:
 
 
 def cure_of(partition: TableName, column: Mapping[str, Any]) -> str:
-    """Return the statement that makes a column (its name, kind and type) one that keeps what is inserted."""
+    """Return the statement that makes a column (its name, kind and type) store inserted values."""
     escaped = column["type"].replace("\\", "\\\\").replace("'", "\\'")
     cure = _CURES.get(column["kind"], f"REMOVE {column['kind']}").format(type=f"'{escaped}'")
     return f"`ALTER TABLE {partition.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
@@ -244,7 +244,7 @@ def _fault(sentence: Sentence, **names: object) -> Fatal:
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL takes it, without the backquotes that stand around statements in our sentences."""
+    """Return a quoted name, without backquotes: these surround statements in our sentences."""
     if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
@@ -252,7 +252,7 @@ def quoted(name: str) -> str:
 
 
 def _window_setting(engine: str) -> tuple[str, str]:
-    """Return the setting that is an engine's window, and the system table of its default."""
+    """Return the name of an engine's window setting, and the system table with its default."""
     if engine.startswith(("Replicated", "Shared")):
         return "replicated_deduplication_window", "replicated_merge_tree_settings"
     return "non_replicated_deduplication_window", "merge_tree_settings"

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.batch import Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Inserted, Prepared, Sent
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import PartitionState
@@ -78,15 +78,14 @@ class StepExecutor:
     def prepare(self, state: PartitionState, now_s: float) -> None:
         """Start to prepare every work whose time has come."""
         for task in state.tasks:
-            if task.stage is Stage.WAITING and now_s >= task.retry_at_s:
+            if task.is_due(now_s):
                 pipeline = self._pipelines[state.partition.topic]
-                task.stage = Stage.PREPARING
-                task.job = self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace)
+                task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
     def check(self, state: PartitionState, now_s: float) -> None:
         """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
 
-        Only so is a topic seen that was made anew and ends where this one ended.
+        Only so is a topic seen that was recreated and ends where this one ended.
         """
         if state.tasks or state.check is not None or now_s - state.checked_at_s < _CHECK_S:
             return
@@ -104,18 +103,12 @@ class StepExecutor:
             self._metrics.count("intents", outcome="written")
         task.begun()
         if task.is_inserted:
-            self._send(state, task)
+            self._rows_are_in(state, task)
             return
         until_s = now_s + self._config.fence_s
-        task.stage = Stage.INSERTING
-        task.job = self._pools.rows.submit(
-            pipeline.insert,
-            task.batch,
-            task.blocks,
-            lambda: self._config.now_s() < until_s,
-            is_repeated=task.is_repeated,
-            is_settled=task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s,
-        )
+        is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
+        attempt = Attempt(task.blocks_in, lambda: self._config.now_s() < until_s, task.is_repeated, is_settled)
+        task.inserting(self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt))
 
     def collect(self, state: PartitionState, now_s: float) -> None:
         """Take the results of the jobs that have ended; what fails for a reason that nobody foresaw halts the lane.
@@ -190,7 +183,12 @@ class StepExecutor:
         if outcome.is_too_large:
             self._make_smaller(state, task)
             return
-        task.is_inserted = True
+        task.block_inserted()
+        if task.is_inserted:
+            self._rows_are_in(state, task)
+
+    def _rows_are_in(self, state: PartitionState, task: BatchTask) -> None:
+        """Go on with a batch whose rows are all in the table, or that has none."""
         if task.letters:
             self._send(state, task)
         else:
@@ -215,9 +213,8 @@ class StepExecutor:
         log.warning("records became dead letters", extra=partition | told)
 
     def _send(self, state: PartitionState, task: BatchTask) -> None:
-        task.stage = Stage.SENDING
         pipeline = self._pipelines[state.partition.topic]
-        task.job = self._pools.letters.submit(pipeline.send, task.batch, task.letters)
+        task.sending(self._pools.letters.submit(pipeline.send, task.batch, task.letters))
 
     def _finish(self, state: PartitionState, task: BatchTask) -> None:
         rows = len(task.batch.included)

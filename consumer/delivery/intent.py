@@ -36,7 +36,7 @@ class Origin(NamedTuple):
     """Which log records come from, and in which reading: columns of each of their rows.
 
     Attributes:
-        topic_id: the topic's incarnation.
+        topic_id: the topic's ID.
         leader_epoch: of the leader that wrote them into the log.
         reading: 0, and one more each time that an operator has offsets read again.
     """
@@ -65,7 +65,7 @@ class Detour:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """Offsets [a, b) of one partition in one incarnation of its topic, without the excluded ones (ascending).
+    """Offsets [a, b) of one partition under one topic ID, without the excluded ones (ascending).
 
     Attributes:
         topic_id: the incarnation.

@@ -15,13 +15,15 @@ log = logging.getLogger(__name__)
 SET_OFFSET: Final = (
     'stop the workers and set the group\'s offset to go on (docs/OPERATIONS.md, "A partition is halted")'
 )
-RESUME: Final = "stop the workers, and run `python -m consumer resume`, which shows what is where and goes on"
+RESUME: Final = (
+    "stop the workers, run `python -m consumer resume --go` (without --go it only shows what is where), and start them"
+)
 
 
 def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
     """Return the lane of a newly assigned partition, halted when reading on would skip records or repeat them.
 
-    A mark of another incarnation of the topic says nothing about this one, which is read from its start. A broker that
+    A mark of another topic of that name says nothing about this one, which is read from its start. A broker that
     `keeps_metadata` has none beside a mark only when a tool has set it; then nothing behind it may be in the tables.
     """
     if item.committed is None:
@@ -33,7 +35,7 @@ def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
         why = "another program or a newer worker commits in this group: give it a group of its own, or upgrade this one"
         return halted(item, HaltCode.FOREIGN_MARK, why)
     if intent and intent.topic_id != item.topic_id:
-        log.error("topic was made anew; reading it from its start", extra={"topic": item.partition.topic})
+        log.error("topic was recreated; reading it from its start", extra={"topic": item.partition.topic})
         return PartitionState(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
     if mark.offset < item.low:
         why = f"records up to offset {item.low} were deleted before they were read; {RESUME}"

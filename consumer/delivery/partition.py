@@ -39,7 +39,7 @@ class PartitionState:
         inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
         halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
         check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
-        newest_ms: the Kafka timestamp of the newest finished record, else of the oldest taken; None when there is none.
+        ended_at: where what can be read ended when it was last read to its end; None before that.
     """
 
     partition: Partition
@@ -65,7 +65,7 @@ class PartitionState:
     halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0
-    newest_ms: int | None = None
+    ended_at: int | None = None
 
     def add(self, record: Record, now_s: float) -> bool:
         """Take one record; one taken before is dropped (after a seek it may come again); tell which."""
@@ -77,8 +77,6 @@ class PartitionState:
         self.buffer.add(record, now_s)
         self.continuity.read(record)
         self.read_to = record.offset + 1
-        if self.newest_ms is None and record.timestamp_ms >= 0:
-            self.newest_ms = record.timestamp_ms
         return True
 
     def _follows(self, record: Record) -> bool:
@@ -96,6 +94,7 @@ class PartitionState:
         self.continuity.reached_end(offset)
         if not self.is_taking or self.continuity.is_waiting:
             return
+        self.ended_at = offset
         self.read_to = max(self.read_to, offset if self.detour is None else min(offset, self.detour.end))
         self._pass_gap()
 
@@ -113,6 +112,17 @@ class PartitionState:
     def waiting_records(self) -> int:
         """How many records were taken and are not finished."""
         return len(self.buffer.records) + sum(len(task.batch.records) for task in self.tasks)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all was read that can be, as of the last poll: what lies behind, a transaction keeps back."""
+        return self.ended_at is not None and self.ended_at >= self.read_to and not self.is_paused
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The Kafka timestamp of the oldest record that was taken and is not finished; None when there is none."""
+        records = next((task.batch.records for task in self.tasks if task.batch.records), self.buffer.records)
+        return records[0].timestamp_ms if records and records[0].timestamp_ms > 0 else None
 
     def has_all_below(self, end: int | None) -> bool:
         """Tell whether nothing is left to do below the partition's end, which may be unknown."""
@@ -196,8 +206,6 @@ class PartitionState:
         if self.known:
             self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         self._pass_gap()
-        if task.batch.records and task.batch.records[-1].timestamp_ms >= 0:
-            self.newest_ms = task.batch.records[-1].timestamp_ms
 
     def commit_succeeded(self, mark: CommittedOffset) -> None:
         """Learn that the group holds a mark."""

@@ -1,10 +1,10 @@
 """The slow steps of one batch, each a call that the pool makes. Holds no state of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.delivery.batch import Batch, Draft, Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Batch, Draft, Inserted, Prepared, Sent
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import (
@@ -71,8 +71,9 @@ class Pipeline:
         if end > inserted_max:
             raise Halt(
                 f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
-                " were read: its offsets have expired, or were set back. Stop the workers; `python -m consumer resume`"
-                " goes on behind what is there, `python -m consumer reprocess` reads it again",
+                " were read: its offsets have expired, or were set back. Stop the workers:"
+                " `python -m consumer resume --go` goes on behind what is there, `python -m consumer reprocess"
+                f" --partition {partition.topic}/{partition.number} --from-offset {inserted_max} --go` reads it again",
                 HaltCode.ALREADY_READ,
             )
 
@@ -117,55 +118,65 @@ class Pipeline:
         self.letters.send(batch.records, poison, batch.intent.origin)
         return Sent()
 
-    def insert(
-        self,
-        batch: Batch,
-        blocks: Sequence[Block],
-        is_fresh: Callable[[], bool],
-        *,
-        is_repeated: bool,
-        is_settled: bool = True,
-    ) -> Inserted:
-        """Insert blocks one after another; on a refusal find the rows that caused it, and stop there.
+    def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
+        """Insert a block of a batch; on a refusal find the rows that caused it.
 
-        A server that died in the middle of an earlier try may know the token and lack the rows: it drops a repeat, so
-        behind one they are looked for.
-
-        Args:
-            batch: what is inserted.
-            blocks: its encoded form.
-            is_fresh: tells whether its intent still fences.
-            is_repeated: an earlier try may have brought its rows into the table.
-            is_settled: none of those can arrive any more.
+        Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
+        (migrated tables, a window that was too small, an outage that was longer than a replicated table remembers). A
+        server that died in the middle of an earlier try may know the token, or have counted, and lack the rows; so
+        behind a repeat they are looked for.
 
         Raises:
-            Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a thread,
-                or by the blocks before) that the intent fences no more.
+            Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
+                thread) that the intent fences no more.
             Halt: the table or the account is not as it must be, or no single row is to blame.
         """
-        for number, block in enumerate(blocks):
-            if not is_fresh():
+        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else frozenset[int]()
+        if not counted.issuperset(block.offsets):
+            if not attempt.is_fresh():
                 raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:
-                poison = self.table.find_poison(block, refusal, batch.included)
-                if not poison:
-                    raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
-                return Inserted(refused=tuple(poison), is_untouched=number == 0)
+                return self._refused(batch, block, attempt, counted, refusal)
             except TooLarge as refusal:
-                if number or len(block.offsets) == 1:
-                    why = (
-                        f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
-                    )
-                    where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
-                    raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
-                if is_repeated and not (is_settled and self._is_nowhere(batch, block)):
-                    raise
-                return Inserted(is_too_large=True)
-            if is_repeated:
-                self.repairer.repair(block, batch.included)
+                return self._too_large(batch, block, attempt, refusal)
+        if attempt.is_repeated:
+            self.repairer.repair(block, batch.included)
         return Inserted()
+
+    def _refused(
+        self, batch: Batch, block: Block, attempt: Attempt, counted: frozenset[int], refusal: Rejected
+    ) -> Inserted:
+        """Return the rows of a block that the table refuses, none of which is in it.
+
+        Raises:
+            Transient, Halt: as insert.
+        """
+        if attempt.is_repeated and self.repairer.is_under_way(block):
+            raise Transient("an earlier insert of the same rows still runs", Cause.BUSY) from refusal
+        poison = self.table.find_poison(block, refusal, batch.included)
+        if not poison:
+            raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
+        if taken := [item for item in poison if item.offset in counted]:
+            why = f"offset {taken[0].offset} is a row, and the table would refuse it now: {taken[0].error}"
+            raise Halt(f"{why}; take back what the table has got since, until this batch is through", HaltCode.REFUSED)
+        return Inserted(refused=tuple(poison), is_untouched=attempt.number == 0 and not counted)
+
+    def _too_large(self, batch: Batch, block: Block, attempt: Attempt, refusal: TooLarge) -> Inserted:
+        """Return that a batch can be made smaller, if it can.
+
+        Raises:
+            TooLarge: not yet.
+            Halt: it can't.
+        """
+        if attempt.number or len(block.offsets) == 1:
+            why = f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
+            where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
+            raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
+        if attempt.is_repeated and not (attempt.is_settled and self._is_nowhere(batch, block)):
+            raise refusal
+        return Inserted(is_too_large=True)
 
     def _is_nowhere(self, batch: Batch, block: Block) -> bool:
         """Tell whether nothing of a batch is in the table, and no insert of its first block runs there."""

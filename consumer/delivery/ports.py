@@ -83,7 +83,7 @@ class Assigned:
 
     Attributes:
         partition: which.
-        topic_id: the topic's incarnation; another one after it was deleted and made again.
+        topic_id: the topic's ID; another one after it was deleted and made again.
         committed: the group's mark, or None when it has none.
         low: the oldest offset that the log still has.
         end: the offset behind the newest record, or None when the broker does not tell it reliably.
@@ -94,6 +94,20 @@ class Assigned:
     committed: CommittedOffset | None
     low: int
     end: int | None = None
+
+
+class Membership(NamedTuple):
+    """How a member stands with its group and its topics.
+
+    Attributes:
+        is_formed: whether it has heard which partitions are its own, and where to begin with each.
+        gone: topics that are not there.
+        trouble: why it can't be a member, as far as the group says so; "" else.
+    """
+
+    is_formed: bool = True
+    gone: tuple[str, ...] = ()
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +212,7 @@ class Topics(Protocol):
     """The topics as they are now. Called on the pool's threads."""
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present incarnation, asking a broker each time.
+        """Return the id of the topic's present ID, asking a broker each time.
 
         Raises:
             Transient: no broker answers, or there is no such topic now.
@@ -259,7 +273,14 @@ class InsertedOffsets(Protocol):
     """The record of what is in the tables. Called on the pool's threads."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row or dead letter of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none.
+
+        Raises:
+            Transient, Fatal: as they say.
+        """
+
+    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets are rows of its reading, as the view has counted them.
 
         Raises:
             Transient, Fatal: as they say.

@@ -4,10 +4,12 @@ stage       means                                       left when
 ----------  ------------------------------------------  ----------------------------------------------------------
 WAITING     sealed, or a try failed for now             the time has come -> PREPARING
 PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
-            is written anywhere                         made anew -> the lane is dropped
+            is written anywhere                         recreated -> the lane is dropped
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
                                                         table; fenced -> the lane is dropped
-INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else gone;
+INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one of each
+            token                                       writer schema), for each goes behind an intent of its own;
+                                                        else SENDING if it has dead letters, else gone;
                                                         transient -> PREPARED, later: the same bytes again behind a
                                                         fresh intent, which fences; refused -> WAITING, to be
                                                         prepared without the poison, and smaller if need be and
@@ -26,6 +28,8 @@ from enum import Enum, auto
 
 from consumer.delivery.batch import Batch, Inserted, Prepared, Sent
 from consumer.delivery.ports import Block, Poison
+
+Job = Future[Prepared | Sent | Inserted]
 
 
 class Stage(Enum):
@@ -46,6 +50,7 @@ class BatchTask:
         batch: what is inserted; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
+        blocks_in: how many of them were acknowledged by the table; they are not sent again.
         refused: poison that the table found at last, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
@@ -64,10 +69,11 @@ class BatchTask:
     is_replay: bool = False
     stage: Stage = Stage.WAITING
     blocks: tuple[Block, ...] = ()
+    blocks_in: int = 0
     refused: tuple[Poison, ...] = ()
     refusals: int = 0
     letters: tuple[Poison, ...] = ()
-    job: Future[Prepared | Sent | Inserted] | None = None
+    job: Job | None = None
     retry_at_s: float = 0.0
     attempt: int = 0
     intended: bool = False
@@ -87,9 +93,26 @@ class BatchTask:
         """Whether part of it may be in the table, or come there: nobody may make its range another one."""
         return self.is_promised and not self.is_untouched
 
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it can be prepared now."""
+        return self.stage is Stage.WAITING and now_s >= self.retry_at_s
+
+    def preparing(self, job: Job) -> None:
+        """Learn that a job prepares it."""
+        self.stage, self.job = Stage.PREPARING, job
+
     def begun(self) -> None:
         """Learn that the group holds its intent."""
         self.intended, self.is_untouched = True, False
+        self.is_inserted = self.blocks_in == len(self.blocks)
+
+    def inserting(self, job: Job) -> None:
+        """Learn that a job inserts its next block."""
+        self.stage, self.job = Stage.INSERTING, job
+
+    def sending(self, job: Job) -> None:
+        """Learn that a job sends its dead letters."""
+        self.stage, self.job = Stage.SENDING, job
 
     def postpone(self, until_s: float) -> None:
         """Try again later: what was prepared goes through its intent again."""
@@ -100,11 +123,18 @@ class BatchTask:
         self.attempt += 1
 
     def prepared(self, outcome: Prepared) -> None:
-        """Take the result of preparing."""
-        self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
+        """Take the result of preparing; of a batch that was refused behind some blocks, those are repeated."""
+        self.is_repeated = self.is_repeated or self.blocks_in > 0
+        self.batch, self.blocks, self.blocks_in, self.refused = outcome.batch, outcome.blocks, 0, ()
         self.letters = outcome.letters
         self.is_too_large = False
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def block_inserted(self) -> None:
+        """Learn that a block is in the table; the next one goes through the intent again."""
+        self.blocks_in += 1
+        self.stage, self.attempt, self.too_large_since_s = Stage.PREPARED, 0, None
+        self.is_inserted = self.blocks_in == len(self.blocks)
 
     def postpone_too_large(self, now_s: float, until_s: float) -> None:
         """Try again later: nothing of it was passed on this time, but an earlier try may still arrive."""

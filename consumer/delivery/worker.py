@@ -165,7 +165,7 @@ class Worker:
         try:
             self._executor.collect(state, now_s)
         except Recreated:
-            log.error("topic was made anew", extra={"topic": state.partition.topic})  # noqa: TRY400  (a trace says nothing more)
+            log.error("topic was recreated", extra={"topic": state.partition.topic})  # noqa: TRY400  (a trace says nothing more)
             self._give_up(state)
             return
         self._executor.remind(state, now_s)

@@ -1,1 +1,1 @@
-"""The log: reading, committing, dead letters, and what an admin client knows. Nothing else imports confluent_kafka."""
+"""Kafka: reading, committing, dead letters, admin calls. Only `operations.group` imports confluent_kafka besides."""

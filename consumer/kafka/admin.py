@@ -1,4 +1,4 @@
-"""The cluster seen from outside the group: topics, offsets, ends and settings. For preflight, audit and lag."""
+"""Asks the cluster about topics, offsets, ends and settings, from outside the group. For preflight, audit and lag."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own examples import these from there
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # as its examples import these
     AdminClient,
     ConfigResource,
     ResourceType,
@@ -16,21 +16,21 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own exa
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
-from consumer.outcomes import of_kafka
+from consumer.kafka.survey import NO_ANSWER
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
 _FLOWING_S: Final = 1.0
-_NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 _PROBE_METADATA: Final = "headrace"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it is now."""
+    """A topic that exists now."""
 
     topic_id: str
     partitions: int
@@ -41,8 +41,8 @@ class LogBounds(NamedTuple):
 
     Attributes:
         low: the oldest offset.
-        end: the offset behind the last record that can be read; an open transaction keeps back what is behind it.
-        high: the offset behind the last record, kept back or not.
+        end: the offset after the last readable record; an open transaction holds back later ones.
+        high: the offset after the last record, readable or not.
     """
 
     low: int
@@ -51,11 +51,11 @@ class LogBounds(NamedTuple):
 
 
 class Cluster:
-    """One client of a cluster; its calls block, and one thread makes them.
+    """A client of a cluster. Its calls block; one thread makes them.
 
     Attributes:
-        group: whose offsets it asks for. It reads beside the group, never as a member.
-        servers: the brokers' addresses, as a command line names them.
+        group: the group whose offsets it reads. It never joins the group.
+        servers: the brokers' addresses, for command lines.
     """
 
     def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
@@ -66,10 +66,10 @@ class Cluster:
         self.servers = str(properties["bootstrap.servers"])
 
     def topic(self, name: str) -> Topic | None:
-        """Return a topic, or None when there is none.
+        """Return a topic, or None when it does not exist.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         try:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
@@ -78,22 +78,22 @@ class Cluster:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._away() if error.args[0].code() in _NO_ANSWER else _translated(error) from error
+            raise self._away() if error.args[0].code() in NO_ANSWER else _translated(error) from error
         finally:
-            self._admin.poll(0)  # for what it says; unpolled, it keeps all of it
+            self._admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
         return Topic(str(answer.topic_id), len(answer.partitions))
 
     def _connect(self) -> AdminClient:
         return AdminClient({**self._properties}, **{**REPORTING, "error_cb": self._note})
 
     def _note(self, error: KafkaError) -> None:
-        """Keep what a client last said of a connection."""
+        """Keep a client's last message about a connection."""
         REPORTING["error_cb"](error)
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (its public name)
             self._trouble = error
 
     def _away(self) -> ConsumerError:
-        """Return that no broker answers, and why; the next question goes out with a new client, see Survey."""
+        """Return the error that no broker answers, and why; the next call uses a new client, see Survey."""
         self._admin.poll(0)
         trouble, self._trouble = self._trouble, None
         self._admin = self._connect()
@@ -102,7 +102,7 @@ class Cluster:
         return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
 
     def broker_setting(self, name: str) -> str | None:
-        """Return a broker's setting, or None when this client may not see it."""
+        """Return a broker's setting, or None when this client may not read it."""
         try:
             brokers = self._admin.list_topics(timeout=_CALL_S).brokers
             return self._setting(ConfigResource(ResourceType.BROKER, str(min(brokers))), name)
@@ -110,7 +110,7 @@ class Cluster:
             return None
 
     def topic_setting(self, topic: str, name: str) -> str | None:
-        """Return a topic's setting, or None when this client may not see it."""
+        """Return a topic's setting, or None when this client may not read it."""
         return self._setting(ConfigResource(ResourceType.TOPIC, topic), name)
 
     def _setting(self, resource: ConfigResource, name: str) -> str | None:
@@ -122,10 +122,10 @@ class Cluster:
         return str(entry.value) if entry is not None and entry.value is not None else None
 
     def committed(self, partitions: Sequence[Partition]) -> dict[Partition, CommittedOffset]:
-        """Return the group's marks; a partition without one is left out.
+        """Return the group's committed offsets; partitions without one are left out.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(self.group)
         try:
@@ -139,10 +139,10 @@ class Cluster:
     def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, LogBounds]:
         """Return where each partition's log begins and ends.
 
-        The end is the one that a fetch tells: the embedded broker's ListOffsets tells a smaller one.
+        The end comes from a fetch: the embedded broker's ListOffsets returns a smaller one.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.lag")
         try:
@@ -155,10 +155,10 @@ class Cluster:
             reader.close()
 
     def time_at(self, partition: Partition, offset: int) -> int | None:
-        """Return the timestamp (ms) of the first record from an offset on, committed or not; None when none comes.
+        """Return the timestamp (ms) of the first record from an offset on, committed or not; None when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.lag", "read_uncommitted")
         try:
@@ -173,17 +173,17 @@ class Cluster:
         return None
 
     def gaps(self, partition: Partition, offsets: Sequence[int]) -> set[int]:
-        """Return which of these offsets (ascending) are gaps: the log has them, and no record there.
+        """Return which of these offsets (ascending) are gaps: the log covers them, but has no record there.
 
-        What lies below the oldest offset or beyond the end is none: nobody can tell what was there.
+        Offsets below the oldest one or beyond the end are no gaps: what was there is unknown.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.audit")
         try:
             found, reached = _read(reader, partition, offsets)
-            low = _low(reader, partition)  # afterwards: what was deleted meanwhile is no gap
+            low = _low(reader, partition)  # read afterwards: what was deleted meanwhile is no gap
         except KafkaException as error:
             raise _translated(error) from error
         finally:
@@ -191,9 +191,9 @@ class Cluster:
         return {offset for offset in offsets if low <= offset < reached} - found
 
     def keeps_metadata(self, topic: str) -> bool | None:
-        """Tell whether a commit's metadata comes back; None when it may not try.
+        """Tell whether the broker returns a commit's metadata; None when this client may not try.
 
-        By a commit of a group that is this call's own, for workers that start together would delete each other's.
+        It commits for a random group, because workers that start together would delete each other's.
         """
         partition = TopicPartition(topic, 0, 0, metadata=_PROBE_METADATA)
         group = f"{self.group}.preflight.{uuid4().hex[:12]}"
@@ -205,7 +205,7 @@ class Cluster:
             return None
         finally:
             reader.close()
-        with suppress(KafkaException, TimeoutError):  # without the right it expires, with its offset
+        with suppress(KafkaException, TimeoutError):  # without permission to delete it, the group expires
             self._admin.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
         return back.metadata == _PROBE_METADATA
 
@@ -224,7 +224,7 @@ class Cluster:
 
 
 def _read(reader: Consumer, partition: Partition, offsets: Sequence[int]) -> tuple[set[int], int]:
-    """Return which of these offsets (ascending) hold a record, and the offset up to which the log was read."""
+    """Return which of these offsets (ascending) have a record, and the offset up to which the log was read."""
     wanted, found = set(offsets), set[int]()
     reader.assign([TopicPartition(*partition, offsets[0])])
     deadline_s = monotonic() + _READ_S
@@ -241,9 +241,9 @@ def _read(reader: Consumer, partition: Partition, offsets: Sequence[int]) -> tup
 
 
 def _ends(reader: Consumer, partitions: Sequence[Partition]) -> dict[Partition, int]:
-    """Return the end of what can be read now of partitions that are read from their ends on.
+    """Return the readable end of partitions whose reading starts at their end.
 
-    Where records keep coming, it is behind the last that came within a second.
+    Where records keep arriving, it is after the last one that arrived within a second.
     """
     ends: dict[Partition, int] = {}
     settled = set[Partition]()
@@ -278,7 +278,7 @@ def _low(reader: Consumer, partition: Partition) -> int:
 
 
 def _raise_unless_transient(error: KafkaError) -> None:
-    """Raise what waiting does not help against; librdkafka itself goes on with the rest."""
+    """Raise an error that waiting can't resolve; librdkafka retries the others itself."""
     found = of_kafka(error.name(), error.str())
     if not isinstance(found, Transient):
         raise found

@@ -1,4 +1,4 @@
-"""The marks that a member sends to its group: one round of them at a time, each on its own, each answered once."""
+"""Sends a member's commits to its group: one round at a time, a commit per partition, each answered once."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.delivery.ports import Answer, CommittedOffset, Partition
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of, topic_partition
-from consumer.outcomes import of_kafka
 
 
 class Commits:
-    """What is to be sent, what was sent and has no answer yet, and the answers that came.
+    """The commits to send, those without an answer, and the answers.
 
-    librdkafka goes on with a rebalance only in a moment in which no commit is under way. So the next marks wait until
-    all of the last ones are answered; otherwise a busy member would hold up its group.
+    librdkafka continues a rebalance only while no commit is in progress. So the next commits wait until all of the
+    last ones are answered; otherwise a busy member would delay its group.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,15 @@ class Commits:
         self._asked: dict[Partition, CommittedOffset] = {}
         self._stale: Counter[tuple[Partition, CommittedOffset]] = (
             Counter()
-        )  # asked for partitions that were given up since
+        )  # sent for partitions that were given up since
         self._answers: list[Answer] = []
 
     def hold(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Take marks to be sent."""
+        """Queue commits."""
         self._held |= marks
 
     def send(self, transmit: Callable[[TopicPartition], object], *, at_once: bool = False) -> None:
-        """Send what is held, unless marks are under way and it may wait; `transmit` may raise KafkaException."""
+        """Send queued commits, unless others are in progress and these may wait; `transmit` may raise."""
         if self._asked and not at_once:
             return
         held, self._held = self._held, {}
@@ -42,16 +42,16 @@ class Commits:
                 self._answer(partition, mark, error.args[0])
 
     def answered(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """Take librdkafka's report; one about a partition that was given up meanwhile says nothing any more."""
+        """Take librdkafka's report; ignore it for a partition that was given up meanwhile."""
         for item in partitions:
             partition, mark = Partition(item.topic, item.partition), mark_of(item)
             if self._stale[partition, mark]:
-                self._stale -= Counter({(partition, mark): 1})  # keeps no zeros
+                self._stale -= Counter({(partition, mark): 1})  # drops zeros
             elif self._asked.get(partition) == mark:
                 self._answer(partition, mark, item.error or error)
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """Answer nothing more about partitions that are given up."""
+        """Drop the commits and answers of partitions that are given up."""
         gone = frozenset(partitions)
         self._answers = [answer for answer in self._answers if answer.partition not in gone]
         for partition in gone:
@@ -60,7 +60,7 @@ class Commits:
                 self._stale[partition, mark] += 1
 
     def take_answers(self) -> list[Answer]:
-        """Return the answers that came since the last call."""
+        """Return the answers since the last call."""
         answers, self._answers = self._answers, []
         return answers
 

@@ -1,6 +1,6 @@
-"""The log, seen from the workers: one member of a group, whose every call is made by the thread that polls.
+"""The `Log` of a worker: one member of a group. The polling thread makes all calls.
 
-What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/integration/test_consumer_kafka*.py):
+How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/integration/test_consumer_kafka*.py):
 
 - A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
   and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
@@ -15,8 +15,9 @@ What librdkafka and Apache Kafka 4.1 do here (each stated by a test in tests/int
 - An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
   holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
   `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
+- A classic member that gets no partition hears so; one of KIP-848 hears nothing.
 - An answer about the end of a partition that was asked for before a seek moves the partition there after it.
-- Of a topic that was deleted and made anew at once, classic members hear nothing, and read on in the new one; a member
+- Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
   of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
 - Closing waits for commits under way as long as their broker is away.
 """
@@ -31,24 +32,28 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.delivery.ports import CommittedOffset, Cut, Listener, Partition, Polled, Position, Record
+from consumer.advice import Sentence
+from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
 from consumer.errors import Fatal, Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.survey import Survey
-from consumer.outcomes import of_kafka
 
 log = logging.getLogger(__name__)
 
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
+_QUIET_S: Final = 10.0  # two heartbeats of KIP-848, by a broker's default
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
-_PORTION: Final = 50  # one call may take more than was queued when it began, whatever the size: so few at a time
+_PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
+_NOT_ALIKE: Final = frozenset({KafkaError.INCONSISTENT_GROUP_PROTOCOL})
 _NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
@@ -62,6 +67,7 @@ class KafkaLog:
         self._consumer = Consumer({**properties, **PINNED}, on_commit=self._commits.answered, **REPORTING)
         self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
         self._ends = Ends(self._survey)
+        self._presence = Presence(self._survey, topics)
         self._topics = list(topics)
         self._listener: Listener
         self._incremental = (
@@ -69,10 +75,15 @@ class KafkaLog:
             or properties.get("partition.assignment.strategy") == "cooperative-sticky"
         )
         self._owned: set[Partition] = set()
-        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, and when
-        self._unstarted: dict[Partition, Position] = {}  # partitions that took no seek yet
+        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, with the time
+        self._unstarted: dict[Partition, Position] = {}  # partitions that accepted no seek yet
         self._wants_rejoin = False
         self._is_closing = False
+        self._is_formed = False
+        self._tells_nothing = properties.get("group.protocol") == "consumer"  # to a member without partitions
+        self._quiet_since_s = monotonic()
+        self._group = str(properties["group.id"])
+        self._trouble = ""
 
     def cluster_id(self) -> str:
         """Return the cluster's id.
@@ -86,7 +97,7 @@ class KafkaLog:
             raise Transient(f"no broker answers: {error}") from error
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present incarnation, asking a broker each time. Any thread may call."""
+        """Return the topic's present ID, asking a broker each time. Any thread may call."""
         try:
             return self._survey.id_of(topic)
         except KafkaException as error:
@@ -98,13 +109,13 @@ class KafkaLog:
         self._subscribe()
 
     def poll(self, timeout_s: float) -> Polled:
-        """Return what has come; see `Log`."""
+        """Return new records and events; see `Log`."""
         if self._wants_rejoin:
-            self._wants_rejoin = False
+            self._wants_rejoin = self._is_formed = False
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
-        self._survey.admin.poll(0)  # for what it says; unpolled, it keeps all of it
+        self._survey.admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
         self._commits.send(self._transmit)
         records: list[Record] = []
         ends: dict[Partition, int] = {}
@@ -121,11 +132,11 @@ class KafkaLog:
             elif error.code() in _UNREADABLE:
                 unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
             else:
-                _check(error)
+                self._check(error)
         return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
-        """Yield what comes within a time, until it is enough: between two polls the bound on what waits is kept."""
+        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced."""
         deadline_s = monotonic() + timeout_s
         count = size_bytes = 0
         while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
@@ -137,17 +148,17 @@ class KafkaLog:
             yield from portion
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Send marks, now or when those before them are answered; see `Log`."""
+        """Send commits, now or when earlier ones are answered; see `Log`."""
         self._commits.hold(marks)
         self._commits.send(self._transmit)
 
     def pause(self, partition: Partition) -> None:
-        """Take no more records of a partition."""
+        """Stop reading a partition."""
         self._consumer.pause([TopicPartition(*partition)])
         self._ends.monitor(partition)
 
     def resume(self, partition: Partition) -> None:
-        """Take records of a partition again."""
+        """Continue reading a partition."""
         self._consumer.resume([TopicPartition(*partition)])
         self._ends.forget(partition)
 
@@ -155,21 +166,28 @@ class KafkaLog:
         """Read a partition from here on; see `Log`."""
         try:
             self._consumer.seek(topic_partition(partition, position))
-        except KafkaException:  # librdkafka has not begun with it yet, or has given it up
+        except KafkaException:  # librdkafka has not started it yet, or has given it up
             return False
         return True
 
     def rejoin(self) -> None:
-        """Give up all partitions and ask for them anew, at the next poll."""
+        """Give up all partitions and rejoin the group at the next poll."""
         self._wants_rejoin = True
 
     def end_of(self, partition: Partition) -> int | None:
-        """Return the partition's end as last told, without waiting; None before anybody has told."""
+        """Return the partition's last known end, without waiting; None when it is unknown."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        return max(high, self._ends.of(partition)) or None
+        end = max(high, self._ends.of(partition))
+        return end if end >= 0 else None
+
+    def membership(self) -> Membership:
+        """Return how this member stands with its group and its topics, without waiting."""
+        is_quiet = self._tells_nothing and monotonic() - self._quiet_since_s > _QUIET_S
+        is_formed = (self._is_formed or is_quiet) and not self._unopened
+        return Membership(is_formed, self._presence.gone(), self._trouble)
 
     def close(self) -> None:
-        """Leave the group, and wait for a broker that is away no longer than some seconds; the listener hears first."""
+        """Leave the group after the listener has finished; wait only a few seconds for a broker that is away."""
         if self._owned:
             self._hand_over(sorted(self._owned))
         self._is_closing = True
@@ -177,15 +195,26 @@ class KafkaLog:
         leaving.start()
         leaving.join(_CLOSE_S)
         if leaving.is_alive():
-            log.warning("left without a word to the group: no broker answers")
+            log.warning("left the group without committing: no broker answers")
+
+    def _check(self, error: KafkaError) -> None:
+        """Log an error that the client gets over by itself; raise on one that it does not."""
+        if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
+            raise Fatal(f"{error.name()}: {error.str()}")
+        if error.code() in _NOT_ALIKE:
+            self._trouble = Sentence.NO_ASSIGNOR_IN_COMMON.format(group=self._group)
+        self._quiet_since_s = monotonic()
+        log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})
 
     def _subscribe(self) -> None:
+        self._quiet_since_s = monotonic()
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         places = places_of(partitions)
+        self._is_formed, self._trouble = True, ""
         self._owned.update(places)
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
@@ -196,6 +225,7 @@ class KafkaLog:
             self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._is_formed = self._is_formed and self._incremental
         if not self._is_closing:
             self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -204,13 +234,14 @@ class KafkaLog:
         self._consumer.commit(offsets=[place], asynchronous=True)
 
     def _hand_over(self, places: Sequence[Partition]) -> None:
-        """Let the listener finish; this is the last moment for what is held and for its last marks."""
+        """Let the listener finish, and send all queued commits: this is the last moment for them."""
         self._commits.send(self._transmit, at_once=True)
         self._listener.revoked(places)
         self._commits.send(self._transmit, at_once=True)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
+        self._is_formed = False
         if not self._is_closing:
             self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -228,17 +259,19 @@ class KafkaLog:
             consumer.unassign()
 
     def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
-        """Return where the listener wants to start; nothing, and another try later, when a broker does not answer."""
+        """Return the listener's start positions; {} and another try later when a broker does not answer."""
         try:
             assigned = self._survey.of(places)
         except KafkaException as error:
-            log.warning("marks can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)})
+            log.warning(
+                "committed offsets can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)}
+            )
             self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
             return {}
         return self._listener.assigned(assigned)
 
     def _open_late(self) -> None:
-        """Start the partitions that could not be started when they were assigned."""
+        """Start partitions that could not be started when they were assigned."""
         now_s = monotonic()
         due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
         for place in due:
@@ -247,7 +280,7 @@ class KafkaLog:
         self._start({**starts, **(self._open(due) if due else {})})
 
     def _start(self, starts: Mapping[Partition, Position | None]) -> None:
-        """Read paused partitions from these positions on, once their leaders hold the records before them."""
+        """Read paused partitions from these positions on, after their leaders have checked the records before them."""
         for place, at in starts.items():
             if at is None:
                 continue
@@ -259,15 +292,8 @@ class KafkaLog:
 
 
 def cut_of(error: KafkaError) -> Cut:
-    """Return why a partition can't be read on: librdkafka has one code for both, and the reason in its text."""
+    """Return why a partition can't be read further: librdkafka has one code for both reasons; the text tells."""
     if _CUT not in error.str():
         return Cut(is_other=False)
     found = _END.search(error.str())
     return Cut(is_other=True, end=int(found[1]) if found else None)
-
-
-def _check(error: KafkaError) -> None:
-    """Log an error that the client gets over by itself; raise on one that it does not."""
-    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
-        raise Fatal(f"{error.name()}: {error.str()}")
-    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

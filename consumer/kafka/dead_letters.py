@@ -1,4 +1,4 @@
-"""The dead-letter topic: refused records with their bytes untouched, acknowledged before anything else happens."""
+"""Publishes refused records to the dead-letter topic, with their bytes unchanged, and waits for acknowledgements."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ _FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
 _ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED})  # noqa: SLF001  (librdkafka's local codes have such names)
 _AT_ONCE_MAX: Final = 10_000
-_CUTS_MAX: Final = 50  # a gigabyte's half, and its half, and a key's
+_CUTS_MAX: Final = 50  # enough to halve a value of a gigabyte, and a key, to nothing
 _CUT_HEADERS: Final = f"{LETTER_HEADER}cut_headers"
 _CUT_VALUE: Final = f"{LETTER_HEADER}cut_from_bytes"
 _CUT_KEY: Final = f"{LETTER_HEADER}cut_key_from_bytes"
@@ -59,10 +59,10 @@ class Outgoing(NamedTuple):
 
 
 class LetterTooLarge(Halt):
-    """A topic does not take some records, and has taken all others.
+    """A topic does not accept some records; it has accepted all others.
 
     Attributes:
-        numbers: which of those that were to be published.
+        numbers: the indexes of the records that are too large.
     """
 
     def __init__(self, topic: str, numbers: Sequence[int]) -> None:
@@ -71,7 +71,7 @@ class LetterTooLarge(Halt):
 
 
 class DeadLetterProducer:
-    """An idempotent producer for one topic. One thread makes all calls: a flush runs the reports of its own records."""
+    """An idempotent producer for one topic. One thread makes all calls: flush() runs its delivery reports."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._properties = {**_DEFAULTS, **properties, **PRODUCER_PINNED}
@@ -79,11 +79,11 @@ class DeadLetterProducer:
         self._topic = topic
 
     def publish(self, records: Sequence[Outgoing]) -> list[tuple[Partition, int]]:
-        """Publish records and return where each of them stands now, when all are acknowledged.
+        """Publish records; when all are acknowledged, return the partition and offset of each.
 
         Raises:
             Transient: some are not acknowledged; others may be.
-            Halt: the topic takes no record of that size.
+            Halt: the topic does not accept records of that size.
         """
         partitions: dict[int, tuple[Partition, int]] = {}
         failures: dict[int, KafkaError] = {}
@@ -123,20 +123,20 @@ class DeadLetterProducer:
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
     def _renew_after(self, errors: Iterable[KafkaError]) -> None:
-        """Make a new producer behind an error that ends one: the old one would fail for ever."""
+        """Make a new producer after an error that ends one: the old one would fail for ever."""
         if any(error.fatal() or error.code() in _ENDING for error in errors):
-            log.warning("the producer of dead letters has failed for good: making a new one")
+            log.warning("the producer of dead letters has failed permanently: making a new one")
             self.close()
             self._producer = Producer(self._properties, **REPORTING)
 
     def close(self) -> None:
-        """Forget what is in flight: who follows sends it again under the same key."""
+        """Drop records in flight: the successor sends them again under the same keys."""
         self._producer.purge()
         self._producer.flush(1)
 
 
 class KafkaDeadLetters:
-    """A `DeadLetters` over a publisher."""
+    """A `DeadLetters` that uses a DeadLetterProducer."""
 
     def __init__(self, properties: Mapping[str, str | int], topic: str) -> None:
         self._publisher = DeadLetterProducer(properties, topic)
@@ -147,24 +147,26 @@ class KafkaDeadLetters:
         letters = [_letter(by_offset[item.offset], item, origin) for item in poison]
         try:
             self._publisher.publish(letters)
-        except LetterTooLarge as error:  # each of them, or only several in one request
+        except LetterTooLarge as error:  # each is too large, or only several in one request
             for number in error.numbers:
                 self._send_alone(letters[number])
 
     def _send_alone(self, letter: Outgoing) -> None:
-        """Publish one letter, and as much less of it as its topic wants."""
+        """Publish one dead letter, cutting it until the topic accepts it."""
         for _ in range(_CUTS_MAX):
             try:
                 self._publisher.publish([letter])
             except LetterTooLarge:
                 letter = smaller(letter)
-                log.warning("a dead letter is too large for its topic, and cut", extra={"letter": letter.key.decode()})
+                log.warning(
+                    "a dead letter is too large for its topic and was cut", extra={"letter": letter.key.decode()}
+                )
             else:
                 return
         self._publisher.publish([letter])
 
     def close(self) -> None:
-        """Forget what is in flight."""
+        """Drop records in flight."""
         self._publisher.close()
 
 
@@ -173,9 +175,9 @@ def _letter(record: Record, poison: Poison, origin: Origin) -> Outgoing:
 
 
 def smaller(letter: Outgoing) -> Outgoing:
-    """Return a letter without the record's own headers; without any, half of its value; then half of the record's key.
+    """Return a smaller dead letter: without the record's own headers, else half of the value, else half of the key.
 
-    Its headers say what was cut, and from how many bytes. A record may have headers of our names: ours come first.
+    Its headers say what was cut, and from how many bytes. A record may have headers with our names: ours come first.
     """
     ours = list(_ours(letter.headers))
     if len(ours) < len(letter.headers):
@@ -189,7 +191,7 @@ def smaller(letter: Outgoing) -> Outgoing:
 
 
 def _ours(headers: Iterable[Header]) -> Iterator[Header]:
-    """Yield the headers that a worker has put before the record's own, and those that say what was cut."""
+    """Yield the worker's headers, which come before the record's own, and those about cuts."""
     names = set(_OUR_NAMES)
     for name, value in headers:
         if name in names and (name == _ORIGIN_KEY or len(value or b"") <= _OURS_BYTES_MAX):
@@ -198,22 +200,22 @@ def _ours(headers: Iterable[Header]) -> Iterator[Header]:
 
 
 def _with_size(headers: Sequence[Header], name: str, size_bytes: int) -> list[Header]:
-    """Return headers that say what a part's size was; the first cut of several has said it."""
+    """Return the headers with a part's original size; the first cut has already added it."""
     is_said = any(name == known for known, _ in headers)
     return [*headers] if is_said else [*headers, (name, str(size_bytes).encode())]
 
 
 def letter_key(record: Record, origin: Origin) -> bytes:
-    """Return what names a record for ever: topic/partition/offset, and the leader epoch in a second reading.
+    """Return a record's permanent name: topic/partition/offset, with the leader epoch in a second reading.
 
-    Only that can find another record under an offset that was read before: of a log that was cut.
+    Only a second reading can find another record under the same offset, when the log was cut.
     """
     partition = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
     return (f"{partition}@{origin.leader_epoch}" if origin.reading else partition).encode()
 
 
 def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str, str | bytes | None]]:
-    """Return the headers of a dead letter: origin and reason under a prefix of ours, and the record's own."""
+    """Return the headers of a dead letter: origin and reason under our prefix, then the record's own."""
     try:
         schema_id = schema_id_of(record.value)
     except FrameError:

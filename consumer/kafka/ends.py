@@ -1,11 +1,11 @@
-"""Where paused partitions end: a client learns of ends from its fetches, and of what is paused it fetches nothing."""
+"""Tracks the ends of paused partitions, which librdkafka does not fetch and so does not know."""
 
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 
 from consumer.delivery.ports import Partition
 from consumer.kafka.survey import Survey, latest
@@ -15,7 +15,7 @@ _CALL_S: Final = 5.0
 
 
 class Ends:
-    """Asks a broker now and then, and waits for no answer. One thread makes all calls; a driver's thread answers."""
+    """Asks a broker from time to time without waiting. One thread makes all calls; a driver's thread answers."""
 
     def __init__(self, survey: Survey) -> None:
         self._survey = survey
@@ -23,23 +23,25 @@ class Ends:
         self._told: dict[Partition, int] = {}
 
     def monitor(self, partition: Partition) -> None:
-        """Begin with a partition that has been paused."""
+        """Start tracking a paused partition."""
         self._asked_s.setdefault(partition, monotonic())
 
     def forget(self, partition: Partition) -> None:
-        """Leave a partition to its fetches again."""
+        """Stop tracking a partition."""
         self._asked_s.pop(partition, None)
         self._told.pop(partition, None)
 
     def of(self, partition: Partition) -> int:
-        """Return the partition's end as far as told, 0 before that; ask again when it is time."""
+        """Return where what can be read ends as far as told, -1 before that; ask again when it is time."""
         asked_s = self._asked_s.get(partition)
         if asked_s is not None and monotonic() - asked_s >= _EVERY_S:
             self._asked_s[partition] = monotonic()
-            answers = self._survey.admin.list_offsets({TopicPartition(*partition): latest()}, request_timeout=_CALL_S)
+            pending_commit = {TopicPartition(*partition): latest()}
+            level = IsolationLevel.READ_COMMITTED
+            answers = self._survey.admin.list_offsets(pending_commit, isolation_level=level, request_timeout=_CALL_S)
             for answer in answers.values():
                 answer.add_done_callback(partial(self._take, partition))
-        return self._told.get(partition, 0)
+        return self._told.get(partition, -1)
 
     def _take(self, partition: Partition, answer: Future[Any]) -> None:
         if answer.exception() is None and partition in self._asked_s:

@@ -1,4 +1,4 @@
-"""The driver's messages and places in our words."""
+"""Translates the driver's messages and partitions to ours."""
 
 from collections.abc import Sequence
 from operator import methodcaller
@@ -11,7 +11,7 @@ from consumer.delivery.ports import CommittedOffset, Partition, Position, Record
 
 _ask_headers: Final = methodcaller("headers")
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
-"""Stands for the headers of a record that has one whose name the driver can't decode."""
+"""Replaces a record's headers when the driver can't decode a header's name."""
 
 
 def places_of(partitions: Sequence[TopicPartition]) -> list[Partition]:
@@ -20,12 +20,12 @@ def places_of(partitions: Sequence[TopicPartition]) -> list[Partition]:
 
 
 def mark_of(item: TopicPartition) -> CommittedOffset:
-    """Return a commit as a mark."""
+    """Return the driver's commit as a CommittedOffset."""
     return CommittedOffset(item.offset, item.metadata or "", _known(item.leader_epoch))
 
 
 def topic_partition(partition: Partition, at: CommittedOffset | Position) -> TopicPartition:
-    """Return a mark, or a position, as the driver takes it."""
+    """Return a commit or a position in the driver's form."""
     metadata = at.metadata if isinstance(at, CommittedOffset) else ""
     return TopicPartition(*partition, at.offset, metadata=metadata, leader_epoch=at.leader_epoch)
 
@@ -35,7 +35,7 @@ def _known(leader_epoch: int | None) -> int:
 
 
 def place_of(message: Message) -> Partition:
-    """Return where a message stands."""
+    """Return a message's partition."""
     return Partition(message.topic() or "", message.partition() or 0)
 
 
@@ -53,10 +53,10 @@ def record_of(message: Message) -> Record:
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
-    """Return a record's headers; anybody may write to the topic, and a name of theirs must not stop a worker.
+    """Return a record's headers. Anybody may write to the topic, so a bad header name must not stop a worker.
 
-    They are asked for once, and in this roundabout way: confluent-kafka 2.16 returns tuples with nothing in them, which
-    crash who looks, and an exception beside them, which the interpreter notices at once only when C makes the call.
+    They are read once, and in this indirect way: for a bad name confluent-kafka 2.16 returns empty tuples, which crash
+    on access, and sets an exception, which the interpreter notices at once only when C makes the call.
     """
     try:
         headers: Any = _ask_headers(message) or ()

@@ -1,23 +1,25 @@
-"""What the group and the brokers know of partitions, asked when they are assigned."""
+"""Asks the group and the brokers about partitions when they are assigned."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
 from consumer.delivery.ports import Assigned, Partition
 from consumer.kafka.messages import mark_of
 
 _CALL_S: Final = 5.0
+NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
+"""The codes with which a client says that it had no answer."""
 
 
 class Survey:
-    """Asks over a member's own connections. Every call may raise KafkaException, after some seconds.
+    """Asks over a member's own connections. Every call may raise KafkaException after some seconds.
 
-    A client for administration that has lost the node it holds for the controller can go on asking for that one for
-    minutes; so one that had no answer is thrown away, and the next question goes out with a new one.
+    An admin client that has lost its controller node may keep asking that node for minutes; so a client without an
+    answer is replaced, and the next call uses the new one.
     """
 
     def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
@@ -26,10 +28,10 @@ class Survey:
         self._consumer = consumer
 
     def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
-        """Return what is known of partitions; the mark is read before the topic's id.
+        """Return what is known of partitions; the committed offset is read before the topic's ID.
 
-        Were the topic made anew in between, its partitions would have an old mark and a new id, which is seen; the
-        other way round they would have no mark and the old id, and its tokens could meet those of the old records.
+        If the topic is recreated in between, a partition has an old commit and a new ID, which is noticed. In the other
+        order it would have no commit and the old ID, and its tokens could equal those of old records.
         """
         if not partitions:
             return []
@@ -39,7 +41,7 @@ class Survey:
         return [_assigned(item, ids, lows, ends) for item in marks]
 
     def id_of(self, topic: str) -> str:
-        """Return the id of a topic's present incarnation. Any thread may call."""
+        """Return a topic's present ID. Any thread may call."""
         with self._answering() as admin:
             answer = admin.describe_topics(TopicCollection([topic]), request_timeout=_CALL_S)[topic]
             return str(answer.result().topic_id)
@@ -52,7 +54,7 @@ class Survey:
 
     @property
     def admin(self) -> AdminClient:
-        """The client that answers, as far as known."""
+        """The present client."""
         return self._admin
 
     @contextmanager
@@ -61,9 +63,13 @@ class Survey:
         try:
             yield admin
         except KafkaException:
-            if self._admin is admin:  # else another thread has made a new one
-                self._admin = self._connect()
+            self.renew(admin)
             raise
+
+    def renew(self, admin: AdminClient) -> None:
+        """Learn that a client had no answer. Any thread may call."""
+        if self._admin is admin:  # else another thread has made a new one
+            self._admin = self._connect()
 
 
 def _assigned(
@@ -82,6 +88,6 @@ def _earliest() -> OffsetSpec:
 
 
 def latest() -> OffsetSpec:
-    """Return what asks for a partition's end."""
+    """Return what asks for a partition's end; where that is, the question's isolation level says."""
     spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
     return spec

@@ -1,1 +1,1 @@
-"""What people run beside the workers. `plans` and `divergence` are pure; `group` wraps Kafka's driver."""
+"""What operators run beside the workers. `plans` and `divergence` are pure; `group` wraps Kafka's driver."""

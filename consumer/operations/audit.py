@@ -1,14 +1,17 @@
-"""Whether every offset was inserted exactly once: as a row, or as a dead letter.
+"""Checks that every offset was inserted exactly once: as a row, or as a dead letter.
 
-What must be there: every offset below the group's committed one that the log has held. What is there: the ledger
-`offsets`, whose bitmaps say which and whose counts say how often, and the table of dead letters. An offset that is
-missing is looked up in the log itself, where transactions and compaction leave gaps, before anybody is told; what the
-log held no more when it was asked is missing. Costs one query over a row per million offsets for each partition.
-When an operator has had offsets read again, they are in the tables once of each reading, and that is no double: the
-newest reading over an offset must have it, as a row or as a dead letter.
-The table of events itself is not counted: merges replace rows of one event there, and nobody can tell those from lost
-ones. But an offset that it shows is no loss: one that the ledger lacks is uncounted, since the view was gone.
-Memory does not grow with what is missing: offsets are named by at most ten thousand at a time.
+What must be in the tables: every offset below the group's committed one that the log has held. What is in them: the
+table `offsets`, whose bitmaps say which and whose counts say how often, and the table of dead letters. A missing offset
+is looked up in the log, where transactions and compaction leave gaps, before it is reported; if the log no longer has
+that stretch, it counts as missing. Costs one query over one row per million offsets for each partition.
+
+Offsets that an operator has had read again are in the tables once per reading, which is no duplicate: the newest
+reading over an offset must have it, as a row or as a dead letter.
+
+The table of events is not counted: merges replace rows of one event, and these can't be told from lost ones. But an
+offset that it shows is no loss: if `offsets` lacks it, it is uncounted, because the view was missing.
+
+Memory does not grow with the missing offsets: at most ten thousand are listed at a time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,15 +26,15 @@ from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
 from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
-_MILLION: Final = 1_000_000  # offsets of a row of the ledger, schemas/clickhouse/0003_offsets.sql
-_NAMED_MAX: Final = 10_000  # missing offsets that are named, and looked up in the log, at a time
+_MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
+_NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The offsets [low, end) of a partition, in one incarnation of its topic, that must be in the tables.
+    """The offsets [low, end) of a partition, under one topic ID, that must be in the tables.
 
-    `is_gone` when the topic was deleted since, or made anew: its log can't be asked any more.
+    `is_gone` when the topic was deleted or recreated since: its log can't be asked any more.
     """
 
     partition: Partition
@@ -46,15 +49,15 @@ class Finding:
     """What an audit found of one span.
 
     Attributes:
-        span: of what.
-        rows: rows inserted.
-        offsets: distinct offsets among them, of each reading.
-        letters: distinct offsets among the dead letters, of each reading.
-        missing: offsets that are neither, and that are no gaps of the log as far as it can be asked.
-        untold: the same of a topic that is gone: gaps or loss, nobody can tell.
-        uncounted: offsets that have a row, and that the ledger lacks: its view was gone.
-        duplicates: of each reading: rows beyond the first of their offset, and offsets that are row and dead letter.
-        duplicates_shown: the first of them that the table still shows; merges may have replaced the others.
+        span: the offsets audited.
+        rows: the number of rows inserted.
+        offsets: distinct offsets among them, summed over readings.
+        letters: distinct offsets among the dead letters, summed over readings.
+        missing: offsets that are neither, and no gaps of the log.
+        untold: the same for a deleted topic: gaps or loss.
+        uncounted: offsets that have a row but are not in `offsets`, because its view was missing.
+        duplicates: per reading, rows beyond the first of their offset, and offsets that are both row and dead letter.
+        duplicates_shown: the first duplicates that the table still shows; merges may have replaced the others.
     """
 
     span: Span
@@ -69,12 +72,12 @@ class Finding:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every offset is there once, as far as anybody can tell, and counted."""
+        """Whether no offset is missing, duplicate or uncounted."""
         return not self.missing and not self.uncounted and not self.duplicates
 
 
 Gaps = Callable[[Partition, Sequence[int]], set[int]]
-"""Takes a partition and offsets, and returns those that the log has gone over without a record; see Cluster.gaps."""
+"""Takes a partition and offsets, and returns those that are gaps of the log; see Cluster.gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +85,17 @@ class Auditor:
     """Audits spans.
 
     Attributes:
-        connection: to the tables.
-        tables: by topic: where its records become rows.
-        gaps: asks the log; None believes the ledger alone.
+        connection: connects to the tables.
+        tables: the table of each topic's rows.
+        gaps: asks the log for gaps; None: the log is not asked.
     """
 
     connection: Connection
     tables: Mapping[str, str]
     gaps: Gaps | None
 
-    def incarnations(self) -> list[Span]:
-        """Return what the ledger holds, of every incarnation of the topics."""
+    def topic_ids(self) -> list[Span]:
+        """Return the spans in the table `offsets`, for every topic ID."""
         rows = self.connection.query(INCARNATIONS, {"topics": list(self.tables)})
         return [
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
@@ -102,7 +105,7 @@ class Auditor:
         """Compare a span with the tables.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         readings = self._readings(span)
         counts = {number: self._counts(span, number) for number in sorted({0, *(number for number, _, _ in readings)})}
@@ -125,12 +128,12 @@ class Auditor:
         )
 
     def recount(self, finding: Finding) -> None:
-        """Count in the ledger what an audit has just found uncounted; twice at once counts once.
+        """Add offsets that an audit found uncounted to the table `offsets`; concurrent calls add them once.
 
-        All of it is committed, so no insert of these rows is under way, and no view will count them.
+        They are committed, so no insert of them is in progress, and no view will count them.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         for span, reading in _stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
@@ -138,7 +141,7 @@ class Auditor:
             self.connection.command(RECOUNT, self._parameters(span, reading), settings=settings)
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
-        """Return each reading in the ledger, the newest first: its number, and the offsets [low, end) that it has."""
+        """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""
         rows = self.connection.query(READINGS, self._parameters(span, 0))
         return [(row["reading"], row["first"], row["last"] + 1) for row in rows]
 
@@ -146,9 +149,9 @@ class Auditor:
         return self.connection.query(COUNTS, self._parameters(span, reading))
 
     def _lacking(self, stretches: Sequence[tuple[Span, int]]) -> tuple[Runs, Runs]:
-        """Return what its newest reading lacks and the log has: what the table does not show, and what it does.
+        """Return the offsets that their newest reading lacks and the log has: missing ones, then uncounted ones.
 
-        The table is read only when something is missing that the log does not explain.
+        The table is read only when the log does not explain what is missing.
         """
         pieces = [piece for span, reading in stretches for piece in self._pieces(span, reading)]
         lost, uncounted = Runs(), Runs()
@@ -170,10 +173,9 @@ class Auditor:
         return [_Piece(span, reading, million, covered.get(million, 0)) for million in millions]
 
     def _name(self, found: Runs, piece: "_Piece", left: int) -> None:
-        """Add so many offsets of a piece, without those that are gaps of the log.
+        """Add this many offsets of a piece, without gaps of the log.
 
-        The log is asked about ten thousand of them at a time, as long as it explains any: a transaction has a gap for
-        each record it may have, a loss has none.
+        The log is asked about ten thousand offsets at a time, as long as it explains any of them.
         """
         at, is_asked = piece.first, self.gaps is not None and not piece.span.is_gone and not piece.is_shown
         while left > 0:
@@ -181,7 +183,7 @@ class Auditor:
             if not is_asked and (is_whole or found.is_full):
                 break
             named = range(at, min(at + _NAMED_MAX, piece.end)) if is_whole else self._named(piece, at)
-            if not named:  # what was missing a moment ago has come
+            if not named:  # what was missing a moment ago has arrived
                 return
             gaps = self.gaps(piece.span.partition, named) if self.gaps is not None and is_asked else set()
             for first, end in runs_of(offset for offset in named if offset not in gaps):
@@ -201,7 +203,7 @@ class Auditor:
         return [row["offset"] for row in rows]
 
     def _shown(self, span: Span, reading: int) -> dict[int, int]:
-        """Return how many offsets of each million the table shows and the ledger lacks. Reads all of the partition."""
+        """Return how many offsets of each million the table shows but `offsets` lacks. Reads the whole partition."""
         rows = self.connection.query(SHOWN, self._parameters(span, reading))
         return {row["million"]: row["uncounted"] for row in rows}
 
@@ -229,9 +231,9 @@ class Auditor:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A million of a stretch, and how much of it the ledger and the dead letters cover.
+    """Up to a million offsets of a span, and how many of them are counted or dead letters.
 
-    What it lacks is meant; with `looks` without what the table shows, with `is_shown` just that.
+    It stands for the others; with `looks` without those that the table shows, with `is_shown` for just those.
     """
 
     span: Span
@@ -243,17 +245,17 @@ class _Piece:
 
     @property
     def first(self) -> int:
-        """Its first offset."""
+        """The first offset."""
         return max(self.span.low, self.million * _MILLION)
 
     @property
     def end(self) -> int:
-        """The offset behind its last."""
+        """The offset after the last."""
         return min(self.span.end, (self.million + 1) * _MILLION)
 
     @property
     def count(self) -> int:
-        """How many offsets are lacking."""
+        """The number of offsets not covered."""
         return self.end - self.first - self.covered
 
 
@@ -262,19 +264,19 @@ def _sum(counts: Mapping[int, Sequence[Mapping[str, Any]]], column: str) -> int:
 
 
 def _stretches(span: Span, readings: Sequence[tuple[int, int, int]]) -> list[tuple[Span, int]]:
-    """Return a span in pieces, each with the newest reading over it; `readings` is newest first: number, low, end."""
+    """Split a span by the newest reading of each offset; `readings` is newest first: number, low, end."""
     bounds = {span.low, span.end, *(at for _, low, end in readings for at in (low, end) if span.low < at < span.end)}
     pieces: list[tuple[Span, int]] = []
     for low, end in pairwise(sorted(bounds)):
         reading = next((number for number, first, last in readings if first <= low < last), 0)
         if pieces and pieces[-1][1] == reading:
-            low = pieces.pop()[0].low  # noqa: PLW2901  (one piece with the one before)
+            low = pieces.pop()[0].low  # noqa: PLW2901  (joins the previous piece)
         pieces.append((replace(span, low=low, end=end), reading))
     return pieces
 
 
 def intended(mark: CommittedOffset) -> Intent | None:
-    """Return a mark's intent, or None when it has none that this version reads."""
+    """Return a commit's intent, or None when it has none that this version can read."""
     try:
         return decode(mark.metadata)
     except UnreadableError:

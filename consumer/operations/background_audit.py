@@ -1,4 +1,4 @@
-"""The audit in the background: each worker audits what it owns, so the group's figures add up to the whole topic."""
+"""Audits in the background: each worker audits its own partitions, so the metrics add up to the whole topic."""
 
 import logging
 import threading
@@ -17,24 +17,24 @@ log = logging.getLogger(__name__)
 
 
 class Group(Protocol):
-    """What a patrol asks of the cluster; consumer.kafka.admin.Cluster is one."""
+    """What the background audit asks the cluster; consumer.kafka.admin.Cluster implements it."""
 
     def committed(self, partitions: Sequence[Partition]) -> Mapping[Partition, CommittedOffset]:
-        """Return the group's marks."""
+        """Return the group's committed offsets."""
 
     def bounds(self, partitions: Sequence[Partition]) -> Mapping[Partition, LogBounds]:
         """Return where each partition's log begins and ends."""
 
     def topic(self, name: str) -> Topic | None:
-        """Return a topic as it is now."""
+        """Return a topic, or None when it does not exist."""
 
 
 class BackgroundAudit:
-    """Audits the partitions that a watch knows, again and again; one thread calls `round`.
+    """Audits the partitions of a HealthMonitor repeatedly; one thread calls `run_once`.
 
-    What was found clean is not looked at again below the offset it reached, nor what the log holds no more, nor a topic
-    that is gone: the command tells of those. What is missing counts when two rounds in a row miss it: a dead letter is
-    on its topic before it is in its table.
+    It skips offsets that were clean before, offsets that the log no longer has, and deleted topics: `audit` covers
+    those. A missing offset counts when two runs in a row miss it, because a dead letter reaches its topic before its
+    table.
     """
 
     def __init__(self, auditor: Auditor, cluster: Group, monitor: HealthMonitor, metrics: Metrics) -> None:
@@ -46,7 +46,7 @@ class BackgroundAudit:
         self._suspects: set[tuple[Partition, str]] = set()
 
     def run_once(self) -> list[Finding]:
-        """Audit once, set the metrics, and return what is wrong.
+        """Audit once, set the metrics, and return the findings that are not clean.
 
         Raises:
             Transient, Fatal: a server is away, or refuses.
@@ -68,7 +68,7 @@ class BackgroundAudit:
         owned = [partition for partition in self._monitor.progress if partition.topic in self._auditor.tables]
         if not owned:
             return []
-        marks = self._cluster.committed(owned)  # before the table is read: what is committed is in it
+        marks = self._cluster.committed(owned)  # before reading the table, so that committed offsets are in it
         lows = {partition: bounds.low for partition, bounds in self._cluster.bounds(owned).items()}
         topics = {name: self._cluster.topic(name) for name in {partition.topic for partition in owned}}
         spans = []
@@ -83,7 +83,7 @@ class BackgroundAudit:
 
 @contextmanager
 def auditing_in_background(background_audit: BackgroundAudit, every_s: float) -> Iterator[None]:
-    """Call `round` on a thread every so many seconds until the block is left; 0 is never."""
+    """Call `run_once` on a thread every `every_s` seconds until the block is left; 0 means never."""
     stop = threading.Event()
 
     def walk() -> None:
@@ -91,12 +91,12 @@ def auditing_in_background(background_audit: BackgroundAudit, every_s: float) ->
             try:
                 wrong = background_audit.run_once()
             except ConsumerError as error:
-                log.warning("audit put off", extra={"reason": str(error)})
+                log.warning("audit postponed", extra={"reason": str(error)})
                 continue
             for finding in wrong:
                 log.error("audit", extra=facts(finding))
 
-    thread = threading.Thread(target=walk, name="patrol", daemon=True)
+    thread = threading.Thread(target=walk, name="background-audit", daemon=True)
     if every_s > 0:
         thread.start()
     try:
@@ -108,7 +108,7 @@ def auditing_in_background(background_audit: BackgroundAudit, every_s: float) ->
 
 
 def facts(finding: Finding) -> dict[str, object]:
-    """Return a finding for a log line or a line of JSON."""
+    """Return a finding as the members of a log line or a JSON line."""
     return {
         "topic": finding.span.partition.topic,
         "topic_id": finding.span.topic_id,
@@ -120,8 +120,8 @@ def facts(finding: Finding) -> dict[str, object]:
         "dead_letters": finding.letters,
         "missing": finding.missing.count,
         "missing_offsets": str(finding.missing),
-        "untold": finding.untold.count,
-        "untold_offsets": str(finding.untold),
+        "unknown": finding.untold.count,
+        "unknown_offsets": str(finding.untold),
         "uncounted": finding.uncounted.count,
         "uncounted_offsets": str(finding.uncounted),
         "duplicates": finding.duplicates,

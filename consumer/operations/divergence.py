@@ -1,9 +1,9 @@
-"""Where a log that was cut, and has perhaps grown again, parts from what was read of it.
+"""Finds the offset at which a log that was cut, and may have grown again, diverges from what was read of it.
 
-Two logs of one partition that hold a record of the same leader epoch at the same offset are the same up to there: that
-is what Kafka's replication rests on (KIP-101). So the last row whose record the log still has is looked for, epoch by
-epoch, from the newest on. The leader's own answer (OffsetForLeaderEpoch) tells less: behind two unclean elections it
-may name an offset up to which the log is as long as the one that was read, and another.
+Two logs of one partition with a record of the same leader epoch at the same offset are equal up to there: Kafka's
+replication depends on that (KIP-101). So this looks for the last row whose record the log still has, epoch by epoch,
+newest first. The leader's own answer (OffsetForLeaderEpoch) is not enough: after two unclean elections it may name an
+offset up to which the log is equally long but different.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,29 +22,29 @@ class Found(NamedTuple):
 
 
 RecordAt = Callable[[int], Found | None]
-"""Returns the first record of the log at an offset or behind it; None when the log ends before."""
+"""Returns the log's first record at an offset or after it; None when there is none."""
 
 
 def last_below(offset: int, low: int, record_at: RecordAt) -> Found | None:
-    """Return the last record of the log below an offset, None when there is none; costs a few reads."""
+    """Return the log's last record below an offset, None when there is none; takes a few fetches."""
     return _last(low, offset - 1, lambda found: found.offset < offset, record_at)
 
 
 def is_other_below(offset: int, leader_epoch: int, low: int, record_at: RecordAt) -> bool:
-    """Tell whether the last record of the log below an offset is not the one that was read there.
+    """Tell whether the log's last record below an offset differs from the one that was read there.
 
-    `leader_epoch` is that of the one that was read; if it is not known, nobody can tell.
+    `leader_epoch` is that of the record that was read; False when it is unknown.
     """
     last = last_below(offset, low, record_at) if leader_epoch != NO_EPOCH else None
     return last is not None and last.leader_epoch != leader_epoch
 
 
 def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) -> int:
-    """Return the offset from which on the log is another one than was read.
+    """Return the offset from which on the log differs from what was read.
 
-    `read` has the last record that was read of each leader epoch, as far as known: that of an epoch which is not known
-    (the release before did not keep it) says only that something was read up to there. Then the log is believed up to
-    what is older than all known epochs.
+    `read` has the last record that was read of each leader epoch. A record of unknown epoch (the previous release did
+    not keep it) only says that something was read up to there; then the log is trusted up to the records that are
+    older than all known epochs.
     """
     lasts = sorted(read, reverse=True)
     known = [item for item in lasts if item.leader_epoch != NO_EPOCH]
@@ -66,10 +66,8 @@ def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) 
 
 
 def last_read(readings: Iterable[Reading]) -> Iterator[Found]:
-    """Yield the last record of each leader epoch that is in the tables, of every reading."""
+    """Yield the last record of each leader epoch in the tables, for every reading."""
     for reading in readings:
-        if not reading.epochs:
-            continue
         starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
         ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
         yield from (Found(last, epoch) for (_, epoch), last in zip(starts, ends, strict=True))
@@ -80,7 +78,7 @@ def _is_up_to(last: Found, found: Found) -> bool:
 
 
 def _last(first: int, last: int, is_before: Callable[[Found], bool], record_at: RecordAt) -> Found | None:
-    """Return the last record from `first` to `last` that is before something, as all before it are; by bisecting."""
+    """Return the last record from `first` to `last` for which `is_before` holds, by bisection."""
     best = None
     while first <= last:
         middle = (first + last) // 2

@@ -1,4 +1,4 @@
-"""A group that is stopped, seen from a command: who is still in it, what the log has, and new marks for it."""
+"""Kafka access of the commands that change a stopped group: its members, the log's records, new commits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced, Transient
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import topic_partition
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.operations.divergence import Found, RecordAt
-from consumer.outcomes import of_kafka
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
@@ -22,7 +22,7 @@ _SMALL: Final = {"fetch.message.max.bytes": 65_536, "fetch.wait.max.ms": 50, "qu
 
 
 class StoppedGroup:
-    """One client of a cluster; its calls block, and one thread makes them. It is never a member of the group."""
+    """A client that never joins the group. Its calls block; one thread makes them."""
 
     def __init__(self, properties: Mapping[str, str | int], group_id: str) -> None:
         self._properties = properties
@@ -30,7 +30,7 @@ class StoppedGroup:
         self._admin = AdminClient({**properties}, **REPORTING)
 
     def check_stopped(self) -> None:
-        """Return if no member is in the group: what a command commits would be overwritten by theirs.
+        """Return if the group has no members: they would overwrite a command's commits.
 
         Raises:
             Transient: no broker answers.
@@ -42,29 +42,29 @@ class StoppedGroup:
             raise Fatal(f"{members} workers of the group {self._group_id} still run: stop them all first")
 
     def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
-        """Return each partition's oldest offset and its end, as its leader lists them.
+        """Return each partition's oldest offset and its end, from its leader.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         lows = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # its authors left it so
         ends = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # as above
         return {partition: (lows[partition], ends[partition]) for partition in partitions}
 
     def offsets_at(self, partitions: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
-        """Return each partition's first offset whose Kafka timestamp is this moment or later, -1 when there is none.
+        """Return each partition's first offset with this Kafka timestamp or a later one, -1 when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         return self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
 
     @contextmanager
     def reading(self, partition: Partition) -> Iterator[RecordAt]:
-        """Yield what finds records of one partition; each costs a fetch.
+        """Yield a function that finds records of one partition; each call costs a fetch.
 
         Raises:
-            Transient, Fatal: as outcomes.py says, also while it is used.
+            Transient, Fatal: as the packages' errors.py say, also within the block.
         """
         pinned = {**self._properties, **_SMALL, **PINNED, "auto.offset.reset": "earliest"}
         reader = Consumer({**pinned, "group.id": f"{self._group_id}.lag"}, **REPORTING)
@@ -74,10 +74,10 @@ class StoppedGroup:
             reader.close()
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Commit marks for the group.
+        """Commit offsets for the group.
 
         Raises:
-            Transient, Fatal: as outcomes.py says; also when a worker has come into the group meanwhile.
+            Transient, Fatal: as the packages' errors.py say; also when a worker has joined the group meanwhile.
         """
         writer = Consumer({**self._properties, **PINNED, "group.id": self._group_id}, **REPORTING)
         try:
@@ -87,7 +87,9 @@ class StoppedGroup:
                 if item.error is not None:
                     raise of_kafka(item.error.name(), item.error.str())
         except Fenced as error:
-            raise Fatal(f"a worker of the group {self._group_id} runs again: stop it, and look once more") from error
+            raise Fatal(
+                f"a worker of the group {self._group_id} is running again: stop it, and run this command again"
+            ) from error
         finally:
             writer.close()
 
@@ -107,7 +109,7 @@ def _answer(call: Callable[[], _Answer]) -> _Answer:
 
 
 def _first(reader: Consumer, partition: Partition, offset: int) -> Found | None:
-    """Return the first record at an offset or behind it."""
+    """Return the first record at an offset or after it."""
     reader.assign([TopicPartition(*partition, offset)])
     deadline_s = monotonic() + _READ_S
     while monotonic() < deadline_s:
@@ -115,7 +117,9 @@ def _first(reader: Consumer, partition: Partition, offset: int) -> Found | None:
             error = message.error()
             if error is None:
                 found = Found(message.offset() or 0, -1 if (epoch := message.leader_epoch()) is None else epoch)
-                return found if found.offset >= offset else None  # there is no such offset: it began anew
+                return (
+                    found if found.offset >= offset else None
+                )  # that offset does not exist, and the consumer restarted elsewhere
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (its public name)
                 return None
             if not isinstance(found_error := of_kafka(error.name(), error.str()), Transient):

@@ -1,6 +1,6 @@
-"""How far the group is behind in each partition, and what stands in its way.
+"""Reports how far the group is behind in each partition, and why.
 
-Lag counts to the end of what can be read: an open transaction keeps back every record from its first one on, until its
+Lag counts up to the last readable record: an open transaction holds back every record from its first one on, until its
 producer commits or aborts it.
 """
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from consumer.advice import Sentence
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.opening import RESUME, open_lane
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
@@ -20,7 +21,7 @@ def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, o
     """Return a line for each partition of the topics.
 
     Raises:
-        Transient, Fatal: as outcomes.py says.
+        Transient, Fatal: as the packages' errors.py say.
     """
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks, bounds = cluster.committed(partitions), cluster.bounds(partitions)
@@ -48,7 +49,7 @@ def _line(
 
 
 def note_of(item: Assigned, bounds: LogBounds) -> str:
-    """Return what is to be said of a partition's mark, "" when nothing is."""
+    """Return a note about a partition's committed offset, "" when there is nothing to say."""
     if item.committed is None:
         return f"nothing is committed yet: {RUN}"
     try:
@@ -56,7 +57,7 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
     except UnreadableError:
         intent = None
     if intent and intent.topic_id != item.topic_id:
-        return f"committed for the topic before it was made anew, which is read from its start: {RUN}"
+        return f"committed before the topic was recreated; the new topic is read from its start: {RUN}"
     if halt := open_lane(item).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
@@ -66,22 +67,17 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
 
 def _under_way(intent: Intent) -> str:
     if intent.detour:
-        return f"offsets up to {intent.detour.end} are read again, then it goes on from {intent.detour.offset}"
+        return f"reads offsets up to {intent.detour.end} again, then continues from {intent.detour.offset}"
     if intent.is_range:
-        return f"intent [{intent.a}, {intent.b}): the worker that has the partition inserts it; if none does, {RUN}"
+        return f"intent [{intent.a}, {intent.b}): the partition's worker inserts it; if there is none, {RUN}"
     return ""
 
 
 def kept_back(servers: str, partition: Partition, bounds: LogBounds, age_s: float | None) -> str:
     """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
-    where = f"--topic {partition.topic} --partition {partition.number}"
-    tool = f"kafka-transactions.sh --bootstrap-server {servers}"
     since = "" if age_s is None else f" for {age_s:.0f} s"
-    return (
-        f"an open transaction keeps back {bounds.high - bounds.end} offsets from {bounds.end} on{since}: if it stays,"
-        f" `{tool} describe-producers {where}` names its producer, and"
-        f" `{tool} abort {where} --start-offset {bounds.end}` ends it"
-    )
+    what = {"count": bounds.high - bounds.end, "offset": bounds.end, "since": since}
+    return Sentence.KEPT_BACK.format(servers=servers, topic=partition.topic, partition=partition.number, **what)
 
 
 def _age_s(at_ms: int | None) -> float | None:

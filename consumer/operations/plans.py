@@ -1,8 +1,8 @@
-"""What a stopped group should commit, so that nothing is skipped and nothing comes twice unless somebody wants it.
+"""Plans what a stopped group should commit, so that nothing is skipped, and nothing is read twice unintentionally.
 
-All of it is worked out from facts, and nothing is changed. Whatever an operator decides raises the number of the
-reading: it is part of the tokens and a column of the rows, so that what is inserted behind such a decision can't be
-dropped for what was there before, and the audit can tell the readings apart.
+Plans follow from facts; nothing is changed here. Each operator's decision raises the reading number, which is part of
+the tokens and a column of the rows. So later inserts can't be dropped for earlier ones, and the audit can tell the
+readings apart.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,9 @@ from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
 
 DETOUR_BYTES_MAX: Final = 300
-"""A mark that a second reading goes back to: the intents of that reading must find room beside it."""
+"""The largest commit that a second reading can return to: the reading's intents must fit beside it."""
 _FOREIGN: Final = "another program or a newer release commits in this group: use its own commands"
-_WELL: Final = "nothing is wrong: a worker goes on by itself"
+_WELL: Final = "nothing is wrong: a worker continues by itself"
 _RECREATED: Final = "the topic was recreated: the worker reads it from its start by itself"
 
 
@@ -26,13 +26,13 @@ class Facts:
     """What is known of one partition.
 
     Attributes:
-        partition: which.
-        topic_id: the topic's incarnation.
+        partition: the partition.
+        topic_id: the topic's ID.
         low: the oldest offset of the log.
-        end: the offset behind its newest record.
-        mark: what the group has committed.
+        end: the offset after its newest record.
+        mark: the group's commit.
         readings: what is in the tables.
-        kept: offsets of the mark's own range that are rows of its reading, or dead letters.
+        kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
         used: the highest number of a reading that another mark of the partition has named.
     """
 
@@ -47,19 +47,19 @@ class Facts:
 
     @property
     def inserted_end(self) -> int:
-        """The offset behind the last one that is in the tables."""
+        """The offset after the last one in the tables."""
         return max((reading.end for reading in self.readings), default=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a command would do about one partition.
+    """What a command would do with one partition.
 
     Attributes:
-        partition: which.
-        why: what was found, in a sentence.
-        mark: what to commit; None: nothing is to be done, or can be.
-        is_refused: it can't be done.
+        partition: the partition.
+        why: one sentence that says what was found.
+        mark: what to commit; None when nothing needs to be done, or can be.
+        is_refused: the request can't be done.
     """
 
     partition: Partition
@@ -69,7 +69,7 @@ class Plan:
 
 
 def resume(facts: Facts, record_at: RecordAt) -> Plan:
-    """Return how to go on where a worker halts: behind what is in the tables, with all that the log has since."""
+    """Return how to resume a halted partition: after the rows in the tables, with every record since."""
     intent, fault = _readable(facts)
     if fault:
         return fault
@@ -81,9 +81,9 @@ def resume(facts: Facts, record_at: RecordAt) -> Plan:
 
 
 def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
-    """Return how to read offsets again, from `first` to before `stop`, or on and on.
+    """Return how to read offsets again, from `first` up to but not including `stop`, or without an end.
 
-    What is read again becomes rows again, of another reading; behind `stop` the group goes on where it was.
+    Records read again become rows again, of a new reading; at `stop` the group returns to where it was.
     """
     intent, fault = _readable(facts)
     if fault:
@@ -101,21 +101,21 @@ def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -
 
 
 def downgrade(facts: Facts) -> Plan:
-    """Return the same mark as the release before this one writes it, for its workers."""
+    """Return the same commit in the previous release's format."""
     intent, fault = _readable(facts)
     if fault:
         return fault
     mark = facts.mark
     if mark is None or intent is None or intent.version == 1:
-        return Plan(facts.partition, "nothing to do: the former release can read this")
+        return Plan(facts.partition, "nothing to do: the previous release can read this")
     if intent.is_range:
-        return _refused(facts, "a batch is not finished: start a worker of this release and stop it in order first")
+        return _refused(facts, "a batch is unfinished: first start a worker of this release and stop it with SIGTERM")
     if intent.detour is not None or facts.inserted_end > mark.offset:
-        return _refused(facts, "offsets are being read again, which the former release can't: let it finish first")
+        return _refused(facts, "offsets are being read again, which the previous release can't: let it finish first")
     old = Intent(intent.topic_id, mark.offset, mark.offset, version=1)
     return Plan(
         facts.partition,
-        "is handed to the former release",
+        "is handed to the previous release",
         CommittedOffset(mark.offset, old.encode(), mark.leader_epoch),
     )
 
@@ -127,24 +127,23 @@ def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
 
 
 def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
-    """Go on behind the last offset that is in the tables, if the log is still the one that it came from."""
+    """Resume after the last offset in the tables, if the log is still the one it came from."""
     end = facts.inserted_end
-    behind_rows, epoch = _behind_the_newest_row(facts.readings)
-    if facts.end < end or is_other_below(behind_rows, epoch, facts.low, record_at):
+    if facts.end < end or is_other_below(end, _newest_epoch(facts.readings), facts.low, record_at):
         return _behind_the_cut(facts, record_at, f"{why}, and the log was cut below offset {end}")
     return _go_on(facts, record_at, max(end, facts.low), f"{why}; the tables hold offsets up to {end - 1}")
 
 
 def _behind_the_cut(facts: Facts, record_at: RecordAt, why: str) -> Plan:
-    """Go on where the log parts from what was read, or before that with what was promised and is not there."""
+    """Resume where the log diverges from what was read, or earlier, at promised offsets that the tables lack."""
     parts_at = parting([*last_read(facts.readings), *_last_promised(facts)], facts.low, facts.end, record_at)
     kept = f"rows up to offset {facts.inserted_end - 1} stay" if facts.readings else "nothing was inserted"
-    why = f"{why}: {kept}, from offset {parts_at} on it has other records now"
+    why = f"{why}: {kept}, from offset {parts_at} on the log has other records now"
     return _behind_the_promise(facts, record_at, parts_at, why)
 
 
 def _last_promised(facts: Facts) -> Iterator[Found]:
-    """Yield the last records that the mark tells of: the one below its offset, and the one at its range's end."""
+    """Yield the last records that the commit names: the one below its offset, and the one at its range's end."""
     if facts.mark is None:
         return
     yield Found(facts.mark.offset - 1, facts.mark.leader_epoch)
@@ -153,7 +152,7 @@ def _last_promised(facts: Facts) -> Iterator[Found]:
 
 
 def _behind_the_promise(facts: Facts, record_at: RecordAt, end: int, why: str) -> Plan:
-    """Go on at an offset, and before that read again what the group's range promised below it and did not keep."""
+    """Resume at an offset, after reading again what the committed intent promised below it and is not in the tables."""
     lacking = _lacking(facts, end, record_at)
     if not lacking:
         return _go_on(facts, record_at, end, why)
@@ -166,9 +165,9 @@ def _behind_the_promise(facts: Facts, record_at: RecordAt, end: int, why: str) -
 
 
 def _lacking(facts: Facts, end: int, record_at: RecordAt) -> range:
-    """Return from the first to the last offset that the group's range promised below `end`, and that the log has alone.
+    """Return the range from the first to the last offset below `end` that was promised and only the log has.
 
-    Of a batch of several schemas, or of several months, a part may be in the tables; what lies between comes twice.
+    Part of a batch of several schemas or months may be in the tables; rows in between are inserted twice.
     """
     intent = decode(facts.mark.metadata) if facts.mark else None
     if intent is None or not intent.is_range:
@@ -188,7 +187,7 @@ def _lacking(facts: Facts, end: int, record_at: RecordAt) -> range:
 
 
 def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record_at: RecordAt) -> Plan | None:
-    """Return how to go on from a mark that a worker would halt at; None when it would not."""
+    """Return how to resume from a commit at which a worker would halt; None when it would not."""
     read_to, epoch = _read_to(mark, intent)
     if _is_set_back(facts, intent, read_to):
         return _behind_the_tables(facts, record_at, f"the group's offset was set back to {mark.offset}")
@@ -202,7 +201,7 @@ def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record
 
 
 def _end_detour(facts: Facts, mark: CommittedOffset, intent: Intent, detour: Detour, record_at: RecordAt) -> Plan:
-    """Give up a second reading that can't go on, and go on where the group was before it."""
+    """Give up a second reading that can't continue, and return to where the group was before it."""
     if _repaired(facts, mark, intent, record_at) is None:
         return Plan(facts.partition, _WELL)
     before = CommittedOffset(detour.offset, detour.metadata, detour.leader_epoch)
@@ -214,23 +213,25 @@ def _faults(facts: Facts, first: int, stop: int | None, intent: Intent | None) -
     """Yield why these offsets can't be read again."""
     mark = facts.mark
     if not facts.low <= first <= facts.end:
-        yield f"the log has the offsets {facts.low} to {facts.end - 1}, and {first} is none of them"
-    done = mark.offset if mark else max(facts.low, facts.inserted_end)  # what an intent promises behind it is not there
+        yield f"the log has the offsets {facts.low} to {facts.end - 1}, and {first} is not among them"
+    done = (
+        mark.offset if mark else max(facts.low, facts.inserted_end)
+    )  # what an intent promises after it is not in the tables
     if first > done:
-        yield f"only offsets below {done} were read: to begin at {first} would skip some"
+        yield f"only offsets below {done} were read: starting at {first} would skip some"
     if stop is None:
         return
     if mark is None or not first < stop <= mark.offset:
         read = "nothing was" if mark is None else f"only offsets below {mark.offset} were"
-        yield f"{read} read: a second reading ends there at the latest, and behind its beginning"
+        yield f"{read} read: a second reading must end there at the latest, and after its beginning"
     if intent is not None and intent.detour is not None:
-        yield "a second reading is under way: let the workers finish it"
+        yield "a second reading is in progress: let the workers finish it"
     if mark is not None and len(mark.metadata) > DETOUR_BYTES_MAX:
-        yield "a batch with much poison is not finished: start a worker, and stop it in order first"
+        yield "a batch with much poison is unfinished: first start a worker and stop it with SIGTERM"
 
 
 def _go_on(facts: Facts, record_at: RecordAt, offset: int, why: str) -> Plan:
-    """Plan to go on at an offset, in a new reading."""
+    """Plan to resume at an offset, in a new reading."""
     last = last_below(offset, facts.low, record_at)
     epoch = last.leader_epoch if last else NO_EPOCH
     intent = Intent(facts.topic_id, offset, offset, leader_epoch=epoch, reading=_next_reading(facts))
@@ -243,13 +244,13 @@ def _with_detour(mark: CommittedOffset | None, detour: Detour | None) -> Committ
 
 
 def _next_reading(facts: Facts) -> int:
-    """Return the number of the next reading: none that was ever used."""
+    """Return the next reading number, which was never used."""
     intent = decode(facts.mark.metadata) if facts.mark else None
     return 1 + max(facts.used, intent.reading if intent else 0, *(reading.number for reading in facts.readings), 0)
 
 
 def _read_to(mark: CommittedOffset, intent: Intent | None) -> tuple[int, int]:
-    """Return the offset below which all was read or promised, and the epoch of the last record there."""
+    """Return the offset below which everything was read or promised, and the epoch of the last record there."""
     if intent is not None and intent.is_range and intent.a == mark.offset:
         return intent.b, intent.leader_epoch
     if mark.leader_epoch != NO_EPOCH or intent is None or intent.a != mark.offset:
@@ -258,23 +259,21 @@ def _read_to(mark: CommittedOffset, intent: Intent | None) -> tuple[int, int]:
 
 
 def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
-    """Tell whether the tables hold more than the mark says, of its own reading or a later one."""
+    """Tell whether the tables hold more than the commit says, of its reading or a later one."""
     number = intent.reading if intent else 0
     if intent and facts.mark and intent.a == facts.mark.offset:
         read_to = max(read_to, intent.end)
     return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
-def _behind_the_newest_row(readings: Sequence[Reading]) -> tuple[int, int]:
-    """Return the offset behind the highest row in the tables, and that row's epoch; of dead letters none is known."""
+def _newest_epoch(readings: Sequence[Reading]) -> int:
+    """Return the leader epoch of the highest row in the tables."""
     newest = max(readings, key=lambda reading: reading.last)
-    if not newest.epochs:
-        return newest.end, NO_EPOCH
-    return newest.last + 1, max(newest.epochs.items(), key=lambda item: item[1])[0]
+    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
-    """Return the mark's intent, and the plan that says why it can't be dealt with, if so."""
+    """Return the commit's intent, or a plan that says why it can't be used."""
     try:
         intent = decode(facts.mark.metadata) if facts.mark else None
     except UnreadableError:

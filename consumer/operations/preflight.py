@@ -1,10 +1,11 @@
-"""What must hold before the first poll, for the promise rests on it; each fault is one sentence that says what to do.
+"""Checks before the first poll what exactly-once depends on; each fault is one sentence that says what to do.
 
-ClickHouse: every column that the insert fills, or the table computes, of a kind that keeps it; the ledger and its view;
-a deduplication window on each table and on each target of a view behind it, large enough for this installation; no
-profile that forbids a setting of ours; a token that really counts once; and an insert that is taken.
-Kafka: the topics, and room for an intent in a commit's metadata. Whether the broker keeps that metadata is only told:
-without it a clean stop is still exact, and the log says what is left.
+ClickHouse: every column that the insert fills or the table computes is stored; the table `offsets` and its view exist;
+each table, and each target of a view on it, has a deduplication window that is large enough; no profile forbids one of
+our settings; a repeated token is really dropped; and the table accepts an insert.
+
+Kafka: the topics exist, and an intent fits a commit's metadata. Whether the broker keeps that metadata is only logged:
+without it a clean stop is still exact, and the log says what is not.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +20,13 @@ from consumer.kafka.admin import Cluster, Topic
 
 _METADATA_DEFAULT: Final = 4096
 LETTER_HEADERS_BYTES: Final = 64 * 1024
-"""Room in a dead letter for what it says beside the record."""
+"""Room in a dead letter for its headers beside the record."""
 _MESSAGE_BYTES: Final = "max.message.bytes"
 _METADATA: Final = "offset.metadata.max.bytes"
 
 
 def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPace]]) -> None:
-    """Check every table.
+    """Check all tables.
 
     Raises:
         Fatal, Transient: as TableCheck.run.
@@ -41,7 +42,7 @@ def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:
     """Return the topics.
 
     Raises:
-        Fatal: one is not there.
+        Fatal: a topic does not exist.
         Transient: no broker answers.
     """
     topics = {name: cluster.topic(name) for name in names}
@@ -52,10 +53,10 @@ def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:
 
 
 def check_metadata(cluster: Cluster, topic: str) -> bool | None:
-    """Check that an intent finds room in a commit, and tell whether the broker keeps it; None: it could not be tried.
+    """Check that an intent fits a commit, and tell whether the broker keeps it; None when that could not be tried.
 
     Raises:
-        Fatal: it is too small.
+        Fatal: it does not fit.
     """
     allowed = int(cluster.broker_setting(_METADATA) or _METADATA_DEFAULT)
     if allowed < METADATA_BYTES_MAX:
@@ -65,9 +66,9 @@ def check_metadata(cluster: Cluster, topic: str) -> bool | None:
 
 
 def size_warnings(cluster: Cluster, events: str, dead: str, batch_bytes_max: int) -> list[str]:
-    """Compare what the two topics take with each other and with a batch; return a sentence for each that does not fit.
+    """Compare the size limits of both topics with each other and with a batch; return a sentence for each mismatch.
 
-    A topic whose limit this client may not see is passed over.
+    A topic whose limit this client may not read is skipped.
     """
     limits = [cluster.topic_setting(topic, _MESSAGE_BYTES) for topic in (events, dead)]
     taken, kept = (int(limit) if limit is not None else None for limit in limits)
@@ -81,7 +82,7 @@ def size_warnings(cluster: Cluster, events: str, dead: str, batch_bytes_max: int
 
 
 def guarantee(*, keeps_metadata: bool) -> str:
-    """Return what the log says of the promise at the start."""
+    """Return the sentence that the log states at the start."""
     if keeps_metadata:
         return "every record becomes one row or one dead letter, through crashes, rebalances and lost answers"
     return (

@@ -1,8 +1,8 @@
-"""Putting dead letters back onto the topic, once what refused them is repaired.
+"""Puts dead letters back onto the topic after their cause was repaired.
 
-A replayed record keeps its event id, so that it is the same event wherever it lands, and it goes the way of all
-records: topic, worker, table. What was replayed stands in the table `replays`, and is left alone the next time. Before
-anything is sent, the table is asked through a twin that keeps nothing: what it would refuse again stays where it is.
+A replayed record keeps its event id, so it is the same event, and goes the way of all records: topic, worker, table.
+The table `replays` records it, and it is not replayed again. Before anything is sent, a probe table tells what the
+table would refuse again; those dead letters stay where they are.
 """
 
 import json
@@ -23,7 +23,7 @@ from consumer.kafka.dead_letters import SERVICE, DeadLetterProducer, Outgoing
 from schemas.codec import FRAME_BYTES, LETTER_HEADER, Encoder, FrameError, decode, schema_id_of
 
 UNTIL_MS: Final = 10_413_792_000_000
-"""The year 2300, when the column of Kafka's timestamps ends."""
+"""The year 2300, where the column of Kafka's timestamps ends."""
 _LETTERS: Final = """
 SELECT letter_id, origin_topic AS topic, origin_partition AS partition, origin_offset AS offset, reason,
     toUnixTimestamp64Milli(origin_at) AS at_ms, hex(key) AS key, hex(value) AS value, headers
@@ -48,7 +48,7 @@ INSERT INTO replays SELECT {letter:String}, {event:UUID}, {topic:String}, {parti
 
 
 class ReplayVerdict(StrEnum):
-    """What becomes of a letter, as the command says it."""
+    """The result for a dead letter, as the command prints it."""
 
     READY = "can be replayed"
     REPLAYED = "was replayed before"
@@ -59,16 +59,16 @@ class ReplayVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which letters.
+    """Which dead letters to replay.
 
     Attributes:
-        topic: that they were refused from.
-        reasons: any of these; empty: all.
-        ids: any of these letters; empty: all.
-        partition: -1: all.
+        topic: the topic of the original records.
+        reasons: only with one of these reasons; empty: any.
+        ids: only these dead letters; empty: all.
+        partition: only from this partition; -1: all.
         since_ms: not before this Kafka timestamp, in Unix ms.
-        until_ms: before this one.
-        limit: at most so many, the oldest offsets first.
+        until_ms: before this Kafka timestamp, in Unix ms.
+        limit: at most this many, lowest offsets first.
     """
 
     topic: str
@@ -82,15 +82,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter, and what was found out about it.
+    """One dead letter, and the plan for it.
 
     Attributes:
-        letter_id: names it.
-        record: as it stood on the topic, or repaired.
+        letter_id: its name.
+        record: the record as it was on the topic, or repaired.
         reason: why it is a dead letter.
-        verdict: what becomes of it.
-        detail: why, in facts.
-        event: its fields; none when it does not decode.
+        verdict: whether it can be replayed.
+        detail: why not.
+        event: its fields; empty when it does not decode.
         changed: the fields that were repaired.
     """
 
@@ -105,13 +105,13 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Plans and makes replays.
+    """Plans and does replays.
 
     Attributes:
-        connection: to the tables.
-        table: asked whether it would take a record now.
-        rows: screens and encodes as the worker does.
-        schema_of: the text of a writer schema.
+        connection: connects to the tables.
+        table: tells whether it would accept a record now.
+        rows: screens and encodes records as the worker does.
+        schema_of: returns the text of a writer schema.
     """
 
     connection: Connection
@@ -120,12 +120,12 @@ class Replay:
     schema_of: Callable[[int], str]
 
     def plan(self, choice: Choice, repairs: Mapping[str, str], *, again: bool) -> list[Letter]:
-        """Return the chosen letters, each with what becomes of it; nothing is changed.
+        """Return the chosen dead letters with their verdicts; nothing is changed.
 
         Args:
-            choice: which letters.
-            repairs: fields to set in every one of them, by their Avro names; numbers and maps as JSON.
-            again: replay also what was replayed before.
+            choice: which dead letters.
+            repairs: fields to set in each of them, by their Avro names; numbers and maps as JSON.
+            again: also replay those that were replayed before.
 
         Raises:
             Transient, Fatal: a server is away, or a table is missing.
@@ -143,9 +143,9 @@ class Replay:
         ]
 
     def make(self, letters: Sequence[Letter], publisher: DeadLetterProducer, by: str) -> int:
-        """Publish what is ready, note each in `replays`, and return how many there were.
+        """Publish the ready dead letters, record each in `replays`, and return how many.
 
-        A crash between the two publishes again the next time: the same event id, so the same event.
+        After a crash in between, the next call publishes them again: the same event id, so the same event.
 
         Raises:
             Transient, Fatal: a server is away, or refuses.
@@ -187,7 +187,7 @@ class Replay:
             )
 
     def _read(self, letter: Letter, repairs: Mapping[str, str]) -> Letter:
-        """Decode a letter and repair it."""
+        """Decode a dead letter and repair it."""
         value = letter.record.value
         try:
             schema_id = schema_id_of(value)
@@ -215,7 +215,7 @@ class Replay:
         return self._column(_PRESENT, "id", parameters) if events else set()
 
     def _refused(self, records: Sequence[Record]) -> dict[Record, str]:
-        """Return the records that the table would refuse, and why."""
+        """Return the records that the table would refuse, with the reason."""
         refused: dict[Record, str] = {}
         for partition in {record.partition for record in records}:
             mine = [record for record in records if record.partition == partition]
@@ -232,10 +232,10 @@ class Replay:
 
 
 def typed(schema: str, name: str, text: str) -> Any:
-    """Return a field's value from text.
+    """Parse a field's value.
 
     Raises:
-        ValueError: the schema has no such field, or the text is no such value.
+        ValueError: the schema has no such field, or the text is not a value of its type.
     """
     kinds = {field["name"]: field["type"] for field in json.loads(schema)["fields"]}
     if name not in kinds:
@@ -246,7 +246,7 @@ def typed(schema: str, name: str, text: str) -> Any:
     try:
         return _TYPED[kind](text)
     except (ValueError, RecursionError):
-        raise ValueError(f"the field {name} takes {_MEANT[kind]}") from None
+        raise ValueError(f"the field {name} needs {_MEANT[kind]}") from None
 
 
 def _whole(bits: int) -> Callable[[str], int]:

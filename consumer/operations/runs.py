@@ -1,4 +1,4 @@
-"""Offsets that may be many: counted in full, and named as far as a line has room."""
+"""Sets of offsets that may be large: all are counted, and the first ones listed."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -7,10 +7,10 @@ NAMED_MAX: Final = 20
 
 
 class Runs:
-    """Ascending offsets as runs of successive ones. Keeps the first twenty runs, and the number of all offsets.
+    """Ascending offsets as runs of consecutive ones. Keeps the first twenty runs, and the number of all offsets.
 
     Attributes:
-        count: of all offsets.
+        count: the number of all offsets.
     """
 
     def __init__(self, offsets: Iterable[int] = ()) -> None:
@@ -21,7 +21,7 @@ class Runs:
             self.add(first, end)
 
     def add(self, first: int, end: int) -> None:
-        """Take the offsets [first, end), all above those before."""
+        """Add the offsets [first, end), all above the earlier ones."""
         is_full = self.is_full
         self.count += end - first
         if is_full or first == end:
@@ -35,12 +35,12 @@ class Runs:
         self._named = self.count
 
     def add_unnamed(self, count: int) -> None:
-        """Take so many more offsets."""
+        """Add this many offsets without listing them."""
         self.count += count
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is named."""
+        """Whether no more runs are listed."""
         return self._named < self.count
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""Who may come in, and how often: client keys and rate limits."""
+"""Who may send, and how much: API keys and rate limits."""

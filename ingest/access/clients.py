@@ -1,4 +1,4 @@
-"""The client registry: who may send, with which keys, from which pages, how often. A TOML file that people edit.
+"""The client registry: who may send, with which keys, from which pages, and how much. A TOML file that people edit.
 
     [clients.web]                            # the clientId
     name = "Web site"
@@ -9,13 +9,12 @@
     rate_limit = 5000                        # requests in a window; absent: INGEST_RATE_LIMIT_REQUESTS
     event_limit = 500000                     # events in a window; absent: INGEST_RATE_LIMIT_EVENTS
     byte_limit = 1000000000                  # bytes of events in a window; absent: INGEST_RATE_LIMIT_BYTES
-    address_share = 0.1                      # of these, what one address may use; absent: 0.1 with origins, else 1
+    address_share = 0.1                      # one address's share of these; absent: 0.1 with origins, else 1
 
-A key that pages use is known to all who read them. `address_share` keeps one of its visitors from using up what is
-there for all.
+Every reader of a page can see its key. `address_share` keeps one reader from using up the limit of all.
 
-Keys are stored as SHA-256, not as a slow hash: those exist for passwords that can be guessed, and a key has 256 random
-bits. The collector pays one hash per request, not 100 ms.
+Keys are stored as SHA-256 and not as a slow hash: slow hashes protect guessable passwords, and a key has 256 random
+bits. A slow hash would cost each request 100 ms.
 """
 
 import hashlib
@@ -39,9 +38,9 @@ from ingest.errors import ErrorCode, Rejected
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 1.0
-_KEY_PREFIX: Final = "hrk_"  # secret scanners and people see what it is
+_KEY_PREFIX: Final = "hrk_"  # secret scanners and people recognise it
 _KEY_BYTES: Final = 32
-# Ten addresses would have to work together to use up a page's limit; an office behind one address is a tenth of it.
+# It takes ten addresses together to use up a page's limit; an office behind one address gets a tenth.
 _VISITORS_SHARE: Final = 0.1
 _CHALLENGE: Final = (("WWW-Authenticate", 'Bearer realm="headrace"'),)
 
@@ -68,7 +67,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One entry of the registry: no `origins` (in lower case) allow every page, a limit of None means the default."""
+    """One entry of the registry: without `origins` (lower case) every page may send; a limit of None is the default."""
 
     client_id: str
     name: str
@@ -80,7 +79,7 @@ class Client:
     address_share: float
 
     def allowance(self, default: Allowance) -> Allowance:
-        """Return what the client may use in a window."""
+        """Return the client's allowance per window."""
         return Allowance(
             self.rate_limit or default.requests,
             self.event_limit or default.events,
@@ -100,17 +99,17 @@ Keys = Mapping[bytes, _Key]
 
 
 class Registry:
-    """The registry's file, read again when it changes. Threads share it.
+    """The keys of the registry's file, which is read again when it changes. Threads share it.
 
-    The file is looked at once a second at most, by a request. An edit that can't be read leaves the last good state in
-    force and says so in the log. Replace the file by renaming: half a file may be a valid one.
+    A request checks the file, at most once a second. After a broken edit the last good state stays in force, and the
+    log says so. Replace the file by renaming: half a file may be valid TOML.
     """
 
     def __init__(self, path: str, now_s: Callable[[], float] = monotonic) -> None:
         """Read the file.
 
         Raises:
-            ValueError: it can't be read, or is no registry; the message names the file and the place.
+            ValueError: the file can't be read or is no registry; the message names the file and the place.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -121,18 +120,18 @@ class Registry:
 
     @property
     def size(self) -> int:
-        """How many keys there are."""
+        """The number of keys."""
         return len(self._keys)
 
     def find(self, key: str, origin: str) -> Client:
         """Return the client that a key belongs to.
 
         Args:
-            key: what the request shows; "" for nothing.
-            origin: the page's origin, "" when no browser says one.
+            key: the request's key; "" when it has none.
+            origin: the page's origin; "" when the request names none.
 
         Raises:
-            Rejected: 401 no or unknown key; 403 key or client disabled, or origin not allowed.
+            Rejected: 401 for no key or an unknown one; 403 for a disabled key or client, or an origin not allowed.
         """
         self._refresh(self._now_s())
         if not key:
@@ -156,7 +155,7 @@ class Registry:
             self._checked_s = now_s
             seen = _signature(self._path)
             if seen != self._seen:
-                self._seen = seen  # even if it is broken: one line per edit, not one per second
+                self._seen = seen  # even when it is broken: one log line per edit, not one per second
                 self._reload()
         finally:
             self._lock.release()
@@ -165,7 +164,7 @@ class Registry:
         try:
             self._keys = read_keys(self._path)
         except ValueError as error:
-            log.error("client registry not read, the last good one stays in force", extra={"reason": str(error)})  # noqa: TRY400  (the reason says it all)
+            log.error("client registry can't be read, the last good one stays in force", extra={"reason": str(error)})  # noqa: TRY400  (the reason says it all)
         else:
             log.info("client registry read again", extra={"path": self._path, "keys": len(self._keys)})
 
@@ -173,7 +172,7 @@ class Registry:
 def _find(keys: Keys, key: str) -> _Key | None:
     digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
     known = keys.get(digest)
-    # The lookup can tell a clock at most where hashes differ, never keys; the verdict itself takes constant time.
+    # The lookup's time can reveal where hashes differ, never keys; the comparison takes constant time.
     return known if known is not None and hmac.compare_digest(known.digest, digest) else None
 
 
@@ -181,7 +180,7 @@ def read_keys(path: str) -> Keys:
     """Read a registry's file.
 
     Raises:
-        ValueError: it can't be read, is no registry, or gives a key twice.
+        ValueError: the file can't be read, is no registry, or has a key twice.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123  (tomllib reads from it)
@@ -211,15 +210,15 @@ def _client(client_id: str, entry: _Entry) -> Client:
 
 
 def make_key() -> tuple[str, str]:
-    """Return a fresh key of 256 random bits, and what the registry stores of it."""
+    """Return a new key of 256 random bits, and its hash for the registry."""
     key = _KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
     return key, f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def _signature(path: str) -> tuple[int, int, int] | None:
-    """Return what changes when a file does, None while there is none."""
+    """Return a value that changes when the file does; None when there is no file."""
     try:
-        status = os.stat(path)  # noqa: PTH116  (a hot path's)
+        status = os.stat(path)  # noqa: PTH116  (hot path)
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,4 +1,4 @@
-"""Who may send, and how much: what is decided about a request before its body is looked at."""
+"""Admits requests by API key and rate limit, before their body is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ _WHAT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What became of a request at the gate; `refusal` stands until the route raises it, so that it is counted there.
+    """The decision about a request; the route raises `refusal`, so that it is counted there.
 
-    `client` is None in an open collector, `windows` are empty without a rate limit.
+    `client` is None in an open collector, `windows` is empty without a rate limit.
     """
 
     client: Client | None = None
@@ -28,16 +28,16 @@ class Admission:
 
     @property
     def headers(self) -> Headers:
-        """What every answer to the request carries: the window with the fewest requests left."""
+        """The rate limit's headers for every answer: those of the window with the fewest requests left."""
         return min(self.windows, key=lambda window: window.requests_left).headers if self.windows else ()
 
     @property
     def client_id(self) -> str:
-        """The clientId that the request's key belongs to, "" in an open collector."""
+        """The clientId of the request's key, "" in an open collector."""
         return self.client.client_id if self.client else ""
 
     def check(self) -> None:
-        """Let the request in.
+        """Return if the request is admitted.
 
         Raises:
             Rejected: 429, 401 or 403.
@@ -50,9 +50,9 @@ class AccessControl:
     """Admits requests by key and by count. Threads share it."""
 
     def __init__(self, registry: Registry | None, limiter: RateLimiter | None, allowance: Allowance) -> None:
-        """Make a gate; without a registry it is open, without a limiter it counts nothing.
+        """Without a registry anybody is admitted, without a limiter nothing is counted.
 
-        `allowance` is an address's in an open collector, and that of a client whose entry does not say otherwise.
+        `allowance` is that of an address in an open collector, and the default of a registered client.
         """
         self._registry = registry
         self._limiter = limiter
@@ -60,18 +60,19 @@ class AccessControl:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may come in without a key."""
+        """Whether requests need no key."""
         return self._registry is None
 
     async def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
-        """Judge a request; never raises, so that every answer can bear the window's headers.
+        """Decide about a request; never raises, so that every answer can carry the window's headers.
 
-        Whoever shows no valid key is counted by address, and the count goes first: guessing keys is limited too.
+        A request without a valid key is counted by address, and an exceeded limit takes precedence: so guessing keys is
+        limited too.
 
         Args:
-            key: what the request shows, "" for nothing.
-            origin: the page's origin, "" when no browser says one.
-            address: the client's.
+            key: the request's key, "" when it has none.
+            origin: the page's origin, "" when the request names none.
+            address: the client's address.
             at_s: Unix time.
         """
         client: Client | None = None
@@ -87,12 +88,12 @@ class AccessControl:
         return Admission(client, windows, _too_much(windows[-1], at_s) or refusal)
 
     def spend(self, admission: Admission, events: int, size_bytes: int) -> None:
-        """Count what a request that was let in turned out to hold; the next one hears of it."""
+        """Count the events and bytes of an admitted request; they affect the next request."""
         if self._limiter is not None:
             self._limiter.spend([window.claim for window in admission.windows], events, size_bytes)
 
     def _claims(self, client: Client | None, address: str) -> list[Claim]:
-        """Return the windows that a request counts in, the narrowest first."""
+        """Return the windows in which a request is counted, the narrowest first."""
         if client is None:
             return [Claim(f"address:{address}", self._allowance)]
         allowance = client.allowance(self._allowance)
@@ -104,7 +105,7 @@ class AccessControl:
 
 
 def _too_much(window: Window, at_s: float) -> Rejected | None:
-    """Return the refusal of a request in whose last window something is spent."""
+    """Return a refusal if something is spent in the window, else None."""
     spent = window.spent
     if spent is None:
         return None

@@ -1,4 +1,4 @@
-"""Origins of pages and apps as settings name them: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin."""
+"""Parses origins of pages and apps: https://html.spec.whatwg.org/#ascii-serialisation-of-an-origin."""
 
 import re
 from typing import Final

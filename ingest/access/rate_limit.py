@@ -1,8 +1,8 @@
-"""The rate limit: fixed windows, each of which begins with its first request, for requests, events and bytes.
+"""The rate limit for requests, events and bytes: fixed windows, each of which begins with its first request.
 
-Requests are counted before their body is read, events and bytes afterwards: whoever has used those up in a window is
-refused from the next request on. In one process the windows are in memory; for many, a store with Redis' protocol
-counts (ingest/access/rate_limit_redis.py).
+Requests are counted before their body is read, events and bytes afterwards: once these are used up, the next request
+is refused. For one process the windows are in memory; for several, a Redis-compatible store counts
+(ingest/access/rate_limit_redis.py).
 """
 
 import math
@@ -18,19 +18,19 @@ _IPV6_BITS: Final = 64
 
 
 class Allowance(NamedTuple):
-    """What may be used in a window; 0 events or bytes is no limit of these."""
+    """What may be used in a window; 0 events or bytes means no limit of these."""
 
     requests: int
     events: int = 0
     size_bytes: int = 0
 
     def share(self, part: float) -> "Allowance":
-        """Return a part of it, at least one of each that is limited."""
+        """Return a fraction of it, at least 1 of each limited quantity."""
         return Allowance(*(math.ceil(most * part) for most in self))
 
 
 class Claim(NamedTuple):
-    """A window that a request counts in: its name, what may be used there, and whose it is, for messages."""
+    """A window in which a request is counted: its name, its allowance, and whose it is, for messages."""
 
     name: str
     allowance: Allowance
@@ -38,7 +38,7 @@ class Claim(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Where somebody stands after a request; `resets_at_s` is Unix time, in whole seconds."""
+    """What is used of an allowance after a request; `resets_at_s` is Unix time in whole seconds."""
 
     claim: Claim
     requests: int
@@ -48,7 +48,7 @@ class Window(NamedTuple):
 
     @property
     def spent(self) -> ErrorCode | None:
-        """What is used up, so that the request that made this window is one too many; None: nothing."""
+        """The limit that the last request exceeded, None when there is none."""
         most = self.claim.allowance
         if self.requests > most.requests:
             return ErrorCode.RATE_LIMIT
@@ -58,12 +58,12 @@ class Window(NamedTuple):
 
     @property
     def requests_left(self) -> int:
-        """How many requests are left, never below 0."""
+        """The number of requests left, never below 0."""
         return max(0, self.claim.allowance.requests - self.requests)
 
     @property
     def headers(self) -> Headers:
-        """What every answer of the route carries."""
+        """The rate limit's headers of an answer."""
         return (
             ("X-RateLimit-Limit", str(self.claim.allowance.requests)),
             ("X-RateLimit-Remaining", str(self.requests_left)),
@@ -76,24 +76,24 @@ class Window(NamedTuple):
 
 
 class RateLimiter(Protocol):
-    """Counts what is used. Threads share it."""
+    """Counts what is used in windows. Threads share it."""
 
     async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
-        """Count one request in each claimed window, up to the first in which something is spent; `at_s` is Unix time.
+        """Count one request in each claimed window, up to the first that is spent; `at_s` is Unix time.
 
-        So a request that its address has no right to uses nothing up of what its client may.
+        So a request refused for its address does not use up its client's allowance.
         """
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
-        """Count what a request that was let pass turned out to hold."""
+        """Count the events and bytes of an admitted request."""
 
 
 class LocalLimiter:
     """Windows in this process's memory: exact in one process, and bounded.
 
-    Time is the monotonic clock's, so that setting the clock moves no window; only what is told as Unix time follows it.
-    The dictionary's order is that of the last use: beyond the bound, who has not come for longest is forgotten, and
-    nobody can make it forget himself by sending from many addresses.
+    Windows use the monotonic clock, so that setting the clock moves none; only the reported Unix times follow it.
+    The dictionary is ordered by last use: beyond the bound the least recently used window is dropped, so a client can't
+    get rid of its own window by sending from many addresses.
     """
 
     def __init__(self, window_s: int, clients_max: int = 100_000, now_s: Callable[[], float] = monotonic) -> None:
@@ -122,7 +122,7 @@ class LocalLimiter:
         return windows
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
-        """Count what a request held; a window that is over since is left as it is."""
+        """Count a request's events and bytes, unless the window is over."""
         with self._lock:
             for claim in claims:
                 used = self._windows.get(claim.name)
@@ -131,7 +131,7 @@ class LocalLimiter:
                     used.size_bytes += size_bytes
 
     def _open(self, name: str, now_s: float, at_s: float) -> "_Used":
-        """Return what a name has used in its window, which begins if there is none; it is the latest used then."""
+        """Return what a name has used in its window, opening one if needed; marks it as the most recently used."""
         windows = self._windows
         used = windows.pop(name, None)
         if used is None or used.ends_s <= now_s:
@@ -141,7 +141,7 @@ class LocalLimiter:
         return used
 
     def _forget(self, now_s: float) -> None:
-        """Drop windows that are over, while they are those that were not used for longest; beyond the bound, any."""
+        """Drop windows from the least recently used on: those that are over, and any beyond the bound."""
         windows = self._windows
         while windows:
             name = next(iter(windows))
@@ -151,7 +151,7 @@ class LocalLimiter:
 
 
 class _Used:
-    """What was used in a window, and when it ends (monotonic s)."""
+    """What was used in a window, and when the window ends (monotonic seconds)."""
 
     __slots__ = ("ends_s", "events", "requests", "size_bytes")
 
@@ -161,7 +161,7 @@ class _Used:
 
 
 def name_of_address(address: str) -> str:
-    """Return whom an address stands for: itself, or its /64 for IPv6, all of which one subscriber has."""
+    """Return the name of an address's window: the address, or its /64 for IPv6, which one subscriber has."""
     if ":" not in address:
         return address
     return str(ip_network((address, _IPV6_BITS), strict=False).network_address)

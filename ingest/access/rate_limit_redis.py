@@ -1,7 +1,7 @@
-"""The rate limit's windows in a store with Redis' protocol: exact over all workers and hosts, and never in the way.
+"""The rate limit's windows in a Redis-compatible store: exact over all processes and hosts. Fails open.
 
-One round trip per request counts and tells where the client stands. The store's clock and its single thread make it
-atomic. A store that is away or slow costs one request a few milliseconds; the next ones pass uncounted for a while.
+One round trip per request counts and returns the counts. A script makes it atomic, and the store's clock is used. A
+store that is away or slow costs one request a few milliseconds; the next ones pass uncounted for a while.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ from schemas.transport.access import Access, read_url
 
 log = logging.getLogger(__name__)
 
-# Between two tries of a store that is away; at 5 ms each they cost one request in a thousand its time.
+# Between two tries of a store that is away; at 5 ms per try that is 0.5 % of the time.
 _PAUSE_S: Final = 1.0
 _CONNECTION_S: Final = 1.0
-# A handshake is two round trips and some 2 ms of arithmetic (measured); it happens once for each connection.
+# A handshake takes two round trips and about 2 ms of computation (measured), once per connection.
 _HANDSHAKE_S: Final = 0.1
-# An answer that has arrived passes the socket, the parser and the script in so many turns of the loop.
+# An answer that has arrived reaches its caller within this many turns of the loop.
 _LATE_TURNS: Final = 8
-# Names whose last request the store was not told of yet; about 30 MB.
+# Names whose last request is not in the store yet; about 30 MB.
 _OWED_MAX: Final = 100_000
-# A window begins with its first request and ends at a whole second, so that the header tells it exactly. A key that
-# somebody made to last for ever gets an end again. KEYS are windows, in the order in which they are counted; ARGV is
-# their length (s), and then for each: its limits of requests, events and bytes, and the events and bytes to add.
+# A window begins with its first request and ends at a whole second, so that the header is exact. A key without an
+# expiry gets one again. KEYS are the windows in the order of counting; ARGV is their length (s), and then for each: its
+# limits of requests, events and bytes, and the events and bytes to add.
 _SCRIPT: Final = """
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -75,10 +75,10 @@ class _Owed(NamedTuple):
 
 
 class SharedLimiter:
-    """Windows in a store. Fails open: while the store does not answer, every request passes, and is counted as such.
+    """Windows in a store. Fails open: while the store does not answer, requests pass, and a metric counts them.
 
-    What a request held is told to the store with the next one of the same name, so that a request is one round trip.
-    With several processes each of them may owe a client's last request so. One event loop uses it.
+    A request's events and bytes are sent to the store with the next request of the same name, so that each request is
+    one round trip. So each process may owe the store a client's last request. One event loop uses it.
     """
 
     def __init__(self, store: Redis, prefix: str, window_s: int, metrics: Metrics, options: StoreOptions) -> None:
@@ -93,7 +93,7 @@ class SharedLimiter:
         self._next_try_s = 0.0
 
     async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
-        """Count one request; full windows from `at_s` on when the store does not answer."""
+        """Count one request; when the store does not answer, return unused windows that begin at `at_s`."""
         if self._may_ask():
             keys = [self._prefix + claim.name for claim in claims]
             arguments = [part for claim in claims for part in (*claim.allowance, *self._owing(claim.name))]
@@ -112,9 +112,9 @@ class SharedLimiter:
     async def _ask(self, keys: list[str], arguments: list[int]) -> Any:
         """Run the script within the deadline.
 
-        A loop that is busy hears of an answer late, and of its own timer first: so behind the deadline it looks once
-        more at what has come in meanwhile, before the store is blamed. What is given up goes on by itself: a new
-        connection is then there for the next request.
+        A busy loop sees an answer late, and its own timer first. So after the deadline it looks once more at what has
+        arrived before the store counts as away. The command itself is not cancelled: a new connection is then ready
+        for the next request.
         """
         answer = asyncio.ensure_future(self._count(keys, arguments))
         await asyncio.wait((answer,), timeout=self._options.deadline_s)
@@ -128,7 +128,7 @@ class SharedLimiter:
         raise redis.TimeoutError("the store did not answer in time")
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
-        """Note what a request held until the next one of the same names."""
+        """Keep a request's events and bytes until the next request of the same names."""
         now_s = monotonic()
         with self._lock:
             for claim in claims:
@@ -138,7 +138,7 @@ class SharedLimiter:
                 del self._owed[next(iter(self._owed))]
 
     def _owing(self, name: str) -> tuple[int, int]:
-        """Return the events and bytes that the store was not told of yet; what is older than a window is forgiven."""
+        """Return the events and bytes that are not in the store yet; those older than a window are dropped."""
         with self._lock:
             owed = self._owed.pop(name, None)
         if owed is None or monotonic() - owed.since_s > self._window_s:
@@ -146,7 +146,7 @@ class SharedLimiter:
         return owed.events, owed.size_bytes
 
     def _may_ask(self) -> bool:
-        """Tell whether to ask the store; while it is away, one request in a while may."""
+        """Tell whether to ask the store; while it is away, one request per pause may."""
         if not self._away:
             return True
         with self._lock:
@@ -160,13 +160,13 @@ class SharedLimiter:
         with self._lock:
             first, self._away = not self._away, True
             self._next_try_s = monotonic() + _PAUSE_S
-        if first:  # on a thread, for it may take a second to find out why
+        if first:  # on a thread: finding the reason may take a second
             threading.Thread(target=self._tell, args=(error,), name="store-lost", daemon=True).start()
 
     def _tell(self, error: redis.RedisError) -> None:
         access = self._options.access
         reason = (access.url and access.explain(error)) or type(error).__name__
-        log.warning("rate limit store does not answer, requests pass", extra={"reason": reason})
+        log.warning("rate limit store does not answer: requests pass uncounted", extra={"reason": reason})
 
     def _found(self) -> None:
         if self._away:
@@ -175,15 +175,15 @@ class SharedLimiter:
 
 
 def _forget(answer: "asyncio.Future[Any]") -> None:
-    """Look at how it ended, or asyncio complains of an exception that nobody has seen."""
+    """Take its exception, or asyncio logs that nobody did."""
     if not answer.cancelled():
         answer.exception()
 
 
 class _TlsConnection(Connection):
-    """A connection over TLS. The library's own reads the files anew each time, and trusts the system's CAs beside ours.
+    """A connection over TLS. The library's own reads the files each time, and also trusts the system's CAs.
 
-    `open_store` makes a class of its own for each store, with its `context`; `shaking` counts its handshakes under way.
+    `open_store` makes a subclass for each store, with its `context`; `shaking` counts its handshakes in progress.
     """
 
     context: ssl.SSLContext
@@ -205,7 +205,7 @@ def open_store(access: Access, timeout_s: float) -> tuple[Redis, StoreOptions]:
     """Return a client of the store, which connects when it is first asked, and how long a request may wait for it.
 
     Raises:
-        ValueError: a file that its settings name can't be used.
+        ValueError: a file named by its settings can't be used.
     """
     url = read_url(access.url, ("redis", "rediss", "unix"), "its own settings")
     options: dict[str, Any] = {"username": access.user or None, "password": access.password() or None}
@@ -220,7 +220,7 @@ def open_store(access: Access, timeout_s: float) -> tuple[Redis, StoreOptions]:
         socket_timeout=_CONNECTION_S,
         socket_connect_timeout=_CONNECTION_S,
         retry=Retry(NoBackoff(), 0),
-        # Nothing that costs a connection another round trip.
+        # These avoid another round trip per connection.
         protocol=2,
         driver_info=None,
         **options,

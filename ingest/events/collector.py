@@ -15,7 +15,7 @@ from ingest.events.validator import InvalidEvent, Sender, ValidationResult, Vali
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
-from schemas.event import Event
+from schemas.event import REQUEST_FIELDS, Event
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
@@ -45,7 +45,7 @@ class Collector:
     def __init__(self, validator: Validator, encoder: Encoder, publisher: Publisher) -> None:
         self._validator = validator
         self._advisor = Advisor(*validator.rules)
-        self._encoder = encoder
+        self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
 
     def prepare(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Prepared:
@@ -65,7 +65,7 @@ class Collector:
         counter.set_total(len(result.entries), result.expanded_bytes)
         events = _takable(result, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), result.expanded_bytes))
-        records = [self._record(event, origin) for event in events]
+        records = self._records(events, origin)
         if len(events) < len(result.entries):
             records.extend(_letters(body.text, result, origin))
         return Prepared(result.entries, records, len(events))
@@ -98,13 +98,16 @@ class Collector:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
 
-    def _record(self, event: Event, origin: Sender) -> Record:
-        return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)
+    def _records(self, events: list[Event], origin: Sender) -> list[Record]:
+        values = self._encoder.encode_all(events)
+        headers = origin.record_headers
+        return [Record(key_of(event).encode(), value, headers) for event, value in zip(events, values, strict=True)]
 
 
 def _takable(result: ValidationResult, origin: Sender, *, lenient: bool) -> list[Event]:
-    events, faults = result.events, result.faults
-    if faults and not (lenient and events):
+    events = result.events
+    if len(events) < len(result.entries) and not (lenient and events):
+        faults = result.faults
         raise Rejected(faults[0].code, faults[0].headline, faults)
     _check_client(events, origin.client_id)
     return events

@@ -1,6 +1,6 @@
-"""The application: Flask's routes, in front of which the middleware stands; no rules of their own.
+"""The routes and their answers, in Flask. The rules live elsewhere.
 
-Every error is the same JSON document, whoever found it: {"error", "message", "statusCode", "details"}.
+Every error has the same JSON form: {"error", "message", "statusCode", "details"}.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from ingest.http.wsgi import context_of, run_on_loop
 
 
 class _Application(Flask):
-    """Flask, which answers OPTIONS by itself, but with an empty page of HTML."""
+    """Flask with an OPTIONS answer that has no body."""
 
     def make_default_options_response(self) -> Response:
-        """Say what the route takes, and nothing else."""
+        """Return 204 with the route's methods; Flask's own answer is an empty HTML page."""
         answer = super().make_default_options_response()
         answer.status_code = HTTPStatus.NO_CONTENT
         answer.headers.remove("Content-Type")
@@ -44,7 +44,7 @@ def _add_collecting(app: Flask, endpoints: CollectEndpoints) -> None:
     @app.before_request
     def is_route() -> None:
         if request.environ["PATH_INFO"].startswith("//"):
-            raise NotFound  # werkzeug would take it for the route with one slash; the middleware does not
+            raise NotFound  # werkzeug would route it as if it had one slash; the middleware does not
 
     @app.post(COLLECT)
     def collect() -> Response:

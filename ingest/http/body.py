@@ -1,7 +1,7 @@
-"""The request's body: which kinds are taken, read under one cap, inflated under another, and counted.
+"""Reads request bodies: checks their type, reads under one cap, inflates under another, and counts JSON values.
 
-Both caps hold while reading and while inflating: what a client sends beyond them is never in memory. What is, is taken
-from the process's budget a piece at a time. The count of JSON nodes bounds the objects that a parser may make of it.
+Both caps are checked piece by piece, so what exceeds them is never in memory. Each piece takes its memory from the
+process's budget. The count of JSON values bounds the objects that the parser may create.
 """
 
 import sys
@@ -23,17 +23,17 @@ JSON: Final = "application/json"
 _MEDIA_TYPES: Final = frozenset({"", JSON, "text/plain"})
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8"})
 _ENCODINGS: Final = "gzip, deflate, zstd, identity"
-# RFC 9659: what a sender may expect a receiver of the zstd coding to hold. It bounds the memory that a frame asks for.
+# RFC 9659: the window that every receiver of zstd must support. It bounds the memory that a frame may need.
 _ZSTD_WINDOW_LOG: Final = 23
-# Each member costs a copy of what follows it; nobody who sends 5 MiB needs more.
+# Each member costs a copy of what follows it; 5 MiB never need more members.
 _MEMBERS_MAX: Final = 256
 _ZLIB_METHOD: Final = 8
-# So much is read or inflated at once; ordinary bodies are one piece.
+# Read or inflated at once; ordinary bodies are one piece.
 _PIECE_BYTES: Final = 128 * 1024
 
 
 class Stream(Protocol):
-    """A body as it arrives."""
+    """The body of a request, as it arrives."""
 
     async def read(self, size: int, /) -> bytes:
         """Return what is here, about `size` bytes; b"" at the end, and only there.
@@ -44,7 +44,7 @@ class Stream(Protocol):
 
 
 class Inflater(Protocol):
-    """The common part of zlib's and zstd's decompressors."""
+    """The part that zlib's and zstd's decompressors have in common."""
 
     @property
     def eof(self) -> bool:
@@ -55,7 +55,7 @@ class Inflater(Protocol):
         """What follows the member."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """Return up to `max_length` bytes of what `data` inflates to."""
+        """Return up to `max_length` bytes of inflated `data`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class BodyHeaders:
-    """What the head of a request says of its body; `length` is None for a chunked one."""
+    """What a request's headers say about its body; `length` is None for a chunked one."""
 
     media_type: str
     charset: str
@@ -78,14 +78,14 @@ class BodyHeaders:
 
 
 class BodyReader:
-    """Reads bodies under their caps, within the memory of the process. Coroutines and threads share it."""
+    """Reads bodies within their caps and the process's memory budget. Coroutines and threads share it."""
 
     def __init__(self, limits: BodyLimits, budget: MemoryBudget) -> None:
         self._limits = limits
         self._budget = budget
 
     def lease(self) -> Share:
-        """Open a request's share of memory, which it has until the block is left."""
+        """Open a request's share of memory; leaving the block returns it."""
         return self._budget.lease()
 
     async def receive(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes:
@@ -95,11 +95,11 @@ class BodyReader:
         return await _read(stream, form.length, self._limits.sent_bytes_max, lease)
 
     def inflate(self, sent: bytes, form: BodyHeaders, lease: Lease) -> Body:
-        """Return the body as the client wrote it: its share has grown by what parsing it may take.
+        """Return the inflated body; `lease` has grown by what parsing may take.
 
         Raises:
             Rejected: 413 or 400.
-            Overloaded: the process has no memory for it now.
+            Overloaded: the process has no memory left for it.
         """
         limits = self._limits
         inflate = _inflater_of(form.encoding)
@@ -116,7 +116,7 @@ class BodyReader:
 
         Raises:
             Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading and inflating.
-            Overloaded: the process has no memory for it now.
+            Overloaded: the process has no memory left for it.
         """
         return self.inflate(await self.receive(stream, form, lease), form, lease)
 
@@ -130,7 +130,7 @@ def _check_media_type(form: BodyHeaders) -> None:
 
 
 def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
-    """Return what undoes a Content-Encoding, None for identity."""
+    """Return the function that decodes a Content-Encoding, None for identity."""
     names = [name for element in encoding.lower().split(",") if (name := element.strip()) not in {"", "identity"}]
     if not names:
         return None
@@ -161,14 +161,14 @@ async def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> b
 async def _read_piece(stream: Stream, size: int) -> bytes:
     try:
         return await stream.read(size)
-    except Rejected:  # the server's own verdict: too slow
+    except Rejected:  # the server's own: too slow
         raise
-    except Exception as error:  # each server has its own exceptions for a body that it can't make out
+    except Exception as error:  # each server has its own exceptions for malformed bodies
         raise Rejected(ErrorCode.BAD_BODY, "the body broke off, or its chunks are malformed") from error
 
 
 class _Room:
-    """What a body may still inflate to; each piece takes its part before the next one is made."""
+    """The bytes that a body may still inflate to; each piece is counted before the next one is inflated."""
 
     def __init__(self, cap: int, lease: Lease) -> None:
         self._cap = self._left = cap
@@ -178,11 +178,11 @@ class _Room:
         self._left -= size_bytes
         if self._left < 0:
             raise Rejected(ErrorCode.TOO_LARGE, f"the body inflates to more than {self._cap} bytes")
-        self._lease.grow(2 * size_bytes)  # the piece, and its place in the whole or in zstd's window
+        self._lease.grow(2 * size_bytes)  # the piece, and its copy in the joined body or in zstd's window
 
 
 def _inflate(new: Callable[[], Inflater], sent: bytes, room: _Room, name: str) -> bytes:
-    """Undo one coding, member by member."""
+    """Decode one coding, member by member."""
     pieces: list[bytes] = []
     for _ in range(_MEMBERS_MAX):
         member = new()
@@ -196,7 +196,7 @@ def _inflate(new: Callable[[], Inflater], sent: bytes, room: _Room, name: str) -
 
 
 def _pieces_of(member: Inflater, sent: bytes, name: str) -> Iterator[bytes]:
-    """Yield what a member inflates to."""
+    """Yield the inflated pieces of a member."""
     while not member.eof:
         try:
             piece = member.decompress(sent, _PIECE_BYTES)
@@ -205,7 +205,7 @@ def _pieces_of(member: Inflater, sent: bytes, name: str) -> Iterator[bytes]:
         if not (piece or member.eof):
             raise Rejected(ErrorCode.BAD_ENCODING, f"the {name} body is truncated")
         yield piece
-        sent = getattr(member, "unconsumed_tail", b"")  # zlib gives back what it has not read; zstd keeps it
+        sent = getattr(member, "unconsumed_tail", b"")  # zlib returns unread input; zstd keeps it
 
 
 def _gunzip(sent: bytes, room: _Room) -> bytes:
@@ -213,7 +213,7 @@ def _gunzip(sent: bytes, room: _Room) -> bytes:
 
 
 def _undeflate(sent: bytes, room: _Room) -> bytes:
-    """Undo `deflate`: the zlib format as RFC 9110 says, or the bare stream that some clients send."""
+    """Decode `deflate`: the zlib format of RFC 9110, or the raw stream that some clients send."""
     has_header = len(sent) > 1 and sent[0] & 0xF == _ZLIB_METHOD and int.from_bytes(sent[:2], "big") % 31 == 0
     bits = zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
     return _inflate(lambda: zlib.decompressobj(bits), sent, room, "deflate")

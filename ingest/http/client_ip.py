@@ -1,7 +1,7 @@
-"""Who the client is, on the network: the address behind proxies, and what of it may be kept.
+"""The client's address behind proxies, and the part of it that may be kept.
 
 Only X-Forwarded-For is read. A proxy extends the header it knows and passes others on as the client sent them, so a
-collector that believed `Forwarded` too would believe the client.
+collector that trusted `Forwarded` too would trust the client.
 """
 
 from collections.abc import Iterable
@@ -13,30 +13,30 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Privacy = Literal["full", "truncated", "none"]
 
-# What a household or a company shares; RFC 6177 hands a site a /48 to a /56.
+# A household or a company shares these; RFC 6177 gives a site a /48 to a /56.
 _KEPT_BITS: Final = {4: 24, 6: 48}
 _CACHED: Final = 4096  # addresses; parsing one costs about 2 us
 
 
 def read_networks(text: str) -> tuple[Network, ...]:
-    """Read comma-separated CIDRs or single addresses; "" is none.
+    """Read comma-separated CIDRs or single addresses; "" gives none.
 
     Raises:
-        ValueError: an element is none, or has bits set beyond its prefix.
+        ValueError: an element is neither, or has bits set beyond its prefix.
     """
     return tuple(ip_network(element.strip()) for element in text.split(",")) if text.strip() else ()
 
 
 def to_listen_on(host: str, port: int) -> str:
-    """Return host and port in one; an IPv6 address stands in brackets, as in a URL."""
+    """Return "host:port", with an IPv6 address in brackets as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def client_address(peer: str, forwarded_for: str, trusted: Iterable[Network]) -> str:
     """Return the client's address in canonical form, "" when even the peer's is unknown.
 
-    The walk starts at the peer and goes through X-Forwarded-For from right to left while the hop that said so is
-    trusted. An element that is no address ends it: the last hop believed is the client.
+    Starts at the peer and reads X-Forwarded-For from right to left while the hop that added the element is trusted.
+    The first hop that is not trusted is the client. An element that is no address ends the search one hop earlier.
     """
     here = read_address(peer)
     if here is None:
@@ -52,7 +52,7 @@ def client_address(peer: str, forwarded_for: str, trusted: Iterable[Network]) ->
 
 @lru_cache(_CACHED)
 def read_address(text: str) -> Address | None:
-    """Read an address with or without a port; IPv4-mapped IPv6 becomes IPv4. None when it is none."""
+    """Read an address with or without a port; IPv4-mapped IPv6 becomes IPv4. None when the text is no address."""
     try:
         address = ip_address(_without_port(text))
     except ValueError:
@@ -76,7 +76,7 @@ def _is_port(text: str) -> bool:
 
 @lru_cache(_CACHED)
 def private_form(address: str, privacy: Privacy) -> str:
-    """Return what a row keeps of a canonical address: all, its /24 or /48, or nothing."""
+    """Return the part of a canonical address that a row keeps: all of it, its /24 or /48, or nothing."""
     if privacy == "full" or not address:
         return address
     if privacy == "none":

@@ -1,4 +1,4 @@
-"""One request and its answer, whichever server brings it: all that is known of it stands here, and nowhere else."""
+"""One request and its answer, whichever server receives it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,15 +68,15 @@ class RequestContext:
         stream: the body.
         route: the path if it is a route, else "other".
         counter: the request's event counter.
-        request_id: the caller's X-Request-Id when it is sane, else a fresh one.
-        trace_id: of the caller's traceparent, else the request id if that is fresh, else a fresh one.
+        request_id: the caller's X-Request-Id when it is valid, else a fresh one.
+        trace_id: from the caller's traceparent, else the request id if that is fresh, else a fresh one.
         traceparent: the caller's, when it is valid, else "".
-        address: the client's full address, for limits alone.
-        ip: what a row may keep of the address.
-        user_agent: the header's beginning; "" when a privacy signal asks to keep nothing that the page did not send.
-        admission: what access control says of it; blank on routes that it does not guard.
-        is_preflight: a browser's question, which is answered and not counted.
-        outcome: the error's code; "" means that the status says enough.
+        address: the client's full address, used for limits only.
+        ip: the part of the address that a row may keep.
+        user_agent: the header's beginning; "" when a privacy signal forbids to keep it.
+        admission: access control's decision; a blank one on other routes.
+        is_preflight: a CORS preflight, which is answered and not counted.
+        outcome: the error code; "" when the status says enough.
     """
 
     __slots__ = (

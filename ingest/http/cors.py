@@ -1,8 +1,8 @@
 """Cross-origin rules for browsers: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-This is no access control: a page of another origin can't read an answer, but what it sends as a simple request arrives;
-the client registry can refuse it. Credentials are allowed because `navigator.sendBeacon` always sends in that mode. No
-cookie is ever read, so nothing rests on them.
+This is no access control: a page of another origin can't read an answer, but its simple requests arrive all the same;
+the client registry can refuse them. Credentials are allowed because `navigator.sendBeacon` always sends in that mode.
+No cookie is ever read, so nothing depends on them.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Final
 
 from ingest.access.origins import ANY
 
-# What is echoed: an origin as any browser may write it, which has neither blanks nor commas.
+# Origins that are echoed: as browsers write them, without spaces and commas.
 _ECHOED_ORIGIN: Final = re.compile(r"[!-+\--~]{1,512}")
-# Names of headers (RFC 9110, section 5.6.2) in a list; a page with several agents asks for some 200 characters.
+# A list of header names (RFC 9110, section 5.6.2); a page with several agents asks for about 200 characters.
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _ECHOED_NAMES: Final = re.compile(rf"{_NAME}([ \t]*,[ \t]*{_NAME})*+")
 _NAMES_LENGTH_MAX: Final = 2000
@@ -32,7 +32,7 @@ Headers = list[tuple[str, str]]
 
 
 class CorsPolicy:
-    """What browsers are told; immutable, so threads share it."""
+    """The CORS headers of answers and preflights. Immutable, so threads share it."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._any = ANY in origins
@@ -41,8 +41,8 @@ class CorsPolicy:
     def answer_headers(self, origin: str, *, is_shared: bool = True) -> Headers:
         """Return the headers of an answer to a page of this origin ("" for no page); errors carry them too.
 
-        `is_shared` False leaves out the permission for requests with credentials: what a proxy guards with a cookie
-        (the figures, the documentation) is then no page's to read.
+        With `is_shared` False, requests with credentials are not permitted: no page can read what a proxy protects
+        with a cookie (metrics, documentation).
         """
         if not self._allows(origin):
             return [("Vary", "Origin")]
@@ -50,12 +50,12 @@ class CorsPolicy:
         return [*permission, ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")]
 
     def preflight_headers(self, origin: str, asked: str, *, is_private: bool = False) -> Headers:
-        """Return the headers of a preflight's answer, which a browser keeps for a day.
+        """Return the headers of a preflight's answer; a browser may cache it for a day.
 
         Args:
-            origin: the page's.
-            asked: its Access-Control-Request-Headers; they are allowed, whatever they are, if they are names.
-            is_private: it asks to reach a private network from a public one.
+            origin: the page's origin.
+            asked: its Access-Control-Request-Headers; all well-formed names are allowed.
+            is_private: the page asks to reach a private network from a public one.
         """
         headers = [
             ("Access-Control-Allow-Methods", _METHODS),

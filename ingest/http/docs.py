@@ -1,6 +1,6 @@
-"""What people and machines read of the collector: figures, the description of its HTTP interface, and a page for it.
+"""The routes /metrics, /openapi.json and /docs.
 
-The page is Swagger UI (Apache License 2.0, served beside it), of which the package flask-swagger-ui ships the files.
+/docs is Swagger UI (Apache License 2.0, served beside it); the package flask-swagger-ui ships its files.
 """
 
 from importlib.resources import files
@@ -14,7 +14,7 @@ from ingest.http.openapi import Node
 from ingest.metrics import CONTENT_TYPE, PrometheusMetrics
 
 _MAX_AGE_S: Final = 3600
-# Scripts from here alone; styles inline too, for Swagger UI writes them into elements.
+# Scripts from this origin only; inline styles too, because Swagger UI sets them on elements.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,7 +22,7 @@ _POLICY: Final = (
 
 
 def add_pages(app: Flask, prometheus: PrometheusMetrics, interface: Node) -> None:
-    """Add the routes that only tell."""
+    """Add the three routes."""
     document = msgspec.json.encode(interface)
     assets = _assets()
 
@@ -50,7 +50,7 @@ def add_pages(app: Flask, prometheus: PrometheusMetrics, interface: Node) -> Non
 
 
 def _assets() -> dict[str, Path]:
-    """Return the page's files by the name that they are asked for; nothing else of their directories is served."""
+    """Return the page's files by name; nothing else in their directories is served."""
     ours, theirs = Path(str(files("ingest") / "docs")), Path(str(files("flask_swagger_ui") / "dist"))
     return {name: ours / name for name in ("index.html", "start.js")} | {
         name: theirs / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "LICENSE")

@@ -1,4 +1,4 @@
-"""What a request's headers ask for, as far as it takes more than reading them."""
+"""Parses request headers: text, Host, Prefer, Idempotency-Key and API keys."""
 
 import re
 from typing import Final
@@ -8,12 +8,12 @@ from ingest.errors import ErrorCode, Rejected
 
 _KEY_LENGTH_MAX: Final = 200
 _PORT_MAX: Final = 65535
-# Of RFC 3986's registered names those that name hosts; "_" is in the names of containers.
+# RFC 3986's registered names, as far as they name hosts; container names may contain "_".
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:(?P<port>[0-9]{0,5}))?")
 
 
 def header_text(value: str) -> str:
-    """Return what a header says. WSGI gives its bytes as Latin-1 (PEP 3333): they are UTF-8 first, Latin-1 second."""
+    """Return a header's text. WSGI gives its bytes as Latin-1 (PEP 3333): read them as UTF-8 when they are valid."""
     if value.isascii():
         return value
     try:
@@ -23,7 +23,7 @@ def header_text(value: str) -> str:
 
 
 def check_host(host: str | None, protocol: str) -> None:
-    """Hold a request to its Host: a name or an address, and perhaps a port. Only HTTP/1.0 may leave it out.
+    """Check a request's Host: a name or an address, optionally with a port. Only HTTP/1.0 may omit it.
 
     Raises:
         Rejected: 400 (RFC 9112, section 3.2).
@@ -38,7 +38,7 @@ def check_host(host: str | None, protocol: str) -> None:
 def prefers_lenient(prefer: str) -> bool:
     """Tell whether a Prefer header (RFC 7240) asks for `handling=lenient`, alone or among others.
 
-    Names and values are compared without regard to case. Of several `handling` preferences the first counts.
+    Names and values are case-insensitive. Of several `handling` preferences the first counts.
     """
     if not prefer:
         return False
@@ -53,7 +53,7 @@ def read_idempotency_key(header: str | None) -> str:
     """Return the Idempotency-Key, "" when the request has none.
 
     Raises:
-        Rejected: 400, it is empty or longer than 200 characters.
+        Rejected: 400, the key is empty or longer than 200 characters.
     """
     if header is None:
         return ""
@@ -65,6 +65,6 @@ def read_idempotency_key(header: str | None) -> str:
 
 
 def read_api_key(header: str, authorization: str, query: str) -> str:
-    """Return the key that a request shows: X-API-Key, else a bearer token, else the query's; "" when it shows none."""
+    """Return a request's API key: X-API-Key, else a bearer token, else the query's; "" when there is none."""
     scheme, _, token = authorization.partition(" ")
     return header_text(header or (token.strip() if scheme.lower() == "bearer" else "")) or query

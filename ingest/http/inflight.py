@@ -1,7 +1,7 @@
-"""The bound on requests in work: what is beyond it is told so at once, if possible before its body is read.
+"""The bound on requests in flight: excess requests get 503 at once, if possible before their body is read.
 
-A request is in work from the end of its body to its answer: who sends slowly takes no place. Only collecting is
-bounded: probes and metrics are answered however busy the process is.
+A request is in flight from the end of its body to its answer: a client that sends slowly takes no place. Only
+collecting routes are bounded: probes and metrics are always answered.
 """
 
 import logging
@@ -18,11 +18,11 @@ _TELL_S: Final = 10.0
 
 
 class LoadBound:
-    """Counts the requests in work. One event loop uses it.
+    """Counts the requests in flight. One event loop uses it.
 
     Args:
-        requests_max: so many may be in work at once.
-        wait_s_max: a request that the loop comes to later than this after its arrival is refused too.
+        requests_max: how many may be in flight at once.
+        wait_s_max: a request that waited longer for the event loop is refused too.
     """
 
     def __init__(self, requests_max: int, wait_s_max: float) -> None:

@@ -1,8 +1,7 @@
-"""What every request passes on its way in and every answer on its way out, whoever answers: `enter` is the list.
+"""What every request passes, whoever answers it: `RequestMiddleware.enter` is the list.
 
-On the way in a request is named (X-Request-Id, trace), its sender found (address, privacy signals), counted, and
-perhaps answered already. On the way out the answer gets the headers that all bear, the metrics and the one log line of
-a refused request.
+On the way in it sets the request's ids, finds the client's address and counts the request. On the way out it adds the
+headers of every answer, counts the answer and logs a refused request.
 """
 
 import logging
@@ -46,7 +45,7 @@ _REASONS: Final = {status.value: status.name.lower() for status in HTTPStatus}
 
 @dataclass(frozen=True, slots=True)
 class ProxyPolicy:
-    """What is believed and kept of a request's origin; every one is a setting."""
+    """What to trust and keep of a client's address; each field is a setting."""
 
     trusted: tuple[Network, ...] = ()
     privacy: Privacy = "full"
@@ -55,8 +54,8 @@ class ProxyPolicy:
     def describe(self, context: RequestContext) -> None:
         """Fill in who asks.
 
-        `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address, and add nothing of the browser's to what the
-        page sent. What the page itself puts into its events is the page's to decide.
+        `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address and no User-Agent header. What the page itself
+        put into its events stays.
         """
         context.address = client_address(context.head.peer, context.header("x-forwarded-for"), self.trusted)
         if self.honours_signals and "1" in (context.header("sec-gpc"), context.header("dnt")):
@@ -193,7 +192,7 @@ class RequestMiddleware:
         return context.route == ELSEWHERE or context.route.startswith(_COLLECTING)
 
     def _begin_counting(self, route: str) -> None:
-        """Show each outcome that a request to collect can have: a rate needs a series that was there before."""
+        """Create a series for each outcome of a collecting route: a rate needs a series that exists beforehand."""
         if not route.startswith(_COLLECTING):
             return
         outcomes = [(code, code.status) for code in ErrorCode] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]

@@ -1,6 +1,6 @@
-"""The HTTP interface as an OpenAPI 3.1 document: openapi.json beside this file, completed from catalogue and limits.
+"""The HTTP interface as an OpenAPI 3.1 document: ingest/openapi.json, completed from the catalogue and the limits.
 
-What JSON Schema can't say stands in sentences: sizes in bytes, nesting, the bodies' encodings.
+Descriptions state what JSON Schema can't: sizes in bytes, nesting, encodings.
 https://spec.openapis.org/oas/v3.1.1.html
 """
 
@@ -34,7 +34,7 @@ _NUMBERS: Final[dict[str, list[Node]]] = {
 
 
 def describe(catalogue: Catalogue, limits: EventLimits, body: BodyLimits, *, has_operations_port: bool = False) -> Node:
-    """Return the document; an operations port has /metrics, which is then no client's business."""
+    """Return the document; with an operations port it leaves out /metrics."""
     document: Node = msgspec.json.decode(files("ingest").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = version("headrace")
     if has_operations_port:
@@ -44,7 +44,7 @@ def describe(catalogue: Catalogue, limits: EventLimits, body: BodyLimits, *, has
     schemas = components["schemas"]
     schemas["Request"]["properties"]["messageBody"]["maxItems"] = limits.events_max
     schemas["Event"]["properties"] = _members(catalogue)
-    # JSON Schema sees no difference between 1e30, which is taken, and the same with all its digits, which is not.
+    # JSON Schema can't tell 1e30, which is accepted, from the same number with all its digits, which is not.
     schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
     schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
     schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
@@ -64,7 +64,7 @@ def _sizes(limits: EventLimits, body: BodyLimits) -> str:
 
 
 def _members(catalogue: Catalogue) -> Node:
-    """Return the schemas of an event's members: the fields, and what is documented of `properties`."""
+    """Return the schemas of an event's members: the fields and the documented members of `properties`."""
     members = {name: _field(field) for name, field in catalogue.fields.items()}
     sent_when = "; ".join(f"{name}: {kind.sent_when}" for name, kind in catalogue.types.items())
     members["eventType"] = {
@@ -77,7 +77,7 @@ def _members(catalogue: Catalogue) -> Node:
 
 
 def _field(field: Field) -> Node:
-    """Return a field's schema with the coercions; null and "" are as good as absent."""
+    """Return a field's schema with its coercions; null and "" count as absent."""
     if field.type == "uuid":
         return {"description": field.doc, "type": ["string", "null"], "pattern": _UUID_OR_EMPTY}
     forms = _NUMBERS[field.type] if field.type in _NUMBERS else [_text(field)]

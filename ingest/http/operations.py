@@ -1,4 +1,4 @@
-"""Which port answers what, once operations have one of their own."""
+"""Which port answers which route, when there is a separate port for operations."""
 
 from typing import Final
 

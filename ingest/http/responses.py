@@ -1,4 +1,4 @@
-"""The bodies of answers: what each event became, and the one JSON document of every error."""
+"""The bodies of answers: one entry per event, and the JSON document of every error."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,7 +16,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def accepted_body(entries: Sequence[Event | InvalidEvent]) -> bytes:
-    """Return the body of a 201: one element per event of the request, in its order."""
+    """Return the body of a 201: one element per event, in request order."""
     return f"[{', '.join(map(_element, entries))}]".encode()
 
 
@@ -24,15 +24,15 @@ def _element(entry: Event | InvalidEvent) -> str:
     if isinstance(entry, InvalidEvent):
         value = _encode({"error": HTTPStatus.BAD_REQUEST.phrase, "message": entry.faults[0].headline})
         return _encode({"headers": {"statusCode": "400"}, "value": value.decode()}).decode()
-    # A pingId is canonical, so nothing in it needs escaping.
+    # A pingId is a canonical UUID, so it needs no escaping.
     return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry["pingId"]}\\"}}"}}'
 
 
 def validation_body(result: ValidationResult, warned: Sequence[Warned]) -> bytes:
-    """Return the body of a dry run: whether the whole is valid, and what became of each event.
+    """Return the body of a dry run: whether all events are valid, and the result of each.
 
-    A good event shows its row, while the rows so far have at most ROWS_BYTES_MAX; a bad one its faults, FAULTS_MAX in
-    all.
+    A valid event shows its row until all rows together exceed ROWS_BYTES_MAX. An invalid one shows its faults, at most
+    FAULTS_MAX over all events.
     """
     faults_left, bytes_left = FAULTS_MAX, ROWS_BYTES_MAX
     warnings: dict[int, list[dict[str, object]]] = {}
@@ -62,7 +62,7 @@ def error_body(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes
 
 
 def details(faults: Sequence[Fault]) -> list[dict[str, object]]:
-    """Return faults in the form that clients read."""
+    """Return faults as members of the JSON answer."""
     return [_detail(fault) for fault in faults]
 
 

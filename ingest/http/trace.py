@@ -1,15 +1,15 @@
-"""The ids that lead from a client to its rows: W3C trace context and X-Request-Id.
+"""Trace and request ids: W3C trace context and X-Request-Id.
 
 https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. The collector records no spans of its own, so it passes
-a caller's traceparent on as it came, beside each record; `tracestate` is not carried.
+a caller's traceparent on unchanged with each record; `tracestate` is dropped.
 """
 
 import re
 import uuid
 from typing import Final
 
-# Later versions may append "-…" to the four fields of version 00; ff is no version. What is appended goes into every
-# record of the request, so it is bounded.
+# Later versions may append "-…" to the four fields of version 00; ff is no version. The appended part goes into every
+# record of the request, so its length is bounded.
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[A-Za-z0-9_.-]{0,64})?"
 )
@@ -17,9 +17,9 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def trace_id_of(traceparent: str) -> str:
-    """Return the trace id of a traceparent header, 32 lower-case hexadecimal digits; "" for a header that is invalid.
+    """Return the trace id of a traceparent header, 32 lower-case hexadecimal digits; "" for an invalid header.
 
-    Two headers reach us joined by a comma, which makes them invalid, as they should be.
+    Two such headers arrive joined by a comma, which is invalid, as it should be.
     """
     match = _TRACEPARENT.fullmatch(traceparent)
     if match is None or (match[1] == "00" and match[3] is not None):
@@ -28,10 +28,10 @@ def trace_id_of(traceparent: str) -> str:
 
 
 def request_id_of(header: str) -> str:
-    """Return the caller's X-Request-Id when it is 1 to 128 of A-Z a-z 0-9 . _ -, else "" (then `new_id` makes one)."""
+    """Return the caller's X-Request-Id when it is 1 to 128 of A-Z a-z 0-9 . _ -, else ""."""
     return header if _REQUEST_ID.fullmatch(header) else ""
 
 
 def new_id() -> str:
-    """Return a fresh id, fit to be a request id and a trace id: 32 lower-case hexadecimal digits, never all zero."""
+    """Return a fresh request or trace id: 32 lower-case hexadecimal digits, never all zero."""
     return uuid.uuid4().hex

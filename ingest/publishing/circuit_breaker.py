@@ -1,12 +1,12 @@
-"""When to stop asking the broker, and when to try again: a state machine without a clock.
+"""Decides when to stop sending to the broker and when to try again: a state machine without a clock.
 
     CLOSED ──the share of failures in a short window──▶ OPEN ──cooldown over──▶ HALF_OPEN (one probe)
       ▲                                                  ▲                         │
       └──────────────── a success ───────────────────────┼──── a success ──────────┤
                                                          └──── a failure, longer ──┘
 
-An outcome is the fate of a request, or one second of waiting for it: so a broker that has fallen silent opens the
-breaker while the first requests still wait, and not when their deadlines have passed.
+Each request is one outcome, and so is each second it waits. So a silent broker opens the breaker while the first
+requests still wait, not after their deadlines.
 """
 
 import threading
@@ -16,7 +16,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where the breaker stands."""
+    """The states of the breaker."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -25,25 +25,25 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When the breaker moves. The defaults let a lone client wait three seconds once, and many clients one."""
+    """When the breaker changes state. With the defaults a lone client waits 3 s once, many clients 1 s."""
 
-    # Outcomes older than this say nothing of now.
+    # Older outcomes are ignored.
     window_s: float = 5.0
-    # At a thousand answers a second five seconds hold 5,000 good outcomes, which the first bad ones could not outweigh.
+    # At a thousand answers a second, five seconds hold 5,000 successes, which new failures could not outweigh.
     outcomes_max: int = 20
-    # One slow answer is no outage, nor are two.
+    # One or two slow answers are no outage.
     failures_min: int = 3
     failure_share: float = 0.5
-    # The broker's own elections take a few seconds.
+    # The broker's elections take a few seconds.
     cooldown_s: float = 1.0
-    # How late a broker that is back may be noticed.
+    # The longest delay in noticing that the broker is back.
     cooldown_s_max: float = 15.0
-    # A probe whose outcome was never told frees its place after this; longer than any request waits.
+    # A probe without an outcome is given up after this; longer than any request waits.
     probe_s_max: float = 30.0
 
 
 class Breaker:
-    """Takes outcomes, gives permits. Times are monotonic seconds and never go back. Threads share it."""
+    """Records outcomes and permits requests. Times are monotonic seconds and never go back. Threads share it."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
@@ -55,7 +55,7 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """The present state."""
         return self._state
 
     def permits(self, now_s: float) -> bool:
@@ -70,7 +70,7 @@ class Breaker:
             return True
 
     def succeeded(self, now_s: float) -> bool:
-        """Note a prompt acknowledgement; True when that closed the breaker."""
+        """Record a prompt acknowledgement; True when it closed the breaker."""
         with self._lock:
             self._outcomes.append((now_s, True))
             if self._state is State.CLOSED:
@@ -80,7 +80,7 @@ class Breaker:
             return True
 
     def failed(self, now_s: float) -> bool:
-        """Note a failure, or a second of waiting; True when that opened the breaker."""
+        """Record a failure or a second of waiting; True when it opened the breaker."""
         with self._lock:
             self._outcomes.append((now_s, False))
             if self._state is State.OPEN:
@@ -91,13 +91,13 @@ class Breaker:
             return True
 
     def hurry(self) -> None:
-        """Let the next probe come at once: the cause of the failures may be gone. If it fails, all is as before."""
+        """Permit the next probe at once: the cause of the failures may be gone. If the probe fails, nothing changes."""
         with self._lock:
             if self._state is State.OPEN:
                 self._moved_at_s = float("-inf")
 
     def open(self, now_s: float) -> None:
-        """Open it on other evidence: nobody answered at the start."""
+        """Open the breaker on other evidence: the broker did not answer at the start."""
         with self._lock:
             self._open(now_s)
 
@@ -108,7 +108,7 @@ class Breaker:
         return failures >= self._policy.failures_min and failures >= self._policy.failure_share * len(self._outcomes)
 
     def _open(self, now_s: float) -> None:
-        # One that failed its probe, or soon after it closed, has the same trouble as before: ask less often.
+        # After a failed probe, or soon after closing, it is the same outage: probe less often.
         is_new_trouble = self._state is State.CLOSED and now_s - self._moved_at_s > self._policy.cooldown_s_max
         longer_s = max(2 * self._cooldown_s, self._policy.cooldown_s)
         self._cooldown_s = self._policy.cooldown_s if is_new_trouble else min(longer_s, self._policy.cooldown_s_max)

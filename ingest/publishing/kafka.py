@@ -1,11 +1,11 @@
-"""The broker, seen from the ingress: one producer per process, and senders that hear of each record what became of it.
+"""Sends records to Kafka: one producer per process, and the delivery status of each record.
 
-The producer is made after the fork: one made before it delivers nothing and says nothing
-(confluent-kafka-python#1122). A thread polls it, for delivery reports come only from poll().
+The producer is made after the fork: one made before it silently delivers nothing (confluent-kafka-python#1122). A
+thread polls it, because delivery reports come only from poll().
 
-A fatal error (an idempotent producer whose sequence broke, or that may not write) is raised by poll(), and that
-producer takes nothing any more: the thread puts a new one in its place. It does so when asked, too: a producer can
-go on failing without a fatal error before a broker that takes what others send (one that it fenced while it froze).
+poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
+accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
+a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen).
 """
 
 import logging
@@ -28,17 +28,17 @@ from schemas.transport.librdkafka import SET_BY_US, reporting
 log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.1
-_RENEW_S: Final = 1.0  # a producer that may not write fails as soon as it is made: no faster than this
-_PURGE_S: Final = 1.0  # reports of purged records come at once; measured below 10 ms
-_RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's own bookkeeping, rounded up
+_RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
+_PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
+_RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's bookkeeping, rounded up
 _MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
 PINNED: Final[Mapping[str, str | int | bool]] = {
     "acks": "all",
     "enable.idempotence": True,
-    # The Java client's hash, so that another producer puts the same person on the same partition.
+    # The Java client's hash, so that other producers put the same person on the same partition.
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
-    "queue.buffering.max.messages": 0,  # unlimited: our own bound in bytes holds first
+    "queue.buffering.max.messages": 0,  # unlimited: our bound in bytes applies first
     "queue.buffering.max.kbytes": 2_000_000,
 }
 OWNED: Final[Mapping[str, str]] = {
@@ -47,24 +47,24 @@ OWNED: Final[Mapping[str, str]] = {
     "linger.ms": "is the setting INGEST_LINGER_MS",
     "message.timeout.ms": "is the setting INGEST_DELIVERY_TIMEOUT_MS",
 }
-"""What the operator's file of properties may not hold, and why."""
+"""Properties that the operator's file may not set, and why."""
 _DEFAULTS: Final = {
-    "reconnect.backoff.max.ms": 2000,  # a broker that is back is noticed this late; librdkafka's default is 10 s
+    "reconnect.backoff.max.ms": 2000,  # bounds the delay in noticing that a broker is back; the default is 10 s
 }
-# The broker has looked at these and says no; to all others (away, too few replicas, not allowed) it may say yes later.
+# The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """Where events go, and where refused events of lenient requests go."""
+    """The topics of events and of refused events."""
 
     events: str
     dead: str
 
 
 class _Delivery:
-    """Some records on their way; `producer` is the one that they were handed to."""
+    """Records on their way; `producer` is the one that has them."""
 
     def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
         self.producer: Producer
@@ -72,7 +72,7 @@ class _Delivery:
         self._left = count
         self._on_end = on_end
         self._end = Completion()
-        self._lock = threading.Lock()  # flush() of a producer that is replaced reports from another thread
+        self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
     async def wait(self, timeout_s: float) -> bool:
         return await self._end.wait(timeout_s)
@@ -99,7 +99,7 @@ class _Delivery:
             self._end.set()
 
     def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED) -> None:
-        """Settle what no report will come for."""
+        """Settle the records that will get no report."""
         for index in range(len(self._statuses)):
             self.settle(index, status)
 
@@ -125,16 +125,14 @@ class KafkaBroker:
         self._poller.start()
 
     def check(self, records: Sequence[Record]) -> None:
-        """Look at the sizes: one event of a setting's size fits many times, unless `message.max.bytes` was lowered."""
+        """Check the sizes; an event within its setting fits unless `message.max.bytes` was lowered."""
         for record in records:
             if len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
-                message = (
-                    f"an event has {len(record.value)} bytes in Avro, more than {self._record_bytes_max} don't fit"
-                )
+                message = f"an event has {len(record.value)} bytes in Avro, at most {self._record_bytes_max} fit"
                 raise Rejected(ErrorCode.TOO_LARGE, message)
 
     def send(self, records: Sequence[Record]) -> _Delivery:
-        """Hand records over in order; after the first that the producer does not take, none is handed over."""
+        """Enqueue records in order; stop at the first that the producer does not accept."""
         delivery = _Delivery(len(records), self._release)
         if self._stopping.is_set():
             delivery.give_up()
@@ -146,7 +144,7 @@ class KafkaBroker:
             try:
                 self._produce(record, delivery, index)
             except (BufferError, KafkaException) as error:
-                log.warning("producer takes no more", extra={"reason": str(error)})
+                log.warning("producer accepts no more records", extra={"reason": str(error)})
                 for rest in range(index, len(records)):
                     delivery.settle(rest, DeliveryStatus.FAILED)
                 break
@@ -157,14 +155,16 @@ class KafkaBroker:
             self._topics.dead if record.dead else self._topics.events,
             record.value,
             record.key,
-            on_delivery=partial(delivery.report, index),  # a failed report has lost its headers: the sender keeps all
+            on_delivery=partial(
+                delivery.report, index
+            ),  # a failed report lacks the headers: the sender keeps the records
             headers=list(record.headers),
         )
 
     def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
-        """Take room in the queue of the present producer until the last report; False when there is none.
+        """Reserve room in the present producer's queue until the last report; False when there is none.
 
-        Whoever retires a producer has put another in its place before, under the same lock: nobody is overlooked.
+        A producer is replaced under the same lock before it is retired, so no delivery is missed.
         """
         size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
         with self._lock:
@@ -186,11 +186,11 @@ class KafkaBroker:
             self._metrics.move("producer_queue_bytes", -size)
 
     def purge(self) -> None:
-        """Make librdkafka forget its queue and what it has sent: the reports come at once, through the poller."""
+        """Make librdkafka drop what it has queued and sent; the reports come at once, through the poller."""
         self._producer.purge()
 
     def renew(self) -> None:
-        """Have the poller make a new producer; what is on its way in the present one fails."""
+        """Have the poller replace the producer; records on their way in the present one fail."""
         self._is_renewal_asked = True
 
     def answers(self, timeout_s: float) -> bool:
@@ -202,10 +202,10 @@ class KafkaBroker:
         return topic.error is None and any(partition.leader >= 0 for partition in topic.partitions.values())
 
     def close(self, flush_s: float) -> None:
-        """Wait so long for what is on its way, give up the rest, and stop; all senders hear of it."""
+        """Wait this long for records on their way, fail the rest, and stop; every sender gets its statuses."""
         self._stopping.set()
         self._poller.join(2 * _POLL_S + _RENEW_S)
-        with suppress(Exception):  # a producer that failed raises whatever it pleases; it is retired all the same
+        with suppress(Exception):  # a failed producer may raise anything; it is retired all the same
             self._producer.flush(flush_s)
         self._retire(self._producer)
 
@@ -213,7 +213,7 @@ class KafkaBroker:
         while not self._stopping.is_set():
             try:
                 self._producer.poll(_POLL_S)
-            except Exception as error:  # whatever it is: without this thread no request hears of its records
+            except Exception as error:  # whatever it is: without this thread no request gets its statuses
                 log.exception("producer failed, making a new one", extra={"reason": str(error)})
                 self._renew()
             if self._is_renewal_asked:
@@ -231,8 +231,8 @@ class KafkaBroker:
         self._retire(old)
 
     def _retire(self, producer: Producer) -> None:
-        """Get the last reports of a producer; whoever still waits for one gives up."""
-        with suppress(Exception):  # one that failed may say so again
+        """Get a producer's last reports; fail the deliveries that still wait for one."""
+        with suppress(Exception):  # a failed producer may raise again
             producer.purge()
             producer.flush(_PURGE_S)
         with self._lock:
@@ -242,5 +242,5 @@ class KafkaBroker:
 
 
 def status_of(error: KafkaError) -> DeliveryStatus:
-    """Translate a delivery report's error; `retriable()` does not tell: it is False for a timeout."""
+    """Translate a delivery report's error; `retriable()` is no help: it is False for a timeout."""
     return DeliveryStatus.REFUSED if error.code() in _REFUSALS else DeliveryStatus.FAILED

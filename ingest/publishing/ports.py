@@ -1,4 +1,4 @@
-"""What the ingress needs from the world; each is implemented by one edge module and by a fake in the tests."""
+"""The ports of the ingress: each is implemented by one edge module, and by a fake in the tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Final, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One event ready for the log: key and framed Avro value, and the headers that travel beside it.
+    """One Kafka record: a key, a framed Avro value, and headers.
 
-    A `dead` one is a refused event for the dead-letter topic: its value is the JSON that the client sent, its headers
-    say why. It is no event of the books: neither delivered nor spooled counts it.
+    A `dead` record is a refused event for the dead-letter topic: its value is the JSON that the client sent, and its
+    headers say why it was refused. It does not count as delivered or spooled.
     """
 
     key: bytes
@@ -21,7 +21,7 @@ class Record:
 
 
 class Durability(StrEnum):
-    """Where the records of a request are safe: the value of X-Durability."""
+    """Where a request's records are durable: the value of X-Durability."""
 
     BROKER = "broker"
     DISK = "disk"
@@ -31,11 +31,11 @@ class Publisher(Protocol):
     """Makes records durable. Coroutines share it."""
 
     async def publish(self, records: Sequence[Record]) -> Durability:
-        """Return when every record is durable: with the broker all of them, or some of them on disk.
+        """Return when every record is durable: BROKER when all are there, DISK when some are on disk.
 
         Raises:
-            Rejected: a record is too large for the log; nothing was published.
-            Unavailable: neither broker nor disk took all of them; the request may be sent again.
+            Rejected: a record is too large for the topic; nothing was published.
+            Unavailable: neither broker nor disk accepted all of them; the request may be sent again.
         """
 
     def is_ready(self) -> bool:
@@ -43,50 +43,50 @@ class Publisher(Protocol):
 
 
 class DeliveryStatus(Enum):
-    """What is known of a record that was sent to the broker."""
+    """The status of a record that was sent to the broker."""
 
     UNKNOWN = "unknown"
-    """Nothing yet."""
+    """No report yet."""
     DELIVERED = "delivered"
     FAILED = "failed"
-    """Not acknowledged, though it may have arrived; sending it again is right."""
+    """Not acknowledged, though it may have arrived; send it again."""
     REFUSED = "refused"
-    """The broker is well and does not take it."""
+    """The broker works and refuses this record."""
     NO_ROOM = "no_room"
-    """Our own queue is full; the broker was not asked. All records of one call meet this fate, or none."""
+    """Our queue is full; the broker was not asked. All records of one call have this status, or none."""
 
 
 class DeliveryFuture(Protocol):
     """Records on their way to the broker."""
 
     async def wait(self, timeout_s: float) -> bool:
-        """Wait until every record has met its fate; False when the time is over before that."""
+        """Wait until every record has a final status; False after the timeout."""
 
     def wait_in_thread(self, timeout_s: float) -> bool:
-        """Do the same in a thread; of both, one is called."""
+        """Do the same in a thread."""
 
     def statuses(self) -> list[DeliveryStatus]:
-        """Return what is known now, in the order of the records."""
+        """Return the present statuses, in the order of the records."""
 
 
 class Broker(Protocol):
-    """Sends records and hears of each what became of it. Threads share it."""
+    """Sends records and reports the status of each. Threads share it."""
 
     def check(self, records: Sequence[Record]) -> None:
-        """Look at the sizes.
+        """Check the records' sizes.
 
         Raises:
-            Rejected: a record is larger than any that is sent.
+            Rejected: a record is too large to send.
         """
 
     def send(self, records: Sequence[Record]) -> DeliveryFuture:
-        """Hand records over, in order; never raises: what can't be handed over has failed."""
+        """Enqueue records in order; never raises: records that can't be enqueued have failed."""
 
     def purge(self) -> None:
-        """Give up what is on its way: each record without a fate fails, at once."""
+        """Give up records on their way: each without a final status fails at once."""
 
     def renew(self) -> None:
-        """Begin anew with the broker: for when sending fails and the broker is well. What is on its way fails."""
+        """Replace the producer, when sending fails although the broker works. Records on their way fail."""
 
     def answers(self, timeout_s: float) -> bool:
         """Ask whether a partition of the topic has a leader; takes up to the timeout."""
@@ -96,22 +96,22 @@ class Spool(Protocol):
     """Keeps records on disk. Coroutines share it."""
 
     async def append(self, records: Sequence[Record]) -> None:
-        """Return when all records are on disk to stay.
+        """Return when all records are durable on disk.
 
         Raises:
-            SpoolError: none of them is, or nobody can tell.
+            SpoolError: none of them is, or it is unknown.
         """
 
     def is_usable(self) -> bool:
-        """Tell at once whether an append is likely to succeed."""
+        """Tell, without waiting, whether an append is likely to succeed."""
 
 
 SPOOL_FAULTS: Final = ("spool_full", "spool_failed", "spool_slow", "spool_corrupt")
-"""Why a spool does not take records."""
+"""The codes of a SpoolError."""
 
 
 class SpoolError(Exception):
-    """The spool did not take records; `slug` says why, one of SPOOL_FAULTS."""
+    """The spool did not accept records; `code` says why, one of SPOOL_FAULTS."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -1,16 +1,15 @@
-"""Makes records durable: with the broker while it answers, on disk while it does not. Then, and not before, 201.
+"""Makes records durable, with the broker while it answers, else on disk. Only then does the client get its 201.
 
     breaker closed ──▶ broker ──▶ all acknowledged in time ─────────────────────────────▶ BROKER
                           └─────▶ not all ──▶ what is not ──┐
     breaker open ─────────────────▶ all ────────────────────┴▶ spool ──▶ committed ─────▶ DISK
                                                                  └─────▶ full, failing ─▶ Unavailable
 
-While the broker is well, a queue of our own that is full is load and not an outage: Overloaded, nothing is written.
+While the breaker is closed, a full queue of our own is overload, not an outage: Overloaded, nothing is written.
 
-Only what was not acknowledged goes to the spool. Records of one key share a partition, and of one partition the first
-are acknowledged first, so the rest of a request's events of a key follows those that have arrived, in order. Between
-requests there is no such order: an event that comes in after an outage may pass those of the outage that are still in
-the spool. They bear the times at which they came in.
+Only records that were not acknowledged go to the spool. Records of one key share a partition, and a partition
+acknowledges in order, so a request's events of one key stay in order. Between requests there is no such order: an
+event received after an outage may pass spooled ones. Each event has the time at which it was received.
 """
 
 import logging
@@ -27,31 +26,31 @@ from ingest.publishing.ports import Broker, DeliveryStatus, Durability, Record, 
 
 log = logging.getLogger(__name__)
 
-# One failure may be what was on its way when the broker came back.
+# A single failure may be a record that was on its way when the broker came back.
 _STUCK_FAILURES: Final = 2
-# A broker that answers and takes nothing from anybody (too few replicas) is not helped by new producers.
+# New producers don't help when the broker answers and accepts nothing from anybody (too few replicas).
 _RENEW_S: Final = 10.0
 _RENEW_S_MAX: Final = 300.0
-_RETRY_AFTER_S: Final = 5  # about the length of a broker's election, or of a disk's being emptied by the drainer
+_RETRY_AFTER_S: Final = 5  # about as long as a broker's election, or as the drainer needs to free the disk
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a request waits: for all its acknowledgements, and for one before that speaks against the broker."""
+    """How long a request waits for its acknowledgements, and how long until that counts as a broker failure."""
 
     deadline_s: float
     slow_s: float
 
 
 class DurablePublisher:
-    """The `Publisher` of a process. The coroutines of a loop share it with the threads that watch broker and spool.
+    """The `Publisher` of a process. Coroutines of one event loop and threads share it.
 
     Args:
         broker: the first choice.
-        spool: the second.
-        breaker: chooses.
-        patience: how long to wait for the broker.
-        ledger: hears what became durable where.
+        spool: the second choice.
+        breaker: decides between them.
+        timeouts: how long to wait for the broker.
+        counters: counts what became durable, and where.
         now_s: monotonic seconds.
     """
 
@@ -79,7 +78,7 @@ class DurablePublisher:
         self._change = threading.Condition()
 
     async def publish(self, records: Sequence[Record]) -> Durability:
-        """Return where all records are; the module's docstring says how that is chosen."""
+        """Make all records durable and return where; the module's docstring says how that is decided."""
         self._broker.check(records)
         with self._counted():
             return await self._publish(records)
@@ -106,22 +105,22 @@ class DurablePublisher:
                 self._change.notify_all()
 
     def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until no request is being published; False when one still is."""
+        """Wait until no request is being published; False after the timeout."""
         with self._change:
             return self._change.wait_for(lambda: self._active == 0, timeout_s)
 
     def drain(self) -> None:
-        """Say from now on that this process is not ready; what comes in is taken all the same."""
+        """Report from now on that this process is not ready; requests are still accepted."""
         self._is_draining = True
 
     def is_ready(self) -> bool:
-        """Tell at once whether events can be made durable, with the broker or on disk."""
+        """Tell, without waiting, whether events can be made durable, with the broker or on disk."""
         return not self._is_draining and (
             self._breaker.state is State.CLOSED or self._spool.is_usable() or self._broker_answers
         )
 
     def _permits(self) -> bool:
-        """Ask the breaker; nobody probes a broker that does not even answer the watch."""
+        """Ask the breaker; no request probes a broker that did not answer `poll_health`."""
         if self._breaker.state is not State.CLOSED and not self._broker_answers:
             return False
         return self._breaker.permits(self._now_s())
@@ -150,17 +149,17 @@ class DurablePublisher:
         ]
 
     async def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
-        """Put records into the spool, or refuse the request; what of it has arrived then belongs to no answer."""
+        """Put records into the spool, or refuse the request; its events that have arrived are then orphans."""
         try:
             await self._spool.append(records)
         except SpoolError as error:
             self._counters.count(Outcome.ORPHANED, arrived_events)
-            log.warning("request not durable", extra={"slug": error.code, "reason": str(error), "arrived": arrived})
+            log.warning("request not durable", extra={"code": error.code, "reason": str(error), "arrived": arrived})
             message = "neither the broker nor the disk takes events now"
             raise Unavailable(error.code, message, _RETRY_AFTER_S) from error
 
     def record_outcome(self, *, is_well: bool) -> None:
-        """Tell the breaker of one outcome; when that opens it, free all requests that still wait for the broker."""
+        """Record one outcome with the breaker; when that opens it, release all requests that wait for the broker."""
         now_s = self._now_s()
         if is_well:
             self._failures, self._renew_after_s = 0, _RENEW_S
@@ -172,19 +171,19 @@ class DurablePublisher:
             self._opened("the broker does not acknowledge: events go to disk")
 
     def _opened(self, message: str) -> None:
-        self._broker_answers = False  # until the watch has asked again
+        self._broker_answers = False  # until `poll_health` has asked again
         self._counters.metrics.count("breaker_opened_total")
         log.error(message)
         self._broker.purge()
 
     def check_at_startup(self, timeout_s: float) -> None:
-        """Find out before the first request whether the broker is there; if not, begin with the spool."""
+        """Ask the broker before the first request; if it does not answer, begin with the spool."""
         if not self._broker.answers(timeout_s):
             self._breaker.open(self._now_s())
             self._opened("the broker does not answer at the start: events go to disk")
 
     def poll_health(self, timeout_s: float) -> None:
-        """Ask a broker that is away whether it is back, and a spool that failed whether it is well; every second."""
+        """Check a broker that is away and a spool that failed; called every second."""
         is_closed = self._breaker.state is State.CLOSED
         if not is_closed:
             self._broker_answers = self._broker.answers(timeout_s)
@@ -193,12 +192,12 @@ class DurablePublisher:
         self._counters.metrics.set("spool_usable", self._spool.is_usable())
 
     def _renew_if_stuck(self) -> None:
-        """Make a new producer when this one fails time and again before a broker that answers; less often each time."""
+        """Replace the producer when it keeps failing although the broker answers; each time after a longer pause."""
         now_s = self._now_s()
         if not self._broker_answers:
             self._failures = 0
         elif self._failures >= _STUCK_FAILURES and now_s - self._renewed_at_s >= self._renew_after_s:
-            log.warning("the broker answers and takes nothing: making a new producer")
+            log.warning("the broker answers but accepts nothing: making a new producer")
             self._failures, self._renewed_at_s = 0, now_s
             self._renew_after_s = min(2 * self._renew_after_s, _RENEW_S_MAX)
             self._broker.renew()
@@ -206,5 +205,5 @@ class DurablePublisher:
 
 
 def _events(records: Sequence[Record]) -> int:
-    """Return how many records are events of the books."""
+    """Return how many records are events, not dead letters."""
     return sum(not record.dead for record in records)

@@ -1,1 +1,1 @@
-"""Events on disk while Kafka is away, and their way back to it."""
+"""Keeps events on disk while Kafka is away, and sends them when it is back."""

@@ -1,7 +1,7 @@
-"""What lies in a spool directory, seen by the one process that drains it: the oldest records of the oldest file.
+"""The files of a spool directory, read by the one process that drains it: oldest records of the oldest file first.
 
-Files of living processes are opened beside their owners. Those of dead ones are adopted, deleted when they are empty,
-and set aside when they can't be read.
+Files of living processes are shared with their owners. Files of dead processes are adopted, deleted when they are
+empty, and set aside when they can't be read.
 """
 
 import logging
@@ -24,7 +24,7 @@ _GAUGES: Final = ("spool_events", "spool_bytes", "spool_oldest_seconds", "spool_
 
 @dataclass(eq=False)
 class Source:
-    """An open file; `lock` is held once it is an orphan, `sent` is what could not be deleted yet."""
+    """An open file; `lock` is held once its owner is dead, `sent` are sent records that could not be deleted yet."""
 
     file: SpoolFile
     lock: Lock | None = None
@@ -33,7 +33,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one file in their order; never empty."""
+    """Records of one file, in order; never empty."""
 
     source: Source
     records: Sequence[Spooled]
@@ -43,9 +43,9 @@ class Backlog:
     """One thread uses it at a time.
 
     Args:
-        directory: where.
-        suspect: hears of a file that can't be read while its owner lives.
-        meter: takes the figures of the whole directory while this process drains it.
+        directory: the spool directory.
+        mark_corrupt: called with a file that can't be read while its owner lives.
+        metrics: records the directory's metrics while this process drains it.
     """
 
     def __init__(self, directory: SpoolDirectory, mark_corrupt: Callable[[Path], None], metrics: Metrics) -> None:
@@ -58,10 +58,10 @@ class Backlog:
         self._measured_at_s = float("-inf")
 
     def acquire(self) -> bool:
-        """Become the one that drains; False while another process is.
+        """Become the drainer; False while another process is.
 
         Raises:
-            SpoolError: the directory is away.
+            SpoolError: the directory is missing.
         """
         if self._lock is None:
             self._lock = self._directory.lock_for_draining()
@@ -78,7 +78,7 @@ class Backlog:
                 self._metrics.set(name, 0)
 
     def next_batch(self, events_max: int, bytes_max: int) -> Batch | None:
-        """Return the oldest records, or None when there are none; looks after the files on the way."""
+        """Return the oldest records, or None when there are none; adopts and deletes files on the way."""
         self._measure()
         paths = self._directory.paths()
         for gone in self._sources.keys() - set(paths):
@@ -97,17 +97,17 @@ class Backlog:
         return None
 
     def delete(self, source: Source, seqs: Sequence[int]) -> None:
-        """Delete what the broker has; what the disk does not let go of now is not sent again, but deleted later.
+        """Delete acknowledged records; those that can't be deleted now are deleted later and not sent again.
 
         Raises:
-            SpoolError: as the disk says.
+            SpoolError: from the disk.
         """
         source.sent.extend(seqs)
         source.file.delete(source.sent)
         source.sent.clear()
 
     def _is_clear(self, source: Source) -> bool:
-        """Delete what is left to delete; while the disk is full nothing more of the file is sent."""
+        """Delete sent records that are left; while the disk is full, no more of the file is sent."""
         try:
             if source.sent:
                 self.delete(source, ())
@@ -118,16 +118,16 @@ class Backlog:
         return True
 
     def unpark(self) -> None:
-        """Put all parked records back among those to be sent.
+        """Put all parked records back into the queue.
 
         Raises:
-            SpoolError: as the disk says.
+            SpoolError: from the disk.
         """
         for path in self._directory.paths():
             self._source(path).file.unpark()
 
     def extents(self) -> list[Extent]:
-        """Return what each file holds that can be read."""
+        """Return the extent of each readable file."""
         return [source.file.extent() for source in self._sources.values()]
 
     def _source(self, path: Path) -> Source:
@@ -139,7 +139,7 @@ class Backlog:
         return source
 
     def _finish(self, path: Path, source: Source) -> None:
-        """Delete an empty file, if its owner is dead and nothing is parked in it."""
+        """Delete an empty file if its owner is dead and it holds no parked records."""
         if source.lock is not None and not source.file.extent().parked:
             lock = self._forget(path)
             try:
@@ -148,25 +148,27 @@ class Backlog:
                 _release(lock)
 
     def _doubt(self, path: Path, error: SpoolError) -> None:
-        """Deal with a file that can't be read: a corrupt one is set aside once nobody owns it, others may get well."""
-        if not path.exists():  # its owner has ended in order
+        """Handle a file that can't be read: set a corrupt one aside once its owner is dead; others are tried again."""
+        if not path.exists():  # its owner has stopped and deleted it
             _release(self._forget(path))
             return
         if path not in self._told:
             self._told.add(path)
-            log.error("spool file can't be read", extra={"slug": error.code, "reason": str(error)})
+            log.error("spool file can't be read", extra={"code": error.code, "reason": str(error)})
         lock = self._forget(path) or self._directory.adopt(path)
         try:
             if error.code == "spool_corrupt" and lock is None:
                 self._suspect(path)
             elif error.code == "spool_corrupt":
                 aside = self._directory.set_aside(path)
-                log.critical("corrupt spool file set aside: its events wait for a person", extra={"path": str(aside)})
+                log.critical(
+                    "corrupt spool file set aside: its events wait for an operator", extra={"path": str(aside)}
+                )
         finally:
             _release(lock)
 
     def _forget(self, path: Path) -> Lock | None:
-        """Close a file and return the lock on it, if it was held."""
+        """Close a file and return its lock, if held."""
         source = self._sources.pop(path, None)
         if source is None:
             return None
@@ -177,7 +179,7 @@ class Backlog:
         return source.lock
 
     def _measure(self) -> None:
-        """Tell the figures of the directory, now and then."""
+        """Record the directory's metrics from time to time."""
         now_s = monotonic()
         if now_s - self._measured_at_s < _MEASURE_S:
             return

@@ -1,11 +1,11 @@
-"""The directory of the spool: whose file is whose, how much room there is, and what was set aside.
+"""The directory of the spool: which process owns which file, the room left, and the files set aside.
 
-    <nanoseconds>-<pid>.db       a process's own file, in the order of their making (SQLite adds -wal and -shm)
-    <nanoseconds>-<pid>.lock     held (flock) while that process lives: once it is free, the file is an orphan
-    drainer.lock                 held by the one process that drains the directory; tells its pid
-    <...>.db.corrupt             a file that SQLite can't read, set aside; nobody deletes it
+    <nanoseconds>-<pid>.db       a process's file; names sort by creation time (SQLite adds -wal and -shm)
+    <nanoseconds>-<pid>.lock     locked (flock) while that process lives; once it is free, the file may be adopted
+    drainer.lock                 locked by the process that drains the directory; holds its pid
+    <...>.db.corrupt             a file that SQLite can't read, set aside; it is never deleted
 
-flock's locks end with their process, however it ends. They and SQLite's WAL need a disk of this machine: not NFS.
+flock's locks end with their process, even on a kill. They and SQLite's WAL need a local disk: not NFS.
 """
 
 import fcntl
@@ -35,12 +35,12 @@ class Lock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go; once."""
+        """Release the lock; call it once."""
         os.close(self._descriptor)
 
 
 def try_lock(path: Path, note: str = "") -> Lock | None:
-    """Take a lock and leave a note in its file, or return None when somebody holds it.
+    """Take a lock and write a note into its file, or return None when it is held.
 
     Raises:
         OSError: the file can't be opened.
@@ -61,13 +61,13 @@ def try_lock(path: Path, note: str = "") -> Lock | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds a lock."""
+    """Tell whether a lock is held."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        # Shared, so that two who look don't take each other for the owner.
+        # A shared lock, so that two processes that check don't mistake each other for the owner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -78,39 +78,39 @@ def is_locked(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SpoolBounds:
-    """How large the spool may grow: its own size, and what it leaves free on the disk."""
+    """How large the spool may grow, and how much of the disk it leaves free."""
 
     size_bytes_max: int
     free_bytes_min: int
 
 
 class SpoolDirectory:
-    """Names, locks and room; it keeps nothing in memory, so processes and threads may each have one."""
+    """Names, locks and room. It has no state, so processes and threads may each have one."""
 
     def __init__(self, path: Path, bounds: SpoolBounds) -> None:
         self.path = path
         self._bounds = bounds
 
     def make(self) -> None:
-        """Make the directory where its parent is there; later nobody makes it again, for it may be a lost mount.
+        """Create the directory if its parent exists. Only at the start: later a missing directory may be a lost mount.
 
         Raises:
-            SpoolError: it can't be made.
+            SpoolError: the directory can't be created.
         """
         with translated(self.path):
             self.path.mkdir(mode=0o700, exist_ok=True)
 
     def new_file(self) -> tuple[SpoolFile, Lock]:
-        """Make a file that belongs to this process while the lock is held.
+        """Create a file that belongs to this process while the lock is held.
 
         Raises:
-            SpoolError: the directory is not there or takes no file.
+            SpoolError: the directory is missing, or the file can't be created.
         """
         with translated(self.path):
             path = self.path / f"{time.time_ns():020d}-{os.getpid()}.db"
             lock = try_lock(lock_of(path))
             if lock is None:
-                raise SpoolError("spool_failed", f"{path} is somebody else's")
+                raise SpoolError("spool_failed", f"{path} belongs to another process")
             try:
                 return SpoolFile(path), lock
             except BaseException:
@@ -119,7 +119,7 @@ class SpoolDirectory:
                 raise
 
     def paths(self) -> list[Path]:
-        """Return the database files, oldest first; none when the directory is away."""
+        """Return the database files, oldest first; none when the directory is missing."""
         return sorted(self.path.glob("*.db"))
 
     def set_aside_paths(self) -> list[Path]:
@@ -127,18 +127,18 @@ class SpoolDirectory:
         return sorted(self.path.glob(f"*.db{_CORRUPT}"))
 
     def adopt(self, path: Path) -> Lock | None:
-        """Take the lock of a file whose owner is dead; None while it lives."""
+        """Lock a file whose owner is dead; None while the owner lives."""
         with translated(path):
             return try_lock(lock_of(path))
 
     def remove(self, path: Path) -> None:
-        """Delete a closed, empty file that this process has the lock of."""
+        """Delete a closed, empty file that this process has locked."""
         with translated(path):
             for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), lock_of(path)):
                 name.unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Rename a file that can't be read, its log too, so that nothing writes to it and a person can look at it."""
+        """Rename a file that can't be read, with its log: nothing writes to it, and an operator can inspect it."""
         aside = _beside(path, _CORRUPT)
         with translated(path):
             for end in ("-wal", "-shm"):
@@ -154,28 +154,28 @@ class SpoolDirectory:
             return try_lock(self.path / _DRAINER, f"{os.getpid()}\n")
 
     def drainer_pid(self) -> int | None:
-        """Return who drains, or None."""
+        """Return the drainer's process id, or None."""
         path = self.path / _DRAINER
         return int(path.read_text() or 0) if is_locked(path) else None
 
     def check_room(self, more_bytes: int, own: SpoolFile | None, others_bytes: int) -> None:
-        """See whether so many bytes more are within the bounds.
+        """Return if this many more bytes fit.
 
         Raises:
-            SpoolError: spool_full; spool_failed when nobody can tell.
+            SpoolError: spool_full, or spool_failed when the sizes can't be read.
         """
         with translated(self.path):
             free = shutil.disk_usage(self.path).free
         if free - more_bytes < self._bounds.free_bytes_min:
             raise SpoolError(
-                "spool_full", f"{self.path} has {free} bytes free, {self._bounds.free_bytes_min} must stay"
+                "spool_full", f"{self.path} has {free} bytes free, {self._bounds.free_bytes_min} must stay free"
             )
         used = others_bytes + (own.used_bytes() if own else 0)
         if used + more_bytes > self._bounds.size_bytes_max:
             raise SpoolError("spool_full", f"{self.path} holds {used} bytes of {self._bounds.size_bytes_max}")
 
     def size_bytes(self, besides: Path | None = None) -> int:
-        """Return the size on disk of all files of the spool, those set aside too, but one."""
+        """Return the size on disk of all files of the spool, including those set aside, but without `besides`."""
         own = () if besides is None else (besides.name, f"{besides.name}-wal", f"{besides.name}-shm")
         with translated(self.path):
             return sum(_size_bytes(entry) for entry in os.scandir(self.path) if entry.name not in own)
@@ -189,7 +189,7 @@ def lock_of(path: Path) -> Path:
 def _size_bytes(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
-    except FileNotFoundError:  # a drained file goes at any time
+    except FileNotFoundError:  # a drained file may be deleted at any time
         return 0
 
 
@@ -199,7 +199,7 @@ def _beside(path: Path, end: str) -> Path:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn what the file system raises into SpoolError."""
+    """Translate OSError to SpoolError."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Sends what lies in the spool, in its order, no faster than live requests can stand, and deletes what has arrived.
+"""Sends the spool to the broker, in order and at a bounded rate, and deletes what was acknowledged.
 
-What can't be known: whether a record whose report never came has arrived. It is sent again, under the same event id.
+A record without a report may have arrived or not. It is sent again, under the same event id.
 """
 
 import logging
@@ -19,14 +19,16 @@ from ingest.spool.file import Spooled
 log = logging.getLogger(__name__)
 
 _IDLE_S: Final = 0.5
-_ASK_AGAIN_S: Final = 2.0  # how late a dead drainer is followed by another process, and a failing disk asked again
+_ASK_AGAIN_S: Final = (
+    2.0  # the longest delay until another process replaces a dead drainer, or a failed disk is tried again
+)
 
 
 class Note(Protocol):
-    """Hears of each batch whether the broker is well."""
+    """Called with the outcome of each batch."""
 
     def __call__(self, *, is_well: bool) -> None:
-        """Take one outcome."""
+        """Record whether the broker acknowledged promptly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,9 @@ class DrainPace:
     """How fast the spool is sent.
 
     Attributes:
-        events_per_s: at most.
-        deadline_s: a batch waits so long for its reports.
-        slow_s: a batch that takes longer says nothing good of the broker.
+        events_per_s: the highest rate.
+        deadline_s: how long a batch waits for its reports.
+        slow_s: a slower batch counts as a broker failure.
     """
 
     events_per_s: float
@@ -45,19 +47,19 @@ class DrainPace:
     batch_events: int = 256
     batch_bytes: int = 512 * 1024
     backoff_s: float = 0.5
-    # As for the breaker: how late a broker that is back may be noticed.
+    # Like the breaker's: the longest delay in noticing that the broker is back.
     backoff_s_max: float = 15.0
 
 
 class Drainer:
-    """Drains one directory, one batch a step; `start` does it in a thread.
+    """Drains one directory, one batch per step; `start` does it on a thread.
 
     Args:
-        backlog: what to send.
-        broker: where to.
+        backlog: the records to send.
+        broker: sends them.
         pace: how fast.
-        note: hears of each batch whether the broker is well.
-        meter: counts.
+        note: called with the outcome of each batch.
+        metrics: counts sent events and failures.
     """
 
     def __init__(self, backlog: Backlog, broker: Broker, pace: DrainPace, note: Note, metrics: Metrics) -> None:
@@ -72,15 +74,15 @@ class Drainer:
         self._thread = threading.Thread(target=self._run, name="spool-drain", daemon=True)
 
     def start(self) -> None:
-        """Drain in a thread until `stop`."""
+        """Drain on a thread until `stop`."""
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        """Begin no further batch."""
+        """Start no further batch."""
         self._stopping.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Wait for the batch on its way, at most so long; after `start`."""
+        """Wait for the batch on its way, at most this long; call it after `start`."""
         self.ask_to_stop()
         self._thread.join(timeout_s)
 
@@ -89,20 +91,20 @@ class Drainer:
         while not self._stopping.wait(pause_s):
             try:
                 pause_s = self.step()
-            except Exception:  # a defect must not end the draining for good
+            except Exception:  # a defect must not stop draining for good
                 log.exception("defect in the drainer")
                 pause_s = self._pace.backoff_s_max
         self._backlog.release()
 
     def step(self) -> float:
-        """Send one batch if there is one, and return how long to pause (s)."""
+        """Send one batch if there is one; return how many seconds to pause."""
         try:
             if not self._backlog.acquire():
                 return _ASK_AGAIN_S
             batch = self._backlog.next_batch(self._batch_events, self._pace.batch_bytes)
             return _IDLE_S if batch is None else self._send(batch)
         except SpoolError as error:
-            log.warning("spool can't be drained now", extra={"slug": error.code, "reason": str(error)})
+            log.warning("spool can't be drained now", extra={"code": error.code, "reason": str(error)})
             return _ASK_AGAIN_S
 
     def _send(self, batch: Batch) -> float:
@@ -121,7 +123,7 @@ class Drainer:
         if arrived:
             self._metrics.count("spool_drained_events_total", len(arrived))
             self._backlog.delete(batch.source, arrived)
-        if DeliveryStatus.NO_ROOM in statuses:  # live requests have it
+        if DeliveryStatus.NO_ROOM in statuses:  # live requests fill the queue
             return self._pace.backoff_s
         if DeliveryStatus.FAILED in statuses or DeliveryStatus.UNKNOWN in statuses:
             self._note(is_well=False)
@@ -135,7 +137,7 @@ class Drainer:
         return max(len(arrived) / self._pace.events_per_s - (monotonic() - since_s), 0)
 
     def _back_off(self, *, is_partial: bool) -> float:
-        """After a failure go on with one record, later each time; with many while some partitions take theirs."""
+        """After a failure, pause longer each time and continue with one record, or with many if some were delivered."""
         self._metrics.count("spool_drain_failures_total")
         self._backoff_s = min(max(2 * self._backoff_s, self._pace.backoff_s), self._pace.backoff_s_max)
         if is_partial:
@@ -145,7 +147,7 @@ class Drainer:
         return self._backoff_s * random.uniform(0.5, 1)  # noqa: S311  (spreads collectors over time)
 
     def _refused(self, source: Source, records: Sequence[Spooled], statuses: Sequence[DeliveryStatus]) -> None:
-        """Park what the broker refuses alone; of several it may have refused the whole for one, so send singly."""
+        """Park a single refused record. Of several, one may have caused the refusal of all, so send them one by one."""
         if len(records) > 1:
             self._batch_events = 1
             return
@@ -154,7 +156,7 @@ class Drainer:
                 self._park(source, spooled.seq, "refused")
 
     def _whole(self, batch: Batch) -> list[Spooled]:
-        """Return the records that are what was written; park the others."""
+        """Return the records with a correct checksum; park the others."""
         for spooled in batch.records:
             if not spooled.is_whole:
                 self._park(batch.source, spooled.seq, "checksum")
@@ -163,6 +165,6 @@ class Drainer:
     def _park(self, source: Source, seq: int, reason: str) -> None:
         source.file.park(seq, reason)
         log.critical(
-            "spooled event parked: it waits for a person",
+            "spooled event parked: it waits for an operator",
             extra={"path": str(source.file.path), "seq": seq, "reason": reason},
         )

@@ -1,7 +1,7 @@
-"""One database file of the spool: records in the order in which they were accepted, each fsynced before it counts.
+"""One database file of the spool: records in the order of acceptance, each durable before `append` returns.
 
 SQLite in WAL mode with synchronous=FULL: a commit returns after the log is on the device
-(https://www.sqlite.org/pragma.html#pragma_synchronous). The only module that knows SQLite.
+(https://www.sqlite.org/pragma.html#pragma_synchronous). No other module imports SQLite.
 """
 
 import os
@@ -18,16 +18,16 @@ import msgspec
 from ingest.publishing.ports import Record, SpoolError
 
 _VERSION: Final = 1
-_BUSY_S: Final = 2.0  # writer and drainer hold the file for one fsync each
+_BUSY_S: Final = 2.0  # writer and drainer lock the file for one fsync each
 _VACUUM_PAGES: Final = 2000
-# auto_vacuum stands in the file's first page, so it comes before the tables: an emptied file gives its pages back.
+# auto_vacuum must be set before the tables exist: then an emptied file returns its pages to the file system.
 _CREATE: Final = f"""
     PRAGMA auto_vacuum = INCREMENTAL;
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     BEGIN;
     CREATE TABLE records (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, so that what was sent is known by it
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, -- never reused, so it identifies what was sent
         dead INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, headers BLOB NOT NULL,
         accepted_at_ms INTEGER NOT NULL, crc INTEGER NOT NULL
     );
@@ -41,7 +41,7 @@ _CREATE: Final = f"""
 _INSERT: Final = "INSERT INTO records (dead, key, value, headers, accepted_at_ms, crc) VALUES (?, ?, ?, ?, ?, ?)"
 _COLUMNS: Final = "seq, dead, key, value, headers, accepted_at_ms, crc"
 PASSING: Final = frozenset({"spool_full", "spool_slow"})
-"""Slugs of a SpoolError after which the file is as well as before."""
+"""Codes of a SpoolError after which the file is still good."""
 _SLUGS: Final = {
     sqlite3.SQLITE_FULL: "spool_full",
     sqlite3.SQLITE_CORRUPT: "spool_corrupt",
@@ -54,7 +54,7 @@ _decode_headers: Final = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A record as it lies in a file; `is_whole` is False when its checksum says that it is not what was written."""
+    """A record in a file; `is_whole` is False when its checksum is wrong."""
 
     seq: int
     record: Record
@@ -64,7 +64,7 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What a file holds. `events` are counted by the ends of their numbers: exact unless some in the middle went."""
+    """What a file holds. `events` is the last number minus the first: exact unless some in between were deleted."""
 
     events: int
     size_bytes: int
@@ -73,13 +73,13 @@ class Extent:
 
 
 class SpoolFile:
-    """A connection of its own to one database file, used by one thread at a time.
+    """A connection to one database file, used by one thread at a time.
 
-    Every method raises SpoolError for what the disk or the file does.
+    Every method raises SpoolError for faults of the disk or the file.
     """
 
     def __init__(self, path: Path, *, must_exist: bool = False) -> None:
-        """Open the file, or make it and fsync its directory."""
+        """Open the file, or create it and fsync its directory."""
         self.path = path
         address = f"{path.absolute().as_uri()}?mode=rw"
         with _translated(path):
@@ -98,7 +98,7 @@ class SpoolFile:
 
     def _prepare(self, *, is_new: bool) -> None:
         ask = self._connection.execute
-        if is_new or self._pragma("user_version") == 0:  # 0: made by a process that died on the way
+        if is_new or self._pragma("user_version") == 0:  # 0: the process that created it died on the way
             self._connection.executescript(_CREATE)
         mode, version = ask("PRAGMA journal_mode").fetchone()[0], self._pragma("user_version")
         if mode != "wal" or version != _VERSION:
@@ -106,7 +106,7 @@ class SpoolFile:
         ask("PRAGMA synchronous = FULL")
 
     def append(self, records: Iterable[Record], at_ms: int) -> None:
-        """Write records in one transaction; all are on the device when it returns, none when it raises."""
+        """Write records in one transaction; all are durable when it returns, none when it raises."""
         rows = [_row(record, at_ms) for record in records]
         with _translated(self.path), self._transaction() as connection:
             connection.executemany(_INSERT, rows)
@@ -114,7 +114,7 @@ class SpoolFile:
             raise SpoolError("spool_failed", f"{self.path} was deleted or replaced")
 
     def first(self, records_max: int, bytes_max: int, after_seq: int = 0) -> list[Spooled]:
-        """Return the oldest records, in order, beyond a number; at least one, if there is one, whatever its size."""
+        """Return the oldest records after a number, in order; at least one if there is any, whatever its size."""
         query = f"SELECT {_COLUMNS} FROM records WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608  (constants)
         found: list[Spooled] = []
         with _translated(self.path):
@@ -129,16 +129,16 @@ class SpoolFile:
         return found
 
     def delete(self, seqs: Sequence[int]) -> None:
-        """Forget records; a file that is empty afterwards gives its space back."""
+        """Delete records; a file that is empty afterwards releases its space."""
         with _translated(self.path):
             with self._transaction() as connection:
                 connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq in seqs])
             while self._is_empty() and self._pragma("freelist_count"):
-                # Some at a time, so that the writer gets its turn; a script, for execute() would stop after one page.
+                # In steps, so that the writer gets its turn; executescript, because execute() stops after one page.
                 self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def park(self, seq: int, reason: str) -> None:
-        """Put a record that the broker does not take out of the way of the others; it stays in the file."""
+        """Move a record that the broker refuses out of the queue; it stays in the file."""
         with _translated(self.path), self._transaction() as connection:
             connection.execute(
                 f"INSERT INTO parked SELECT {_COLUMNS}, ? FROM records WHERE seq = ?",  # noqa: S608  (constants)
@@ -147,7 +147,7 @@ class SpoolFile:
             connection.execute("DELETE FROM records WHERE seq = ?", (seq,))
 
     def unpark(self) -> None:
-        """Put all parked records behind the others, to be sent again."""
+        """Put all parked records at the end of the queue, to be sent again."""
         columns = _COLUMNS.removeprefix("seq, ")
         with _translated(self.path), self._transaction() as connection:
             connection.execute(f"INSERT INTO records ({columns}) SELECT {columns} FROM parked ORDER BY seq")  # noqa: S608  (constants)
@@ -163,7 +163,7 @@ class SpoolFile:
         return Extent(0 if low is None else high - low + 1, self.used_bytes(), oldest and oldest[0], parked)
 
     def used_bytes(self) -> int:
-        """Return the size of the pages in use: what was deleted does not count."""
+        """Return the size of the pages in use, without deleted ones."""
         with _translated(self.path):
             return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
 
@@ -174,14 +174,14 @@ class SpoolFile:
         return self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is None
 
     def is_in_place(self) -> bool:
-        """See that the path still leads to this file: writing to a deleted one succeeds, and nobody finds it again."""
+        """Tell whether the path still names this file: writes to a deleted file succeed and are lost."""
         try:
             return _inode(self.path) == self._inode
         except OSError:
             return False
 
     def close(self) -> None:
-        """Close the connection; the last one of a file folds its log into it."""
+        """Close the connection; closing a file's last one merges its log into it."""
         with _translated(self.path):
             self._connection.close()
 
@@ -199,7 +199,7 @@ class SpoolFile:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system raise into SpoolError."""
+    """Translate the errors of SQLite and the file system to SpoolError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -210,7 +210,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _touch(path: Path) -> bool:
-    """Make an empty file that only its owner may read, as SQLite's other files of it will be; False: it is there."""
+    """Create an empty file that only its owner may read; SQLite's other files inherit that. False when it exists."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
@@ -224,7 +224,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def _sync_directory(path: Path) -> None:
-    """Make the name of a new file last: fsync of a file does not cover its directory."""
+    """Make the name of a new file durable: fsync of a file does not cover its directory."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

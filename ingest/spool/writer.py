@@ -1,7 +1,7 @@
-"""A process's way into the spool: one thread commits what is waiting, so concurrent requests share an fsync.
+"""Writes a process's records to its spool file: one thread commits for all waiting requests, which share one fsync.
 
-The thread owns the process's file. When a commit fails for another reason than room, it lets the file go and starts a
-new one: what the old one holds is an orphan's, and the drainer finds out whether it can be read.
+The thread owns the process's file. When a commit fails for another reason than lack of room, it releases the file and
+starts a new one. The drainer adopts the old file and finds out whether it can be read.
 """
 
 import logging
@@ -21,11 +21,11 @@ from ingest.spool.file import PASSING, SpoolFile
 
 log = logging.getLogger(__name__)
 
-_GROUP_BYTES: Final = 8 * 1024 * 1024  # a transaction larger than SQLite's cache of 2 MiB spills; this one is short
+_GROUP_BYTES: Final = 8 * 1024 * 1024  # a transaction above SQLite's cache of 2 MiB spills to disk; this bounds it
 _RECORD_OVERHEAD_BYTES: Final = 96  # columns, cell and page headers, rounded up
-_RETRY_S: Final = 0.5  # a disk that is away is asked this often
+_RETRY_S: Final = 0.5  # how often a failed disk is tried again
 _LOOK_AROUND_S: Final = 1.0  # how often the sizes of the other processes' files are read
-_SPARE_BYTES: Final = 64 * 1024  # with less room than this the spool is as good as full
+_SPARE_BYTES: Final = 64 * 1024  # with less room than this the spool counts as full
 
 
 class _Append:
@@ -47,7 +47,7 @@ class _Append:
 class SpoolWriter:
     """The `Spool` of a process. Coroutines share it; `close` is the last call.
 
-    A directory that is away or full does not stop the start: it is loud, and tried again.
+    A missing or full directory does not stop the start: it is logged and tried again.
     """
 
     def __init__(self, directory: SpoolDirectory, deadline_s: float, metrics: Metrics) -> None:
@@ -63,14 +63,14 @@ class SpoolWriter:
         self._suspect: Path | None = None
         self._tried_at_s = self._looked_at_s = float("-inf")
         self._others_bytes = 0
-        for fault in SPOOL_FAULTS:  # a series that exists from the start has a rate from its first failure on
+        for fault in SPOOL_FAULTS:  # a rate needs a series that exists before the first failure
             metrics.count("spool_failures_total", 0, reason=fault)
         self._commit([])
         self._writer = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._writer.start()
 
     async def append(self, records: Sequence[Record]) -> None:
-        """Wait for the commit that these records are in, at most the deadline."""
+        """Wait for the commit of these records, at most until the deadline."""
         waiting = _Append(records)
         with self._change:
             if self._is_closing:
@@ -83,12 +83,12 @@ class SpoolWriter:
             raise waiting.error
 
     def _withdraw(self, waiting: _Append) -> None:
-        """Give up waiting: what the writer has not taken yet is not written; of the rest nobody can tell."""
+        """Give up waiting: records that the writer has not taken are not written; for others the outcome is unknown."""
         with self._change:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
         if not waiting.done.is_set:
-            waiting.settle(SpoolError("spool_slow", f"the disk did not take the events within {self._deadline_s} s"))
+            waiting.settle(SpoolError("spool_slow", f"the disk did not commit the events within {self._deadline_s} s"))
 
     def is_usable(self) -> bool:
         """Tell whether the last commit succeeded and there is room for one more request."""
@@ -98,11 +98,11 @@ class SpoolWriter:
         return self._fault is None
 
     def mark_corrupt(self, path: Path) -> None:
-        """Start a new file if this one is ours: the drainer could not read it. The writer does it, before it writes."""
+        """Note that the drainer can't read a file; if it is ours, the writer starts a new one before its next write."""
         self._suspect = path
 
     def close(self) -> None:
-        """Commit what is waiting, then release the file; an empty one is deleted."""
+        """Commit waiting records, then release the file; an empty file is deleted."""
         with self._change:
             self._is_closing = True
             self._change.notify()
@@ -118,7 +118,7 @@ class SpoolWriter:
                 is_over = self._is_closing and not self._waiting
             try:
                 self._commit(group)
-            except Exception as error:  # the thread must live, or every request waits for nothing
+            except Exception as error:  # the thread must survive, or every request waits in vain
                 log.exception("defect in the spool")
                 _settle(group, SpoolError("spool_failed", type(error).__name__))
         self._close_file()
@@ -132,7 +132,7 @@ class SpoolWriter:
         return group
 
     def _commit(self, group: list[_Append]) -> None:
-        """Write what fits and settle all; an empty group only finds out whether the spool is usable again."""
+        """Write the requests that fit and settle all; an empty group only checks whether the spool is usable again."""
         since_s = monotonic()
         try:
             file = self._open_file()
@@ -149,7 +149,7 @@ class SpoolWriter:
             waiting.settle()
 
     def _fitting(self, file: SpoolFile, group: list[_Append]) -> list[_Append]:
-        """Return the requests that there is room for, in order; settle the others."""
+        """Return the requests that fit, in order; settle the others."""
         fitting: list[_Append] = []
         size = 0 if group else _SPARE_BYTES
         others = self._size_of_others(file)
@@ -181,14 +181,14 @@ class SpoolWriter:
             if fault is None:
                 log.warning("spool usable again")
             else:
-                log.error("spool takes nothing", extra={"slug": fault.code, "reason": str(fault)})
+                log.error("spool accepts nothing", extra={"code": fault.code, "reason": str(fault)})
         self._fault = fault
 
     def _open_file(self) -> SpoolFile:
-        """Return the process's file, a new one when there is none; asks a failing disk only now and then.
+        """Return the process's file, creating it if needed; tries a failed disk at most every _RETRY_S.
 
         Raises:
-            SpoolError: the fault that stands.
+            SpoolError: the present fault.
         """
         if self._file is not None and (self._file.path == self._suspect or not self._file.is_in_place()):
             self._release_file()
@@ -201,16 +201,16 @@ class SpoolWriter:
         return self._file
 
     def _release_file(self) -> None:
-        """Leave the file to the drainer."""
+        """Release the file; the drainer adopts it."""
         file, lock, self._file, self._lock = self._file, self._lock, None, None
         if file is not None:
-            with suppress(SpoolError):  # it is left because it failed
+            with suppress(SpoolError):  # it is released because it failed
                 file.close()
         if lock is not None:
             lock.release()
 
     def _close_file(self) -> None:
-        """Delete the file if nothing is in it, else leave it to the drainer of the next process."""
+        """Delete an empty file; leave any other to the drainer of the next process."""
         if self._file is not None and self._lock is not None:
             try:
                 extent = self._file.extent()
@@ -231,7 +231,7 @@ class SpoolWriter:
 
 
 def _settle(group: Iterable[_Append], error: SpoolError) -> None:
-    """Fail those of a group that have no answer yet."""
+    """Fail the appends of a group that are not settled yet."""
     for waiting in group:
         if not waiting.done.is_set:
             waiting.settle(error)

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS events
     properties           JSON                          COMMENT 'every member without a column; a dot inside a name is written %2E',
     properties_text      String                        COMMENT 'the same members, exactly as kept on the wire' CODEC(ZSTD(3)),
     _topic               LowCardinality(String)        COMMENT 'Kafka topic',
-    _topic_id            LowCardinality(String)        COMMENT 'incarnation of the topic: another one after it was made anew',
+    _topic_id            LowCardinality(String)        COMMENT 'incarnation of the topic: another one after it was recreated',
     _partition           UInt32                        COMMENT 'Kafka partition',
     _offset              UInt64                        COMMENT 'Kafka offset' CODEC(Delta, ZSTD(1)),
     _timestamp           DateTime64(3, 'UTC')          COMMENT 'Kafka timestamp' CODEC(Delta, ZSTD(1)),

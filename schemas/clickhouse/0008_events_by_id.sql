@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS events_next
     properties_text      String                        COMMENT 'every member without a column, exactly as kept on the wire: a JSON object' CODEC(ZSTD(1)),
     properties           JSON ALIAS accurateCastOrDefault(properties_text, 'JSON') COMMENT 'properties_text as JSON, read when it is asked for; in events_unique a dot inside a name is written %2E',
     _topic               LowCardinality(String)        COMMENT 'Kafka topic',
-    _topic_id            LowCardinality(String)        COMMENT 'incarnation of the topic: another one after it was made anew',
+    _topic_id            LowCardinality(String)        COMMENT 'incarnation of the topic: another one after it was recreated',
     _partition           UInt32                        COMMENT 'Kafka partition',
     _offset              UInt64                        COMMENT 'Kafka offset' CODEC(Delta, ZSTD(1)),
     _timestamp           DateTime64(3, 'UTC')          COMMENT 'Kafka timestamp' CODEC(Delta, ZSTD(1)),

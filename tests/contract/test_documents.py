@@ -1,7 +1,9 @@
 """What the documents say of settings and commands is what the code has."""
 
 import re
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,24 @@ def test_every_link_inside_the_project_leads_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
 
+    assert dead == []
+
+
+def test_every_file_that_a_text_names_is_there() -> None:
+    """Comments, docstrings and documents name files by their path from the root; a moved file takes its name along."""
+    named = re.compile(
+        r"(?<![\w./-])((?:ingest|consumer|schemas|deploy|docs|tests|bench)/[\w./-]+\.(?:py|md|sql|toml|json|yml|xml|sh))\b"
+    )
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    texts = [ROOT / name for name in files if Path(name).suffix in {".py", ".md", ".toml", ".yml", ".xml", ".sql", ""}]
+    dead = [
+        f"{text.relative_to(ROOT)}: {target}"
+        for text in texts
+        for target in named.findall(text.read_text("utf-8"))
+        if not (ROOT / target).exists()
+    ]
+
+    assert len(texts) > 300
     assert dead == []
 
 

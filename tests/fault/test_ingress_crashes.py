@@ -83,7 +83,7 @@ def test_everything_killed_at_once(broker: KafkaCluster, events: str, tmp_path: 
         account = oracle.prove(requests, broker, events)
         oracle.tell(account, requests, in_spool=in_spool, said=repr(said))
     assert in_spool > 0
-    assert said == f"sent {in_spool} events, 0 are left"
+    assert said == f"sent {in_spool} events, 0 left"
     assert not list(collector.spool.glob("*.db*"))
 
 

@@ -96,7 +96,7 @@ def test_more_connections_than_files(tmp_path: Path) -> None:
         assert collector.workers == [pid]
         said = [line["message"] for line in collector.log_lines()]
     assert 800 < files < _FILES - 40
-    assert any("only 1024 are allowed (ulimit -Hn): 896 connections are taken" in message for message in said)
+    assert any("only 1024 are allowed (ulimit -Hn): it accepts 896 connections" in message for message in said)
     assert not any("Too many open files" in message for message in said)
 
 

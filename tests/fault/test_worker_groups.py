@@ -1,4 +1,4 @@
-"""Workers that come and go under load, topics that are made anew under them, and a broker that keeps no intents."""
+"""Workers that come and go under load, topics that are recreated under them, and a broker that keeps no intents."""
 
 from collections import Counter
 from collections.abc import Iterator

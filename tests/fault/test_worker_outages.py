@@ -117,7 +117,7 @@ def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) 
     rig.fleet.settle(rig.feed)  # the first batch of each partition asks the tables before it has an intent
     rig.proxy.set(mode)
     rig.feed.send(800)
-    until(lambda: member.figure("headrace_consumer_is_held") == 1 or rig.proxy.count(BlackHole) > 0, "held, or hanging")
+    until(lambda: member.figure("headrace_consumer_is_retrying") == 1 or rig.proxy.count(BlackHole) > 0, "retrying")
     began_s = time.monotonic()
     code = member.stop()
     took_s = time.monotonic() - began_s

@@ -35,9 +35,9 @@ def test_a_full_disk_is_waited_for(rig: Rig, member: Member, oracle: Oracle) -> 
         before = member.figure(_RETRIES, step="insert", cause="busy")
         rig.proxy.set(refusal(500, 243, "NOT_ENOUGH_SPACE"), only="INSERT")
         until(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= before + 8, "retries")
-        until(lambda: '"held"' in member.page("/healthz")[1], "held")
+        until(lambda: '"retrying"' in member.page("/healthz")[1], "held")
         health, ready = member.page("/healthz"), member.page("/readyz")
-        held = member.figure("headrace_consumer_is_held")
+        held = member.figure("headrace_consumer_is_retrying")
         meanwhile = rig.fleet.look(rig.feed)
         rig.proxy.set(Pass())
     found = rig.fleet.settle(rig.feed)
@@ -87,7 +87,7 @@ def test_a_table_that_takes_no_more_for_now(rig: Rig, member: Member, oracle: Or
     rig.fleet.connection.command(f"ALTER TABLE events MODIFY SETTING {setting}")
     rig.feed.send(400)
     until(lambda: member.figure(_RETRIES, step="insert", cause="busy") >= busy + 6, "retries")
-    until(lambda: '"held"' in member.page("/healthz")[1], "held")
+    until(lambda: '"retrying"' in member.page("/healthz")[1], "held")
     health = member.page("/healthz")[0]
     rig.fleet.connection.command(f"ALTER TABLE events RESET SETTING {setting.split(maxsplit=1)[0]}")
     found = rig.fleet.settle(rig.feed)
@@ -125,7 +125,7 @@ PROBED: Final[dict[str, tuple[str, int, list[Mode]]]] = {
 
 @pytest.mark.parametrize("kind", PROBED)
 def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
-    """The search is made anew; no neighbour becomes a dead letter, no reason changes, and its twin goes with it."""
+    """The search is recreated; no neighbour becomes a dead letter, no reason changes, and its twin goes with it."""
     only, times, modes = PROBED[kind]
     probes = member.figure("headrace_consumer_poison_probes_total", table="events")
     retries = member.figure(_RETRIES, step="insert")

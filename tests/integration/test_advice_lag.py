@@ -96,7 +96,7 @@ def test_an_open_transaction_is_no_lag_and_is_said(on_kafka: Operator) -> None:
     on_kafka.work()
     work_off(on_kafka)
     behind, note = lag(on_kafka)
-    assert (behind, note.startswith("an open transaction keeps back 5 offsets from 0 on for ")) == (0, True)
+    assert (behind, note.startswith("an open transaction holds back 5 offsets from 0 on for ")) == (0, True)
 
     on_kafka.follow(note)
 
@@ -121,7 +121,7 @@ def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
     member.close()
     on_kafka.send(2)
     _, note = lag(on_kafka)
-    assert note.startswith("committed for the topic before it was made anew")
+    assert note.startswith("committed before the topic was recreated")
 
     on_kafka.follow(note)
     work_off(on_kafka)

@@ -134,4 +134,4 @@ def test_migrate_says_whom_it_asks_and_what_it_waits_for() -> None:
     waits = first_line(start("migrate"), "waiting for ClickHouse")
 
     assert asked["host"] == f"127.0.0.1:{port}"
-    assert (waits["attempt"], waits["reason"]) == (1, "ClickHouse is away: no connection, refused or no such host")
+    assert (waits["attempt"], waits["reason"]) == (1, "ClickHouse is away: connection refused, or no such host")

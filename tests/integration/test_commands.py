@@ -146,10 +146,10 @@ def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(30)], 0)
     code, output, said = operator.run("audit", "--json", "--patience-s", "0")
 
-    (line,) = [line for line in map(json.loads, output.splitlines()) if line["untold"]]
-    assert (line["rows"], line["missing"], line["untold_offsets"]) == (5, 0, "1, 3, 5, 7")
+    (line,) = [line for line in map(json.loads, output.splitlines()) if line["unknown"]]
+    assert (line["rows"], line["missing"], line["unknown_offsets"]) == (5, 0, "1, 3, 5, 7")
     assert code == 0
-    assert "4 offsets of topics that are gone are not there: gaps or loss, nobody can tell" in said
+    assert "4 offsets of deleted topics are missing (gaps or loss: unknown)" in said
 
 
 def test_a_dead_letter_is_repaired_and_replayed_from_the_command_line(
@@ -214,7 +214,7 @@ def test_a_wrong_setting_is_exit_code_2_and_its_name(operator: Operator) -> None
     assert code == 2
     assert said == (
         "consumer: CONSUMER_STALL_S (10.0) must be above CONSUMER_INSERT_TIMEOUT_S (60.0):"
-        " an insert under way is no standstill\n"
+        " a running insert is progress\n"
     )
 
 

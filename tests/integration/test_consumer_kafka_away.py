@@ -142,7 +142,7 @@ def test_a_close_gives_up_on_a_broker_that_is_away(frail: Group, caplog: pytest.
 
     assert time.monotonic() - began_s < 8
     assert member.names == ["assigned", "revoked"]
-    assert "left without a word to the group: no broker answers" in caplog.text
+    assert "left the group without committing: no broker answers" in caplog.text
 
 
 class Deaf(Survey):

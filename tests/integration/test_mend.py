@@ -77,7 +77,7 @@ def test_a_whole_block_is_left_alone(torn: Torn) -> None:
     """Nothing is written."""
     assert torn.mender.repair(torn.block, torn.records) == 0
     assert torn.is_whole()
-    assert torn.metrics.counts["mended_rows/events"] == 0
+    assert torn.metrics.counts["repaired_rows/events"] == 0
 
 
 def test_timestamps_ahead_of_the_clock_are_no_loss(
@@ -92,7 +92,7 @@ def test_timestamps_ahead_of_the_clock_are_no_loss(
     assert torn.mender.repair(torn.block, torn.records) == 0
 
     assert torn.is_whole()
-    assert torn.metrics.counts["mended_rows/events"] == 0
+    assert torn.metrics.counts["repaired_rows/events"] == 0
     assert not caplog.records
 
 
@@ -104,7 +104,7 @@ def test_lost_rows_are_put_back_once(torn: Torn) -> None:
     assert torn.mender.repair(torn.block, torn.records) == COUNT // 2
     assert torn.is_whole()
     assert torn.mender.repair(torn.block, torn.records) == 0
-    assert torn.metrics.counts["mended_rows/events"] == COUNT // 2
+    assert torn.metrics.counts["repaired_rows/events"] == COUNT // 2
 
 
 def test_lost_counts_are_put_back_once(torn: Torn) -> None:
@@ -134,7 +134,7 @@ def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
         running = pool.submit(torn.database.command, slow, settings=settings)
         while not torn.database.query(f"SELECT 1 FROM system.processes WHERE query LIKE '{slow[:20]}%'"):
             assert not running.done()
-        with pytest.raises(Transient, match="still runs"):
+        with pytest.raises(Transient, match="is still running"):
             torn.mender.repair(torn.block, torn.records)
     assert not torn.offsets()
     assert torn.mender.repair(torn.block, torn.records) == COUNT

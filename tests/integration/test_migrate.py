@@ -137,7 +137,7 @@ def test_every_table_and_view_that_was_dropped_is_made_again_as_it_was(database:
     for name in sorted(made.keys() - {"migrations"}):
         database.command(f"DROP TABLE IF EXISTS {name} SYNC")
         outcome = migrate(database, migrations(), no_wait)
-        assert (outcome.now, outcome.made[0]) == ((), f"{name} was gone, and is made again")
+        assert (outcome.now, outcome.made[0]) == ((), f"{name} was missing and has been created again")
         assert tables(database) == made
         if name < "replays":
             assert database.query("SELECT letter_id FROM replays") == [{"letter_id": "kept"}]
@@ -156,7 +156,7 @@ def test_a_view_of_the_ledger_that_counts_otherwise_counts_as_it_should_again(da
     database.command("ALTER TABLE events_to_offsets MODIFY QUERY SELECT _topic AS topic FROM events WHERE _offset = 0")
 
     (said,) = migrate(database, migrations(), no_wait).made
-    assert said == "the query of events_to_offsets was another one, and is ours again"
+    assert said == "the query of events_to_offsets was changed and has been restored"
     assert tables(database) == made
 
 
@@ -184,5 +184,5 @@ def test_tables_of_a_newer_program_are_not_made_again_as_they_were(database: Con
 def test_beside_replicated_tables_no_plain_one_is_made(database: Connection) -> None:
     """It would be a table of one replica alone."""
     rows = [{"name": "events", "engine": "ReplicatedReplacingMergeTree"}]
-    with pytest.raises(Fatal, match=r"\.offsets is gone, and its neighbours are replicated"):
+    with pytest.raises(Fatal, match=r"\.offsets is missing, and the other tables are replicated"):
         Remake(database, lambda _: None)._check([{"name": "offsets", "engine": "AggregatingMergeTree"}], rows)  # noqa: SLF001  (no Keeper runs here)

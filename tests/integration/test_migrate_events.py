@@ -7,13 +7,25 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import Migration, migrate, migrations, run
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import InsertPace
+from consumer.delivery.batch import Attempt, Batch, Inserted
+from consumer.delivery.intent import Intent
+from consumer.delivery.pipeline import Pipeline
 from consumer.errors import Fatal
 from consumer.operations.preflight import check_tables
+from schemas.registry import LocalSchemas
 from tests.support.clickhouse import ClickHouse
-from tests.support.fixtures_consumer import open_database
+from tests.support.consumer_fakes import PLACE, Tally
+from tests.support.fake_group import FakeBroker
+from tests.support.fake_table import FakeLetters
+from tests.support.fixtures_consumer import open_database, records
 
-BEFORE, (MOVE, *_) = migrations()[:7], migrations()[7:]
+BEFORE, MOVE = migrations()[:7], migrations()[7]
+MOVED = [*BEFORE, MOVE]
 KEPT = "events_before_8"
 COUNT = 2000
 # As workers of before wrote: they named the JSON column.
@@ -59,7 +71,7 @@ def test_every_row_is_there_and_counted_once(older: Connection) -> None:
     """The rows of before and those of after; the old table stays for whoever wants to compare."""
     before, ledger = older.query(ROWS), older.query(LEDGER)
 
-    migrate(older, migrations(), no_wait)
+    migrate(older, MOVED, no_wait)
 
     assert key(older) == "toUInt128(event_id)"
     assert older.query(ROWS) == before
@@ -84,7 +96,7 @@ def test_a_move_that_died_is_finished_by_the_next(older: Connection, done: int) 
     for statement in MOVE.statements[:done]:
         run(older, statement)
 
-    migrate(older, migrations(), no_wait)
+    migrate(older, MOVED, no_wait)
 
     assert older.query(ROWS) == before
     assert older.query("SELECT count() AS n FROM events") == [{"n": COUNT}]
@@ -98,7 +110,7 @@ def test_a_server_that_died_between_two_names_has_its_table_back(older: Connecti
     run(older, MOVE.statements[0])
     older.command(f"RENAME TABLE events TO {KEPT}")
 
-    migrate(older, migrations(), no_wait)
+    migrate(older, MOVED, no_wait)
 
     assert older.query(ROWS) == before
     assert key(older) == "toUInt128(event_id)"
@@ -109,7 +121,7 @@ def test_eight_moves_at_once_are_one(older: Connection, clickhouse: ClickHouse) 
     before, ledger = older.query(ROWS), older.query(LEDGER)
     connections = [open_database(clickhouse, older.database) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda connection: migrate(connection, migrations(), time.sleep), connections))
+        list(pool.map(lambda connection: migrate(connection, MOVED, time.sleep), connections))
     for connection in connections:
         connection.close()
 
@@ -118,9 +130,29 @@ def test_eight_moves_at_once_are_one(older: Connection, clickhouse: ClickHouse) 
     assert tables(older) & {"events_next", "events_offsets"} == set()
 
 
+def test_a_batch_that_was_inserted_before_the_move_is_not_inserted_again(older: Connection) -> None:
+    """Its worker died before it heard; the new table knows none of the old one's tokens, but the rows are counted."""
+    migrate(older, migrations(), no_wait)
+    before = older.query(LEDGER), older.query("SELECT count() AS n FROM events")
+    schemas, target = LocalSchemas(), Target("events", "event", "events", 30)
+    rows = EventRows(schemas)
+    table = ClickHouseTable(older, target, rows, schemas.schema_of, Tally())
+    offsets, mender = OffsetsTable(older, {"events": "events"}), ClickHouseRepairer(older, target, rows, Tally())
+    broker = FakeBroker(1)
+    pipeline = Pipeline(rows, table, FakeLetters(), broker, mender, offsets)
+    batch = Batch.of(PLACE, Intent("topic-id", 0, 100, version=1), tuple(records(range(100))))
+    assert not rows.screen(batch.records)
+    (block,) = rows.blocks(batch.records, batch.intent.origin, batch.token("cluster"))
+
+    assert pipeline.insert(batch, block, Attempt(0, lambda: True, is_repeated=True)) == Inserted()
+    assert (older.query(LEDGER), older.query("SELECT count() AS n FROM events")) == before
+    table.insert(block)  # what it was kept from
+    assert older.query(LEDGER)[0]["rows"] == COUNT + 100
+
+
 def test_a_worker_of_before_writes_nothing_into_the_new_table(older: Connection) -> None:
     """It is refused at once, so nothing of its insert is in doubt."""
-    migrate(older, migrations(), no_wait)
+    migrate(older, MOVED, no_wait)
 
     with pytest.raises(Fatal, match="NO_SUCH_COLUMN_IN_TABLE"):
         older.command(WRITE, {"from": COUNT, "count": 1})
@@ -130,7 +162,9 @@ def test_a_worker_of_now_refuses_the_old_table(older: Connection) -> None:
     """Nobody writes while rows are copied, or they would not be counted."""
     pace = InsertPace(partitions=1, age_s=1.0, timeout_s=30, session_s=30)
 
-    with pytest.raises(Fatal, match="lacks the columns _precedence: run `python -m consumer migrate`"):
+    with pytest.raises(
+        Fatal, match="lacks the columns _leader_epoch, _precedence, _reading: run `python -m consumer migrate`"
+    ):
         check_tables(older, [(Target("events", "event", "events", 30), pace)])
 
 

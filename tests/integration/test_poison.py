@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.errors import NAMES
 from consumer.clickhouse.rows import EventRows, coordinates
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Poison, Record
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
-from consumer.outcomes import NAMES
 from schemas.codec import Encoder, read_schema, varint
 from schemas.registry import LocalSchemas, Schemas
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, event, record, records
@@ -92,9 +92,13 @@ def offsets_in(database: Connection) -> list[int]:
 
 
 KINDS: dict[str, tuple[Callable[[int], bytes], Reason, str]] = {
-    "no uuid": (lambda n: encoded_loosely(n, eventId="S3CRET"), Reason.BAD_VALUE, "event_id is no UUID"),
-    "a uuid without dashes": (lambda n: encoded_loosely(n, pingId="0" * 32), Reason.BAD_VALUE, "ping_id is no UUID"),
-    "beyond an Int8": (lambda n: encoded(n, active=5000), Reason.BAD_VALUE, "active is no Int8"),
+    "no uuid": (lambda n: encoded_loosely(n, eventId="S3CRET"), Reason.BAD_VALUE, "event_id is not a valid UUID"),
+    "a uuid without dashes": (
+        lambda n: encoded_loosely(n, pingId="0" * 32),
+        Reason.BAD_VALUE,
+        "ping_id is not a valid UUID",
+    ),
+    "beyond an Int8": (lambda n: encoded(n, active=5000), Reason.BAD_VALUE, "active is not a valid Int8"),
     "a year beyond DateTime64": (
         lambda n: encoded(n, receivedAt=9_999_999_999_999_999),
         Reason.CONSTRAINT,
@@ -193,7 +197,7 @@ def test_an_enum_that_an_operator_made_refuses_what_it_does_not_know(inserter: I
     (poison,) = inserter.insert(batch)
 
     assert (poison.offset, poison.reason, inserter.metrics.probes) == (50, Reason.BAD_VALUE, 2)
-    assert poison.error == "environment is no name of the Enum (ClickHouse 691 UNKNOWN_ELEMENT_OF_ENUM)"
+    assert poison.error == "environment is not a valid name of the Enum (ClickHouse 691 UNKNOWN_ELEMENT_OF_ENUM)"
 
 
 def test_text_that_is_no_utf_8_is_kept_as_it_is(inserter: Inserter, database: Connection) -> None:
@@ -246,7 +250,7 @@ def test_a_record_with_several_faults_names_them_all(inserter: Inserter) -> None
     bad = encoded_loosely(1, eventId="x", pingId="y", active=300)
     (poison,) = inserter.insert([record(0), record(1, bad)])
 
-    faults = "event_id is no UUID; ping_id is no UUID; active is no Int8"
+    faults = "event_id is not a valid UUID; ping_id is not a valid UUID; active is not a valid Int8"
     assert sorted(poison.error.partition(" (")[0].split("; ")) == sorted(faults.split("; "))
 
 
@@ -271,7 +275,7 @@ def test_what_no_statement_can_tell_is_found_row_by_row(
     poison = inserter.insert(batch)
 
     assert [item.offset for item in poison] == [7, 200]
-    assert "active is no Int8" in poison[1].error
+    assert "active is not a valid Int8" in poison[1].error
     assert inserter.metrics.probes > 4
 
 
@@ -327,7 +331,7 @@ def test_a_schema_that_the_engine_does_not_read_costs_its_own_records(database: 
     poison = inserter.table.find_poison(inserter.block(batch), refusal.value, batch)
 
     assert [(item.offset, item.reason) for item in poison] == [(0, Reason.UNKNOWN_SCHEMA), (1, Reason.UNKNOWN_SCHEMA)]
-    assert "ClickHouse does not read schema 7" in poison[0].error
+    assert "ClickHouse can't read schema 7" in poison[0].error
 
 
 TEXTS = [

@@ -120,5 +120,5 @@ def test_a_token_that_does_not_count_once_stops_the_start(
     monkeypatch.setitem(PINNED, "insert_deduplicate", 0)
     monkeypatch.setitem(PINNED, "deduplicate_insert", "disable")
 
-    with pytest.raises(Fatal, match="does not count a repeated insert_deduplication_token once"):
+    with pytest.raises(Fatal, match="does not drop an insert with a repeated insert_deduplication_token"):
         check(database)

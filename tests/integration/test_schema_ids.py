@@ -169,9 +169,9 @@ def test_an_id_in_no_cache_holds_its_own_partitions_until_the_registry_is_back(
 
     assert slowest_s < PACE_S
     assert worker.page("/readyz")[0] == 503
-    assert '"held"' in worker.page("/healthz")[1]
+    assert '"retrying"' in worker.page("/healthz")[1]
     assert worker.page("/healthz")[0] == 200
-    assert worker.figure("headrace_consumer_is_held") == 1
+    assert worker.figure("headrace_consumer_is_retrying") == 1
     assert worker.figure("headrace_consumer_lag_records", topic=fleet.topic) >= free * 10
     assert worker.figure("headrace_consumer_retries_total", step="prepare", cause="away") >= free
     assert fleet.look(writer.feed).letters == 0

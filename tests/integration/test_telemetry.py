@@ -201,7 +201,7 @@ def _expected(statuses: list[int]) -> dict[str, float]:
 def _assert_last_lines(lines: list[dict[str, Any]], workers: set[int], expected: dict[str, float]) -> None:
     """Each worker's last line holds its books, they balance, and their sums are the metrics."""
     last = {line["pid"]: line for line in lines if line["pid"] in workers}
-    assert all(line["message"] == "books closed" for line in last.values())
+    assert all(line["message"] == "final event counts" for line in last.values())
     assert all(line["balanced"] is True and line["in_flight"] == 0 for line in last.values())
     assert {name: sum(line[name] for line in last.values()) for name in expected} == expected
 
@@ -264,4 +264,4 @@ def test_refusals_can_be_silenced(run: Callable[..., Any]) -> None:
 
     assert figures['headrace_ingest_requests_total{outcome="bad_event_enum",route="/collect/event",status="400"}'] == 1
     assert not any(line["logger"] == "headrace.refusals" for line in lines)
-    assert any(line["message"] == "books closed" for line in lines)
+    assert any(line["message"] == "final event counts" for line in lines)

@@ -1,9 +1,10 @@
 """The worker's promise under random schedules: each record one row, in the table and in its view, or a dead letter.
 
 A schedule mixes polls, jobs that end when they like, crashes at every step, lost answers, inserts that land long after
-they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is made anew,
+they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is recreated,
 retention that passes the group's mark, elections, logs that are cut or replaced by a copy with a tail of its own,
-groups that lose their offsets, and an operator who goes on behind all of that or reads again.
+groups that lose their offsets, tables that forget their tokens, and an operator who goes on behind all of that or
+reads again.
 `HYPOTHESIS_PROFILE=long` tries 20,000 of them.
 """
 
@@ -107,8 +108,9 @@ class Crashes(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bound(self) -> None:
-        """No worker holds more than it may."""
+        """No worker holds more than it may, and what it knows is of records that it holds, which are counted."""
         assert not hasattr(self, "world") or self.world.memory_left_bytes() >= 0
+        assert not hasattr(self, "world") or not self.world.known_of_nothing()
 
     def teardown(self) -> None:
         """Let everything come to rest, and look for what is missing, double, or committed too early."""
@@ -201,6 +203,11 @@ class Schedule(Cuts):
     def go_away(self, server: str, is_away: bool) -> None:  # noqa: FBT001  (as above)
         """Let a server go away, or come back."""
         getattr(self.world, server).is_away = is_away
+
+    @rule()
+    def forget_tokens(self) -> None:
+        """Let the table forget all tokens: it was migrated, or an outage was longer than its memory."""
+        self.world.forget_tokens()
 
     @rule()
     def learn_schema(self) -> None:

@@ -67,7 +67,7 @@ class FakeRows:
 
 
 class FakeTable:
-    """Implements `Table`, `Mender` and, with the letters that it is told of, `InsertedOffsets`.
+    """Implements `Table`, `Mender` and `InsertedOffsets`.
 
     `window` tokens per table partition, 0 for none; `mends` or does not. Rows are counted by their record's key, with
     `#n` behind it in a second reading.
@@ -82,8 +82,8 @@ class FakeTable:
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
         self.viewed: Counter[str] = Counter()
-        self.letters: dict[tuple[str, int, int], int] = {}  # of each reading: the last dead letter
         self.torn: set[str] = set()  # records that a dying server has lost at some time
+        self._parted: set[str] = set()  # tokens of blocks that are there in part
         self._windows: dict[tuple[str, int], deque[str]] = {}
         self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
 
@@ -142,19 +142,17 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
+    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets the view has."""
+        if self.is_away:
+            raise Transient("the table is away")
+        return self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
+
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
-        places = sorted(self._offsets.keys() | self.letters.keys())
-        mine = [place for place in places if place[:2] == (topic_id, partition.number)]
-        offsets = {place: self._offsets.get(place, {}) for place in mine}
+        mine = [place for place in sorted(self._offsets) if place[:2] == (topic_id, partition.number)]
         return [
-            Reading(
-                place[2],
-                min(offsets[place], default=-1),
-                max(offsets[place], default=-1),
-                _firsts(offsets[place]),
-                self.letters.get(place, -1),
-            )
+            Reading(place[2], min(self._offsets[place]), max(self._offsets[place]), _firsts(self._offsets[place]))
             for place in mine
         ]
 
@@ -182,12 +180,22 @@ class FakeTable:
             months.setdefault(month, []).append(key)
         if torn or parts:
             self.torn |= {key.partition("#")[0] for keys in months.values() for key in keys}
+        (self._parted.discard if parts is None or parts >= len(months) else self._parted.add)(block.token)
         for month in sorted(months)[:parts]:
             if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some block is there in part, or in the table and not in the view, or the other way round."""
+        return bool(self._parted) or self.rows != self.viewed
+
+    def forget_tokens(self) -> None:
+        """Forget what was inserted under which token, as a table that takes another one's place, or time, does."""
+        self._windows.clear()
 
     def _view(self, origin: Origin, keys: Sequence[str]) -> None:
         self.viewed.update(keys)
@@ -226,10 +234,9 @@ def _firsts(offsets: Mapping[int, int]) -> dict[int, int]:
 
 
 class FakeLetters:
-    """Implements `DeadLetters`: counts the letters of each record, by its key, and tells the table of them."""
+    """Implements `DeadLetters`: counts the letters of each record, by its key."""
 
-    def __init__(self, table: FakeTable) -> None:
-        self._table = table
+    def __init__(self) -> None:
         self.is_away = False
         self.answers_lost = 0
         self.sent: Counter[str] = Counter()
@@ -244,8 +251,6 @@ class FakeLetters:
         for item in poison:
             self.sent[keys[item.offset]] += 1
             self.reasons[keys[item.offset]] = item.reason
-            place = (origin.topic_id, records[0].partition.number, origin.reading)
-            self._table.letters[place] = max(item.offset, self._table.letters.get(place, -1))
         if self.answers_lost:
             self.answers_lost -= 1
             raise Transient("no acknowledgement")

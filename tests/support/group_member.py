@@ -21,7 +21,7 @@ from consumer.delivery.ports import Assigned, Listener, Partition, Position
 from consumer.delivery.worker import Worker
 from consumer.kafka.consumer import KafkaLog
 from tests.support.consumer_fakes import Tally
-from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
+from tests.support.fake_table import FakeLetters, FakeRows
 from tests.support.shared_table import RemoteTable
 
 _LIMITS: Final = BufferLimits(rows_max=40, bytes_max=1_000_000, age_s_max=0.05, waiting_bytes_max=10_000_000)
@@ -61,7 +61,7 @@ def main(name: str, topic: str, table: int, properties: Mapping[str, str | int])
     log = KafkaLog(properties, [topic])
     with ThreadPoolExecutor(4) as pool:
         remote = RemoteTable(table, name)
-        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(FakeTable(0)), log, remote, remote)
+        pipeline = Pipeline(FakeRows({1}), remote, FakeLetters(), log, remote, remote)
         terms = WorkerConfig(_LIMITS, log.cluster_id(), 5.0, Backoff())
         worker = Worker(log, {topic: pipeline}, Pools(pool, pool), terms, Tally())
         log.listen(Teller(worker))

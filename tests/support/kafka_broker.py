@@ -101,7 +101,7 @@ class Broker(ABC):
             _pause(deadline_s, f"topic {name} is still listed")
 
     def topic_id(self, name: str) -> str:
-        """Return the topic's id as the broker tells it; a topic made anew under the same name has another."""
+        """Return the topic's id as the broker tells it; a topic recreated under the same name has another."""
         admin = self.admin()
         answer = admin.describe_topics(TopicCollection([name]))[name].result(_ADMIN_TIMEOUT_S)
         return str(answer.topic_id)

@@ -93,6 +93,10 @@ class RemoteTable:
         del partition, topic_id, reading
         return 0
 
+    def counted(self, partition: Partition, block: Block) -> frozenset[int]:  # noqa: ARG002  (as it is called)
+        """Return that nothing is known: tokens alone are tried here."""
+        return frozenset()
+
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
         """Return none: this table refuses nothing."""
         del block, refusal, records

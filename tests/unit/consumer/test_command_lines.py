@@ -95,7 +95,9 @@ def test_seconds_are_a_day_at_the_most(program: str, option: str, text: str, ref
 )
 def test_a_date_is_a_date(name: str, text: str, refused: Callable[..., str]) -> None:
     """Before ClickHouse is asked."""
-    assert refused("consumer", "replay", f"{name}={text}").startswith(f"argument {name}: must be a date or a time of ")
+    assert refused("consumer", "replay", f"{name}={text}").startswith(
+        f"argument {name}: must be a date or a time from "
+    )
 
 
 @pytest.mark.parametrize("text", ["", "x", "events/1", "events/1/2/3", "events/a/1", "/1/2", "a b/1/2", "events/1/-2"])
@@ -113,15 +115,15 @@ def test_a_letter_has_three_parts(text: str, refused: Callable[..., str]) -> Non
         ("active", "must be FIELD=VALUE"),
         ("=1", "the schema has no field ''"),
         ("colour=red", "the schema has no field 'colour'"),
-        ("active=yes", "the field active takes a whole number of 32 bits"),
-        ("active=1.5", "the field active takes a whole number of 32 bits"),
-        ("active=", "the field active takes a whole number of 32 bits"),
-        ("active=2147483648", "the field active takes a whole number of 32 bits"),
-        ("occurredAt=9223372036854775808", "the field occurredAt takes a whole number of 64 bits"),
-        ("eventId=1", "the field eventId takes a UUID"),
-        ("headers=[]", "the field headers takes a JSON object of strings"),
-        ('headers={"a":1}', "the field headers takes a JSON object of strings"),
-        ("headers=" + "[" * 100_000, "the field headers takes a JSON object of strings"),
+        ("active=yes", "the field active needs a whole number of 32 bits"),
+        ("active=1.5", "the field active needs a whole number of 32 bits"),
+        ("active=", "the field active needs a whole number of 32 bits"),
+        ("active=2147483648", "the field active needs a whole number of 32 bits"),
+        ("occurredAt=9223372036854775808", "the field occurredAt needs a whole number of 64 bits"),
+        ("eventId=1", "the field eventId needs a UUID"),
+        ("headers=[]", "the field headers needs a JSON object of strings"),
+        ('headers={"a":1}', "the field headers needs a JSON object of strings"),
+        ("headers=" + "[" * 100_000, "the field headers needs a JSON object of strings"),
     ],
 )
 def test_a_repair_fits_the_event(text: str, says: str, refused: Callable[..., str]) -> None:

@@ -57,7 +57,7 @@ def test_the_list_of_nothing_says_so(tmp_path: Path, words: tuple[str, ...]) -> 
     run = command(*words, INGEST_SPOOL_DIR=str(tmp_path / "away"))
 
     assert run.returncode == 0
-    assert "(there is none)" in run.stdout
+    assert "(does not exist)" in run.stdout
     assert "drained by nobody" in run.stdout
 
 
@@ -86,7 +86,7 @@ def test_draining_what_another_drains_does_nothing(tmp_path: Path) -> None:
     run = command("drain", INGEST_SPOOL_DIR=str(tmp_path), INGEST_BOOTSTRAP_SERVERS="127.0.0.1:1")
 
     assert run.returncode == 1
-    assert f"process {os.getpid()} drains" in run.stdout
+    assert f"process {os.getpid()} is already draining" in run.stdout
     lock.release()
 
 
@@ -94,7 +94,7 @@ def test_draining_nothing_is_done_at_once(tmp_path: Path) -> None:
     """It needs no broker for that."""
     run = command("drain", INGEST_SPOOL_DIR=str(tmp_path), INGEST_BOOTSTRAP_SERVERS="127.0.0.1:1")
 
-    assert (run.returncode, run.stdout) == (0, "sent 0 events, 0 are left\n")
+    assert (run.returncode, run.stdout) == (0, "sent 0 events, 0 left\n")
 
 
 def test_salvage_gets_back_what_can_be_read(tmp_path: Path) -> None:

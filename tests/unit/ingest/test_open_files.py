@@ -47,8 +47,8 @@ def test_where_there_is_not_fewer_are_taken_and_a_sentence_says_so() -> None:
     assert connections_within(1024, 1000) == (
         896,
         (
-            "INGEST_CONNECTIONS_MAX (1000) needs 1128 open files in each worker process, and only 1024 are allowed "
-            "(ulimit -Hn): 896 connections are taken"
+            "INGEST_CONNECTIONS_MAX (1000) needs 1128 open files in each worker process, but only 1024 are allowed "
+            "(ulimit -Hn): it accepts 896 connections"
         ),
     )
     assert connections_within(64, 1000)[0] == 1

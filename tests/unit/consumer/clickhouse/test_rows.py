@@ -121,7 +121,7 @@ def test_a_newer_schema_of_our_own_name_halts_its_partition(name: str, kind: obj
     [
         (
             changed("campaign", "string", namespace="com.example"),
-            "schema 7 (com.example.Event) is none of events",
+            "schema 7 (com.example.Event) is not an event's",
         ),
         (changed("campaign", ["null", "string"], name="Click"), "no column for campaign"),
         (changed("active", "string"), "another type of active"),

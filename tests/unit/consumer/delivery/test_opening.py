@@ -50,11 +50,11 @@ def test_an_offset_without_metadata_is_believed() -> None:
 
 
 def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """The topic was made anew: it is read from its start, and the log says so."""
+    """The topic was recreated: it is read from its start, and the log says so."""
     lane = open_lane(assigned(CommittedOffset(20, Intent("before", 20, 30).encode()), low=2))
 
     assert (lane.position, lane.read_to, lane.committed, lane.replay, lane.halt) == (2, 2, None, None, None)
-    assert "made anew" in caplog.text
+    assert "recreated" in caplog.text
 
 
 @pytest.mark.parametrize(

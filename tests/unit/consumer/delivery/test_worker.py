@@ -16,7 +16,7 @@ def around() -> Around:
 
 
 def test_records_become_rows_and_the_group_knows(around: Around) -> None:
-    """From the log to the table; then the position is committed, with the topic's incarnation."""
+    """From the log to the table; then the position is committed, with the topic's ID."""
     process = around.process()
     around.produce(*[value()] * 10)
     get_on(around, process)

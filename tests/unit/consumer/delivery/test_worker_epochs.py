@@ -65,7 +65,7 @@ def test_a_log_that_was_cut_and_grew_again_halts_and_goes_on_with_all_that_is_ne
     assert around.mark.offset == 30
     stop(around, process)
     plan = resumed(around.broker, around.table)
-    assert "rows up to offset 29 stay, from offset 20 on it has other records now" in plan.why
+    assert "rows up to offset 29 stay, from offset 20 on the log has other records now" in plan.why
     get_on(around, process := around.process())
 
     assert halt_of(process) is None

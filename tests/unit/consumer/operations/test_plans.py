@@ -65,9 +65,9 @@ def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
     assert plan.why == "the group has lost its offset; the tables hold offsets up to 29"
 
 
-def test_a_dead_letter_behind_the_rows_hides_no_cut() -> None:
-    """Of a letter no epoch is known: the highest row's is compared, and all that is new is read."""
-    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0}, last_letter=33)]), log)
+def test_a_log_that_was_cut_below_the_newest_row_is_read_from_where_it_parts() -> None:
+    """The group has lost its offset as well: the highest row's epoch is compared, and all that is new is read."""
+    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0})]), log)
 
     assert plan.mark is not None
     assert plan.mark.offset == 30
@@ -125,16 +125,16 @@ assert len(POISONED.metadata) > DETOUR_BYTES_MAX
 @pytest.mark.parametrize(
     ("known", "first", "stop", "why"),
     [
-        (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is none of them"),
-        (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is none of them"),
-        (facts(mark(), READ), 31, None, "only offsets below 30 were read: to begin at 31 would skip some"),
-        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: to begin at 33 would skip"),
+        (facts(mark(), READ, low=10), 5, None, "the log has the offsets 10 to 39, and 5 is not among them"),
+        (facts(mark(), READ), 41, None, "the log has the offsets 0 to 39, and 41 is not among them"),
+        (facts(mark(), READ), 31, None, "only offsets below 30 were read: starting at 31 would skip some"),
+        (facts(mark(30, b=35, epoch=6), READ), 33, None, "only offsets below 30 were read: starting at 33 would skip"),
         (facts(None, READ), 35, None, "only offsets below 30 were read"),
         (facts(None), 1, None, "only offsets below 0 were read"),
-        (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading ends there at the latest"),
-        (facts(mark(), READ), 5, 5, "a second reading ends there at the latest, and behind its beginning"),
+        (facts(mark(), READ), 5, 31, "only offsets below 30 were read: a second reading must end there at the latest"),
+        (facts(mark(), READ), 5, 5, "a second reading must end there at the latest, and after its beginning"),
         (facts(None, READ), 5, 9, "nothing was read"),
-        (facts(mark(20, detour=Detour(25, 30, 4, "")), READ), 5, 9, "a second reading is under way"),
+        (facts(mark(20, detour=Detour(25, 30, 4, "")), READ), 5, 9, "a second reading is in progress"),
         (facts(POISONED, READ), 5, 9, "a batch with much poison"),
     ],
 )

@@ -229,3 +229,27 @@ def test_without_memory_for_its_records_nothing_of_a_request_is_published() -> N
     assert house.books == (30, 0, 30)
     assert house.budget.left_bytes == 50_000
     assert len(house.collect(*[GOOD] * 10)) == 10
+
+
+def test_each_record_is_its_own_event() -> None:
+    """What is encoded once for a request is equal in all of its events, whatever members they name like it."""
+    house = House()
+    events = [
+        {
+            "eventType": kind,
+            "eventId": f"0b7a9c1e-55aa-4f0e-8f00-00000000000{index}",
+            "userAgent": agent,
+            "timestamp": NOW_MS - index,
+            "ip": f"192.0.2.{index}",
+            "receivedAt": index,
+            "headers": {"x": index},
+            "title": "é" * index,
+        }
+        for index, (kind, agent) in enumerate([("VIEW", None), ("PING", "Own/1"), ("EXIT", "Ü/2")])
+    ]
+    house.collect(*events, ip="192.0.2.9", user_agent="Browser/1", trace_id="t")
+
+    body = json.dumps({"messageBody": events}).encode()
+    origin = Sender(NOW_MS, ip="192.0.2.9", user_agent="Browser/1", trace_id="t")
+    assert house.shelf.events == Validator(read_catalogue(), EventLimits(), "sandbox").read(body, origin).events
+    assert [event["occurredAt"] for event in house.shelf.events] == [NOW_MS, NOW_MS - 1, NOW_MS - 2]

@@ -11,8 +11,9 @@ from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
 from consumer.clickhouse.client import translate
+from consumer.clickhouse.errors import NAMES, of_clickhouse
 from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, TooLarge, Transient
-from consumer.outcomes import NAMES, of_clickhouse, of_kafka
+from consumer.kafka.errors import of_kafka
 
 WITHOUT_A_CODE = {
     "ClickHouseError": Halt,
@@ -58,13 +59,13 @@ def test_every_public_exception_of_the_clickhouse_driver_has_a_class() -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (413, "HTTP 413 for a request of 1234 bytes: a proxy before ClickHouse takes no request of this size"),
+        (413, "HTTP 413 for a request of 1234 bytes: a proxy before ClickHouse does not accept a request of this size"),
         (429, "a proxy limits requests"),
-        (401, "a proxy wants a login of its own"),
-        (403, "a proxy wants a login of its own"),
-        (502, "a proxy does not reach it"),
-        (503, "a proxy does not reach it"),
-        (504, "a proxy waited for it in vain"),
+        (401, "a proxy wants a login"),
+        (403, "a proxy wants a login"),
+        (502, "a proxy can't reach it"),
+        (503, "a proxy can't reach it"),
+        (504, "a proxy timed out"),
         (301, "it redirects"),
         (307, "it redirects"),
         (404, "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface"),
