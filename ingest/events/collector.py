@@ -23,11 +23,12 @@ _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beg
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """What became of each event of a request, in its order, and where the good ones are."""
+class Prepared:
+    """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters."""
 
     entries: Sequence[Event | InvalidEvent]
-    durability: Durability
+    records: Sequence[Record]
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Collector:
         self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
 
-    def collect(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Collected:
-        """Take a request's events; `counter` hears what became of them.
+    def prepare(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Prepared:
+        """Judge a request's events and encode what is to be published; takes processor time, and waits for nobody.
 
         Args:
             body: the JSON, inflated; its share of memory grows by the records.
@@ -57,8 +58,8 @@ class Collector:
             lenient: take the good events of a request that has bad ones too; those become dead letters.
 
         Raises:
-            Rejected: the client must repair something; nothing was published.
-            Unavailable: no durable place, or no memory; the request may be sent again.
+            Rejected: the client must repair something.
+            Overloaded: no memory; the request may be sent again.
         """
         result = self._validator.read(body.text, origin, body.lease)
         counter.set_total(len(result.entries), result.expanded_bytes)
@@ -67,15 +68,24 @@ class Collector:
         records = self._records(events, origin)
         if len(events) < len(result.entries):
             records.extend(_letters(body.text, result, origin))
-        durability = self._publisher.publish(records)
-        counter.accept(len(events))
-        return Collected(result.entries, durability)
+        return Prepared(result.entries, records, len(events))
 
-    def validate(self, body: Body, origin: Sender, counter: RequestCounter) -> Examined:
-        """Judge a request's events as `collect` would, and publish nothing.
+    async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
+        """Return where the records are safe; `counter` hears that the events are accepted.
 
         Raises:
-            Rejected: as from `collect`, but for bad events, which the result tells.
+            Rejected: a record is too large for the log; nothing was published.
+            Unavailable: no durable place; the request may be sent again.
+        """
+        durability = await self._publisher.publish(prepared.records)
+        counter.accept(prepared.events)
+        return durability
+
+    def validate(self, body: Body, origin: Sender, counter: RequestCounter) -> Examined:
+        """Judge a request's events as `prepare` would, and publish nothing.
+
+        Raises:
+            Rejected: as from `prepare`, but for bad events, which the result tells.
         """
         result, raws = self._validator.examine(body.text, origin, body.lease)
         counter.set_total(len(result.entries), result.expanded_bytes)

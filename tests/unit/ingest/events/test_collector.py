@@ -1,5 +1,6 @@
 """One request's way to its records: all or nothing, the good ones, or nothing but a verdict."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -36,11 +37,11 @@ class House:
         """Take events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         with self.ledger.open() as account, self.budget.lease() as lease:
-            collected = self._collector.collect(
-                Body(text, len(text), lease), Sender(NOW_MS, **origin), account, lenient=lenient
-            )
-        assert collected.durability is Durability.BROKER
-        return json.loads(accepted_body(collected.entries))
+            body = Body(text, len(text), lease)
+            prepared = self._collector.prepare(body, Sender(NOW_MS, **origin), account, lenient=lenient)
+            durability = asyncio.run(self._collector.publish(prepared, account))
+        assert durability is Durability.BROKER
+        return json.loads(accepted_body(prepared.entries))
 
     def validate(self, *events: Any, **origin: Any) -> Any:
         """Judge events and return the answer."""
