@@ -87,7 +87,7 @@ def _add_gate(app: Flask, access_control: AccessControl, now_s: Callable[[], flo
 
     @app.after_request
     def stamp(response: Response) -> Response:
-        if "ticket" in g:
+        if "admission" in g:
             response.headers.extend(g.admission.headers)
         return response
 
