@@ -131,7 +131,9 @@ def test_a_worker_of_now_refuses_the_old_table(older: Connection) -> None:
     """Nobody writes while rows are copied, or they would not be counted."""
     pace = InsertPace(partitions=1, age_s=1.0, timeout_s=30, session_s=30)
 
-    with pytest.raises(Fatal, match="lacks the columns _leader_epoch, _precedence, _reading: run `python -m consumer migrate`"):
+    with pytest.raises(
+        Fatal, match="lacks the columns _leader_epoch, _precedence, _reading: run `python -m consumer migrate`"
+    ):
         check_tables(older, [(Target("events", "event", "events", 30), pace)])
 
 
