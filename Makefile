@@ -26,7 +26,7 @@ check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, unit and 
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
-	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh
