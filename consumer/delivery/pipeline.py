@@ -1,5 +1,6 @@
 """The slow steps of one batch: prepare, insert, send. Called on a pool; stateless."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import (
     Block,
+    Counted,
     DeadLetters,
     InsertedOffsets,
     Partition,
@@ -20,9 +22,15 @@ from consumer.delivery.ports import (
 )
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
+log = logging.getLogger(__name__)
+
+_NOT_SENT: Final = (
+    "rows came long ago, or were moved by a migration, and are not sent again: a view of your own that failed then"
+    " lacks them"
+)
 _UNEXPLAINED: Final = Rejected(
     "left out by an earlier attempt", 0, reason=Reason.BAD_AVRO
-)  # so that the search also decodes it
+)  # so that the search decodes it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,25 +132,32 @@ class Pipeline:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
         Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
-        (migrated tables, a window that was too small, an outage that was longer than a replicated table remembers). A
-        server that died in the middle of an earlier try may know the token, or have counted, and lack the rows; so
-        behind a repeat they are looked for.
+        (migrated tables, an outage that was longer than a table remembers). Where the token is known, or may be, it is
+        sent again all the same: a view that was not reached takes it. A server that died in the middle of an earlier
+        try may know the token, or have counted, and lack the rows; so behind a repeat they are looked for.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
                 thread) that the intent fences no more.
             Halt: the table or the account is not as it must be, or no single row is to blame.
         """
-        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else frozenset[int]()
-        if not counted.issuperset(block.offsets):
+        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
+        is_there = counted.offsets.issuperset(block.offsets)
+        if is_there and not counted.is_remembered and not attempt.view_failed:
+            log.warning(
+                _NOT_SENT, extra={"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
+            )
+        else:
             if not attempt.is_fresh():
                 raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:
-                return self._refused(batch, block, attempt, counted, refusal)
+                if not is_there:
+                    return self._refused(batch, block, attempt, counted.offsets, refusal)
             except TooLarge as refusal:
-                return self._too_large(batch, block, attempt, refusal)
+                if not is_there:
+                    return self._too_large(batch, block, attempt, refusal)
         if attempt.is_repeated:
             self.repairer.repair(block, batch.included)
         return Inserted()

@@ -256,39 +256,35 @@ class Table(Protocol):
 
 
 class Repairer(Protocol):
-    """Checks repeated inserts for lost rows. Called on the pool's threads."""
+    """Checks repeated inserts for lost rows. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def repair(self, block: Block, records: Sequence[Record]) -> int:
-        """Insert again the rows of a repeated block that the server has lost; return how many.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
+        """Insert again the rows of a repeated block that the server has lost; return how many."""
 
     def is_under_way(self, block: Block) -> bool:
-        """Tell whether the server is inserting a block, from any worker.
+        """Tell whether the server is inserting a block, from any worker."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
+
+class Counted(NamedTuple):
+    """What the record of inserted offsets has of a block.
+
+    Attributes:
+        offsets: those of its rows that are counted.
+        is_remembered: some of them came lately, and to this table: it still knows the block's token.
+    """
+
+    offsets: frozenset[int] = frozenset()
+    is_remembered: bool = True
 
 
 class InsertedOffsets(Protocol):
-    """Knows which offsets are in the tables. Called on the pool's threads."""
+    """The record of what is in the tables. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
-
-    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
-        """Return which of a block's offsets are rows of its reading, as the view has counted them.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets are rows of its reading, as the view has counted them."""
 
 
 class DeadLetters(Protocol):
