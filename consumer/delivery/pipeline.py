@@ -28,9 +28,8 @@ _NOT_SENT: Final = (
     "rows came long ago, or were moved by a migration, and are not sent again: a view of your own that failed then"
     " lacks them"
 )
-_UNEXPLAINED: Final = Rejected(
-    "left out by an earlier attempt", 0, reason=Reason.BAD_AVRO
-)  # so that the search decodes it too
+# With this reason the search decodes the record too.
+_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)
 
 
 @dataclass(frozen=True, slots=True)
