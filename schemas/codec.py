@@ -139,7 +139,7 @@ class Encoder:
         return out.getvalue()
 
 
-@lru_cache(maxsize=64)  # of the schemas in the world, a replay meets a few
+@lru_cache(maxsize=64)  # a replay makes an encoder for each record, and meets the schemas of a few writers
 def _compiled(schema: str, shared: tuple[str, ...]) -> tuple[Any, Compiled | None]:
     parsed = fastavro.parse_schema(json.loads(schema))
     return parsed, compile_schema(parsed, shared)
