@@ -308,6 +308,7 @@ class KafkaLog:
             self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
             return {}
         self._refusals.lift(topics)
+        self._ends.learn(assigned)
         return self._listener.assigned(assigned)
 
     def _open_late(self) -> None:

@@ -43,6 +43,17 @@ def test_a_topic_that_is_not_there_is_told(group: Group, monkeypatch: pytest.Mon
     until(lambda: member.log.membership().gone == () and bool(member.owned), member.poll)
 
 
+@pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
+def test_an_end_is_known_as_soon_as_a_partition_is_assigned(group: Group) -> None:
+    """Before the first fetch: a partition whose end nobody knows can't be said to have nothing behind it."""
+    group.produce([b"x"] * 7)
+    member = group.member()
+    member.starts = dict.fromkeys(group.places)  # nothing is ever fetched
+    until(lambda: len(member.owned) == 4, member.poll)
+
+    assert [member.log.end_of(place) for place in group.places] == [7, 0, 0, 0]
+
+
 @pytest.mark.parametrize("group", ON_KAFKA[:1], ids="-".join, indirect=True)
 def test_a_paused_partition_ends_where_a_transaction_keeps_back_the_rest(group: Group) -> None:
     """Nothing is fetched of it, so a broker is asked, and for what can be read alone."""
