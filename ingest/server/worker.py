@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from gunicorn.config import Config
@@ -22,6 +22,9 @@ from gunicorn.workers.base import Worker
 
 from ingest.logs import log_config
 from ingest.server.server import LoopServer
+
+if TYPE_CHECKING:
+    from ingest.service import Service
 
 _TICK_S: Final = 0.1
 _SWEEPS_EVERY: Final = 3  # ticks
@@ -38,20 +41,12 @@ class ServerLog(Logger):
 
 
 class CollectorWorker(Worker):
-    """One worker process. deploy/gunicorn.conf.py sets the class's attributes from the settings."""
-
-    receive_timeout_s = 15.0
-    """For a request's head, and again for its body."""
-    keepalive_s = 75.0
-    """A connection without a request is closed after it."""
-    grace_s = 5.0
-    """After SIGTERM requests are still taken for so long."""
-    finish_s = 10.0
-    """Then those in flight get so long to be answered."""
+    """One worker process."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what gunicorn gives; it is still the master's process."""
         super().__init__(*args, **kwargs)
+        self._service: Service | None = None
         self._serve_until_s = float("inf")
         self._is_quick = False
 
@@ -76,8 +71,9 @@ class CollectorWorker(Worker):
     async def _serve(self) -> None:
         from ingest.service import service_of  # noqa: PLC0415  (not before gunicorn's on_starting)
 
-        service = service_of(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
-        server = LoopServer(service.handle, self.cfg.worker_connections, self.receive_timeout_s, self.keepalive_s)
+        service = self._service = service_of(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
+        limits = service.limits
+        server = LoopServer(service.handle, self.cfg.worker_connections, limits.receive_timeout_s, limits.keepalive_s)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._terminate)
         for number in (signal.SIGQUIT, signal.SIGINT):
@@ -85,12 +81,12 @@ class CollectorWorker(Worker):
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         server.start([socket.socket(fileno=os.dup(listener.fileno())) for listener in self.sockets])
         await self._tick_until_end(server, service.load_bound)
-        self._drain()
+        service.drain()
         server.stop()
         for listener in self.sockets:
             listener.close()
         if not self._is_quick:
-            await self._await_idle(server, self.finish_s)
+            await self._await_idle(server, limits.finish_s)
         await asyncio.to_thread(service.close)
         await self._await_idle(server, 1)
 
@@ -119,16 +115,12 @@ class CollectorWorker(Worker):
             await asyncio.sleep(_TICK_S / 2)
 
     def _terminate(self) -> None:
-        if self._serve_until_s == float("inf"):
-            self._serve_until_s = monotonic() + self.grace_s
-            self._drain()
+        if self._service is None:  # a signal may come before there is an application, while it is imported even
+            self.alive = False
+        elif self._serve_until_s == float("inf"):
+            self._serve_until_s = monotonic() + self._service.limits.grace_s
+            self._service.drain()
 
     def _quit(self) -> None:
         self._is_quick = True
         self.alive = False
-
-    def _drain(self) -> None:
-        if hasattr(self, "wsgi"):  # a signal may come before there is an application, while it is imported even
-            from ingest.service import service_of  # noqa: PLC0415  (not before gunicorn's on_starting)
-
-            service_of(self.wsgi).drain()  # type: ignore[arg-type]  # as above
