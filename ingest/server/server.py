@@ -15,7 +15,7 @@ from ingest.server.ports import Handle
 log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.2
-_ACCEPTED_AT_ONCE: Final = 64  # then those who are connected get a turn
+_ACCEPTED_AT_ONCE: Final = 64  # then open connections get a turn
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED})
 
@@ -23,12 +23,12 @@ _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED}
 class LoopServer:
     """Accepts connections and keeps their deadlines. One event loop uses it.
 
-    When there are more connections than it may have, the one that has waited longest for a request makes room: a
-    client that says nothing can't lock others out. When none waits, the next ones stay in the listeners' queue.
+    Beyond the limit, the connection that has waited longest for a request is closed, so silent clients lock nobody
+    out. When none waits, new connections stay in the listeners' queue.
 
     Args:
         handle: answers a request.
-        connections_max: so many may be open.
+        connections_max: how many may be open.
         receive_timeout_s: a head, and then a body, must arrive within it.
         keepalive_s: a connection without a request is closed after it.
     """
@@ -57,7 +57,7 @@ class LoopServer:
         self._begin_accepting()
 
     def stop(self) -> None:
-        """Accept no more; connections without a request end now, the others behind their answers."""
+        """Stop accepting; close connections without a request now, the others after their answers."""
         self.is_closing = True
         self._cease_accepting()
         for listener in self._listeners:
@@ -67,7 +67,7 @@ class LoopServer:
             connection.shut()
 
     def sweep(self) -> None:
-        """Look at the deadlines; a few times a second."""
+        """Check the deadlines; call it a few times a second."""
         now_s = monotonic()
         for connection in [one for one in self._connections if one.deadline_s <= now_s]:
             connection.expire()
@@ -77,7 +77,7 @@ class LoopServer:
     # What connections call.
 
     def began_waiting(self, connection: Connection) -> None:
-        """Remember who waits for a request, and since when."""
+        """Remember that a connection waits for a request."""
         self._connections.add(connection)
         self._waiting[connection] = None
 
@@ -145,7 +145,7 @@ class LoopServer:
         return True
 
     def _pause(self, error: OSError | None = None) -> None:
-        """Leave new connections in the listeners' queue for a moment: who is served may free what is short."""
+        """Leave new connections in the listeners' queue for a moment, until resources are free again."""
         if error is not None and monotonic() >= self._accept_at_s + _PAUSE_S:
             log.error("no connection can be accepted now: %s", error.strerror)
         self._accept_at_s = monotonic() + _PAUSE_S

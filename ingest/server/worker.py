@@ -1,10 +1,9 @@
-"""gunicorn's worker: one event loop in one process, and the order in which it ends.
+"""gunicorn's worker: one event loop per process, and its orderly end.
 
-gunicorn is the process manager: it binds, forks, replaces workers that die or do not report, and passes signals on.
-What happens on a connection is ours (ingest/server/connection.py). Its master passes SIGTERM on at once, and a balancer
-that has not noticed yet would meet closed doors: so a worker serves on for a while and says on /readyz that it is
-going. Then it stops accepting, finishes what is in flight, and closes the application while the loop still runs: what
-waits for a broker that does not answer hears of it and goes to the spool.
+gunicorn is the process manager: it binds, forks, replaces workers that die or hang, and passes signals on. Connections
+are ours (ingest/server/connection.py). After SIGTERM a worker serves on for a grace time, while /readyz answers 503, so
+that balancers can notice. Then it stops accepting, finishes the requests in flight, and closes the application while
+the loop still runs: requests that wait for a silent broker are spooled and answered.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ class CollectorWorker(Worker):
         self._is_quick = False
 
     def init_signals(self) -> None:
-        """Note a signal that comes before there is a loop: the application is loaded meanwhile."""
+        """Handle signals that arrive before the loop runs."""
         super().init_signals()
         signal.set_wakeup_fd(-1)  # the loop has its own
 
@@ -60,7 +59,7 @@ class CollectorWorker(Worker):
         self._terminate()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002  (gunicorn's signature)
-        """Take SIGQUIT or SIGINT: end without waiting for requests, which are answered all the same."""
+        """Take SIGQUIT or SIGINT: close the application at once; requests in flight are still answered."""
         self._quit()
 
     def run(self) -> None:
@@ -91,7 +90,7 @@ class CollectorWorker(Worker):
         await self._await_idle(server, 1)
 
     async def _tick_until_end(self, server: LoopServer, load_bound: Any) -> None:
-        """Report to the master, keep the deadlines, and see how late the loop is."""
+        """Report to the master, check the deadlines, and measure how late the loop is."""
         ticks = 0
         while self.alive and monotonic() < self._serve_until_s:
             due_s = monotonic() + _TICK_S
@@ -102,7 +101,7 @@ class CollectorWorker(Worker):
                 server.sweep()
             if ticks % _REPORTS_EVERY == 0:
                 self.notify()
-                if self.ppid != os.getppid():  # the master has died: end at once, and free the port for the next one
+                if self.ppid != os.getppid():  # the master has died: end at once and free the port
                     self.log.warning("the master process is gone, ending")
                     self.alive = False
 
