@@ -32,6 +32,9 @@ _DRAINED_BYTES_MAX: Final = 60 * 1024
 # Unread body bytes, and bytes that a client sends before it has its answer: beyond these, reading pauses.
 _UNREAD_BYTES_MAX: Final = 256 * 1024
 _AHEAD_BYTES_MAX: Final = 64 * 1024
+# The parser moves the rest of its input after each chunk: 256 KiB of one-byte chunks took 0.29 s at once, and 0.01 s in
+# pieces of this size (measured).
+_PIECE_BYTES: Final = 16 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -161,7 +164,8 @@ class Connection(asyncio.Protocol):
                 self.deadline_s = self._received_s + self._host.receive_timeout_s
             self._head += data
         try:
-            self._parser.feed(data)
+            for at in range(0, len(data), _PIECE_BYTES):
+                self._parser.feed(data[at : at + _PIECE_BYTES])
         except Exception as error:  # noqa: BLE001  (the parser has exceptions of its own, without a common kind)
             self._lose_track(error)
             return

@@ -44,6 +44,22 @@ def test_requests_are_the_same_however_their_bytes_arrive(piece: int) -> None:
     run(scene)
 
 
+def test_a_large_read_is_parsed_in_pieces() -> None:
+    """Requests and chunks may lie across them, and more than one request may be in a read."""
+
+    async def scene() -> None:
+        client = Client()
+        body = bytes(range(256)) * 400
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        await client.send(CHUNKED + chunks + b"0\r\n\r\n" + GET + HEAD + b"Content-Length: 102400\r\n\r\n" + body + GET)
+        for _ in range(4):
+            await client.settle()
+
+        assert client.bodies == [body, b"", body, b""]
+
+    run(scene)
+
+
 def test_a_request_waits_for_the_answer_of_the_one_before() -> None:
     """A client that sends ahead is read so far, and no further."""
     is_open = asyncio.Event()
