@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self.state = State.WAITING
         self.deadline_s = float("inf")
+        self._held_bytes = 0
         self._head = b""  # the bytes of a request's head, until it is complete
         self._received_s = 0.0
         self._stream: BodyStream | None = None
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         """The connection is over; a request in flight goes on, and its answer is dropped."""
         self.deadline_s = float("inf")
         self._has_ended = True
+        self._drop_head()
         if self._stream is not None:
             self._stream.fail()
         self._host.lost(self)
@@ -109,7 +111,7 @@ class Connection(asyncio.Protocol):
         head = read_head(self._parser, self._head, self._peer, self._port, self._received_s)
         self._host.stopped_waiting(self)
         self.state, self.deadline_s = State.BUSY, float("inf")
-        self._head = b""
+        self._drop_head()
         self._stream = BodyStream(head.length, self._want_body)
         self._owes_continue = "expect" in head.headers and head.protocol != "HTTP/1.0"
         self._keeps = self._parser.should_keep_alive and head.method != "CONNECT"
@@ -146,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close now, to make room for another connection."""
+        self._drop_head()
         self._transport.abort()
 
     def shut(self) -> None:
@@ -171,6 +174,9 @@ class Connection(asyncio.Protocol):
             return
         if self._stream is None and len(self._head) > HEAD_BYTES_MAX:
             self._refuse(too_large())
+        elif self._stream is None:
+            self._host.hold(len(self._head) - self._held_bytes)
+            self._held_bytes = len(self._head)
         elif self.state is State.DRAINING and self._stream is not None and self._stream.is_complete:
             self._next()
 
@@ -187,6 +193,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refusal: RefusedError) -> None:
         """Answer a request that never reaches the application, and end."""
         self._host.stopped_waiting(self)
+        self._drop_head()
         self._transport.write(refusal_bytes(refusal))
         self._linger()
 
@@ -241,6 +248,10 @@ class Connection(asyncio.Protocol):
             self._feed(ahead)
         elif self._has_ended or self._host.is_closing:
             self._close()
+
+    def _drop_head(self) -> None:
+        self._host.hold(-self._held_bytes)
+        self._head, self._held_bytes = b"", 0
 
     def _wait(self) -> None:
         self.state = State.WAITING

@@ -30,6 +30,9 @@ class Host(Protocol):
     def stopped_waiting(self, connection: "Connection") -> None:
         """It does not any more."""
 
+    def hold(self, size_bytes: int) -> None:
+        """A connection keeps more bytes of an incomplete head, or fewer when negative."""
+
     def lost(self, connection: "Connection") -> None:
         """It is closed."""
 

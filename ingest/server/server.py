@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -15,6 +16,8 @@ from ingest.server.ports import Handle
 log = logging.getLogger(__name__)
 
 _PAUSE_S: Final = 0.2
+# Of incomplete heads, over all connections; the parsers hold as much again. At 10,000 connections it is 3 KB for each.
+_HEADS_BYTES_MAX: Final = 32 * 1024 * 1024
 _ACCEPTED_AT_ONCE: Final = 64  # then open connections get a turn
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED})
@@ -43,6 +46,7 @@ class LoopServer:
         self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self._opening: set[asyncio.Task[object]] = set()
         self._listeners: Sequence[socket.socket] = ()
+        self._heads_bytes = 0
         self._accept_at_s = float("-inf")
         self._is_accepting = False
 
@@ -85,6 +89,12 @@ class LoopServer:
         """Forget it."""
         self._waiting.pop(connection, None)
 
+    def hold(self, size_bytes: int) -> None:
+        """Count the bytes of incomplete heads; beyond the limit, close the connections that have waited longest."""
+        self._heads_bytes += size_bytes
+        while self._heads_bytes > _HEADS_BYTES_MAX and self._make_room():
+            pass
+
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
@@ -115,7 +125,10 @@ class LoopServer:
                 elif error.errno not in _NOBODY:
                     log.exception("no connection can be accepted")
                 return
-            self._open(client, str(address[0]), str(listener.getsockname()[1]))
+            try:
+                self._open(client, str(address[0]), str(listener.getsockname()[1]))
+            except OSError:  # it has gone already
+                client.close()
 
     def _open(self, client: socket.socket, peer: str, port: str) -> None:
         client.setblocking(False)  # noqa: FBT003  (the socket's signature)
@@ -125,12 +138,13 @@ class LoopServer:
             loop.connect_accepted_socket(lambda: Connection(self, peer, port), client)
         )
         self._opening.add(task)
-        task.add_done_callback(self._opened)
+        task.add_done_callback(partial(self._opened, client))
 
-    def _opened(self, task: "asyncio.Task[object]") -> None:
+    def _opened(self, client: socket.socket, task: "asyncio.Task[object]") -> None:
         self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("a connection was not opened", extra={"reason": str(task.exception())})
+        if task.cancelled() or task.exception() is not None:
+            client.close()
+            return
         if self.is_closing:
             for connection in list(self._waiting):
                 connection.shut()

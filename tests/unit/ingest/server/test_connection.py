@@ -141,6 +141,27 @@ def test_a_head_without_an_end_is_refused_once_it_is_too_large() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("end", ["completed", "refused", "timed out", "lost"])
+def test_what_is_kept_of_half_a_head_is_counted_until_it_is_dropped(end: str) -> None:
+    """The server bounds the sum over all connections."""
+
+    async def scene() -> None:
+        client = Client()
+        half = b"GET /a HTTP/1.1\r\nHost: x\r\n"
+        await client.send(half, 5)
+        assert client.held_bytes == len(half)
+        if end == "timed out":
+            client.connection.expire()
+        elif end == "lost":
+            client.connection.connection_lost(None)
+        else:
+            await client.send(b"\r\n" if end == "completed" else b"no colon\r\n\r\n")
+
+        assert client.held_bytes == 0
+
+    run(scene)
+
+
 @pytest.mark.parametrize(
     "rest",
     [b"zz\r\n", b"3 \r\nabc\r\n", b"0x3\r\nabc\r\n", b"3\nabc\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n\r\n", b"\r\n",
