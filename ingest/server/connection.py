@@ -14,7 +14,7 @@ import asyncio
 import logging
 from http import HTTPStatus
 from time import monotonic
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from ingest.errors import ErrorCode, Rejected
 from ingest.http.context import Answer, RequestHead
@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._peer = peer
         self._port = port
-        self._parser = new_parser(self)
+        self._parser: Any = None  # one for each request: what it has grown to goes with it
         self._transport: asyncio.Transport
         self._task: asyncio.Task[None] | None = None
         self.state = State.WAITING
@@ -163,6 +163,7 @@ class Connection(asyncio.Protocol):
         """Give bytes to the parser, which calls back."""
         if self._stream is None:
             if not self._head:
+                self._parser = new_parser(self)
                 self._received_s = monotonic()
                 self.deadline_s = self._received_s + self._host.receive_timeout_s
             self._head += data
@@ -239,8 +240,7 @@ class Connection(asyncio.Protocol):
             self.state, self.deadline_s = State.SENDING, monotonic() + SEND_S
             return
         ahead = b"".join((self._parser.remaining(), *self._ahead))
-        self._parser.reset()
-        self._stream = None
+        self._parser = self._stream = None
         self._ahead, self._ahead_bytes = [], 0
         self._wait()
         self._resume()
