@@ -9,7 +9,7 @@ from ingest.http.client_ip import to_listen_on
 from ingest.metric_files import MetricFiles, free_number
 from ingest.open_files import connections_within, raise_limit
 from ingest.server.worker import CollectorWorker
-from ingest.settings import load
+from ingest.settings import finish_s, load
 
 # Nothing here may import ingest.metrics, directly or indirectly, before on_starting has run.
 
@@ -21,17 +21,12 @@ bind = [to_listen_on(_settings.host, port) for port in (_settings.port, _setting
 workers = _settings.workers
 # An event loop of ours with deadlines, JSON errors, a bound on what waits, and an orderly end.
 worker_class = CollectorWorker
-CollectorWorker.receive_timeout_s = _settings.receive_timeout_s
-CollectorWorker.keepalive_s = _settings.keepalive_s
-CollectorWorker.grace_s = _settings.shutdown_grace_s
-# A request that has just begun may take all of it: its body, the broker's deadline, the spool's.
-CollectorWorker.finish_s = ceil(_settings.receive_timeout_s + _settings.answer_deadline_s + _settings.spool_deadline_s)
 worker_connections, _shortage = connections_within(raise_limit(_settings.connections_max), _settings.connections_max)
 # Each worker creates the application, and with it the Kafka producer, after the fork.
 preload_app = False
 # The master kills a worker after this: the grace time, the requests in flight, and 10 s for the rest (flush 2 s,
 # purge 1 s, spool 2 x 3 s; measured below 1 s in all).
-graceful_timeout = ceil(_settings.shutdown_grace_s) + CollectorWorker.finish_s + 10
+graceful_timeout = ceil(_settings.shutdown_grace_s + finish_s(_settings)) + 10
 # A worker that does not report for this long is replaced.
 timeout = 60
 backlog = 2048

@@ -35,7 +35,7 @@ from ingest.http.wsgi import WsgiDoor
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
-from ingest.settings import Settings, load, registry_access, store_access
+from ingest.settings import Settings, finish_s, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas
@@ -48,6 +48,28 @@ _CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead o
 
 
 @dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How long the server waits, in seconds.
+
+    Attributes:
+        receive_timeout_s: for a request's head, and again for its body.
+        keepalive_s: for the next request on a connection.
+        grace_s: after SIGTERM requests are still taken for this long.
+        finish_s: then those in flight have this long to be answered.
+    """
+
+    receive_timeout_s: float
+    keepalive_s: float
+    grace_s: float
+    finish_s: float
+
+
+def server_limits(settings: Settings) -> ServerLimits:
+    """Return how long the server waits."""
+    return ServerLimits(settings.receive_timeout_s, settings.keepalive_s, settings.shutdown_grace_s, finish_s(settings))
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A running collector.
 
@@ -55,6 +77,7 @@ class Service:
         app: the application, for any WSGI server.
         handle: the same for an event loop.
         load_bound: how much it does at once.
+        limits: how long the server waits for clients.
         drain: says from now on that the process is going away; it serves on. Safe in a signal handler.
         close: drains and closes it; once more does nothing.
     """
@@ -62,6 +85,7 @@ class Service:
     app: Flask
     handle: RequestHandler
     load_bound: LoadBound
+    limits: ServerLimits
     drain: Callable[[], None]
     close: Callable[[], None]
 
@@ -92,7 +116,7 @@ def build(settings: Settings) -> Iterator[Service]:
         middleware = RequestMiddleware(routes, counters, policies)
         handle = RequestHandler(middleware, endpoints, app.wsgi_app, pages)
         app.wsgi_app = WsgiDoor(app.wsgi_app, middleware)  # type: ignore[method-assign]  # Flask's way
-        yield Service(app, handle, policies.load_bound, publisher.drain, stack.close)
+        yield Service(app, handle, policies.load_bound, server_limits(settings), publisher.drain, stack.close)
 
 
 def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:

@@ -67,13 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level to log")] = "INFO"
     # An idle connection takes about 10 KB and one open file.
-    connections_max: Annotated[
-        Count, _says("connections to each worker process; beyond it the longest idle one is closed")
-    ] = 10_000
-    # The balancer must close first: otherwise it sends a request on a connection that is being closed, and its client
-    # gets 502. Most balancers close after 60 s (nginx, AWS, HAProxy); behind Google's (600 s) set more.
+    connections_max: Annotated[Count, _says("connections to each worker process; then an idle one goes")] = 10_000
+    # Longer than a balancer keeps it (nginx, AWS, HAProxy: 60 s; Google: 600 s), or its clients get 502 now and then.
     keepalive_s: Annotated[Seconds, _says("a connection without a request is closed after this time")] = 75.0
-    # The event loop handles small bodies itself; two large ones at once keep two cores busy.
+    # The event loop handles small bodies itself.
     threads: Annotated[Count, _says("threads for large bodies in each worker process")] = 2
 
     # A slow phone sends its body in a few seconds.
@@ -235,6 +232,11 @@ def _largest_in_memory(settings: Settings) -> int:
     objects = bytes_of_body(settings.inflated_bytes_max, settings.nodes_max)
     records = bytes_of_records(settings.events_max, settings.inflated_bytes_max + settings.copied_bytes_max)
     return body + objects + records
+
+
+def finish_s(settings: Settings) -> float:
+    """Return how long a request in flight may still take (s): its body, the broker's deadline, the spool's."""
+    return settings.receive_timeout_s + settings.answer_deadline_s + settings.spool_deadline_s
 
 
 def registry_access(settings: Settings) -> Access:

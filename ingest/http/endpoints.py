@@ -1,6 +1,6 @@
-"""The routes that read events, as coroutines: Flask and the event loop call the same ones.
+"""The collecting routes, as coroutines: Flask and the event loop call the same ones.
 
-Nothing here blocks the loop: bodies are awaited as they arrive, and the work on large ones is done in threads.
+Nothing here blocks the loop: bodies are awaited as they arrive, and large ones are processed in threads.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 Endpoint = Callable[[RequestContext], Awaitable[Answer]]
 
-# Above this a body goes to a thread: handing it over costs some 60 us, and what is below it takes the loop 1 ms or two.
+# A larger body is processed in a thread, so that it does not delay other requests.
 INLINE_BYTES_MAX: Final = 64 * 1024
 _INFLATES: Final = 16  # JSON of many events is rarely compressed better
 _TYPES_CACHED: Final = 256
@@ -41,11 +41,11 @@ class CollectEndpoints:
 
     Args:
         collector: takes the events.
-        access_control: is told what a request held.
+        access_control: hears what a request contained.
         bodies: reads them.
-        load_bound: gives the places of requests in work.
+        load_bound: limits the requests in flight.
         metrics: hears of sizes.
-        threads: do the work on large bodies.
+        threads: process large bodies.
         now_s: Unix time.
     """
 
@@ -130,12 +130,12 @@ class CollectEndpoints:
     async def _use(
         self, context: RequestContext, form: BodyHeaders, sent: bytes, lease: Share, use: Callable[[Body], T]
     ) -> T:
-        """Inflate a body and use it, in a thread if it is large; then it has cost its sender."""
+        """Inflate a body and use it, in a thread if it is large; then count it against the limit."""
 
         def work() -> T:
             try:
                 body = self._bodies.inflate(sent, form, lease)
-            except Rejected:  # what was inflated and refused has cost as much
+            except Rejected:  # a refused body cost as much to inflate
                 self._access_control.spend(context.admission, 0, lease.size_bytes)
                 raise
             self._metrics.observe("body_bytes", body.sent_bytes, form="sent")
@@ -153,10 +153,10 @@ class CollectEndpoints:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _sender(self, context: RequestContext) -> Sender:
-        """Let a request in, and return what is known of it besides its body.
+        """Admit a request, and return what is known of it besides its body.
 
         Raises:
-            Rejected: access control says no, or its Idempotency-Key is none.
+            Rejected: access control refuses it, or its Idempotency-Key is invalid.
         """
         context.admission.check()
         traceparent = context.traceparent

@@ -1,4 +1,4 @@
-"""The answers of requests that are not answered as they wished: one JSON document, whoever found the error."""
+"""Error answers: one JSON document, whoever found the error."""
 
 import logging
 from http import HTTPStatus
@@ -34,6 +34,6 @@ def ingest_error_answer(error: IngestError, context: RequestContext, metrics: Me
 
 
 def defect_answer(error: Exception, context: RequestContext) -> Answer:
-    """Return the answer of a request that we failed; the cause goes to the log."""
+    """Return the answer after a defect; the cause goes to the log."""
     log.error("defect", exc_info=error, extra={"request_id": context.request_id})
     return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, _DEFECT)

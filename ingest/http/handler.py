@@ -1,4 +1,4 @@
-"""The event loop's door: a request in, an answer out; coroutines answer what reads events, Flask answers all else."""
+"""The event loop's entry: coroutines answer the collecting routes, Flask answers everything else."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ class RequestHandler:
 
     Args:
         middleware: what every request passes.
-        endpoints: the routes that read events.
-        pages: Flask's routes; they read no body.
+        endpoints: the collecting routes.
+        pages: Flask, whose other routes read no body.
         threads: run them.
     """
 
@@ -36,7 +36,7 @@ class RequestHandler:
         }
 
     async def __call__(self, head: RequestHead, stream: Stream) -> Answer:
-        """Answer one request; raises nothing but what ends the process."""
+        """Answer one request; raises only what ends the process."""
         context = self._middleware.open(head, stream)
         try:
             answer = await self._middleware.enter(context)

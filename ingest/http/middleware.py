@@ -109,7 +109,7 @@ class RequestMiddleware:
         return RequestContext(head, stream, route, counters.open())
 
     async def enter(self, context: RequestContext) -> Answer | None:
-        """Let a request in, step by step; an answer means that it goes no further."""
+        """Pass a request through every step; an answer ends its way."""
         try:
             self._name(context)
             self._policies.proxies.describe(context)

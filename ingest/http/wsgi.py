@@ -1,8 +1,7 @@
-"""Both ways between the event loop and WSGI: requests of the loop to Flask, and requests of a WSGI server to the loop.
+"""Adapters between the event loop and WSGI, in both directions.
 
-On our own server (ingest/server) everything that reads no events reaches Flask through `call_flask`. On any other WSGI
-server, and in the tests, `WsgiDoor` stands in front of Flask, and Flask's own routes run the coroutines in a loop that
-lives in a thread of its own.
+On our own server (ingest/server) `call_flask` passes every request that carries no events to Flask. On any other WSGI
+server, and in the test client, `WsgiDoor` wraps Flask, and Flask's routes run the coroutines on a background loop.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ def context_of(environ: WSGIEnvironment) -> RequestContext:
 
 
 def call_flask(app: WSGIApplication, context: RequestContext) -> Answer:
-    """Have Flask answer a request whose body nobody reads."""
+    """Let Flask answer a request; its body is not passed on."""
     return _call(app, _environ_of(context))
 
 
@@ -53,7 +52,7 @@ def _call(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
 
 
 def _environ_of(context: RequestContext) -> WSGIEnvironment:
-    """Return a request as PEP 3333 has it. A header with an underscore is nobody's: it could pose as another."""
+    """Return a request as PEP 3333 has it. Headers with an underscore are dropped: they could pose as others."""
     head = context.head
     environ: WSGIEnvironment = {
         "REQUEST_METHOD": head.method,
@@ -80,7 +79,7 @@ def _environ_of(context: RequestContext) -> WSGIEnvironment:
 
 
 class _InputStream:
-    """The body that a WSGI server gives: reading it may take long, so a thread does it."""
+    """A WSGI server's input stream; a thread reads it, because that may block."""
 
     def __init__(self, stream: InputStream) -> None:
         self._stream = stream
@@ -112,7 +111,7 @@ def _head_of(environ: WSGIEnvironment) -> RequestHead:
 
 
 def _length_of(environ: WSGIEnvironment) -> int | None:
-    """Return a body's length; None when the server says that it ends, but not where (PEP 3333: else there is none)."""
+    """Return a body's length; None when only its end is marked (PEP 3333: otherwise there is no body)."""
     if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
         return None
     text = str(environ.get("CONTENT_LENGTH") or "0")
@@ -120,7 +119,7 @@ def _length_of(environ: WSGIEnvironment) -> int | None:
 
 
 class WsgiDoor:
-    """WSGI middleware in front of Flask, for servers that are not ours. Threads share it."""
+    """WSGI middleware around Flask, for other servers than ours. Threads share it."""
 
     def __init__(self, app: WSGIApplication, middleware: RequestMiddleware) -> None:
         self._app = app
@@ -147,12 +146,12 @@ class WsgiDoor:
 
 @cache
 def _background_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop in which coroutines run for WSGI servers; its thread lives as long as the process."""
+    """Return the background loop; its thread lives as long as the process."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="wsgi-loop", daemon=True).start()
     return loop
 
 
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in the background loop and return its result; a thread that is not the loop's calls it."""
+    """Run a coroutine in the background loop and return its result; call it from another thread."""
     return asyncio.run_coroutine_threadsafe(coroutine, _background_loop()).result()

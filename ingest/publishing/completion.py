@@ -1,7 +1,7 @@
-"""A result that one thread brings about and a coroutine awaits; the loop is woken once for all that came meanwhile.
+"""Completions that other threads set and a coroutine awaits; one wake-up of the loop serves a whole burst.
 
-Delivery reports and spool commits come from other threads, often hundreds at once. Waking an event loop is a system
-call, so the first result of a burst does it, and the loop then resolves every future that is ready.
+Delivery reports and spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system
+call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ class LoopWaker:
         self._ready.append(future)
         if not self._is_asked:
             self._is_asked = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self._resolve_all)
 
     def _resolve_all(self) -> None:
-        self._is_asked = False  # before the queue is emptied: what comes from now on asks again
+        self._is_asked = False  # before emptying the queue: a later completion wakes the loop again
         while self._ready:
             _finish(self._ready.popleft())
 
@@ -55,8 +55,8 @@ class Completion:
         self._event: threading.Event | None = None
 
     def set(self) -> None:
-        """Say that it is done."""
-        self.is_set = True  # before looking who waits: who comes to wait looks at it after saying so
+        """Mark it done and wake whoever waits."""
+        self.is_set = True  # first: a waiter registers itself, and then looks at this
         if self._waker is not None and self._future is not None:
             self._waker.resolve(self._future)
         if self._event is not None:

@@ -1,9 +1,9 @@
-"""A request's head, from gunicorn's C parser to `RequestHead`, and what that parser lets pass and we don't.
+"""From gunicorn's C parser to `RequestHead`, with the checks that the parser lacks.
 
-The parser (gunicorn_h1c 0.6.10, read and tried) bounds the request line, the header fields and their number, and the
-lines of a chunked body; it refuses what could be read in two ways: two lengths, a length beside chunks, folded lines,
-bare CR or LF, control characters. What it takes and we refuse: codings beside chunked, a second blank in the request
-line, and an Expect that nobody knows. What it can't know: that the head as a whole is bounded.
+The parser (tried with gunicorn_h1c 0.6.10) limits the request line, the header fields and their number, and the lines
+of a chunked body. It refuses ambiguous requests: two lengths, a length and chunks, folded lines, bare CR or LF, control
+characters. Added here: transfer codings other than chunked, a second space in the request line, an unknown Expect, and
+a limit on the head as a whole.
 """
 
 import re
@@ -52,7 +52,7 @@ def new_parser(callbacks: Callbacks) -> gunicorn_h1c.H1CProtocol:
         limit_request_line=_LINE_BYTES_MAX,
         limit_request_fields=_FIELDS_MAX,
         limit_request_field_size=_LINE_BYTES_MAX,
-        limit_remaining=0,  # of one read of the socket; the connection keeps what comes behind it
+        limit_remaining=0,  # within one read of the socket; the connection keeps later bytes
     )
 
 
@@ -91,7 +91,7 @@ def read_head(parser: gunicorn_h1c.H1CProtocol, sent: bytes, peer: str, port: st
 
 
 def refusal_of(error: Exception, sent: bytes) -> RefusedError:
-    """Return what a client is told of a request that the parser does not take; never what it sent."""
+    """Return the refusal of a request that the parser rejects; it never quotes the request."""
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, gunicorn_h1c.LimitRequestLine):

@@ -25,25 +25,28 @@ class Host(Protocol):
         """What answers a request."""
 
     def began_waiting(self, connection: "Connection") -> None:
-        """Hear that a connection waits for a request."""
+        """A connection waits for a request."""
 
     def stopped_waiting(self, connection: "Connection") -> None:
-        """Hear that it does not any more."""
+        """It does not any more."""
+
+    def hold(self, size_bytes: int) -> None:
+        """A connection keeps more bytes of an incomplete head, or fewer when negative."""
 
     def lost(self, connection: "Connection") -> None:
-        """Hear that it is over."""
+        """It is closed."""
 
 
 class State(Enum):
     """What a connection does now."""
 
     WAITING = "waiting"
-    """For a request's head, or for the rest of one."""
+    """Waiting for a request's head, or for the rest of one."""
     BUSY = "busy"
-    """A request is being answered; its body may still be arriving."""
+    """Answering a request; its body may still be arriving."""
     DRAINING = "draining"
-    """The answer is sent, and the rest of the body is thrown away."""
+    """The answer is sent; the rest of the body is discarded."""
     SENDING = "sending"
     """The client has not taken the answer yet; the next request waits."""
     LINGERING = "lingering"
-    """The connection ends; what still comes is thrown away."""
+    """Closing; what still arrives is discarded."""

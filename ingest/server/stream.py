@@ -45,7 +45,7 @@ class BodyStream:
 
     @property
     def size_bytes(self) -> float:
-        """The body's size; nobody knows that of a chunked one before its end."""
+        """The body's size; that of a chunked body is infinite until its end."""
         if self.length is not None:
             return self.length
         return self.received_bytes if self.is_complete else float("inf")
@@ -79,18 +79,18 @@ class BodyStream:
         self._wake()
 
     def finish(self) -> None:
-        """Say that the body is complete."""
+        """Mark the body complete."""
         self.is_complete = True
         self._wake()
 
     def fail(self, error: Rejected | None = None) -> None:
-        """Say that the rest will not come: what stops is never a body's end."""
+        """Fail the reader: the rest will not arrive. A body that stops has not ended."""
         if not self.is_complete:
             self._error = self._error or error or Rejected(ErrorCode.BAD_BODY, _BROKEN)
             self._wake()
 
     def end(self) -> None:
-        """Say that the client sends no more; a body with a length is then cut short."""
+        """The client sends no more: an incomplete body is truncated."""
         if self.length is None:
             self.fail()
         elif not self.is_complete:

@@ -1,10 +1,9 @@
-"""gunicorn's worker: one event loop in one process, and the order in which it ends.
+"""gunicorn's worker: one event loop per process, and its orderly end.
 
-gunicorn is the process manager: it binds, forks, replaces workers that die or do not report, and passes signals on.
-What happens on a connection is ours (ingest/server/connection.py). Its master passes SIGTERM on at once, and a balancer
-that has not noticed yet would meet closed doors: so a worker serves on for a while and says on /readyz that it is
-going. Then it stops accepting, finishes what is in flight, and closes the application while the loop still runs: what
-waits for a broker that does not answer hears of it and goes to the spool.
+gunicorn is the process manager: it binds, forks, replaces workers that die or hang, and passes signals on. Connections
+are ours (ingest/server/connection.py). After SIGTERM a worker serves on for a grace time, while /readyz answers 503, so
+that balancers can notice. Then it stops accepting, finishes the requests in flight, and closes the application while
+the loop still runs: requests that wait for a silent broker are spooled and answered.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ import os
 import signal
 import socket
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from gunicorn.config import Config
@@ -22,6 +21,9 @@ from gunicorn.workers.base import Worker
 
 from ingest.logs import log_config
 from ingest.server.server import LoopServer
+
+if TYPE_CHECKING:
+    from ingest.service import Service
 
 _TICK_S: Final = 0.1
 _SWEEPS_EVERY: Final = 3  # ticks
@@ -38,25 +40,17 @@ class ServerLog(Logger):
 
 
 class CollectorWorker(Worker):
-    """One worker process. deploy/gunicorn.conf.py sets the class's attributes from the settings."""
-
-    receive_timeout_s = 15.0
-    """For a request's head, and again for its body."""
-    keepalive_s = 75.0
-    """A connection without a request is closed after it."""
-    grace_s = 5.0
-    """After SIGTERM requests are still taken for so long."""
-    finish_s = 10.0
-    """Then those in flight get so long to be answered."""
+    """One worker process."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what gunicorn gives; it is still the master's process."""
         super().__init__(*args, **kwargs)
+        self._service: Service | None = None
         self._serve_until_s = float("inf")
         self._is_quick = False
 
     def init_signals(self) -> None:
-        """Note a signal that comes before there is a loop: the application is loaded meanwhile."""
+        """Handle signals that arrive before the loop runs."""
         super().init_signals()
         signal.set_wakeup_fd(-1)  # the loop has its own
 
@@ -65,7 +59,7 @@ class CollectorWorker(Worker):
         self._terminate()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002  (gunicorn's signature)
-        """Take SIGQUIT or SIGINT: end without waiting for requests, which are answered all the same."""
+        """Take SIGQUIT or SIGINT: close the application at once; requests in flight are still answered."""
         self._quit()
 
     def run(self) -> None:
@@ -76,8 +70,9 @@ class CollectorWorker(Worker):
     async def _serve(self) -> None:
         from ingest.service import service_of  # noqa: PLC0415  (not before gunicorn's on_starting)
 
-        service = service_of(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
-        server = LoopServer(service.handle, self.cfg.worker_connections, self.receive_timeout_s, self.keepalive_s)
+        service = self._service = service_of(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
+        limits = service.limits
+        server = LoopServer(service.handle, self.cfg.worker_connections, limits.receive_timeout_s, limits.keepalive_s)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._terminate)
         for number in (signal.SIGQUIT, signal.SIGINT):
@@ -85,17 +80,17 @@ class CollectorWorker(Worker):
         loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
         server.start([socket.socket(fileno=os.dup(listener.fileno())) for listener in self.sockets])
         await self._tick_until_end(server, service.load_bound)
-        self._drain()
+        service.drain()
         server.stop()
         for listener in self.sockets:
             listener.close()
         if not self._is_quick:
-            await self._await_idle(server, self.finish_s)
+            await self._await_idle(server, limits.finish_s)
         await asyncio.to_thread(service.close)
         await self._await_idle(server, 1)
 
     async def _tick_until_end(self, server: LoopServer, load_bound: Any) -> None:
-        """Report to the master, keep the deadlines, and see how late the loop is."""
+        """Report to the master, check the deadlines, and measure how late the loop is."""
         ticks = 0
         while self.alive and monotonic() < self._serve_until_s:
             due_s = monotonic() + _TICK_S
@@ -106,7 +101,7 @@ class CollectorWorker(Worker):
                 server.sweep()
             if ticks % _REPORTS_EVERY == 0:
                 self.notify()
-                if self.ppid != os.getppid():  # the master has died: end at once, and free the port for the next one
+                if self.ppid != os.getppid():  # the master has died: end at once and free the port
                     self.log.warning("the master process is gone, ending")
                     self.alive = False
 
@@ -119,16 +114,12 @@ class CollectorWorker(Worker):
             await asyncio.sleep(_TICK_S / 2)
 
     def _terminate(self) -> None:
-        if self._serve_until_s == float("inf"):
-            self._serve_until_s = monotonic() + self.grace_s
-            self._drain()
+        if self._service is None:  # a signal may come before there is an application, while it is imported even
+            self.alive = False
+        elif self._serve_until_s == float("inf"):
+            self._serve_until_s = monotonic() + self._service.limits.grace_s
+            self._service.drain()
 
     def _quit(self) -> None:
         self._is_quick = True
         self.alive = False
-
-    def _drain(self) -> None:
-        if hasattr(self, "wsgi"):  # a signal may come before there is an application, while it is imported even
-            from ingest.service import service_of  # noqa: PLC0415  (not before gunicorn's on_starting)
-
-            service_of(self.wsgi).drain()  # type: ignore[arg-type]  # as above

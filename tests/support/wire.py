@@ -80,6 +80,7 @@ class Client:
         self.requests: list[RequestHead] = []
         self.bodies: list[bytes] = []
         self.waiting: set[Connection] = set()
+        self.held_bytes = 0
         self.wire = Wire()
         self._handle = handle or self._read_all
         self.connection = Connection(self, "192.0.2.1", "8080")
@@ -104,6 +105,10 @@ class Client:
     def stopped_waiting(self, connection: Connection) -> None:
         """Forget."""
         self.waiting.discard(connection)
+
+    def hold(self, size_bytes: int) -> None:
+        """Add."""
+        self.held_bytes += size_bytes
 
     def lost(self, connection: Connection) -> None:
         """Forget."""

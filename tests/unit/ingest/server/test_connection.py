@@ -44,6 +44,22 @@ def test_requests_are_the_same_however_their_bytes_arrive(piece: int) -> None:
     run(scene)
 
 
+def test_a_large_read_is_parsed_in_pieces() -> None:
+    """Requests and chunks may lie across them, and more than one request may be in a read."""
+
+    async def scene() -> None:
+        client = Client()
+        body = bytes(range(256)) * 400
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        await client.send(CHUNKED + chunks + b"0\r\n\r\n" + GET + HEAD + b"Content-Length: 102400\r\n\r\n" + body + GET)
+        for _ in range(4):
+            await client.settle()
+
+        assert client.bodies == [body, b"", body, b""]
+
+    run(scene)
+
+
 def test_a_request_waits_for_the_answer_of_the_one_before() -> None:
     """A client that sends ahead is read so far, and no further."""
     is_open = asyncio.Event()
@@ -121,6 +137,27 @@ def test_a_head_without_an_end_is_refused_once_it_is_too_large() -> None:
         await client.send(b"GET /a HTTP/1.1\r\n" + (b"X: " + b"a" * 8000 + b"\r\n") * 9, 4000)
 
         assert client.statuses == [431]
+
+    run(scene)
+
+
+@pytest.mark.parametrize("end", ["completed", "refused", "timed out", "lost"])
+def test_what_is_kept_of_half_a_head_is_counted_until_it_is_dropped(end: str) -> None:
+    """The server bounds the sum over all connections."""
+
+    async def scene() -> None:
+        client = Client()
+        half = b"GET /a HTTP/1.1\r\nHost: x\r\n"
+        await client.send(half, 5)
+        assert client.held_bytes == len(half)
+        if end == "timed out":
+            client.connection.expire()
+        elif end == "lost":
+            client.connection.connection_lost(None)
+        else:
+            await client.send(b"\r\n" if end == "completed" else b"no colon\r\n\r\n")
+
+        assert client.held_bytes == 0
 
     run(scene)
 
