@@ -178,11 +178,16 @@ class EmbeddedClickHouse(ClickHouse):
         self.send(signal.SIGKILL)
         self._end()
 
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process."""
+    @property
+    def pid(self) -> int:
+        """The process's id; raises RuntimeError when it does not run."""
         if self._process is None:
             raise RuntimeError("the embedded ClickHouse does not run")
-        self._process.send_signal(number)
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
+        os.kill(self.pid, number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
