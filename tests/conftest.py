@@ -45,9 +45,18 @@ def _is_for_soak_alone(item: pytest.Item) -> bool:
 
 def _rank(item: pytest.Item) -> int:
     """Order groups by how long they take, roughly: the longest first, so that all processes end together."""
-    if item.nodeid.startswith(_WORKERS):
-        return 1
-    return next((rank for rank, group in ((0, _INGRESS), (2, _PIPELINE)) if item.nodeid.startswith(group)), 3)
+    if group_of(item.nodeid) == _INGRESS:
+        return 0
+    order = (_WORKERS, _PIPELINE, "tests/integration/")
+    return next((rank for rank, start in enumerate(order, 1) if item.nodeid.startswith(start)), len(order) + 1)
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of tests that run one after another: a whole kind, or a file."""
+    path = nodeid.partition("::")[0]
+    if path.startswith(_WORKERS):
+        return path
+    return next((kind for kind in (_INGRESS, _PIPELINE) if path.startswith(kind)), path)
 
 
 class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -59,10 +68,7 @@ class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        if path.startswith(_WORKERS):
-            return path
-        return next((group for group in (_INGRESS, _PIPELINE) if path.startswith(group)), path)
+        return group_of(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
