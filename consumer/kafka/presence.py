@@ -10,8 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from consumer.kafka.survey import NO_ANSWER, Survey
 
-_EVERY_S: Final = 10.0
-_CALL_S: Final = 5.0
+_EVERY_S: Final = 5.0
+_CALL_S: Final = 4.0
 
 
 class Presence:

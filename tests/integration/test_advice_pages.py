@@ -23,8 +23,8 @@ def at_work(operator: Operator, tmp_path: Path) -> Iterator[Operator]:
     properties.write_text("topic.metadata.refresh.interval.ms=1000\n", "utf-8")
     operator.environ |= {
         "CONSUMER_KAFKA_CONFIG_FILE": str(properties),
-        "CONSUMER_INSERT_TIMEOUT_S": "4",
-        "CONSUMER_STALL_S": "5",
+        "CONSUMER_INSERT_TIMEOUT_S": "2",
+        "CONSUMER_STALL_S": "3",
     }
     assert operator.run("migrate")[0] == 0
     yield operator

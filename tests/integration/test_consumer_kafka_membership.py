@@ -6,7 +6,7 @@ import pytest
 
 from consumer.delivery.ports import Membership, Partition
 from consumer.kafka import consumer as kafka
-from consumer.kafka import presence
+from consumer.kafka import ends, presence
 from tests.support.fixtures_group import ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import until
@@ -55,8 +55,11 @@ def test_an_end_is_known_as_soon_as_a_partition_is_assigned(group: Group) -> Non
 
 
 @pytest.mark.parametrize("group", ON_KAFKA[:1], ids="-".join, indirect=True)
-def test_a_paused_partition_ends_where_a_transaction_keeps_back_the_rest(group: Group) -> None:
+def test_a_paused_partition_ends_where_a_transaction_keeps_back_the_rest(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is fetched of it, so a broker is asked, and for what can be read alone."""
+    monkeypatch.setattr(ends, "_EVERY_S", 0.5)
     place = Partition(group.topic, 0)
     member = group.member()
     until(lambda: len(member.owned) == 4, member.poll)
