@@ -19,7 +19,6 @@ How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/in
 - An answer about the end of a partition that was asked for before a seek moves the partition there after it.
 - Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
   of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
-- What a lost right does stands in refusals.py.
 - Closing waits for commits under way as long as their broker is away.
 """
 
@@ -247,6 +246,7 @@ class KafkaLog:
         if consumer is not self._consumer:
             return
         self._is_formed, self._trouble = True, ""
+        self._refusals.lift(())  # the group takes this member
         self._owned.update(places := places_of(partitions))
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]

@@ -126,9 +126,9 @@ class DeadLetterProducer:
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
     def _renew_after(self, errors: Iterable[KafkaError]) -> None:
-        """Make a new producer after an error that ends one: the old one would fail for ever."""
-        if any(error.fatal() or error.code() in _ENDING for error in errors):
-            log.warning("the producer of dead letters has failed permanently: making a new one")
+        """Make a new producer after an error that ends one, or whose topic it would call denied for minutes more."""
+        if any(error.fatal() or error.code() in _ENDING or is_refusal(error) for error in errors):
+            log.warning("the producer of dead letters would go on failing: making a new one")
             self.close()
             self._producer = Producer(self._properties, **REPORTING)
 

@@ -1,22 +1,39 @@
 """Rights that are taken away while a worker works: it says which, nothing ends, and all goes on when they are back."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # its examples do so
 
-from consumer.delivery.ports import CommittedOffset, Position
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
 from consumer.errors import Denied, Halt, HaltCode
 from consumer.kafka import consumer as member_module
+from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing
 from tests.support.fixtures_group import Group
 from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_rights import GuardedKafka
 from tests.support.log_members import until
+from tests.support.mock_cluster import Api, MockCluster
 
 pytestmark = pytest.mark.kafka
 
 LETTER = Outgoing(b"key", b"value", [])
+
+
+class Listener:
+    """Starts nothing."""
+
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, Position | None]:
+        """Start nothing."""
+        return {item.partition: None for item in partitions}
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Do nothing."""
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Do nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +61,19 @@ def group(guarded: GuardedKafka, request: pytest.FixtureRequest) -> Iterator[Gro
     yield made
     guarded.give_back()
     made.close()
+
+
+def test_a_classic_member_that_its_group_refuses_goes_on_asking() -> None:
+    """Each refusal is told by the client; nothing is raised, and the member is in the group once it is taken."""
+    with MockCluster() as mock:
+        mock.create_topic("events")
+        mock.push_request_errors(Api.JOIN_GROUP, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 2)
+        log = KafkaLog({"bootstrap.servers": mock.bootstrap_servers, "group.id": "group", "log_level": 0}, ["events"])
+        log.listen(Listener())
+        until(lambda: bool(log.refusal), lambda: log.poll(0.05))
+        assert "the account may not be in the group group; give it Read on that group" in log.refusal
+        until(lambda: not log.refusal, lambda: log.poll(0.05))
+        log.close()
 
 
 def test_a_topic_that_may_not_be_read_is_told_by_partition_and_goes_on(guarded: GuardedKafka, group: Group) -> None:

@@ -1,9 +1,9 @@
-"""A producer of dead letters that has failed for good is replaced: the letters go out when the brokers are well."""
+"""A producer of dead letters that would go on failing is replaced: letters go out when brokers and rights are well."""
 
 import pytest
 from confluent_kafka import KafkaError
 
-from consumer.errors import Transient
+from consumer.errors import Denied, Transient
 from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing
 from tests.support.mock_cluster import Api, MockCluster
 
@@ -18,14 +18,14 @@ LETTER = Outgoing(b"key", b"value", [])
     ],
 )
 def test_a_producer_that_has_failed_for_good_is_replaced(api: Api, code: int) -> None:
-    """One error ends an idempotent producer; the same publisher sends again, behind a try that is Transient."""
+    """One error ends an idempotent producer; the same publisher sends again, behind a try that fails."""
     with MockCluster() as mock:
         mock.create_topic("dead", partitions=1)
         mock.push_request_errors(api, code)
         publisher = DeadLetterProducer({"bootstrap.servers": mock.bootstrap_servers}, "dead")
         try:
             publisher.publish([LETTER])
-        except Transient:
+        except (Transient, Denied):
             pass
         else:
             assert api is Api.PRODUCE  # some versions of librdkafka mend that one by themselves
@@ -33,3 +33,26 @@ def test_a_producer_that_has_failed_for_good_is_replaced(api: Api, code: int) ->
         publisher.close()
 
     assert [place.topic for place, _ in places] == ["dead"]
+
+
+@pytest.mark.parametrize(
+    ("api", "code"),
+    [
+        (Api.PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED),
+        (Api.PRODUCE, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+        (Api.INIT_PRODUCER_ID, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+    ],
+)
+def test_a_right_that_is_missing_is_named_and_not_called_a_broker_away(api: Api, code: int) -> None:
+    """On the topic, or of an account that may write nowhere; the same publisher goes on once it is given."""
+    with MockCluster() as mock:
+        mock.create_topic("dead", partitions=1)
+        mock.push_request_errors(api, code, code, code, code)
+        publisher = DeadLetterProducer({"bootstrap.servers": mock.bootstrap_servers}, "dead")
+        for _ in range(2):
+            with pytest.raises(Denied, match="the account may not write to the topic dead; give it Write"):
+                publisher.publish([LETTER])
+        mock.clear_errors(api)
+
+        assert len(publisher.publish([LETTER])) == 1
+        publisher.close()
