@@ -39,7 +39,7 @@ from consumer.kafka.ends import Ends
 from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
-from consumer.kafka.refusals import Refusals, check, is_refusal, of_reading, of_topic
+from consumer.kafka.refusals import Refusals, check, ends_client, is_refusal, of_reading, of_topic
 from consumer.kafka.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class KafkaLog:
     def _refused(self, topic: str, error: KafkaError) -> None:
         """Note what is refused beside single partitions; a fatal error ends this client, and a new one follows it."""
         self._refusals.note(topic, error)
-        if error.fatal() and self._renew_at_s is None:
+        if ends_client(error) and self._renew_at_s is None:
             self._renew_at_s = monotonic() + _RENEW_S
             self._listener.lost(gone := sorted(self._owned))
             self._forget(gone)

@@ -22,9 +22,14 @@ _SAY_AGAIN_S: Final = 600.0
 _UNAUTHORISED: Final = "authorization failed"  # a fatal error has a code of its own, and the reason in its text
 
 
+def ends_client(error: KafkaError) -> bool:
+    """Tell whether a client that says this does nothing any more; a consumer says it in a message, without its flag."""
+    return error.fatal() or error.code() == KafkaError._FATAL  # noqa: SLF001  (its public name)
+
+
 def is_refusal(error: KafkaError) -> bool:
     """Tell whether an error says that a right is missing, or anything else that somebody can give back."""
-    if error.fatal():
+    if ends_client(error):
         return _UNAUTHORISED in error.str()
     return isinstance(of_kafka(error.name(), error.str()), Halt)
 
@@ -83,6 +88,6 @@ def check(error: KafkaError) -> None:
     Raises:
         Fatal: it does not.
     """
-    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
+    if ends_client(error) or isinstance(of_kafka(error.name(), error.str()), Fatal):
         raise Fatal(f"{error.name()}: {error.str()}")
     log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

@@ -63,17 +63,48 @@ def group(guarded: GuardedKafka, request: pytest.FixtureRequest) -> Iterator[Gro
     made.close()
 
 
-def test_a_classic_member_that_its_group_refuses_goes_on_asking() -> None:
+@pytest.fixture
+def mock(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockCluster]:
+    """A mock cluster with a topic; it knows no topic ids, so what a member asks about its partitions is in vain."""
+    monkeypatch.setattr("consumer.kafka.survey._CALL_S", 0.1)
+    monkeypatch.setattr(member_module, "_CLOSE_S", 0.1)
+    with MockCluster() as cluster:
+        cluster.create_topic("events")
+        yield cluster
+
+
+def member_of(mock: MockCluster) -> KafkaLog:
+    """Return a member of a group there."""
+    properties: dict[str, str | int] = {"bootstrap.servers": mock.bootstrap_servers, "group.id": "group"}
+    log = KafkaLog({**properties, "session.timeout.ms": 2000, "heartbeat.interval.ms": 200, "log_level": 0}, ["events"])
+    log.listen(Listener())
+    return log
+
+
+def test_a_classic_member_that_its_group_refuses_goes_on_asking(mock: MockCluster) -> None:
     """Each refusal is told by the client; nothing is raised, and the member is in the group once it is taken."""
-    with MockCluster() as mock:
-        mock.create_topic("events")
-        mock.push_request_errors(Api.JOIN_GROUP, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 2)
-        log = KafkaLog({"bootstrap.servers": mock.bootstrap_servers, "group.id": "group", "log_level": 0}, ["events"])
-        log.listen(Listener())
-        until(lambda: bool(log.refusal), lambda: log.poll(0.05))
-        assert "the account may not be in the group group; give it Read on that group" in log.refusal
-        until(lambda: not log.refusal, lambda: log.poll(0.05))
-        log.close()
+    mock.push_request_errors(Api.JOIN_GROUP, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 2)
+    log = member_of(mock)
+    until(lambda: bool(log.refusal), lambda: log.poll(0.05))
+    assert "the account may not be in the group group; give it Read on that group" in log.refusal
+    until(lambda: not log.refusal, lambda: log.poll(0.05))
+    log.close()
+
+
+def test_a_client_that_a_refusal_has_ended_is_replaced(mock: MockCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it owned is lost at once; the new one is in the group a while later."""
+    monkeypatch.setattr(member_module, "_RENEW_S", 0.5)
+    log = member_of(mock)
+    until(lambda: bool(log._owned), lambda: log.poll(0.05))  # noqa: SLF001  (the listener hears nothing here)
+    ended = log._consumer  # noqa: SLF001  (as above)
+    log._refused("", KafkaError(KafkaError._FATAL, "Group authorization failed"))  # noqa: SLF001  (as a broker of KIP-848's)
+    assert not log._owned  # noqa: SLF001  (as above)
+    log.rejoin()
+
+    until(lambda: bool(log._owned), lambda: log.poll(0.05))  # noqa: SLF001  (as above)
+    assert log._consumer is not ended  # noqa: SLF001  (as above)
+    assert log.refusal == ""
+    log.close()
 
 
 def test_a_topic_that_may_not_be_read_is_told_by_partition_and_goes_on(guarded: GuardedKafka, group: Group) -> None:

@@ -12,6 +12,7 @@ from tests.support.consumer_fakes import Clock
 TOPIC_RIGHT = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 GROUP_RIGHT = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
 OF_KIP_848 = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Group authorization failed: heartbeat", fatal=True)  # noqa: SLF001  (its public name)
+IN_A_MESSAGE = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Group authorization failed: heartbeat")  # noqa: SLF001  (as above)
 FENCED = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Static consumer fenced by other consumer", fatal=True)  # noqa: SLF001  (as above)
 MISUNDERSTOOD = KafkaError(KafkaError.UNSUPPORTED_VERSION)
 AWAY = KafkaError(KafkaError._TRANSPORT)  # noqa: SLF001  (as above)
@@ -20,10 +21,12 @@ AWAY = KafkaError(KafkaError._TRANSPORT)  # noqa: SLF001  (as above)
 def test_what_somebody_can_give_back_is_told_from_what_ends_a_worker() -> None:
     """A fatal error of librdkafka ends its client, and only that when a right is its reason."""
     refused = [
-        error for error in (TOPIC_RIGHT, GROUP_RIGHT, OF_KIP_848, FENCED, MISUNDERSTOOD, AWAY) if is_refusal(error)
+        error
+        for error in (TOPIC_RIGHT, GROUP_RIGHT, OF_KIP_848, IN_A_MESSAGE, FENCED, MISUNDERSTOOD, AWAY)
+        if is_refusal(error)
     ]
 
-    assert refused == [TOPIC_RIGHT, GROUP_RIGHT, OF_KIP_848]
+    assert refused == [TOPIC_RIGHT, GROUP_RIGHT, OF_KIP_848, IN_A_MESSAGE]
     for error in (FENCED, MISUNDERSTOOD):
         with pytest.raises(Fatal):
             check(error)
