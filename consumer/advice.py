@@ -23,6 +23,8 @@ class Sentence(StrEnum):
         "the view {view} does not count the inserts into {table} in {ledger}: run `DROP VIEW {view}`,"
         " then `python -m consumer migrate`"
     )
+    OLD_LEDGER_VIEW = f"the view {{view}} does not count {{columns}}: {_MIGRATE}"
+    NOT_MIGRATED = f"{{files}} was not applied to these tables, or not to its end: {_MIGRATE}"
     NO_TARGET = "the view {view} writes to {table}, which is missing: create it, or run `DROP VIEW {view}`"
     NO_DEDUPLICATION = (
         "the view {view} writes to {table}, whose engine {engine} can't deduplicate: let it write to a MergeTree,"

@@ -10,7 +10,8 @@ no_topic    a topic is not there: it was deleted
 retrying    some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
 kept_back   nothing is behind but what an open transaction has kept back for a minute
 stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
-halted      a partition waits for an operator (the others go on), and a restart can't help
+halted      a partition waits for an operator (the others go on), or the group refuses this account; a restart
+            can't help
 poll_stuck  the polling thread has not completed a turn for `stall_s`: a restart will help
 """
 
@@ -175,16 +176,20 @@ class HealthMonitor:
             return Health("starting", "servers and tables are not ready yet; the log says which")
         if stood_s > self._stall_s:
             return Health("poll_stuck", f"the polling thread has not come round for {stood_s:.0f} s")
-        if self._membership.gone:
-            return Health("no_topic", self._no_topic(self._membership.gone))
+        return self._verdict_of_membership() or self._verdict_of_partitions(self._now_s())
+
+    def _verdict_of_membership(self) -> Health | None:
+        is_formed, gone, trouble, refusal = self._membership
+        if gone:
+            sentences = (Sentence.NO_TOPIC.format(topic=name, servers=self._servers) for name in gone)
+            return Health("no_topic", "; ".join(sentences))
+        if refusal:
+            return Health("halted", refusal)
         if self._is_retrying:
             return Health("retrying", "a step is being retried; see headrace_consumer_retries_total")
-        if not self._membership.is_formed:
-            return Health("joining", self._membership.trouble or "the group has not given out its partitions yet")
-        return self._verdict_of_partitions(self._now_s())
-
-    def _no_topic(self, names: tuple[str, ...]) -> str:
-        return "; ".join(Sentence.NO_TOPIC.format(topic=name, servers=self._servers) for name in names)
+        if not is_formed:
+            return Health("joining", trouble or "the group has not given out its partitions yet")
+        return None
 
     def _verdict_of_partitions(self, now_s: float) -> Health:
         count = len(self.progress)

@@ -1,1 +1,1 @@
-"""The event in its three forms: wire, memory and table."""
+"""The event as Avro, as a Python value and as a table; schema ids, and connections to servers."""

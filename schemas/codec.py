@@ -116,12 +116,12 @@ class Encoder:
 
     def encode_all(self, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Return what `encode` does of each record; what they share is encoded once."""
-        if self._compiled is None or not records:
+        if self._compiled is None:
             return [self._encode_unusual(record) for record in records]
         write, frame = self._compiled.write, self._frame_text
         try:
             shared = self._compiled.share(records[0])
-        except UNUSUAL:
+        except UNUSUAL:  # a LookupError, where there are no records
             return [self._encode_unusual(record) for record in records]
         values = []
         for record in records:
@@ -139,7 +139,7 @@ class Encoder:
         return out.getvalue()
 
 
-@lru_cache(maxsize=64)  # of the schemas in the world, a replay meets a few
+@lru_cache(maxsize=64)  # a replay makes an encoder for each record, and meets the schemas of a few writers
 def _compiled(schema: str, shared: tuple[str, ...]) -> tuple[Any, Compiled | None]:
     parsed = fastavro.parse_schema(json.loads(schema))
     return parsed, compile_schema(parsed, shared)

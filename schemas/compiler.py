@@ -29,9 +29,9 @@ records of a call, this is the whole text:
 A record's bytes are put together as a text of one character per byte, which `latin-1` turns into bytes in one copy. An
 ASCII text is its own UTF-8; where one is not, `utf8` replaces each text by the characters of its bytes.
 
-The functions take only what needs no second look: a `str`, an `int` of 64 bits, `bytes`, a `dict` of `str`, no text
-above 8 KiB, no missing field. They raise one of UNUSUAL for anything else, and the caller asks fastavro, whose bytes or
-whose error count. So nothing here decides what a strange value means.
+The functions take texts of up to 8 KiB, integers of 64 bits, bytes and maps of texts, and no missing field. They raise
+one of UNUSUAL for anything else, and the caller asks fastavro: its bytes count, or its error. So nothing here decides
+what a strange value means. A field of another type is written by fastavro too, alone.
 """
 
 import io
@@ -43,7 +43,7 @@ from typing import Any, Final
 
 import fastavro
 
-UNUSUAL: Final = (LookupError, TypeError, ValueError, AttributeError)
+UNUSUAL: Final = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
 """What the generated functions raise for a record that is left to fastavro."""
 
 _INT64_MAX: Final = 2**63 - 1
@@ -142,10 +142,8 @@ _PIECES: Final = {
 
 def _unpacking(fields: Sequence[Mapping[str, Any]], pick: str) -> list[str]:
     """Return the lines that put texts into variables, with one character per byte."""
-    lines = [
-        "    if type(record) is not dict:",
-        "        raise TypeError",
-    ]  # a defaultdict would invent what is missing
+    # A defaultdict would invent what is missing.
+    lines = ["    if type(record) is not dict:", "        raise TypeError"]
     variables = " ".join(f"v_{field['name']}," for field in fields if _kind(field) == "text")
     if variables:
         lines += [
@@ -158,12 +156,10 @@ def _unpacking(fields: Sequence[Mapping[str, Any]], pick: str) -> list[str]:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """Return how a field is written; fastavro writes what is none of the types that our own schemas have."""
+    """Return how a field is written: `other` is by fastavro, whatever is none of the types of our own schemas."""
     avro = field["type"]
     if isinstance(avro, dict) and avro.keys() <= {"type", "logicalType"}:
-        logical, avro = avro.get("logicalType"), avro["type"]
-        if avro == "bytes" and logical is not None:
-            return "other"
+        avro = avro["type"]  # of a logical type only what else it takes is special, like a datetime: that is unusual
     if avro == "string":
         return "text"
     if avro in ("int", "long"):
@@ -179,10 +175,10 @@ def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ..
     return lambda record: tuple(record[name] for name in names)
 
 
-def number_text(value: Any) -> str:
-    """Return an int or a long as Avro's zigzag variable-length form, one character per byte."""
-    if type(value) is not int or not -_INT64_MAX <= value <= _INT64_MAX:
-        raise TypeError
+def number_text(value: int) -> str:
+    """Return an int or a long in Avro's zigzag variable-length form, one character per byte."""
+    if not -_INT64_MAX <= value <= _INT64_MAX:
+        raise OverflowError
     left = value << 1 if value >= 0 else ~(value << 1)
     text = ""
     while left > _LOW:
@@ -195,9 +191,7 @@ def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode().decode("latin-1")
 
 
-def _octets(value: Any) -> str:
-    if type(value) is not bytes:
-        raise TypeError
+def _octets(value: bytes) -> str:
     return number_text(len(value)) + value.decode("latin-1")
 
 

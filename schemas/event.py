@@ -13,7 +13,7 @@ import msgspec
 
 
 class Event(TypedDict):
-    """One event, complete: every field is present, absent strings are "", an absent `active` is -1.
+    """One complete event: every field is present; absent strings are "", an absent `active` is -1.
 
     UUIDs are canonical strings; `*At` are milliseconds since the epoch, UTC; `properties` is the text of one JSON
     object.
@@ -54,31 +54,31 @@ class Event(TypedDict):
 
 
 AT_MAX_MS: Final = 10_413_705_600_000
-"""The latest moment that the table holds, 2299-12-31; the earliest is 0. See clickhouse/0008_events_by_id.sql."""
+"""The latest time that the table can hold, 2299-12-31; the earliest is 0. See clickhouse/0008_events_by_id.sql."""
 COLLECTOR_FIELDS: Final = ("receivedAt", "occurredAt", "ip", "environment", "traceId", "headers", "properties")
-"""Set by the collector; a client's member of that name is kept in `properties`."""
+"""Set by the collector; a client's member with such a name is kept in `properties`."""
 
 REQUEST_FIELDS: Final = ("receivedAt", "ip", "environment", "traceId", "headers")
 """Those that are equal in all events of a request."""
 
 CLIENT_COLUMNS: Final = tuple(name for name in Event.__annotations__ if name not in COLLECTOR_FIELDS)
-"""The fields that a client may fill and that have a column."""
+"""The fields with a column that a client may fill."""
 
 _COLUMN_TYPES: Final = ("string", "id", "uuid", "int8")
 Entry = TypeVar("Entry")
 
 
 class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One event type: when clients send it, and the fields it has besides the common ones."""
+    """One event type: when clients send it, and the fields that belong to it."""
 
     sent_when: str
     fields: tuple[str, ...] = ()
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field that clients send: a value that does not fit its type refuses the event.
+    """One field that clients send; an event with a value of another type is refused.
 
-    `id` is a string that may be sent as a number. `known` lists values for readers; others are kept, not refused.
+    `id` is a string that may be sent as a number. `known` lists values for readers; others are accepted too.
     """
 
     type: Literal["string", "id", "uuid", "int8", "integer", "number", "boolean"]
@@ -89,7 +89,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Property(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One documented member of `properties`: whatever is sent is kept as it is; what does not fit is warned of."""
+    """One documented member of `properties`: any value is kept as sent; one of another type gets a warning."""
 
     doc: str
     type: Literal["any", "string", "integer", "number", "boolean", "strings"] = "any"
@@ -104,10 +104,10 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_catalogue(text: str | None = None) -> Catalogue:
-    """Read a catalogue, the project's own by default.
+    """Read a catalogue, by default the project's.
 
     Raises:
-        ValueError: the text is no TOML, names a type in lower case or a field without a column, or has another slip.
+        ValueError: the text is not TOML, has a type in lower case or a field without a column, or another mistake.
     """
     if text is None:
         text = files("schemas").joinpath("catalogue.toml").read_text(encoding="utf-8")
@@ -119,12 +119,12 @@ def read_catalogue(text: str | None = None) -> Catalogue:
 
 
 def open_catalogue(own_path: str = "") -> Catalogue:
-    """Return the project's catalogue; with the path of an operator's file, also what that adds to it.
+    """Return the project's catalogue, extended by an operator's file if its path is given.
 
     An operator's fields have no columns: they are checked like others and kept in `properties`.
 
     Raises:
-        ValueError: the file can't be read, is no catalogue, or changes a field; the message begins with its path.
+        ValueError: the file can't be read, is not a catalogue, or changes a field; the message begins with its path.
     """
     base = read_catalogue()
     if not own_path:

@@ -1,8 +1,8 @@
-"""Where schema ids come from: a Schema Registry when there is one, else the schema files themselves.
+"""Maps schemas to ids: with a Schema Registry when there is one, else derived from the schema files.
 
-What a registry answered is kept on disk, so that a service starts and works while the registry is away. An id that is
-in no cache while the registry is away is an outage, not a fault of the record that carries it. The registry itself must
-say that it has no such id: a 404 alone may come from a proxy in front of it.
+A registry's answers are cached on disk, so that a service starts and works while the registry is away. An uncached id
+while the registry is away is an outage, not a fault of the record. Only the registry itself can say that it lacks an
+id: a plain 404 may come from a proxy.
 """
 
 import hashlib
@@ -26,30 +26,30 @@ from schemas.transport.tls import Tls
 
 log = logging.getLogger(__name__)
 
-_SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code; who answers in its place doesn't know it
-_ID_MAX: Final = 2**31 - 1  # asked for more, a registry's answer is that of a path that it does not have
-_TIMEOUT_S: Final = 3  # it answers in milliseconds; the worker tries again anyway
+_SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code, which a proxy would not send
+_ID_MAX: Final = 2**31 - 1  # for a larger id a registry answers as for an unknown path
+_TIMEOUT_S: Final = 3  # it normally answers in milliseconds, and the worker retries
 _UNKNOWN_MAX: Final = 100_000
-_TURN_S: Final = 1.0  # partitions that begin together ask the same, and the first answer serves them all
+_TURN_S: Final = 1.0  # partitions that start together ask for the same ids, and one answer serves them all
 
 
 class UnknownSchemaError(LookupError):
-    """Nobody has a schema with this id, and asking again will not help."""
+    """There is no schema with this id, and asking again will not help."""
 
 
 class NewerSchemaError(LookupError):
-    """Nothing vouches for the id, but it may be derived from a file that this release does not have."""
+    """The id is unknown, but it may be derived from a schema file of a newer release."""
 
 
 class RegistryAwayError(ConnectionError):
-    """The registry does not answer, and the cache does not know."""
+    """The registry does not answer, and the cache lacks the id."""
 
 
 class Schemas(Protocol):
     """Maps schemas to ids and back. Threads may share it."""
 
     def id_of(self, schema: str) -> int:
-        """Return the id to write `schema` with.
+        """Return the id under which to write `schema`.
 
         Raises:
             RegistryAwayError: as it says.
@@ -57,7 +57,7 @@ class Schemas(Protocol):
         """
 
     def schema_of(self, schema_id: int) -> str:
-        """Return the text of the schema that `schema_id` names.
+        """Return the text of the schema with this id.
 
         Raises:
             UnknownSchemaError, NewerSchemaError, RegistryAwayError: as they say.
@@ -65,7 +65,7 @@ class Schemas(Protocol):
 
 
 class LocalSchemas:
-    """Ids derived from the project's own files: event.avsc, dead_letter.avsc and the earlier versions in previous/."""
+    """Ids derived from the project's files: event.avsc, dead_letter.avsc and the earlier versions in previous/."""
 
     def __init__(self) -> None:
         old = (
@@ -83,31 +83,31 @@ class LocalSchemas:
             return self._texts[schema_id]
         except KeyError:
             if is_local(schema_id):
-                why = "is from another release, if it is one at all: upgrade this one"
+                why = "is unknown; a newer release may have written it: upgrade this one"
                 raise NewerSchemaError(f"schema id {schema_id} {why}") from None
-            raise UnknownSchemaError(f"schema id {schema_id} is none of the {len(self._texts)} known here") from None
+            raise UnknownSchemaError(f"schema id {schema_id} is not among the {len(self._texts)} known here") from None
 
 
 class RegistrySchemas:
-    """Ids from a Schema Registry (Confluent's HTTP interface), kept on disk in `cache_dir`.
+    """Ids from a Schema Registry (Confluent's HTTP interface), cached on disk in `cache_dir`.
 
-    Records from before the registry was configured carry ids derived from the files; they stay readable.
+    Records from before the registry was configured have ids derived from the files; they stay readable.
 
-    A registry that hangs costs the thread that asks it twice its timeout, and all others a second: one thread asks
-    at a time, and after a failure nobody does for as long as it took. An id that it does not have is asked for again
-    after `unknown_s`.
+    A registry that hangs costs the asking thread twice its timeout, and the others a second: one thread asks at a
+    time, and after a failure none does for as long as it took. An id that the registry lacks is asked for again after
+    `unknown_s`.
     """
 
     unknown_s = 30.0
     _client: SchemaRegistryClient | None = None
 
     def __del__(self) -> None:
-        """Close the connections of the last question."""
+        """Close the last client's connections."""
         if self._client is not None:
             self._client.close()
 
     def __init__(self, access: Access, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
-        """Raise ValueError when a file that `access` names can't be used."""
+        """Raise ValueError when a file named by `access` can't be used."""
         access.check_files()
         ours = {"url": access.url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
         self._conf = ours | _login(access) | _certificates(access.tls)
@@ -116,15 +116,15 @@ class RegistrySchemas:
         self._subject = f"{topic}-value"
         self._answers = Answers(cache_dir / _directory(access.url, self._subject))
         self._texts: dict[int, str] = {}
-        self._unknown: dict[int, float] = {}  # ids that the registry does not have, and until when that is believed
+        self._unknown: dict[int, float] = {}  # ids that the registry lacks, and until when not to ask again
         self._turn = threading.Lock()
         self._rest_until_s = 0.0
 
     def id_of(self, schema: str) -> int:
-        """Return the registry's id of `schema` under `<topic>-value`; registers it there when it is new.
+        """Return the registry's id of `schema` under `<topic>-value`; register it there when it is new.
 
         Raises:
-            ValueError: also when the registry's id is one of those that are derived from the files.
+            ValueError: also when the registry's id is in the range derived from files.
         """
         name = f"id-{local_schema_id(schema)}"
         schema_id = self._answers.read(name)
@@ -139,7 +139,7 @@ class RegistrySchemas:
         if is_local(schema_id):
             return self._local.schema_of(schema_id)
         if schema_id > _ID_MAX:
-            raise UnknownSchemaError(f"schema id {schema_id} is none: a registry's have 31 bits")
+            raise UnknownSchemaError(f"schema id {schema_id} is invalid: a registry's ids have 31 bits")
         if schema_id not in self._texts:
             text = self._answers.read(f"schema-{schema_id}")
             self._texts[schema_id] = text if isinstance(text, str) else self._asked(schema_id)
@@ -153,12 +153,12 @@ class RegistrySchemas:
             if error.http_status_code in {409, 422}:  # incompatible, invalid
                 raise ValueError(f"the registry refuses the schema for {self._subject}: {error}") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
-        except Exception as error:  # the client lets the errors of its HTTP library through
+        except Exception as error:  # the client passes on its HTTP library's errors
             raise self._away(error) from error
         if schema_id is None:
-            raise RegistryAwayError("the registry's answer has no id in it")
+            raise RegistryAwayError("the registry's answer has no id")
         if is_local(schema_id):
-            raise ValueError(f"the registry's id {schema_id} is of the range that is derived from schema files")
+            raise ValueError(f"the registry's id {schema_id} is in the range of ids derived from schema files")
         return schema_id
 
     def _away(self, error: Exception) -> RegistryAwayError:
@@ -166,11 +166,11 @@ class RegistrySchemas:
         return RegistryAwayError(about_tls or f"the registry does not answer: {type(error).__name__}")
 
     def _asked(self, schema_id: int) -> str:
-        """Ask the registry, unless another thread still waits for it, or one has just waited in vain."""
+        """Ask the registry, unless another thread is still waiting for it, or has just failed."""
         if not self._turn.acquire(timeout=_TURN_S):
-            raise RegistryAwayError("the registry has not answered an earlier question yet")
+            raise RegistryAwayError("the registry has not answered an earlier request yet")
         try:
-            if schema_id in self._texts:  # who had the turn before asked the same
+            if schema_id in self._texts:  # the previous thread asked the same
                 return self._texts[schema_id]
             began_s = monotonic()
             if began_s < self._unknown.get(schema_id, 0.0):
@@ -190,9 +190,10 @@ class RegistrySchemas:
             self._turn.release()
 
     def _fetch(self, schema_id: int) -> str:
-        """Ask the registry: over one client for as many ids as it does not have, else over a new one.
+        """Ask the registry, with a new client after each success.
 
-        Questions are rare but for those; an old client remembers bad answers, and its connections break.
+        An old client caches bad answers, and its connections break. It is reused only while the registry lacks the ids:
+        other requests are rare.
         """
         client, self._client = self._client or SchemaRegistryClient(self._conf), None
         try:
@@ -203,42 +204,42 @@ class RegistrySchemas:
                 self._remember_unknown(schema_id)
                 raise UnknownSchemaError(f"schema id {schema_id} is not in the registry") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
-        except Exception as error:  # the client lets the errors of its HTTP library through
+        except Exception as error:  # the client passes on its HTTP library's errors
             raise self._away(error) from error
         finally:
             if self._client is not client:
                 client.close()
         if text is None:
-            raise RegistryAwayError("the registry's answer has no schema in it")
+            raise RegistryAwayError("the registry's answer has no schema")
         return text
 
     def _remember_unknown(self, schema_id: int) -> None:
-        """Believe for a while that the registry lacks an id; somebody may register it."""
+        """Remember for a while that the registry lacks an id; it may be registered later."""
         if len(self._unknown) >= _UNKNOWN_MAX:
             self._unknown.clear()
         self._unknown[schema_id] = monotonic() + self.unknown_s
 
 
 class Answers:
-    """What a registry answered, one file each: the services that share a directory share the answers.
+    """A registry's answers on disk, one file each; services that share the directory share the answers.
 
-    A file is written under a name that nobody else has, not even in another container, and moved to its place: no
-    reader finds half of one, and no writer takes anything away from another. It is not synced: what a loss of power
-    leaves of it is no JSON, counts as absent, and the registry is asked again. So is a directory that can't be used.
+    A file is written under a unique name and then renamed, so no reader sees half a file and no writer disturbs
+    another, not even in another container. It is not synced: after a loss of power a broken file counts as absent, and
+    the registry is asked again. An unusable directory counts as empty.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def read(self, name: str) -> Any:
-        """Return an answer, or None when there is none, or none that can be read."""
+        """Return an answer, or None when there is no readable one."""
         try:
             return json.loads((self._directory / f"{name}.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
 
     def write(self, name: str, answer: object) -> None:
-        """Keep an answer; on a disk that can't, say so and go on without."""
+        """Store an answer; if the disk can't, log it and continue."""
         draft = self._directory / f"{name}.{uuid4().hex}"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)

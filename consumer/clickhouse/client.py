@@ -60,6 +60,11 @@ class Connection:
         self._lock = threading.Lock()
 
     @property
+    def timeout_s(self) -> float:
+        """An answer is waited for so long."""
+        return float(self._options["send_receive_timeout"])
+
+    @property
     def address(self) -> str:
         """Host and port."""
         return self._url.address

@@ -15,8 +15,12 @@ from typing import Final
 
 from consumer.clickhouse.client import Connection
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Block, Partition
+from consumer.delivery.ports import Block, Counted, Partition
 
+REMEMBERED_S: Final = 1800
+"""A token is known for so long, at the least: half of what a replicated table remembers by default."""
+_MOVES: Final = ("0008_events_by_id.sql",)
+"""The migrations that move rows to a new table, which knows none of the old one's tokens."""
 _OF_PARTITION: Final = (
     "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )
@@ -41,6 +45,12 @@ SELECT DISTINCT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
 """
+_LATELY: Final = f"""
+{_ROWS} AND _inserted_at >= greatest(
+    now64(3, 'UTC') - INTERVAL {REMEMBERED_S} SECOND,
+    (SELECT max(applied_at) FROM migrations WHERE name IN ({", ".join(map(repr, _MOVES))}))
+)
+"""  # noqa: S608  (our own text)
 _BURIED: Final = f"""
 SELECT DISTINCT origin_offset AS offset FROM dead_letters
 WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
@@ -91,15 +101,23 @@ class OffsetsTable:
         (row,) = self._connection.query(_END, _parameters(partition, topic_id) | {"reading": reading})
         return int(row["end"])
 
-    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
-        """Return which of a block's offsets are rows of its reading, as the view has counted them.
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets are rows of its reading, and whether the table still knows its token.
+
+        Whether it does is asked when all are counted: it does not when the rows were moved here from another table, and
+        perhaps not when they came long ago. Finding those that came lately reads little, for there is an index.
 
         Raises:
             Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
-        rows = self._connection.query(_OFFSETS, _parameters(partition, block.origin.topic_id) | bounds)
-        return frozenset(row["offset"] for row in rows).intersection(block.offsets)
+        where = _parameters(partition, block.origin.topic_id) | bounds
+        rows = self._connection.query(_OFFSETS, where)
+        offsets = frozenset(row["offset"] for row in rows).intersection(block.offsets)
+        if not offsets.issuperset(block.offsets):
+            return Counted(offsets)
+        lately = self._connection.query(_LATELY, where | {"table": self._tables[partition.topic]})
+        return Counted(offsets, is_remembered=any(row["offset"] in offsets for row in lately))
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return all readings of a partition, under one topic ID.

@@ -1,1 +1,1 @@
-"""The protocol that inserts each record once. It knows no driver: Kafka and ClickHouse stand behind its ports."""
+"""The protocol that inserts each record exactly once. It imports no driver: Kafka and ClickHouse are behind ports."""

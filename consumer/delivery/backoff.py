@@ -1,4 +1,4 @@
-"""Backoff as a value: it computes the next wait and never sleeps."""
+"""Computes the wait before a retry; never sleeps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from random import random
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential waits with full jitter between half and all of the step, for ever.
+    """Exponential waits, each random between half of its step and the whole step.
 
     Attributes:
         first_s: the first step.
-        step_s_max: no step is longer.
+        step_s_max: the longest step.
         chance: returns a number in [0, 1); an argument so that tests can fix it.
     """
 
@@ -20,6 +20,6 @@ class Backoff:
     chance: Callable[[], float] = random
 
     def delay_s(self, attempt: int) -> float:
-        """Return the wait after the given attempt; the first is 1."""
+        """Return the wait after an attempt; the first attempt is 1."""
         step_s: float = min(self.step_s_max, self.first_s * 2.0 ** min(attempt - 1, 30))
         return step_s * (0.5 + self.chance() / 2)

@@ -1,9 +1,9 @@
-"""Memory: which partitions to pause and resume, so that what waits keeps to one bound.
+"""Decides which partitions to pause and resume, so that waiting records stay within one memory bound.
 
-Over half of the bound, a partition that holds more than its share of that half is paused; so all together never hold
-more than the bound and what one poll brings, and one that is stuck does not starve the others. It goes on below half
-of its share, or once a quarter of the bound is left. A partition that reads a predecessor's range goes on in any
-case: that range is one batch, and only its end frees it.
+Above half of the bound, a partition that holds more than its share of that half is paused. So together they never hold
+more than the bound and one poll, and a stuck partition does not starve the others. It resumes below half of its share,
+or when less than a quarter of the bound is in use. A partition that reads a predecessor's range is never paused: that
+range is one batch, and only its end frees it.
 """
 
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from consumer.delivery.partition import PartitionState
 
 
 def pauses(states: Collection[PartitionState], bound_bytes: int) -> tuple[list[PartitionState], list[PartitionState]]:
-    """Return the open lanes to pause now, and those to resume."""
+    """Return the open partitions to pause now, and those to resume."""
     total = sum(state.size_bytes for state in states)
     share = bound_bytes / 2 / max(1, len(states))
     paused, resumed = [], []

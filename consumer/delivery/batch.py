@@ -1,4 +1,4 @@
-"""A sealed batch that one insert covers, and what its steps make of it. All values, none changes."""
+"""A sealed batch and the results of its steps, as immutable values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ from consumer.delivery.ports import Block, Partition, Poison, Record
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The records of offsets [a, b) of one partition, gaps and all.
+    """The records of one partition with offsets [a, b), which may have gaps.
 
     Attributes:
-        partition: whose.
-        intent: the range and what is left out of it.
-        records: in offset order; the excluded ones are still among them.
-        size_bytes: what the records weigh in memory.
+        partition: their partition.
+        intent: the range, and the offsets left out of it.
+        records: all records in offset order, including those left out.
+        size_bytes: their size in memory.
     """
 
     partition: Partition
@@ -25,7 +25,7 @@ class Batch:
 
     @classmethod
     def of(cls, partition: Partition, intent: Intent, records: tuple[Record, ...]) -> "Batch":
-        """Weigh the records, once, and return the batch."""
+        """Return a batch, computing the records' size once."""
         return cls(partition, intent, records, sum(record.size_bytes for record in records))
 
     @property
@@ -48,14 +48,14 @@ class Batch:
         return replace(self, intent=replace(self.intent, excluded=excluded))
 
     def first(self, count: int) -> "Batch":
-        """Return the batch of the first so many records, at least one, with a range that ends behind them."""
+        """Return a batch of the first `count` records, at least one, with a range that ends after them."""
         records = self.records[:count]
         b = records[-1].offset + 1
         excluded = tuple(offset for offset in self.intent.excluded if offset < b)
         return Batch.of(self.partition, replace(self.intent, b=b, excluded=excluded), records)
 
     def token(self, namespace: str) -> str:
-        """Return the start of its blocks' tokens: no other rows may ever have them."""
+        """Return the prefix of its blocks' tokens, which must be unique to its rows."""
         return self.intent.token(namespace, self.partition.number)
 
 
@@ -64,14 +64,14 @@ class Draft:
     """A batch to prepare.
 
     Attributes:
-        batch: sealed.
-        refused: what the table has refused of it at last.
-        known: poison of it that was found before, whose dead letters are not sent.
-        is_fixed: part of it may be in the table under its range's token, so that its range can't be made smaller.
-        is_inherited: its intent is another worker's, which may have left its dead letters unsent.
+        batch: the sealed batch.
+        refused: the rows that the table refused last.
+        known: poison found earlier, whose dead letters are not sent yet.
+        is_fixed: part of it may be in the table under its range's token, so its range can't be made smaller.
+        is_inherited: its intent is another worker's, which may not have sent its dead letters.
         refusals: how often the table has refused it.
-        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
-        is_too_large: a server before ClickHouse has not taken it.
+        inserted_max: no offset from here on may be in the table yet; None once that was checked.
+        is_too_large: a proxy before ClickHouse did not accept it.
     """
 
     batch: Batch
@@ -86,13 +86,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch whose poison is known, and the rest of it encoded.
+    """A batch with its poison left out, and the rest encoded.
 
     Attributes:
         batch: its intent lists the poison; it may end earlier than the draft's.
-        blocks: one per writer schema; none when nothing is left.
-        letters: all of its poison, to be sent to the dead letters once its rows are in the table.
-        later: poison behind the batch's end that was found already, for the batches to come.
+        blocks: one per writer schema; none when no rows are left.
+        letters: all of its poison, to be sent as dead letters once its rows are in the table.
+        later: known poison after the batch's end, for later batches.
     """
 
     batch: Batch
@@ -110,12 +110,14 @@ class Attempt:
         is_fresh: tells whether its intent still fences.
         is_repeated: an earlier try may have brought its rows into the table.
         is_settled: none of those can arrive any more.
+        view_failed: in an earlier try of this worker a view behind the table failed, and lacks the rows.
     """
 
     number: int
     is_fresh: Callable[[], bool]
     is_repeated: bool = False
     is_settled: bool = True
+    view_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What one partition has collected and not sealed yet."""
+"""Collects one partition's records until they are sealed into a batch."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ from consumer.delivery.ports import Record
 
 @dataclass(frozen=True, slots=True)
 class BufferLimits:
-    """When a batch closes, whichever comes first, and how much may wait in memory.
+    """The limits of a batch, which closes at the first one reached, and of the memory for waiting records.
 
     Attributes:
-        rows_max: at this many rows.
-        bytes_max: at this many bytes of records.
-        age_s_max: when its oldest record has waited this long.
-        waiting_bytes_max: over all partitions; see consumer/delivery/balance.py.
+        rows_max: rows.
+        bytes_max: bytes of records.
+        age_s_max: how long the oldest record may wait.
+        waiting_bytes_max: memory over all partitions; see consumer/delivery/balance.py.
     """
 
     rows_max: int
@@ -29,7 +29,7 @@ class Buffer:
     """Records of one partition in offset order, waiting to be sealed.
 
     Attributes:
-        arrivals: the first offset of each moment at which records came, and that moment.
+        arrivals: each time at which records arrived, with the first offset that did.
     """
 
     records: deque[Record] = field(default_factory=deque)
@@ -37,14 +37,14 @@ class Buffer:
     arrivals: deque[tuple[int, float]] = field(default_factory=deque)
 
     def add(self, record: Record, now_s: float) -> None:
-        """Take one record; `now_s` is monotonic."""
+        """Add one record; `now_s` is monotonic."""
         if not self.arrivals or self.arrivals[-1][1] != now_s:
             self.arrivals.append((record.offset, now_s))
         self.records.append(record)
         self.size_bytes += record.size_bytes
 
     def is_due(self, limits: BufferLimits, now_s: float) -> bool:
-        """Tell whether a limit has been reached."""
+        """Tell whether a limit is reached."""
         return bool(self.records) and (
             len(self.records) >= limits.rows_max
             or self.size_bytes >= limits.bytes_max
@@ -52,7 +52,7 @@ class Buffer:
         )
 
     def take(self, limits: BufferLimits) -> tuple[Record, ...]:
-        """Remove and return the oldest records: at least one, within the limits of one batch, of one leader epoch."""
+        """Remove and return the oldest records: at least one, within the limits of a batch, of one leader epoch."""
         taken: list[Record] = []
         size_bytes = 0
         while self.records and len(taken) < limits.rows_max and size_bytes < limits.bytes_max:
@@ -73,7 +73,7 @@ class Buffer:
         return tuple(taken)
 
     def put_back(self, records: Iterable[Record]) -> None:
-        """Return records that were taken last; they have waited long enough for a batch."""
+        """Put back records that were removed last; they are due for a batch at once."""
         for record in reversed(tuple(records)):
             self.records.appendleft(record)
             self.size_bytes += record.size_bytes

@@ -1,13 +1,13 @@
-"""Whether a partition's log is still the one that was read: each record must follow the last one that was read before.
+"""Checks that a partition's log is still the one that was read: each record must follow the last one read.
 
-A log that is cut (an unclean election, a restored copy) and grows again has other records under offsets that were read.
-A record's leader epoch tells them apart: two logs that hold a record of the same epoch at the same offset are the same
-up to there. So the last record that was read is read once more, and its epoch compared, when a partition is opened and
-whenever the epoch changes. librdkafka compares too (KIP-320), but only by how long an epoch was, and not at every
-opening: a former leader that comes back with as long a log of its own passes there.
+A log that was cut (an unclean election, a restored copy) and has grown again has other records under the same offsets.
+The leader epoch tells them apart: two logs with a record of the same epoch at the same offset are equal up to there. So
+the last record is read again, and its epoch compared, when a partition is opened and whenever the epoch changes.
+librdkafka compares too (KIP-320), but only an epoch's end offset, and not at every opening: it misses a former leader
+that returns with an equally long log.
 
-Where an epoch is not known, as on the embedded broker, or where the last record is gone (retention, compaction, the
-marker of a transaction), nothing is compared.
+Nothing is compared where the epoch is unknown (the embedded broker), or where the last record is gone (retention,
+compaction, a transaction marker).
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from consumer.delivery.ports import Position, Record
 
 @dataclass(slots=True)
 class Continuity:
-    """What is known of the log up to the last record that was read.
+    """What is known of the log up to the last record read.
 
     Attributes:
-        last_offset: of that record; -1 when none is known.
-        leader_epoch: of that record.
-        promised: the range that an intent has promised, while it is read again: all of one epoch.
-        is_proving: the last record is being read once more.
-        seek_to: where to read from for that, until it is done; what comes before is from the old place.
-        next_epoch: the epoch that may come behind that record, once it is proven.
+        last_offset: the last record's offset; -1 when unknown.
+        leader_epoch: the last record's leader epoch.
+        promised: a predecessor's promised range while it is read again: all of one epoch.
+        is_proving: whether the last record is being read again.
+        seek_to: where to seek for that, until the seek is done; records before that are from the old position.
+        next_epoch: the epoch that may follow the last record, once it is proven.
         proven_epoch: the same, proven.
-        broken_at: the offset of the first record that is of another log.
+        broken_at: the offset of the first record of another log.
     """
 
     last_offset: int = -1
@@ -42,7 +42,7 @@ class Continuity:
 
     @classmethod
     def at(cls, position: Position, low: int, promised: Intent | None) -> "Continuity":
-        """Return what is known of a partition that is opened at a position; `low` is the log's oldest offset."""
+        """Return the state of a partition opened at a position; `low` is the log's oldest offset."""
         last_offset, leader_epoch = position.offset - 1, position.leader_epoch
         if last_offset < low or leader_epoch == NO_EPOCH:
             return cls(-1, leader_epoch, promised)
@@ -50,11 +50,11 @@ class Continuity:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the end of the log says nothing: the last record has not come again."""
+        """Whether the log's end must be ignored, because the last record was not read again yet."""
         return self.is_proving or self.broken_at is not None
 
     def is_plain(self, record: Record) -> bool:
-        """Tell whether a record follows without any question; almost all do."""
+        """Tell whether a record surely follows the last one; almost all do."""
         return (
             record.leader_epoch == self.leader_epoch
             and not self.is_proving
@@ -63,7 +63,7 @@ class Continuity:
         )
 
     def admits(self, record: Record) -> bool:
-        """Tell whether a record may be taken: it follows what was read, as far as anybody can tell."""
+        """Tell whether a record may be accepted: nothing shows that it is of another log."""
         if self.broken_at is not None or self.seek_to is not None:
             return False
         if self.is_proving:
@@ -79,15 +79,15 @@ class Continuity:
         return self._admits_epoch(record)
 
     def read(self, record: Record) -> None:
-        """Note the record that was read last."""
+        """Record the last record read."""
         self.last_offset, self.leader_epoch = record.offset, record.leader_epoch
 
     def sought(self) -> None:
-        """Learn that the log reads from `seek_to` on."""
+        """Record that the seek to `seek_to` is done."""
         self.seek_to = None
 
     def reached_end(self, offset: int) -> None:
-        """Learn that all below an offset was seen: the last record, if it was looked for, is gone."""
+        """Record that everything below an offset was read: a last record that was searched for is gone."""
         if self.is_proving and self.seek_to is None and offset > self.last_offset:
             self._proven()
 

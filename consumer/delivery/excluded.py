@@ -1,10 +1,11 @@
-"""Excluded offsets as text, for an intent: a few as they read, many as bits.
+"""Encodes an intent's excluded offsets as text: few as readable runs, many as bits.
 
-A few are runs, each as its distance from the end of the run before it (the first: from the range's start), with `+n`
-where n more follow: from 10 on, "2,1+3" stands for 12, 14, 15, 16, 17. Numbers are hexadecimal.
-Many are the same numbers as Rice codes (Golomb 1966; Rice, Plaunt 1971), which for scattered offsets is within a few
-percent of the least that any code needs: "~", the two parameters and the number of runs, then base64. Whatever is
-excluded, it takes at most 1.5 bits for each offset from the start to the last one excluded.
+A run is its distance from the end of the previous run (the first: from the range's start), with `+n` when n more
+offsets follow: from 10 on, "2,1+3" stands for 12, 14, 15, 16, 17. Numbers are hexadecimal.
+
+Many runs are the same numbers as Rice codes (Golomb 1966; Rice, Plaunt 1971), which for scattered offsets are within a
+few percent of the optimum: "~", the two parameters and the number of runs, then base64. They never take more than 1.5
+bits for each offset from the start to the last one excluded.
 """
 
 import base64
@@ -16,21 +17,21 @@ from typing import Final
 _BITS: Final = "~"
 _PARAMETER_MAX: Final = 62
 SPAN_MAX: Final = 14_000
-"""Any subset of so many successive offsets takes less than 3,520 characters: 1.5 bits each, six bits a character."""
+"""Any subset of this many consecutive offsets takes less than 3,520 characters: 1.5 bits each, 6 bits a character."""
 
 
 def encode_excluded(start: int, offsets: Sequence[int], *, is_plain: bool = False) -> str:
-    """Return ascending offsets from `start` on as text, in the shorter of the two forms; or plain, as runs."""
+    """Encode ascending offsets from `start` on, in the shorter of the two forms; always as runs if `is_plain`."""
     runs = list(_runs(start, offsets))
     read = ",".join(f"{distance:x}+{more:x}" if more else f"{distance:x}" for distance, more in runs)
     return read if is_plain or not runs else min(read, _as_bits(runs), key=len)
 
 
 def decode_excluded(start: int, text: str) -> Iterator[int]:
-    """Yield the offsets of `encode_excluded`, ascending.
+    """Decode a text of `encode_excluded`; yields ascending offsets.
 
     Raises:
-        ValueError: the text is none of that function's.
+        ValueError: the text is not from that function.
     """
     runs = _of_bits(text[1:]) if text.startswith(_BITS) else _of_text(text)
     end = start
@@ -41,7 +42,7 @@ def decode_excluded(start: int, text: str) -> Iterator[int]:
 
 
 def _runs(start: int, offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield each run of successive offsets: its distance from the end of the last one, and how many more follow."""
+    """Yield each run of consecutive offsets: its distance from the previous one's end, and how many more follow."""
     if not offsets:
         return
     end, first = start, offsets[0]
@@ -74,7 +75,7 @@ def _of_bits(text: str) -> Iterator[tuple[int, int]]:
     try:
         raw = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except binascii.Error as error:
-        raise ValueError("the bits are no base64") from error
+        raise ValueError("the bits are not base64") from error
     bits, at = f"{int.from_bytes(raw, 'big'):0{8 * len(raw)}b}", 0
     for _ in range(count):
         distance, at = _of_rice(bits, at, of_distance)
@@ -83,7 +84,7 @@ def _of_bits(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _rice(number: int, parameter: int) -> str:
-    """Return a number's Rice code: the upper part in ones and a zero, the lower `parameter` bits as they are."""
+    """Return a number's Rice code: the upper part as ones and a zero, then the lower `parameter` bits."""
     lower = f"{number & ((1 << parameter) - 1):0{parameter}b}" if parameter else ""
     return "1" * (number >> parameter) + "0" + lower
 
@@ -97,7 +98,7 @@ def _of_rice(bits: str, at: int, parameter: int) -> tuple[int, int]:
 
 
 def _parameter(numbers: Sequence[int]) -> int:
-    """Return the parameter that makes numbers shortest: near the logarithm of their mean."""
+    """Return the parameter with the shortest codes: near the logarithm of the numbers' mean."""
     near = (sum(numbers) // len(numbers)).bit_length()
     return min(
         range(max(0, near - 2), near + 2), key=lambda k: sum(number >> k for number in numbers) + k * len(numbers)

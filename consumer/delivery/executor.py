@@ -1,4 +1,4 @@
-"""What the pool does for a lane: starts the slow steps of its works, and takes what they came to."""
+"""Starts the slow steps of each partition's batches on pools, and collects their results."""
 
 import logging
 from collections import Counter
@@ -17,7 +17,7 @@ from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Metrics, Partition
 from consumer.delivery.task import BatchTask, Stage
-from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Transient
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +28,18 @@ _STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.SENDING: Step.SEND}
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker keeps to.
+    """A worker's parameters.
 
     Attributes:
-        limits: of batches and memory.
-        namespace: starts every token: the Kafka cluster's id.
+        limits: the limits of batches and memory.
+        namespace: the prefix of every token: the Kafka cluster's id.
         revoke_s: how long a rebalance may wait for inserts in flight; the intent covers the rest.
-        backoff: between tries, of inserts and of commits.
-        halt_backoff: between tries of what only a person can mend.
-        late_s: an insert that was given up arrives at most so long after that.
-        fence_s: an insert begins at most so long after its intent: what was meant long ago must not be sent now.
+        backoff: the waits between tries of inserts and commits.
+        halt_backoff: the waits between tries of a halted step.
+        late_s: an insert that was given up arrives at most this much later.
+        fence_s: an insert starts at most this long after its intent was committed; an older intent fences no more.
         keeps_metadata: whether the broker is known to keep a commit's metadata.
-        now_s: the monotonic clock; any thread may ask it.
+        now_s: the monotonic clock; any thread may call it.
     """
 
     limits: BufferLimits
@@ -54,7 +54,7 @@ class WorkerConfig:
 
 
 class Pools(NamedTuple):
-    """Where the slow steps run; a dead-letter topic that is away must not take the threads of those without poison."""
+    """Thread pools of the slow steps; apart, so that a dead-letter topic that is away can't block other batches."""
 
     rows: Executor
     letters: Executor
@@ -72,20 +72,20 @@ class StepExecutor:
 
     @property
     def limits(self) -> BufferLimits:
-        """Of the next batches: the terms', or less when a server before ClickHouse has not taken as much."""
+        """The limits of the next batches: the configured ones, or less after a proxy refused a request's size."""
         return self._limits
 
     def prepare(self, state: PartitionState, now_s: float) -> None:
-        """Start to prepare every work whose time has come."""
+        """Start preparing every batch that is due."""
         for task in state.tasks:
             if task.is_due(now_s):
                 pipeline = self._pipelines[state.partition.topic]
                 task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
     def check(self, state: PartitionState, now_s: float) -> None:
-        """Ask now and then about the topic of a lane that has nothing to do: a work asks for itself.
+        """Check from time to time the topic of an idle partition; a batch checks it itself.
 
-        Only so is a topic seen that was recreated and ends where this one ended.
+        Only this notices a recreated topic that ends where the old one ended.
         """
         if state.tasks or state.check is not None or now_s - state.checked_at_s < _CHECK_S:
             return
@@ -94,9 +94,9 @@ class StepExecutor:
         state.check = self._pools.rows.submit(check, state.partition.topic, state.topic_id)
 
     def begin(self, state: PartitionState, now_s: float) -> None:
-        """Write what the head holds, now that its intent is committed: rows first, then dead letters.
+        """Write the head batch, whose intent is committed: rows first, then dead letters.
 
-        So a batch that the table refuses has sent nothing, and its range can be another one.
+        So a batch that the table refuses has sent nothing, and its range can still change.
         """
         task, pipeline = state.tasks[0], self._pipelines[state.partition.topic]
         if not task.intended:
@@ -107,14 +107,15 @@ class StepExecutor:
             return
         until_s = now_s + self._config.fence_s
         is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
-        attempt = Attempt(task.blocks_in, lambda: self._config.now_s() < until_s, task.is_repeated, is_settled)
+        is_fresh = lambda: self._config.now_s() < until_s  # noqa: E731  (called on the pool's thread)
+        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled, task.view_failed)
         task.inserting(self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt))
 
     def collect(self, state: PartitionState, now_s: float) -> None:
-        """Take the results of the jobs that have ended; what fails for a reason that nobody foresaw halts the lane.
+        """Take the results of finished jobs; an unforeseen error halts the partition.
 
         Raises:
-            Recreated, Fatal: as they say, but for Halt.
+            Recreated, Fatal: as they say; Halt is handled here.
         """
         if state.check is not None and state.check.done() and not state.check.cancelled():
             check, state.check = state.check, None
@@ -133,8 +134,8 @@ class StepExecutor:
                 self._halt(state, task, step, now_s, error)
             except ConsumerError:
                 raise
-            except Exception as error:  # whatever a record brings about costs its partition, never the process
-                log.exception("a step failed in a way that nobody foresaw")
+            except Exception as error:  # a record may halt its partition, but never stop the process
+                log.exception("unforeseen error in a step")
                 why = f"{type(error).__name__} in the step {step}: the log has a trace; report it"
                 self._halt(state, task, step, now_s, Halt(why, HaltCode.DEFECT))
             else:
@@ -142,18 +143,18 @@ class StepExecutor:
                 self.got_past(state, step)
 
     def halt(self, state: PartitionState, step: Step, now_s: float, error: Halt) -> None:
-        """Halt a lane, and say so; the caller puts off the next try."""
+        """Halt a partition and log it; the caller schedules the next try."""
         state.halted(step, error)
         self._metrics.count("halts", code=error.code)
         self.remind(state, now_s)
 
     def got_past(self, state: PartitionState, step: Step) -> None:
-        """End the lane's halt when it is this step's."""
+        """End the partition's halt if this step caused it."""
         if (ended := state.got_past(step)) is not None:
             say_over(ended)
 
     def remind(self, state: PartitionState, now_s: float) -> None:
-        """Say that a lane is halted, now and then."""
+        """Log a halted partition from time to time."""
         if state.halt is not None:
             state.halt = remind(state.halt, now_s)
 
@@ -167,13 +168,13 @@ class StepExecutor:
             self._finish(state, task)
 
     def await_writes(self, states: list[PartitionState], timeout_s: float) -> None:
-        """Wait until what is being written for these lanes has ended; what has not begun never will."""
+        """Wait for the writes of these partitions to end; writes that have not started are cancelled."""
         tasks = (task for state in states for task in state.tasks)
         jobs = [task.job for task in tasks if task.job and task.stage in (Stage.SENDING, Stage.INSERTING)]
         wait([job for job in jobs if not job.cancel()], timeout_s)
 
     def book(self, partition: Partition, outcome: str, count: int) -> None:
-        """Note what became of records: read = rows_inserted + dead_letters + returned, once a partition is given up."""
+        """Count records by outcome: read = rows_inserted + dead_letters + returned, once a partition is given up."""
         self._metrics.count("records", count, topic=partition.topic, partition=str(partition.number), outcome=outcome)
 
     def _take_inserted(self, state: PartitionState, task: BatchTask, outcome: Inserted) -> None:
@@ -195,16 +196,16 @@ class StepExecutor:
             self._finish(state, task)
 
     def _make_smaller(self, state: PartitionState, task: BatchTask) -> None:
-        """Try half of a batch that a server before ClickHouse does not take, and seal no larger ones from now on."""
+        """Try half of a batch that a proxy did not accept, and seal no larger ones from now on."""
         task.was_too_large()
         bytes_max = max(1, task.batch.size_bytes // 2)
         self._limits = replace(self._limits, bytes_max=min(self._limits.bytes_max, bytes_max))
         partition = {"topic": state.partition.topic, "partition": state.partition.number}
-        why = "a server before ClickHouse takes no request of their size (HTTP 413)"
+        why = "a proxy before ClickHouse does not accept requests of their size (HTTP 413)"
         log.warning("batches are made smaller: %s", why, extra=partition | {"bytes_max": self._limits.bytes_max})
 
     def _tell_of(self, state: PartitionState, task: BatchTask) -> None:
-        """Count the dead letters of a batch, and log one line for all of them."""
+        """Count a batch's dead letters, and log one line for all of them."""
         reasons = Counter(str(item.reason) for item in task.letters)
         for reason, count in reasons.items():
             self._metrics.count("dead_letters", count, reason=reason)
@@ -229,8 +230,10 @@ class StepExecutor:
         self.halt(state, step, now_s, error)
 
     def _postpone(self, task: BatchTask, step: Step, now_s: float, error: Transient) -> None:
-        """Try the same again later; what was prepared goes through its intent again."""
+        """Retry later; a prepared batch commits its intent again first."""
         until_s = now_s + self._config.backoff.delay_s(task.attempt + 1)
+        if error.cause is Cause.VIEW:
+            task.view_failed = True
         if isinstance(error, TooLarge):
             task.postpone_too_large(now_s, until_s)
         else:

@@ -1,9 +1,9 @@
-"""A halted partition: why it stands, until when, and how often the log says so.
+"""A halted partition: why it is halted, until when, and how often the log says so.
 
-A halt is for what no row explains and no server heals by itself: a table, a right, a schema, an offset that is gone. It
-holds one partition, and the others go on. The step that failed is tried again now and then, so that the partition goes
-on by itself once the cause is mended; the offsets that the group holds are read again when the partition is assigned
-again, as after a restart.
+A partition halts when no row explains a failure and waiting does not help: a wrong table, a missing permission, an
+unknown schema, a lost offset. The other partitions go on. The failed step is retried from time to time, so that the
+partition resumes by itself once the cause is repaired; the group's offsets are read again when the partition is
+assigned again, as after a restart.
 """
 
 import logging
@@ -21,7 +21,7 @@ NEVER: Final = float("-inf")
 
 
 class Step(StrEnum):
-    """What a partition was doing when it failed: label of the metrics, and key of the log line."""
+    """The step that failed: the metrics' label, and the log line's key."""
 
     OPEN = "open"
     READ = "read"
@@ -33,15 +33,15 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Why one partition stands.
+    """Why a partition is halted.
 
     Attributes:
-        partition: which.
+        partition: the partition.
         offset: all offsets below it are in the table or in the dead letters.
-        code: why.
-        why: the same in a sentence that says what to do.
-        step: what failed, and is tried again unless it is `OPEN`.
-        said_at_s: when the log said so last (monotonic).
+        code: the cause.
+        why: the cause in a sentence that says what to do.
+        step: the step that failed; it is retried unless it is `OPEN`.
+        said_at_s: when the log last said so (monotonic).
     """
 
     partition: Partition
@@ -58,13 +58,13 @@ class Halted:
 
 
 def renewed(before: Halted | None, now: Halted) -> Halted:
-    """Return a halt that was found again, or another one in its place, which is said at once."""
+    """Return a halt that was found again, or a different one, which is logged at once."""
     is_same = before is not None and (before.code, before.step, before.offset) == (now.code, now.step, now.offset)
     return replace(now, said_at_s=before.said_at_s) if before is not None and is_same else now
 
 
 def remind(halt: Halted, now_s: float) -> Halted:
-    """Log a halt when it is new, and every ten minutes; return what to remember."""
+    """Log a halt when it is new and then every ten minutes; return the updated halt."""
     if now_s - halt.said_at_s < _SAY_AGAIN_S:
         return halt
     facts = {"topic": halt.partition.topic, "partition": halt.partition.number, "offset": halt.offset}
@@ -74,6 +74,6 @@ def remind(halt: Halted, now_s: float) -> Halted:
 
 
 def say_over(halt: Halted) -> None:
-    """Log that a halted partition goes on."""
+    """Log that a halted partition has resumed."""
     facts = {"topic": halt.partition.topic, "partition": halt.partition.number, "offset": halt.offset}
-    log.warning("partition goes on after a halt", extra=facts | {"code": halt.code})
+    log.warning("partition resumed after a halt", extra=facts | {"code": halt.code})

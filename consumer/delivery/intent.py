@@ -1,16 +1,16 @@
-"""The intent: the exact range that a worker is about to insert, remembered in the group's commit metadata.
+"""The intent: the exact range that a worker is about to insert, stored in the group's commit metadata.
 
-One atomic write at the broker both remembers the range and fences: a member that the group has expelled can't make it.
-The text is under the broker's default bound of 4096 bytes (offset.metadata.max.bytes):
+One atomic write at the broker both stores the range and fences: the broker refuses an expelled member's commit.
+The text fits the broker's default limit of 4096 bytes (offset.metadata.max.bytes):
 
     1|topic id|a|b|excluded
     2|topic id|a|b|excluded|leader epoch|reading|cluster id|shard|detour
 
-`excluded` are offsets as excluded.py writes them.
-A mark without a range (a == b) says only which log its offset belongs to.
+`excluded` are offsets as excluded.py encodes them.
+A commit without a range (a == b) says only which log its offset belongs to.
 
-Version 2 is written. Version 1 is read, and is written again as long as its range is not finished: another text would
-have another token, and the range would be inserted twice.
+New intents have version 2. A version 1 intent is written in version 1 again until its range is finished: in version 2
+it would get another token, and the range would be inserted twice.
 """
 
 from collections.abc import Sequence
@@ -21,24 +21,24 @@ from consumer.delivery.excluded import decode_excluded, encode_excluded
 
 METADATA_BYTES_MAX: Final = 4000  # the broker's default is 4096
 NO_EPOCH: Final = -1
-"""The leader epoch is not known: an old broker, or the embedded one. Nothing is compared with it."""
+"""The leader epoch is unknown: an old broker, or the embedded one. Nothing is compared with it."""
 NO_SHARD: Final = -1
 _V1: Final = 1
 _V2: Final = 2
-_FIELDS: Final = {_V1: 4, _V2: 9}  # behind the version
+_FIELDS: Final = {_V1: 4, _V2: 9}  # after the version
 
 
 class UnreadableError(ValueError):
-    """A commit's metadata is not ours, or of a newer worker."""
+    """A commit's metadata is not ours, or a newer worker's."""
 
 
 class Origin(NamedTuple):
-    """Which log records come from, and in which reading: columns of each of their rows.
+    """The log that records come from, and the reading: columns of their rows.
 
     Attributes:
         topic_id: the topic's ID.
-        leader_epoch: of the leader that wrote them into the log.
-        reading: 0, and one more each time that an operator has offsets read again.
+        leader_epoch: the epoch of the leader that wrote them.
+        reading: 0, and one more each time an operator has offsets read again.
     """
 
     topic_id: str
@@ -48,13 +48,13 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """A second reading that ends: at `end` the group goes on with the commit that it had before.
+    """A second reading with an end: there the group returns to its earlier commit.
 
     Attributes:
         end: the first offset that is not read again.
-        offset: of the commit to go back to.
-        leader_epoch: of the same.
-        metadata: of the same, as it stood; perhaps an intent with a range.
+        offset: the earlier commit's offset.
+        leader_epoch: the earlier commit's leader epoch.
+        metadata: the earlier commit's metadata, unchanged; perhaps an intent with a range.
     """
 
     end: int
@@ -68,17 +68,17 @@ class Intent:
     """Offsets [a, b) of one partition under one topic ID, without the excluded ones (ascending).
 
     Attributes:
-        topic_id: the incarnation.
-        a: the first offset, and the one that is committed.
-        b: the offset behind the last record.
-        excluded: offsets of dead letters.
-        leader_epoch: of every record of the range; without a range, of the last record below a. A log that was cut and
-            has grown again has the same offsets under another epoch. NO_EPOCH: not known.
-        reading: 0, and one more each time that an operator has offsets read again.
-        cluster_id: of the Kafka cluster; "" is not said.
-        shard: of the ClickHouse cluster that the range goes to; NO_SHARD is not said.
-        detour: where a second reading ends, if it does.
-        version: of its text and its token.
+        topic_id: the topic's ID.
+        a: the first offset, at which the intent is committed.
+        b: the offset after the last record.
+        excluded: the offsets of dead letters.
+        leader_epoch: the epoch of every record in the range; without a range, of the last record below a. A log that
+            was cut and has grown again has the same offsets under another epoch. NO_EPOCH: unknown.
+        reading: 0, and one more each time an operator has offsets read again.
+        cluster_id: the Kafka cluster's id; "" when not given.
+        shard: the ClickHouse shard that the range goes to; NO_SHARD when not given.
+        detour: the end of a second reading, if it has one.
+        version: the version of its text and token.
     """
 
     topic_id: str
@@ -94,7 +94,7 @@ class Intent:
 
     @property
     def origin(self) -> Origin:
-        """Where its records come from."""
+        """The origin of its records."""
         return Origin(self.topic_id, self.leader_epoch, self.reading)
 
     @property
@@ -104,12 +104,12 @@ class Intent:
 
     @property
     def end(self) -> int:
-        """The offset behind all that it names: dead letters may lie behind its range."""
+        """The offset after everything it names: excluded offsets may lie beyond its range."""
         return max(self.b, self.excluded[-1] + 1 if self.excluded else 0)
 
     @property
     def fits(self) -> bool:
-        """Whether the broker takes its text."""
+        """Whether its text fits the broker's limit."""
         return len(self.encode()) <= METADATA_BYTES_MAX
 
     def encode(self) -> str:
@@ -121,9 +121,9 @@ class Intent:
         return "|".join(map(str, fields))
 
     def token(self, namespace: str, partition: int) -> str:
-        """Return the start of the deduplication tokens of its range: no other rows may ever have it.
+        """Return the prefix of its range's deduplication tokens, which must be unique to its rows.
 
-        `namespace` names the Kafka cluster. The layouts are a contract with workers of other versions:
+        `namespace` is the Kafka cluster's id. The formats are a contract with workers of other versions:
 
             1: namespace/topic id/partition/a/b
             2: 2/namespace/topic id/partition/leader epoch/reading/a/b
@@ -134,10 +134,10 @@ class Intent:
 
 
 def decode(metadata: str) -> Intent | None:
-    """Read a commit's metadata; "" is None: a tool that moves offsets leaves none.
+    """Decode a commit's metadata; "" gives None: tools that move offsets write no metadata.
 
     Raises:
-        UnreadableError: it is not ours, or of a newer worker.
+        UnreadableError: it is not ours, or a newer worker's.
     """
     if not metadata:
         return None

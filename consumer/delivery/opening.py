@@ -1,4 +1,4 @@
-"""Where to begin with a partition that was just assigned: what the group's mark says, and when to stay away."""
+"""Opens a newly assigned partition: decides from the group's commit where to read, or whether to halt."""
 
 import logging
 from typing import Final
@@ -21,10 +21,10 @@ RESUME: Final = (
 
 
 def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
-    """Return the lane of a newly assigned partition, halted when reading on would skip records or repeat them.
+    """Return the state of a newly assigned partition; it is halted when reading on would skip or repeat records.
 
-    A mark of another topic of that name says nothing about this one, which is read from its start. A broker that
-    `keeps_metadata` has none beside a mark only when a tool has set it; then nothing behind it may be in the tables.
+    A commit with another topic ID is of an earlier topic of that name; the new one is read from its start. On a broker
+    that `keeps_metadata`, a commit without metadata is a tool's; then no later offset may be in the tables.
     """
     if item.committed is None:
         return PartitionState(item.partition, item.topic_id, item.low, None, read_to=item.low, inserted_max=0)
@@ -32,7 +32,7 @@ def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
     try:
         intent = decode(mark.metadata)
     except UnreadableError:
-        why = "another program or a newer worker commits in this group: give it a group of its own, or upgrade this one"
+        why = "another program or a newer worker commits in this group: give it another group, or upgrade this worker"
         return halted(item, HaltCode.FOREIGN_MARK, why)
     if intent and intent.topic_id != item.topic_id:
         log.error("topic was recreated; reading it from its start", extra={"topic": item.partition.topic})
@@ -58,18 +58,18 @@ def _state(item: Assigned, mark: CommittedOffset, intent: Intent | None) -> Part
     if intent is not None:
         state.reading, state.detour = intent.reading, intent.detour
         if mark.leader_epoch == NO_EPOCH and not intent.is_range and intent.a == mark.offset:
-            state.leader_epoch = intent.leader_epoch  # some brokers keep the metadata and not the epoch
+            state.leader_epoch = intent.leader_epoch  # some brokers keep the metadata but not the epoch
     return state
 
 
 def start_of(state: PartitionState) -> Position:
-    """Return where to read a lane from: at the last record that was read before, if it is to be read once more."""
+    """Return where to start reading: at the last record read, if it must be read again for comparison."""
     before = state.continuity
-    return Position(before.last_offset if before.is_proving else state.read_to, state.leader_epoch)
+    return Position(before.last_offset if before.is_proving else state.read_to, before.leader_epoch)
 
 
 def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:
-    """Return a lane that takes nothing; it goes on when it is assigned again and the cause is mended."""
+    """Return a state that reads nothing, until the partition is assigned again and the cause is repaired."""
     offset = item.committed.offset if item.committed else item.low
     halt = Halted(item.partition, offset, code, why, Step.OPEN)
     return PartitionState(
@@ -78,7 +78,7 @@ def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:
 
 
 def cut_off(state: PartitionState, cut: Cut) -> PartitionState:
-    """Return a lane in place of one whose log was cut: it takes nothing until a person has decided."""
+    """Return a state that reads nothing, for a partition whose log was cut: an operator must decide."""
     halt = Halted(state.partition, state.position, HaltCode.TRUNCATED, cut_sentence(state.position, cut), Step.READ)
     return PartitionState(
         state.partition,
@@ -92,10 +92,10 @@ def cut_off(state: PartitionState, cut: Cut) -> PartitionState:
 
 
 def cut_sentence(position: int, cut: Cut) -> str:
-    """Return what is known of a log that was cut below what was read or promised of it."""
+    """Return a sentence about a log that was cut below what was read or promised."""
     where = "" if cut.end is None else f" at or below offset {cut.end}"
     return (
-        f"the log was cut{where}, and what it has there now is not what was read (an unclean election, or a restored"
-        f" copy): all below offset {position} was inserted and stays in the tables, and newer records may wait"
-        f" below that offset; {RESUME}"
+        f"the log was cut{where}, and its records there are not those that were read (an unclean election, or a"
+        f" restored copy): everything below offset {position} was inserted and stays in the tables, and newer records"
+        f" may wait below that offset; {RESUME}"
     )

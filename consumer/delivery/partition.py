@@ -1,7 +1,7 @@
-"""One partition's way through the protocol: what is collected, what is under way, and what to commit next.
+"""The state of one partition in the protocol: records collected, batches in progress, and what to commit next.
 
-A lane holds at most two works: the head, and the next one that is prepared while the head is inserted, so that the
-commit which finishes one batch carries the intent of the next. It makes no call and reads no clock.
+It holds at most two batch tasks: the head, and the next one, which is prepared while the head is inserted. So the
+commit that finishes one batch carries the intent of the next. It makes no calls and reads no clock.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ class PartitionState:
     """The state of one owned partition.
 
     Attributes:
-        known: poison behind the works that was found already, by offset; no intent lists it.
+        known: poison after the tasks' batches that was already found, by offset; no intent lists it.
         position: all offsets below it are in the table or in the dead letters.
         leader_epoch: of the last record below the position.
         continuity: whether what is read is still the log that was read before.
@@ -37,6 +37,7 @@ class PartitionState:
         is_open: False once no more records are taken (revoked, or stopping).
         cut: why the log can't be read on from `read_to`, if it can't.
         inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
+        denied: why it may not be read, while it may not; asked again for at `ask_at_s` (monotonic).
         halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
         check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
         ended_at: where what can be read ended when it was last read to its end; None before that.
@@ -62,13 +63,15 @@ class PartitionState:
     cut: Cut | None = None
     inserted_max: int | None = None
     is_paused: bool = False
+    denied: Halt | None = None
+    ask_at_s: float = 0.0
     halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0
     ended_at: int | None = None
 
     def add(self, record: Record, now_s: float) -> bool:
-        """Take one record; one taken before is dropped (after a seek it may come again); tell which."""
+        """Add one record; False when it is dropped, such as one that a seek has brought again."""
         if not self.is_taking or not self._follows(record) or record.offset < self.read_to:
             return False
         if self.detour is not None and record.offset >= self.detour.end:
@@ -87,9 +90,9 @@ class PartitionState:
         return False
 
     def reached_end(self, offset: int) -> None:
-        """Learn that the log ends at an offset for now: gaps below it hold no records.
+        """Record that the log ends at an offset for now: gaps below it hold no records.
 
-        A lane that takes nothing learns nothing from it, for it let records go by.
+        A partition that is not reading ignores it, because it has dropped records.
         """
         self.continuity.reached_end(offset)
         if not self.is_taking or self.continuity.is_waiting:
@@ -99,18 +102,18 @@ class PartitionState:
         self._pass_gap()
 
     def _pass_gap(self) -> None:
-        """Move the position to where the log was read to, when no record before that waits."""
+        """Move the position up to `read_to` when no record below it waits."""
         if self.replay is None and not self.tasks and not self.buffer.records:
             self.position = max(self.position, self.read_to)
 
     @property
     def size_bytes(self) -> int:
-        """What this partition needs in memory: its records, and as much again for their encoded form."""
+        """The partition's memory: its records, and as much again for their encoded form."""
         return 2 * (self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks))
 
     @property
     def waiting_records(self) -> int:
-        """How many records were taken and are not finished."""
+        """The number of records that were read but are not finished."""
         return len(self.buffer.records) + sum(len(task.batch.records) for task in self.tasks)
 
     @property
@@ -125,11 +128,11 @@ class PartitionState:
         return records[0].timestamp_ms if records and records[0].timestamp_ms > 0 else None
 
     def has_all_below(self, end: int | None) -> bool:
-        """Tell whether nothing is left to do below the partition's end, which may be unknown."""
+        """Tell whether everything below the partition's end is done; the end may be unknown."""
         return not self.tasks and not self.buffer.records and self.replay is None and (end or 0) <= self.read_to
 
     def seal(self, limits: BufferLimits, now_s: float) -> BatchTask | None:
-        """Seal the next batch if one is due, or no more will come, and the head has been prepared."""
+        """Seal the next batch if one is due, or no more records will come, and the head is prepared."""
         if self.tasks and (len(self.tasks) > 1 or self.tasks[0].stage in (Stage.WAITING, Stage.PREPARING)):
             return None
         if self.replay is not None:
@@ -147,7 +150,7 @@ class PartitionState:
 
     @property
     def is_over(self) -> bool:
-        """Whether a second reading has come to its end."""
+        """Whether a second reading has reached its end."""
         return self.detour is not None and self.read_to >= self.detour.end
 
     def _seal_replay(self, intent: Intent) -> BatchTask | None:
@@ -162,7 +165,7 @@ class PartitionState:
         return task
 
     def draft(self, task: BatchTask) -> Draft:
-        """Return what is to be prepared."""
+        """Return a task's draft for preparing."""
         is_inherited = task.is_replay and not task.intended
         known = {**self._known_of(task.batch), **{item.offset: item for item in task.letters}}
         return Draft(
@@ -181,7 +184,7 @@ class PartitionState:
         return {offset: self.known[offset] for offset in offsets if offset in self.known}
 
     def prepared(self, task: BatchTask, outcome: Prepared) -> None:
-        """Take the result of preparing; what a smaller batch leaves over waits for the next one."""
+        """Take the result of preparing; records beyond a smaller batch wait for the next one."""
         self.inserted_max = None
         if rest := task.batch.records[len(outcome.batch.records) :]:
             self._unseal_behind(task)
@@ -190,16 +193,16 @@ class PartitionState:
         task.prepared(outcome)
 
     def _unseal_behind(self, task: BatchTask) -> None:
-        """Take back what was sealed behind a work whose range ends earlier now; it has written nothing."""
+        """Unseal the task after one whose range now ends earlier; it has written nothing."""
         while self.tasks[-1] is not task:
             later = self.tasks.pop()
             if later.job is not None:
                 later.job.cancel()
-                later.job = None  # what it comes to is nobody's
+                later.job = None  # its result is ignored
             self.buffer.put_back(later.batch.records)
 
     def finished(self) -> None:
-        """Account for the head: its rows are in the table, and its poison in the dead letters."""
+        """Remove the finished head: its rows are in the table, and its poison in the dead letters."""
         task = self.tasks.popleft()
         self.position = task.batch.intent.b
         self.leader_epoch = task.batch.records[-1].leader_epoch if task.batch.records else self.leader_epoch
@@ -208,20 +211,20 @@ class PartitionState:
         self._pass_gap()
 
     def commit_succeeded(self, mark: CommittedOffset) -> None:
-        """Learn that the group holds a mark."""
+        """Record that the group has a commit."""
         self.committed, self.pending_commit, self.commit_attempt, self.commit_at_s = mark, None, 0, 0.0
 
     def retry_commit_at(self, until_s: float) -> None:
-        """Learn that a mark was not taken, or perhaps was: ask again later."""
+        """Record that a commit failed, or that its outcome is unknown: send it again later."""
         self.pending_commit, self.commit_at_s = None, until_s
         self.commit_attempt += 1
 
     def halted(self, step: Step, error: Halt) -> None:
-        """Learn that a step can't succeed before a person has acted."""
+        """Record that a step waits for an operator."""
         self.halt = renewed(self.halt, Halted(self.partition, self.position, error.code, str(error), step))
 
     def got_past(self, step: Step) -> Halted | None:
-        """Learn that a step has succeeded; return the halt that this ends, if any."""
+        """Record that a step succeeded; return the halt that this ends, if any."""
         if self.halt is None or self.halt.step is not step:
             return None
         ended, self.halt = self.halt, None
@@ -229,11 +232,11 @@ class PartitionState:
 
     @property
     def is_retrying(self) -> bool:
-        """Whether a step is being tried again that will succeed by itself."""
+        """Whether a step is being retried that needs no operator."""
         return self.halt is None and bool(self.commit_attempt or any(task.attempt for task in self.tasks))
 
     def cancel_jobs(self) -> None:
-        """Let nothing begin any more; what runs is not waited for."""
+        """Cancel jobs that have not started; do not wait for running ones."""
         for job in (self.check, *(task.job for task in self.tasks)):
             if job is not None:
                 job.cancel()
@@ -244,13 +247,13 @@ class PartitionState:
             return None
         head = self.tasks[0] if self.tasks else None
         if head is None or (head.stage is Stage.WAITING and head.attempt):
-            return self.final_mark()  # what is finished does not wait for what has trouble
+            return self.final_mark()  # finished batches do not wait for a failing one
         if head.stage is Stage.PREPARED and now_s >= head.retry_at_s:
             return self._mark(head.batch.intent)
         return None
 
     def intends(self, mark: CommittedOffset) -> bool:
-        """Tell whether a mark carries the intent of a head that waits for it."""
+        """Tell whether a commit carries the intent that the head waits for."""
         return (
             bool(self.tasks)
             and self.tasks[0].stage is Stage.PREPARED
@@ -258,9 +261,9 @@ class PartitionState:
         )
 
     def final_mark(self) -> CommittedOffset | None:
-        """Return what to commit when no more work begins: the position, unless an intent must stay for a successor.
+        """Return what to commit when no more batches start: the position, unless an intent must stay for a successor.
 
-        Behind a second reading stands what was committed before it.
+        At the end of a second reading it is the commit from before that reading.
         """
         if self.replay is not None or (self.tasks and self.tasks[0].is_promised):
             return None
@@ -278,7 +281,7 @@ class PartitionState:
 
     @property
     def is_done(self) -> bool:
-        """Whether all that was taken is in the table and committed; a replay is left to whoever reads it."""
+        """Whether everything read is in the table and committed; an unsealed replay is left to the successor."""
         return self.replay is not None or not (
             self.tasks or self.buffer.records or self.pending_commit or self.final_mark()
         )

@@ -1,5 +1,6 @@
-"""The slow steps of one batch, each a call that the pool makes. Holds no state of its own."""
+"""The slow steps of one batch: prepare, insert, send. Called on a pool; stateless."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import (
     Block,
+    Counted,
     DeadLetters,
     InsertedOffsets,
     Partition,
@@ -20,12 +22,19 @@ from consumer.delivery.ports import (
 )
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
-_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)  # so that it is decoded too
+log = logging.getLogger(__name__)
+
+_NOT_SENT: Final = (
+    "rows came long ago, or were moved by a migration, and are not sent again: a view of your own that failed then"
+    " lacks them"
+)
+# With this reason the search decodes the record too.
+_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Screens, encodes, dead-letters and inserts batches through its ports."""
+    """Screens, encodes and inserts batches, and sends their dead letters, through its ports."""
 
     rows: Rows
     table: Table
@@ -35,14 +44,14 @@ class Pipeline:
     inserted: InsertedOffsets
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
-        """Find a batch's poison by frame and schema, and encode the rest; write nothing anywhere.
+        """Find a batch's poison by frame and schema, and encode the rest; write nothing.
 
-        The topic's id is asked for after the records were read: an id never comes back, so they are of that topic.
+        The topic's ID is checked after the records were read: an ID is never reused, so they are of that topic.
 
         Raises:
             Transient: the registry or a broker is away.
-            Recreated: the topic is not the one that the lane was opened for.
-            Halt: a schema, or more poison than an intent can list.
+            Recreated: the topic is not the one that was assigned.
+            Halt: a schema is newer, or there is more poison than an intent can list.
         """
         intent = draft.batch.intent
         self.check(draft.batch.partition.topic, intent.topic_id)
@@ -61,11 +70,11 @@ class Pipeline:
         return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
 
     def _check_inserted(self, partition: Partition, intent: Intent, inserted_max: int) -> None:
-        """Return if the tables hold nothing from this offset on: else the group's offset was lost, or set back.
+        """Return if the tables have no offset from here on; else the group's offset was lost or set back.
 
         Raises:
             Transient: ClickHouse is away.
-            Halt: they do.
+            Halt: they have such offsets.
         """
         end = self.inserted.end(partition, intent.topic_id, intent.reading)
         if end > inserted_max:
@@ -78,24 +87,24 @@ class Pipeline:
             )
 
     def check(self, topic: str, topic_id: str) -> None:
-        """Return if the topic is still this incarnation.
+        """Return if the topic still has this ID.
 
         Raises:
             Transient: a broker is away.
-            Recreated: as it says.
+            Recreated: it has another ID.
         """
         if self.topics.id_of(topic) != topic_id:
             raise Recreated(f"{topic} is no longer {topic_id}")
 
     def _inherited(self, batch: Batch) -> tuple[Poison, ...]:
-        """Return what a predecessor left out, for it may have died before the dead letters were acknowledged.
+        """Return the records that a predecessor left out; it may have died before their dead letters were acknowledged.
 
-        Why it did so is found out again, for these letters replace the predecessor's. What would be a row today remains
-        without a reason.
+        The reasons are found again, because these dead letters replace the predecessor's. A record that the table would
+        accept today gets no specific reason.
 
         Raises:
             Transient: the registry or the table is away.
-            Halt: the table is not as it must be.
+            Halt: the table is wrong.
         """
         found = {item.offset: item for item in self.rows.screen(batch.left_out)}
         while rest := [record for record in batch.left_out if record.offset not in found]:
@@ -103,7 +112,7 @@ class Pipeline:
             more = [poison for block in blocks for poison in self.table.find_poison(block, _UNEXPLAINED, rest)]
             found |= {item.offset: item for item in more}
             if not more:
-                break  # a search may end before it has found all, but not before it has found any
+                break  # a search may end before it has found all, but not before it has found one
         return tuple(
             found.get(record.offset, Poison(record.offset, Reason.LEFT_OUT, "left out by an earlier attempt"))
             for record in batch.left_out
@@ -122,25 +131,32 @@ class Pipeline:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
         Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
-        (migrated tables, a window that was too small, an outage that was longer than a replicated table remembers). A
-        server that died in the middle of an earlier try may know the token, or have counted, and lack the rows; so
-        behind a repeat they are looked for.
+        (migrated tables, an outage that was longer than a table remembers). Where the token is known, or may be, it is
+        sent again all the same: a view that was not reached takes it. A server that died in the middle of an earlier
+        try may know the token, or have counted, and lack the rows; so behind a repeat they are looked for.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
                 thread) that the intent fences no more.
             Halt: the table or the account is not as it must be, or no single row is to blame.
         """
-        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else frozenset[int]()
-        if not counted.issuperset(block.offsets):
+        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
+        is_there = counted.offsets.issuperset(block.offsets)
+        if is_there and not counted.is_remembered and not attempt.view_failed:
+            log.warning(
+                _NOT_SENT, extra={"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
+            )
+        else:
             if not attempt.is_fresh():
                 raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:
-                return self._refused(batch, block, attempt, counted, refusal)
+                if not is_there:
+                    return self._refused(batch, block, attempt, counted.offsets, refusal)
             except TooLarge as refusal:
-                return self._too_large(batch, block, attempt, refusal)
+                if not is_there:
+                    return self._too_large(batch, block, attempt, refusal)
         if attempt.is_repeated:
             self.repairer.repair(block, batch.included)
         return Inserted()
@@ -179,21 +195,21 @@ class Pipeline:
         return Inserted(is_too_large=True)
 
     def _is_nowhere(self, batch: Batch, block: Block) -> bool:
-        """Tell whether nothing of a batch is in the table, and no insert of its first block runs there."""
+        """Tell whether no row of a batch is in the table, and no insert of its first block is running."""
         intent = batch.intent
         end = self.inserted.end(batch.partition, intent.topic_id, intent.reading)
         return end <= intent.a and not self.repairer.is_under_way(block)
 
 
 def _halved(batch: Batch, draft: Draft) -> Batch:
-    """Return the batch, or its first half when it was too large for a server before ClickHouse."""
+    """Return the batch, or its first half when it was too large for a proxy before ClickHouse."""
     return batch if draft.is_fixed or not draft.is_too_large else batch.first(max(1, len(batch.records) // 2))
 
 
 def _searched(batch: Batch, draft: Draft) -> Batch:
-    """Return the batch, or as much of it as is known to be good, when one search did not find all of its poison.
+    """Return the batch, or the part that was searched, when one search did not find all of its poison.
 
-    So some rows come into the table behind every other search, however much there is to be found.
+    So rows are inserted after every second search, however much poison there is.
     """
     if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
         return batch
@@ -202,10 +218,10 @@ def _searched(batch: Batch, draft: Draft) -> Batch:
 
 
 def _bounded(batch: Batch, *, is_fixed: bool) -> Batch:
-    """Return the batch, or its beginning, such that an intent can list whatever the table may refuse of it.
+    """Return the batch, or a beginning so short that an intent can list any poison in it.
 
-    A batch of several schemas is several inserts: once the first of them is in the table, the range can't be made
-    smaller when the second one is refused.
+    A batch of several schemas is several inserts: once the first is in the table, the range can't be made smaller when
+    the second one is refused.
     """
     intent = batch.intent
     if is_fixed or intent.b - intent.a <= SPAN_MAX:
@@ -214,10 +230,10 @@ def _bounded(batch: Batch, *, is_fixed: bool) -> Batch:
 
 
 def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
-    """Return the batch, or as much of its beginning as an intent that the broker takes can list the poison of.
+    """Return the batch, or a beginning whose poison an intent can list within the broker's limit.
 
     Raises:
-        Halt: it does not fit, and it is fixed.
+        Halt: the batch does not fit, and it is fixed.
     """
     if batch.intent.fits:
         return batch

@@ -1,7 +1,7 @@
-"""The words of the worker, and what it needs from the world.
+"""The values and ports of the worker.
 
-An offset always means the next one to read, except in a record. Each protocol is implemented by one edge module and by
-a fake in the tests.
+An offset always means the next one to read, except in a record. Each port is implemented by one edge module, and by a
+fake in the tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ class Partition(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record as it lies in the log; `timestamp_ms` is Kafka's, -1 when there is none.
+    """One record of the log; `timestamp_ms` is Kafka's, -1 when there is none.
 
-    `leader_epoch` is that of the leader that wrote it into the log: offset and epoch together name a record.
+    `leader_epoch` is that of the leader that wrote it: offset and epoch together identify a record.
     """
 
     partition: Partition
@@ -37,19 +37,19 @@ class Record(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What the record weighs in memory, roughly."""
+        """The record's approximate size in memory."""
         headers = sum(len(name) + len(value or b"") for name, value in self.headers) if self.headers else 0
         return len(self.value) + len(self.key) + headers + RECORD_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
-    """What a group remembers of a partition.
+    """A group's commit for one partition.
 
     Attributes:
-        offset: the next one.
+        offset: the next offset.
         metadata: the commit's text.
-        leader_epoch: of the last record below the offset.
+        leader_epoch: the epoch of the last record below the offset.
     """
 
     offset: int
@@ -58,19 +58,19 @@ class CommittedOffset:
 
 
 class Position(NamedTuple):
-    """Where to read from; the log there must follow a record of this leader epoch, if it is known."""
+    """Where to start reading; the record before it must have this leader epoch, if it is known."""
 
     offset: int
     leader_epoch: int = NO_EPOCH
 
 
 class Cut(NamedTuple):
-    """Why a partition can't be read on.
+    """Why a partition can't be read further.
 
     Attributes:
-        is_other: the log is not the one that was read: it was cut, and has perhaps grown again. Else it merely does not
-            have the next offset.
-        end: where what was read ends in it, if that is known.
+        is_other: the log is not the one that was read: it was cut, and may have grown again. If False, it only lacks
+            the next offset.
+        end: the offset up to which the log equals what was read, if known.
     """
 
     is_other: bool
@@ -82,11 +82,11 @@ class Assigned:
     """A partition that this member now owns.
 
     Attributes:
-        partition: which.
-        topic_id: the topic's ID; another one after it was deleted and made again.
-        committed: the group's mark, or None when it has none.
+        partition: the partition.
+        topic_id: the topic's ID; a recreated topic has another one.
+        committed: the group's commit, or None when it has none.
         low: the oldest offset that the log still has.
-        end: the offset behind the newest record, or None when the broker does not tell it reliably.
+        end: the offset after the newest record, or None when the broker does not report it reliably.
     """
 
     partition: Partition
@@ -103,16 +103,18 @@ class Membership(NamedTuple):
         is_formed: whether it has heard which partitions are its own, and where to begin with each.
         gone: topics that are not there.
         trouble: why it can't be a member, as far as the group says so; "" else.
+        refusal: which rights its account lacks, beside those that halt partitions; "" else.
     """
 
     is_formed: bool = True
     gone: tuple[str, ...] = ()
     trouble: str = ""
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of the commit of one partition: `error` is None, Transient, Fenced or Fatal."""
+    """The answer to one partition's commit: `error` is None, Transient, Fenced or Fatal."""
 
     partition: Partition
     mark: CommittedOffset
@@ -121,7 +123,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """What one poll brought.
+    """The result of one poll.
 
     Attributes:
         records: in offset order within a partition, none from before its last assignment.
@@ -129,6 +131,7 @@ class Polled:
         answers: to commits.
         cut: partitions that can't be read on, and why.
         unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
+        denied: partitions that this account may not read, in a sentence that says what to give; told once.
     """
 
     records: Sequence[Record] = ()
@@ -136,6 +139,7 @@ class Polled:
     answers: Sequence[Answer] = ()
     cut: Mapping[Partition, Cut] = field(default_factory=dict)
     unreadable: Mapping[Partition, str] = field(default_factory=dict)
+    denied: Mapping[Partition, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,7 @@ class Poison:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows for one insert, encoded: the bytes stay the same however often it is sent.
+    """Encoded rows of one insert; a retry sends the same bytes.
 
     Attributes:
         schema_id: the writer schema of all its rows; -1 when the rows are the worker's own.
@@ -167,55 +171,55 @@ class Block:
 
 
 class Listener(Protocol):
-    """Hears of assignments, on the thread that polls, inside `Log.poll` and `Log.close`."""
+    """Is told of assignments, on the polling thread, within `Log.poll` and `Log.close`."""
 
     def assigned(self, partitions: Sequence[Assigned]) -> Mapping[Partition, Position | None]:
-        """Return where to start reading each partition; None: do not read it."""
+        """Return where to start reading each partition; None means not to read it."""
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Finish what is in flight; the partitions are still owned until this returns."""
+        """Finish batches in flight; the partitions are owned until this returns."""
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Forget the partitions; others own them already."""
+        """Drop the partitions; others already own them."""
 
 
 class Log(Protocol):
-    """The topic, as one member of a group sees it. One thread makes all calls; none but `poll` waits."""
+    """The topic, read as one member of a group. One thread makes all calls; only `poll` waits."""
 
     def poll(self, timeout_s: float) -> Polled:
-        """Return what has come, waiting at most `timeout_s` longer than an assignment takes.
+        """Return new records and events; wait at most `timeout_s`, plus the time of an assignment.
 
         Raises:
-            Fatal: as it says.
+            Fatal: the worker must stop.
         """
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
-        """Send marks. A later poll answers for each, unless its partition is given up first.
+        """Send commits. A later poll returns an answer for each, unless its partition is given up first.
 
-        Until then the caller sends no other mark of that partition, so that the last one sent is the last one kept.
+        Until then the caller sends no other commit for that partition, so the last one sent is the last one stored.
         """
 
     def pause(self, partition: Partition) -> None:
-        """Take no more records of a partition."""
+        """Stop reading a partition."""
 
     def resume(self, partition: Partition) -> None:
-        """Take records of a partition again."""
+        """Continue reading a partition."""
 
     def seek(self, partition: Partition, position: Position) -> bool:
-        """Read a partition from here on, and drop what has come and was not polled; False: not now, try again."""
+        """Read a partition from here on, and drop its fetched records; False when it must be tried again."""
 
     def rejoin(self) -> None:
-        """Give up all partitions and ask for them anew; the listener hears of both in the next polls."""
+        """Give up all partitions and rejoin the group; the next polls tell the listener of both."""
 
 
 class Topics(Protocol):
-    """The topics as they are now. Called on the pool's threads."""
+    """Looks up topics. Called on the pool's threads."""
 
     def id_of(self, topic: str) -> str:
-        """Return the id of the topic's present ID, asking a broker each time.
+        """Return the topic's present ID, asking a broker each time.
 
         Raises:
-            Transient: no broker answers, or there is no such topic now.
+            Transient: no broker answers, or the topic does not exist now.
         """
 
 
@@ -223,18 +227,18 @@ class Rows(Protocol):
     """Makes blocks from records. Called on the pool's threads."""
 
     def screen(self, records: Sequence[Record]) -> Sequence[Poison]:
-        """Return the records that are no rows, by their frame and schema alone.
+        """Return the records that can't become rows, judged only by frame and schema.
 
         Raises:
             Transient: the registry is away.
         """
 
     def blocks(self, records: Sequence[Record], origin: Origin, token: str) -> Sequence[Block]:
-        """Return one block per writer schema, its token made from `token`; every record has passed `screen`."""
+        """Return one block per writer schema, with tokens made from `token`; all records have passed `screen`."""
 
 
 class Table(Protocol):
-    """The table. Called on the pool's threads, several at a time."""
+    """The table. Called concurrently on the pool's threads."""
 
     def insert(self, block: Block) -> None:
         """Insert a block under its token; return when it is durable.
@@ -244,7 +248,7 @@ class Table(Protocol):
         """
 
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> Sequence[Poison]:
-        """Return the rows of a refused block that the table refuses; write nothing.
+        """Return the rows to blame in a refused block; write nothing.
 
         Raises:
             Transient, Fatal: as they say.
@@ -252,46 +256,42 @@ class Table(Protocol):
 
 
 class Repairer(Protocol):
-    """Looks behind a repeated insert. Called on the pool's threads."""
+    """Checks repeated inserts for lost rows. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def repair(self, block: Block, records: Sequence[Record]) -> int:
-        """Put back the rows of an inserted block that the server has lost all the same; return how many.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
+        """Insert again the rows of a repeated block that the server has lost; return how many."""
 
     def is_under_way(self, block: Block) -> bool:
-        """Tell whether the server is inserting a block, whoever has sent it.
+        """Tell whether the server is inserting a block, from any worker."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
+
+class Counted(NamedTuple):
+    """What the record of inserted offsets has of a block.
+
+    Attributes:
+        offsets: those of its rows that are counted.
+        is_remembered: some of them came lately, and to this table: it still knows the block's token.
+    """
+
+    offsets: frozenset[int] = frozenset()
+    is_remembered: bool = True
 
 
 class InsertedOffsets(Protocol):
-    """The record of what is in the tables. Called on the pool's threads."""
+    """The record of what is in the tables. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
-
-    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
-        """Return which of a block's offsets are rows of its reading, as the view has counted them.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets are rows of its reading, as the view has counted them."""
 
 
 class DeadLetters(Protocol):
-    """The dead-letter topic. One thread of its own makes all calls."""
+    """The dead-letter topic. A dedicated thread makes all calls."""
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
-        """Publish the poison among `records`, which are of this log; return when all is acknowledged.
+        """Publish the poison among `records`, which come from `origin`; return when all is acknowledged.
 
         Raises:
             Transient, Fatal: as they say.
@@ -299,7 +299,7 @@ class DeadLetters(Protocol):
 
 
 class Metrics(Protocol):
-    """Takes the worker's figures; names and labels stand in one table, in telemetry. Any thread may call."""
+    """Records metrics; consumer/metrics.py lists their names and labels. Any thread may call."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""

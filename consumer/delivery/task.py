@@ -1,10 +1,10 @@
-"""A sealed batch under way through the steps of the protocol.
+"""A sealed batch on its way through the steps of the protocol.
 
 stage       means                                       left when
 ----------  ------------------------------------------  ----------------------------------------------------------
-WAITING     sealed, or a try failed for now             the time has come -> PREPARING
-PREPARING   screened and encoded on the pool; nothing   prepared -> PREPARED; transient -> WAITING; the topic was
-            is written anywhere                         recreated -> the lane is dropped
+WAITING     sealed, or to be prepared again             it is due -> PREPARING
+PREPARING   being screened and encoded on the pool;     prepared -> PREPARED; transient -> WAITING; the topic was
+            nothing is written                          recreated -> the partition is given up
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
                                                         table; fenced -> the lane is dropped
 INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one of each
@@ -18,8 +18,8 @@ INSERTING   a block is sent to the table under its      inserted -> PREPARED if 
                                                         prepared with half of its records
 SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
 
-Only the head is ever SENDING or INSERTING. When it is made smaller, the work behind it is unsealed, whatever its stage:
-it has written nothing, and its records wait behind the head's rest.
+Only the head is ever SENDING or INSERTING. When it is made smaller, the task after it is unsealed in any stage: it has
+written nothing, and its records wait after the head's remaining ones.
 """
 
 from concurrent.futures import Future
@@ -33,7 +33,7 @@ Job = Future[Prepared | Sent | Inserted]
 
 
 class Stage(Enum):
-    """Where a work stands; see the module's table."""
+    """The stages of a task; see the module's table."""
 
     WAITING = auto()
     PREPARING = auto()
@@ -44,25 +44,26 @@ class Stage(Enum):
 
 @dataclass(slots=True)
 class BatchTask:
-    """A sealed batch under way.
+    """A sealed batch in progress.
 
     Attributes:
-        batch: what is inserted; replaced by one whose intent lists the poison.
+        batch: the batch; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
         blocks_in: how many of them were acknowledged by the table; they are not sent again.
         refused: poison that the table found at last, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
-        job: what runs on the pool now, if anything does.
-        retry_at_s: not before this moment (monotonic).
+        job: the job running on the pool, if any.
+        retry_at_s: no try before this moment (monotonic).
         attempt: failed tries in a row.
         intended: whether its intent has been committed at least once.
-        is_untouched: the table has refused it, and nothing of it is there; until its next intent is committed.
+        is_untouched: the table has refused it, and no row of it is there; until its intent is committed again.
         is_inserted: whether its rows are in the table.
-        is_repeated: whether an earlier insert of it may have been under way when it failed.
-        is_too_large: a server before ClickHouse has not taken it, until the next preparation makes it smaller.
-        too_large_since_s: since when (monotonic) no try came to anything else; None when the last one did.
+        is_repeated: whether an earlier insert of it may have reached the server.
+        view_failed: a view on the table failed in an earlier try, and lacks the rows.
+        is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
+        too_large_since_s: since when (monotonic) every try was too large; None when the last one was not.
     """
 
     batch: Batch
@@ -80,17 +81,18 @@ class BatchTask:
     is_untouched: bool = False
     is_inserted: bool = False
     is_repeated: bool = False
+    view_failed: bool = False
     is_too_large: bool = False
     too_large_since_s: float | None = None
 
     @property
     def is_promised(self) -> bool:
-        """Whether the group may hold its intent: it may be replaced, but not taken back."""
+        """Whether the group may have its intent: then it can be replaced, but not withdrawn."""
         return self.is_replay or self.intended
 
     @property
     def is_fixed(self) -> bool:
-        """Whether part of it may be in the table, or come there: nobody may make its range another one."""
+        """Whether rows of it may be in the table, or still arrive: then its range must not change."""
         return self.is_promised and not self.is_untouched
 
     def is_due(self, now_s: float) -> bool:
@@ -102,7 +104,7 @@ class BatchTask:
         self.stage, self.job = Stage.PREPARING, job
 
     def begun(self) -> None:
-        """Learn that the group holds its intent."""
+        """Record that the group has its intent."""
         self.intended, self.is_untouched = True, False
         self.is_inserted = self.blocks_in == len(self.blocks)
 
@@ -115,7 +117,7 @@ class BatchTask:
         self.stage, self.job = Stage.SENDING, job
 
     def postpone(self, until_s: float) -> None:
-        """Try again later: what was prepared goes through its intent again."""
+        """Retry later; a prepared batch commits its intent again first."""
         self.too_large_since_s = None
         self.is_repeated = self.is_repeated or self.stage is Stage.INSERTING
         self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
@@ -137,18 +139,18 @@ class BatchTask:
         self.is_inserted = self.blocks_in == len(self.blocks)
 
     def postpone_too_large(self, now_s: float, until_s: float) -> None:
-        """Try again later: nothing of it was passed on this time, but an earlier try may still arrive."""
+        """Retry later: the proxy passed nothing on this time, but an earlier try may still arrive."""
         since_s = self.too_large_since_s
         self.postpone(until_s)
         self.too_large_since_s = now_s if since_s is None else since_s
 
     def was_too_large(self) -> None:
-        """Learn that nothing of it is in the table, or will come there; half of it is tried next."""
+        """Record that no row of it is in the table or can still arrive; half of it is tried next."""
         self.is_too_large = self.is_untouched = True
         self.is_repeated, self.too_large_since_s = False, None
         self.stage, self.attempt = Stage.WAITING, 0
 
     def was_refused(self, outcome: Inserted) -> None:
-        """Take what the table refuses."""
+        """Record the rows that the table refused."""
         self.refused, self.is_untouched = outcome.refused, outcome.is_untouched
         self.stage, self.attempt, self.refusals = Stage.WAITING, 0, self.refusals + 1

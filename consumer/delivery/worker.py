@@ -1,22 +1,22 @@
-"""The worker: from records to rows, every one exactly once. No driver is imported here.
+"""The worker: turns records into rows, each exactly once. Imports no driver.
 
 Per partition: seal a batch [a, b) -> screen and encode it -> commit its intent at a -> insert it as one block under its
-token -> send its poison to the dead letters -> commit b. `turn` makes one round over all partitions; everything
-slow runs on pools, and nothing but `poll` waits.
+token -> send its poison to the dead letters -> commit b. `turn` goes once over all partitions; slow steps run on pools,
+and only `poll` waits.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------
 poll                       reads again from the committed offset
-intent committed           reads exactly [a, b), inserts all but what the intent leaves out under the same token
-                           (inserted once), and sends the dead letters of that
-insert sent, no answer     the same; a late insert carries the same token
-insert acknowledged        the same; ClickHouse drops the block
-dead letters sent          the same; the letters bear the same keys
-b committed                goes on at b
+intent committed           reads exactly [a, b), inserts it without the excluded offsets under the same token (so it is
+                           inserted once), and sends the dead letters of the excluded offsets
+insert sent, no answer     does the same; a late insert has the same token
+insert acknowledged        does the same; ClickHouse drops the block
+dead letters sent          does the same; the dead letters have the same keys
+b committed                continues at b
 
-Nothing is written anywhere but behind an intent, and every retry goes through its intent again: a member that the
-group has expelled is refused there, and stops. A member that is still in the group could commit a partition it no
-longer owns; so all commits are made by the thread that hears of assignments, for lanes that it drops when they go.
+Every write follows a committed intent, and every retry commits its intent again: there the broker refuses a member that
+the group has expelled, and the member stops. A member still in the group could commit for a partition that it no longer
+owns; so all commits are made by the thread that handles assignments, only for partitions that it still owns.
 """
 
 import logging
@@ -32,18 +32,20 @@ from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Log, Metrics, Partition, Polled, Position
-from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
+from consumer.errors import Denied, Fatal, Fenced, Halt, HaltCode, Recreated
 
 log = logging.getLogger(__name__)
 
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
+_ASK_AGAIN_S: Final = 15.0
+_ASKED_ONCE_S: Final = 60.0  # a rebalance that comes later is another question
 
 
 class Worker:
-    """Moves the records of the partitions it is assigned into the table.
+    """Moves the records of its assigned partitions into the table.
 
-    One thread makes all calls; it is the log's listener, and the log calls it back on that thread.
+    One thread makes all calls. It is the log's listener; the log calls back on that thread.
     """
 
     def __init__(
@@ -55,26 +57,26 @@ class Worker:
         self._metrics = metrics
         self._states: dict[Partition, PartitionState] = {}
         self._halted: dict[Partition, PartitionState] = {}
-        self._cuts: dict[Partition, tuple[str, int]] = {}
+        self._cuts: dict[Partition, tuple[str, int, float]] = {}  # topic id, offset, and when it was not there
         self._revoke_s = config.revoke_s
         self._failure: Fatal | None = None
 
     @property
     def states(self) -> Mapping[Partition, PartitionState]:
-        """The partitions that are read now."""
+        """The partitions that are being read."""
         return self._states
 
     @property
     def owned(self) -> Mapping[Partition, PartitionState]:
-        """The same, and those that were halted before anything was read of them."""
+        """The same, and those that were halted at their assignment."""
         return {**self._states, **self._halted}
 
     def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, Position | None]:
-        """Open a lane for each partition and return where to read it from."""
+        """Open each partition and return where to read it from."""
         starts: dict[Partition, Position | None] = {}
         for item in partitions:
             state = open_lane(item, keeps_metadata=self._config.keeps_metadata)
-            if self._cuts.get(item.partition) == (state.topic_id, state.read_to):
+            if self._was_cut(state):
                 state = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {RESUME}")
             if state.halt is not None:
                 self._metrics.count("halts", code=state.halt.code)
@@ -84,8 +86,14 @@ class Worker:
                 self._metrics.count("intents", outcome="replayed")
         return starts
 
+    def _was_cut(self, state: PartitionState) -> bool:
+        """Tell whether the log lacked a partition's next offset when it was asked for a moment ago."""
+        topic_id, offset, at_s = self._cuts.get(state.partition, ("", 0, 0.0))
+        is_recent = self._config.now_s() - at_s < _ASKED_ONCE_S
+        return is_recent and (topic_id, offset) == (state.topic_id, state.read_to)
+
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Wait for what is being written, at most `revoke_s`; commit what is finished; close the lanes."""
+        """Wait for running writes, at most `revoke_s`; commit what is finished; give up the partitions."""
         going = [self._states[partition] for partition in partitions if partition in self._states]
         self._executor.await_writes(going, self._revoke_s)
         marks: dict[Partition, CommittedOffset] = {}
@@ -99,7 +107,7 @@ class Worker:
         self.lost(partitions)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Forget the partitions and commit nothing: an insert in flight carries its successor's token."""
+        """Drop the partitions without committing: the successor repeats an insert in flight under the same token."""
         for partition in partitions:
             state = self._states.pop(partition, None) or self._halted.pop(partition, None)
             if state is not None:
@@ -107,10 +115,10 @@ class Worker:
                 state.cancel_jobs()
 
     def turn(self) -> None:
-        """Poll once and move every lane on.
+        """Poll once, and advance every partition.
 
         Raises:
-            Fatal: the worker must stop; nothing is committed that is not in the table.
+            Fatal: the worker must stop; only offsets of inserted rows are committed.
         """
         busy = any(state.tasks for state in self._states.values())
         polled = self._log.poll(_BUSY_POLL_S if busy else _IDLE_POLL_S)
@@ -121,6 +129,8 @@ class Worker:
         for state in self._states.values():
             if (partition := state.continuity.seek_to) is not None and self._log.seek(state.partition, partition):
                 state.continuity.sought()
+            if state.denied is not None and now_s >= state.ask_at_s:
+                self._ask_again(state, state.denied, now_s)
         for answer in polled.answers:
             self._take_answer(answer, now_s)
         for state in (*self._states.values(), *self._halted.values()):
@@ -129,7 +139,7 @@ class Worker:
         self._balance()
 
     def drain(self, deadline_s: float) -> bool:
-        """Insert and commit all that was taken, until a monotonic deadline; tell whether it was done."""
+        """Insert and commit everything that was read, until a monotonic deadline; tell whether it was finished."""
         while self._config.now_s() < deadline_s:
             for state in self._states.values():
                 if state.is_open:
@@ -138,7 +148,7 @@ class Worker:
             if all(state.is_done or (state.halt and not state.pending_commit) for state in self._states.values()):
                 return all(state.is_done for state in self._states.values())
             self.turn()
-        self._revoke_s = 0.0  # it has had its time
+        self._revoke_s = 0.0  # its time is over
         return False
 
     def _take(self, polled: Polled, now_s: float) -> None:
@@ -148,24 +158,44 @@ class Worker:
                 taken[record.partition] += 1
         for partition, count in taken.items():
             self._executor.book(partition, "read", count)
-            self._executor.got_past(self._states[partition], Step.READ)
-        for partition, why in polled.unreadable.items():
-            if (state := self._states.get(partition)) is not None:
-                told = f"its log can't be read on: {why}; {SET_OFFSET}"
-                self._executor.halt(state, Step.READ, now_s, Halt(told, HaltCode.UNREADABLE))
+            self._is_read(self._states[partition])
+        self._take_troubles(polled, now_s)
         for partition, offset in polled.ends.items():
             if (state := self._states.get(partition)) is not None:
                 state.reached_end(offset)
+                self._is_read(state)
         for partition, cut in polled.cut.items():
             if (state := self._states.get(partition)) is not None and state.cut is None:
                 state.cut = cut
 
+    def _take_troubles(self, polled: Polled, now_s: float) -> None:
+        """Halt what can't be read."""
+        for partition, why in polled.unreadable.items():
+            if (state := self._states.get(partition)) is not None:
+                told = f"its log can't be read further: {why}; {SET_OFFSET}"
+                self._executor.halt(state, Step.READ, now_s, Halt(told, HaltCode.UNREADABLE))
+        for partition, why in polled.denied.items():
+            if (state := self._states.get(partition)) is not None:
+                state.denied, state.ask_at_s = Denied(why), now_s + _ASK_AGAIN_S
+                self._executor.halt(state, Step.READ, now_s, state.denied)
+
+    def _is_read(self, state: PartitionState) -> None:
+        state.denied = None
+        self._executor.got_past(state, Step.READ)
+
+    def _ask_again(self, state: PartitionState, denied: Halt, now_s: float) -> None:
+        """Ask for what may not be read: a client is silent when a right is back and no record has come."""
+        state.ask_at_s = now_s + _ASK_AGAIN_S
+        if state.halt is None:  # another one, that has ended, took its place
+            self._executor.halt(state, Step.READ, now_s, denied)
+        self._log.seek(state.partition, start_of(state))
+
     def _move(self, state: PartitionState, now_s: float) -> None:
-        """Take what the pool has done for a lane, and give it more to do."""
+        """Collect a partition's results from the pool, and start its next steps."""
         try:
             self._executor.collect(state, now_s)
         except Recreated:
-            log.error("topic was recreated", extra={"topic": state.partition.topic})  # noqa: TRY400  (a trace says nothing more)
+            log.error("topic was recreated", extra={"topic": state.partition.topic})  # noqa: TRY400  (a trace adds nothing)
             self._give_up(state)
             return
         self._executor.remind(state, now_s)
@@ -175,14 +205,16 @@ class Worker:
         if state.cut is not None and state.is_done:
             self._stop_at(state, state.cut)
         elif state.is_over and state.is_done:
-            log.warning("second reading is done", extra={"partition": state.partition.number, "reading": state.reading})
+            log.warning(
+                "second reading finished", extra={"partition": state.partition.number, "reading": state.reading}
+            )
             self._give_up(state)
 
     def _stop_at(self, state: PartitionState, cut: Cut) -> None:
-        """Read no further; where the log merely lacks the next offset, ask once more where it begins."""
+        """Stop reading; when the log only lacks the next offset, rejoin to learn where it begins."""
         if not cut.is_other:
             log.error("log can't be read on", extra={"partition": state.partition.number, "offset": state.read_to})
-            self._cuts[state.partition] = (state.topic_id, state.read_to)
+            self._cuts[state.partition] = (state.topic_id, state.read_to, self._config.now_s())
             self._give_up(state)
             return
         self.lost((state.partition,))
@@ -191,20 +223,20 @@ class Worker:
         self._metrics.count("halts", code=HaltCode.TRUNCATED)
 
     def _collect_last(self, state: PartitionState) -> None:
-        """Take what is finished of a lane that goes."""
+        """Collect the finished steps of a partition that is being revoked."""
         try:
-            with suppress(Recreated):  # its marks say which incarnation they are of
+            with suppress(Recreated):  # its commits name the topic ID
                 self._executor.collect(state, self._config.now_s())
         except Fatal as error:
             self._failure = error
 
     def _give_up(self, state: PartitionState) -> None:
-        """Forget a lane, and ask for its partition again."""
+        """Drop a partition, and rejoin to get it again."""
         self.lost((state.partition,))
         self._log.rejoin()
 
     def _commit(self, now_s: float) -> None:
-        """Send what the lanes wish to commit; a later poll brings the answers."""
+        """Send the partitions' next commits; a later poll returns the answers."""
         wishes = {partition: mark for partition, state in self._states.items() if (mark := state.next_commit(now_s))}
         for partition, mark in wishes.items():
             self._states[partition].pending_commit = mark
@@ -212,7 +244,7 @@ class Worker:
             self._log.commit(wishes)
 
     def _take_answer(self, answer: Answer, now_s: float) -> None:
-        """Note what the group now holds; a head whose intent it is begins; a fenced lane ends."""
+        """Handle a commit's answer: start the head whose intent is committed, or give up a fenced partition."""
         state = self._states.get(answer.partition)
         if state is None or state.pending_commit != answer.mark:
             return
@@ -236,7 +268,7 @@ class Worker:
             state.retry_commit_at(now_s + self._config.backoff.delay_s(state.commit_attempt + 1))
 
     def _balance(self) -> None:
-        """Keep memory to its bound."""
+        """Keep memory within its bound."""
         states = self._states.values()
         paused, resumed = pauses(states, self._config.limits.waiting_bytes_max)
         for state in paused:

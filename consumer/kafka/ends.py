@@ -1,5 +1,6 @@
-"""Tracks the ends of paused partitions, which librdkafka does not fetch and so does not know."""
+"""Tracks where partitions end before a client learns it from its fetches: of paused ones it fetches nothing."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
@@ -7,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, TopicPartition
 
-from consumer.delivery.ports import Partition
+from consumer.delivery.ports import Assigned, Partition
 from consumer.kafka.survey import Survey, latest
 
 _EVERY_S: Final = 5.0
@@ -21,6 +22,10 @@ class Ends:
         self._survey = survey
         self._asked_s: dict[Partition, float] = {}
         self._told: dict[Partition, int] = {}
+
+    def learn(self, assigned: Iterable[Assigned]) -> None:
+        """Take what was told of ends at an assignment: no fetch has told of any yet."""
+        self._told |= {item.partition: item.end for item in assigned if item.end is not None}
 
     def monitor(self, partition: Partition) -> None:
         """Start tracking a paused partition."""

@@ -16,7 +16,7 @@ NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, Kafk
 
 
 class Survey:
-    """Asks over a member's own connections. Every call may raise KafkaException after some seconds.
+    """Asks over a member's own connections (`consumer`). Every call may raise KafkaException after some seconds.
 
     An admin client that has lost its controller node may keep asking that node for minutes; so a client without an
     answer is replaced, and the next call uses the new one.
@@ -25,7 +25,7 @@ class Survey:
     def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
         self._connect = connect
         self._admin = connect()
-        self._consumer = consumer
+        self.consumer = consumer
 
     def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
         """Return what is known of partitions; the committed offset is read before the topic's ID.
@@ -35,7 +35,7 @@ class Survey:
         """
         if not partitions:
             return []
-        marks = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
+        marks = self.consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
         ids = {topic: self.id_of(topic) for topic in {partition.topic for partition in partitions}}
         lows, ends = self._offsets(partitions, _earliest()), self._offsets(partitions, latest())
         return [_assigned(item, ids, lows, ends) for item in marks]

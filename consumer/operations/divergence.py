@@ -39,6 +39,17 @@ def is_other_below(offset: int, leader_epoch: int, low: int, record_at: RecordAt
     return last is not None and last.leader_epoch != leader_epoch
 
 
+def is_past_comparing(offset: int, leader_epoch: int, low: int, record_at: RecordAt) -> bool:
+    """Tell whether the log has no record below an offset, and behind it one of a later epoch than was read there.
+
+    Then a client that asks the leader (KIP-320) may be told of a cut, though no record shows one.
+    """
+    if leader_epoch == NO_EPOCH or last_below(offset, low, record_at) is not None:
+        return False
+    found = record_at(offset)
+    return found is not None and found.leader_epoch > leader_epoch
+
+
 def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) -> int:
     """Return the offset from which on the log differs from what was read.
 

@@ -12,7 +12,15 @@ from typing import Final
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
 from consumer.delivery.ports import CommittedOffset, Partition
-from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
+from consumer.operations.divergence import (
+    Found,
+    RecordAt,
+    is_other_below,
+    is_past_comparing,
+    last_below,
+    last_read,
+    parting,
+)
 
 DETOUR_BYTES_MAX: Final = 300
 """The largest commit that a second reading can return to: the reading's intents must fit beside it."""
@@ -197,6 +205,9 @@ def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record
         why = f"offsets {mark.offset} to {facts.low - 1} were deleted"
         why += f", and {len(facts.kept)} of the batch there were read" if facts.kept else " before they were read"
         return _behind_the_promise(facts, record_at, max(read_to, facts.low), why)
+    if is_past_comparing(read_to, epoch, facts.low, record_at):
+        why = f"nothing that was read below offset {read_to} is left in the log: whether it was cut, nobody can tell"
+        return _behind_the_promise(facts, record_at, read_to, why)
     return None
 
 

@@ -1,1 +1,1 @@
-"""The whole pipeline on one machine, without containers."""
+"""Runs the whole pipeline on one machine, without containers."""

@@ -1,4 +1,4 @@
-"""The whole pipeline on this machine, without containers: `python -m deploy.embedded`.
+"""Runs the whole pipeline on this machine, without containers: `python -m deploy.embedded`.
 
 Starts the broker, ClickHouse's server, topics, tables, one ingress and the workers; each is a process that production
 runs too, except for the broker. The parts stop in the order of the events' way, each when
@@ -16,21 +16,21 @@ from typing import Final, NoReturn
 from deploy.embedded.launcher import CannotStartError, Options, run
 
 _PORT_MAX: Final = 65_535
-_WORKERS_MAX: Final = 64  # more than the topic has partitions would only wait
+_WORKERS_MAX: Final = 64  # more workers than partitions would be idle
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence, with exit code 2."""
+    """An argument parser whose errors are one sentence and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        """End the process."""
+        """Exit with code 2."""
         self.exit(2, f"headrace: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run until Ctrl-C or SIGTERM.
 
-    Exits with one sentence: code 2 when an option can't be meant, 1 when something can't start, or did not stay.
+    Exits with one sentence: code 2 when an option is wrong, 1 when a part can't start or ended by itself.
     """
     parser = Parser(prog="python -m deploy.embedded", description="headrace on one machine", allow_abbrev=False)
     port = _whole_number(1, _PORT_MAX)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ports = (options.http_port, options.clickhouse_port, options.clickhouse_native_port, options.kafka_port)
     if len(set(ports)) < len(ports):
         parser.error(
-            "every port (--http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port) must be another one"
+            "the ports (--http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port) must all be different"
         )
     if fault := _unusable(options.data_dir):
         parser.error(f"argument --data-dir: {fault}")
@@ -67,7 +67,7 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def _unusable(path: str) -> str:
-    """Return why a directory can't be made and written to; "" when it can."""
+    """Return why a directory can't be created or written to; "" when it can."""
     if not path:
         return "must not be empty"
     try:

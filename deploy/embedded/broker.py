@@ -1,17 +1,17 @@
-"""The broker of the embedded pipeline: Tansu, a Kafka-compatible broker in one binary, in memory.
+"""Runs the broker of the embedded pipeline: Tansu, a Kafka-compatible broker in one binary, in memory.
 
-What clients of it need to know (each stated by a test in tests/integration/test_embedded_broker.py):
+What its clients need to know (each is stated by a test in tests/integration/test_embedded_broker.py):
 
-- A group takes half of ``session.timeout.ms`` to form and again after every change of members: 22.5 s at librdkafka's
+- A group takes half of ``session.timeout.ms`` to form, also after every change of members: 22.5 s at librdkafka's
   default of 45 s, 1 s with ``CONSUMER_SETTINGS``. Members notice a change at their next heartbeat.
-- The metadata of a commit is not kept; the offset is.
-- A waiting Fetch looks for records once more, after half of ``fetch.wait.max.ms``; a record is late by up to that.
-- ListOffsets tells too small an end: one past the *first* record of the last batch. The high watermark that comes with
-  Fetch is right.
-- A position past the end is silence, not an error, whatever ``auto.offset.reset`` says.
-- Producing to a topic that does not exist makes it.
-- The groups of KIP-848 are not served.
-- Nothing is kept when it stops.
+- It keeps the offset of a commit, but not its metadata.
+- A waiting Fetch looks for records once more, after half of ``fetch.wait.max.ms``; a record may be late by that much.
+- ListOffsets returns too small an end: one past the *first* record of the last batch. The high watermark in Fetch is
+  right.
+- A position past the end gets no records and no error, whatever ``auto.offset.reset`` says.
+- Producing to a missing topic creates it.
+- It does not support the groups of KIP-848.
+- It keeps nothing when it stops.
 """
 
 import os
@@ -32,31 +32,27 @@ from deploy.embedded.process import Child, tail
 HOST: Final = "127.0.0.1"
 
 CONSUMER_SETTINGS: Final[Mapping[str, str | int]] = {
-    "session.timeout.ms": 2000,  # the group forms in half of it
-    "heartbeat.interval.ms": 500,  # how soon a member hears of a change
-    "fetch.wait.max.ms": 50,  # a record is late by up to half of it
+    "session.timeout.ms": 2000,  # the group forms in half of this
+    "heartbeat.interval.ms": 500,  # how soon a member notices a change
+    "fetch.wait.max.ms": 50,  # a record is late by up to half of this
 }
 
-_START_TIMEOUT_S: Final = 10.0  # measured: 0.1 s; the rest is for a busy machine
+_START_TIMEOUT_S: Final = 10.0  # measured: 0.1 s; more on a busy machine
 _STOP_TIMEOUT_S: Final = 5.0
 _TOPIC_TIMEOUT_S: Final = 10.0
 
 
 class CannotStartError(Exception):
-    """The broker did not start; the message is one sentence for the person at the terminal."""
+    """The broker did not start; the message is one sentence for the terminal."""
 
 
 class EmbeddedBroker:
-    """A broker on 127.0.0.1 in a child process that dies with this one; use it as a context manager or start and stop.
+    """A broker on 127.0.0.1 in a child process that dies with this one; a context manager, or use start and stop."""
 
-    ``advertised_port`` is the port that clients are sent to: a proxy's, where one stands before the broker.
-    """
-
-    def __init__(self, port: int, log_path: Path | None = None, *, advertised_port: int | None = None) -> None:
-        """Remember the port and the log file, which is appended to; nothing is started yet."""
+    def __init__(self, port: int, log_path: Path | None = None) -> None:
+        """Set the port and the log file, which is appended to; starts nothing."""
         self.port = port
         self._log_path = log_path
-        self._advertised_port = advertised_port or port
         self._child: Child | None = None
 
     @property
@@ -66,14 +62,14 @@ class EmbeddedBroker:
 
     @property
     def pid(self) -> int | None:
-        """The broker's process id, or None when it was not started."""
+        """The broker's process id, or None before the start."""
         return self._child.pid if self._child else None
 
     def start(self) -> None:
         """Start the broker and return when it answers a metadata request.
 
         Raises:
-            CannotStartError: port taken, extra missing, or no answer within 10 s.
+            CannotStartError: the port is taken, the extra is missing, or there is no answer within 10 s.
         """
         binary = _find_binary()
         check_port_is_free(self.port, "embedded broker")
@@ -85,9 +81,9 @@ class EmbeddedBroker:
             raise
 
     def stop(self) -> None:
-        """Stop the broker, by force after 5 s; what it held is gone. Once more does nothing."""
+        """Stop the broker, by force after 5 s; its records are lost. A second call does nothing."""
         if self._child:
-            # Not SIGTERM: that waits 5 s for connections to close. There is nothing to save, and SIGINT is at once.
+            # Not SIGTERM, which waits 5 s for connections to close. There is nothing to save, and SIGINT works at once.
             self._child.stop(signal.SIGINT, _STOP_TIMEOUT_S)
             self._child = None
 
@@ -105,7 +101,7 @@ class EmbeddedBroker:
             binary,
             "broker",
             f"--listener-url=tcp://{HOST}:{self.port}",
-            f"--advertised-listener-url=tcp://{HOST}:{self._advertised_port}",
+            f"--advertised-listener-url=tcp://{HOST}:{self.port}",
             "--storage-engine=memory://headrace/",
             "--cluster-id=headrace-embedded",
         ]
@@ -130,7 +126,7 @@ class EmbeddedBroker:
 
 
 def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> None:
-    """Create the topics that are missing, with these numbers of partitions; one that exists stays as it is.
+    """Create missing topics with these numbers of partitions; existing topics are left unchanged.
 
     Raises:
         KafkaException: the broker refused one of them.
@@ -139,7 +135,7 @@ def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> N
     if not partitions_of:
         return
     topics = [NewTopic(name, num_partitions=count, replication_factor=1) for name, count in partitions_of.items()]
-    admin = _admin(bootstrap_servers)  # kept by name: its answers die with it
+    admin = _admin(bootstrap_servers)  # kept in a variable: its futures die with it
     for answer in admin.create_topics(topics, operation_timeout=_TOPIC_TIMEOUT_S).values():
         try:
             answer.result(_TOPIC_TIMEOUT_S)
@@ -149,7 +145,7 @@ def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> N
 
 
 def _admin(bootstrap_servers: str) -> AdminClient:
-    # log_level 0: a refused connection while the broker starts is expected, and this polls for the end of it.
+    # log_level 0: refused connections are expected while the broker starts, and this polls until they end.
     quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100, "log_level": 0}
     return AdminClient({"bootstrap.servers": bootstrap_servers, **quick})
 
@@ -168,14 +164,16 @@ def _find_binary() -> str:
 
 
 def check_port_is_free(port: int, name: str) -> None:
-    """Bind it once: a second server there could answer the readiness check in the place of the one called ``name``.
+    """Bind the port once: another server there could answer the readiness check in place of the one called ``name``.
 
     Raises:
         CannotStartError: the port is taken.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if os.name == "posix":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does: TIME_WAIT is no owner
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as the broker does: a port in TIME_WAIT is free
         try:
             probe.bind((HOST, port))
         except OSError as error:

@@ -1,8 +1,8 @@
 """ClickHouse's own server, from a wheel: `python -m deploy.embedded.clickhouse`.
 
-chdb-core is ClickHouse as a library, with the server's HTTP and native interfaces in it. One statement opens them, a
-second one waits on a pipe until the server is to stop. What it listens on, who may use it and how far stands in
-clickhouse_server/; docs/decisions/embedded-clickhouse.md says why it is so.
+chdb-core is ClickHouse as a library, including the server's HTTP and native interfaces. One statement opens them, a
+second one waits on a pipe until the server must stop. clickhouse_server/ configures its addresses and accounts;
+docs/decisions/embedded-clickhouse.md says why.
 
 `chdb` itself is never imported here: its package opens and closes an engine, and a process has only one.
 """
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 HOST: Final = "127.0.0.1"
 _CONFIG: Final = Path(__file__).resolve().parent / "clickhouse_server"
 _LIBRARY: Final = "_chdb.abi3.so"
-# file() reads the pipe to its end, which comes when this process closes it or ends.
+# file() reads the pipe until this process closes it or ends.
 _SERVE: Final = "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; SELECT file('/proc/self/fd/{}') FORMAT Null"
-_SYSTEM_FILES: Final = (Path("/proc"), Path("/sys"))  # where ClickHouse measures itself and its machine
+_SYSTEM_FILES: Final = (Path("/proc"), Path("/sys"))  # where ClickHouse reads its own and the machine's metrics
 _UNCONFINED: Final = (
-    "clickhouse: this kernel has no Landlock (Linux 5.19 has it), so whoever can connect to"
+    "clickhouse: this kernel has no Landlock (Linux 5.19 has it), so anybody who can connect to"
     f" {HOST} can read the files that you can read"
 )
 _START_S: Final = 60.0
@@ -45,11 +45,11 @@ _TICK_S: Final = 0.02
 
 
 class CannotStartError(Exception):
-    """Why the server cannot start, or did not stay, as one sentence."""
+    """The server can't start, or ended by itself; the message is one sentence."""
 
 
 class Engine(Protocol):
-    """What this module uses of chdb-core's library."""
+    """The part of chdb-core's library that this module uses."""
 
     def query(self, queryStr: str, output_format: str, *, path: str) -> object:  # noqa: N803  (the library's name)
         """Run statements over the data in `path`; return when the last one has ended. Errors go to stderr."""
@@ -68,7 +68,7 @@ class Directory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the directory and hold it alone; the lock goes with the process."""
+        """Create the directory and lock it; the lock ends with the process."""
         try:
             for directory in (self.engine, self.log):
                 directory.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Directory:
             yield
 
     def password(self) -> str:
-        """Return the password, made at the first start; only the file's owner may read it."""
+        """Return the password, created at the first start; only the file's owner may read it."""
         file = os.open(self.path / "password", os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(file, "r+") as password:
             os.fchmod(file, 0o600)
@@ -120,14 +120,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Server:
-    """The server, in a thread of this process: it listens once this object is there.
+    """The server, on a thread of this process; it listens once the object is created.
 
     Raises:
         CannotStartError: it does not listen.
     """
 
     def __init__(self, engine: Engine, directory: Directory, ports: Sequence[int]) -> None:
-        """Start it."""
+        """Start the server."""
         self._engine, self._directory = engine, directory
         self._pipe, self._open = os.pipe()
         self._thread = threading.Thread(target=self._run, name="clickhouse")
@@ -149,7 +149,7 @@ class Server:
             raise CannotStartError(f"the server ended by itself; {self._directory.log} may say why")
 
     def stop(self) -> None:
-        """Take no more requests, and let the running ones finish within ClickHouse's five seconds."""
+        """Accept no more requests, and let running ones finish within ClickHouse's five seconds."""
         os.close(self._open)
         self._thread.join()
 
@@ -158,7 +158,7 @@ def load() -> Engine:
     """Load chdb-core's library without its package.
 
     Raises:
-        CannotStartError: it is not there, or does not load.
+        CannotStartError: it is missing, or does not load.
     """
     paths = (Path(directory) / "chdb" / _LIBRARY for directory in sys.path)
     path = next((path for path in paths if path.is_file()), None)
@@ -180,20 +180,20 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded.clickhouse", description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, default=8123, help="HTTP interface (%(default)s)")
     parser.add_argument("--native-port", type=int, default=9000, help="native interface (%(default)s)")
-    parser.add_argument("--data-dir", type=Path, required=True, help="where the tables live; made if missing")
-    parser.add_argument("--parent-pid", type=int, help="stop when this process is no longer the parent")
+    parser.add_argument("--data-dir", type=Path, required=True, help="directory of the tables; created if missing")
+    parser.add_argument("--parent-pid", type=int, help="stop when the parent process is another one")
     return parser.parse_args(argv)
 
 
 def _forget_environment() -> None:
-    """Start this program anew without the caller's environment: /proc/self/environ is in reach of SQL's file()."""
+    """Restart this program without the caller's environment: SQL's file() can read /proc/self/environ."""
     kept = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     if os.environ.keys() - kept.keys():
         os.execve(sys.executable, sys.orig_argv, kept)  # noqa: S606  (no shell is wanted)
 
 
 def _configure(port: int, native_port: int, directory: Directory) -> None:
-    """Set what clickhouse_server/*.xml takes from the environment, and where the engine looks for them."""
+    """Set the environment variables that clickhouse_server/*.xml use, and the files' location."""
     here = rf"(127\.0\.0\.1|localhost):{port}"
     os.environ |= {
         "CLICKHOUSE_HTTP_PORT": str(port),

@@ -1,4 +1,4 @@
-"""Where a group stands in its topics: how the embedded pipeline knows that it may say ready, and that it may stop."""
+"""Reads a group's progress, so that the embedded pipeline knows when it is ready and when it may stop."""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _CALL_S: Final = 5.0
 
 
 def await_members(bootstrap_servers: str, group: str, partitions_of: Mapping[str, int], timeout_s: float) -> bool:
-    """Wait until the group has a mark in every partition: a worker makes one when it takes it. False when too late."""
+    """Wait until the group has a commit in every partition: a worker makes one at its assignment. False on timeout."""
     places = _places(partitions_of)
     deadline_s = time.monotonic() + timeout_s
     reader = _reader(bootstrap_servers, group)
@@ -27,9 +27,9 @@ def await_members(bootstrap_servers: str, group: str, partitions_of: Mapping[str
 
 
 def await_nothing_left(bootstrap_servers: str, group: str, partitions_of: Mapping[str, int], timeout_s: float) -> bool:
-    """Wait until the group's committed offsets are the topics' ends; False when that takes too long.
+    """Wait until the group's committed offsets are the topics' ends; False on timeout.
 
-    The ends are learned by reading there, for the embedded broker's ListOffsets tells too small ones.
+    The ends are found by reading there, because the embedded broker's ListOffsets returns too small ones.
     """
     places = _places(partitions_of)
     deadline_s = time.monotonic() + timeout_s
@@ -51,13 +51,13 @@ def _places(partitions_of: Mapping[str, int]) -> list[TopicPartition]:
 
 
 def _reader(bootstrap_servers: str, group: str) -> Consumer:
-    """Return a client that reads beside the group under its name: it never subscribes, so it is no member."""
+    """Return a client with the group's id that never subscribes, so it is no member."""
     quiet = {"enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
     return Consumer({"bootstrap.servers": bootstrap_servers, "group.id": group, **quiet})
 
 
 def _left(reader: Consumer, places: list[TopicPartition]) -> int:
-    """Return how many partitions have records behind the group's committed offset."""
+    """Return how many partitions have records after the group's committed offset."""
     committed = reader.committed(places, timeout=_CALL_S)
     reader.assign([TopicPartition(place.topic, place.partition, max(place.offset, 0)) for place in committed])
     at_end: set[tuple[str | None, int | None]] = set()

@@ -1,4 +1,4 @@
-"""Starts the parts in the order that they need each other, watches them, and stops them in the order of the events."""
+"""Starts the parts in the order of their dependencies, watches them, and stops them in the order of the events' way."""
 
 import json
 import os
@@ -31,18 +31,18 @@ PARTITIONS: Final = 4  # so that a few workers share the work
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"
 GROUP: Final = "headrace"
-USER: Final = "headrace"  # of ClickHouse, see clickhouse_server/users.xml
+USER: Final = "headrace"  # in ClickHouse, see clickhouse_server/users.xml
 _CLICKHOUSE: Final = "clickhouse"
 _TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
 _START_S: Final = 60.0
 _DRAIN_S: Final = 120.0
 _TICK_S: Final = 0.05
-_REVIVE_S: Final = 0.5  # one that ends at once does not fill the terminal
+_REVIVE_S: Final = 0.5  # a part that ends at once must not fill the terminal
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person chose on the command line."""
+    """The options of the command line."""
 
     http_port: int
     clickhouse_port: int
@@ -63,7 +63,7 @@ class Options:
 
     @property
     def clickhouse_directory(self) -> Path:
-        """Where ClickHouse's tables, log and password are."""
+        """The directory of ClickHouse's tables, log and password."""
         return Path(self.data_dir).resolve() / "clickhouse"
 
     @property
@@ -74,7 +74,7 @@ class Options:
 
 @dataclass(slots=True)
 class Part:
-    """One process of the pipeline, by the name that its log bears."""
+    """One process of the pipeline; its log has the same name."""
 
     name: str
     child: Child
@@ -82,7 +82,7 @@ class Part:
     start: Callable[[], Child]
 
     def revive(self) -> None:
-        """Start the process again if it has ended by itself, as an orchestrator would."""
+        """Restart the process if it has ended by itself, as an orchestrator would."""
         code = self.child.exit_code()
         if code is not None:
             print(f"{self.name} ended with exit code {code}; starting it again", flush=True)
@@ -93,7 +93,7 @@ class Part:
         """Raise CannotStartError when the process has ended by itself."""
         code = self.child.exit_code()
         if code is not None:
-            said = tail(self.log_path, 1) or "it said nothing"
+            said = tail(self.log_path, 1) or "its log is empty"
             raise CannotStartError(f"{self.name} ended with exit code {code}: {said}")
 
 
@@ -117,7 +117,7 @@ def run(options: Options) -> None:
             rotation.look()
             for part in parts:
                 part.check() if part.name == _CLICKHOUSE else part.revive()
-        print("stopping: what was accepted goes into the tables first", flush=True)
+        print("stopping: first inserting everything that was accepted", flush=True)
 
 
 def _check_ports(options: Options) -> None:
@@ -131,9 +131,9 @@ def _check_ports(options: Options) -> None:
 
 
 def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStack) -> list[Part]:
-    """Start all parts; `stack` undoes it in reverse, which is the drain: ingress, topic, workers, ClickHouse.
+    """Start all parts; `stack` stops them in reverse, which is the drain: ingress, topic, workers, ClickHouse.
 
-    The broker is there already, and goes last.
+    The broker is already running, and stops last.
     """
     data_dir = Path(options.data_dir).resolve()
     consumer = _environment("CONSUMER_", _consumer_settings(options, bootstrap_servers, data_dir))
@@ -156,7 +156,7 @@ def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStac
     _await_answer(f"{options.ingest_url}/readyz", parts)
     if options.workers and not await_members(bootstrap_servers, GROUP, _TOPICS, _START_S):
         raise CannotStartError(
-            f"the workers did not take their partitions within {_START_S:.0f} s; the logs may say why"
+            f"the workers did not start on their partitions within {_START_S:.0f} s; the logs may say why"
         )
     return parts
 
@@ -170,7 +170,7 @@ def _ingest_settings(options: Options, bootstrap_servers: str, data_dir: Path) -
         "PORT": options.http_port,
         "SCHEMA_CACHE_DIR": data_dir / "schemas",
         "SPOOL_DIR": data_dir / "spool",
-        "SHUTDOWN_GRACE_S": 0,  # no balancer stands before it
+        "SHUTDOWN_GRACE_S": 0,  # there is no load balancer
         "GUNICORN_CONFIG": Path(__file__).resolve().parents[1] / "gunicorn.conf.py",
     }
 
@@ -185,14 +185,14 @@ def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path)
         "CLICKHOUSE_USER": USER,
         "CLICKHOUSE_PASSWORD_FILE": options.password_path,
         "SCHEMA_CACHE_DIR": data_dir / "schemas",
-        "BATCH_AGE_S_MAX": 0.5,  # one person watches, and parts are few
+        "BATCH_AGE_S_MAX": 0.5,  # one person is watching, and there are few parts
         "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
         "HEARTBEAT_INTERVAL_MS": CONSUMER_SETTINGS["heartbeat.interval.ms"],
     }
 
 
 def _environment(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return this environment with a service's settings; a person's own INGEST_ and CONSUMER_ variables win."""
+    """Return the environment with a service's settings; existing INGEST_ and CONSUMER_ variables win."""
     return {f"{prefix}{name}": str(value) for name, value in settings.items()} | dict(os.environ)
 
 
@@ -209,11 +209,14 @@ def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Pa
 
 def _drain(bootstrap_servers: str) -> None:
     if not await_nothing_left(bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
-        print("stopped with events left on the topic: they are lost, for the embedded broker is in memory", flush=True)
+        print(
+            "stopped with events left on the topic: they are lost, because the embedded broker keeps them in memory",
+            flush=True,
+        )
 
 
 def _make_log_tables(options: Options) -> None:
-    """Have ClickHouse make the tables that /dashboard reads at once, not with the first rows a minute later."""
+    """Make ClickHouse create the tables that /dashboard reads now, not with the first rows a minute later."""
     account = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": options.password_path.read_text()}
     request = urllib.request.Request(options.clickhouse_url, b"SYSTEM FLUSH LOGS", account)  # noqa: S310  (our own)
     with urllib.request.urlopen(request, timeout=_START_S):  # noqa: S310  (as above)
@@ -224,7 +227,7 @@ def _migrate(environ: Mapping[str, str], logs: Path) -> None:
     log_path = logs / "migrate.log"
     code = Child([sys.executable, "-m", "consumer", "migrate"], log_path, environ).wait(_START_S)
     if code:
-        raise CannotStartError(f"the tables could not be made: {tail(log_path, 1)}")
+        raise CannotStartError(f"the tables could not be created: {tail(log_path, 1)}")
 
 
 def _await_answer(url: str, parts: Sequence[Part]) -> None:
@@ -257,8 +260,8 @@ def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
     curl -s {options.ingest_url}/collect/event -H 'Content-Type: application/json' -d '{event}'
   See it, a second later:
     curl -s {options.clickhouse_url} -d '{query}'
-  Or look around in {options.clickhouse_url}/play and {options.clickhouse_url}/dashboard. Nobody needs a password
-  to read. To change something, be the user {USER}; the password is in {options.password_path}.
+  Or look around in {options.clickhouse_url}/play and {options.clickhouse_url}/dashboard. Reading needs no
+  password. To change something, use the account {USER}; its password is in {options.password_path}.
 
   Logs are in {logs}. Ctrl-C stops it; the tables stay.
 """

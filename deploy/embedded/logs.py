@@ -1,4 +1,4 @@
-"""The logs of the parts, kept from filling the disk: each is cut when it has grown, and one older piece is kept."""
+"""Rotates the logs of the parts, so that they don't fill the disk; one older piece of each is kept."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ _EVERY_S: Final = 1.0
 
 
 class LogRotation:
-    """Looks at all logs of a directory, once a second when asked; a log and its older piece have twice the size.
+    """Rotates all logs of a directory, at most once a second; a log and its older piece have at most twice the size.
 
-    A part keeps its file open, and writes at its end (O_APPEND), so the file is copied and cut, not renamed. Lines that
-    are written between the two are lost: this is for one person's machine.
+    A part keeps its file open and appends (O_APPEND), so the file is copied and truncated, not renamed. Lines written
+    in between are lost, which is acceptable on one person's machine.
     """
 
     def __init__(self, directory: Path, size_bytes_max: int = SIZE_BYTES_MAX) -> None:
@@ -23,7 +23,7 @@ class LogRotation:
         self._next_s = 0.0
 
     def look(self) -> None:
-        """Cut what has grown, if it is time to look."""
+        """Rotate logs that are too large, if it is time to check."""
         if monotonic() < self._next_s:
             return
         self._next_s = monotonic() + _EVERY_S

@@ -1,4 +1,4 @@
-"""A program that runs beside this one and never outlives it, however this one ends; and how this one is told to end."""
+"""Runs a child process that never outlives this one, and receives this process's stop signals."""
 
 import contextlib
 import signal
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-# Its standard input is a pipe that only this process holds open: when the process ends, by SIGKILL too, the read
-# returns and the child dies. PR_SET_PDEATHSIG would not do: it fires when the *thread* that forked ends, exists on
-# Linux alone, and needs a preexec_fn, which is unsafe beside threads (librdkafka's, chDB's).
+# Its standard input is a pipe that only this process holds open: when this process ends, even by SIGKILL, the read
+# returns and the child is killed. PR_SET_PDEATHSIG does not suit: it fires when the *thread* that forked ends, exists
+# only on Linux, and needs a preexec_fn, which is unsafe with threads (librdkafka's, chDB's).
 _WATCH: Final = 'read -r _; kill -KILL "$0" 2>/dev/null'
-_KILL_TIMEOUT_S: Final = 10.0  # SIGKILL cannot be refused; this bounds a process stuck in the kernel
+_KILL_TIMEOUT_S: Final = 10.0  # for a process stuck in the kernel; SIGKILL can't be refused otherwise
 
 
 class Child:
-    """One running program, in a session of its own, with both of its outputs in one file.
+    """One running program in a separate session, with both outputs in one file.
 
-    A session of its own, because Ctrl-C reaches every process of the terminal's session at once, and the order in
-    which the parts stop belongs to the parent. Safe to start and stop from any thread, but from one at a time.
+    Separate, because Ctrl-C reaches every process of the terminal's session at once, but the parent decides the order
+    in which the parts stop. May be started and stopped from any thread, one at a time.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The program's process id; it may be another's once the program has ended."""
+        """The program's process id; it may be reused once the program has ended."""
         return self._program.pid
 
     def exit_code(self) -> int | None:
@@ -57,11 +57,11 @@ class Child:
         return self._program.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; one that has ended is left alone."""
+        """Send a signal, unless the program has ended."""
         self._program.send_signal(number)
 
     def stop(self, first: signal.Signals = signal.SIGTERM, timeout_s: float = 10.0) -> int:
-        """Send ``first``, wait ``timeout_s``, then SIGKILL; return the exit code. Once more does nothing."""
+        """Send ``first``, wait ``timeout_s``, then SIGKILL; return the exit code. A second call does nothing."""
         self.send(first)
         try:
             self._program.wait(timeout_s)
@@ -70,10 +70,10 @@ class Child:
         return self.wait(_KILL_TIMEOUT_S)
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it has ended and return its exit code.
+        """Wait until the program has ended and return its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs after ``timeout_s``.
+            subprocess.TimeoutExpired: it is still running after ``timeout_s``.
         """
         code = self._program.wait(timeout_s)
         self._end_watch()
@@ -87,14 +87,14 @@ class Child:
 
 
 class StopRequest:
-    """Whether SIGTERM or SIGINT has come since this object was made; to be asked from time to time.
+    """Tells whether SIGTERM or SIGINT has arrived since its creation; poll it.
 
-    Not a threading.Event: its set(), called by a handler in the main thread, waits for a lock that wait() may hold in
-    that same thread.
+    Not a threading.Event: its set(), called in a signal handler, waits for a lock that wait() may hold in the same
+    thread.
     """
 
     def __init__(self) -> None:
-        """Take over both signals; only the main thread may."""
+        """Install handlers for both signals; call it in the main thread."""
         self.asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
@@ -104,7 +104,7 @@ class StopRequest:
 
 
 def tail(path: Path | None, lines: int = 20) -> str:
-    """Return the last lines of a log file, or nothing when there is none."""
+    """Return the last lines of a log file, "" when there is none."""
     if path is None or not path.is_file():
         return ""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

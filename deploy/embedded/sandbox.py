@@ -1,6 +1,6 @@
-"""Landlock: takes files and the network away from the calling thread, and from every thread that it starts.
+"""Restricts the calling thread, and every thread it starts, to some files and no network, with Landlock.
 
-Source: https://docs.kernel.org/userspace-api/landlock.html. The numbers of the three system calls are the same on every
+Source: https://docs.kernel.org/userspace-api/landlock.html. The three system calls have the same numbers on every
 architecture.
 """
 
@@ -27,9 +27,9 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(readable: Sequence[Path], writable: Sequence[Path]) -> bool:
-    """Leave this thread only these directories and no outgoing TCP connection; what is open stays so.
+    """Restrict this thread to these directories and no new TCP connections; open files and sockets stay open.
 
-    Programs cannot be started either. Returns False, and changes nothing, on a kernel without Landlock (Linux 5.19).
+    It can't start programs either. Returns False, and changes nothing, on a kernel without Landlock (Linux 5.19).
 
     Raises:
         OSError: a directory does not exist, or the kernel refuses.

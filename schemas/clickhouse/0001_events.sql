@@ -3,7 +3,7 @@
 -- The sorting key ends in the event id and holds nothing that differs between two deliveries of one event, so that a
 -- client's retry is replaced by merges. UUIDv7ToDateTime() gives the collector's own ids the order of time.
 -- The deduplication window remembers the tokens of that many blocks per table partition: a worker that repeats an
--- insert after a crash or a lost answer adds nothing.
+-- insert after a crash or a lost answer adds no rows.
 CREATE TABLE IF NOT EXISTS events
 (
     event_id             UUID                          COMMENT 'the event; one id is one event',
@@ -54,5 +54,5 @@ ORDER BY (event_type, client_id, UUIDv7ToDateTime(event_id), event_id)
 SETTINGS non_replicated_deduplication_window = 10000
 COMMENT 'one row per event record; read events_unique to see each event once';
 
--- Each event once, whatever retries and merges have or have not done yet.
+-- Each event once, independent of retries and pending merges.
 CREATE VIEW IF NOT EXISTS events_unique AS SELECT * FROM events FINAL;

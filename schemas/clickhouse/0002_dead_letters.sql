@@ -1,4 +1,4 @@
--- What was refused, with its bytes untouched: by the ingress (a lenient request's bad events) or by a worker.
+-- Refused events and records with their bytes unchanged: from the ingress (bad events of lenient requests) or a worker.
 CREATE TABLE IF NOT EXISTS dead_letters
 (
     letter_id        String                  COMMENT 'names the refused record; the same for every copy of its dead letter',

@@ -1,8 +1,8 @@
--- The ledger of offsets: what the audit counts, in a few rows for each million records.
+-- The offsets that were inserted, for the audit: a few rows for each million records.
 --
--- events can't tell: merges replace one of two records of the same event, and both their offsets were inserted. Here a
--- row counts what was inserted, and a bitmap holds which offsets: more rows than offsets are duplicates, holes in the
--- bitmap are missing. A view's target needs a deduplication window of its own, or a repeated insert would count twice.
+-- The table events can't tell: merges replace one of two records of the same event, though both offsets were inserted.
+-- Here a row counts inserted rows, and a bitmap says which offsets: more rows than offsets are duplicates, holes in the
+-- bitmap are missing. A view's target needs its own deduplication window, or a repeated insert would count twice.
 CREATE TABLE IF NOT EXISTS offsets
 (
     topic     LowCardinality(String)                    COMMENT 'Kafka topic',

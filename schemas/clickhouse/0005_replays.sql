@@ -1,4 +1,4 @@
--- Which dead letters were put back onto the topic, by whom, and where they stand now.
+-- The dead letters that were put back onto the topic, by whom, and their new partition and offset.
 CREATE TABLE IF NOT EXISTS replays
 (
     letter_id     String                 COMMENT 'the dead letter',

@@ -1,3 +1,3 @@
--- What was inserted lately is found without reading the table: by a worker that looks behind a repeated insert, and by
--- whoever exports what is new.
+-- Finds recently inserted rows without reading the whole table: for a worker that checks a repeated insert, and for
+-- exports of new rows.
 ALTER TABLE events ADD INDEX IF NOT EXISTS inserted_at_range _inserted_at TYPE minmax GRANULARITY 1;

@@ -1,16 +1,16 @@
--- The events sorted by their id, and nothing that a client sent is parsed on its way in.
+-- Sorts the events by their id, and parses nothing that a client sent on its way in.
 --
--- One id is one event: the sorting key is the id and nothing else, as a number, so that UUIDv7 lie in the order of time
--- and `WHERE event_id = ...` reads one granule. Of several records under one id, merges and FINAL keep the one with the
+-- One id is one event: the sorting key is only the id, as a number, so that UUIDv7 are sorted by time and
+-- `WHERE event_id = ...` reads one granule. Of several records under one id, merges and FINAL keep the one with the
 -- largest _precedence: the earliest received_at, and among equals the lowest offset.
--- properties_text is what was sent. properties is read from it when it is asked for, and an object that can't be read
--- gives {}, never an error. What it may change: docs/EVENTS.md. What it costs: docs/decisions/tables.md.
+-- properties_text is what was sent. properties is parsed from it when a query asks for it; an unreadable object gives {},
+-- never an error. What it may change: docs/EVENTS.md. What it costs: docs/decisions/tables.md.
 --
--- A sorting key can't be altered, so the rows move to a new table. Workers of before can't write to it (they name a
--- column that it computes), those of now refuse the old one: nobody writes while rows are copied, and the ledger, whose
--- view is made behind that, does not count them again. An insert that was under way at that moment ends in
--- events_before_8, which stays until somebody drops it, unless it is empty. Two programs at once may copy a row twice:
--- the copies are one event. A million rows take about 4 s; CONSUMER_INSERT_TIMEOUT_S must cover the copy.
+-- A sorting key can't be altered, so the rows move to a new table. Older workers can't write to it (they name a column
+-- that it computes), and present ones refuse the old table. So no worker writes while rows are copied; the view that
+-- fills `offsets` is created afterwards, so copied rows are not counted again. An insert in progress at that moment ends
+-- in events_before_8, which stays until an operator drops it, unless it is empty. Two programs at once may copy a row
+-- twice: the copies are one event. A million rows take about 4 s; CONSUMER_INSERT_TIMEOUT_S must cover the copy.
 
 -- if: SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'events' AND sorting_key LIKE 'event_type,%' AND engine IN ('ReplacingMergeTree', 'SharedReplacingMergeTree')
 CREATE TABLE IF NOT EXISTS events_next
@@ -72,13 +72,13 @@ COMMENT 'one row per event record; read events_unique to see each event once';
 -- if: SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'events' AND sorting_key LIKE 'event_type,%' AND engine IN ('ReplacingMergeTree', 'SharedReplacingMergeTree')
 RENAME TABLE events TO events_before_8, events_next TO events;
 
--- A server that was killed between the two names.
+-- For a server that was killed between the two renames.
 -- if: SELECT 1 FROM system.tables WHERE database = currentDatabase() HAVING countIf(name = 'events') = 0 AND countIf(name = 'events_next') = 1
 RENAME TABLE events_next TO events;
 
 DROP TABLE IF EXISTS events_next;
 
--- It belongs to the old table until the server starts again, and to the new one after that.
+-- The view belongs to the old table until the server restarts, and to the new one after that.
 DROP VIEW IF EXISTS events_offsets;
 
 -- if: SELECT 1 FROM system.tables WHERE database = currentDatabase() HAVING countIf(name = 'events_before_8') = 1 AND countIf(name = 'events_to_offsets') = 0
@@ -102,8 +102,8 @@ GROUP BY topic, topic_id, partition, million;
 -- if: SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'events_before_8' AND total_rows = 0
 DROP TABLE IF EXISTS events_before_8;
 
--- Each event once, whatever retries and merges have or have not done yet, and whatever a reader's profile says of FINAL.
--- The other settings are for properties; a profile with readonly = 1 does without them, see docs/EVENTS.md.
+-- Each event once, independent of retries, pending merges, and the reader's own settings of FINAL.
+-- The other settings are for properties; they do not apply with readonly = 1, see docs/EVENTS.md.
 CREATE OR REPLACE VIEW events_unique AS SELECT *, properties FROM events FINAL
 SETTINGS
     do_not_merge_across_partitions_select_final = 0,

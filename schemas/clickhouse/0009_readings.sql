@@ -1,5 +1,5 @@
--- An offset alone names no record: a log that was cut and has grown again has others under the same offsets, and an
--- operator may have offsets read again. So each row says which leader wrote its record, and in which reading it came.
+-- An offset alone does not identify a record: a log that was cut and has grown again has others under the same offsets,
+-- and an operator may have offsets read again. So each row has its record's leader epoch and its reading.
 ALTER TABLE events ADD COLUMN IF NOT EXISTS _leader_epoch Int32 DEFAULT -1 COMMENT 'epoch of the leader that wrote the record; -1: not known' AFTER _offset,
     ADD COLUMN IF NOT EXISTS _reading UInt32 COMMENT 'one more each time that an operator has offsets read again' AFTER _leader_epoch;
 
@@ -44,7 +44,7 @@ SELECT
 FROM dead_letters
 GROUP BY topic, topic_id, partition, million, reading, _leader_epoch;
 
--- A view keeps the columns that it was made with.
+-- A view keeps the columns it was created with.
 CREATE OR REPLACE VIEW events_unique AS SELECT *, properties FROM events FINAL
 SETTINGS
     do_not_merge_across_partitions_select_final = 0,

@@ -1,1 +1,1 @@
-"""How both services reach other servers: TLS, credentials, Kafka's properties."""
+"""How both services connect to servers: URLs, TLS, credentials, librdkafka's properties."""

@@ -1,7 +1,7 @@
-"""How both services reach a server by URL: what the URL may say, and where its user's password comes from.
+"""Reads the URL and login settings of a server, for both services.
 
-The scheme alone decides about TLS, whatever the port. A URL holds no secrets: they stand in files. Every fault is one
-sentence that begins with the setting at fault, and holds no secret. (For Kafka: librdkafka.py.)
+The scheme alone decides about TLS, on any port. A URL holds no secrets: these are in files. Every fault is one sentence
+that begins with the wrong setting, and contains no secret. (For Kafka see librdkafka.py.)
 """
 
 from collections.abc import Collection
@@ -21,13 +21,13 @@ _ANY: Final = Tls("")
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """A URL, taken apart.
+    """A parsed URL.
 
     Attributes:
         scheme: in lower case.
         host: a name or an address, without brackets; "" for a socket file.
-        port: the scheme's own one when the URL names none.
-        path: as it stands in the URL, without a slash at its end.
+        port: the scheme's default when the URL has none.
+        path: as in the URL, without a slash at its end.
     """
 
     scheme: str
@@ -37,7 +37,7 @@ class Url:
 
     @property
     def address(self) -> str:
-        """Host and port, as URLs and people write them."""
+        """Host and port, as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
@@ -47,7 +47,7 @@ class Url:
 
     @property
     def keeps_secrets(self) -> bool:
-        """Whether a password may be sent there: over TLS, or without leaving this machine."""
+        """Whether a password may be sent there: over TLS, or within this machine."""
         return self.has_tls or self.scheme == "unix" or is_loopback(self.host)
 
     def __str__(self) -> str:
@@ -55,18 +55,18 @@ class Url:
 
 
 def read_url(text: str, schemes: Collection[str], login: str) -> Url:
-    """Take a URL apart.
+    """Parse a URL.
 
     Args:
         text: the URL.
-        schemes: those that it may have.
-        login: which settings are for user and password, for the sentence.
+        schemes: the allowed schemes.
+        login: the settings for user and password, for the sentence.
 
     Raises:
-        ValueError: why it can't be used, without its text, which may hold a password.
+        ValueError: why the URL can't be used; without its text, which may contain a password.
     """
     if not fullmatch(r"[!-~]+", text) or "\\" in text:
-        raise ValueError("must be a URL without spaces or other characters that URLs don't have")
+        raise ValueError("must be a URL without spaces or other characters that URLs can't contain")
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -77,7 +77,7 @@ def read_url(text: str, schemes: Collection[str], login: str) -> Url:
     if "@" in parts.netloc:
         raise ValueError(f"must hold no user and no password; set {login}")
     if parts.query or parts.fragment or text.endswith(("?", "#")):
-        raise ValueError("must end with its path; what follows a ? or # is not used")
+        raise ValueError("must end with its path, without ? or #")
     is_file = parts.scheme == "unix"
     if port == 0 or not fullmatch(r"" if is_file else r"[\w.:%-]+", parts.hostname or ""):
         raise ValueError("must name a file" if is_file else "must name a host, and a port from 1 to 65535 if any")
@@ -86,7 +86,7 @@ def read_url(text: str, schemes: Collection[str], login: str) -> Url:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine; a name that only a resolver could tell is none."""
+    """Tell whether a host is this machine; names other than localhost are not resolved, and are not."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -95,14 +95,14 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach one server, as its settings say.
+    """The settings of one server's connection.
 
     Attributes:
-        url: of the server; of several that stand in for each other, comma-separated; "" is none.
-        user: "" is none.
-        password_file: the file that holds the password; "" is none.
-        tls: which certificates count there.
-        takes_proxies: whether its client goes through the proxies that the environment names (HTTP_PROXY and others).
+        url: the server's URL, or several alternative ones, comma-separated; "" when there is no server.
+        user: the user; "" for none.
+        password_file: the file with the password; "" for none.
+        tls: which certificates to trust and present.
+        takes_proxies: whether its client uses the proxies of the environment (HTTP_PROXY and others).
     """
 
     url: str
@@ -112,12 +112,12 @@ class Access:
     takes_proxies: bool = False
 
     def fault(self, schemes: Collection[str], allow_plaintext: str, *, several: bool = False) -> str:
-        """Return the first thing that the settings can't mean, or ""; no file is read.
+        """Return the first mistake in the settings, or ""; reads no file.
 
         Args:
-            schemes: those that the URL may have.
-            allow_plaintext: the setting that lets passwords go without TLS; "" when it is set.
-            several: whether the URL may be more than one.
+            schemes: the allowed schemes.
+            allow_plaintext: the setting that allows passwords without TLS; "" when it is set.
+            several: whether several URLs are allowed.
         """
         name = self.tls.settings
         if not self.url:
@@ -135,7 +135,7 @@ class Access:
         return f"{name}USER: must hold no colon" if ":" in self.user else ""
 
     def _exposed(self, url: Url, allow_plaintext: str) -> str:
-        """Return who could read the password on its way, or ""."""
+        """Return a sentence when the password would be sent in clear text, else ""."""
         if not self.password_file or not allow_plaintext:
             return ""
         where = "" if url.keeps_secrets else f"to {url.address}"
@@ -143,11 +143,11 @@ class Access:
             where = "to the proxy that HTTP_PROXY names"
         return where and (
             f"{self.tls.settings}URL: {url.scheme}:// would send the password {where} without TLS; use"
-            f" {url.scheme}s://, or set {allow_plaintext}=true where nobody can listen"
+            f" {url.scheme}s://, or set {allow_plaintext}=true where the network is trusted"
         )
 
     def password(self) -> str:
-        """Return the password from its file, as it is now, without white space around it; "" is none.
+        """Read the password from its file, without surrounding white space; "" for none.
 
         Raises:
             ValueError: the file can't be read.
@@ -158,16 +158,16 @@ class Access:
             raise ValueError(f"{self.tls.settings}PASSWORD_FILE: {error}") from None
 
     def explain(self, error: BaseException) -> str:
-        """Return what a failed call to the (last) server says about TLS, by the setting that may help, or "".
+        """Return a sentence, beginning with a setting, when a failed call is about TLS; else "".
 
-        It may connect once more to find out, and so take up to a second: see Tls.probe.
+        It may connect once more to find out, which takes up to a second: see Tls.probe.
         """
         url = read_url(self.url.rpartition(",")[2], _PORTS, "")
         about_tls = self.tls.explain(error, url.address)
         return about_tls or (self.tls.probe(url.host, url.port, url.address) if url.has_tls else "")
 
     def check_files(self) -> None:
-        """Read the files once, while there is a person to hear of a fault.
+        """Read the files once at the start, while an operator is watching.
 
         Raises:
             ValueError: as `password` and `Tls.context`.

@@ -1,8 +1,8 @@
-"""librdkafka in both services: the properties that an operator adds in a file, and what becomes of its errors.
+"""Reads an operator's file of librdkafka properties, and explains librdkafka's errors, for both services.
 
-Every client of a service (consumer, producers, for administration) gets all properties of the file: librdkafka ignores
-those of the other kinds. Three sorts of names are refused, each with a sentence: what the service's promises rest on,
-what a setting says, and what takes a function.
+Every client of a service (consumer, producer, admin client) gets all properties of the file: librdkafka ignores those
+of other kinds of clients. Three kinds of names are refused, each with a sentence: those that the service's promises
+depend on, those that have a setting, and those that need a function.
 """
 
 import logging
@@ -28,10 +28,12 @@ _ALIASES: Final = {
     "message.send.max.retries": "retries",
     "max.in.flight.requests.per.connection": "max.in.flight",
 }
-"""librdkafka's second names, of those that can be refused (its CONFIGURATION.md)."""
+"""librdkafka's aliases of names that may be refused (its CONFIGURATION.md)."""
 _FUNCTIONS: Final = frozenset({"logger", "log.queue", "on_commit", "on_delivery", "opaque", "default.topic.config"})
 _IN_CLEAR_TEXT: Final = frozenset({"plain", "oauthbearer"})  # SCRAM proves a password without sending it
 _OF_THE_FILE: Final = frozenset({KafkaError._SSL, KafkaError._AUTHENTICATION})  # noqa: SLF001  (their public names)
+# Without a logger, `debug` in a file writes to standard error; of clients that only look nobody wants to hear.
+_UNHEARD: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)  # noqa: LOG001  (one that nobody configures)
 
 
 def read_properties(path: str, owned: Mapping[str, str]) -> dict[str, str]:
@@ -39,11 +41,11 @@ def read_properties(path: str, owned: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         path: the file.
-        owned: the properties that may not stand there, under any of their names, each with the reason.
+        owned: the properties that the file may not set, under any of their names, each with the reason.
 
     Raises:
-        ValueError: the file can't be read, a line is no pair or may not stand there, or a file that it names can't be
-            read. It holds no line's text, which may be a secret.
+        ValueError: the file can't be read, a line is malformed or not allowed, or a file that it names can't be read.
+            The message contains no line's text, which may be a secret.
     """
     pairs: dict[str, str] = {}
     for number, line in enumerate(text_of(path).splitlines() if path else (), 1):
@@ -60,13 +62,13 @@ def _fault(key: str, equals: str, owned: Mapping[str, str]) -> str:
     if not key or not equals:
         return "not key=value"
     if key.endswith("_cb") or key in _FUNCTIONS:
-        return f"{key} takes a function, which a file can't hold"
+        return f"{key} needs a function, which a file can't hold"
     reason = owned.get(_ALIASES.get(key, key)) or owned.get(key)
     return f"{key} {reason}" if reason else ""
 
 
 def _unreadable(key: str, value: str) -> str:
-    """Return what is wrong with a file that a property names; librdkafka says it in numbers."""
+    """Return what is wrong with a file that a property names; librdkafka reports only a number."""
     if not search(r"\.(location|file)$", key) or value in ("", "probe"):
         return ""
     try:
@@ -78,10 +80,10 @@ def _unreadable(key: str, value: str) -> str:
 
 
 def check_servers(text: str) -> None:
-    """Look at a list of brokers.
+    """Check a list of brokers.
 
     Raises:
-        ValueError: an entry is no host:port.
+        ValueError: an entry is not host:port.
     """
     for entry in text.split(","):
         found = fullmatch(r"(?:\w+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(?::(\d{1,5}))?", entry.strip())
@@ -90,27 +92,27 @@ def check_servers(text: str) -> None:
 
 
 def verify(properties: Mapping[str, object], allow_plaintext: str) -> None:
-    """Let librdkafka look at the properties of all clients: names, values, files, and what contradicts what.
+    """Let librdkafka check the properties of all clients: names, values, files and contradictions.
 
     Args:
-        properties: with the brokers' addresses, and what the service sets itself.
-        allow_plaintext: the setting that lets passwords go without TLS; "" when it is set.
+        properties: including the brokers' addresses and the service's own properties.
+        allow_plaintext: the setting that allows passwords without TLS; "" when it is set.
 
     Raises:
-        ValueError: in its words, or that the password would be sent without TLS.
+        ValueError: librdkafka's message, or that the password would be sent without TLS.
     """
     quiet = {**properties, "log_level": 0}
     try:
-        Consumer({"group.id": "-", **quiet}).close()
-        Producer(quiet).flush(0)
+        Consumer({"group.id": "-", **quiet}, logger=_UNHEARD).close()
+        Producer(quiet, logger=_UNHEARD).flush(0)
     except KafkaException as error:
         raise ValueError(_sentence(error.args[0], properties)) from None
-    except (TypeError, AttributeError, ValueError) as error:  # of the driver, about what it takes for its own
+    except (TypeError, AttributeError, ValueError) as error:  # from the driver, about properties it handles itself
         raise ValueError(str(error)) from None
     if allow_plaintext and _exposes_password(properties):
         raise ValueError(
             f"security.protocol=sasl_plaintext would send the password to the brokers without TLS; use sasl_ssl, or set"
-            f" {allow_plaintext}=true where nobody can listen"
+            f" {allow_plaintext}=true where the network is trusted"
         )
 
 
@@ -126,16 +128,16 @@ def _exposes_password(properties: Mapping[str, object]) -> bool:
 
 
 def _sentence(error: KafkaError, properties: Mapping[str, object]) -> str:
-    """Return why a client can't be made, with the file that it is about."""
+    """Return why a client can't be made, with the file at fault."""
     found = fullmatch(r"Failed to create \w+: (ssl\.[\w.]+) failed: (?:.*:)?([^:]+)", error.str())
     return f"{found[1]}: {properties.get(found[1], '')}: {found[2].strip()}" if found else error.str()
 
 
 def reporting(setting: str) -> dict[str, Any]:
-    """Return the arguments with which a client says what happens to it in the log; it does so while it is polled.
+    """Return the arguments with which a client logs its errors; it does so while it is polled.
 
     Args:
-        setting: the name of the file's setting: what certificates and logins are about stands there.
+        setting: the setting that names the file, for errors about certificates and logins.
     """
 
     def report(error: KafkaError) -> None:
@@ -147,11 +149,11 @@ def reporting(setting: str) -> dict[str, Any]:
 
 
 def plain(error: KafkaError) -> str:
-    """Return what librdkafka says of an error, without OpenSSL's numbers and its own state."""
+    """Return librdkafka's message without OpenSSL's numbers and its own state."""
     return sub(r" \(after .*\)$", "", sub(r"error:[0-9A-F]+:[\w ]*:[\w ]*:", "", error.str()))
 
 
 def is_for_a_person(error: KafkaError) -> bool:
-    """Tell whether a connection failed for its certificates or its login: to wait does not help."""
+    """Tell whether a connection failed because of certificates or the login: waiting does not help."""
     untrusted = search(r"certificate verify failed|\balert\b.*(certificate|unknown ca|handshake failure)", error.str())
     return bool(untrusted) or (error.code() in _OF_THE_FILE and "isconnect" not in error.str())

@@ -1,4 +1,4 @@
-"""What librdkafka says by itself, as lines of the process's log."""
+"""Formats librdkafka's own messages as lines of the process's log."""
 
 import logging
 import threading
@@ -14,9 +14,9 @@ _KINDS_MAX: Final = 200
 
 
 class LineFilter(logging.Filter):
-    """Makes librdkafka's lines fit for the log, and lets one that repeats itself through once in 30 s.
+    """Reformats librdkafka's lines, and passes repeated ones once in 30 s.
 
-    The next one of its kind that passes says how many were left out.
+    The next line of the same kind that passes says how many were left out.
     """
 
     def __init__(self, now_s: Callable[[], float] = monotonic) -> None:
@@ -26,13 +26,13 @@ class LineFilter(logging.Filter):
         self._told: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take a record apart into message, facility and client, and decide whether it passes."""
+        """Split a record into message, facility and client, and decide whether it passes."""
         if record.msg == "%s [%s] %s" and isinstance(record.args, tuple):
             facility, client, text = map(str, record.args)
             record.msg, record.args = sub(r"^\[thrd:[^\]]*\]: ", "", text), ()
             record.facility, record.client = facility, client
             if facility == "CONFWARN" and "and will be ignored by this" in text:
-                return False  # the file is for all kinds of clients
+                return False  # the file's properties go to all kinds of clients
         said = (record.msg, *(getattr(record, name, "") for name in ("facility", "reason", "detail")))
         left_out = self._count(sub(r"[0-9]+", "0", " ".join(said)), self._now_s())
         if left_out > 0:
@@ -40,7 +40,7 @@ class LineFilter(logging.Filter):
         return left_out >= 0
 
     def _count(self, kind: str, now_s: float) -> int:
-        """Return how many lines of a kind were left out before this one, -1 when this one is left out too."""
+        """Return how many lines of a kind were left out before this one; -1 when this one is left out too."""
         with self._lock:
             until_s, left_out = self._told.get(kind, (0.0, 0))
             passes = now_s >= until_s

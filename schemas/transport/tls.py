@@ -1,6 +1,6 @@
-"""Which certificates count at a server, and what a failed TLS connection says about the settings.
+"""Loads the certificates for a server, and explains failed TLS connections by the setting to change.
 
-Every fault is one sentence that begins with the setting at fault, and holds no secret.
+Every fault is one sentence that begins with the wrong setting, and contains no secret.
 """
 
 import socket
@@ -14,12 +14,12 @@ from typing import Final
 _CERTIFICATE: Final = "CERTIFICATE"
 _KEY: Final = "PRIVATE KEY"
 _PROBE_S: Final = 1.0
-# OpenSSL's codes of a failed verification: X509_V_ERR_… in x509_vfy.h.
+# OpenSSL's codes for a failed verification: X509_V_ERR_… in x509_vfy.h.
 _NOT_NOW: Final = {9: "is not valid yet", 10: "has expired"}
 _OTHER_HOST: Final = frozenset({62, 64})
-# What a server says that wants a client certificate and has got none, or none that it trusts.
+# What a server says when it gets no client certificate, or one that it does not trust.
 _REFUSALS: Final = ("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "HANDSHAKE_FAILURE")
-# A server that goes away, not one that refuses.
+# The connection of a server that goes away, not of one that refuses.
 _CLOSED: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _NO_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
@@ -40,13 +40,13 @@ def text_of(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Which certificates count at one server.
+    """The certificates for one server.
 
     Attributes:
-        settings: what the server's settings begin with, such as CONSUMER_CLICKHOUSE_.
-        ca_file: certificates (PEM) of the only authorities that count; "" is those that the system trusts.
-        certificate_file: our own certificate (PEM), and those between it and its authority; "" is none.
-        key_file: its key (PEM), not encrypted; "" when it is in the certificate's file.
+        settings: the prefix of the server's settings, such as CONSUMER_CLICKHOUSE_.
+        ca_file: certificates (PEM) of the only authorities to trust; "" for the system's.
+        certificate_file: our certificate (PEM) with its intermediate ones; "" for none.
+        key_file: its key (PEM), not encrypted; "" when the certificate's file has it.
     """
 
     settings: str
@@ -55,7 +55,7 @@ class Tls:
     key_file: str = ""
 
     def faults(self, scheme: str, *, is_tls: bool) -> Iterator[str]:
-        """Yield what the settings can't mean, without a look at the files."""
+        """Yield mistakes in the settings, without reading the files."""
         if self.key_file and not self.certificate_file:
             yield f"{self.settings}KEY_FILE: needs {self.settings}CERTIFICATE_FILE"
         for name, path in (("CA_FILE", self.ca_file), ("CERTIFICATE_FILE", self.certificate_file)):
@@ -63,10 +63,10 @@ class Tls:
                 yield f"{self.settings}{name}: {self.settings}URL begins with {scheme}://, which has no TLS"
 
     def context(self) -> ssl.SSLContext:
-        """Return what checks the server and shows our certificate, from the files as they are now.
+        """Return a TLS context made from the files as they are now.
 
         Raises:
-            ValueError: a file can't be read, is no certificate or no key, or certificate and key are no pair.
+            ValueError: a file can't be read, has no certificate or key, or certificate and key don't match.
         """
         for name, path in (("CA_FILE", self.ca_file), ("CERTIFICATE_FILE", self.certificate_file)):
             if path:
@@ -77,7 +77,7 @@ class Tls:
         return context
 
     def _require(self, name: str, path: str, what: str) -> None:
-        """Make sure that a file can be read and holds such a thing."""
+        """Check that a file can be read and contains a PEM section of a kind."""
         try:
             found = search(rf"^-----BEGIN (?:[A-Z]+ )*{what}-----\s*$", text_of(path), MULTILINE)
         except ValueError as error:
@@ -103,7 +103,7 @@ class Tls:
             raise ValueError(f"{self.settings}{name}: {path}: {error}") from None
 
     def explain(self, error: BaseException, address: str) -> str:
-        """Return what a failure says about TLS, by the setting that may help; "" when it is not about TLS."""
+        """Return a sentence about a TLS failure, beginning with the setting to change; "" for another failure."""
         for cause in _causes(error):
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return self.settings + _unverified(cause, address)
@@ -112,10 +112,10 @@ class Tls:
         return ""
 
     def probe(self, host: str, port: int, address: str) -> str:
-        """Connect once more, without a word, and return what is wrong with TLS there; "" is nothing, or nobody there.
+        """Connect once more without sending anything, and return what is wrong with TLS; "" for nothing, or no server.
 
-        A server refuses a client's certificate behind the handshake (TLS 1.3). Who has sent a request by then may hear
-        of a connection that was reset, and not why. Takes up to a second when nothing is wrong.
+        With TLS 1.3 a server refuses a client's certificate after the handshake. A client that has already sent a
+        request may only see a reset connection. Takes up to a second when nothing is wrong.
         """
         try:
             with (
@@ -137,7 +137,7 @@ class Tls:
 
 
 def _no_passphrase() -> str:
-    raise ValueError("the key is encrypted, and nobody is there to type its passphrase")
+    raise ValueError("the key is encrypted, and a service can't type a passphrase")
 
 
 def _unverified(error: ssl.SSLCertVerificationError, address: str) -> str:
@@ -145,11 +145,11 @@ def _unverified(error: ssl.SSLCertVerificationError, address: str) -> str:
         return f"URL: the certificate at {address} is for another host name"
     if error.verify_code in _NOT_NOW:
         return f"URL: the certificate at {address} {_NOT_NOW[error.verify_code]}"
-    return f"CA_FILE: no authority that counts has signed the certificate at {address} ({error.verify_message})"
+    return f"CA_FILE: no trusted authority has signed the certificate at {address} ({error.verify_message})"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came from; HTTP libraries keep that in various places."""
+    """Yield an error and its causes; HTTP libraries keep these in various places."""
     queue: list[object] = [error]
     seen: set[int] = set()
     while queue:

@@ -2,13 +2,10 @@
 
 import re
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-import consumer.metrics
-import ingest.metrics
 from docs.tables import ROOT, TABLES, rendered
 
 
@@ -46,30 +43,6 @@ def test_every_file_that_a_text_names_is_there() -> None:
 
     assert len(texts) > 300
     assert dead == []
-
-
-def test_both_sides_of_an_alarm_have_the_same_labels() -> None:
-    """Prometheus joins what `and` stands between by all labels: a side with one more never meets the other."""
-    text = (ROOT / "docs/OPERATIONS.md").read_text("utf-8")
-    joined = [found for found in re.findall(r"^\| [^|]+ \| `([^`]+)`", text, re.MULTILINE) if " and " in found]
-
-    assert len(joined) >= 2
-    for expression in joined:
-        sides = [_labels_of(side) for side in expression.split(" and ")]
-        assert all(side == sides[0] for side in sides), expression
-
-
-def _labels_of(expression: str) -> set[str]:
-    """Return the labels of our own that the samples of an expression have."""
-    (name,) = re.findall(r"headrace_(ingest_\w+|consumer_\w+)", expression)
-    service, _, metric = name.partition("_")
-    metrics: Mapping[str, ingest.metrics.Metric | consumer.metrics.Metric] = {
-        "ingest": ingest.metrics.METRICS,
-        "consumer": consumer.metrics.METRICS,
-    }[service]  # type: ignore[assignment]  # each service has rows of its own
-    without = re.search(r"without \(([^)]*)\)", expression)
-    dropped = set(re.split(r",\s*", without[1])) if without else set()
-    return set() if re.match(r"(sum|max|min) ?\(", expression) else set(metrics[metric].labels) - dropped
 
 
 def test_the_makefile_has_at_most_ten_targets_and_each_is_explained() -> None:

@@ -9,7 +9,7 @@ from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  #
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka_clients import consumer, producer
 from tests.support.log_members import until
-from tests.support.operator import Operator, finish
+from tests.support.operator import Operator
 
 pytestmark = pytest.mark.kafka
 
@@ -28,14 +28,7 @@ def at_work(operator: Operator, tmp_path: Path) -> Iterator[Operator]:
     }
     assert operator.run("migrate")[0] == 0
     yield operator
-    for worker in operator.workers:
-        assert finish(worker)[0] == 0
-    operator.workers.clear()
-
-
-def await_rows(operator: Operator, count: int) -> None:
-    """Wait for rows."""
-    until(lambda: operator.database.query("SELECT count() AS n FROM events") == [{"n": count}])
+    operator.stop()
 
 
 def test_a_topic_that_was_deleted(at_work: Operator) -> None:
@@ -51,7 +44,7 @@ def test_a_topic_that_was_deleted(at_work: Operator) -> None:
 
     at_work.await_status("ready")
     at_work.send(3, partition=3)
-    await_rows(at_work, 3)
+    at_work.await_rows(3)
 
 
 def test_a_group_that_does_not_form(at_work: Operator) -> None:
@@ -61,13 +54,12 @@ def test_a_group_that_does_not_form(at_work: Operator) -> None:
     )
     other.subscribe([at_work.topic])
     until(lambda: bool(other.assignment()), lambda: other.poll(0.1))
-    worker = at_work.work()
+    at_work.work()
     page = at_work.await_page("/readyz", lambda _, body: "members whose" in body)
     assert '"joining"' in page
 
     other.close()
-    at_work.workers.remove(worker)
-    assert finish(worker)[0] == 0
+    at_work.stop()
     at_work.work()
 
     at_work.await_status("ready")
@@ -89,7 +81,7 @@ def test_a_hanging_transaction(at_work: Operator) -> None:
     at_work.follow(said)
 
     at_work.await_status("ready")
-    await_rows(at_work, 4)
+    at_work.await_rows(4)
 
 
 def test_partitions_that_are_added_are_read(at_work: Operator) -> None:
@@ -100,4 +92,4 @@ def test_partitions_that_are_added_are_read(at_work: Operator) -> None:
     admin.create_partitions([NewPartitions(at_work.topic, 3)])[at_work.topic].result(30)
     at_work.send(2, partition=2)
 
-    await_rows(at_work, 2)
+    at_work.await_rows(2)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.offsets import OffsetsTable, Reading
+from consumer.clickhouse.offsets import REMEMBERED_S, OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.partition import PartitionState
-from consumer.delivery.ports import CommittedOffset, Partition, Record
+from consumer.delivery.ports import CommittedOffset, Counted, Partition, Record
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE
@@ -289,6 +289,26 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
     database.command("DELETE FROM events WHERE _offset = 1000006")  # as a kill may
     there = known.kept(PLACE, Intent(NOW, 1_000_005, 1_000_015, (1_000_011, 1_000_012)))
     assert there == {1_000_005, 1_000_007, 1_000_008, 1_000_009, 1_000_012}
+
+
+def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tables: Tables) -> None:
+    """Of a block that is sent again: a table forgets tokens in time, and where rows were moved, at once."""
+    known = OffsetsTable(tables.database, {TOPIC: "events"})
+    (block,) = tables.rows.blocks(records(range(10)), Origin(NOW), "a")
+    assert known.counted(PLACE, block) == Counted(frozenset())
+    tables.insert(records(range(5)), "part")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(5)))
+    tables.insert(records(range(5, 10)), "rest")
+    tables.insert(records(range(20, 25)), "other")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=True)
+
+    moved = "ALTER TABLE migrations UPDATE applied_at = applied_at + INTERVAL {hours:Int8} HOUR WHERE 1"
+    for hours, is_remembered in ((1, False), (-1, True)):
+        tables.database.command(f"{moved} SETTINGS mutations_sync = 2", {"hours": hours})
+        assert known.counted(PLACE, block).is_remembered is is_remembered
+    aged = f"_inserted_at = _inserted_at - INTERVAL {REMEMBERED_S} SECOND"
+    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE 1 SETTINGS mutations_sync = 2")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=False)
 
 
 @pytest.mark.parametrize("forged", [{}, {"reading": 2**31 - 1}, {"service": "nobody/1"}, {"key": "x"}])

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from consumer.delivery.ports import Partition
+from consumer.delivery.ports import Membership, Partition
 from consumer.kafka import consumer as kafka
 from consumer.kafka import presence
 from tests.support.fixtures_group import ON_EMBEDDED, ON_KAFKA, Group
@@ -27,7 +27,7 @@ def test_a_member_without_a_partition_knows_that_its_group_has_formed(
     until(lambda: all(member.log.membership().is_formed for member in members), *polls)
 
     until(lambda: sum(bool(member.owned) for member in members) == 1, *polls)
-    assert all(member.log.membership() == (True, (), "") for member in members)
+    assert all(member.log.membership() == Membership() for member in members)
 
 
 @pytest.mark.parametrize("group", [ON_KAFKA[0], *ON_EMBEDDED], ids="-".join, indirect=True)
@@ -41,6 +41,17 @@ def test_a_topic_that_is_not_there_is_told(group: Group, monkeypatch: pytest.Mon
     group.broker.create_topic(topic)
 
     until(lambda: member.log.membership().gone == () and bool(member.owned), member.poll)
+
+
+@pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
+def test_an_end_is_known_as_soon_as_a_partition_is_assigned(group: Group) -> None:
+    """Before the first fetch: a partition whose end nobody knows can't be said to have nothing behind it."""
+    group.produce([b"x"] * 7)
+    member = group.member()
+    member.starts = dict.fromkeys(group.places)  # nothing is ever fetched
+    until(lambda: len(member.owned) == 4, member.poll)
+
+    assert [member.log.end_of(place) for place in group.places] == [7, 0, 0, 0]
 
 
 @pytest.mark.parametrize("group", ON_KAFKA[:1], ids="-".join, indirect=True)

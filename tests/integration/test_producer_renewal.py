@@ -87,7 +87,7 @@ def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
     assert set(after.statuses()) == {DeliveryStatus.DELIVERED}
     assert all(ended)
     assert {fate for sending in stuck for fate in sending.statuses()} == {DeliveryStatus.FAILED}
-    assert took_s < 5
+    assert took_s < 8
     assert (room.renewals, room.bytes) == (1, 0)
 
 

@@ -226,8 +226,8 @@ def test_clickhouse_that_can_not_be_trusted_or_does_not_trust_us_is_one_sentence
     ours = {"clickhouse_ca_file": keys.authority.file, "clickhouse_password_file": keys.secret}
     strange = {"clickhouse_certificate_file": stranger.certificate, "clickhouse_key_file": stranger.key}
     cases: list[tuple[bool, str, dict[str, object], str]] = [
-        (False, "127.0.0.1", {**ours, "clickhouse_ca_file": keys.stranger.file}, "CA_FILE: no authority that counts"),
-        (False, "127.0.0.1", {"clickhouse_password_file": keys.secret}, "CA_FILE: no authority that counts"),
+        (False, "127.0.0.1", {**ours, "clickhouse_ca_file": keys.stranger.file}, "CA_FILE: no trusted authority"),
+        (False, "127.0.0.1", {"clickhouse_password_file": keys.secret}, "CA_FILE: no trusted authority"),
         (False, "localhost", {**ours}, "URL: the certificate at localhost:{port} is for another host name"),
         (True, "127.0.0.1", {**ours}, "CERTIFICATE_FILE: 127.0.0.1:{port} wants a client certificate"),
         (True, "127.0.0.1", {**ours, **strange}, "CERTIFICATE_FILE: 127.0.0.1:{port} does not trust our certificate"),
@@ -318,7 +318,7 @@ def test_the_ingress_says_which_file_a_broker_is_refused_for(
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("wrong authority", "CA_FILE: no authority that counts has signed the certificate at 127.0.0.1:"),
+        ("wrong authority", "CA_FILE: no trusted authority has signed the certificate at 127.0.0.1:"),
         ("other host", "URL: the certificate at localhost:"),
         ("no client", "CERTIFICATE_FILE: 127.0.0.1:"),
     ],
@@ -350,14 +350,14 @@ def test_an_ingress_that_can_not_trust_its_registry_ends_with_one_line(keys: Key
         assert collector.await_end(WAIT_S) == 3
 
     (line,) = [line for line in collector.log_lines() if line["message"] == "the collector can't start"]
-    assert line["reason"].startswith("INGEST_SCHEMA_REGISTRY_CA_FILE: no authority that counts")
+    assert line["reason"].startswith("INGEST_SCHEMA_REGISTRY_CA_FILE: no trusted authority")
     assert "Traceback" not in collector.log_path.read_text()
 
 
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("wrong authority", "CA_FILE: no authority that counts"),
+        ("wrong authority", "CA_FILE: no trusted authority"),
         ("other host", "URL: the certificate at localhost:"),
         ("no client", "CERTIFICATE_FILE: 127.0.0.1:"),
     ],

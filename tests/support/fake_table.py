@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Origin
-from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.delivery.ports import Block, Counted, Partition, Poison, Record
 from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
 
 
@@ -83,6 +83,7 @@ class FakeTable:
         self.rows: Counter[str] = Counter()
         self.viewed: Counter[str] = Counter()
         self.torn: set[str] = set()  # records that a dying server has lost at some time
+        self._lately: set[str] = set()  # rows that came since tokens were forgotten
         self._parted: set[str] = set()  # tokens of blocks that are there in part
         self._windows: dict[tuple[str, int], deque[str]] = {}
         self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
@@ -142,11 +143,12 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
-    def counted(self, partition: Partition, block: Block) -> frozenset[int]:
-        """Return which of a block's offsets the view has."""
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets the view has, and whether any of them came since tokens were forgotten."""
         if self.is_away:
             raise Transient("the table is away")
-        return self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
+        offsets = self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
+        return Counted(offsets, is_remembered=any(key in self._lately for key, _, _ in _rows(block)))
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
@@ -184,6 +186,7 @@ class FakeTable:
         for month in sorted(months)[:parts]:
             if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
+                self._lately |= set(months[month])
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])
@@ -196,6 +199,11 @@ class FakeTable:
     def forget_tokens(self) -> None:
         """Forget what was inserted under which token, as a table that takes another one's place, or time, does."""
         self._windows.clear()
+        self.grow_old()
+
+    def grow_old(self) -> None:
+        """Let half an hour pass: nothing that is here came lately."""
+        self._lately.clear()
 
     def _view(self, origin: Origin, keys: Sequence[str]) -> None:
         self.viewed.update(keys)

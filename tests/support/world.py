@@ -200,13 +200,18 @@ class World:
             self._read_again(number, again)
 
     def _resume(self, number: int) -> None:
-        """Let an operator resume a partition; of a batch that is there in part, some comes twice."""
+        """Let an operator resume a partition; of a batch that is there in part, some comes twice.
+
+        So does what the log has lost, should a copy that still has it lead one day.
+        """
         facts = facts_of(self.broker, self.table, number, self.letters)
         plan = resumed(self.broker, self.table, number, self.letters)
         if plan.mark is not None:
             log = self.broker.logs[facts.partition].records
             twice = [at for at in facts.kept if at >= plan.mark.offset and at in log]
             self.again |= {log[at].key.decode() for at in twice}
+            rows = {row.partition("#")[0] for row in self.table.rows if _place_of(row) == facts.partition}
+            self.again |= {key for key in rows - self._keys() if _offset_of(key) >= plan.mark.offset}
 
     def stop_all(self) -> None:
         """Stop all workers, and let the sessions of killed ones end."""
@@ -397,6 +402,10 @@ class World:
 
 def _place_of(key: str) -> Partition:
     return Partition(TOPIC, int(key.split("/")[1]))
+
+
+def _offset_of(key: str) -> int:
+    return int(key.partition("@")[0].rpartition("/")[2])
 
 
 def _is_replaying(lane: PartitionState) -> bool:

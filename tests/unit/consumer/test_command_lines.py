@@ -149,7 +149,7 @@ def test_a_repair_fits_the_event(text: str, says: str, refused: Callable[..., st
         ("headrace", "--bla", "unrecognized arguments: --bla"),
         ("headrace", "extra", "unrecognized arguments: extra"),
         ("headrace", "--work 1", "unrecognized arguments: --work 1"),
-        ("headrace", "--kafka-port 8080", "every port"),
+        ("headrace", "--kafka-port 8080", "the ports"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(program: str, arguments: str, says: str, refused: Callable[..., str]) -> None:

@@ -218,3 +218,14 @@ def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> N
         watch.turned({PLACE: lane}, lambda _: 100)
 
     assert watch.verdict().name == "stalled"
+
+
+def test_a_worker_that_its_group_refuses_is_not_idle() -> None:
+    """It owns nothing, so nothing is behind: the missing right is what is said, until it is there."""
+    watch = HealthMonitor(60, Clock())
+    watch.turned({}, lambda _: None, Membership(refusal="GROUP_AUTHORIZATION_FAILED: give it Read"))
+
+    assert (watch.verdict().name, watch.verdict().detail) == ("halted", "GROUP_AUTHORIZATION_FAILED: give it Read")
+    assert (watch.verdict().is_healthy, watch.verdict().is_ready) == (True, False)
+    watch.turned({}, lambda _: None)
+    assert watch.verdict().name == "idle"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from string import ascii_letters
 from textwrap import indent
 from types import MappingProxyType
 from typing import Any, Final
@@ -33,7 +34,9 @@ OF_THE_PROJECT: Final = (
 
 def schema(*types: Any, **defaults: Any) -> str:
     """Return a record of fields `a`, `b` … of these types."""
-    fields: list[dict[str, Any]] = [{"name": name, "type": avro} for name, avro in zip("abcdefgh", types, strict=False)]
+    fields: list[dict[str, Any]] = [
+        {"name": name, "type": avro} for name, avro in zip(ascii_letters, types, strict=False)
+    ]
     fields = [field | ({"default": defaults[field["name"]]} if field["name"] in defaults else {}) for field in fields]
     return json.dumps({"type": "record", "name": "Any", "fields": fields})
 
@@ -142,18 +145,25 @@ def test_a_record_of_our_schemas_has_fastavros_bytes(text: str, data: st.DataObj
     assert by_us(text, record) == by_us(text, record, shared) == by_fastavro(text, record)
 
 
-@given(st.lists(st.sampled_from(OF_TYPES), min_size=1, max_size=8), st.data())
-def test_a_record_of_any_types_has_fastavros_bytes(
-    fields: list[tuple[Any, st.SearchStrategy[Any]]], data: st.DataObject
-) -> None:
-    """Types that our own schemas don't have stand between those that they have."""
-    named = [avro for avro, _ in fields if isinstance(avro, dict) and "name" in avro]
-    fields = [field for index, field in enumerate(fields) if field[0] not in named or field not in fields[:index]]
-    text = schema(*(avro for avro, _ in fields))
-    record = {name: data.draw(strategy) for name, (_, strategy) in zip("abcdefgh", fields, strict=False)}
-    shared = data.draw(st.lists(st.sampled_from(list(record)), unique=True).map(tuple))
+@given(st.data())
+def test_a_record_of_any_types_has_fastavros_bytes(data: st.DataObject) -> None:
+    """Types that our own schemas don't have stand between those that they have, shared or not."""
+    text = schema(*(avro for avro, _ in OF_TYPES))
+    record = {name: data.draw(strategy) for name, (_, strategy) in zip(ascii_letters, OF_TYPES, strict=False)}
+    shared = data.draw(st.sets(st.sampled_from(list(record)), max_size=9).map(tuple))
 
     assert by_us(text, record, shared) == by_fastavro(text, record)
+
+
+@pytest.mark.parametrize(("avro", "strategy"), OF_TYPES)
+@given(st.data())
+def test_a_field_of_any_type_has_fastavros_bytes(
+    avro: Any, strategy: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    """Each type by itself, so that one is not written for another."""
+    text, record = schema(avro), {"a": data.draw(strategy)}
+
+    assert by_us(text, record) == by_fastavro(text, record)
 
 
 @given(st.sampled_from(OF_TYPES), strange, st.sampled_from([(), ("b",)]))
@@ -185,6 +195,9 @@ def test_a_strange_value_is_what_fastavro_makes_of_it(
         ("bytes", "text"),
         ("bytes", bytearray(b"x")),
         ("bytes", b"x" * 100_000),
+        (STRINGS, None),
+        (STRINGS, []),
+        (STRINGS, ""),
         (STRINGS, {"a": 1}),
         (STRINGS, {b"a": "b"}),
         (STRINGS, {"é": "\U0001f600"}),
@@ -233,6 +246,16 @@ def test_a_record_that_is_incomplete_or_none_is_fastavros(record: Any, shared: t
     text = schema("string", "string", b="default")
 
     assert by_us(text, record, shared) == by_fastavro(text, record)
+
+
+def test_a_type_may_be_named_by_a_later_field() -> None:
+    """An enum is declared once and used twice, and a record may hold another one of its kind."""
+    text = schema(COLOUR, "string", "Colour", ["null", "Any"], {"type": "array", "items": "Colour"})
+    inner: dict[str, Any] = {"a": "RED", "b": "é", "c": "BLUE", "d": None, "e": []}
+    record = inner | {"d": inner, "e": ["RED", "BLUE"]}
+
+    assert by_us(text, record) == by_fastavro(text, record)
+    assert is_compiled(text, record)
 
 
 def test_a_whole_event_is_written_by_the_generated_function() -> None:

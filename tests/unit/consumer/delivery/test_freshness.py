@@ -36,6 +36,7 @@ def test_what_is_finished_is_forgotten_and_a_long_backlog_is_thinned_out() -> No
     for second in range(10_000):
         arrivals.note(float(second), second + 1, 5000)
     assert len(arrivals.looks) <= 64
+    assert arrivals.since_s(5000, None) == 5000.0
     for position in (5000, 6000, 9000, 9999):
         arrivals.note(10_000.0, 10_000, position)
         since_s = arrivals.since_s(position, None)

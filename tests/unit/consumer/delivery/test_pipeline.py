@@ -156,6 +156,40 @@ def test_rows_that_are_counted_are_not_sent_again(around: Around) -> None:
     assert around.table.rows == around.table.viewed == {"id-1/0/0": 1, "id-1/0/1": 1}
 
 
+class Views(FakeTable):
+    """A table with one more view, that takes what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.seen: list[str] = []
+
+    def insert(self, block: Block) -> None:
+        """Insert, and let the view see it."""
+        self.seen.append(block.token)
+        super().insert(block)
+
+
+@pytest.mark.parametrize(
+    ("is_forgotten", "view_failed", "is_sent"), [(False, False, 1), (True, False, 0), (True, True, 1)]
+)
+def test_rows_that_are_counted_are_sent_for_the_views_that_may_lack_them(
+    around: Around,
+    is_forgotten: bool,  # noqa: FBT001  (a case)
+    view_failed: bool,  # noqa: FBT001  (a case)
+    is_sent: int,
+) -> None:
+    """As long as the table knows their token, and beyond that when this worker has seen a view fail."""
+    table = Views()
+    pipeline = Pipeline(around.rows, table, around.letters, around.broker, table, table)
+    batch, (block,) = prepared_blocks(around, value())
+    table.apply(block)
+    if is_forgotten:
+        table.forget_tokens()
+
+    assert pipeline.insert(batch, block, replace(AGAIN, view_failed=view_failed)) == Inserted()
+    assert len(table.seen) == is_sent
+
+
 def test_rows_that_are_counted_and_lost_are_put_back(around: Around) -> None:
     """A server that was killed has counted them, and has them no more."""
     batch, blocks = prepared_blocks(around, value())

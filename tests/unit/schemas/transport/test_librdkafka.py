@@ -56,10 +56,10 @@ def test_a_file_of_properties_is_pairs(file: Path) -> None:
     ],
 )
 def test_what_the_promises_rest_on_can_not_be_set_there(service: str, line: str, file: Path) -> None:
-    """Under none of librdkafka's names for it; nor can what takes a function."""
+    """Under none of librdkafka's names for it; nor can what needs a function."""
     file.write_text(f"client.rack=a\n{line}\n")
 
-    with pytest.raises(ValueError, match=r"kafka.properties, line 2: \S+ (is set by headrace|is the setting|takes a)"):
+    with pytest.raises(ValueError, match=r"kafka.properties, line 2: \S+ (is set by headrace|is the setting|needs a)"):
         read_properties(str(file), SERVICES[service])
 
 
@@ -215,6 +215,13 @@ def test_a_line_of_librdkafka_is_taken_apart(lines: Lines) -> None:
     (line,) = lines.passed
     assert line["text"] == "kafka:9092/bootstrap: Connect failed: refused (after 3ms)"
     assert (line["facility"], line["client"]) == ("FAIL", "rdkafka#producer-1")
+
+
+def test_who_only_looks_at_properties_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever the file asks librdkafka to tell: where it writes by itself, no line is JSON."""
+    verify({**BROKERS, "debug": "all"}, "")
+
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_repeats_itself_passes_once_in_a_while(lines: Lines) -> None:

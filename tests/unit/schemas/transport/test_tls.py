@@ -110,8 +110,8 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> Base
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("wrong authority", "X_CA_FILE: no authority that counts has signed the certificate at there"),
-        ("no authority", "X_CA_FILE: no authority that counts has signed the certificate at there"),
+        ("wrong authority", "X_CA_FILE: no trusted authority has signed the certificate at there"),
+        ("no authority", "X_CA_FILE: no trusted authority has signed the certificate at there"),
         ("wrong host", "X_URL: the certificate at there is for another host name"),
         ("expired", "X_URL: the certificate at there has expired"),
         ("not yet", "X_URL: the certificate at there is not valid yet"),
