@@ -158,7 +158,7 @@ class KafkaBroker:
             on_delivery=partial(
                 delivery.report, index
             ),  # a failed report lacks the headers: the sender keeps the records
-            headers=list(record.headers),
+            headers=list(record.headers) if record.headers else None,
         )
 
     def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:

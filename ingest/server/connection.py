@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 
 from ingest.errors import ErrorCode, Rejected
 from ingest.http.context import Answer, RequestHead
-from ingest.server.parsing import HEAD_BYTES_MAX, RefusedError, new_parser, read_head, refusal_of, too_large
+from ingest.server.parsing import HEAD_BYTES_MAX, MALFORMED, RefusedError, new_parser, read_head, refusal_of, too_large
 from ingest.server.ports import Host, State
 from ingest.server.responses import head_of, refusal_bytes
 from ingest.server.stream import BodyStream
@@ -58,8 +58,6 @@ class Connection(asyncio.Protocol):
         self._has_lost_track = False
         self._ahead: list[bytes] = []
         self._ahead_bytes = self._lingered_bytes = 0
-
-    # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -104,7 +102,7 @@ class Connection(asyncio.Protocol):
         if self.state is State.SENDING:
             self._next()
 
-    # What the parser calls.
+    # The parser calls the next three.
 
     def on_head(self) -> None:
         """Take a request's head."""
@@ -128,8 +126,6 @@ class Connection(asyncio.Protocol):
         """Take a body's end."""
         if self._stream is not None:
             self._stream.finish()
-
-    # What the server calls.
 
     def expire(self) -> None:
         """The deadline has passed: answer 408, or close."""
@@ -157,8 +153,6 @@ class Connection(asyncio.Protocol):
         if self.state is State.WAITING:
             self._close()
 
-    # Private.
-
     def _feed(self, data: bytes) -> None:
         """Give bytes to the parser, which calls back."""
         if self._stream is None:
@@ -170,8 +164,12 @@ class Connection(asyncio.Protocol):
         try:
             for at in range(0, len(data), _PIECE_BYTES):
                 self._parser.feed(data[at : at + _PIECE_BYTES])
-        except Exception as error:  # noqa: BLE001  (the parser has exceptions of its own, without a common kind)
+        except MALFORMED as error:
             self._lose_track(error)
+            return
+        except Exception:
+            log.exception("the server failed to read a request")
+            self._transport.abort()
             return
         if self._stream is None and len(self._head) > HEAD_BYTES_MAX:
             self._refuse(too_large())

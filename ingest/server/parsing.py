@@ -43,6 +43,10 @@ class Callbacks(Protocol):
         """Take a request's end."""
 
 
+MALFORMED: Final = (ValueError, RefusedError)
+"""What the parser (it has two ParseErrors) and the checks here raise; anything else is a defect."""
+
+
 def new_parser(callbacks: Callbacks) -> gunicorn_h1c.H1CProtocol:
     """Return a parser that calls an object."""
     return gunicorn_h1c.H1CProtocol(

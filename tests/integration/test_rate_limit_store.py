@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 import redis
+from redis.asyncio import Redis
 
 from ingest.access.rate_limit import Allowance, Claim, Window
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
@@ -58,9 +59,21 @@ def limiter(server: RedisServer, failures: Count) -> SharedLimiter:
     return limiter_of(Access(server.url), 0.2, "test:", 2, failures)
 
 
+_opened: Final[list[Redis]] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close the clients that a test has opened, in their loop."""
+    yield
+    while _opened:
+        run_on_loop(_opened.pop().aclose())
+
+
 def limiter_of(access: Access, timeout_s: float, prefix: str, window_s: int, failures: Count) -> SharedLimiter:
     """Return a limiter over a store; one loop uses all of them."""
     store, options = open_store(access, timeout_s)
+    _opened.append(store)
     return SharedLimiter(store, prefix, window_s, failures, options)
 
 

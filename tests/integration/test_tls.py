@@ -376,6 +376,7 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         asked = Claim("a", Allowance(5))
         assert [run_on_loop(limiter.hit([asked], 0))[0].requests for _ in range(3)] == [0, 0, 0]
         until(lambda: bool(caplog.records), "a line", 10)
+        run_on_loop(store.aclose())
 
     (told,) = [vars(record)["reason"] for record in caplog.records]
     assert told.startswith(f"X_{says}")

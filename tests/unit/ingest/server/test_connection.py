@@ -475,6 +475,22 @@ def test_an_answer_with_a_line_break_in_a_header_is_never_sent(caplog: pytest.Lo
     assert "line break" in str(caplog.records[-1].exc_info)
 
 
+def test_a_defect_is_told_and_not_taken_for_bad_http(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection ends without an answer, and the log has the traceback."""
+
+    async def scene() -> None:
+        client = Client()
+        monkeypatch.setattr(client, "stopped_waiting", None)
+        await client.send(GET)
+
+        assert (client.wire.sent, client.wire.ended) == (b"", "aborted")
+
+    run(scene)
+    assert caplog.records[-1].exc_info is not None
+
+
 def test_a_large_body_waits_in_the_socket_until_it_is_read() -> None:
     """What was received and not read is bounded."""
     is_open = asyncio.Event()
