@@ -49,7 +49,7 @@ class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     """Keeps together, in one process, what would hurt each other in two.
 
     The tests that load and hurt workers are one group, those that load and hurt the ingress another, and each file of
-    the rest is one of its own. The groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
+    the rest is a group. The groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -162,7 +162,7 @@ def test_the_ingress_has_time_to_drain(gunicorn: dict[str, Any]) -> None:
 
 
 def test_an_idle_connection_outlives_a_balancers(gunicorn: dict[str, Any]) -> None:
-    """Balancers close after 60 s; whoever closes first must be they."""
+    """Balancers close after 60 s; they must close first."""
     assert gunicorn["keepalive"] > 60
 
 

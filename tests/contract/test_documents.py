@@ -46,7 +46,7 @@ def _labels_of(expression: str) -> set[str]:
     metrics: Mapping[str, ingest.metrics.Metric | consumer.metrics.Metric] = {
         "ingest": ingest.metrics.METRICS,
         "consumer": consumer.metrics.METRICS,
-    }[service]  # type: ignore[assignment]  # each service has rows of its own
+    }[service]  # type: ignore[assignment]  # each service has its own type
     without = re.search(r"without \(([^)]*)\)", expression)
     dropped = set(re.split(r",\s*", without[1])) if without else set()
     return set() if re.match(r"(sum|max|min) ?\(", expression) else set(metrics[metric].labels) - dropped

@@ -65,7 +65,7 @@ def test_one_leaves_and_one_freezes_and_comes_back(workers: Workers) -> None:
 
 @on_kafka
 def test_static_members_come_and_one_is_killed(workers: Workers) -> None:
-    """Each under a name of its own; a killed one's partitions go to another after its session."""
+    """Each under its own name; a killed one's partitions go to another after its session."""
     with workers.load() as finish:
         first = workers.start("first", group_instance_id="first")
         workers.await_shared(first)

@@ -28,7 +28,7 @@ def test_a_producer_that_has_failed_for_good_is_replaced(api: Api, code: int) ->
         except Transient:
             pass
         else:
-            assert api is Api.PRODUCE  # some versions of librdkafka mend that one by themselves
+            assert api is Api.PRODUCE  # some versions of librdkafka recover from this by themselves
         places = publisher.publish([LETTER])
         publisher.close()
 

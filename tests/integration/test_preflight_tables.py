@@ -28,7 +28,7 @@ def names(database: Connection) -> set[str]:
 
 
 def test_what_migrate_makes_passes_and_nothing_is_left_behind(database: Connection) -> None:
-    """Both tables, with the ledger behind them."""
+    """Both tables, with the table of offsets behind them."""
     before = names(database)
 
     check_tables(database, [(EVENTS, PACE), (DEAD, PACE)])

@@ -260,7 +260,7 @@ def test_what_cannot_be_read_or_repaired_is_said_and_stays(
 
 
 def test_letters_are_chosen_by_reason_name_and_time(graveyard: Graveyard) -> None:
-    """Each filter alone; letters of another topic, and of the ingress, are never among them."""
+    """Each filter alone; dead letters of another topic, and of the ingress, are never among them."""
     graveyard.bury(
         {offset: (encoded(offset), Reason.CONSTRAINT if offset % 2 else Reason.BAD_VALUE) for offset in range(6)}
     )

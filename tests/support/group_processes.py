@@ -62,7 +62,7 @@ class WorkerProcess:
         return self._out.with_suffix(".log").read_text()[-3000:]
 
     def kill(self) -> None:
-        """End it without a word; once more does nothing."""
+        """Kill it; a second call does nothing."""
         self._process.kill()
         self._process.wait(_STOP_S)
 

@@ -89,7 +89,7 @@ class RemoteTable:
             raise Transient("no answer")
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return 0: a group that begins anew has a table of its own."""
+        """Return 0: a group that starts again has its own table."""
         del partition, topic_id, reading
         return 0
 

@@ -22,7 +22,7 @@ _STOP_S: Final = 30.0
 
 @contextmanager
 def worker(directory: Path, bootstrap_servers: str, topic: str, clickhouse_url: str) -> Iterator[Census]:
-    """Insert a topic into a database of its own; the value counts the event ids that analysts see there now."""
+    """Insert a topic into its own database; the value counts the event ids that analysts see there now."""
     database = f"fault_{uuid.uuid4().hex[:8]}"
     settings = {
         "bootstrap_servers": bootstrap_servers,

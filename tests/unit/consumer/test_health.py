@@ -10,7 +10,7 @@ from tests.support.states import PLACE, feed
 
 
 def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> None:
-    """A batch may take many searches; each that finds some is a step, and a restart would begin them anew."""
+    """A batch may take many searches; each that finds some is a step, and a restart would begin them again."""
     clock = Clock()
     watch = HealthMonitor(60, clock)
     lane = PartitionState(PLACE, "id", 7, None, read_to=7)

@@ -18,7 +18,7 @@ def finish(lane: PartitionState, work: BatchTask) -> None:
 
 
 def read_again(position: int = 10) -> PartitionState:
-    """Return a lane in a second reading, which ends at 12 and goes back to 90."""
+    """Return a state in a second reading, which ends at 12 and goes back to 90."""
     return PartitionState(PLACE, "id", position, None, reading=3, detour=BEFORE, read_to=position)
 
 

@@ -14,7 +14,7 @@ from tests.support.fake_table import value
 
 
 def get_on(around: Around, process: Process) -> None:
-    """Let a worker get on until nothing is left to do."""
+    """Let a worker take turns until nothing is left to do."""
     get_on_for(around, process, 60)
 
 

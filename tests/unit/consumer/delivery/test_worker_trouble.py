@@ -45,7 +45,7 @@ def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_com
 
 
 def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
-    """However often an insert is tried, and by whom: its letters are sent once, when it has succeeded."""
+    """However often an insert is tried, and by whom: its dead letters are sent once, when it has succeeded."""
     around.table.is_away = True
     for _ in range(4):
         process = around.process()
@@ -104,7 +104,7 @@ def test_a_topic_made_anew_under_a_reader_is_read_from_its_start(around: Around)
 
 
 def test_a_topic_made_anew_that_ends_where_the_old_one_did_is_noticed(around: Around) -> None:
-    """Nothing new comes and nothing is out of range: an idle lane asks now and then."""
+    """Nothing new comes and nothing is out of range: an idle partition asks from time to time."""
     process = around.process()
     around.produce(*[value()] * 4)
     get_on(around, process)

@@ -50,7 +50,7 @@ def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None
 
 
 def test_a_letter_without_headers_is_a_row_too() -> None:
-    """What stands on the topic is kept, whoever put it there."""
+    """Everything on the topic is kept, from any producer."""
     (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], Origin("incarnation"), "token")
 
     assert block.offsets == (5,)

@@ -66,7 +66,7 @@ def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
 
 
 def test_a_dead_letter_behind_the_rows_hides_no_cut() -> None:
-    """Of a letter no epoch is known: the highest row's is compared, and all that is new is read."""
+    """Of a dead letter no epoch is known: the highest row's is compared, and all that is new is read."""
     plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0}, last_letter=33)]), log)
 
     assert plan.mark is not None

@@ -1,4 +1,4 @@
-"""The gate: keys first, then the count, and every answer can say where the client stands."""
+"""Access control: keys first, then the count, and every answer can say where the client stands."""
 
 import gzip
 from pathlib import Path
@@ -35,7 +35,7 @@ byte_limit = 50000
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    """Three clients; one has a limit of its own, one is a page's."""
+    """Three clients; one has its own limit, one is a page's."""
     path = tmp_path / "clients.toml"
     path.write_text(ENTRIES)
     return Registry(str(path))

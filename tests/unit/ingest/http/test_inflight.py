@@ -27,7 +27,7 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
 
 
 def ask(path: str, ledger: EventCounters) -> tuple[str, dict[str, str], bytes]:
-    """Send one request through the door and the bound; return status, headers and body."""
+    """Send one request through the middleware and the bound; return status, headers and body."""
     heard: list[Any] = []
     door = RequestMiddleware(
         LoadBound(app, [COLLECT]), [COLLECT, "/readyz"], ledger, ProxyPolicy(), CorsPolicy(read_origins("*"))
