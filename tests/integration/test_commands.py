@@ -137,7 +137,7 @@ def test_audit_counts_what_was_deleted_unread_as_missing(operator: Operator) -> 
 def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator) -> None:
     """Its markers can't be looked up any more: named, neither called missing nor in the exit code."""
     if not operator.broker.supports_commit_metadata:
-        pytest.skip("without metadata a mark names no incarnation")
+        pytest.skip("without metadata a commit names no topic ID")
     _insert(operator, 5, transactional_id=operator.topic)
     admin = operator.broker.admin()
     (deleted,) = admin.delete_topics([operator.topic]).values()

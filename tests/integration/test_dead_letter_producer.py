@@ -1,4 +1,4 @@
-"""A producer of dead letters that has failed for good is replaced: the letters go out when the brokers are well."""
+"""A producer of dead letters that has failed permanently is replaced, and sends when the brokers are back."""
 
 import pytest
 from confluent_kafka import KafkaError

@@ -15,7 +15,7 @@ from tests.support.kafka import Broker
 from tests.support.kafka_clients import read_all
 
 pytestmark = pytest.mark.kafka
-LARGE = 1_048_300  # a record of this size just fits into a topic with the default limit, and its letter does not
+LARGE = 1_048_300  # a record of this size just fits into a topic with the default limit, but its dead letter does not
 
 
 def send(broker: Broker, topic: str, *values: bytes) -> None:

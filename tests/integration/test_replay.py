@@ -128,7 +128,7 @@ def graveyard(database: Connection, embedded_broker: Broker, new_topic: Callable
 
 
 def letter(offset: int) -> str:
-    """Return the name of the letter of an offset of the events topic."""
+    """Return the name of an offset's dead letter."""
     return f"{TOPIC}/0/{offset}"
 
 

@@ -69,7 +69,7 @@ class FakeRows:
 class FakeTable:
     """Implements `Table`, `Repairer` and, with the dead letters that it is told of, `InsertedOffsets`.
 
-    `window` tokens per table partition, 0 for none; `mends`: whether it repairs. Rows are counted by their record's
+    `window` tokens per table partition, 0 for none; it repairs unless told not to. Rows are counted by their record's
     key, followed by `#n` in a second reading.
     """
 

@@ -293,7 +293,7 @@ class World:
             and key.partition("#")[0] in self._keys()
             and not self._is_doubtful(key)
         ]
-        found += [f"{key} is left out, and its letter does not say why" for key in self._unexplained()]
+        found += [f"{key} is left out, and its dead letter does not say why" for key in self._unexplained()]
         found += [f"{place} is halted for ever: {why}" for place, why in self._halted().items()]
         return found + [f"{key} is nowhere" for key in self._missing()]
 

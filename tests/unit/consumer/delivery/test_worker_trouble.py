@@ -31,7 +31,7 @@ def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(
 
 
 def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_commit(around: Around) -> None:
-    """An expelled worker sends none; a topic that is away holds no rows; nothing is committed without its letter."""
+    """An expelled worker sends none; a topic that is away holds no rows; nothing is committed without it."""
     around.letters.is_away = True
     process = around.process()
     around.produce(value(), b"", value(), value())
@@ -60,7 +60,7 @@ def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
 
 
 def test_an_insert_is_not_repeated_because_its_dead_letters_fail(around: Around) -> None:
-    """Its rows are there; what is tried again is the letters, behind a fresh intent."""
+    """Its rows are there; only the dead letters are tried again, after a new intent."""
     marks: list[CommittedOffset] = []
     around.broker.watchers.append(lambda _, mark: marks.append(mark))
     around.letters.answers_lost = 1
