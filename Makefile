@@ -16,11 +16,12 @@ $(SETUP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
-check: $(SETUP) ## format, lint, types, import contracts, unit and property tests
+check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, unit and property tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/Dockerfile.*
 	$(BIN)/pytest -q tests/unit tests/property
 
 test: $(SETUP) ## every test, on real parts
