@@ -21,12 +21,12 @@ check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, unit and 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint deploy/Dockerfile.*
+	$(BIN)/hadolint deploy/Dockerfile.ingest deploy/Dockerfile.consumer
 	$(BIN)/pytest -q tests/unit tests/property
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
-	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh

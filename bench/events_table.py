@@ -181,7 +181,7 @@ def grow(server: Server, table: str, source: str, copies: int, event_id: str) ->
             f"INSERT INTO {table} ({', '.join(columns)}) WITH {time_hex}, lower(hex(sipHash128(event_id, {copy}))) AS r"
             f" SELECT {', '.join(changed.get(name, name) for name in columns)} FROM {source} ORDER BY _offset",
             max_insert_threads=1,
-            **_SKIP,
+            **dict[str, Any](_SKIP),
         )
 
 
@@ -238,7 +238,10 @@ def properties(server: Server, asked: argparse.Namespace) -> None:
 def _ask_for_properties(server: Server, table: str, *, is_text: bool) -> None:
     one = f"(SELECT event_id FROM {table} WHERE event_type = 'PURCHASE' LIMIT 1)"
     (event_id, _) = server.ask(one[1:-1])
-    forms = {"JSONExtract": ("JSONExtract(properties_text, '{}', 'Nullable({})')", {}), "typed": ("`t_{}`", {})}
+    forms: dict[str, tuple[str, dict[str, int]]] = {
+        "JSONExtract": ("JSONExtract(properties_text, '{}', 'Nullable({})')", {}),
+        "typed": ("`t_{}`", {}),
+    }
     forms = (forms if is_text else {}) | {"properties.x": ("properties.{}::Nullable({})", _SKIP)}
     for form, (text, settings) in forms.items():
         amount, depth = (text.format(name, "Float64") for name in ("amount", "scrollDepth"))

@@ -31,7 +31,7 @@ def bodies(count: int, span_ms: int, seed: int = 7) -> Iterator[tuple[int, bytes
     chance = random.Random(seed)
     events: list[tuple[int, dict[str, Any], str, str]] = []
     while len(events) < count:
-        events += _visit(chance, START_MS + chance.randrange(span_ms))
+        events += visit(chance, START_MS + chance.randrange(span_ms))
     events.sort(key=lambda item: item[0])
     intake, encoder = Validator(read_catalogue(), EventLimits(), "production"), Encoder(read_schema("event"), 1)
     for at_ms, event, agent, ip in events[:count]:
@@ -41,7 +41,8 @@ def bodies(count: int, span_ms: int, seed: int = 7) -> Iterator[tuple[int, bytes
         yield at_ms, encoder.encode(taken)[FRAME_BYTES:]
 
 
-def _visit(chance: random.Random, at_ms: int) -> list[tuple[int, dict[str, Any], str, str]]:
+def visit(chance: random.Random, at_ms: int) -> list[tuple[int, dict[str, Any], str, str]]:
+    """Return the events of one visit: when, what is sent, the User-Agent and the address."""
     agent = chance.choice(_AGENTS)
     ip = ".".join(str(chance.randrange(1, 255)) for _ in range(4))
     is_mobile = "Mobile" in agent

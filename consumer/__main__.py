@@ -232,7 +232,12 @@ def _add_choice(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--since", type=moment_ms, default=0, help="not before this Kafka timestamp (UTC)")
     replay.add_argument("--until", type=moment_ms, default=UNTIL_MS, help="before this Kafka timestamp (UTC)")
     limit = whole_number(1, LIMIT_MAX)
-    replay.add_argument("--limit", type=limit, default=1000, help="at most this many (%(default)s)")
+    replay.add_argument(
+        "--limit",
+        type=limit,
+        default=1000,
+        help="look at so many at most; what was replayed before comes last (%(default)s)",
+    )
 
 
 def _run(settings: Settings, _: argparse.Namespace) -> int:

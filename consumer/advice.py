@@ -1,4 +1,4 @@
-"""The sentences of preflight and migrate about wrong tables and topics, each with the cure.
+"""What preflight, migrate, lag and the pages say of tables, topics and groups that are not as they must be: what helps.
 
 A command in backquotes is complete: it can be run as it is, and suffices. For each, a test causes the fault, runs the
 command, and finds the fault gone (tests/integration/test_advice_*.py).
@@ -23,6 +23,8 @@ class Sentence(StrEnum):
         "the view {view} does not count the inserts into {table} in {ledger}: run `DROP VIEW {view}`,"
         " then `python -m consumer migrate`"
     )
+    OLD_LEDGER_VIEW = f"the view {{view}} does not count {{columns}}: {_MIGRATE}"
+    NOT_MIGRATED = f"{{files}} was not applied to these tables, or not to its end: {_MIGRATE}"
     NO_TARGET = "the view {view} writes to {table}, which is missing: create it, or run `DROP VIEW {view}`"
     NO_DEDUPLICATION = (
         "the view {view} writes to {table}, whose engine {engine} can't deduplicate: let it write to a MergeTree,"
@@ -40,8 +42,19 @@ class Sentence(StrEnum):
     # from migrate only
     RENAMED = "{table} lacks the column {column}: was it renamed? run `{rename}`, or `{add}`"
     COMPUTES_NOTHING = "{table} does not compute the column {column}: run `{modify}`"
-    REPLICATED = "{table} is missing, and the other tables are replicated: create it like another replica's"
-    # about topics
+    REPLICATED = "{table} is gone, and its neighbours are replicated: make it as another replica has it"
+    # of groups
+    NO_ASSIGNOR_IN_COMMON = (
+        "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"
+        " stop all of its workers, then start them with the same"
+    )
+    # of topics
+    KEPT_BACK = (
+        "an open transaction keeps back {count} offsets from {offset} on{since}: if it stays, `kafka-transactions.sh"
+        " --bootstrap-server {servers} describe-producers --topic {topic} --partition {partition}` names its producer,"
+        " and `kafka-transactions.sh --bootstrap-server {servers} abort --topic {topic} --partition {partition}"
+        " --start-offset {offset}` ends it"
+    )
     NO_TOPIC = (
         "there is no topic {topic}: run `kafka-topics.sh --bootstrap-server {servers} --create --topic {topic}"
         " --partitions 4`"

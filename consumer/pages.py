@@ -4,7 +4,6 @@ import errno
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,13 +50,17 @@ class Pages:
         return _body(status, detail, halts)
 
     def _page(self) -> bytes:
-        progress = {
-            (partition.topic, str(partition.number)): item for partition, item in self._monitor.progress.items()
-        }
-        now_ms = int(time.time() * 1000)
-        self._metrics.levels("lag_records", {labels: item.behind for labels, item in progress.items()})
-        self._metrics.levels("freshness_seconds", {labels: item.age_s(now_ms) for labels, item in progress.items()})
+        behind: dict[tuple[str, ...], float] = {}
+        ages_s: dict[tuple[str, ...], float] = {}
+        for partition, item in self._monitor.progress.items():
+            labels = (partition.topic, str(partition.number))
+            ages_s[labels] = self._monitor.age_s(item)
+            if item.behind is not None:
+                behind[labels] = item.behind
+        self._metrics.levels("lag_records", behind)
+        self._metrics.levels("freshness_seconds", ages_s)
         self._metrics.set("is_retrying", self._monitor.is_retrying)
+        self._metrics.set("is_ready", self._monitor.verdict().is_ready)
         return self._metrics.page()
 
 

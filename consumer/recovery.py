@@ -113,8 +113,7 @@ class Marks:
     def _facts(self, partition: Partition, bounds: tuple[int, int], mark: CommittedOffset | None) -> Facts:
         topic_id = self._topics[partition.topic].topic_id
         intent = intended(mark) if mark else None
-        among = range(intent.a, intent.b) if intent and intent.is_range else range(0)
-        kept = self._offsets.offsets(partition, topic_id, intent.reading, among) if intent and among else frozenset()
+        kept = self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()
         return Facts(partition, topic_id, *bounds, mark, self._offsets.readings(partition, topic_id), kept)
 
 

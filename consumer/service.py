@@ -212,7 +212,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic)
+    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     try:
         with (
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
@@ -222,7 +222,7 @@ def run(settings: Settings) -> None:
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():
                 worker.turn()
-                monitor.turned(worker.owned, source.end_of)
+                monitor.turned(worker.owned, source.end_of, source.membership())
     finally:
         books = metrics.books()
         log.info("worker stopped", extra={"balances": all(map(balances, books.values())), "records": books})

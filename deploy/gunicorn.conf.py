@@ -9,7 +9,7 @@ from ingest.http.client_ip import to_listen_on
 from ingest.metric_files import MetricFiles, free_number
 from ingest.open_files import connections_within, raise_limit
 from ingest.server.worker import CollectorWorker
-from ingest.settings import load
+from ingest.settings import finish_s, load
 
 # Nothing here may import ingest.metrics, directly or indirectly, before on_starting has run.
 
@@ -19,40 +19,20 @@ wsgi_app = "ingest.service:open_app()"
 # Every worker listens on both ports; ingest/http/operations.py tells them apart.
 bind = [to_listen_on(_settings.host, port) for port in (_settings.port, _settings.operations_port) if port]
 workers = _settings.workers
-# gthread with deadlines, JSON errors, a bound on what waits, and an orderly end.
+# An event loop of ours with deadlines, JSON errors, a bound on what waits, and an orderly end.
 worker_class = CollectorWorker
-CollectorWorker.receive_timeout_s = _settings.receive_timeout_s
-CollectorWorker.requests_max = _settings.requests_max
-CollectorWorker.queue_wait_s = _settings.queue_wait_s
-CollectorWorker.grace_s = _settings.shutdown_grace_s
-# A request that has just begun may take all of it: its body, the broker's deadline, the spool's.
-CollectorWorker.finish_s = ceil(_settings.receive_timeout_s + _settings.answer_deadline_s + _settings.spool_deadline_s)
-threads = _settings.threads
 worker_connections, _shortage = connections_within(raise_limit(_settings.connections_max), _settings.connections_max)
 # Each worker creates the application, and with it the Kafka producer, after the fork.
 preload_app = False
-# For idle connections of clients and load balancers. The balancer must close first: otherwise it may send a request
-# into a connection that is being closed, and its client gets 502. Most close after 60 s (nginx, AWS, HAProxy); behind
-# one that takes longer (Google: 600 s) set more.
-keepalive = 75
 # The master kills a worker after this: the grace time, the requests in flight, and 10 s for the rest (flush 2 s,
 # purge 1 s, spool 2 x 3 s; measured below 1 s in all).
-graceful_timeout = ceil(_settings.shutdown_grace_s) + CollectorWorker.finish_s + 10
+graceful_timeout = ceil(_settings.shutdown_grace_s + finish_s(_settings)) + 10
 # A worker that does not report for this long is replaced.
 timeout = 60
 backlog = 2048
-# No header may change the path prefix or the scheme: gunicorn would trust SCRIPT_NAME and X-Forwarded-Proto from any
-# peer on this machine. Only INGEST_TRUSTED_PROXIES are trusted, and only for addresses (ingest/http/client_ip.py).
-forwarded_allow_ips = ""
-forwarder_headers = ""
-secure_scheme_headers: dict[str, str] = {}
-os.environ.pop("SCRIPT_NAME", None)  # gunicorn reads the same from the environment
-# Larger heads are refused before the application sees them.
-limit_request_line = 8190
-limit_request_fields = 100
 # A proxy logs each request; here the application logs only refusals.
 accesslog = None
-logger_class = "ingest.server.server.ServerLog"
+logger_class = "ingest.server.worker.ServerLog"
 loglevel = _settings.log_level.lower()
 # The default is a socket in the home directory, which a container may lack, and nothing here uses it.
 control_socket_disable = True
@@ -92,9 +72,9 @@ def on_exit(server: Any) -> None:
 
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
-    """Drain the worker's producer before the process ends."""
-    if not hasattr(worker, "wsgi"):  # it was stopped before it had an application
+    """Drain the worker's producer if it ended before it could do so itself."""
+    if not hasattr(worker, "wsgi"):  # it was told to end before it had an application
         return
-    from ingest.service import close_app  # noqa: PLC0415  (not before on_starting)
+    from ingest.service import service_of  # noqa: PLC0415  (not before on_starting)
 
-    close_app(worker.wsgi)
+    service_of(worker.wsgi).close()

@@ -113,9 +113,10 @@ class EventCounters:
         }
 
     def _move(self, events: int) -> None:
-        with self._lock:
-            self._in_flight += events
-        self.metrics.move("events_in_flight", events)
+        if events:
+            with self._lock:
+                self._in_flight += events
+            self.metrics.move("events_in_flight", events)
 
 
 class RequestCounter:
@@ -145,11 +146,15 @@ class RequestCounter:
         self._counters.settle(Outcome.ACCEPTED, events)
         self._open -= events
 
+    def close(self) -> None:
+        """Give what is left its outcome: the request is answered."""
+        self._counters.settle(self.rest, self._open)
+        self._open = 0
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._counters.settle(self.rest, self._open)
-        self._open = 0
+        self.close()

@@ -2,9 +2,10 @@
 
 import logging
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,58 +20,113 @@ from ingest.counters import EventCounters, Metrics
 from ingest.durability import open_publisher
 from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Validator
-from ingest.http.app import COUNTED, admission_of, create_app
+from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.client_ip import read_networks
 from ingest.http.cors import CorsPolicy
 from ingest.http.docs import add_pages
+from ingest.http.endpoints import CollectEndpoints
+from ingest.http.handler import RequestHandler
 from ingest.http.inflight import LoadBound
-from ingest.http.middleware import ProxyPolicy, RequestMiddleware
+from ingest.http.middleware import ProxyPolicy, RequestMiddleware, RequestPolicies
 from ingest.http.openapi import describe
 from ingest.http.operations import OperationsPort
+from ingest.http.wsgi import WsgiDoor
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
-from ingest.settings import Settings, load, registry_access, store_access
+from ingest.settings import Settings, finish_s, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas
 
 log = logging.getLogger(__name__)
 
-_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: gunicorn exits instead of starting the worker again and again
+_EXTENSION: Final = "headrace"
+_PAGE_THREADS: Final = 2  # probes, metrics, documentation: rare, and some 1 ms each
+_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead of starting the worker again and again
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How long the server waits, in seconds.
+
+    Attributes:
+        receive_timeout_s: for a request's head, and again for its body.
+        keepalive_s: for the next request on a connection.
+        grace_s: after SIGTERM requests are still taken for this long.
+        finish_s: then those in flight have this long to be answered.
+    """
+
+    receive_timeout_s: float
+    keepalive_s: float
+    grace_s: float
+    finish_s: float
+
+
+def server_limits(settings: Settings) -> ServerLimits:
+    """Return how long the server waits."""
+    return ServerLimits(settings.receive_timeout_s, settings.keepalive_s, settings.shutdown_grace_s, finish_s(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running collector.
+
+    Attributes:
+        app: the application, for any WSGI server.
+        handle: the same for an event loop.
+        load_bound: how much it does at once.
+        limits: how long the server waits for clients.
+        drain: says from now on that the process is going away; it serves on. Safe in a signal handler.
+        close: drains and closes it; once more does nothing.
+    """
+
+    app: Flask
+    handle: RequestHandler
+    load_bound: LoadBound
+    limits: ServerLimits
+    drain: Callable[[], None]
+    close: Callable[[], None]
 
 
 @contextmanager
-def build(settings: Settings) -> Iterator[Flask]:
+def build(settings: Settings) -> Iterator[Service]:
     """Compose a collector. Call it after the fork: it starts the producer's threads."""
     with ExitStack() as stack:
         prometheus = PrometheusMetrics()
         counters = EventCounters(prometheus)
         stack.callback(_log_final_counts, counters)
         publisher = stack.enter_context(open_publisher(settings, counters))
+        threads = stack.enter_context(ThreadPoolExecutor(settings.threads, "bodies"))
+        pages = stack.enter_context(ThreadPoolExecutor(_PAGE_THREADS, "pages"))
         schema = read_schema("event")
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         catalogue = open_catalogue(settings.catalogue_file)
         collector = Collector(_validator(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
-        access_control = _access_control(settings, prometheus)
-        app = create_app(collector, access_control, _body_reader(settings), prometheus)
+        policies = _policies(settings, prometheus)
+        endpoints = CollectEndpoints(
+            collector, policies.access_control, _body_reader(settings), policies.load_bound, prometheus, threads
+        )
+        app = create_app(endpoints, collector.is_ready)
         has_port = bool(settings.operations_port)
         interface = describe(catalogue, event_limits(settings), body_limits(settings), has_operations_port=has_port)
         add_pages(app, prometheus, interface)
-        _add_middleware(app, settings, counters, access_control)
-        app.extensions["headrace.drain"] = publisher.drain
-        yield app
+        routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
+        middleware = RequestMiddleware(routes, counters, policies)
+        handle = RequestHandler(middleware, endpoints, app.wsgi_app, pages)
+        app.wsgi_app = WsgiDoor(app.wsgi_app, middleware)  # type: ignore[method-assign]  # Flask's way
+        yield Service(app, handle, policies.load_bound, server_limits(settings), publisher.drain, stack.close)
 
 
-def _add_middleware(app: Flask, settings: Settings, counters: EventCounters, access_control: AccessControl) -> None:
-    """Wrap the application in its middleware."""
-    routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
-    origins = ProxyPolicy(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals)
-    cors_policy = CorsPolicy(read_origins(settings.allowed_origins))
-    routed = OperationsPort(app.wsgi_app, settings.operations_port) if settings.operations_port else app.wsgi_app
-    bound = LoadBound(routed, COUNTED, lambda environ: admission_of(access_control, environ, time.time()).headers)
-    app.wsgi_app = RequestMiddleware(bound, routes, counters, origins, cors_policy)  # type: ignore[method-assign]  # Flask's way
+def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:
+    return RequestPolicies(
+        _access_control(settings, metrics),
+        LoadBound(settings.requests_max, settings.queue_wait_s),
+        ProxyPolicy(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals),
+        CorsPolicy(read_origins(settings.allowed_origins)),
+        OperationsPort(settings.operations_port),
+    )
 
 
 def _log_final_counts(counters: EventCounters) -> None:
@@ -95,10 +151,9 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
         if settings.workers > 1:
             log.warning("each worker counts for itself: without a store the rate limit is not exact")
         return LocalLimiter(settings.rate_limit_window_s)
-    access = store_access(settings)
-    store = open_store(access, settings.rate_limit_store_timeout_ms / 1000)
+    store, options = open_store(store_access(settings), settings.rate_limit_store_timeout_ms / 1000)
     prefix = f"headrace:{settings.environment}:used:"
-    return SharedLimiter(store, prefix, settings.rate_limit_window_s, metrics, access)
+    return SharedLimiter(store, prefix, settings.rate_limit_window_s, metrics, options)
 
 
 def _body_reader(settings: Settings) -> BodyReader:
@@ -131,24 +186,20 @@ def event_limits(settings: Settings) -> EventLimits:
 
 
 def open_app() -> Flask:
-    """Return the application of one gunicorn worker, which calls this after the fork; `close_app` closes it."""
+    """Return the application of one gunicorn worker, which calls this after the fork; `service_of` has the rest."""
     settings = load(os.environ)
     start_logging(settings.log_level, settings.log_lines_per_s, refusals=settings.log_refusals)
     stack = ExitStack()
     try:
-        app = stack.enter_context(build(settings))
+        service = stack.enter_context(build(settings))
     except (RegistryAwayError, ValueError) as error:  # the operator needs the sentence, not a traceback
         log.critical("the collector can't start", extra={"reason": str(error)})
         raise SystemExit(_CANNOT_START) from error
-    app.extensions["headrace"] = stack
-    return app
+    service.app.extensions[_EXTENSION] = replace(service, close=stack.close)
+    return service.app
 
 
-def drain_app(app: Flask) -> None:
-    """Make /readyz answer 503 from now on; requests are still served. Safe in a signal handler."""
-    app.extensions["headrace.drain"]()
-
-
-def close_app(app: Flask) -> None:
-    """Drain and close what `open_app` opened."""
-    app.extensions["headrace"].close()
+def service_of(app: Flask) -> Service:
+    """Return what `open_app` opened."""
+    service: Service = app.extensions[_EXTENSION]
+    return service

@@ -66,12 +66,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     workers: Annotated[Count, _says("gunicorn worker processes")] = 1
     gunicorn_config: Annotated[Text, _says("gunicorn's configuration file")] = "deploy/gunicorn.conf.py"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level to log")] = "INFO"
-    # gunicorn's default; a connection takes about 20 KB and one open file.
-    connections_max: Annotated[Count, _says("connections to each worker process; more wait to be accepted")] = 1000
-    # A thread waits about one linger and one round trip for its acknowledgements; 32 threads keep a core busy.
-    threads: Annotated[Count, _says("threads in each worker process")] = 32
+    # An idle connection takes about 10 KB and one open file.
+    connections_max: Annotated[Count, _says("connections to each worker process; then an idle one goes")] = 10_000
+    # Longer than a balancer keeps it (nginx, AWS, HAProxy: 60 s; Google: 600 s), or its clients get 502 now and then.
+    keepalive_s: Annotated[Seconds, _says("a connection without a request is closed after this time")] = 75.0
+    # The event loop handles small bodies itself.
+    threads: Annotated[Count, _says("threads for large bodies in each worker process")] = 2
 
-    # A slow phone sends its body in a few seconds; a slower client holds a thread that others need.
+    # A slow phone sends its body in a few seconds.
     receive_timeout_s: Annotated[Seconds, _says("time for a request's head to arrive, and then for its body")] = 15.0
 
     # Ten refused requests a second show what is going on, and are 300 MB a day at most.
@@ -142,10 +144,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Faster would starve live requests; this drains 800,000 events in 7 minutes.
     drain_events_per_s: Annotated[Count, _says("highest rate at which the spool is sent to the broker")] = 2000
 
-    # Four requests per thread: longer queues are better refused at once.
-    requests_max: Annotated[Count, _says("requests in flight in each worker process; more get 503")] = 128
+    # At 5,000 requests a second they are 0.2 s of work: longer queues are better refused at once.
+    requests_max: Annotated[Count, _says("requests in flight in each worker process; more get 503")] = 1000
     # A tenth of the default deadline: a longer queue only adds delay.
-    queue_wait_s: Annotated[Seconds, _says("a request that waited longer for a thread gets 503")] = 0.5
+    queue_wait_s: Annotated[Seconds, _says("a request that waited longer for the event loop gets 503")] = 0.5
     # A load balancer needs about this long to see /readyz fail and to stop sending.
     shutdown_grace_s: Annotated[
         float, Meta(ge=0, le=86_400), _says("how long requests are still accepted after SIGTERM")
@@ -207,11 +209,6 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 def _check_times_and_sizes(settings: Settings) -> None:
-    if settings.requests_max < settings.threads:
-        raise ValueError(
-            f"{PREFIX}REQUESTS_MAX ({settings.requests_max}) must not be below {PREFIX}THREADS ({settings.threads}): "
-            "the threads beyond it would never be used"
-        )
     if settings.delivery_timeout_ms > settings.answer_deadline_s * 1000:
         raise ValueError(
             f"{PREFIX}DELIVERY_TIMEOUT_MS ({settings.delivery_timeout_ms}) must not exceed "
@@ -235,6 +232,11 @@ def _largest_in_memory(settings: Settings) -> int:
     objects = bytes_of_body(settings.inflated_bytes_max, settings.nodes_max)
     records = bytes_of_records(settings.events_max, settings.inflated_bytes_max + settings.copied_bytes_max)
     return body + objects + records
+
+
+def finish_s(settings: Settings) -> float:
+    """Return how long a request in flight may still take (s): its body, the broker's deadline, the spool's."""
+    return settings.receive_timeout_s + settings.answer_deadline_s + settings.spool_deadline_s
 
 
 def registry_access(settings: Settings) -> Access:

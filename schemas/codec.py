@@ -8,11 +8,14 @@ A container is an Avro object container file with one block: https://avro.apache
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
 
 import fastavro
+
+from schemas.compiler import UNUSUAL, Compiled, compile_schema
 
 MAGIC: Final = 0
 FRAME_BYTES: Final = 5
@@ -91,18 +94,55 @@ def _without_docs(node: Any) -> Any:
 
 
 class Encoder:
-    """Encodes records of one schema as framed values."""
+    """Encodes records of one schema as framed values. Immutable, so threads share it."""
 
-    def __init__(self, schema: str, schema_id: int) -> None:
-        self._schema = fastavro.parse_schema(json.loads(schema))
+    def __init__(self, schema: str, schema_id: int, shared: tuple[str, ...] = ()) -> None:
+        self._source = (schema, schema_id)
+        self._parsed, self._compiled = _compiled(schema, shared)
         self._frame = bytes((MAGIC,)) + schema_id.to_bytes(4, "big")
+        self._frame_text = self._frame.decode("latin-1")
+
+    def sharing(self, shared: tuple[str, ...]) -> "Encoder":
+        """Return an encoder whose `encode_all` takes these fields from the first record, for all of them."""
+        return Encoder(*self._source, shared)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
-        """Return the frame and the record's Avro body; a missing field takes the schema's default."""
+        """Return the frame and the record's Avro body; a missing field takes the schema's default.
+
+        Raises:
+            ValueError, TypeError, OverflowError, AttributeError: as fastavro does, for what its schema does not take.
+        """
+        return self.encode_all((record,))[0]
+
+    def encode_all(self, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
+        """Return what `encode` does of each record; what they share is encoded once."""
+        if self._compiled is None:
+            return [self._encode_unusual(record) for record in records]
+        write, frame = self._compiled.write, self._frame_text
+        try:
+            shared = self._compiled.share(records[0])
+        except UNUSUAL:  # a LookupError, where there are no records
+            return [self._encode_unusual(record) for record in records]
+        values = []
+        for record in records:
+            try:
+                value = write(record, frame, *shared)
+            except UNUSUAL:
+                value = self._encode_unusual(record)
+            values.append(value)
+        return values
+
+    def _encode_unusual(self, record: Mapping[str, Any]) -> bytes:
         out = io.BytesIO()
         out.write(self._frame)
-        fastavro.schemaless_writer(out, self._schema, record)
+        fastavro.schemaless_writer(out, self._parsed, record)
         return out.getvalue()
+
+
+@lru_cache(maxsize=64)  # a replay makes an encoder for each record, and meets the schemas of a few writers
+def _compiled(schema: str, shared: tuple[str, ...]) -> tuple[Any, Compiled | None]:
+    parsed = fastavro.parse_schema(json.loads(schema))
+    return parsed, compile_schema(parsed, shared)
 
 
 def schema_id_of(value: bytes | None) -> int:

@@ -58,6 +58,9 @@ AT_MAX_MS: Final = 10_413_705_600_000
 COLLECTOR_FIELDS: Final = ("receivedAt", "occurredAt", "ip", "environment", "traceId", "headers", "properties")
 """Set by the collector; a client's member with such a name is kept in `properties`."""
 
+REQUEST_FIELDS: Final = ("receivedAt", "ip", "environment", "traceId", "headers")
+"""Those that are equal in all events of a request."""
+
 CLIENT_COLUMNS: Final = tuple(name for name in Event.__annotations__ if name not in COLLECTOR_FIELDS)
 """The fields with a column that a client may fill."""
 

@@ -1,8 +1,7 @@
-"""What every test may ask for: the brokers and engines of tests/support, hypothesis' profiles, and two at a time."""
+"""What every test may ask for: the brokers and engines of tests/support, hypothesis' profiles, and three at a time."""
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -23,40 +22,47 @@ settings.register_profile("default", deadline=None, derandomize=True, suppress_h
 settings.register_profile("long", settings.get_profile("default"), max_examples=20_000, derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_HEAVY: Final = ("tests/fault/", "tests/system/")
+_INGRESS: Final = "tests/fault/"
+_WORKERS: Final = "tests/fault/test_worker_"
+_PIPELINE: Final = "tests/system/"
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
+SOAK_ONLY: Final = pytest.mark.soak(only=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs patience to `make soak`; let what takes the longest begin, behind any shuffling."""
+    """Leave what needs patience to `make soak`; order the groups, behind any shuffling."""
     patient = [item for item in items if not IS_SOAK and _is_for_soak_alone(item)]
     if patient:
         config.hook.pytest_deselected(items=patient)
         items[:] = [item for item in items if item not in patient]
-    items.sort(key=lambda item: not _is_heavy(item.nodeid))
+    items.sort(key=_rank)
 
 
 def _is_for_soak_alone(item: pytest.Item) -> bool:
     return any(mark.kwargs.get("only") for mark in item.iter_markers("soak"))
 
 
-def _is_heavy(nodeid: str) -> bool:
-    return nodeid.startswith(_HEAVY)
+def _rank(item: pytest.Item) -> int:
+    """Order groups by how long they take, roughly: the longest first, so that all processes end together."""
+    if item.nodeid.startswith(_WORKERS):
+        return 1
+    return next((rank for rank, group in ((0, _INGRESS), (2, _PIPELINE)) if item.nodeid.startswith(group)), 3)
 
 
 class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Keeps together, in one process, what would hurt each other in two.
 
-    The tests that load and hurt workers are one group, those that load and hurt the ingress another, and each file of
-    the rest is a group. The groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
+    The tests that load the ingress and measure its answers are one group, those of the whole pipeline share one, and
+    each file of the rest is a group of its own: each process has brokers and a ClickHouse that nobody else hurts. The
+    groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if not _is_heavy(nodeid):
+        if path.startswith(_WORKERS):
             return path
-        return "workers" if Path(path).name.startswith("test_worker_") else "ingress"
+        return next((group for group in (_INGRESS, _PIPELINE) if path.startswith(group)), path)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""Sends statements and queries to ClickHouse. outcomes.py says what each failure means."""
+"""Sends statements and queries to ClickHouse. errors.py says what each failure means."""
 
 import re
 import threading
@@ -21,9 +21,9 @@ from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
+from consumer.clickhouse.errors import of_clickhouse, of_http, without_values
 from consumer.clickhouse.statements import insert_statement
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
-from consumer.outcomes import of_clickhouse, of_http, without_values
 from schemas.transport.access import read_url
 from schemas.transport.tls import Tls
 
@@ -58,6 +58,11 @@ class Connection:
             self._options["client_cert"] = tls.certificate_file  # the driver then authenticates with it
         self._client: Client | None = None
         self._lock = threading.Lock()
+
+    @property
+    def timeout_s(self) -> float:
+        """An answer is waited for so long."""
+        return float(self._options["send_receive_timeout"])
 
     @property
     def address(self) -> str:
@@ -108,7 +113,7 @@ class Connection:
         """Run a statement that returns no rows; succeed only on an answer that only ClickHouse can have sent.
 
         Raises:
-            Transient, Rejected, Fatal: as outcomes.py says.
+            Transient, Rejected, Fatal: as errors.py says.
         """
         client = self.client()
         try:
@@ -123,7 +128,7 @@ class Connection:
         """Return a query's rows by column name.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         client = self.client()
         try:

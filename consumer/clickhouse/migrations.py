@@ -11,6 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -20,7 +21,7 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.remake import Remake
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.backoff import Backoff
-from consumer.errors import Denied, Fatal, Transient
+from consumer.errors import Cause, Denied, Fatal, Transient
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,12 @@ SELECT name FROM system.tables
 WHERE database = {database:String} AND match(name, '_(probe|mend_[0-9a-f]{12})_[0-9a-f]{12}$')
 AND metadata_modification_time <= now() - {age_s:UInt32}
 """
-_ORPHAN_S: Final = 3600  # no search takes this long
+_RUNNING: Final = """
+SELECT query_id FROM system.processes
+WHERE current_database = currentDatabase() AND startsWith(trimLeft(query), {begins:String})
+"""
+_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+_ORPHAN_S: Final = 3600  # nobody searches for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,15 @@ def split(text: str) -> list[str]:
     return [part.strip() for part in re.split(r";\s*(?:\n|$)", code) if part.strip()]
 
 
+def applied(connection: Connection) -> dict[str, str]:
+    """Return the names of the files that were applied to their ends, and their checksums.
+
+    Raises:
+        Transient, Fatal: as errors.py says; without any migration there is no table to ask.
+    """
+    return {row["name"]: row["checksum"] for row in connection.query("SELECT name, checksum FROM migrations FINAL")}
+
+
 def create_database(connection: Connection, database: str, wait: Callable[[float], object]) -> None:
     """Create the database, over a connection outside of it.
 
@@ -110,7 +125,7 @@ def migrate(connection: Connection, known: list[Migration], wait: Callable[[floa
         Fatal: it refuses a statement, a file was changed after it was applied, or an operator must recreate something.
     """
     _patiently(lambda: connection.command(_LEDGER), wait)
-    done = {row["name"]: row["checksum"] for row in connection.query("SELECT name, checksum FROM migrations FINAL")}
+    done = applied(connection)
     for migration in known:
         if done.get(migration.name, migration.checksum) != migration.checksum:
             raise Fatal(f"{migration.name} was changed after it was applied here; put the change into a new file")
@@ -157,11 +172,23 @@ def run(connection: Connection, statement: str) -> None:
     condition = first.removeprefix(_CONDITION)
     if not connection.query(condition):
         return
+    if _runs_already(connection, rest):
+        raise Transient("the same copy of rows still runs, of another program or of one that died", Cause.BUSY)
     try:
-        connection.command(rest)
-    except (Fatal, Transient):  # another program may have done it meanwhile
+        # The server gives up first: no copy runs on unseen, and the next try goes on where this one ended.
+        connection.command(rest, settings={"max_execution_time": max(1, int(connection.timeout_s * _GIVEN_UP))})
+    except (Fatal, Transient):  # somebody else may have done it meanwhile
         if connection.query(condition):
             raise
+
+
+def _runs_already(connection: Connection, statement: str) -> bool:
+    """Tell whether the server runs a copy of rows now; of two at once each would copy what the other has not yet."""
+    if not statement.startswith("INSERT"):
+        return False
+    with suppress(Denied):  # who may not look takes the risk: rows that come twice are one event
+        return bool(connection.query(_RUNNING, {"begins": statement.partition("\n")[0]}))
+    return False
 
 
 def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:

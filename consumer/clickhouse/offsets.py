@@ -1,7 +1,12 @@
 """Reads the table `offsets`: which offsets of each partition were inserted, in which reading, of which leader epochs.
 
-A view fills the table from each insert, with a row per million offsets of a reading. It is read when the group's
-commits are not enough: when they have expired or were set back, and when the log was cut.
+A view fills it from each insert. It is asked where the group's own memory ends: when its offsets have expired or were
+set back, where a log that was cut parts from what was read of it, and before an insert is repeated. A row for each
+million offsets of a reading.
+
+Dead letters are not asked: anybody who may write to their topic can forge one for any offset, which would halt a
+partition, or let `resume` skip records. What was a dead letter and is read again is one again. Only of an offset that
+the group itself says was left out, its letter is looked for.
 """
 
 from collections.abc import Mapping
@@ -9,24 +14,28 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.clickhouse.client import Connection
-from consumer.delivery.ports import Partition
+from consumer.delivery.intent import Intent
+from consumer.delivery.ports import Block, Counted, Partition
 
+REMEMBERED_S: Final = 1800
+"""A token is known for so long, at the least: half of what a replicated table remembers by default."""
+_MOVES: Final = ("0008_events_by_id.sql",)
+"""The migrations that move rows to a new table, which knows none of the old one's tokens."""
 _OF_PARTITION: Final = (
     "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )
-_LETTERS: Final = """
-FROM dead_letters WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
-    AND origin_partition = {partition:Int32} AND origin_offset >= 0
+OWN_LETTER: Final = """
+    startsWith(service, 'headrace-consumer/')
+    AND letter_id = concat(
+        origin_topic, '/', toString(origin_partition), '/', toString(origin_offset),
+        if(origin_reading = 0, '', concat('@', toString(origin_leader_epoch)))
+    )
 """
-# ClickHouse rewrites max(last) + 1 to max(last + 1), which is 1 for no rows; hence the count().
+"""True for a dead letter as a worker of ours writes it: service and key are its own, see kafka/dead_letters.py."""
+# ClickHouse makes max(last + 1) out of what is max(last) + 1: of no rows that would be 1.
 _END: Final = f"""
-SELECT max(end) AS end FROM (
-    SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
-    UNION ALL
-    SELECT if(count() = 0, 0, toUInt64(max(origin_offset)) + 1) AS end {_LETTERS}
-        AND origin_reading >= {{reading:UInt32}}
-)
-"""  # noqa: S608  (our own text)
+SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
+"""
 _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
@@ -36,11 +45,18 @@ SELECT DISTINCT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
 """
+_LATELY: Final = f"""
+{_ROWS} AND _inserted_at >= greatest(
+    now64(3, 'UTC') - INTERVAL {REMEMBERED_S} SECOND,
+    (SELECT max(applied_at) FROM migrations WHERE name IN ({", ".join(map(repr, _MOVES))}))
+)
+"""  # noqa: S608  (our own text)
 _BURIED: Final = f"""
-SELECT DISTINCT origin_offset AS offset {_LETTERS}
-    AND origin_reading = {{reading:UInt32}} AND origin_offset >= {{from:Int64}} AND origin_offset < {{to:Int64}}
-"""
-_LAST_LETTERS: Final = f"SELECT origin_reading AS reading, max(origin_offset) AS last {_LETTERS} GROUP BY reading"
+SELECT DISTINCT origin_offset AS offset FROM dead_letters
+WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
+    AND origin_partition = {{partition:Int32}} AND origin_reading = {{reading:UInt32}}
+    AND origin_offset IN {{offsets:Array(Int64)}} AND {OWN_LETTER}
+"""  # noqa: S608  (our own text)
 _READINGS: Final = f"""
 SELECT reading, min(first) AS first, max(last) AS last, minMap(epochs) AS epochs {_OF_PARTITION}
 GROUP BY reading ORDER BY reading
@@ -52,23 +68,21 @@ class Reading:
     """What one reading has inserted.
 
     Attributes:
-        number: 0, and one more each time an operator had offsets read again.
-        first: the lowest offset of a row; -1 when there is none.
+        number: 0, and one more each time that an operator had offsets read again.
+        first: the lowest offset of a row.
         last: the highest one.
-        epochs: the first offset of each leader epoch; the epoch is -1 where it was unknown.
-        last_letter: the highest offset of a dead letter; -1 when there is none.
+        epochs: the first offset of each leader epoch; -1 where it was not known.
     """
 
     number: int
     first: int
     last: int
     epochs: Mapping[int, int]
-    last_letter: int = -1
 
     @property
     def end(self) -> int:
-        """The offset after the last row or dead letter."""
-        return max(self.last, self.last_letter) + 1
+        """The offset behind the last row."""
+        return self.last + 1
 
 
 class OffsetsTable:
@@ -79,41 +93,52 @@ class OffsetsTable:
         self._tables = tables
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset after the last row or dead letter of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         (row,) = self._connection.query(_END, _parameters(partition, topic_id) | {"reading": reading})
         return int(row["end"])
+
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets are rows of its reading, and whether the table still knows its token.
+
+        Whether it does is asked when all are counted: it does not when the rows were moved here from another table, and
+        perhaps not when they came long ago. Finding those that came lately reads little, for there is an index.
+
+        Raises:
+            Transient, Fatal: as errors.py says.
+        """
+        bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
+        where = _parameters(partition, block.origin.topic_id) | bounds
+        rows = self._connection.query(_OFFSETS, where)
+        offsets = frozenset(row["offset"] for row in rows).intersection(block.offsets)
+        if not offsets.issuperset(block.offsets):
+            return Counted(offsets)
+        lately = self._connection.query(_LATELY, where | {"table": self._tables[partition.topic]})
+        return Counted(offsets, is_remembered=any(row["offset"] in offsets for row in lately))
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return all readings of a partition, under one topic ID.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
-        where = _parameters(partition, topic_id)
-        rows = {row["reading"]: row for row in self._connection.query(_READINGS, where)}
-        letters = {row["reading"]: row["last"] for row in self._connection.query(_LAST_LETTERS, where)}
-        none = {"first": -1, "last": -1, "epochs": {}}
-        found = ((number, rows.get(number, none)) for number in sorted(rows.keys() | letters.keys()))
-        return [
-            Reading(number, row["first"], row["last"], dict(row["epochs"]), letters.get(number, -1))
-            for number, row in found
-        ]
+        rows = self._connection.query(_READINGS, _parameters(partition, topic_id))
+        return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
 
-    def offsets(self, partition: Partition, topic_id: str, reading: int, among: range) -> frozenset[int]:
-        """Return which of these offsets are counted rows or dead letters of one reading.
+    def kept(self, partition: Partition, intent: Intent) -> frozenset[int]:
+        """Return which offsets of an intent's range are rows that were counted, or were left out and are dead letters.
 
         The rows themselves are checked too, because a killed ClickHouse may have counted rows that it lost. That reads
         a column of the whole table.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
-        bounds = {"reading": reading, "from": among.start, "to": among.stop}
-        where = _parameters(partition, topic_id) | bounds
+        bounds = {"reading": intent.reading, "from": intent.a, "to": intent.b, "offsets": list(intent.excluded)}
+        where = _parameters(partition, intent.topic_id) | bounds
         counted, rows, buried = (
             frozenset(row["offset"] for row in self._connection.query(query, where | {"table": table}))
             for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))

@@ -61,7 +61,7 @@ class PoisonSearch:
             records: the records of its batch.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]

@@ -60,12 +60,13 @@ class Remake:
         there = {row["name"]: row for row in self._query(_TABLES)}
         missing = [row for row in ours if row["name"] not in there]
         self._check(missing, there.values())
-        for row in missing:
-            self.connection.command(_again(row["text"], reference.database))
-        made = [f"{row['name']} was missing and has been created again" for row in missing]
-        faults: list[str] = []
+        made, faults = list[str](), list[str]()
+        views = [row for row in missing if row["engine"].endswith("View")]
+        self._make([row for row in missing if row not in views], reference.database, made)
         stored = {row["name"] for row in ours if not row["engine"].endswith("View")} & there.keys()
         self._mend_columns([row for row in columns if row["table"] in stored], made, faults)
+        if not faults:  # else it may lack a column
+            self._make(views, reference.database, made)
         for row in (row for row in ours if row["engine"] == "MaterializedView" and row["name"] in there):
             more, wrong = self._mend_view(row, there[row["name"]], reference.database)
             made, faults = made + more, faults + wrong
@@ -74,6 +75,11 @@ class Remake:
         if faults:
             raise Fatal("; ".join((*made, *faults)))
         return made
+
+    def _make(self, missing: list[dict[str, Any]], reference: str, made: list[str]) -> None:
+        for row in missing:
+            self.connection.command(_again(row["text"], reference))
+            made.append(f"{row['name']} was gone, and is made again")
 
     @contextmanager
     def _reference(self) -> Iterator[Connection]:

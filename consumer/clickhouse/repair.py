@@ -85,7 +85,7 @@ class ClickHouseRepairer:
             records: the records of its batch.
 
         Raises:
-            Transient: as outcomes.py says; also when a table is missing, because another worker that repairs may have
+            Transient: as errors.py says; also when a table is missing, because another worker that repairs may have
                 dropped it.
             Halt: a permission is missing, or the rows are refused.
         """

@@ -5,7 +5,6 @@ setting that the protocol depends on, because servers' defaults change.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from time import monotonic
@@ -19,8 +18,10 @@ from consumer.errors import Cause, ConsumerError, Rejected, Transient
 
 log = logging.getLogger(__name__)
 
-_GIVEN_UP: Final = 0.9  # the server's timeout as a share of the client's
-_DOUBLINGS_MAX: Final = 3
+_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+GROWTH_MAX: Final = 8
+"""An insert's time grows to so many times the one that it begins with; preflight's window counts on it."""
+_TIMEOUTS_MAX: Final = 1000
 
 
 class ClickHouseTable:
@@ -42,7 +43,7 @@ class ClickHouseTable:
         self._target = target
         self._statement = target.statement
         self._metrics = metrics
-        self._timeouts: Counter[str] = Counter()  # of unanswered inserts, by token
+        self._timeouts: dict[str, int] = {}  # inserts without an answer, by token; the oldest first
         self._search = PoisonSearch(connection, target, rows, schema_of, metrics) if schema_of else None
 
     def insert(self, block: Block) -> None:
@@ -50,7 +51,7 @@ class ClickHouseTable:
 
         Otherwise an insert that takes longer would be repeated for ever.
         """
-        timeout_s = self._target.timeout_s * 2 ** min(self._timeouts[block.token], _DOUBLINGS_MAX)
+        timeout_s = self._target.timeout_s * min(2 ** self._timeouts.get(block.token, 0), GROWTH_MAX)
         began_s, outcome = monotonic(), "inserted"
         try:
             self._send(block, timeout_s)
@@ -58,7 +59,7 @@ class ClickHouseTable:
         except Transient as error:
             outcome = error.cause
             if error.cause is Cause.UNKNOWN and monotonic() - began_s >= _server_limit_s(timeout_s):
-                self._timeouts[block.token] += 1
+                self._count_timeout(block.token)
             raise
         except ConsumerError as error:
             outcome = type(error).__name__.lower()
@@ -76,6 +77,12 @@ class ClickHouseTable:
         log.warning("an insert gets more time", extra={"table": self._target.table, "timeout_s": timeout_s})
         with closing(self._connection.patient(timeout_s)) as patient:
             patient.command(self._statement, parameters, block.payload, PINNED | settings)
+
+    def _count_timeout(self, token: str) -> None:
+        """Note an insert without an answer; tokens that nobody repeats any more are forgotten, the oldest first."""
+        self._timeouts[token] = self._timeouts.pop(token, 0) + 1
+        while len(self._timeouts) > _TIMEOUTS_MAX:
+            self._timeouts.pop(next(iter(self._timeouts)), None)
 
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
         """Return the rows of a refused block that the table refuses; the search writes nothing.

@@ -4,7 +4,7 @@ A command in backquotes is complete: it can be run as it is, and repairs the fau
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
@@ -14,14 +14,19 @@ from uuid import uuid4
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.statements import PINNED, columns_of_table, targets_of
+from consumer.clickhouse.table import GROWTH_MAX
 from consumer.delivery.intent import Origin
 from consumer.errors import Cause, ConsumerError, Fatal, Halt, Rejected, Transient
 from schemas.codec import container_header, read_schema
 
 LEDGER: Final = "offsets"
 LEDGER_VIEWS: Final = {"events": "events_to_offsets", "dead_letters": "dead_letters_offsets"}
-"""The views that count the rows inserted into each table."""
-_MONTHS: Final = 2  # table partitions that one insert touches at the turn of a month; the window counts each
+"""The views that count what comes into each table."""
+_COUNTED: Final = frozenset(
+    {"topic", "topic_id", "partition", "million", "rows", "present", "first", "last", "newest_at", "reading", "epochs"}
+)
+"""The columns of the ledger, each filled by its views."""
+_MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
 _TABLE: Final = """
 SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
 FROM system.tables WHERE database = {database:String} AND name = {table:String}
@@ -34,7 +39,7 @@ SELECT name, default_kind AS kind, type FROM system.columns
 WHERE database = {database:String} AND table = {table:String}
 """
 _VIEW: Final = """
-SELECT engine, create_table_query AS text, toString(uuid) AS id
+SELECT engine, create_table_query AS text, toString(uuid) AS id, as_select AS query
 FROM system.tables WHERE database = {database:String} AND name = {table:String}
 """
 _DEFAULT_WINDOW: Final = "SELECT toUInt64(value) AS value FROM system.{table:Identifier} WHERE name = {name:String}"
@@ -82,9 +87,11 @@ class InsertPace:
     def window(self) -> int:
         """The blocks that a table must remember: inserts per second x partitions of the table x seconds.
 
-        Twice the timeout: once for the late insert, once for the server's queue before it.
+        An insert that had no answer in its time is given more, up to `GROWTH_MAX` times as much; its successor, which
+        begins with the least, may be in the table that much earlier. One more for the server's queue in front of it.
         """
-        return ceil(self.partitions / self.age_s * _MONTHS * (self.session_s + 2 * self.timeout_s))
+        late_s = self.session_s + (GROWTH_MAX + 1) * self.timeout_s
+        return ceil(self.partitions / self.age_s * _MONTHS * late_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +123,18 @@ class TableCheck:
         return TableName(self.connection.database, self.target.table)
 
     def _columns(self) -> None:
-        partition, where = self._place, {"database": self._place.database, "table": self._place.table}
-        there = {row["name"]: row for row in self.connection.query(_COLUMNS, where)}
+        partition = self._place
+        there = self._columns_of(partition)
         if not there:
             raise self._gone(partition, Sentence.NO_TABLE)
-        lacking = columns_of_table(self.target.schema_name, self.target.topic) - there.keys()
-        if lacking:
-            raise _fault(Sentence.NO_COLUMNS, table=partition.name, columns=", ".join(sorted(lacking)))
+        _check_lacking(partition, columns_of_table(self.target.schema_name, self.target.topic) - there.keys())
         filled = [there[name] for name in sorted(targets_of(self.target.schema_name, self.target.topic))]
         if cures := [cure_of(partition, column) for column in filled if column["kind"] not in STORED]:
             raise _fault(Sentence.KEEPS_NOTHING, table=partition.name, cures=", ".join(cures))
+
+    def _columns_of(self, partition: TableName) -> dict[str, dict[str, Any]]:
+        where = {"database": partition.database, "table": partition.table}
+        return {row["name"]: row for row in self.connection.query(_COLUMNS, where)}
 
     def _gone(self, partition: TableName, otherwise: Sentence) -> Fatal:
         """Return the fault of a missing table: a detached one must be attached, not created."""
@@ -169,12 +178,16 @@ class TableCheck:
         ledger, own = TableName(database, LEDGER), TableName(database, view)
         if not self._table(ledger):
             raise self._gone(ledger, Sentence.NO_LEDGER)
-        if any(partition[:2] == ledger[:2] for partition in partitions):
-            return
-        if self._table(own):
+        _check_lacking(ledger, _COUNTED - self._columns_of(ledger).keys())
+        found = self.connection.query(_VIEW, {"database": database, "table": view})
+        if not any(partition[:2] == ledger[:2] for partition in partitions):
+            if not found:
+                raise self._gone(own, Sentence.NO_LEDGER_VIEW)
             names = {"view": own.name, "table": self._place.name, "ledger": ledger.name}
             raise _fault(Sentence.OTHER_LEDGER_VIEW, **names)
-        raise self._gone(own, Sentence.NO_LEDGER_VIEW)
+        counted = set(re.findall(r"\bAS (\w+)", found[0]["query"])) if found else _COUNTED  # a person's own view
+        if not counted >= _COUNTED:
+            raise _fault(Sentence.OLD_LEDGER_VIEW, view=own.name, columns=", ".join(sorted(_COUNTED - counted)))
 
     def _window(self, partition: TableName) -> None:
         rows = self._table(partition)
@@ -237,6 +250,11 @@ def cure_of(partition: TableName, column: Mapping[str, Any]) -> str:
     escaped = column["type"].replace("\\", "\\\\").replace("'", "\\'")
     cure = _CURES.get(column["kind"], f"REMOVE {column['kind']}").format(type=f"'{escaped}'")
     return f"`ALTER TABLE {partition.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
+
+
+def _check_lacking(partition: TableName, lacking: Collection[str]) -> None:
+    if lacking:
+        raise _fault(Sentence.NO_COLUMNS, table=partition.name, columns=", ".join(sorted(lacking)))
 
 
 def _fault(sentence: Sentence, **names: object) -> Fatal:

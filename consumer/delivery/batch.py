@@ -1,6 +1,6 @@
 """A sealed batch and the results of its steps, as immutable values."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from consumer.delivery.intent import Intent
@@ -102,15 +102,34 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Inserted:
-    """The result of an insert: every block is in the table, unless rows were refused.
+class Attempt:
+    """How a block is inserted.
 
     Attributes:
-        refused: the refused rows of one block; later blocks were not sent.
-        is_too_large: the first block was too large for a proxy, and nothing of the batch is in the table.
-        is_untouched: the refused block was the first. Then no row of the batch is in the table: earlier tries of its
-            range, by any worker, had these rows too (rows left out of a range stay out), and failed at them or before.
-            This assumes that the table refuses a row in every try or in none.
+        number: of the block in its batch, from 0; all before it are in the table.
+        is_fresh: tells whether its intent still fences.
+        is_repeated: an earlier try may have brought its rows into the table.
+        is_settled: none of those can arrive any more.
+        view_failed: in an earlier try of this worker a view behind the table failed, and lacks the rows.
+    """
+
+    number: int
+    is_fresh: Callable[[], bool]
+    is_repeated: bool = False
+    is_settled: bool = True
+    view_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What an insert came to: the block is in the table, unless some rows were refused.
+
+    Attributes:
+        refused: some of its rows.
+        is_too_large: the first block was, for a server before ClickHouse, and nothing of the batch is in the table.
+        is_untouched: it was the first block. Then no row of the batch is in the table: earlier tries of its range, by
+            whomever, held these rows too (what has been left out of a range stays out), and began with them or stopped
+            before them; and none of them is counted, as it would be had the table taken them before.
     """
 
     refused: tuple[Poison, ...] = ()

@@ -10,14 +10,14 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.batch import Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Inserted, Prepared, Sent
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Metrics, Partition
 from consumer.delivery.task import BatchTask, Stage
-from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Transient
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +78,9 @@ class StepExecutor:
     def prepare(self, state: PartitionState, now_s: float) -> None:
         """Start preparing every batch that is due."""
         for task in state.tasks:
-            if task.stage is Stage.WAITING and now_s >= task.retry_at_s:
+            if task.is_due(now_s):
                 pipeline = self._pipelines[state.partition.topic]
-                task.stage = Stage.PREPARING
-                task.job = self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace)
+                task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
     def check(self, state: PartitionState, now_s: float) -> None:
         """Check from time to time the topic of an idle partition; a batch checks it itself.
@@ -104,18 +103,13 @@ class StepExecutor:
             self._metrics.count("intents", outcome="written")
         task.begun()
         if task.is_inserted:
-            self._send(state, task)
+            self._rows_are_in(state, task)
             return
         until_s = now_s + self._config.fence_s
-        task.stage = Stage.INSERTING
-        task.job = self._pools.rows.submit(
-            pipeline.insert,
-            task.batch,
-            task.blocks,
-            lambda: self._config.now_s() < until_s,
-            is_repeated=task.is_repeated,
-            is_settled=task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s,
-        )
+        is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
+        is_fresh = lambda: self._config.now_s() < until_s  # noqa: E731  (called on the pool's thread)
+        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled, task.view_failed)
+        task.inserting(self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt))
 
     def collect(self, state: PartitionState, now_s: float) -> None:
         """Take the results of finished jobs; an unforeseen error halts the partition.
@@ -190,7 +184,12 @@ class StepExecutor:
         if outcome.is_too_large:
             self._make_smaller(state, task)
             return
-        task.is_inserted = True
+        task.block_inserted()
+        if task.is_inserted:
+            self._rows_are_in(state, task)
+
+    def _rows_are_in(self, state: PartitionState, task: BatchTask) -> None:
+        """Go on with a batch whose rows are all in the table, or that has none."""
         if task.letters:
             self._send(state, task)
         else:
@@ -215,9 +214,8 @@ class StepExecutor:
         log.warning("records became dead letters", extra=partition | told)
 
     def _send(self, state: PartitionState, task: BatchTask) -> None:
-        task.stage = Stage.SENDING
         pipeline = self._pipelines[state.partition.topic]
-        task.job = self._pools.letters.submit(pipeline.send, task.batch, task.letters)
+        task.sending(self._pools.letters.submit(pipeline.send, task.batch, task.letters))
 
     def _finish(self, state: PartitionState, task: BatchTask) -> None:
         rows = len(task.batch.included)
@@ -234,6 +232,8 @@ class StepExecutor:
     def _postpone(self, task: BatchTask, step: Step, now_s: float, error: Transient) -> None:
         """Retry later; a prepared batch commits its intent again first."""
         until_s = now_s + self._config.backoff.delay_s(task.attempt + 1)
+        if error.cause is Cause.VIEW:
+            task.view_failed = True
         if isinstance(error, TooLarge):
             task.postpone_too_large(now_s, until_s)
         else:

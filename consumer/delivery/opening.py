@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 SET_OFFSET: Final = (
     'stop the workers and set the group\'s offset to go on (docs/OPERATIONS.md, "A partition is halted")'
 )
-RESUME: Final = "stop the workers, and run `python -m consumer resume`, which shows what was found and resumes"
+RESUME: Final = (
+    "stop the workers, run `python -m consumer resume --go` (without --go it only shows what is where), and start them"
+)
 
 
 def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
@@ -63,7 +65,7 @@ def _state(item: Assigned, mark: CommittedOffset, intent: Intent | None) -> Part
 def start_of(state: PartitionState) -> Position:
     """Return where to start reading: at the last record read, if it must be read again for comparison."""
     before = state.continuity
-    return Position(before.last_offset if before.is_proving else state.read_to, state.leader_epoch)
+    return Position(before.last_offset if before.is_proving else state.read_to, before.leader_epoch)
 
 
 def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:

@@ -25,21 +25,22 @@ class PartitionState:
     Attributes:
         known: poison after the tasks' batches that was already found, by offset; no intent lists it.
         position: all offsets below it are in the table or in the dead letters.
-        leader_epoch: the epoch of the last record below the position.
-        continuity: checks that the log is still the one that was read.
-        reading: 0, and one more each time an operator has offsets read again.
-        detour: the end of this reading, if it has one.
-        read_to: the next offset to read.
-        committed: the group's commit, as far as known.
-        pending_commit: the commit that was sent and is not answered yet.
-        commit_at_s: no commit before this moment (monotonic); `commit_attempt` counts failed ones in a row.
-        replay: the range that the predecessor left unfinished, until it is sealed.
-        is_open: False once no more records are accepted (revoked, or stopping).
-        cut: why the log can't be read from `read_to` on, if so.
-        inserted_max: no offset from here on may be in the table yet; None once that was checked.
-        halt: why the partition waits for an operator; None when it does not.
-        check: the running check that the topic is still the same; last started at `checked_at_s`.
-        newest_ms: the Kafka timestamp of the newest finished record, else of the oldest one read; None without any.
+        leader_epoch: of the last record below the position.
+        continuity: whether what is read is still the log that was read before.
+        reading: 0, and one more each time that an operator has offsets read again.
+        detour: where this reading ends, if it does.
+        read_to: the next offset to take from the log.
+        committed: the mark that the group holds, as far as known.
+        asked: the mark that was sent and has no answer yet.
+        commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
+        replay: the range that the predecessor left behind, until it is sealed.
+        is_open: False once no more records are taken (revoked, or stopping).
+        cut: why the log can't be read on from `read_to`, if it can't.
+        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
+        denied: why it may not be read, while it may not; asked again for at `ask_at_s` (monotonic).
+        halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
+        check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
+        ended_at: where what can be read ended when it was last read to its end; None before that.
     """
 
     partition: Partition
@@ -62,10 +63,12 @@ class PartitionState:
     cut: Cut | None = None
     inserted_max: int | None = None
     is_paused: bool = False
+    denied: Halt | None = None
+    ask_at_s: float = 0.0
     halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0
-    newest_ms: int | None = None
+    ended_at: int | None = None
 
     def add(self, record: Record, now_s: float) -> bool:
         """Add one record; False when it is dropped, such as one that a seek has brought again."""
@@ -77,8 +80,6 @@ class PartitionState:
         self.buffer.add(record, now_s)
         self.continuity.read(record)
         self.read_to = record.offset + 1
-        if self.newest_ms is None and record.timestamp_ms >= 0:
-            self.newest_ms = record.timestamp_ms
         return True
 
     def _follows(self, record: Record) -> bool:
@@ -96,6 +97,7 @@ class PartitionState:
         self.continuity.reached_end(offset)
         if not self.is_taking or self.continuity.is_waiting:
             return
+        self.ended_at = offset
         self.read_to = max(self.read_to, offset if self.detour is None else min(offset, self.detour.end))
         self._pass_gap()
 
@@ -113,6 +115,17 @@ class PartitionState:
     def waiting_records(self) -> int:
         """The number of records that were read but are not finished."""
         return len(self.buffer.records) + sum(len(task.batch.records) for task in self.tasks)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all was read that can be, as of the last poll: what lies behind, a transaction keeps back."""
+        return self.ended_at is not None and self.ended_at >= self.read_to and not self.is_paused
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """The Kafka timestamp of the oldest record that was taken and is not finished; None when there is none."""
+        records = next((task.batch.records for task in self.tasks if task.batch.records), self.buffer.records)
+        return records[0].timestamp_ms if records and records[0].timestamp_ms > 0 else None
 
     def has_all_below(self, end: int | None) -> bool:
         """Tell whether everything below the partition's end is done; the end may be unknown."""
@@ -196,8 +209,6 @@ class PartitionState:
         if self.known:
             self.known = {offset: item for offset, item in self.known.items() if offset >= self.position}
         self._pass_gap()
-        if task.batch.records and task.batch.records[-1].timestamp_ms >= 0:
-            self.newest_ms = task.batch.records[-1].timestamp_ms
 
     def commit_succeeded(self, mark: CommittedOffset) -> None:
         """Record that the group has a commit."""

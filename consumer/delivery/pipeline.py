@@ -1,14 +1,16 @@
 """The slow steps of one batch: prepare, insert, send. Called on a pool; stateless."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.delivery.batch import Batch, Draft, Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Batch, Draft, Inserted, Prepared, Sent
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import (
     Block,
+    Counted,
     DeadLetters,
     InsertedOffsets,
     Partition,
@@ -20,9 +22,14 @@ from consumer.delivery.ports import (
 )
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
-_UNEXPLAINED: Final = Rejected(
-    "left out by an earlier attempt", 0, reason=Reason.BAD_AVRO
-)  # so that the search also decodes it
+log = logging.getLogger(__name__)
+
+_NOT_SENT: Final = (
+    "rows came long ago, or were moved by a migration, and are not sent again: a view of your own that failed then"
+    " lacks them"
+)
+# With this reason the search decodes the record too.
+_UNEXPLAINED: Final = Rejected("left out by an earlier attempt", 0, reason=Reason.BAD_AVRO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +79,10 @@ class Pipeline:
         end = self.inserted.end(partition, intent.topic_id, intent.reading)
         if end > inserted_max:
             raise Halt(
-                f"the tables hold its offsets up to {end - 1}, but the group says that only those below {inserted_max}"
-                " were read: its offsets have expired, or were set back. Stop the workers; `python -m consumer resume`"
-                " resumes after those in the tables, `python -m consumer reprocess` reads them again",
+                f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
+                " were read: its offsets have expired, or were set back. Stop the workers:"
+                " `python -m consumer resume --go` goes on behind what is there, `python -m consumer reprocess"
+                f" --partition {partition.topic}/{partition.number} --from-offset {inserted_max} --go` reads it again",
                 HaltCode.ALREADY_READ,
             )
 
@@ -119,55 +127,72 @@ class Pipeline:
         self.letters.send(batch.records, poison, batch.intent.origin)
         return Sent()
 
-    def insert(
-        self,
-        batch: Batch,
-        blocks: Sequence[Block],
-        is_fresh: Callable[[], bool],
-        *,
-        is_repeated: bool,
-        is_settled: bool = True,
-    ) -> Inserted:
-        """Insert blocks one after another; on a refusal find the rows to blame, and stop there.
+    def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
+        """Insert a block of a batch; on a refusal find the rows that caused it.
 
-        A server that died during an earlier try may have the token but not the rows, and drop the repeat. So after a
-        repeated insert, missing rows are repaired.
-
-        Args:
-            batch: the batch.
-            blocks: its encoded form.
-            is_fresh: tells whether its intent still fences.
-            is_repeated: an earlier try may have inserted its rows.
-            is_settled: no earlier try can still arrive.
+        Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
+        (migrated tables, an outage that was longer than a table remembers). Where the token is known, or may be, it is
+        sent again all the same: a view that was not reached takes it. A server that died in the middle of an earlier
+        try may know the token, or have counted, and lack the rows; so behind a repeat they are looked for.
 
         Raises:
-            Transient: a server was away, the outcome is unknown, or so much time has passed (waiting for a thread, or
-                inserting earlier blocks) that the intent fences no more.
-            Halt: the table or the account is wrong, or no single row is to blame.
+            Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
+                thread) that the intent fences no more.
+            Halt: the table or the account is not as it must be, or no single row is to blame.
         """
-        for number, block in enumerate(blocks):
-            if not is_fresh():
-                raise Transient("too long after its intent, which must be committed again first", Cause.BUSY)
+        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
+        is_there = counted.offsets.issuperset(block.offsets)
+        if is_there and not counted.is_remembered and not attempt.view_failed:
+            log.warning(
+                _NOT_SENT, extra={"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
+            )
+        else:
+            if not attempt.is_fresh():
+                raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:
-                poison = self.table.find_poison(block, refusal, batch.included)
-                if not poison:
-                    raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
-                return Inserted(refused=tuple(poison), is_untouched=number == 0)
+                if not is_there:
+                    return self._refused(batch, block, attempt, counted.offsets, refusal)
             except TooLarge as refusal:
-                if number or len(block.offsets) == 1:
-                    why = (
-                        f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
-                    )
-                    where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
-                    raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
-                if is_repeated and not (is_settled and self._is_nowhere(batch, block)):
-                    raise
-                return Inserted(is_too_large=True)
-            if is_repeated:
-                self.repairer.repair(block, batch.included)
+                if not is_there:
+                    return self._too_large(batch, block, attempt, refusal)
+        if attempt.is_repeated:
+            self.repairer.repair(block, batch.included)
         return Inserted()
+
+    def _refused(
+        self, batch: Batch, block: Block, attempt: Attempt, counted: frozenset[int], refusal: Rejected
+    ) -> Inserted:
+        """Return the rows of a block that the table refuses, none of which is in it.
+
+        Raises:
+            Transient, Halt: as insert.
+        """
+        if attempt.is_repeated and self.repairer.is_under_way(block):
+            raise Transient("an earlier insert of the same rows still runs", Cause.BUSY) from refusal
+        poison = self.table.find_poison(block, refusal, batch.included)
+        if not poison:
+            raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
+        if taken := [item for item in poison if item.offset in counted]:
+            why = f"offset {taken[0].offset} is a row, and the table would refuse it now: {taken[0].error}"
+            raise Halt(f"{why}; take back what the table has got since, until this batch is through", HaltCode.REFUSED)
+        return Inserted(refused=tuple(poison), is_untouched=attempt.number == 0 and not counted)
+
+    def _too_large(self, batch: Batch, block: Block, attempt: Attempt, refusal: TooLarge) -> Inserted:
+        """Return that a batch can be made smaller, if it can.
+
+        Raises:
+            TooLarge: not yet.
+            Halt: it can't.
+        """
+        if attempt.number or len(block.offsets) == 1:
+            why = f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
+            where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
+            raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal
+        if attempt.is_repeated and not (attempt.is_settled and self._is_nowhere(batch, block)):
+            raise refusal
+        return Inserted(is_too_large=True)
 
     def _is_nowhere(self, batch: Batch, block: Block) -> bool:
         """Tell whether no row of a batch is in the table, and no insert of its first block is running."""

@@ -96,6 +96,22 @@ class Assigned:
     end: int | None = None
 
 
+class Membership(NamedTuple):
+    """How a member stands with its group and its topics.
+
+    Attributes:
+        is_formed: whether it has heard which partitions are its own, and where to begin with each.
+        gone: topics that are not there.
+        trouble: why it can't be a member, as far as the group says so; "" else.
+        refusal: which rights its account lacks, beside those that halt partitions; "" else.
+    """
+
+    is_formed: bool = True
+    gone: tuple[str, ...] = ()
+    trouble: str = ""
+    refusal: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to one partition's commit: `error` is None, Transient, Fenced or Fatal."""
@@ -110,11 +126,12 @@ class Polled:
     """The result of one poll.
 
     Attributes:
-        records: in offset order within a partition; none from before its last assignment.
-        ends: the end offsets of partitions that were read to their end.
-        answers: the answers to commits.
-        cut: partitions that can't be read further, and why.
-        unreadable: partitions whose next bytes can't be decoded, with the client's message; they are tried again.
+        records: in offset order within a partition, none from before its last assignment.
+        ends: for partitions that were read to their end, the offset there.
+        answers: to commits.
+        cut: partitions that can't be read on, and why.
+        unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
+        denied: partitions that this account may not read, in a sentence that says what to give; told once.
     """
 
     records: Sequence[Record] = ()
@@ -122,6 +139,7 @@ class Polled:
     answers: Sequence[Answer] = ()
     cut: Mapping[Partition, Cut] = field(default_factory=dict)
     unreadable: Mapping[Partition, str] = field(default_factory=dict)
+    denied: Mapping[Partition, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,32 +256,35 @@ class Table(Protocol):
 
 
 class Repairer(Protocol):
-    """Checks repeated inserts for lost rows. Called on the pool's threads."""
+    """Checks repeated inserts for lost rows. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def repair(self, block: Block, records: Sequence[Record]) -> int:
-        """Insert again the rows of a repeated block that the server has lost; return how many.
-
-        Raises:
-            Transient, Fatal: as they say.
-        """
+        """Insert again the rows of a repeated block that the server has lost; return how many."""
 
     def is_under_way(self, block: Block) -> bool:
-        """Tell whether the server is inserting a block, from any worker.
+        """Tell whether the server is inserting a block, from any worker."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
+
+class Counted(NamedTuple):
+    """What the record of inserted offsets has of a block.
+
+    Attributes:
+        offsets: those of its rows that are counted.
+        is_remembered: some of them came lately, and to this table: it still knows the block's token.
+    """
+
+    offsets: frozenset[int] = frozenset()
+    is_remembered: bool = True
 
 
 class InsertedOffsets(Protocol):
-    """Knows which offsets are in the tables. Called on the pool's threads."""
+    """The record of what is in the tables. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset after the last row or dead letter of this reading or a later one, 0 when there is none.
+        """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
-        Raises:
-            Transient, Fatal: as they say.
-        """
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets are rows of its reading, as the view has counted them."""
 
 
 class DeadLetters(Protocol):

@@ -6,15 +6,17 @@ WAITING     sealed, or to be prepared again             it is due -> PREPARING
 PREPARING   being screened and encoded on the pool;     prepared -> PREPARED; transient -> WAITING; the topic was
             nothing is written                          recreated -> the partition is given up
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
-                                                        table; fenced -> the partition is given up
-INSERTING   sent to the table under its token           inserted -> SENDING if it has dead letters, else finished;
-                                                        transient -> PREPARED, later: the same bytes again, after its
-                                                        intent was committed again, which fences; refused -> WAITING,
-                                                        to be prepared without the poison, and smaller if needed and
-                                                        none of it is in the table; too large for a proxy, and none
-                                                        of it is in the table -> WAITING, to be prepared with half of
-                                                        its records
-SENDING     its poison is sent to the dead letters      acknowledged -> finished; transient -> PREPARED, later
+                                                        table; fenced -> the lane is dropped
+INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one of each
+            token                                       writer schema), for each goes behind an intent of its own;
+                                                        else SENDING if it has dead letters, else gone;
+                                                        transient -> PREPARED, later: the same bytes again behind a
+                                                        fresh intent, which fences; refused -> WAITING, to be
+                                                        prepared without the poison, and smaller if need be and
+                                                        nothing of it is in the table; too large for a server before
+                                                        ClickHouse, and nothing of it is in the table -> WAITING, to be
+                                                        prepared with half of its records
+SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
 
 Only the head is ever SENDING or INSERTING. When it is made smaller, the task after it is unsealed in any stage: it has
 written nothing, and its records wait after the head's remaining ones.
@@ -26,6 +28,8 @@ from enum import Enum, auto
 
 from consumer.delivery.batch import Batch, Inserted, Prepared, Sent
 from consumer.delivery.ports import Block, Poison
+
+Job = Future[Prepared | Sent | Inserted]
 
 
 class Stage(Enum):
@@ -46,7 +50,8 @@ class BatchTask:
         batch: the batch; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
-        refused: the rows that the table refused last, until the next preparation leaves them out.
+        blocks_in: how many of them were acknowledged by the table; they are not sent again.
+        refused: poison that the table found at last, until the next preparation takes it.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
         job: the job running on the pool, if any.
@@ -56,6 +61,7 @@ class BatchTask:
         is_untouched: the table has refused it, and no row of it is there; until its intent is committed again.
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have reached the server.
+        view_failed: a view on the table failed in an earlier try, and lacks the rows.
         is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
         too_large_since_s: since when (monotonic) every try was too large; None when the last one was not.
     """
@@ -64,16 +70,18 @@ class BatchTask:
     is_replay: bool = False
     stage: Stage = Stage.WAITING
     blocks: tuple[Block, ...] = ()
+    blocks_in: int = 0
     refused: tuple[Poison, ...] = ()
     refusals: int = 0
     letters: tuple[Poison, ...] = ()
-    job: Future[Prepared | Sent | Inserted] | None = None
+    job: Job | None = None
     retry_at_s: float = 0.0
     attempt: int = 0
     intended: bool = False
     is_untouched: bool = False
     is_inserted: bool = False
     is_repeated: bool = False
+    view_failed: bool = False
     is_too_large: bool = False
     too_large_since_s: float | None = None
 
@@ -87,9 +95,26 @@ class BatchTask:
         """Whether rows of it may be in the table, or still arrive: then its range must not change."""
         return self.is_promised and not self.is_untouched
 
+    def is_due(self, now_s: float) -> bool:
+        """Tell whether it can be prepared now."""
+        return self.stage is Stage.WAITING and now_s >= self.retry_at_s
+
+    def preparing(self, job: Job) -> None:
+        """Learn that a job prepares it."""
+        self.stage, self.job = Stage.PREPARING, job
+
     def begun(self) -> None:
         """Record that the group has its intent."""
         self.intended, self.is_untouched = True, False
+        self.is_inserted = self.blocks_in == len(self.blocks)
+
+    def inserting(self, job: Job) -> None:
+        """Learn that a job inserts its next block."""
+        self.stage, self.job = Stage.INSERTING, job
+
+    def sending(self, job: Job) -> None:
+        """Learn that a job sends its dead letters."""
+        self.stage, self.job = Stage.SENDING, job
 
     def postpone(self, until_s: float) -> None:
         """Retry later; a prepared batch commits its intent again first."""
@@ -100,11 +125,18 @@ class BatchTask:
         self.attempt += 1
 
     def prepared(self, outcome: Prepared) -> None:
-        """Take the result of preparing."""
-        self.batch, self.blocks, self.refused = outcome.batch, outcome.blocks, ()
+        """Take the result of preparing; of a batch that was refused behind some blocks, those are repeated."""
+        self.is_repeated = self.is_repeated or self.blocks_in > 0
+        self.batch, self.blocks, self.blocks_in, self.refused = outcome.batch, outcome.blocks, 0, ()
         self.letters = outcome.letters
         self.is_too_large = False
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
+
+    def block_inserted(self) -> None:
+        """Learn that a block is in the table; the next one goes through the intent again."""
+        self.blocks_in += 1
+        self.stage, self.attempt, self.too_large_since_s = Stage.PREPARED, 0, None
+        self.is_inserted = self.blocks_in == len(self.blocks)
 
     def postpone_too_large(self, now_s: float, until_s: float) -> None:
         """Retry later: the proxy passed nothing on this time, but an earlier try may still arrive."""

@@ -32,12 +32,14 @@ from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Log, Metrics, Partition, Polled, Position
-from consumer.errors import Fatal, Fenced, Halt, HaltCode, Recreated
+from consumer.errors import Denied, Fatal, Fenced, Halt, HaltCode, Recreated
 
 log = logging.getLogger(__name__)
 
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
+_ASK_AGAIN_S: Final = 15.0
+_ASKED_ONCE_S: Final = 60.0  # a rebalance that comes later is another question
 
 
 class Worker:
@@ -55,7 +57,7 @@ class Worker:
         self._metrics = metrics
         self._states: dict[Partition, PartitionState] = {}
         self._halted: dict[Partition, PartitionState] = {}
-        self._cuts: dict[Partition, tuple[str, int]] = {}
+        self._cuts: dict[Partition, tuple[str, int, float]] = {}  # topic id, offset, and when it was not there
         self._revoke_s = config.revoke_s
         self._failure: Fatal | None = None
 
@@ -74,8 +76,8 @@ class Worker:
         starts: dict[Partition, Position | None] = {}
         for item in partitions:
             state = open_lane(item, keeps_metadata=self._config.keeps_metadata)
-            if self._cuts.get(item.partition) == (state.topic_id, state.read_to):
-                state = halted(item, HaltCode.TRUNCATED, f"its log lacks the next offset; {RESUME}")
+            if self._was_cut(state):
+                state = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {RESUME}")
             if state.halt is not None:
                 self._metrics.count("halts", code=state.halt.code)
             (self._halted if state.halt else self._states)[item.partition] = state
@@ -83,6 +85,12 @@ class Worker:
             if state.replay:
                 self._metrics.count("intents", outcome="replayed")
         return starts
+
+    def _was_cut(self, state: PartitionState) -> bool:
+        """Tell whether the log lacked a partition's next offset when it was asked for a moment ago."""
+        topic_id, offset, at_s = self._cuts.get(state.partition, ("", 0, 0.0))
+        is_recent = self._config.now_s() - at_s < _ASKED_ONCE_S
+        return is_recent and (topic_id, offset) == (state.topic_id, state.read_to)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Wait for running writes, at most `revoke_s`; commit what is finished; give up the partitions."""
@@ -121,6 +129,8 @@ class Worker:
         for state in self._states.values():
             if (partition := state.continuity.seek_to) is not None and self._log.seek(state.partition, partition):
                 state.continuity.sought()
+            if state.denied is not None and now_s >= state.ask_at_s:
+                self._ask_again(state, state.denied, now_s)
         for answer in polled.answers:
             self._take_answer(answer, now_s)
         for state in (*self._states.values(), *self._halted.values()):
@@ -148,17 +158,37 @@ class Worker:
                 taken[record.partition] += 1
         for partition, count in taken.items():
             self._executor.book(partition, "read", count)
-            self._executor.got_past(self._states[partition], Step.READ)
+            self._is_read(self._states[partition])
+        self._take_troubles(polled, now_s)
+        for partition, offset in polled.ends.items():
+            if (state := self._states.get(partition)) is not None:
+                state.reached_end(offset)
+                self._is_read(state)
+        for partition, cut in polled.cut.items():
+            if (state := self._states.get(partition)) is not None and state.cut is None:
+                state.cut = cut
+
+    def _take_troubles(self, polled: Polled, now_s: float) -> None:
+        """Halt what can't be read."""
         for partition, why in polled.unreadable.items():
             if (state := self._states.get(partition)) is not None:
                 told = f"its log can't be read further: {why}; {SET_OFFSET}"
                 self._executor.halt(state, Step.READ, now_s, Halt(told, HaltCode.UNREADABLE))
-        for partition, offset in polled.ends.items():
+        for partition, why in polled.denied.items():
             if (state := self._states.get(partition)) is not None:
-                state.reached_end(offset)
-        for partition, cut in polled.cut.items():
-            if (state := self._states.get(partition)) is not None and state.cut is None:
-                state.cut = cut
+                state.denied, state.ask_at_s = Denied(why), now_s + _ASK_AGAIN_S
+                self._executor.halt(state, Step.READ, now_s, state.denied)
+
+    def _is_read(self, state: PartitionState) -> None:
+        state.denied = None
+        self._executor.got_past(state, Step.READ)
+
+    def _ask_again(self, state: PartitionState, denied: Halt, now_s: float) -> None:
+        """Ask for what may not be read: a client is silent when a right is back and no record has come."""
+        state.ask_at_s = now_s + _ASK_AGAIN_S
+        if state.halt is None:  # another one, that has ended, took its place
+            self._executor.halt(state, Step.READ, now_s, denied)
+        self._log.seek(state.partition, start_of(state))
 
     def _move(self, state: PartitionState, now_s: float) -> None:
         """Collect a partition's results from the pool, and start its next steps."""
@@ -183,8 +213,8 @@ class Worker:
     def _stop_at(self, state: PartitionState, cut: Cut) -> None:
         """Stop reading; when the log only lacks the next offset, rejoin to learn where it begins."""
         if not cut.is_other:
-            log.error("log can't be read further", extra={"partition": state.partition.number, "offset": state.read_to})
-            self._cuts[state.partition] = (state.topic_id, state.read_to)
+            log.error("log can't be read on", extra={"partition": state.partition.number, "offset": state.read_to})
+            self._cuts[state.partition] = (state.topic_id, state.read_to, self._config.now_s())
             self._give_up(state)
             return
         self.lost((state.partition,))

@@ -16,15 +16,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # as its exam
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
-from consumer.outcomes import of_kafka
+from consumer.kafka.survey import NO_ANSWER
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
 _FLOWING_S: Final = 1.0
-_NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 _PROBE_METADATA: Final = "headrace"
 
 
@@ -69,7 +69,7 @@ class Cluster:
         """Return a topic, or None when it does not exist.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         try:
             answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
@@ -78,7 +78,7 @@ class Cluster:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._away() if error.args[0].code() in _NO_ANSWER else _translated(error) from error
+            raise self._away() if error.args[0].code() in NO_ANSWER else _translated(error) from error
         finally:
             self._admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
         return Topic(str(answer.topic_id), len(answer.partitions))
@@ -125,7 +125,7 @@ class Cluster:
         """Return the group's committed offsets; partitions without one are left out.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(self.group)
         try:
@@ -142,7 +142,7 @@ class Cluster:
         The end comes from a fetch: the embedded broker's ListOffsets returns a smaller one.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.lag")
         try:
@@ -158,7 +158,7 @@ class Cluster:
         """Return the timestamp (ms) of the first record from an offset on, committed or not; None when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.lag", "read_uncommitted")
         try:
@@ -178,7 +178,7 @@ class Cluster:
         Offsets below the oldest one or beyond the end are no gaps: what was there is unknown.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as errors.py says.
         """
         reader = self._reader(f"{self.group}.audit")
         try:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.delivery.ports import Answer, CommittedOffset, Partition
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of, topic_partition
-from consumer.outcomes import of_kafka
 
 
 class Commits:

@@ -2,26 +2,28 @@
 
 How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/integration/test_consumer_kafka*.py):
 
-- A synchronous commit waits as long as its broker is away, even beyond max.poll.interval.ms; so commits are
-  asynchronous, and a poll returns the answer. If one partition of a commit is refused, all get its error; so each
-  partition is committed separately.
-- A rebalance continues only while no commit is in progress; so commits are sent in rounds, see commits.py.
-- An expelled member's commits are refused (UNKNOWN_MEMBER_ID). It does not rejoin before it hears that its partitions
-  are lost, or revoked if a rebalance had begun before. Valid members also get ILLEGAL_GENERATION (cooperative) and
-  STALE_MEMBER_EPOCH (KIP-848) while a rebalance leaves them their partitions: these commits are retried.
-- A pause outlives the assignment: a partition that is assigned again is still paused.
-- After an offset out of range a partition accepts no seek; giving it up and rejoining helps.
-- An assigned position is used unchecked. Only a seek with a leader epoch asks the leader whether its log still has the
-  record before it (KIP-320), and so does a new leader epoch while reading. If not, the error is `_AUTO_OFFSET_RESET`,
-  as for an offset out of range; only the text has the reason.
-- A late answer about a partition's end, asked for before a seek, moves the partition there after the seek.
-- When a topic is deleted and recreated at once, classic members are not told and continue in the new one; a KIP-848
-  member loses the old topic and is assigned the new one. The group's commits vanish with the old topic.
-- Closing waits for commits in progress as long as their broker is away.
+- A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
+  and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
+  each partition has a commit of its own.
+- A rebalance goes on only in a moment without a commit under way; so marks are sent in rounds, see commits.py.
+- An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
+  partitions are lost; or revoked, when a rebalance had begun before. ILLEGAL_GENERATION (cooperative) and
+  STALE_MEMBER_EPOCH (KIP-848) come to members in good standing too, while a rebalance leaves them their partitions:
+  they are tried again.
+- A pause outlives the assignment: a partition that comes back is still paused.
+- After an offset that is out of range the partition takes no seek; giving it up and asking again does.
+- An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
+  holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
+  `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
+- A classic member that gets no partition hears so; one of KIP-848 hears nothing.
+- An answer about the end of a partition that was asked for before a seek moves the partition there after it.
+- Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
+  of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
+- What a lost right does stands in refusals.py.
+- Closing waits for commits under way as long as their broker is away.
 """
 
 import logging
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
@@ -30,27 +32,30 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.delivery.ports import CommittedOffset, Cut, Listener, Partition, Polled, Position, Record
-from consumer.errors import Fatal, Transient
+from consumer.advice import Sentence
+from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
+from consumer.errors import Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
-from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
+from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
+from consumer.kafka.refusals import Refusals, check, is_refusal, of_reading, of_topic
 from consumer.kafka.survey import Survey
-from consumer.outcomes import of_kafka
 
 log = logging.getLogger(__name__)
 
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
+_QUIET_S: Final = 10.0  # two heartbeats of KIP-848, by a broker's default
+_RENEW_S: Final = 15.0
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
-_NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
-_CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
-_END: Final = re.compile(r"broker end offset is (\d+) ")
+_NOT_ALIKE: Final = frozenset({KafkaError.INCONSISTENT_GROUP_PROTOCOL})
+_NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
 
 
 class KafkaLog:
@@ -58,9 +63,12 @@ class KafkaLog:
 
     def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str]) -> None:
         self._commits = Commits()
-        self._consumer = Consumer({**properties, **PINNED}, on_commit=self._commits.answered, **REPORTING)
+        self._properties = {**properties, **PINNED}
+        self._refusals = Refusals(str(properties["group.id"]))
+        self._consumer = self._member()
         self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
         self._ends = Ends(self._survey)
+        self._presence = Presence(self._survey, topics)
         self._topics = list(topics)
         self._listener: Listener
         self._incremental = (
@@ -71,7 +79,21 @@ class KafkaLog:
         self._unopened: dict[Partition, float] = {}  # partitions to ask about again, with the time
         self._unstarted: dict[Partition, Position] = {}  # partitions that accepted no seek yet
         self._wants_rejoin = False
+        self._renew_at_s: float | None = None
         self._is_closing = False
+        self._is_formed = False
+        self._tells_nothing = properties.get("group.protocol") == "consumer"  # to a member without partitions
+        self._quiet_since_s = monotonic()
+        self._group = str(properties["group.id"])
+        self._trouble = ""
+
+    def _member(self) -> Consumer:
+        return Consumer(self._properties, on_commit=self._commits.answered, **REPORTING)
+
+    @property
+    def refusal(self) -> str:
+        """Which rights this member lacks, beside those to read partitions that it owns; "" when it has them all."""
+        return self._refusals.sentence
 
     def cluster_id(self) -> str:
         """Return the cluster's id.
@@ -89,7 +111,7 @@ class KafkaLog:
         try:
             return self._survey.id_of(topic)
         except KafkaException as error:
-            raise Transient(f"topic {topic}: {error.args[0].name()}") from error
+            raise of_topic(topic, error.args[0]) from error
 
     def listen(self, listener: Listener) -> None:
         """Join the group; `listener` hears of assignments during `poll` and `close`."""
@@ -98,8 +120,10 @@ class KafkaLog:
 
     def poll(self, timeout_s: float) -> Polled:
         """Return new records and events; see `Log`."""
-        if self._wants_rejoin:
-            self._wants_rejoin = False
+        if self._renew_at_s is not None and monotonic() >= self._renew_at_s:
+            self._renew()
+        if self._wants_rejoin and self._renew_at_s is None:
+            self._wants_rejoin = self._is_formed = False
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
@@ -109,6 +133,7 @@ class KafkaLog:
         ends: dict[Partition, int] = {}
         cut: dict[Partition, Cut] = {}
         unreadable: dict[Partition, str] = {}
+        denied: dict[Partition, str] = {}
         for message in self._messages(timeout_s):
             error = message.error()
             if error is None:
@@ -119,9 +144,29 @@ class KafkaLog:
                 cut[place_of(message)] = cut_of(error)
             elif error.code() in _UNREADABLE:
                 unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
+            elif not is_refusal(error):
+                self._check(error)
+            elif (place := place_of(message)) in self._owned:
+                denied[place] = of_reading(place.topic, error)
             else:
-                _check(error)
-        return Polled(records, ends, self._commits.take_answers(), cut, unreadable)
+                self._refused(message.topic() or "", error)
+        return Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied)
+
+    def _refused(self, topic: str, error: KafkaError) -> None:
+        """Note what is refused beside single partitions; a fatal error ends this client, and a new one follows it."""
+        self._refusals.note(topic, error)
+        if error.fatal() and self._renew_at_s is None:
+            self._renew_at_s = monotonic() + _RENEW_S
+            self._listener.lost(gone := sorted(self._owned))
+            self._forget(gone)
+
+    def _renew(self) -> None:
+        """Join the group with a new client. What the old one says from now on is nobody's."""
+        self._renew_at_s = None
+        old, self._consumer = self._consumer, self._member()
+        self._survey.consumer = self._consumer
+        threading.Thread(target=old.close, name="leave", daemon=True).start()
+        self._subscribe()
 
     def _messages(self, timeout_s: float) -> Iterator[Message]:
         """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced."""
@@ -165,7 +210,14 @@ class KafkaLog:
     def end_of(self, partition: Partition) -> int | None:
         """Return the partition's last known end, without waiting; None when it is unknown."""
         _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        return max(high, self._ends.of(partition)) or None
+        end = max(high, self._ends.of(partition))
+        return end if end >= 0 else None
+
+    def membership(self) -> Membership:
+        """Return how this member stands with its group and its topics, without waiting."""
+        is_quiet = self._tells_nothing and monotonic() - self._quiet_since_s > _QUIET_S
+        is_formed = (self._is_formed or is_quiet) and not self._unopened
+        return Membership(is_formed, self._presence.gone(), self._trouble, self.refusal)
 
     def close(self) -> None:
         """Leave the group after the listener has finished; wait only a few seconds for a broker that is away."""
@@ -178,14 +230,24 @@ class KafkaLog:
         if leaving.is_alive():
             log.warning("left the group without committing: no broker answers")
 
+    def _check(self, error: KafkaError) -> None:
+        """Log an error that the client recovers from; raise on one that it does not."""
+        check(error)
+        if error.code() in _NOT_ALIKE:
+            self._trouble = Sentence.NO_ASSIGNOR_IN_COMMON.format(group=self._group)
+        self._quiet_since_s = monotonic()
+
     def _subscribe(self) -> None:
+        self._quiet_since_s = monotonic()
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        places = places_of(partitions)
-        self._owned.update(places)
+        if consumer is not self._consumer:
+            return
+        self._is_formed, self._trouble = True, ""
+        self._owned.update(places := places_of(partitions))
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
         (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
@@ -195,7 +257,8 @@ class KafkaLog:
             self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if not self._is_closing:
+        self._is_formed = self._is_formed and self._incremental
+        if not self._is_closing and consumer is self._consumer:
             self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
 
@@ -210,32 +273,42 @@ class KafkaLog:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
-        if not self._is_closing:
+        self._is_formed = False
+        if not self._is_closing and consumer is self._consumer:
             self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for place in places_of(partitions):
-            self._owned.discard(place)
-            self._unopened.pop(place, None)
-            self._unstarted.pop(place, None)
-            self._ends.forget(place)
-        self._commits.forget(places_of(partitions))
+        if consumer is self._consumer:
+            self._forget(places_of(partitions))
         if self._incremental:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()
 
+    def _forget(self, places: Sequence[Partition]) -> None:
+        self._owned -= set(places)
+        for place in places:
+            self._unopened.pop(place, None)
+            self._unstarted.pop(place, None)
+            self._ends.forget(place)
+        self._commits.forget(places)
+
     def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
         """Return the listener's start positions; {} and another try later when a broker does not answer."""
+        topics = {place.topic for place in places}
         try:
             assigned = self._survey.of(places)
         except KafkaException as error:
+            cause: KafkaError = error.args[0]
             log.warning(
-                "committed offsets can't be read yet", extra={"reason": error.args[0].name(), "partitions": len(places)}
+                "committed offsets can't be read yet", extra={"reason": cause.name(), "partitions": len(places)}
             )
+            self._refusals.note_all(topics, cause)
             self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
             return {}
+        self._refusals.lift(topics)
+        self._ends.learn(assigned)
         return self._listener.assigned(assigned)
 
     def _open_late(self) -> None:
@@ -257,18 +330,3 @@ class KafkaLog:
             else:
                 self._unstarted[place] = at
                 self._ends.forget(place)
-
-
-def cut_of(error: KafkaError) -> Cut:
-    """Return why a partition can't be read further: librdkafka has one code for both reasons; the text tells."""
-    if _CUT not in error.str():
-        return Cut(is_other=False)
-    found = _END.search(error.str())
-    return Cut(is_other=True, end=int(found[1]) if found else None)
-
-
-def _check(error: KafkaError) -> None:
-    """Log an error from which the client recovers by itself; raise any other."""
-    if error.fatal() or isinstance(of_kafka(error.name(), error.str()), Fatal):
-        raise Fatal(f"{error.name()}: {error.str()}")
-    log.warning("broker trouble", extra={"reason": error.name(), "detail": error.str()})

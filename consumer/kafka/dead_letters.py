@@ -10,8 +10,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Poison, Record
-from consumer.errors import Halt, HaltCode, Transient
+from consumer.errors import Denied, Halt, HaltCode, Transient
 from consumer.kafka.properties import PRODUCER_PINNED, REPORTING
+from consumer.kafka.refusals import is_refusal
 from schemas.codec import LETTER_HEADER, FrameError, schema_id_of
 
 SERVICE: Final = f"headrace-consumer/{version('headrace')}"
@@ -83,7 +84,7 @@ class DeadLetterProducer:
 
         Raises:
             Transient: some are not acknowledged; others may be.
-            Halt: the topic does not accept records of that size.
+            Halt: the topic accepts no record of that size, or none from this account.
         """
         partitions: dict[int, tuple[Partition, int]] = {}
         failures: dict[int, KafkaError] = {}
@@ -96,8 +97,10 @@ class DeadLetterProducer:
         except (BufferError, KafkaException) as error:
             if isinstance(error, KafkaException):
                 self._renew_after([error.args[0]])
+                self._check_rights([error.args[0]])
             raise Transient(f"records for {self._topic} can't be sent: {error}") from error
         self._renew_after(failures.values())
+        self._check_rights(failures.values())
         too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
         if len(failures) > len(too_large) or len(partitions) + len(failures) < len(records):
             others = [error.name() for number, error in failures.items() if number not in too_large]
@@ -128,6 +131,13 @@ class DeadLetterProducer:
             log.warning("the producer of dead letters has failed permanently: making a new one")
             self.close()
             self._producer = Producer(self._properties, **REPORTING)
+
+    def _check_rights(self, errors: Iterable[KafkaError]) -> None:
+        """Raise Denied when a right is missing: nobody is away, and a person has to give it."""
+        for error in errors:
+            if is_refusal(error):
+                why = f"the account may not write to the topic {self._topic}; give it Write on that topic"
+                raise Denied(f"{error.name()}: {why}")
 
     def close(self) -> None:
         """Drop records in flight: the successor sends them again under the same keys."""

@@ -1,13 +1,14 @@
-"""Tracks the ends of paused partitions, which librdkafka does not fetch and so does not know."""
+"""Tracks where partitions end before a client learns it from its fetches: of paused ones it fetches nothing."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 
-from consumer.delivery.ports import Partition
+from consumer.delivery.ports import Assigned, Partition
 from consumer.kafka.survey import Survey, latest
 
 _EVERY_S: Final = 5.0
@@ -22,6 +23,10 @@ class Ends:
         self._asked_s: dict[Partition, float] = {}
         self._told: dict[Partition, int] = {}
 
+    def learn(self, assigned: Iterable[Assigned]) -> None:
+        """Take what was told of ends at an assignment: no fetch has told of any yet."""
+        self._told |= {item.partition: item.end for item in assigned if item.end is not None}
+
     def monitor(self, partition: Partition) -> None:
         """Start tracking a paused partition."""
         self._asked_s.setdefault(partition, monotonic())
@@ -32,14 +37,16 @@ class Ends:
         self._told.pop(partition, None)
 
     def of(self, partition: Partition) -> int:
-        """Return the partition's last known end, 0 when unknown; ask again when it is time."""
+        """Return where what can be read ends as far as told, -1 before that; ask again when it is time."""
         asked_s = self._asked_s.get(partition)
         if asked_s is not None and monotonic() - asked_s >= _EVERY_S:
             self._asked_s[partition] = monotonic()
-            answers = self._survey.admin.list_offsets({TopicPartition(*partition): latest()}, request_timeout=_CALL_S)
+            pending_commit = {TopicPartition(*partition): latest()}
+            level = IsolationLevel.READ_COMMITTED
+            answers = self._survey.admin.list_offsets(pending_commit, isolation_level=level, request_timeout=_CALL_S)
             for answer in answers.values():
                 answer.add_done_callback(partial(self._take, partition))
-        return self._told.get(partition, 0)
+        return self._told.get(partition, -1)
 
     def _take(self, partition: Partition, answer: Future[Any]) -> None:
         if answer.exception() is None and partition in self._asked_s:

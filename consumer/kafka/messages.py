@@ -1,15 +1,18 @@
 """Translates the driver's messages and partitions to ours."""
 
+import re
 from collections.abc import Sequence
 from operator import methodcaller
 from typing import Any, Final
 
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from consumer.delivery.intent import NO_EPOCH
-from consumer.delivery.ports import CommittedOffset, Partition, Position, Record
+from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position, Record
 
 _ask_headers: Final = methodcaller("headers")
+_CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
+_END: Final = re.compile(r"broker end offset is (\d+) ")
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
 """Replaces a record's headers when the driver can't decode a header's name."""
 
@@ -63,3 +66,11 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     except (SystemError, UnicodeDecodeError):
         return (UNREADABLE,)
     return tuple((name, value or b"") for name, value in headers)
+
+
+def cut_of(error: KafkaError) -> Cut:
+    """Return why a partition can't be read on: librdkafka has one code for both, and the reason in its text."""
+    if _CUT not in error.str():
+        return Cut(is_other=False)
+    found = _END.search(error.str())
+    return Cut(is_other=True, end=int(found[1]) if found else None)

@@ -47,7 +47,9 @@ _READ_AHEAD: Final[Mapping[str, str | int]] = {
     # Bytes as stored in the log, but at least one batch; this bounds what one fetch may inflate to.
     "fetch.max.bytes": _FETCH_BYTES_MAX,
     "fetch.message.max.bytes": _FETCH_BYTES_MAX,
-    # After a full queue, a partition is fetched again after this; librdkafka's 1 s would let it run dry.
+    # Partitions that are added, and topics that come back, are seen within this; librdkafka's 5 min are long.
+    "topic.metadata.refresh.interval.ms": 30_000,
+    # When enough waits, a partition is looked at again after this; librdkafka's 1 s would let it run dry.
     "fetch.queue.backoff.ms": 20,
 }
 

@@ -4,17 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
 from consumer.delivery.ports import Assigned, Partition
 from consumer.kafka.messages import mark_of
 
 _CALL_S: Final = 5.0
+NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
+"""The codes with which a client says that it had no answer."""
 
 
 class Survey:
-    """Asks over a member's own connections. Every call may raise KafkaException after some seconds.
+    """Asks over a member's own connections (`consumer`). Every call may raise KafkaException after some seconds.
 
     An admin client that has lost its controller node may keep asking that node for minutes; so a client without an
     answer is replaced, and the next call uses the new one.
@@ -23,7 +25,7 @@ class Survey:
     def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
         self._connect = connect
         self._admin = connect()
-        self._consumer = consumer
+        self.consumer = consumer
 
     def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
         """Return what is known of partitions; the committed offset is read before the topic's ID.
@@ -33,7 +35,7 @@ class Survey:
         """
         if not partitions:
             return []
-        marks = self._consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
+        marks = self.consumer.committed([TopicPartition(*partition) for partition in partitions], timeout=_CALL_S)
         ids = {topic: self.id_of(topic) for topic in {partition.topic for partition in partitions}}
         lows, ends = self._offsets(partitions, _earliest()), self._offsets(partitions, latest())
         return [_assigned(item, ids, lows, ends) for item in marks]
@@ -61,9 +63,13 @@ class Survey:
         try:
             yield admin
         except KafkaException:
-            if self._admin is admin:  # otherwise another thread has replaced it
-                self._admin = self._connect()
+            self.renew(admin)
             raise
+
+    def renew(self, admin: AdminClient) -> None:
+        """Learn that a client had no answer. Any thread may call."""
+        if self._admin is admin:  # else another thread has made a new one
+            self._admin = self._connect()
 
 
 def _assigned(
@@ -82,6 +88,6 @@ def _earliest() -> OffsetSpec:
 
 
 def latest() -> OffsetSpec:
-    """Return the request for a partition's end."""
+    """Return what asks for a partition's end; where that is, the question's isolation level says."""
     spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as above
     return spec

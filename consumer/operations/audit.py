@@ -105,7 +105,7 @@ class Auditor:
         """Compare a span with the tables.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         readings = self._readings(span)
         counts = {number: self._counts(span, number) for number in sorted({0, *(number for number, _, _ in readings)})}
@@ -133,7 +133,7 @@ class Auditor:
         They are committed, so no insert of them is in progress, and no view will count them.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         for span, reading in _stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"

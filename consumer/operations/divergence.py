@@ -39,6 +39,17 @@ def is_other_below(offset: int, leader_epoch: int, low: int, record_at: RecordAt
     return last is not None and last.leader_epoch != leader_epoch
 
 
+def is_past_comparing(offset: int, leader_epoch: int, low: int, record_at: RecordAt) -> bool:
+    """Tell whether the log has no record below an offset, and behind it one of a later epoch than was read there.
+
+    Then a client that asks the leader (KIP-320) may be told of a cut, though no record shows one.
+    """
+    if leader_epoch == NO_EPOCH or last_below(offset, low, record_at) is not None:
+        return False
+    found = record_at(offset)
+    return found is not None and found.leader_epoch > leader_epoch
+
+
 def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) -> int:
     """Return the offset from which on the log differs from what was read.
 
@@ -68,8 +79,6 @@ def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) 
 def last_read(readings: Iterable[Reading]) -> Iterator[Found]:
     """Yield the last record of each leader epoch in the tables, for every reading."""
     for reading in readings:
-        if not reading.epochs:
-            continue
         starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
         ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
         yield from (Found(last, epoch) for (_, epoch), last in zip(starts, ends, strict=True))

@@ -10,10 +10,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced, Transient
+from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import topic_partition
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.operations.divergence import Found, RecordAt
-from consumer.outcomes import of_kafka
 
 _CALL_S: Final = 10.0
 _READ_S: Final = 30.0
@@ -45,7 +45,7 @@ class StoppedGroup:
         """Return each partition's oldest offset and its end, from its leader.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         lows = self._offsets(partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # its authors left it so
         ends = self._offsets(partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # as above
@@ -55,7 +55,7 @@ class StoppedGroup:
         """Return each partition's first offset with this Kafka timestamp or a later one, -1 when there is none.
 
         Raises:
-            Transient, Fatal: as outcomes.py says.
+            Transient, Fatal: as the packages' errors.py say.
         """
         return self._offsets(partitions, OffsetSpec.for_timestamp(at_ms))
 
@@ -64,7 +64,7 @@ class StoppedGroup:
         """Yield a function that finds records of one partition; each call costs a fetch.
 
         Raises:
-            Transient, Fatal: as outcomes.py says, also within the block.
+            Transient, Fatal: as the packages' errors.py say, also within the block.
         """
         pinned = {**self._properties, **_SMALL, **PINNED, "auto.offset.reset": "earliest"}
         reader = Consumer({**pinned, "group.id": f"{self._group_id}.lag"}, **REPORTING)
@@ -77,7 +77,7 @@ class StoppedGroup:
         """Commit offsets for the group.
 
         Raises:
-            Transient, Fatal: as outcomes.py says; also when a worker has joined the group meanwhile.
+            Transient, Fatal: as the packages' errors.py say; also when a worker has joined the group meanwhile.
         """
         writer = Consumer({**self._properties, **PINNED, "group.id": self._group_id}, **REPORTING)
         try:

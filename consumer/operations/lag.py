@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from consumer.advice import Sentence
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.opening import RESUME, open_lane
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
@@ -20,7 +21,7 @@ def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, o
     """Return a line for each partition of the topics.
 
     Raises:
-        Transient, Fatal: as outcomes.py says.
+        Transient, Fatal: as the packages' errors.py say.
     """
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks, bounds = cluster.committed(partitions), cluster.bounds(partitions)
@@ -73,15 +74,10 @@ def _under_way(intent: Intent) -> str:
 
 
 def kept_back(servers: str, partition: Partition, bounds: LogBounds, age_s: float | None) -> str:
-    """Return a note about records held back by an open transaction, with Kafka's commands against it."""
-    where = f"--topic {partition.topic} --partition {partition.number}"
-    tool = f"kafka-transactions.sh --bootstrap-server {servers}"
+    """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
     since = "" if age_s is None else f" for {age_s:.0f} s"
-    return (
-        f"an open transaction holds back {bounds.high - bounds.end} offsets from {bounds.end} on{since}: if it stays,"
-        f" `{tool} describe-producers {where}` names its producer, and"
-        f" `{tool} abort {where} --start-offset {bounds.end}` ends it"
-    )
+    what = {"count": bounds.high - bounds.end, "offset": bounds.end, "since": since}
+    return Sentence.KEPT_BACK.format(servers=servers, topic=partition.topic, partition=partition.number, **what)
 
 
 def _age_s(at_ms: int | None) -> float | None:

@@ -1,30 +1,32 @@
 """The audit's queries over the tables `offsets`, `dead_letters` and `events`; each is for one span and reading.
 
-`there` are the counted offsets of a reading, `dead` those of dead letters of it or of a later one; together they are
-`known`.
+`there` are offsets that the ledger has of a reading, `dead` those of dead letters of it or of a later one; together
+they are `known`. Of dead letters only those count that look like a worker's own.
 """
 
 from typing import Final
 
-LEDGER: Final = """
+from consumer.clickhouse.offsets import OWN_LETTER
+
+LEDGER: Final = f"""
 SELECT million, sum(n) AS rows, groupBitmapMergeState(p) AS there, groupBitmapMergeState(d) AS dead,
     groupBitmapMergeState(o) AS own, bitmapCardinality(there) AS offsets, bitmapCardinality(own) AS letters,
     bitmapCardinality(bitmapAnd(there, own)) AS both, bitmapOr(there, dead) AS known,
-    bitmapCardinality(bitmapSubsetInRange(known, {low:UInt64}, {end:UInt64})) AS covered
+    bitmapCardinality(bitmapSubsetInRange(known, {{low:UInt64}}, {{end:UInt64}})) AS covered
 FROM (
     SELECT million, rows AS n, present AS p, bitmapBuild(emptyArrayUInt64()) AS d, d AS o FROM offsets
-    WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
-        AND reading = {reading:UInt32} AND million >= {million:UInt64}
+    WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
+        AND reading = {{reading:UInt32}} AND million >= {{million:UInt64}}
     UNION ALL
     SELECT intDiv(toUInt64(origin_offset), 1000000) AS million, 0, bitmapBuild(emptyArrayUInt64()),
         bitmapBuild([toUInt64(origin_offset)]),
-        bitmapBuild(arrayFilter(x -> origin_reading = {reading:UInt32}, [toUInt64(origin_offset)])) FROM dead_letters
-    WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
-        AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND million >= {million:UInt64}
-        AND origin_reading >= {reading:UInt32}
+        bitmapBuild(arrayFilter(x -> origin_reading = {{reading:UInt32}}, [toUInt64(origin_offset)])) FROM dead_letters
+    WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
+        AND origin_partition = {{partition:Int32}} AND origin_offset >= 0 AND million >= {{million:UInt64}}
+        AND origin_reading >= {{reading:UInt32}} AND origin_offset < {{end:UInt64}} AND {OWN_LETTER}
 ) GROUP BY million ORDER BY million
-"""
-COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({LEDGER})"  # noqa: S608  (our own text)
+"""  # noqa: S608  (our own text)
+COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({LEDGER})"  # noqa: S608  (as above)
 READINGS: Final = """
 SELECT reading, min(first) AS first, max(last) AS last FROM offsets
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}

@@ -12,7 +12,15 @@ from typing import Final
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
 from consumer.delivery.ports import CommittedOffset, Partition
-from consumer.operations.divergence import Found, RecordAt, is_other_below, last_below, last_read, parting
+from consumer.operations.divergence import (
+    Found,
+    RecordAt,
+    is_other_below,
+    is_past_comparing,
+    last_below,
+    last_read,
+    parting,
+)
 
 DETOUR_BYTES_MAX: Final = 300
 """The largest commit that a second reading can return to: the reading's intents must fit beside it."""
@@ -32,8 +40,8 @@ class Facts:
         end: the offset after its newest record.
         mark: the group's commit.
         readings: what is in the tables.
-        kept: offsets of the committed intent's range that are rows of its reading, or dead letters.
-        used: the highest reading number in other commits of the partition.
+        kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
+        used: the highest number of a reading that another mark of the partition has named.
     """
 
     partition: Partition
@@ -129,8 +137,7 @@ def _without_mark(facts: Facts, record_at: RecordAt) -> Plan:
 def _behind_the_tables(facts: Facts, record_at: RecordAt, why: str) -> Plan:
     """Resume after the last offset in the tables, if the log is still the one it came from."""
     end = facts.inserted_end
-    behind_rows, epoch = _behind_the_newest_row(facts.readings)
-    if facts.end < end or is_other_below(behind_rows, epoch, facts.low, record_at):
+    if facts.end < end or is_other_below(end, _newest_epoch(facts.readings), facts.low, record_at):
         return _behind_the_cut(facts, record_at, f"{why}, and the log was cut below offset {end}")
     return _go_on(facts, record_at, max(end, facts.low), f"{why}; the tables hold offsets up to {end - 1}")
 
@@ -198,6 +205,9 @@ def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record
         why = f"offsets {mark.offset} to {facts.low - 1} were deleted"
         why += f", and {len(facts.kept)} of the batch there were read" if facts.kept else " before they were read"
         return _behind_the_promise(facts, record_at, max(read_to, facts.low), why)
+    if is_past_comparing(read_to, epoch, facts.low, record_at):
+        why = f"nothing that was read below offset {read_to} is left in the log: whether it was cut, nobody can tell"
+        return _behind_the_promise(facts, record_at, read_to, why)
     return None
 
 
@@ -267,12 +277,10 @@ def _is_set_back(facts: Facts, intent: Intent | None, read_to: int) -> bool:
     return any(reading.end > read_to for reading in facts.readings if reading.number >= number)
 
 
-def _behind_the_newest_row(readings: Sequence[Reading]) -> tuple[int, int]:
-    """Return the offset after the highest row in the tables, and that row's epoch; unknown for dead letters."""
+def _newest_epoch(readings: Sequence[Reading]) -> int:
+    """Return the leader epoch of the highest row in the tables."""
     newest = max(readings, key=lambda reading: reading.last)
-    if not newest.epochs:
-        return newest.end, NO_EPOCH
-    return newest.last + 1, max(newest.epochs.items(), key=lambda item: item[1])[0]
+    return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
 
 
 def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:

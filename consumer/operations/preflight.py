@@ -1,8 +1,9 @@
 """Checks before the first poll what exactly-once depends on; each fault is one sentence that says what to do.
 
 ClickHouse: every column that the insert fills or the table computes is stored; the table `offsets` and its view exist;
-each table, and each target of a view on it, has a deduplication window that is large enough; no profile forbids one of
-our settings; a repeated token is really dropped; and the table accepts an insert.
+every migration of this release was applied to its end; each table, and each target of a view on it, has a deduplication
+window that is large enough; no profile forbids one of our settings; a repeated token is really dropped; and the table
+accepts an insert.
 
 Kafka: the topics exist, and an intent fits a commit's metadata. Whether the broker keeps that metadata is only logged:
 without it a clean stop is still exact, and the log says what is not.
@@ -13,6 +14,7 @@ from typing import Final
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.migrations import applied, migrations
 from consumer.clickhouse.table_check import InsertPace, TableCheck
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.errors import Fatal, Rejected
@@ -26,7 +28,7 @@ _METADATA: Final = "offset.metadata.max.bytes"
 
 
 def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPace]]) -> None:
-    """Check all tables.
+    """Check every table, and that every migration of this release was applied to its end.
 
     Raises:
         Fatal, Transient: as TableCheck.run.
@@ -36,6 +38,8 @@ def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPa
             TableCheck(connection, target, pace).run()
         except Rejected as error:
             raise Fatal(f"preflight: {error}") from error
+    if pending := [migration.name for migration in migrations() if migration.name not in applied(connection)]:
+        raise Fatal(Sentence.NOT_MIGRATED.format(files=", ".join(pending)))
 
 
 def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:

@@ -34,7 +34,8 @@ WHERE origin_topic = {topic:String}
     AND ({partition:Int32} < 0 OR origin_partition = {partition:Int32})
     AND origin_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
     AND origin_at < fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
-ORDER BY origin_partition, origin_offset LIMIT {limit:UInt32}
+ORDER BY {again:UInt8} = 0 AND letter_id IN (SELECT letter_id FROM replays), origin_partition, origin_offset
+LIMIT {limit:UInt32}
 """
 _REPLAYED: Final = "SELECT DISTINCT letter_id FROM replays WHERE letter_id IN {ids:Array(String)}"
 _PRESENT: Final = """
@@ -68,7 +69,7 @@ class Choice:
         partition: only from this partition; -1: all.
         since_ms: not before this Kafka timestamp, in Unix ms.
         until_ms: before this Kafka timestamp, in Unix ms.
-        limit: at most this many, lowest offsets first.
+        limit: at most this many, lowest offsets first; what was replayed before comes last.
     """
 
     topic: str
@@ -130,7 +131,7 @@ class Replay:
         Raises:
             Transient, Fatal: a server is away, or a table is missing.
         """
-        letters = [self._read(letter, repairs) for letter in self._chosen(choice)]
+        letters = [self._read(letter, repairs) for letter in self._chosen(choice, again=again)]
         done = set() if again else self._column(_REPLAYED, "letter_id", {"ids": [item.letter_id for item in letters]})
         letters = [_judged(item, ReplayVerdict.REPLAYED) if item.letter_id in done else item for item in letters]
         there = self._present([item for item in letters if item.verdict is ReplayVerdict.READY])
@@ -167,7 +168,7 @@ class Replay:
             self.connection.command(_NOTE, values, settings=PINNED | token)
         return len(ready)
 
-    def _chosen(self, choice: Choice) -> Iterator[Letter]:
+    def _chosen(self, choice: Choice, *, again: bool) -> Iterator[Letter]:
         parameters = {
             "topic": choice.topic,
             "reasons": list(choice.reasons),
@@ -176,6 +177,7 @@ class Replay:
             "since_ms": choice.since_ms,
             "until_ms": choice.until_ms,
             "limit": choice.limit,
+            "again": int(again),
         }
         for row in self.connection.query(_LETTERS, parameters):
             own = {name: text for name, text in row["headers"].items() if not name.startswith(LETTER_HEADER)}

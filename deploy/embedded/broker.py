@@ -47,16 +47,12 @@ class CannotStartError(Exception):
 
 
 class EmbeddedBroker:
-    """A broker on 127.0.0.1 in a child process that dies with this one; a context manager, or use start and stop.
+    """A broker on 127.0.0.1 in a child process that dies with this one; a context manager, or use start and stop."""
 
-    ``advertised_port`` is the port that clients are sent to, such as a proxy's.
-    """
-
-    def __init__(self, port: int, log_path: Path | None = None, *, advertised_port: int | None = None) -> None:
+    def __init__(self, port: int, log_path: Path | None = None) -> None:
         """Set the port and the log file, which is appended to; starts nothing."""
         self.port = port
         self._log_path = log_path
-        self._advertised_port = advertised_port or port
         self._child: Child | None = None
 
     @property
@@ -105,7 +101,7 @@ class EmbeddedBroker:
             binary,
             "broker",
             f"--listener-url=tcp://{HOST}:{self.port}",
-            f"--advertised-listener-url=tcp://{HOST}:{self._advertised_port}",
+            f"--advertised-listener-url=tcp://{HOST}:{self.port}",
             "--storage-engine=memory://headrace/",
             "--cluster-id=headrace-embedded",
         ]

@@ -63,7 +63,7 @@ class AccessControl:
         """Whether requests need no key."""
         return self._registry is None
 
-    def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
+    async def admit(self, key: str, origin: str, address: str, at_s: float) -> Admission:
         """Decide about a request; never raises, so that every answer can carry the window's headers.
 
         A request without a valid key is counted by address, and an exceeded limit takes precedence: so guessing keys is
@@ -84,7 +84,7 @@ class AccessControl:
                 refusal = rejected
         if self._limiter is None:
             return Admission(client, (), refusal)
-        windows = self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
+        windows = await self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
         return Admission(client, windows, _too_much(windows[-1], at_s) or refusal)
 
     def spend(self, admission: Admission, events: int, size_bytes: int) -> None:

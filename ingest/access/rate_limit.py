@@ -78,7 +78,7 @@ class Window(NamedTuple):
 class RateLimiter(Protocol):
     """Counts what is used in windows. Threads share it."""
 
-    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+    async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request in each claimed window, up to the first that is spent; `at_s` is Unix time.
 
         So a request refused for its address does not use up its client's allowance.
@@ -107,7 +107,7 @@ class LocalLimiter:
         """Return the number of windows."""
         return len(self._windows)
 
-    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+    async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request. The cost is constant, on average over requests."""
         now_s = self._now_s()
         windows: list[Window] = []

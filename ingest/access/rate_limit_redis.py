@@ -4,18 +4,19 @@ One round trip per request counts and returns the counts. A script makes it atom
 store that is away or slow costs one request a few milliseconds; the next ones pass uncounted for a while.
 """
 
+import asyncio
 import logging
 import math
-import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import redis
+from redis.asyncio import Connection, Redis
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from ingest.access.rate_limit import Claim, Window
 from ingest.counters import Metrics
@@ -25,9 +26,11 @@ log = logging.getLogger(__name__)
 
 # Between two tries of a store that is away; at 5 ms per try that is 0.5 % of the time.
 _PAUSE_S: Final = 1.0
-# A handshake takes two round trips and about 2 ms of computation (measured), once per thread and store.
+_CONNECTION_S: Final = 1.0
+# A handshake takes two round trips and about 2 ms of computation (measured), once per connection.
 _HANDSHAKE_S: Final = 0.1
-_ANY: Final = Access("")
+# An answer that has arrived reaches its caller within this many turns of the loop.
+_LATE_TURNS: Final = 8
 # Names whose last request is not in the store yet; about 30 MB.
 _OWED_MAX: Final = 100_000
 # A window begins with its first request and ends at a whole second, so that the header is exact. A key without an
@@ -57,6 +60,14 @@ return windows
 """
 
 
+class StoreOptions(NamedTuple):
+    """How long a request waits for the store, whether a new connection needs longer now, and how it is reached."""
+
+    deadline_s: float
+    is_shaking_hands: Callable[[], bool] = lambda: False
+    access: Access = Access("")
+
+
 class _Owed(NamedTuple):
     events: int
     size_bytes: int
@@ -67,27 +78,27 @@ class SharedLimiter:
     """Windows in a store. Fails open: while the store does not answer, requests pass, and a metric counts them.
 
     A request's events and bytes are sent to the store with the next request of the same name, so that each request is
-    one round trip. So each process may owe the store a client's last request.
+    one round trip. So each process may owe the store a client's last request. One event loop uses it.
     """
 
-    def __init__(self, store: redis.Redis, prefix: str, window_s: int, metrics: Metrics, access: Access = _ANY) -> None:
+    def __init__(self, store: Redis, prefix: str, window_s: int, metrics: Metrics, options: StoreOptions) -> None:
         self._count = store.register_script(_SCRIPT)
         self._prefix = prefix
         self._window_s = window_s
         self._metrics = metrics
-        self._access = access
+        self._options = options
         self._lock = threading.Lock()
         self._owed: dict[str, _Owed] = {}
         self._away = False
         self._next_try_s = 0.0
 
-    def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
+    async def hit(self, claims: Sequence[Claim], at_s: float) -> list[Window]:
         """Count one request; when the store does not answer, return unused windows that begin at `at_s`."""
         if self._may_ask():
             keys = [self._prefix + claim.name for claim in claims]
             arguments = [part for claim in claims for part in (*claim.allowance, *self._owing(claim.name))]
             try:
-                answer = self._count(keys, [self._window_s, *arguments])
+                answer = await self._ask(keys, [self._window_s, *arguments])
             except redis.RedisError as error:
                 self._lost(error)
             else:
@@ -97,6 +108,24 @@ class SharedLimiter:
                 return windows[: spent + 1]
         self._metrics.count("rate_limit_store_failures_total")
         return [Window(claim, 0, 0, 0, math.ceil(at_s) + self._window_s) for claim in claims]
+
+    async def _ask(self, keys: list[str], arguments: list[int]) -> Any:
+        """Run the script within the deadline.
+
+        A busy loop sees an answer late, and its own timer first. So after the deadline it looks once more at what has
+        arrived before the store counts as away. The command itself is not cancelled: a new connection is then ready
+        for the next request.
+        """
+        answer = asyncio.ensure_future(self._count(keys, arguments))
+        await asyncio.wait((answer,), timeout=self._options.deadline_s)
+        if not answer.done() and self._options.is_shaking_hands():
+            await asyncio.wait((answer,), timeout=_HANDSHAKE_S)
+        for _ in range(_LATE_TURNS):
+            if answer.done():
+                return answer.result()
+            await asyncio.sleep(0)
+        answer.add_done_callback(_forget)
+        raise redis.TimeoutError("the store did not answer in time")
 
     def spend(self, claims: Sequence[Claim], events: int, size_bytes: int) -> None:
         """Keep a request's events and bytes until the next request of the same names."""
@@ -135,7 +164,8 @@ class SharedLimiter:
             threading.Thread(target=self._tell, args=(error,), name="store-lost", daemon=True).start()
 
     def _tell(self, error: redis.RedisError) -> None:
-        reason = (self._access.url and self._access.explain(error)) or type(error).__name__
+        access = self._options.access
+        reason = (access.url and access.explain(error)) or type(error).__name__
         log.warning("rate limit store does not answer: requests pass uncounted", extra={"reason": reason})
 
     def _found(self) -> None:
@@ -144,41 +174,55 @@ class SharedLimiter:
             log.info("rate limit store answers again")
 
 
-class _TlsConnection(redis.Connection):
+def _forget(answer: "asyncio.Future[Any]") -> None:
+    """Take its exception, or asyncio logs that nobody did."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+class _TlsConnection(Connection):
     """A connection over TLS. The library's own reads the files each time, and also trusts the system's CAs.
 
-    `open_store` makes a subclass for each store, with `context` and `handshake_s`.
+    `open_store` makes a subclass for each store, with its `context`; `shaking` counts its handshakes in progress.
     """
 
     context: ssl.SSLContext
-    handshake_s: float
+    shaking = 0
 
-    def _connect(self) -> socket.socket:
-        plain = super()._connect()  # type: ignore[no-untyped-call]  # the library's
-        plain.settimeout(self.handshake_s)
-        secured = self.context.wrap_socket(plain, server_hostname=self.host)
-        secured.settimeout(self.socket_timeout)
-        return secured
+    def _connection_arguments(self) -> dict[str, Any]:
+        return {"host": self.host, "port": self.port, "ssl": self.context, "server_hostname": self.host}
+
+    async def _connect(self) -> None:
+        kind = type(self)
+        kind.shaking += 1
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]  # the library's
+        finally:
+            kind.shaking -= 1
 
 
-def open_store(access: Access, timeout_s: float) -> redis.Redis:
-    """Return a client of the store, which connects when it is first asked.
+def open_store(access: Access, timeout_s: float) -> tuple[Redis, StoreOptions]:
+    """Return a client of the store, which connects when it is first asked, and how long a request may wait for it.
 
     Raises:
         ValueError: a file named by its settings can't be used.
     """
     url = read_url(access.url, ("redis", "rediss", "unix"), "its own settings")
     options: dict[str, Any] = {"username": access.user or None, "password": access.password() or None}
+    kind: type[_TlsConnection] | None = None
     if url.has_tls:
-        attributes = {"context": access.tls.context(), "handshake_s": max(timeout_s, _HANDSHAKE_S)}
-        options["connection_class"] = type("StoreConnection", (_TlsConnection,), attributes)
-    return redis.Redis.from_url(
+        kind = options["connection_class"] = type(
+            "StoreConnection", (_TlsConnection,), {"context": access.tls.context()}
+        )
+    store = Redis.from_url(
         str(url).replace("rediss://", "redis://"),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        # The library's own timers can't tell a busy loop from a store that is away: `_ask` has the deadline.
+        socket_timeout=_CONNECTION_S,
+        socket_connect_timeout=_CONNECTION_S,
         retry=Retry(NoBackoff(), 0),
         # These avoid another round trip per connection.
         protocol=2,
         driver_info=None,
         **options,
     )
+    return store, StoreOptions(timeout_s, lambda: bool(kind and kind.shaking), access)

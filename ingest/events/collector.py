@@ -15,7 +15,7 @@ from ingest.events.validator import InvalidEvent, Sender, ValidationResult, Vali
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
-from schemas.event import Event
+from schemas.event import REQUEST_FIELDS, Event
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
@@ -23,11 +23,12 @@ _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beg
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """What became of each event of a request, in its order, and where the good ones are."""
+class Prepared:
+    """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters."""
 
     entries: Sequence[Event | InvalidEvent]
-    durability: Durability
+    records: Sequence[Record]
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,11 @@ class Collector:
     def __init__(self, validator: Validator, encoder: Encoder, publisher: Publisher) -> None:
         self._validator = validator
         self._advisor = Advisor(*validator.rules)
-        self._encoder = encoder
+        self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
 
-    def collect(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Collected:
-        """Take a request's events; `counter` hears what became of them.
+    def prepare(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Prepared:
+        """Judge a request's events and encode what is to be published; takes processor time, and waits for nobody.
 
         Args:
             body: the JSON, inflated; its share of memory grows by the records.
@@ -57,25 +58,34 @@ class Collector:
             lenient: take the good events of a request that has bad ones too; those become dead letters.
 
         Raises:
-            Rejected: the client must repair something; nothing was published.
-            Unavailable: no durable place, or no memory; the request may be sent again.
+            Rejected: the client must repair something.
+            Overloaded: no memory; the request may be sent again.
         """
         result = self._validator.read(body.text, origin, body.lease)
         counter.set_total(len(result.entries), result.expanded_bytes)
         events = _takable(result, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), result.expanded_bytes))
-        records = [self._record(event, origin) for event in events]
+        records = self._records(events, origin)
         if len(events) < len(result.entries):
             records.extend(_letters(body.text, result, origin))
-        durability = self._publisher.publish(records)
-        counter.accept(len(events))
-        return Collected(result.entries, durability)
+        return Prepared(result.entries, records, len(events))
 
-    def validate(self, body: Body, origin: Sender, counter: RequestCounter) -> Examined:
-        """Judge a request's events as `collect` would, and publish nothing.
+    async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
+        """Return where the records are safe; `counter` hears that the events are accepted.
 
         Raises:
-            Rejected: as from `collect`, but for bad events, which the result tells.
+            Rejected: a record is too large for the log; nothing was published.
+            Unavailable: no durable place; the request may be sent again.
+        """
+        durability = await self._publisher.publish(prepared.records)
+        counter.accept(prepared.events)
+        return durability
+
+    def validate(self, body: Body, origin: Sender, counter: RequestCounter) -> Examined:
+        """Judge a request's events as `prepare` would, and publish nothing.
+
+        Raises:
+            Rejected: as from `prepare`, but for bad events, which the result tells.
         """
         result, raws = self._validator.examine(body.text, origin, body.lease)
         counter.set_total(len(result.entries), result.expanded_bytes)
@@ -88,13 +98,16 @@ class Collector:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
 
-    def _record(self, event: Event, origin: Sender) -> Record:
-        return Record(key_of(event).encode(), self._encoder.encode(event), origin.record_headers)
+    def _records(self, events: list[Event], origin: Sender) -> list[Record]:
+        values = self._encoder.encode_all(events)
+        headers = origin.record_headers
+        return [Record(key_of(event).encode(), value, headers) for event, value in zip(events, values, strict=True)]
 
 
 def _takable(result: ValidationResult, origin: Sender, *, lenient: bool) -> list[Event]:
-    events, faults = result.events, result.faults
-    if faults and not (lenient and events):
+    events = result.events
+    if len(events) < len(result.entries) and not (lenient and events):
+        faults = result.faults
         raise Rejected(faults[0].code, faults[0].headline, faults)
     _check_client(events, origin.client_id)
     return events

@@ -100,7 +100,8 @@ class Advisor:
         said_ms = client_time_ms(value)
         if said_ms is None:
             return "is neither ISO 8601, RFC 2822 nor an epoch in s, ms or us"
-        if self._limits.believe(said_ms, received_at_ms):
+        earliest_ms, latest_ms = self._limits.believed_ms(received_at_ms)
+        if earliest_ms <= said_ms <= latest_ms:
             return None
         ahead_s = (said_ms - received_at_ms) / 1000
         return f"lies {abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'back'}, too far to be believed"

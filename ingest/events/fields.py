@@ -1,5 +1,6 @@
 """The catalogue compiled: one reader per field, which coerces losslessly or says what is wrong."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,6 +33,15 @@ def compile_readers(catalogue: Catalogue) -> dict[str, Reader]:
     readers = {name: _reader(field) for name, field in catalogue.fields.items()}
     readers["eventType"] = _event_type(frozenset(catalogue.types))
     return readers
+
+
+def plain_fields(catalogue: Catalogue) -> frozenset[str]:
+    """Return the fields whose reader gives back any string as it is."""
+    return frozenset(
+        name
+        for name, field in catalogue.fields.items()
+        if field.type in ("string", "id") and not field.length_min and field.length_max is None and name != "eventType"
+    )
 
 
 def fits(value: Any, documented: Property) -> bool:
@@ -86,6 +96,8 @@ def read_uuid(value: Any) -> str:
 
 def read_int8(value: Any) -> int:
     """Return a small integer; booleans are 0 and 1, integral floats are integers, and so are the texts "0" and "1"."""
+    if type(value) is int and value in _INT8:  # what most clients send
+        return value
     if type(value) is bool:
         return int(value)
     if type(value) is str and value in _FLAGS:
@@ -144,13 +156,15 @@ _READERS: Final[dict[str, Reader]] = {
 
 
 def _bounded(reader: Reader, length_min: int, length_max: int | None) -> Reader:
+    most = length_max or sys.maxsize
+
     def read(value: Any) -> str:
         text: str = reader(value)
-        if text and (len(text) < length_min or (length_max is not None and len(text) > length_max)):
-            raise FieldError(
-                Rule.LENGTH, f"must have {length_min} to {length_max or 'any number of'} characters, got {len(text)}"
-            )
-        return text
+        if length_min <= len(text) <= most or not text:
+            return text
+        raise FieldError(
+            Rule.LENGTH, f"must have {length_min} to {length_max or 'any number of'} characters, got {len(text)}"
+        )
 
     return read
 
@@ -161,6 +175,8 @@ def _event_type(known: frozenset[str]) -> Reader:
     def read(value: Any) -> str:
         if type(value) is not str:
             raise FieldError(Rule.TYPE, f"must be a string, got {kind(value)}")
+        if value in known:
+            return value
         name = value.upper() if value.isascii() else value  # beyond ASCII, other letters have these for upper case
         if name not in known:
             raise FieldError(Rule.ENUM, f"got {value[:40]!r}; known are {listed}")

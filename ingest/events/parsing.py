@@ -31,6 +31,10 @@ _KINDS: Final = {
 }
 
 
+FLAT: Final = frozenset((str, float, bool, type(None)))
+"""The types of values that no guard looks at."""
+
+
 def _read_float(text: str) -> float:
     """Return a number: Python needs 2 us for what lies near the middle of two doubles, msgspec's own reader 16 us."""
     number = float(text)

@@ -3,18 +3,18 @@
 parse -> shape of the request -> each event: fields, guards, ids, times -> `Verdict`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from ingest.errors import ErrorCode, Fault, Rejected, Rule
 from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
-from ingest.events.fields import FieldError, Reader, compile_readers
-from ingest.events.ids import canonical_json, uuid5, uuid7
-from ingest.events.parsing import escape, guard, kind, parse
+from ingest.events.fields import FieldError, Reader, compile_readers, plain_fields
+from ingest.events.ids import canonical_json, uuid5, uuid7s
+from ingest.events.parsing import FLAT, escape, guard, kind, parse
 from ingest.events.salvage import COPIES, Malformed, elements, salvage
 from ingest.events.structure import count_names, may_have_names
 from ingest.events.times import client_time_ms
@@ -42,10 +42,10 @@ class EventLimits:
     clock_past_ms_max: int = 30 * 24 * 3600 * 1000
     clock_future_ms_max: int = 5 * 60 * 1000
 
-    def believe(self, said_ms: int, received_at_ms: int) -> bool:
-        """Tell whether an event may have happened when its client says; never beyond the years that the table holds."""
-        ahead_ms = said_ms - received_at_ms
-        return 0 <= said_ms <= AT_MAX_MS and -self.clock_past_ms_max <= ahead_ms <= self.clock_future_ms_max
+    def believed_ms(self, received_at_ms: int) -> tuple[int, int]:
+        """Return the first and the last moment that a client's clock may say; the table holds no other years."""
+        earliest_ms = max(0, received_at_ms - self.clock_past_ms_max)
+        return earliest_ms, min(AT_MAX_MS, received_at_ms + self.clock_future_ms_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,22 @@ class ValidationResult:
         return tuple(fault for entry in self.entries if isinstance(entry, InvalidEvent) for fault in entry.faults)
 
 
+class _Request(NamedTuple):
+    """What the events of a request have in common.
+
+    Attributes:
+        blank: an event with what is equal in all of them.
+        fresh_ids: for those that have no id.
+        earliest_ms, latest_ms: between them they may have happened.
+    """
+
+    origin: Sender
+    blank: dict[str, Any]
+    fresh_ids: Iterator[str]
+    earliest_ms: int
+    latest_ms: int
+
+
 class Validator:
     """Turns bodies into verdicts under one catalogue. Immutable, so threads share it.
 
@@ -100,11 +116,17 @@ class Validator:
         readers = compile_readers(catalogue)
         self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
         self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
+        self._plain = plain_fields(catalogue) & self._readers.keys()
+        self._depth_left = limits.depth_max - _EVENT_DEPTH - 1
         self._required = required
         self._needed = itemgetter("eventType", *required)  # of one name alone it would return no tuple
         self._limits = limits
-        self._environment = environment
-        self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {"active": -1}
+        self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {
+            "active": -1,
+            "environment": environment,
+            "headers": {},
+            "properties": "{}",
+        }
 
     @property
     def rules(self) -> tuple[Catalogue, EventLimits]:
@@ -125,13 +147,12 @@ class Validator:
         request = self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
         guard_others(request, self._limits.depth_max)
-        common, shared_bytes = self._common(request, origin)
+        blank, shared_bytes = self._blank_of(request, origin)
         copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
         unread = self._oversize(body) | self._crowded(body, events)
-        entries = tuple(
-            self._read_event(raw, index, common, origin) if index not in unread else unread[index]
-            for index, raw in enumerate(events)
-        )
+        at_ms = origin.received_at_ms
+        common = _Request(origin, blank, uuid7s(at_ms), *self._limits.believed_ms(at_ms))
+        entries = tuple([unread.get(index) or self._read_event(raw, index, common) for index, raw in enumerate(events)])
         return ValidationResult(entries, len(body) + copies_bytes), events
 
     def _parse(self, body: bytes, lease: Lease) -> Any:
@@ -145,19 +166,15 @@ class Validator:
                 raise
             return salvaged
 
-    def _common(self, request: dict[str, Any], origin: Sender) -> tuple[dict[str, Any], int]:
-        """Return a blank event that holds what all events of a request share, and its bytes that the client chose."""
+    def _blank_of(self, request: dict[str, Any], origin: Sender) -> tuple[dict[str, Any], int]:
+        """Return an event that has only what all events of a request share, and the client's bytes of it."""
         headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
-        common = self._blank | {
-            "receivedAt": origin.received_at_ms,
-            "occurredAt": origin.received_at_ms,
-            "userAgent": origin.user_agent,
-            "ip": origin.ip,
-            "environment": self._environment,
-            "traceId": origin.trace_id,
-            "headers": headers,
-        }
-        return common, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
+        blank = self._blank.copy()
+        blank["receivedAt"] = blank["occurredAt"] = origin.received_at_ms
+        blank["ip"] = origin.ip
+        blank["traceId"] = origin.trace_id
+        blank["headers"] = headers
+        return blank, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
     def _oversize(self, body: bytes) -> dict[int, InvalidEvent]:
         """Return the events over the size limit, by index; free for a body that is under it as a whole."""
@@ -191,23 +208,31 @@ class Validator:
         message = f"an event must have at most {self._limits.event_bytes_max} bytes"
         return InvalidEvent((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
 
-    def _read_event(self, raw: Any, index: int, common: dict[str, Any], origin: Sender) -> Event | InvalidEvent:
+    def _read_event(self, raw: Any, index: int, request: _Request) -> Event | InvalidEvent:
         if type(raw) is not dict:
             return InvalidEvent((_no_event(raw, index),))
-        event = common.copy()
-        faults: list[Fault] = []
-        properties = self._fill(event, raw, index, faults)
+        event = request.blank.copy()
+        properties: dict[str, Any] = {}
+        faults = self._fill(event, properties, raw, index)
         if faults or "" in self._needed(event):
             faults += self._missing(raw, index)
             if faults:
                 return InvalidEvent(tuple(faults[:FAULTS_MAX]))
-        text = _encode_json(properties) if properties else b"{}"
-        if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
-            return self._too_large(index)
-        event["properties"] = text.decode()
+        if properties:
+            text = _encode_json(properties)
+            if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
+                return self._too_large(index)
+            event["properties"] = text.decode()
+            said_ms = client_time_ms(properties.get("timestamp"))
+            if said_ms is not None and request.earliest_ms <= said_ms <= request.latest_ms:
+                event["occurredAt"] = said_ms
         if not event["eventId"]:
-            event["eventId"] = _made_id(event, raw, index, origin)
-        self._stamp(event, properties, origin)
+            key = request.origin.idempotency_key
+            event["eventId"] = _derived_id(event, raw, index, request.origin) if key else next(request.fresh_ids)
+        if not event["pingId"]:
+            event["pingId"] = event["eventId"]
+        if not event["userAgent"]:
+            event["userAgent"] = request.origin.user_agent
         return event  # type: ignore[return-value]  # a blank Event, filled under its own names
 
     def _missing(self, raw: dict[str, Any], index: int) -> list[Fault]:
@@ -217,40 +242,29 @@ class Validator:
             if raw.get(name) is None or (raw[name] == "" and name != "eventType")  # whose reader says more
         ]
 
-    def _fill(self, event: dict[str, Any], raw: dict[str, Any], index: int, faults: list[Fault]) -> dict[str, Any]:
-        """Put known fields into `event`, return the others; append to `faults`."""
-        properties: dict[str, Any] = {}
-        readers, own_readers = self._readers, self._own_readers
-        depth_left = self._limits.depth_max - _EVENT_DEPTH - 1
+    def _fill(self, event: dict[str, Any], properties: dict[str, Any], raw: dict[str, Any], index: int) -> list[Fault]:
+        """Put known fields into `event` and the others into `properties`; return what is wrong with them."""
+        faults: list[Fault] = []
+        plain, readers = self._plain, self._readers
         for name, value in raw.items():
-            reader = readers.get(name)
-            if reader is None and name not in own_readers:
-                broken = guard(value, depth_left)
-                if broken is None:
+            if type(value) is str and name in plain:  # nearly all members of nearly all events
+                event[name] = value
+                continue
+            try:
+                if name in readers:
+                    if value is not None:
+                        event[name] = readers[name](value)
+                elif name in self._own_readers:
+                    if value is not None and value != "" and (own := self._own_readers[name](value)) != "":
+                        properties[name] = own
+                elif type(value) in FLAT or (broken := guard(value, self._depth_left)) is None:
                     properties[name] = value
                 else:
                     faults.append(Fault(broken[0], f"/{BODY}/{index}/{escape(name)}", broken[1], index))
-            elif value is not None:
-                try:
-                    if reader is not None:
-                        event[name] = reader(value)
-                    elif value != "" and (own := own_readers[name](value)) != "":
-                        properties[name] = own
-                except FieldError as field_error:
-                    message = f"{name} {field_error.message}"
-                    faults.append(Fault(field_error.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
-        return properties
-
-    def _stamp(self, event: dict[str, Any], properties: dict[str, Any], origin: Sender) -> None:
-        """Give an event what follows from its other fields, from its time and from its request."""
-        if not event["pingId"]:
-            event["pingId"] = event["eventId"]
-        if not event["userAgent"]:
-            event["userAgent"] = origin.user_agent
-        said = properties.get("timestamp")
-        said_ms = None if said is None else client_time_ms(said)
-        if said_ms is not None and self._limits.believe(said_ms, origin.received_at_ms):
-            event["occurredAt"] = said_ms
+            except FieldError as field_error:
+                message = f"{name} {field_error.message}"
+                faults.append(Fault(field_error.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
+        return faults
 
 
 def _no_event(raw: Any, index: int) -> Fault:
@@ -262,12 +276,9 @@ def _no_event(raw: Any, index: int) -> Fault:
     return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
 
 
-def _made_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Sender) -> str:
-    """Return the id of an event that has none: derived where the client repeats itself, else fresh."""
-    key = origin.idempotency_key
-    if not key:
-        return uuid7(origin.received_at_ms)
-    return uuid5(origin.client_id or event["clientId"], key, index, canonical_json(raw))
+def _derived_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Sender) -> str:
+    """Return the id of an event whose client repeats itself under an Idempotency-Key."""
+    return uuid5(origin.client_id or event["clientId"], origin.idempotency_key, index, canonical_json(raw))
 
 
 def key_of(event: Event) -> str:

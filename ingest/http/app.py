@@ -3,35 +3,19 @@
 Every error has the same JSON form: {"error", "message", "statusCode", "details"}.
 """
 
-import logging
-import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, TypeVar
-from urllib.parse import parse_qs
-from wsgiref.types import WSGIEnvironment
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from ingest.access.control import AccessControl, Admission
-from ingest.counters import Metrics, RequestCounter
-from ingest.errors import Rejected, Unavailable
-from ingest.events.collector import Collector
-from ingest.events.validator import Sender
-from ingest.http.body import BodyHeaders, BodyReader
-from ingest.http.headers import check_host, prefers_lenient, read_api_key, read_idempotency_key
-from ingest.http.middleware import COLLECT, RequestContext, context_of
-from ingest.http.responses import JSON, accepted_body, error_body, validation_body
-from ingest.memory import Body
-
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-VALIDATE: Final = "/collect/validate"
-COUNTED: Final = frozenset({COLLECT, VALIDATE})
-"""The routes that need a key, and that the rate limit counts."""
+from ingest.errors import Unavailable
+from ingest.http.context import Answer
+from ingest.http.endpoints import CollectEndpoints
+from ingest.http.errors import defect_answer, error_answer
+from ingest.http.middleware import COLLECT, VALIDATE
+from ingest.http.responses import JSON
+from ingest.http.wsgi import context_of, run_on_loop
 
 
 class _Application(Flask):
@@ -46,166 +30,58 @@ class _Application(Flask):
         return answer
 
 
-def create_app(
-    collector: Collector,
-    access_control: AccessControl,
-    bodies: BodyReader,
-    metrics: Metrics,
-    now_s: Callable[[], float] = time.time,
-) -> Flask:
-    """Return the WSGI application around a collector; `now_s` is Unix time."""
+def create_app(endpoints: CollectEndpoints, is_ready: Callable[[], bool]) -> Flask:
+    """Return the application around the endpoints."""
     app = _Application("ingest", static_folder=None)
     app.url_map.merge_slashes = False  # //collect/event is no route, and no redirect
-    _add_gate(app, access_control, now_s)
-    _add_collecting(app, collector, access_control, bodies, metrics, now_s)
-    _add_probes(app, collector)
-    _add_errors(app, metrics)
+    _add_collecting(app, endpoints)
+    _add_probes(app, is_ready)
+    _add_errors(app)
     return app
 
 
-def admission_of(access_control: AccessControl, environ: WSGIEnvironment, at_s: float) -> Admission:
-    """Count a request and decide whether it is admitted; `at_s` is Unix time."""
-    key = "" if access_control.is_open else _key_of(environ)
-    return access_control.admit(key, environ.get("HTTP_ORIGIN", ""), context_of(environ).address, at_s)
-
-
-def _key_of(environ: WSGIEnvironment) -> str:
-    query = parse_qs(environ.get("QUERY_STRING", "")).get("key", ("",))[0]
-    return read_api_key(environ.get("HTTP_X_API_KEY", ""), environ.get("HTTP_AUTHORIZATION", ""), query)
-
-
-def _add_gate(app: Flask, access_control: AccessControl, now_s: Callable[[], float]) -> None:
-    """Count every request to a collecting route, and put the rate limit's headers on its answer."""
-
+def _add_collecting(app: Flask, endpoints: CollectEndpoints) -> None:
     @app.before_request
-    def admit() -> None:
+    def is_route() -> None:
         if request.environ["PATH_INFO"].startswith("//"):
-            raise NotFound  # werkzeug would route it as if it had one slash; the middleware, which counts, does not
-        if request.path in COUNTED:
-            g.admission = admission_of(access_control, request.environ, now_s())
-        check_host(request.environ.get("HTTP_HOST"), request.environ.get("SERVER_PROTOCOL", ""))
-
-    @app.after_request
-    def stamp(response: Response) -> Response:
-        if "ticket" in g:
-            response.headers.extend(g.admission.headers)
-        return response
-
-
-def _add_collecting(  # noqa: PLR0913, PLR0917  (what it composes)
-    app: Flask,
-    collector: Collector,
-    access_control: AccessControl,
-    bodies: BodyReader,
-    metrics: Metrics,
-    now_s: Callable[[], float],
-) -> None:
-    def admitted(context: RequestContext) -> Sender:
-        """Return what is known of an admitted request besides its body."""
-        admission: Admission = g.admission
-        admission.check()
-        return _origin(context, admission.client_id, int(now_s() * 1000))
-
-    def use_body(counter: RequestCounter, use: Callable[[Body], T]) -> T:
-        """Read the body and use it within its share of memory; then count its events and bytes against the limit."""
-        with bodies.lease() as lease:
-            try:
-                body = bodies.read(request.environ["wsgi.input"], _form(), lease)
-            except Rejected:
-                access_control.spend(g.admission, 0, lease.size_bytes)  # a refused body cost as much to inflate
-                raise
-            metrics.observe("body_bytes", body.sent_bytes, form="sent")
-            metrics.observe("body_bytes", len(body.text), form="inflated")
-            try:
-                return use(body)
-            finally:
-                access_control.spend(g.admission, counter.events, max(len(body.text), counter.size_bytes))
+            raise NotFound  # werkzeug would route it as if it had one slash; the middleware does not
 
     @app.post(COLLECT)
     def collect() -> Response:
-        context = context_of(request.environ)
-        origin, lenient = admitted(context), prefers_lenient(request.headers.get("Prefer", ""))
-        counter = context.counter
-        collected = use_body(counter, lambda body: collector.collect(body, origin, counter, lenient=lenient))
-        response = Response(accepted_body(collected.entries), 201, content_type=JSON)
-        response.headers["X-Durability"] = collected.durability
-        if lenient:
-            response.headers["Preference-Applied"] = "handling=lenient"
-        return response
+        return _response(run_on_loop(endpoints.collect(context_of(request.environ))))
 
     @app.post(VALIDATE)
     def validate() -> Response:
-        context = context_of(request.environ)
-        origin = admitted(context)
-        counter = context.counter
-        examined = use_body(counter, lambda body: collector.validate(body, origin, counter))
-        return Response(validation_body(examined.result, examined.warnings), content_type=JSON)
+        return _response(run_on_loop(endpoints.validate(context_of(request.environ))))
 
 
-def _form() -> BodyHeaders:
-    params = request.mimetype_params
-    length = request.content_length
-    if length is None and not request.environ.get("wsgi.input_terminated"):
-        length = 0  # the server does not mark the body's end, so there is no body (PEP 3333)
-    return BodyHeaders(request.mimetype, params.get("charset", ""), request.headers.get("Content-Encoding", ""), length)
-
-
-def _origin(context: RequestContext, client_id: str, received_at_ms: int) -> Sender:
-    traceparent = context.traceparent
-    return Sender(
-        received_at_ms=received_at_ms,
-        ip=context.ip,
-        user_agent=context.user_agent,
-        trace_id=context.trace_id,
-        idempotency_key=read_idempotency_key(request.headers.get("Idempotency-Key")),
-        client_id=client_id,
-        request_id=context.request_id,
-        record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
-    )
-
-
-def _add_probes(app: Flask, collector: Collector) -> None:
+def _add_probes(app: Flask, is_ready: Callable[[], bool]) -> None:
     @app.get("/healthz")
     def healthz() -> Response:
         return Response('{"status": "ok"}', content_type=JSON)
 
     @app.get("/readyz")
     def readyz() -> Response:
-        if not collector.is_ready():
+        if not is_ready():
             raise Unavailable("not_ready", "events cannot be made durable now")
         return Response('{"status": "ready"}', content_type=JSON)
 
 
-def _add_errors(app: Flask, metrics: Metrics) -> None:
-    @app.errorhandler(Rejected)
-    def rejected(error: Rejected) -> Response:
-        context_of(request.environ).outcome = error.code
-        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            metrics.count("rate_limited_total")
-        response = Response(error_body(error.status, error.message, error.faults), error.status, content_type=JSON)
-        response.headers.extend(error.headers)
-        return response
-
+def _add_errors(app: Flask) -> None:
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
         context_of(request.environ).outcome = error.code
-        response = Response(error_body(error.status, error.message), error.status, content_type=JSON)
-        response.headers["Retry-After"] = str(error.retry_after_s)
-        return response
+        return _response(error_answer(error.status, error.message, [("Retry-After", str(error.retry_after_s))]))
 
     @app.errorhandler(HTTPException)
     def refused_by_framework(error: HTTPException) -> Response:
-        status = error.code or 500
-        response = Response(error_body(status, _sentence(error)), status, content_type=JSON)
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        return response
+        allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
+        headers = [("Allow", ", ".join(sorted(allowed)))] if allowed else []
+        return _response(error_answer(error.code or 500, _sentence(error), headers))
 
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
-        log.error("defect", exc_info=error, extra={"request_id": context_of(request.environ).request_id})
-        message = "the collector failed; the log has the cause under this request's id"
-        return Response(error_body(500, message), 500, content_type=JSON)
+        return _response(defect_answer(error, context_of(request.environ)))
 
 
 def _sentence(error: HTTPException) -> str:
@@ -214,3 +90,7 @@ def _sentence(error: HTTPException) -> str:
     if isinstance(error, MethodNotAllowed):
         return f"the route takes {', '.join(sorted(error.valid_methods or ()))}"
     return error.description or error.name
+
+
+def _response(answer: Answer) -> Response:
+    return Response(answer.body, answer.status, list(answer.headers))

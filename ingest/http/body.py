@@ -33,10 +33,14 @@ _PIECE_BYTES: Final = 128 * 1024
 
 
 class Stream(Protocol):
-    """The WSGI server's input stream (PEP 3333)."""
+    """The body of a request, as it arrives."""
 
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes; b"" at the end."""
+    async def read(self, size: int, /) -> bytes:
+        """Return what is here, about `size` bytes; b"" at the end, and only there.
+
+        Raises:
+            Rejected: it did not arrive in time, or broke off.
+        """
 
 
 class Inflater(Protocol):
@@ -74,7 +78,7 @@ class BodyHeaders:
 
 
 class BodyReader:
-    """Reads bodies within their caps and the process's memory budget. Threads share it."""
+    """Reads bodies within their caps and the process's memory budget. Coroutines and threads share it."""
 
     def __init__(self, limits: BodyLimits, budget: MemoryBudget) -> None:
         self._limits = limits
@@ -84,29 +88,37 @@ class BodyReader:
         """Open a request's share of memory; leaving the block returns it."""
         return self._budget.lease()
 
-    def read(self, stream: Stream, form: BodyHeaders, lease: Lease) -> Body:
-        """Read a body within its share; raises as `read_body` does."""
-        text, sent_bytes = read_body(stream, form, self._limits, lease)
-        return Body(text, sent_bytes, lease)
+    async def receive(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes:
+        """Return a body as it was sent, still compressed; raises as `read` does."""
+        _check_media_type(form)
+        _inflater_of(form.encoding)
+        return await _read(stream, form.length, self._limits.sent_bytes_max, lease)
 
+    def inflate(self, sent: bytes, form: BodyHeaders, lease: Lease) -> Body:
+        """Return the inflated body; `lease` has grown by what parsing may take.
 
-def read_body(stream: Stream, form: BodyHeaders, limits: BodyLimits, lease: Lease) -> tuple[bytes, int]:
-    """Return the inflated body and its size as sent; `lease` has grown by what parsing may take.
+        Raises:
+            Rejected: 413 or 400.
+            Overloaded: the process has no memory left for it.
+        """
+        limits = self._limits
+        inflate = _inflater_of(form.encoding)
+        text = sent if inflate is None else inflate(sent, _Room(limits.inflated_bytes_max, lease))
+        nodes = count_nodes(text, limits.nodes_max)
+        if nodes > limits.nodes_max:
+            message = f"the body has more than {limits.nodes_max} JSON values, send fewer events at once"
+            raise Rejected(ErrorCode.TOO_MANY_NODES, message)
+        lease.grow(bytes_of_body(len(text), nodes))
+        return Body(text, len(sent), lease)
 
-    Raises:
-        Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading and inflating.
-        Overloaded: the process has no memory left for it.
-    """
-    _check_media_type(form)
-    inflate = _inflater_of(form.encoding)
-    sent = _read(stream, form.length, limits.sent_bytes_max, lease)
-    body = sent if inflate is None else inflate(sent, _Room(limits.inflated_bytes_max, lease))
-    nodes = count_nodes(body, limits.nodes_max)
-    if nodes > limits.nodes_max:
-        message = f"the body has more than {limits.nodes_max} JSON values, send fewer events at once"
-        raise Rejected(ErrorCode.TOO_MANY_NODES, message)
-    lease.grow(bytes_of_body(len(body), nodes))
-    return body, len(sent)
+    async def read(self, stream: Stream, form: BodyHeaders, lease: Lease) -> Body:
+        """Receive a body and inflate it.
+
+        Raises:
+            Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading and inflating.
+            Overloaded: the process has no memory left for it.
+        """
+        return self.inflate(await self.receive(stream, form, lease), form, lease)
 
 
 def _check_media_type(form: BodyHeaders) -> None:
@@ -129,12 +141,12 @@ def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
     return inflate
 
 
-def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
+async def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
     if length is not None and length > cap:
         raise Rejected(ErrorCode.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
     left = cap + 1 if length is None else length
     pieces: list[bytes] = []
-    while left > 0 and (piece := _read_piece(stream, min(left, _PIECE_BYTES))):
+    while left > 0 and (piece := await _read_piece(stream, min(left, _PIECE_BYTES))):
         lease.grow(len(piece))
         pieces.append(piece)
         left -= len(piece)
@@ -146,9 +158,9 @@ def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
     return body
 
 
-def _read_piece(stream: Stream, size: int) -> bytes:
+async def _read_piece(stream: Stream, size: int) -> bytes:
     try:
-        return stream.read(size)
+        return await stream.read(size)
     except Rejected:  # the server's own: too slow
         raise
     except Exception as error:  # each server has its own exceptions for malformed bodies

@@ -21,6 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
+from ingest.publishing.completion import Completion
 from ingest.publishing.ports import DeliveryStatus, Record
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
@@ -70,11 +71,14 @@ class _Delivery:
         self._statuses = [DeliveryStatus.UNKNOWN] * count
         self._left = count
         self._on_end = on_end
-        self._end = threading.Event()
+        self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
-    def wait(self, timeout_s: float) -> bool:
-        return self._end.wait(timeout_s)
+    async def wait(self, timeout_s: float) -> bool:
+        return await self._end.wait(timeout_s)
+
+    def wait_in_thread(self, timeout_s: float) -> bool:
+        return self._end.wait_in_thread(timeout_s)
 
     def statuses(self) -> list[DeliveryStatus]:
         return self._statuses.copy()

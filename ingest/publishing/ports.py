@@ -28,9 +28,9 @@ class Durability(StrEnum):
 
 
 class Publisher(Protocol):
-    """Makes records durable. Threads share it."""
+    """Makes records durable. Coroutines share it."""
 
-    def publish(self, records: Sequence[Record]) -> Durability:
+    async def publish(self, records: Sequence[Record]) -> Durability:
         """Return when every record is durable: BROKER when all are there, DISK when some are on disk.
 
         Raises:
@@ -59,8 +59,11 @@ class DeliveryStatus(Enum):
 class DeliveryFuture(Protocol):
     """Records on their way to the broker."""
 
-    def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float) -> bool:
         """Wait until every record has a final status; False after the timeout."""
+
+    def wait_in_thread(self, timeout_s: float) -> bool:
+        """Do the same in a thread."""
 
     def statuses(self) -> list[DeliveryStatus]:
         """Return the present statuses, in the order of the records."""
@@ -90,9 +93,9 @@ class Broker(Protocol):
 
 
 class Spool(Protocol):
-    """Keeps records on disk. Threads share it."""
+    """Keeps records on disk. Coroutines share it."""
 
-    def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Return when all records are durable on disk.
 
         Raises:

@@ -43,7 +43,7 @@ class Timeouts:
 
 
 class DurablePublisher:
-    """The `Publisher` of a process. Threads share it.
+    """The `Publisher` of a process. Coroutines of one event loop and threads share it.
 
     Args:
         broker: the first choice.
@@ -77,18 +77,18 @@ class DurablePublisher:
         self._active = 0
         self._change = threading.Condition()
 
-    def publish(self, records: Sequence[Record]) -> Durability:
+    async def publish(self, records: Sequence[Record]) -> Durability:
         """Make all records durable and return where; the module's docstring says how that is decided."""
         self._broker.check(records)
         with self._counted():
-            return self._publish(records)
+            return await self._publish(records)
 
-    def _publish(self, records: Sequence[Record]) -> Durability:
+    async def _publish(self, records: Sequence[Record]) -> Durability:
         left = records
         if self._permits():
-            left = self._send(records)
+            left = await self._send(records)
         if left:
-            self._keep(left, len(records) - len(left), _events(records) - _events(left))
+            await self._keep(left, len(records) - len(left), _events(records) - _events(left))
         self._counters.count(Outcome.DELIVERED, _events(records) - _events(left))
         self._counters.count(Outcome.SPOOLED, _events(left))
         return Durability.DISK if left else Durability.BROKER
@@ -125,13 +125,13 @@ class DurablePublisher:
             return False
         return self._breaker.permits(self._now_s())
 
-    def _send(self, records: Sequence[Record]) -> list[Record]:
+    async def _send(self, records: Sequence[Record]) -> list[Record]:
         """Send records and return those that were not acknowledged before the deadline."""
         since_s = self._now_s()
         delivery = self._broker.send(records)
         is_slow = False
         wait_s = min(self._timeouts.slow_s, self._timeouts.deadline_s)
-        while wait_s > 0 and not delivery.wait(wait_s):
+        while wait_s > 0 and not await delivery.wait(wait_s):
             is_slow = True
             self.record_outcome(is_well=False)
             wait_s = min(self._timeouts.slow_s, since_s + self._timeouts.deadline_s - self._now_s())
@@ -148,10 +148,10 @@ class DurablePublisher:
             record for record, status in zip(records, statuses, strict=True) if status is not DeliveryStatus.DELIVERED
         ]
 
-    def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
+    async def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
         """Put records into the spool, or refuse the request; its events that have arrived are then orphans."""
         try:
-            self._spool.append(records)
+            await self._spool.append(records)
         except SpoolError as error:
             self._counters.count(Outcome.ORPHANED, arrived_events)
             log.warning("request not durable", extra={"code": error.code, "reason": str(error), "arrived": arrived})

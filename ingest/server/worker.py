@@ -1,143 +1,125 @@
-"""gunicorn's worker with our two decisions: who is turned away when too many wait, and in which order a process ends.
+"""gunicorn's worker: one event loop per process, and its orderly end.
 
-gunicorn (27.0) queues every connection that has something to say behind its threads, without a bound but that of all
-connections. And its master passes SIGTERM on at once, upon which a worker stops accepting: a balancer that has not
-noticed yet would meet closed doors. So here a worker serves on for a while after SIGTERM and says on /readyz that it
-is going. Then gunicorn's own order follows: stop accepting, finish what is in flight, close kept-alive connections;
-and the application's: what is on its way to the broker, the spool, the books.
+gunicorn is the process manager: it binds, forks, replaces workers that die or hang, and passes signals on. Connections
+are ours (ingest/server/connection.py). After SIGTERM a worker serves on for a grace time, while /readyz answers 503, so
+that balancers can notice. Then it stops accepting, finishes the requests in flight, and closes the application while
+the loop still runs: requests that wait for a silent broker are spooled and answered.
 """
 
-import errno
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from selectors import EVENT_READ
+import asyncio
+import logging.config
+import os
+import signal
+import socket
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from gunicorn.workers.gthread import TConn
+import uvloop
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
 
-from ingest.http.inflight import overloaded
-from ingest.server.server import Worker
+from ingest.logs import log_config
+from ingest.server.server import LoopServer
 
-_LANE_THREADS: Final = 4  # a refusal takes a fraction of a millisecond, unless its client is slow
-_PAUSE_S: Final = 0.2
-_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_NOBODY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED})
+if TYPE_CHECKING:
+    from ingest.service import Service
+
+_TICK_S: Final = 0.1
+_SWEEPS_EVERY: Final = 3  # ticks
+_REPORTS_EVERY: Final = 10  # ticks
+
+
+class ServerLog(Logger):
+    """Sends what gunicorn says to the process's log; there is no access log."""
+
+    def setup(self, cfg: Config) -> None:
+        """Configure logging; gunicorn calls it at start and again when it reloads its configuration."""
+        super().setup(cfg)
+        logging.config.dictConfig(log_config(cfg.loglevel.upper()))
 
 
 class CollectorWorker(Worker):
-    """One worker process. deploy/gunicorn.conf.py sets the class's attributes from the settings."""
-
-    requests_max = 128
-    """Connections with a request, answered or waiting for a thread; those beyond take the short lane."""
-    queue_wait_s = 0.5
-    """A request that waited longer for its thread is refused too: it would be answered too late."""
-    grace_s = 5.0
-    """After SIGTERM requests are still taken for so long."""
-    finish_s = 10
-    """Then those in flight get so long to be answered."""
+    """One worker process."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take what gunicorn gives; it is still the master's process."""
         super().__init__(*args, **kwargs)
-        self._lane: ThreadPoolExecutor | None = None
-        self._in_flight = 0
-        self._serve_until_s: float | None = None
-        self._accept_at_s = float("-inf")
+        self._service: Service | None = None
+        self._serve_until_s = float("inf")
+        self._is_quick = False
 
-    def init_process(self) -> None:
-        """Start in the worker's process; returns when it ends."""
-        self._lane = ThreadPoolExecutor(_LANE_THREADS, "overload")
-        self.cfg.set("graceful_timeout", self.finish_s)  # ours alone: the master's also covers what comes after it
-        super().init_process()
-
-    def accept(self, listener: Any) -> None:
-        """Take a connection and wait for its first bytes without a thread: most balancers connect in advance."""
-        try:
-            client, address = listener.accept()
-        except OSError as error:
-            if error.errno in _NOBODY:
-                return
-            if error.errno in _SHORT:
-                self._pause_accepting(error)
-                return
-            raise
-        self.nr_conns += 1
-        conn = TConn(self.cfg, client, address, listener.getsockname())
-        conn.timeout = monotonic() + self.cfg.keepalive
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
-
-    def _pause_accepting(self, error: OSError) -> None:
-        """Leave new connections in the listener's queue for a moment: who is served may free what is short."""
-        if monotonic() >= self._accept_at_s + _PAUSE_S:
-            self.log.error("no connection can be accepted now: %s", error.strerror)
-        self._accept_at_s = monotonic() + _PAUSE_S
-        self.set_accept_enabled(False)
-
-    def set_accept_enabled(self, enabled: bool | None) -> None:  # noqa: FBT001  (gunicorn's signature)
-        """Begin or cease to accept; gunicorn's loop asks for it at least once a second."""
-        if not enabled or monotonic() >= self._accept_at_s:
-            super().set_accept_enabled(enabled)
-
-    def _cap_keepalive(self, deadline: float) -> None:
-        """Close idle connections by then, those that have never said anything too; gunicorn calls it at the end."""
-        super()._cap_keepalive(deadline)  # type: ignore[misc]  # the stubs are of gunicorn 23
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout or deadline, deadline)
-
-    # In and out: the main thread calls both, so the count needs no lock.
-
-    def enqueue_req(self, conn: TConn) -> None:
-        """Give a connection that has something to say to a thread: one of the many, or one that only refuses."""
-        self._in_flight += 1
-        is_over = self._in_flight > self.requests_max
-        pool = self._lane if is_over and self._lane is not None else self.tpool
-        answer = pool.submit(self._refuse if is_over else self._serve, conn, monotonic())
-        answer.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
-
-    def finish_request(self, conn: TConn, fs: "Future[Any]") -> None:
-        """Put a connection back, or close it."""
-        self._in_flight -= 1
-        super().finish_request(conn, fs)
-
-    def _serve(self, conn: TConn, queued_at_s: float) -> Any:
-        if monotonic() - queued_at_s > self.queue_wait_s:
-            return self._refuse(conn, queued_at_s)
-        return self.handle(conn)
-
-    def _refuse(self, conn: TConn, _: float) -> Any:
-        with overloaded():
-            return self.handle(conn)
+    def init_signals(self) -> None:
+        """Handle signals that arrive before the loop runs."""
+        super().init_signals()
+        signal.set_wakeup_fd(-1)  # the loop has its own
 
     def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002  (gunicorn's signature)
         """Take SIGTERM: begin the grace time."""
-        if self._serve_until_s is None:
-            self._serve_until_s = monotonic() + self.grace_s
-            self._drain()
-            self.alive = self.grace_s > 0
-            self.method_queue.defer(lambda: None)  # wake the loop
+        self._terminate()
 
-    def notify(self) -> None:
-        """Tell the master that the process lives; the loop calls this at least once a second."""
-        super().notify()
-        if self._serve_until_s is not None and monotonic() >= self._serve_until_s:
-            self.alive = False
+    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002  (gunicorn's signature)
+        """Take SIGQUIT or SIGINT: close the application at once; requests in flight are still answered."""
+        self._quit()
 
-    def is_parent_alive(self) -> bool:
-        """See whether the master has died: then end at once, and free the port for the next one."""
-        if super().is_parent_alive():
-            return True
-        self._drain()
-        self.alive = False
-        self.set_accept_enabled(False)
+    def run(self) -> None:
+        """Serve until the end; gunicorn calls it once the application is loaded."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        from ingest.service import service_of  # noqa: PLC0415  (not before gunicorn's on_starting)
+
+        service = self._service = service_of(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
+        limits = service.limits
+        server = LoopServer(service.handle, self.cfg.worker_connections, limits.receive_timeout_s, limits.keepalive_s)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        for number in (signal.SIGQUIT, signal.SIGINT):
+            loop.add_signal_handler(number, self._quit)
+        loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        server.start([socket.socket(fileno=os.dup(listener.fileno())) for listener in self.sockets])
+        await self._tick_until_end(server, service.load_bound)
+        service.drain()
+        server.stop()
         for listener in self.sockets:
             listener.close()
-        return False
+        if not self._is_quick:
+            await self._await_idle(server, limits.finish_s)
+        await asyncio.to_thread(service.close)
+        await self._await_idle(server, 1)
 
-    def _drain(self) -> None:
-        if not hasattr(self, "wsgi"):  # a signal may come before there is an application, while it is imported even
-            return
-        from ingest.service import drain_app  # noqa: PLC0415  (not before gunicorn's on_starting)
+    async def _tick_until_end(self, server: LoopServer, load_bound: Any) -> None:
+        """Report to the master, check the deadlines, and measure how late the loop is."""
+        ticks = 0
+        while self.alive and monotonic() < self._serve_until_s:
+            due_s = monotonic() + _TICK_S
+            await asyncio.sleep(_TICK_S)
+            load_bound.late_s = max(monotonic() - due_s, 0.0)
+            ticks += 1
+            if ticks % _SWEEPS_EVERY == 0:
+                server.sweep()
+            if ticks % _REPORTS_EVERY == 0:
+                self.notify()
+                if self.ppid != os.getppid():  # the master has died: end at once and free the port
+                    self.log.warning("the master process is gone, ending")
+                    self.alive = False
 
-        drain_app(self.wsgi)  # type: ignore[arg-type]  # it is the Flask application
+    async def _await_idle(self, server: LoopServer, timeout_s: float) -> None:
+        """Wait until all connections are over, at most so long; deadlines are kept meanwhile."""
+        until_s = monotonic() + timeout_s
+        while not server.is_idle and monotonic() < until_s:
+            self.notify()
+            server.sweep()
+            await asyncio.sleep(_TICK_S / 2)
+
+    def _terminate(self) -> None:
+        if self._service is None:  # a signal may come before there is an application, while it is imported even
+            self.alive = False
+        elif self._serve_until_s == float("inf"):
+            self._serve_until_s = monotonic() + self._service.limits.grace_s
+            self._service.drain()
+
+    def _quit(self) -> None:
+        self._is_quick = True
+        self.alive = False

@@ -113,9 +113,9 @@ class Drainer:
         if not records:
             return 0.0
         delivery = self._broker.send([spooled.record for spooled in records])
-        is_prompt = delivery.wait(self._pace.slow_s)
+        is_prompt = delivery.wait_in_thread(self._pace.slow_s)
         if not is_prompt:
-            delivery.wait(self._pace.deadline_s - self._pace.slow_s)
+            delivery.wait_in_thread(self._pace.deadline_s - self._pace.slow_s)
         statuses = delivery.statuses()
         arrived = [
             spooled.seq for spooled, status in zip(records, statuses, strict=True) if status is DeliveryStatus.DELIVERED

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Final
 
 from ingest.counters import Metrics
+from ingest.publishing.completion import Completion
 from ingest.publishing.ports import SPOOL_FAULTS, Record, SpoolError
 from ingest.spool.directory import Lock, SpoolDirectory
 from ingest.spool.file import PASSING, SpoolFile
@@ -36,7 +37,7 @@ class _Append:
         self.records = records
         self.size_bytes = sum(len(r.key) + len(r.value) + _RECORD_OVERHEAD_BYTES for r in records)
         self.error: SpoolError | None = None
-        self.done = threading.Event()
+        self.done = Completion()
 
     def settle(self, error: SpoolError | None = None) -> None:
         self.error = error
@@ -44,7 +45,7 @@ class _Append:
 
 
 class SpoolWriter:
-    """The `Spool` of a process. Threads share it; `close` is the last call.
+    """The `Spool` of a process. Coroutines share it; `close` is the last call.
 
     A missing or full directory does not stop the start: it is logged and tried again.
     """
@@ -68,7 +69,7 @@ class SpoolWriter:
         self._writer = threading.Thread(target=self._write, name="spool-writer", daemon=True)
         self._writer.start()
 
-    def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Wait for the commit of these records, at most until the deadline."""
         waiting = _Append(records)
         with self._change:
@@ -76,7 +77,7 @@ class SpoolWriter:
                 raise SpoolError("spool_failed", "the spool is closed")
             self._waiting.append(waiting)
             self._change.notify()
-        if not waiting.done.wait(self._deadline_s):
+        if not await waiting.done.wait(self._deadline_s):
             self._withdraw(waiting)
         if waiting.error is not None:
             raise waiting.error
@@ -86,7 +87,7 @@ class SpoolWriter:
         with self._change:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-        if not waiting.done.is_set():
+        if not waiting.done.is_set:
             waiting.settle(SpoolError("spool_slow", f"the disk did not commit the events within {self._deadline_s} s"))
 
     def is_usable(self) -> bool:
@@ -232,5 +233,5 @@ class SpoolWriter:
 def _settle(group: Iterable[_Append], error: SpoolError) -> None:
     """Fail the appends of a group that are not settled yet."""
     for waiting in group:
-        if not waiting.done.is_set():
+        if not waiting.done.is_set:
             waiting.settle(error)

@@ -32,6 +32,8 @@ _ALIASES: Final = {
 _FUNCTIONS: Final = frozenset({"logger", "log.queue", "on_commit", "on_delivery", "opaque", "default.topic.config"})
 _IN_CLEAR_TEXT: Final = frozenset({"plain", "oauthbearer"})  # SCRAM proves a password without sending it
 _OF_THE_FILE: Final = frozenset({KafkaError._SSL, KafkaError._AUTHENTICATION})  # noqa: SLF001  (their public names)
+# Without a logger, `debug` in a file writes to standard error; of clients that only look nobody wants to hear.
+_UNHEARD: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)  # noqa: LOG001  (one that nobody configures)
 
 
 def read_properties(path: str, owned: Mapping[str, str]) -> dict[str, str]:
@@ -101,8 +103,8 @@ def verify(properties: Mapping[str, object], allow_plaintext: str) -> None:
     """
     quiet = {**properties, "log_level": 0}
     try:
-        Consumer({"group.id": "-", **quiet}).close()
-        Producer(quiet).flush(0)
+        Consumer({"group.id": "-", **quiet}, logger=_UNHEARD).close()
+        Producer(quiet, logger=_UNHEARD).flush(0)
     except KafkaException as error:
         raise ValueError(_sentence(error.args[0], properties)) from None
     except (TypeError, AttributeError, ValueError) as error:  # from the driver, about properties it handles itself

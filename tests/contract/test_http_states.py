@@ -17,6 +17,7 @@ from tests.contract.test_http import House, InProcess, OnGunicorn
 from tests.support.collector import Answer, Collector, collector
 from tests.support.front import Shelf, front
 from tests.support.kafka import EmbeddedKafka
+from tests.support.mock_cluster import MockCluster
 
 MIB: Final = 1024 * 1024
 ONE: Final = request(VIEW)
@@ -122,7 +123,7 @@ def test_not_ready_is_a_503() -> None:
 @pytest.fixture(scope="module")
 def impatient(embedded_broker: EmbeddedKafka) -> Iterator[Collector]:
     """A collector on gunicorn that waits a second for a head or a body."""
-    with collector(embedded_broker.bootstrap_servers, receive_timeout_s=1, threads=4) as running:
+    with collector(embedded_broker.bootstrap_servers, receive_timeout_s=1) as running:
         yield running
 
 
@@ -283,17 +284,31 @@ def test_a_preflight_is_not_counted(limited: House) -> None:
     assert limited.ask(Row("taken", 201, ONE, headers=JSON)).headers["x-ratelimit-remaining"] == "2"
 
 
-def test_a_request_too_many_is_a_503_that_can_be_read(embedded_broker: EmbeddedKafka) -> None:
-    """Who is turned away because others are in flight is told when to come again, and where its window stands."""
-    with (
-        collector(embedded_broker.bootstrap_servers, threads=1, requests_max=1) as running,
-        socket.create_connection(("127.0.0.1", running.port)) as slow,
-    ):
-        slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
-        row = Row("overloaded", 503, ONE, error(503, "too many requests are in flight; send it again"))
-        deadline_s = time.monotonic() + 10
-        while (answer := OnGunicorn(running).ask(row)).status != 503:
-            assert time.monotonic() < deadline_s
+def test_a_request_too_many_is_a_503_that_can_be_read() -> None:
+    """Who is turned away because others are in work is told when to come again, and where its window stands."""
+    with MockCluster() as mock:
+        mock.create_topic("events", partitions=1)
+        with (
+            collector(mock.bootstrap_servers, requests_max=1) as running,
+            socket.create_connection(("127.0.0.1", running.port)) as first,
+        ):
+            mock.set_rtt(1, 3000)
+            first.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(ONE) + ONE)
+            row = Row("overloaded", 503, ONE, error(503, "too many requests are in flight; send it again"))
+            deadline_s = time.monotonic() + 10
+            while (answer := OnGunicorn(running).ask(row)).status != 503:
+                assert time.monotonic() < deadline_s
 
     row.check(answer)
     assert answer.headers["retry-after"] == "1"
+
+
+def test_who_sends_slowly_takes_no_place(embedded_broker: EmbeddedKafka) -> None:
+    """Where one request may be in work, those whose bodies are still to come keep nobody out."""
+    with (
+        collector(embedded_broker.bootstrap_servers, requests_max=1) as running,
+        socket.create_connection(("127.0.0.1", running.port)) as slow,
+    ):
+        slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+
+        assert [OnGunicorn(running).ask(Row("taken", 201, ONE)).status for _ in range(10)] == [201] * 10

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, p99_ms, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.load import Request, load
@@ -34,7 +35,14 @@ def durabilities(requests: list[Request]) -> dict[str, int]:
     return {name: said.count(name) for name in sorted(set(said))}
 
 
-@pytest.mark.parametrize("code", [*_RETRIED, *_FAILED, *_FATAL], ids=lambda code: KafkaError(code).name())
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(_RETRIED[0], _FAILED[0], *_FATAL),
+        *(pytest.param(code, marks=SOAK_ONLY) for code in (*_RETRIED[1:], *_FAILED[1:])),
+    ],
+    ids=lambda code: KafkaError(code).name(),
+)
 def test_an_error_on_the_nth_produce(mock: MockCluster, tmp_path: Path, oracle: Oracle, code: int) -> None:
     """What librdkafka retries nobody notices; what fails goes to disk and is sent again."""
     with (
@@ -96,7 +104,7 @@ def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: O
     assert set(statuses(requests)) == {201}
     assert account.on_disk > 0
     assert all(request.took_s < 5 for request in requests)
-    assert len(slow) <= 32
+    assert len(slow) < len(requests) / 2
 
 
 def test_an_event_too_large_for_the_log(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:

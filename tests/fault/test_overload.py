@@ -44,12 +44,12 @@ def by_status(requests: list[Request], status: int) -> list[Request]:
 
 
 def test_ten_times_what_a_slow_broker_allows(tmp_path: Path, oracle: Oracle) -> None:
-    """Eight threads and a broker 200 ms away make 40 requests a second; 400 come."""
+    """Eight requests in work and a broker 200 ms away make 40 a second; 400 come."""
     with MockCluster() as mock:
         mock.create_topic("events", partitions=2)
         mock.set_rtt(1, 200)
         with (
-            ingress(tmp_path, mock.bootstrap_servers, topic="events", threads=8, requests_max=32) as collector,
+            ingress(tmp_path, mock.bootstrap_servers, topic="events", requests_max=8) as collector,
             load(collector.port, tmp_path, clients=400, rate=400) as clients,
         ):
             before, highest, probes = overload(collector, clients, _OVERLOAD_S)
@@ -82,7 +82,7 @@ def test_more_clients_than_the_processor_can_serve(
 ) -> None:
     """Four hundred clients that never pause, and never heed Retry-After: nobody waits long, and nothing is lost."""
     with (
-        ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector,
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, requests_max=128) as collector,
         load(collector.port, tmp_path, clients=400, rate=100_000) as clients,
     ):
         before, highest, probes = overload(collector, clients, 8)
@@ -106,8 +106,8 @@ def test_more_clients_than_the_processor_can_serve(
 
 
 def test_connections_that_say_nothing(broker: KafkaCluster, events: str, tmp_path: Path) -> None:
-    """A hundred, as balancers open them in advance, hold no thread, and the end does not wait for them."""
-    with ExitStack() as opened, ingress(tmp_path, broker.bootstrap_servers, topic=events, threads=2) as collector:
+    """A hundred, as balancers open them in advance, hold nobody up, and the end does not wait for them."""
+    with ExitStack() as opened, ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector:
         for _ in range(100):
             opened.enter_context(socket.create_connection(("127.0.0.1", collector.port)))
         began_s = time.monotonic()

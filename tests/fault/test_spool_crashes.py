@@ -1,5 +1,6 @@
 """A process that is killed while it writes to the spool: what was acknowledged is there, in order, and whole."""
 
+import asyncio
 import os
 import random
 import signal
@@ -29,7 +30,7 @@ def write_for_ever(directory: Path) -> None:
         number = 0
         while True:
             names = [f"{os.getpid()}-{thread}-{number}-{part}" for part in range(3)]
-            spooler.append([Record(name.encode(), os.urandom(random.randrange(3000))) for name in names])
+            asyncio.run(spooler.append([Record(name.encode(), os.urandom(random.randrange(3000))) for name in names]))
             os.write(1, f"{names[0]}\n".encode())  # one write is one line, whatever the other threads do
             number += 1
 

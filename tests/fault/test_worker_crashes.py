@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.doomed import START, STEPS
@@ -77,9 +78,18 @@ def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
     return Chain(left, replayed, code, fleet.look(feed))
 
 
-@pytest.mark.parametrize("at", range(0, len(STEPS), _AT_ONCE), ids=["intent", "insert", "commit"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(("intent_committed", "letters_sent", "inserted", "commit_sent"), id="each phase"),
+        *(
+            pytest.param(STEPS[at : at + _AT_ONCE], id=name, marks=SOAK_ONLY)
+            for at, name in zip(range(0, len(STEPS), _AT_ONCE), ("intent", "insert", "commit"), strict=True)
+        ),
+    ],
+)
 def test_two_in_a_row_are_killed_at_each_step(
-    at: int, broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
+    steps: tuple[str, ...], broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
 ) -> None:
     """Four steps side by side, each in its own group: the third worker replays exactly what the two left."""
 
@@ -90,7 +100,6 @@ def test_two_in_a_row_are_killed_at_each_step(
             fleet.settings |= QUICK
             return chain(step, fleet, Feed(broker.bootstrap_servers, topic, poison_every=40))
 
-    steps = STEPS[at : at + _AT_ONCE]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         chains = dict(zip(steps, pool.map(run, steps), strict=True))
     oracle.say(**{step: f"{each.left}/{each.replayed:.0f}" for step, each in chains.items()})
@@ -168,7 +177,7 @@ def test_a_worker_is_stopped_before_it_has_read_all_that_it_replays(
     assert returned > 0
 
 
-@pytest.mark.soak(only=True)
+@SOAK_ONLY
 def test_a_storm_of_kills(kafka_cluster: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle) -> None:
     """Three workers under load on three nodes, one killed and replaced every second or so, for half a minute."""
     chance = random.Random(1)

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import IS_SOAK
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.cut_logs import allow_unclean_elections, await_leader, copy_log, put_back, replicas_of
@@ -16,10 +16,10 @@ from tests.support.fleet import Fleet, Member, until
 from tests.support.kafka import KafkaCluster
 from tests.support.one_partition import OnePartition, halts
 
-_SCHEDULES: Final = 50 if IS_SOAK else 1
-_SCHEDULE_S: Final = 600 if IS_SOAK else 240
+_SCHEDULES: Final = 50
+_SCHEDULE_S: Final = 600
 _SEED: Final = int(os.environ.get("HEADRACE_SOAK_SEED", "1"))
-_TURNS: Final = 4 if IS_SOAK else 2
+_TURNS: Final = 4
 
 
 @pytest.fixture
@@ -59,7 +59,10 @@ def assert_goes_on(story: OnePartition, new: range, kept: range) -> None:
     until(lambda: story.command("audit")[0] == 0, "a clean audit", 30)
 
 
-@pytest.mark.parametrize("works", [False, True], ids=["while no worker runs", "under a working worker"])
+@pytest.mark.parametrize(
+    "works",
+    [pytest.param(False, id="while no worker runs", marks=SOAK_ONLY), pytest.param(True, id="under a working worker")],
+)
 def test_a_directory_that_is_put_back_to_an_older_copy(restored: OnePartition, tmp_path: Path, *, works: bool) -> None:
     """Thirty events were read; the log ends at twenty again, and fifteen come: all fifteen become rows."""
     topic, node = restored.fleet.topic, restored.cluster.nodes[0]
@@ -83,6 +86,7 @@ def test_a_directory_that_is_put_back_to_an_older_copy(restored: OnePartition, t
     assert sorted(row.offset for number in new for row in restored.rows()[number]) == list(range(20, 35))
 
 
+@SOAK_ONLY
 def test_an_unclean_election(elected: OnePartition) -> None:
     """A replica that lacks ten records leads, and takes fifteen; the former leader follows it."""
     topic, cluster = elected.fleet.topic, elected.cluster
@@ -217,7 +221,7 @@ class Schedule:
         return wanted - self.story.rows().keys()
 
 
-@pytest.mark.soak
+@SOAK_ONLY
 @pytest.mark.timeout(_SCHEDULE_S)
 @pytest.mark.parametrize("number", range(_SCHEDULES))
 def test_a_schedule_of_elections_and_restored_directories(

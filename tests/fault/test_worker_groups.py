@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -69,8 +70,15 @@ def test_one_to_four_to_one_under_load(
     assert sums["read"] - sums["returned"] == len(feed.good) + len(feed.poison)
 
 
-@pytest.mark.parametrize("protocol", [{}, KIP848], ids=["classic", "kip848"])
-@pytest.mark.parametrize("state", ["reading", "frozen"])
+@pytest.mark.parametrize(
+    ("state", "protocol"),
+    [
+        pytest.param("frozen", {}, id="frozen-classic"),
+        pytest.param("reading", KIP848, id="reading-kip848"),
+        pytest.param("frozen", KIP848, id="frozen-kip848", marks=SOAK_ONLY),
+        pytest.param("reading", {}, id="reading-classic", marks=SOAK_ONLY),
+    ],
+)
 def test_a_topic_is_made_anew(
     protocol: dict[str, object], state: str, fleet: Fleet, broker: KafkaCluster, oracle: Oracle
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import EmbeddedClickHouse
 from tests.support.feed import Feed
@@ -62,7 +63,7 @@ def outage(clickhouse: EmbeddedClickHouse, how: str) -> Iterator[float]:
         clickhouse.resume()
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", [pytest.param("killed", marks=SOAK_ONLY), "frozen"])
 def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Held: no rebalance, no dead letter, memory to its bound; lag and freshness rise and fall; then all is there."""
     topic, watched = new_topic_on(broker), Watched()
@@ -128,7 +129,7 @@ def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) 
     oracle.say(exit_code=code, took_s=took_s, rows=found.rows, letters=found.letters, replayed=replayed)
     found.check()
     assert code == 0
-    assert took_s < DRAIN_S + 5
+    assert took_s < DRAIN_S + 15, "an insert that hangs has 40 s"
     assert replayed > 0
 
 

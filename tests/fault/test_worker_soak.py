@@ -1,7 +1,4 @@
-"""A long time under load, with a fault every few seconds; the audit and SQL agree that every record is there once.
-
-`make test` takes a slice of it, `make soak` a million events.
-"""
+"""A long time under load, with a fault every few seconds; the audit and SQL agree that every record is there once."""
 
 import json
 import os
@@ -16,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import IS_SOAK
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import EmbeddedClickHouse
 from tests.support.feed import Feed
@@ -24,8 +21,8 @@ from tests.support.fleet import Fleet, Member
 from tests.support.kafka import KafkaCluster
 from tests.support.proxy import Answer, CutBody, DelayAnswer, DropAnswer, FaultProxy, Mode, Pass, Refuse, Reset
 
-EVENTS: Final = 1_000_000 if IS_SOAK else 30_000
-RATE: Final = 4000 if IS_SOAK else 2000
+EVENTS: Final = 1_000_000
+RATE: Final = 4000
 _SEED: Final = int(os.environ.get("HEADRACE_SOAK_SEED", "1"))
 _WORKERS: Final = 3
 _BETWEEN_S: Final = 1.5
@@ -141,7 +138,7 @@ def audit(fleet: Fleet) -> list[dict[str, int]]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-@pytest.mark.soak
+@SOAK_ONLY
 @pytest.mark.timeout(_LONG_S)
 def test_a_storm(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Workers, ClickHouse, brokers and the network fail in turn: 0 missing, 0 doubled, no good event a dead letter."""

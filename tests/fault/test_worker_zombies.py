@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -20,11 +21,7 @@ DANGEROUS: Final = ("inserting", "inserted")
 _SESSION_S: Final = 45
 CLASSIC: Final[dict[str, object]] = {"session_timeout_ms": _SESSION_S * 1000}
 KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
-PROTOCOLS: Final[dict[str, tuple[dict[str, object], tuple[str, ...]]]] = {
-    "range": ({}, STEPS),
-    "cooperative": ({"assignor": "cooperative-sticky"}, DANGEROUS),
-    "kip848": (KIP848, DANGEROUS),
-}
+COOPERATIVE: Final[dict[str, object]] = {"assignor": "cooperative-sticky"}
 _PARTITIONS: Final = 12  # two for each zombie
 _FATAL: Final = 1
 _TAKEN: Final = {"classic": "Static consumer fenced", "consumer": "The instance ID is still used"}
@@ -53,11 +50,20 @@ def was_expelled(member: Member) -> bool:
     return refused > 0 or "partitions lost" in member.said()
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_zombies_at_each_step(protocol: str, fleet: Fleet, feed: Feed, oracle: Oracle) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "steps"),
+    [
+        pytest.param({}, DANGEROUS, id="range"),
+        pytest.param({}, STEPS, id="range, each step", marks=SOAK_ONLY),
+        pytest.param(COOPERATIVE, DANGEROUS, id="cooperative", marks=SOAK_ONLY),
+        pytest.param(KIP848, DANGEROUS, id="kip848", marks=SOAK_ONLY),
+    ],
+)
+def test_zombies_at_each_step(
+    protocol: dict[str, object], steps: tuple[str, ...], fleet: Fleet, feed: Feed, oracle: Oracle
+) -> None:
     """They stand still, each at its step; one takes over; all come back, are refused, join again and work on."""
-    settings, steps = PROTOCOLS[protocol]
-    fleet.settings |= settings
+    fleet.settings |= protocol
     zombies = {step: fleet.start(doom=f"{step}:2:SIGSTOP") for step in steps}
     until(lambda: all(zombie.partitions() for zombie in zombies.values()), "each has partitions")
     feed.send(1000)
@@ -103,7 +109,9 @@ def replaced(fleet: Fleet) -> Member:
     return crew[-1]
 
 
-@pytest.mark.parametrize("protocol", [CLASSIC, KIP848], ids=["classic", "kip848"])
+@pytest.mark.parametrize(
+    "protocol", [pytest.param(CLASSIC, id="classic"), pytest.param(KIP848, id="kip848", marks=SOAK_ONLY)]
+)
 def test_a_static_member_is_started_again_while_it_stands_still(
     protocol: dict[str, object], fleet: Fleet, feed: Feed, oracle: Oracle
 ) -> None:

@@ -3,18 +3,20 @@
 import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.offsets import OffsetsTable, Reading
+from consumer.clickhouse.offsets import REMEMBERED_S, OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.partition import PartitionState
-from consumer.delivery.ports import CommittedOffset, Partition, Record
+from consumer.delivery.ports import CommittedOffset, Counted, Partition, Record
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
+from consumer.kafka.dead_letters import SERVICE
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span
 from consumer.operations.background_audit import BackgroundAudit
@@ -56,13 +58,15 @@ class Tables:
         for block in self.rows.blocks(batch, Origin(topic_id, reading, reading), token):
             self.table.insert(block)
 
-    def bury(self, *offsets: int, reading: int = 0) -> None:
-        """Put dead letters into their table."""
+    def bury(self, *offsets: int, reading: int = 0, service: str = SERVICE, key: str | None = None) -> None:
+        """Put dead letters into their table, as a worker does, or with another service or key."""
         for offset in offsets:
+            epoch = f"@{reading}" if reading else ""
+            own = f"{TOPIC}/0/{offset}{epoch}" if key is None else key
             self.database.command(
                 "INSERT INTO dead_letters (letter_id, origin_topic, origin_topic_id, origin_partition, origin_offset,"
-                f" origin_reading, _topic) VALUES ('{TOPIC}/0/{offset}', '{TOPIC}', '{NOW}', 0, {offset}, {reading},"
-                " 'dead')"
+                f" origin_reading, origin_leader_epoch, service, _topic) VALUES ('{own}', '{TOPIC}', '{NOW}', 0,"
+                f" {offset}, {reading}, {reading}, '{service}', 'dead')"
             )
 
     def gaps(self, place: Partition, offsets: Sequence[int]) -> set[int]:
@@ -281,13 +285,47 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
         Reading(0, 999_990, 1_000_009, {0: 999_990}),
         Reading(1, 1_000_010, 1_000_019, {1: 1_000_010}),
     ]
-    tables.bury(1_000_030, reading=2)
-    assert (known.end(PLACE, NOW, 0), known.end(PLACE, NOW, 3)) == (1_000_031, 0)
-    assert known.readings(PLACE, NOW)[2] == Reading(2, -1, -1, {}, 1_000_030)
     tables.bury(1_000_012)
     database.command("DELETE FROM events WHERE _offset = 1000006")  # as a kill may
-    there = known.offsets(PLACE, NOW, 0, range(1_000_005, 1_000_015))
+    there = known.kept(PLACE, Intent(NOW, 1_000_005, 1_000_015, (1_000_011, 1_000_012)))
     assert there == {1_000_005, 1_000_007, 1_000_008, 1_000_009, 1_000_012}
+
+
+def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tables: Tables) -> None:
+    """Of a block that is sent again: a table forgets tokens in time, and where rows were moved, at once."""
+    known = OffsetsTable(tables.database, {TOPIC: "events"})
+    (block,) = tables.rows.blocks(records(range(10)), Origin(NOW), "a")
+    assert known.counted(PLACE, block) == Counted(frozenset())
+    tables.insert(records(range(5)), "part")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(5)))
+    tables.insert(records(range(5, 10)), "rest")
+    tables.insert(records(range(20, 25)), "other")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=True)
+
+    moved = "ALTER TABLE migrations UPDATE applied_at = applied_at + INTERVAL {hours:Int8} HOUR WHERE 1"
+    for hours, is_remembered in ((1, False), (-1, True)):
+        tables.database.command(f"{moved} SETTINGS mutations_sync = 2", {"hours": hours})
+        assert known.counted(PLACE, block).is_remembered is is_remembered
+    aged = f"_inserted_at = _inserted_at - INTERVAL {REMEMBERED_S} SECOND"
+    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE 1 SETTINGS mutations_sync = 2")
+    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=False)
+
+
+@pytest.mark.parametrize("forged", [{}, {"reading": 2**31 - 1}, {"service": "nobody/1"}, {"key": "x"}])
+def test_a_forged_dead_letter_halts_nothing_and_hides_nothing(tables: Tables, forged: dict[str, Any]) -> None:
+    """Anybody who may write to the topic of dead letters can name any offset in one, and any reading."""
+    known = OffsetsTable(tables.database, {TOPIC: "events"})
+    tables.insert(records(range(5)), "a")
+    before = known.end(PLACE, NOW, 0), known.readings(PLACE, NOW)
+
+    tables.bury(7, 8, 2**62, **forged)
+
+    assert (known.end(PLACE, NOW, 0), known.readings(PLACE, NOW)) == before
+    assert known.kept(PLACE, Intent(NOW, 5, 10)) == set()
+    if "reading" not in forged and forged:
+        assert known.kept(PLACE, Intent(NOW, 5, 10, (8,))) == set()
+        assert tables.audit(0, 10).missing.count == 5
+    assert tables.audit(0, 5) == Finding(Span(PLACE, NOW, 0, 5), 5, 5, 0)
 
 
 class Group:

@@ -1,4 +1,4 @@
-"""Mistakes in what an operator sets: `python -m consumer` says one sentence, with exit code 2, and asks no server."""
+"""Mistakes in what an operator sets: a command says one sentence, with exit code 2, and asks no server."""
 
 import json
 import os
@@ -6,10 +6,12 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from consumer.__main__ import main
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,29 +19,58 @@ WAIT_S = 60.0
 _FILE = "consumer: CONSUMER_KAFKA_CONFIG_FILE: "
 
 
-def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
-    """Start a command whose servers are away."""
+def away(**settings: str) -> dict[str, str]:
+    """Return settings of servers that are away, and others, as environment variables."""
     nobody = f"127.0.0.1:{free_port()}"
     told = {"BOOTSTRAP_SERVERS": nobody, "CLICKHOUSE_URL": f"http://{nobody}", **settings}
+    return {f"CONSUMER_{name}": text for name, text in told.items()}
+
+
+def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
+    """Start a command whose servers are away."""
     environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")}
     return subprocess.Popen(
         [sys.executable, "-m", "consumer", *arguments],
         cwd=ROOT,
-        env=environ | {f"CONSUMER_{name}": text for name, text in told.items()},
+        env=environ | away(**settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def refused(*arguments: str, **settings: str) -> str:
-    """Run a command to its end, and return its one sentence; log lines of a worker may stand before it."""
-    process = start(*arguments, **settings)
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs a command in this process to its end, and returns its one sentence."""
+    monkeypatch.setattr("consumer.__main__.start_logging", lambda _: None)  # logging and signals are the process's
+    monkeypatch.setattr("consumer.service.signal.signal", lambda *_: None)
+    for name in [name for name in os.environ if name.startswith("CONSUMER_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: str, **settings: str) -> str:
+        for name, text in away(HTTP_PORT=str(free_port()), **settings).items():
+            monkeypatch.setenv(name, text)
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        output, said = capsys.readouterr()
+        assert (end.value.code, output, said.count("\n")) == (2, "", 1), said
+        return said.strip()
+
+    return run
+
+
+def test_the_process_says_one_sentence_behind_its_log_lines(tmp_path: Path) -> None:
+    """The whole program, where librdkafka refuses a property: the other mistakes are made in this process."""
+    path = tmp_path / "kafka.properties"
+    path.write_text("security.protocol=sasl\n", "utf-8")
+
+    process = start("run", KAFKA_CONFIG_FILE=str(path))
     output, said = process.communicate(timeout=WAIT_S)
+
     assert (process.returncode, output) == (2, ""), said
     *others, sentence = said.splitlines()
     assert all(line.startswith("{") for line in others), said
-    return sentence
+    assert sentence == f'{_FILE}Invalid value "sasl" for configuration property "security.protocol"'
 
 
 def first_line(process: subprocess.Popen[str], message: str) -> dict[str, object]:
@@ -56,7 +87,7 @@ def first_line(process: subprocess.Popen[str], message: str) -> dict[str, object
 
 
 @pytest.mark.parametrize("command", ["run", "migrate", "audit"])
-def test_a_password_file_that_is_not_there_is_named(command: str, tmp_path: Path) -> None:
+def test_a_password_file_that_is_not_there_is_named(command: str, tmp_path: Path, refused: Callable[..., str]) -> None:
     """A volume that was not mounted."""
     path = tmp_path / "password"
 
@@ -66,7 +97,9 @@ def test_a_password_file_that_is_not_there_is_named(command: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["run", "audit", "lag"])
-def test_a_properties_file_that_is_not_there_is_named(command: str, tmp_path: Path) -> None:
+def test_a_properties_file_that_is_not_there_is_named(
+    command: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     """The same for Kafka's."""
     path = tmp_path / "kafka.properties"
 
@@ -89,7 +122,9 @@ def test_a_properties_file_that_is_not_there_is_named(command: str, tmp_path: Pa
         ("stats_cb=yes", "{path}, line 2: stats_cb needs a function, which a file can't hold"),
     ],
 )
-def test_a_line_of_the_properties_file_that_can_not_be_meant(command: str, text: str, why: str, tmp_path: Path) -> None:
+def test_a_line_of_the_properties_file_that_can_not_be_meant(
+    command: str, text: str, why: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     """By its number where it may be a secret, in librdkafka's words where librdkafka does not take it."""
     path = tmp_path / "kafka.properties"
     path.write_text(f"# ours\n{text}\n", "utf-8")
@@ -105,7 +140,9 @@ def test_a_line_of_the_properties_file_that_can_not_be_meant(command: str, text:
         ("replay", "CLICKHOUSE_URL", "CLICKHOUSE_PASSWORD_FILE"),
     ],
 )
-def test_a_command_asks_for_no_other_server_than_its_own(command: str, needed: str, file: str) -> None:
+def test_a_command_asks_for_no_other_server_than_its_own(
+    command: str, needed: str, file: str, refused: Callable[..., str]
+) -> None:
     """With that one's address alone it gets as far as that one's files; an empty variable is none."""
     others = {"BOOTSTRAP_SERVERS": "", "CLICKHOUSE_URL": ""} | {
         needed: "http://[::1]:9" if "URL" in needed else "[::1]:9"

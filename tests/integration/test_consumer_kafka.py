@@ -130,6 +130,29 @@ def test_an_expelled_member_is_refused_by_name(group: Group) -> None:
     zombie.close()
 
 
+def static_member(group: Group, name: str) -> Member:
+    """Return a member with a session long enough to restart in; with KIP-848 that is the broker's."""
+    if group.protocol == "kip848":
+        return group.member(group_instance_id=name)
+    return group.member(group_instance_id=name, session_timeout_ms=6000)
+
+
+@pytest.mark.parametrize("group", ON_KAFKA[::2], ids="-".join, indirect=True)
+def test_a_static_member_that_restarts_keeps_its_partitions(group: Group) -> None:
+    """Within its session; the other one hears of nothing."""
+    first = static_member(group, "first")
+    until(lambda: len(first.owned) == 4, first.poll)
+    second = static_member(group, "second")
+    until(is_shared(4, first, second), first.poll, second.poll)
+    before, owned = list(first.names), set(second.owned)
+
+    second.log.close()
+    again = static_member(group, "second")
+    until(lambda: again.owned.keys() == owned, first.poll, again.poll)
+
+    assert first.names == before
+
+
 class Busy:
     """A member that commits every partition of its own again as soon as the last mark is answered."""
 

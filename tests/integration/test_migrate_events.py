@@ -7,11 +7,22 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import Migration, migrate, migrations, run
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import InsertPace
-from consumer.errors import Fatal
+from consumer.delivery.batch import Attempt, Batch, Inserted
+from consumer.delivery.intent import Intent
+from consumer.delivery.pipeline import Pipeline
+from consumer.errors import Fatal, Transient
 from consumer.operations.preflight import check_tables
+from schemas.registry import LocalSchemas
 from tests.support.clickhouse import ClickHouse
-from tests.support.fixtures_consumer import open_database
+from tests.support.consumer_fakes import PLACE, Tally
+from tests.support.fake_group import FakeBroker
+from tests.support.fake_table import FakeLetters
+from tests.support.fixtures_consumer import open_database, records
 
 BEFORE, MOVE = migrations()[:7], migrations()[7]
 MOVED = [*BEFORE, MOVE]
@@ -119,6 +130,27 @@ def test_eight_moves_at_once_are_one(older: Connection, clickhouse: ClickHouse) 
     assert tables(older) & {"events_next", "events_offsets"} == set()
 
 
+def test_a_batch_that_was_inserted_before_the_move_is_not_inserted_again(older: Connection) -> None:
+    """Its worker died a moment ago; the new table knows none of the old one's tokens, but the rows are counted."""
+    older.command("ALTER TABLE events UPDATE _inserted_at = now64(3, 'UTC') WHERE 1 SETTINGS mutations_sync = 2")
+    migrate(older, migrations(), no_wait)
+    before = older.query(LEDGER), older.query("SELECT count() AS n FROM events")
+    schemas, target = LocalSchemas(), Target("events", "event", "events", 30)
+    rows = EventRows(schemas)
+    table = ClickHouseTable(older, target, rows, schemas.schema_of, Tally())
+    offsets, mender = OffsetsTable(older, {"events": "events"}), ClickHouseRepairer(older, target, rows, Tally())
+    broker = FakeBroker(1)
+    pipeline = Pipeline(rows, table, FakeLetters(), broker, mender, offsets)
+    batch = Batch.of(PLACE, Intent("topic-id", 0, 100, version=1), tuple(records(range(100))))
+    assert not rows.screen(batch.records)
+    (block,) = rows.blocks(batch.records, batch.intent.origin, batch.token("cluster"))
+
+    assert pipeline.insert(batch, block, Attempt(0, lambda: True, is_repeated=True)) == Inserted()
+    assert (older.query(LEDGER), older.query("SELECT count() AS n FROM events")) == before
+    table.insert(block)  # what it was kept from
+    assert older.query(LEDGER)[0]["rows"] == COUNT + 100
+
+
 def test_a_worker_of_before_writes_nothing_into_the_new_table(older: Connection) -> None:
     """It is refused at once, so nothing of its insert is in doubt."""
     migrate(older, MOVED, no_wait)
@@ -145,6 +177,48 @@ def test_a_statement_runs_only_while_its_condition_has_rows(empty_database: Conn
     empty_database.command("CREATE TABLE one (n Int8) ENGINE = Memory")
     once = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'one'"
     run(empty_database, f"-- if: {once}\nRENAME TABLE one TO two, nothing_at_all TO three")  # the first comes true
+
+
+@pytest.fixture
+def slow(empty_database: Connection) -> str:
+    """A copy that takes three seconds."""
+    empty_database.command("CREATE TABLE one (n UInt64) ENGINE = MergeTree ORDER BY n")
+    return "-- if: SELECT 1\nINSERT INTO one SELECT number FROM numbers(6)\nWHERE sleepEachRow(0.5) = 0"
+
+
+def running(database: Connection) -> int:
+    """Return how many copies run."""
+    query = "SELECT count() AS n FROM system.processes WHERE startsWith(query, 'INSERT INTO one')"
+    return int(database.query(query)[0]["n"])
+
+
+def test_a_copy_that_runs_is_not_begun_a_second_time(
+    empty_database: Connection, clickhouse: ClickHouse, slow: str
+) -> None:
+    """Another program is in the middle of it: of two at once each would copy what the other has not yet."""
+    other = open_database(clickhouse, empty_database.database)
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(run, other, slow)
+        while not running(empty_database):
+            assert not copying.done()
+        with pytest.raises(Transient, match="still runs"):
+            run(empty_database, slow)
+        copying.result()
+    other.close()
+
+    assert empty_database.query("SELECT count() AS n FROM one") == [{"n": 6}]
+
+
+def test_the_server_gives_up_a_copy_before_its_client_does(
+    empty_database: Connection, clickhouse: ClickHouse, slow: str
+) -> None:
+    """Else it would run on beside the next try of it."""
+    impatient = open_database(clickhouse, empty_database.database, timeout_s=1.5)
+    with pytest.raises(Transient, match="159 TIMEOUT_EXCEEDED"):
+        run(impatient, slow)
+    impatient.close()
+
+    assert not running(empty_database)
 
 
 def test_the_condition_is_part_of_what_was_applied() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.errors import NAMES
 from consumer.clickhouse.rows import EventRows, coordinates
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Poison, Record
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
-from consumer.outcomes import NAMES
 from schemas.codec import Encoder, read_schema, varint
 from schemas.registry import LocalSchemas, Schemas
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, event, record, records

@@ -3,6 +3,7 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.migrations import migrate, migrations, run
 from consumer.clickhouse.statements import PINNED
 from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Fatal, Transient
@@ -14,6 +15,8 @@ from tests.support.ports import free_port
 EVENTS = Target("events", "event", "events", 30)
 DEAD = Target("dead_letters", "dead_letter", "dead", 30)
 PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
+
+READINGS = next(item for item in migrations() if item.name == "0009_readings.sql")
 
 
 def check(database: Connection, target: Target = EVENTS, pace: InsertPace = PACE) -> None:
@@ -59,11 +62,11 @@ def test_a_column_that_is_not_there_yet_is_named(database: Connection) -> None:
 
 
 def test_a_window_is_as_large_as_the_installation_needs(database: Connection) -> None:
-    """Documented in docs/OPERATIONS.md: partitions / age x 2 table partitions x (session + 2 timeouts)."""
-    assert InsertPace(5, 1.0, 60, 30).window == 5 * 2 * 150
-    assert InsertPace(64, 0.5, 60, 30).window == 128 * 2 * 150
+    """Documented in docs/OPERATIONS.md: partitions / age x 2 table partitions x (session + 9 timeouts)."""
+    assert InsertPace(5, 1.0, 60, 30).window == 5 * 2 * 570
+    assert InsertPace(64, 0.5, 60, 30).window == 128 * 2 * 570
 
-    with pytest.raises(Fatal, match="remembers 10000 blocks, and 38400 are needed"):
+    with pytest.raises(Fatal, match="remembers 100000 blocks, and 145920 are needed"):
         check(database, pace=InsertPace(64, 0.5, 60, 30))
 
 
@@ -122,3 +125,18 @@ def test_a_token_that_does_not_count_once_stops_the_start(
 
     with pytest.raises(Fatal, match="does not drop an insert with a repeated insert_deduplication_token"):
         check(database)
+
+
+@pytest.mark.parametrize("done", range(len(READINGS.statements) + 1))
+def test_a_migration_that_died_half_way_does_not_pass(database: Connection, done: int) -> None:
+    """Wherever it died: the ledger would count second readings as first ones."""
+    for name in ("events_to_offsets", "dead_letters_offsets", "offsets", "events", "dead_letters", "migrations"):
+        database.command(f"DROP TABLE {name} SYNC")
+    migrate(database, migrations()[: migrations().index(READINGS)], lambda _: None)
+    for statement in READINGS.statements[:done]:
+        run(database, statement)
+
+    with pytest.raises(Fatal, match="run `python -m consumer migrate`"):
+        check(database)
+    migrate(database, migrations(), lambda _: None)
+    check(database)

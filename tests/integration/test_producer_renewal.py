@@ -73,21 +73,21 @@ def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
     mock: MockCluster, broker: KafkaBroker, room: Room
 ) -> None:
     """Long before its own timeout; the senders spool it."""
-    assert broker.send(records(3)).wait(_WAIT_S)
+    assert broker.send(records(3)).wait_in_thread(_WAIT_S)
     mock.set_rtt(1, 10_000)
     stuck = [broker.send(records(5)) for _ in range(10)]
     began_s = time.monotonic()
     broker.renew()
-    ended = [sending.wait(_WAIT_S) for sending in stuck]
+    ended = [sending.wait_in_thread(_WAIT_S) for sending in stuck]
     took_s = time.monotonic() - began_s
     mock.set_rtt(1, 0)
     after = broker.send(records(5))
 
-    assert after.wait(_WAIT_S)
+    assert after.wait_in_thread(_WAIT_S)
     assert set(after.statuses()) == {DeliveryStatus.DELIVERED}
     assert all(ended)
     assert {fate for sending in stuck for fate in sending.statuses()} == {DeliveryStatus.FAILED}
-    assert took_s < 5
+    assert took_s < 8
     assert (room.renewals, room.bytes) == (1, 0)
 
 
@@ -99,7 +99,7 @@ def test_nobody_who_sends_meanwhile_is_overlooked(broker: KafkaBroker, room: Roo
     def send() -> None:
         while not is_over.is_set():
             sending = broker.send(records(3))
-            if not sending.wait(_WAIT_S):
+            if not sending.wait_in_thread(_WAIT_S):
                 unheard.extend(sending.statuses())
 
     threads = [threading.Thread(target=send) for _ in range(8)]
@@ -163,9 +163,9 @@ def test_a_send_that_is_overtaken_ends(mock: MockCluster, room: Room, before: st
         edge.before = before
         sending = edge.send(records(1))
 
-        assert sending.wait(_WAIT_S / 2)
+        assert sending.wait_in_thread(_WAIT_S / 2)
         assert (sending.statuses(), room.bytes) == ([fate], 0)
-        assert edge.send(records(1)).wait(_WAIT_S)
+        assert edge.send(records(1)).wait_in_thread(_WAIT_S)
     finally:
         edge.close(0)
 

@@ -259,6 +259,20 @@ def test_what_cannot_be_read_or_repaired_is_said_and_stays(
     assert plan[letter(8)].verdict is (ReplayVerdict.UNREADABLE if repairs else ReplayVerdict.READY)
 
 
+def test_what_was_replayed_before_takes_no_room_from_what_was_not(graveyard: Graveyard) -> None:
+    """The limit would otherwise be filled by the same letters for ever; they are named when there is room."""
+    graveyard.bury({offset: (encoded(offset), Reason.CONSTRAINT) for offset in range(5)})
+
+    def offsets(limit: int, *, again: bool = False) -> list[int]:
+        return [item.record.offset for item in graveyard.plan(Choice(TOPIC, limit=limit), again=again).values()]
+
+    assert offsets(2) == [0, 1]
+    graveyard.go(graveyard.plan(Choice(TOPIC, limit=2)))
+    assert offsets(2) == [2, 3]
+    assert offsets(9) == [2, 3, 4, 0, 1]
+    assert offsets(2, again=True) == [0, 1]
+
+
 def test_letters_are_chosen_by_reason_name_and_time(graveyard: Graveyard) -> None:
     """Each filter alone; dead letters of another topic, and of the ingress, are never among them."""
     graveyard.bury(

@@ -22,6 +22,7 @@ from consumer.errors import Misconfigured, Transient
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.counters import NoMetrics
+from ingest.http.wsgi import run_on_loop
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas
@@ -369,10 +370,11 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         url = server.url.replace("127.0.0.1", "localhost") if case == "other host" else server.url
         file = (keys.stranger if case == "wrong authority" else keys.authority).file
         access = Access(url, "", str(keys.secret), Tls("X_", str(file)))
-        limiter = SharedLimiter(open_store(access, 0.005), "test:", 60, NoMetrics(), access)
+        store, options = open_store(access, 0.005)
+        limiter = SharedLimiter(store, "test:", 60, NoMetrics(), options)
         caplog.set_level(logging.WARNING)
         asked = Claim("a", Allowance(5))
-        assert [limiter.hit([asked], 0)[0].requests for _ in range(3)] == [0, 0, 0]
+        assert [run_on_loop(limiter.hit([asked], 0))[0].requests for _ in range(3)] == [0, 0, 0]
         until(lambda: bool(caplog.records), "a line", 10)
 
     (told,) = [vars(record)["reason"] for record in caplog.records]

@@ -2,8 +2,9 @@
 
 A schedule mixes polls, jobs that end when they like, crashes at every step, lost answers, inserts that land long after
 they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is recreated,
-retention that passes the group's mark, elections, logs that are cut or replaced by a copy with its own tail,
-groups that lose their offsets, and an operator who goes on behind all of that or reads again.
+retention that passes the group's mark, elections, logs that are cut or replaced by a copy with a tail of its own,
+groups that lose their offsets, tables that forget their tokens, and an operator who goes on behind all of that or
+reads again.
 `HYPOTHESIS_PROFILE=long` tries 20,000 of them.
 """
 
@@ -61,7 +62,7 @@ class Crashes(RuleBasedStateMachine):
 
     @rule(which=WHICH, turns=st.integers(1, 6))
     def work(self, which: int, turns: int) -> None:
-        """Let a worker take a turn."""
+        """Let a worker get on."""
         self.world.work(which, turns)
 
     @rule(which=WHICH)
@@ -107,8 +108,9 @@ class Crashes(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bound(self) -> None:
-        """No worker holds more than it may."""
+        """No worker holds more than it may, and what it knows is of records that it holds, which are counted."""
         assert not hasattr(self, "world") or self.world.memory_left_bytes() >= 0
+        assert not hasattr(self, "world") or not self.world.known_of_nothing()
 
     def teardown(self) -> None:
         """Let everything come to rest, and look for what is missing, double, or committed too early."""
@@ -203,6 +205,11 @@ class Schedule(Cuts):
         getattr(self.world, server).is_away = is_away
 
     @rule()
+    def forget_tokens(self) -> None:
+        """Let the table forget all tokens: it was migrated, or an outage was longer than its memory."""
+        self.world.forget_tokens()
+
+    @rule()
     def learn_schema(self) -> None:
         """Let the registry learn the schema that it did not know."""
         self.world.rows.known.add(max(SCHEMAS))
@@ -224,7 +231,7 @@ class Schedule(Cuts):
 
 
 class NarrowProxy(Schedule):
-    """A proxy before the table passes on requests of some rows, so that batches are made smaller, by any worker.
+    """A proxy before the table passes on requests of some rows, so that batches are made smaller, whoever began them.
 
     All records have one schema: a range of which a block was inserted can't be made smaller.
     """
@@ -255,7 +262,7 @@ class NarrowProxy(Schedule):
 
 
 class NarrowIntents(Schedule):
-    """Intents list one offset, so that batches are made smaller, by any worker; the registry learns nothing.
+    """Intents list one offset, so that batches are made smaller, whoever began them; the registry learns nothing.
 
     Poison of the table has the first schema: a range of which a block was inserted can't be made smaller.
     """

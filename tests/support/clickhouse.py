@@ -187,9 +187,18 @@ class EmbeddedClickHouse(ClickHouse):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        if self._own:
-            self._own.cleanup()
+        if self._own is None:
+            self.stop()
+            return
+        self._throw_away()
+        self._own.cleanup()
+
+    def _throw_away(self) -> None:
+        """End the process, whose tables nobody will see again: a clean exit drops each of them, for many seconds."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its own group, see launch
+            self._end()
+        self.stop()  # which says so when it has ended by itself
 
     def _end(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and what was written to stderr."""

@@ -141,7 +141,7 @@ class Around:
 
     def __init__(self) -> None:
         self.broker, self.table = FakeBroker(1), FakeTable(100)
-        self.letters, self.rows, self.clock = FakeLetters(self.table), FakeRows({1, 2}), Clock()
+        self.letters, self.rows, self.clock = FakeLetters(), FakeRows({1, 2}), Clock()
 
     def process(self, kind: type[Process] = Process) -> Process:
         """Start a worker."""

@@ -28,7 +28,11 @@ class FakeSending:
         self._at_s = clock.now_s + after_s
         self.is_purged = False
 
-    def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float) -> bool:
+        """Let the time pass."""
+        return self.wait_in_thread(timeout_s)
+
+    def wait_in_thread(self, timeout_s: float) -> bool:
         """Let the time pass."""
         if self.is_purged:
             return True

@@ -218,6 +218,8 @@ class FakeLog:
         self._wants_rejoin = False
         self._listener: Listener
         self.unreadable: dict[Partition, str] = {}
+        self.denied: set[Partition] = set()  # what this account may not read
+        self._told: dict[Partition, dict[str, int]] = {}  # what a client said of a partition, and does not repeat
 
     def listen(self, listener: Listener) -> None:
         """Join the group."""
@@ -241,7 +243,17 @@ class FakeLog:
         self._take_over()
         records, ends, cut = self._fetch()
         answers, self.answers = self.answers, []
-        return Polled(records, ends, answers, cut, dict(self.unreadable))
+        denied = {
+            place: "may not be read" for place in self.denied & self.positions.keys() if self._is_news(place, denied=1)
+        }
+        return Polled(records, ends, answers, cut, dict(self.unreadable), denied)
+
+    def _is_news(self, place: Partition, **what: int) -> bool:
+        """Tell whether something was not said since a seek: a client repeats neither an end nor a refusal."""
+        told = self._told.setdefault(place, {})
+        is_news = not what.items() <= told.items()
+        told |= what
+        return is_news
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Send marks; one at a time for each partition."""
@@ -274,6 +286,7 @@ class FakeLog:
             return False
         self.positions[partition] = position
         self._seen.pop(partition, None)
+        self._told.pop(partition, None)
         return True
 
     def rejoin(self) -> None:
@@ -301,6 +314,7 @@ class FakeLog:
         for place in places:
             del self.positions[place]
             self._seen.pop(place, None)
+            self._told.pop(place, None)
             self.paused.discard(place)
             if self.broker.owners.get(place) is self:
                 del self.broker.owners[place]
@@ -336,7 +350,7 @@ class FakeLog:
         ends: dict[Partition, int] = {}
         cuts: dict[Partition, Cut] = {}
         for place, position in self.positions.items():
-            if position is None or place in self.paused or place in self.unreadable:
+            if position is None or place in self.paused or place in self.unreadable or place in self.denied:
                 continue
             if (cut := self._cut(place, position)) is not None:
                 cuts[place] = cut
@@ -347,6 +361,6 @@ class FakeLog:
             at_end = not found or found[-1].offset == max(log.records)
             epoch = found[-1].leader_epoch if found else position.leader_epoch
             self.positions[place] = Position(log.end if at_end else found[-1].offset + 1, epoch)
-            if at_end:
+            if at_end and self._is_news(place, end=log.end):
                 ends[place] = log.end
         return records, ends, cuts

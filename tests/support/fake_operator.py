@@ -19,7 +19,9 @@ def facts_of(broker: FakeBroker, table: FakeTable, number: int = 0, letters: Fak
         sent = letters.sent if letters else {}
         suffix = f"#{intent.reading}" if intent.reading else ""
         kept = frozenset(
-            offset for offset, key in keys.items() if (offset in rows and table.rows[key + suffix]) or key in sent
+            offset
+            for offset, key in keys.items()
+            if (offset in rows and table.rows[key + suffix]) or (offset in intent.excluded and key in sent)
         )
     return Facts(place, broker.topic_id, log.low, log.end, mark, table.readings(place, broker.topic_id), kept)
 

@@ -1,7 +1,7 @@
 """A table in memory, as far as the worker's promise rests on it, and what makes its blocks.
 
 Each table partition remembers the tokens of its last blocks, and drops a block whose token it knows, whatever the rows
-(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has its own windows. An insert may be
+(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has windows of its own. An insert may be
 refused, applied without an answer, applied in one table partition only, or applied long after it was given up. A
 server that dies in the middle of one may know its token and lack its rows, in the table or in the view.
 """
@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Origin
-from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.delivery.ports import Block, Counted, Partition, Poison, Record
 from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
 
 
@@ -67,10 +67,10 @@ class FakeRows:
 
 
 class FakeTable:
-    """Implements `Table`, `Repairer` and, with the dead letters that it is told of, `InsertedOffsets`.
+    """Implements `Table`, `Mender` and `InsertedOffsets`.
 
-    `window` tokens per table partition, 0 for none; it repairs unless told not to. Rows are counted by their record's
-    key, followed by `#n` in a second reading.
+    `window` tokens per table partition, 0 for none; `mends` or does not. Rows are counted by their record's key, with
+    `#n` behind it in a second reading.
     """
 
     def __init__(self, window: int, *, mends: bool = True) -> None:
@@ -82,8 +82,9 @@ class FakeTable:
         self.late: list[Block] = []
         self.rows: Counter[str] = Counter()
         self.viewed: Counter[str] = Counter()
-        self.letters: dict[tuple[str, int, int], int] = {}  # of each reading: the last dead letter
         self.torn: set[str] = set()  # records that a dying server has lost at some time
+        self._lately: set[str] = set()  # rows that came since tokens were forgotten
+        self._parted: set[str] = set()  # tokens of blocks that are there in part
         self._windows: dict[tuple[str, int], deque[str]] = {}
         self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
 
@@ -142,19 +143,18 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
+    def counted(self, partition: Partition, block: Block) -> Counted:
+        """Return which of a block's offsets the view has, and whether any of them came since tokens were forgotten."""
+        if self.is_away:
+            raise Transient("the table is away")
+        offsets = self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
+        return Counted(offsets, is_remembered=any(key in self._lately for key, _, _ in _rows(block)))
+
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
-        places = sorted(self._offsets.keys() | self.letters.keys())
-        mine = [place for place in places if place[:2] == (topic_id, partition.number)]
-        offsets = {place: self._offsets.get(place, {}) for place in mine}
+        mine = [place for place in sorted(self._offsets) if place[:2] == (topic_id, partition.number)]
         return [
-            Reading(
-                place[2],
-                min(offsets[place], default=-1),
-                max(offsets[place], default=-1),
-                _firsts(offsets[place]),
-                self.letters.get(place, -1),
-            )
+            Reading(place[2], min(self._offsets[place]), max(self._offsets[place]), _firsts(self._offsets[place]))
             for place in mine
         ]
 
@@ -182,12 +182,28 @@ class FakeTable:
             months.setdefault(month, []).append(key)
         if torn or parts:
             self.torn |= {key.partition("#")[0] for keys in months.values() for key in keys}
+        (self._parted.discard if parts is None or parts >= len(months) else self._parted.add)(block.token)
         for month in sorted(months)[:parts]:
             if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
+                self._lately |= set(months[month])
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some block is there in part, or in the table and not in the view, or the other way round."""
+        return bool(self._parted) or self.rows != self.viewed
+
+    def forget_tokens(self) -> None:
+        """Forget what was inserted under which token, as a table that takes another one's place, or time, does."""
+        self._windows.clear()
+        self.grow_old()
+
+    def grow_old(self) -> None:
+        """Let half an hour pass: nothing that is here came lately."""
+        self._lately.clear()
 
     def _view(self, origin: Origin, keys: Sequence[str]) -> None:
         self.viewed.update(keys)
@@ -226,17 +242,16 @@ def _firsts(offsets: Mapping[int, int]) -> dict[int, int]:
 
 
 class FakeLetters:
-    """Implements `DeadLetters`: counts the dead letters of each record, by its key, and tells the table of them."""
+    """Implements `DeadLetters`: counts the letters of each record, by its key."""
 
-    def __init__(self, table: FakeTable) -> None:
-        self._table = table
+    def __init__(self) -> None:
         self.is_away = False
         self.answers_lost = 0
         self.sent: Counter[str] = Counter()
         self.reasons: dict[str, Reason] = {}
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
-        """Keep dead letters of the poison among the records."""
+        """Keep letters of the poison among the records."""
         assert all(record.key.startswith(f"{origin.topic_id}/".encode()) for record in records)
         if self.is_away:
             raise Transient("the dead-letter topic is away")
@@ -244,8 +259,6 @@ class FakeLetters:
         for item in poison:
             self.sent[keys[item.offset]] += 1
             self.reasons[keys[item.offset]] = item.reason
-            place = (origin.topic_id, records[0].partition.number, origin.reading)
-            self._table.letters[place] = max(item.offset, self._table.letters.get(place, -1))
         if self.answers_lost:
             self.answers_lost -= 1
             raise Transient("no acknowledgement")

@@ -26,8 +26,11 @@ def clickhouse(pytestconfig: pytest.Config) -> Iterator[ClickHouse]:
 
 
 @pytest.fixture(scope="session")
-def embedded_clickhouse() -> Iterator[EmbeddedClickHouse]:
+def embedded_clickhouse(clickhouse: ClickHouse) -> Iterator[EmbeddedClickHouse]:
     """The embedded server, whatever else there is; nobody stops it."""
+    if isinstance(clickhouse, EmbeddedClickHouse):
+        yield clickhouse
+        return
     with EmbeddedClickHouse() as running:
         yield running
 

@@ -17,6 +17,20 @@ def kafka(pytestconfig: pytest.Config) -> Iterator[Broker]:
 
 
 @pytest.fixture(scope="session")
+def one_node(kafka: Broker) -> Iterator[KafkaCluster]:
+    """One node of Apache Kafka that tests may hurt and heal: the broker of all, unless that is no process of ours."""
+    if isinstance(kafka, KafkaCluster):
+        yield kafka
+        return
+    try:
+        cluster = KafkaCluster(1)
+    except NotAvailableError as reason:
+        pytest.skip(str(reason))
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[Broker]:
     """The embedded broker, one for the session."""
     with EmbeddedKafka() as broker:

@@ -168,6 +168,11 @@ class Fleet:
             },
         )
 
+    def census(self) -> Counter[str]:
+        """Count the event ids that analysts see now."""
+        rows = self.connection.query("SELECT toString(event_id) AS id, count() AS n FROM events_unique GROUP BY id")
+        return Counter({row["id"]: int(row["n"]) for row in rows})
+
     def _counted(self, topic_id: str) -> int:
         query = (
             "SELECT sum(rows) AS n FROM offsets WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)"

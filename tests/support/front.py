@@ -1,6 +1,7 @@
 """The collector's front in this process: everything from the request to the records, with a shelf for a broker."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +17,11 @@ from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.cors import CorsPolicy
-from ingest.http.middleware import ProxyPolicy, RequestMiddleware
+from ingest.http.endpoints import CollectEndpoints
+from ingest.http.inflight import LoadBound
+from ingest.http.middleware import ProxyPolicy, RequestMiddleware, RequestPolicies
+from ingest.http.operations import OperationsPort
+from ingest.http.wsgi import WsgiDoor
 from ingest.memory import MemoryBudget
 from ingest.publishing.ports import Durability, Record
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
@@ -24,6 +29,7 @@ from schemas.event import Event, read_catalogue
 
 SCHEMA: Final = read_schema("event")
 _MEMORY_BYTES: Final = 128 * 1024**2
+_THREADS: Final = ThreadPoolExecutor(2, "bodies")
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Shelf:
     failure: Exception | None = None
     is_open: bool = True
 
-    def publish(self, records: Sequence[Record]) -> Durability:
+    async def publish(self, records: Sequence[Record]) -> Durability:
         """Keep the records of one request."""
         if self.failure is not None:
             raise self.failure
@@ -82,11 +88,30 @@ def front(
     bodies: BodyReader | None = None,
     required: tuple[str, ...] = ("eventType",),
 ) -> Flask:
-    """Return the application behind its door; an open gate without a count is the default."""
-    intake = Validator(read_catalogue(), limits or EventLimits(), "sandbox", required)
-    collector = Collector(intake, Encoder(SCHEMA, 1), shelf)
+    """Return the application behind its middleware; an open collector without a count is the default."""
+    validator = Validator(read_catalogue(), limits or EventLimits(), "sandbox", required)
+    collector = Collector(validator, Encoder(SCHEMA, 1), shelf)
     reader = bodies or BodyReader(BodyLimits(), MemoryBudget(_MEMORY_BYTES))
-    app = create_app(collector, gate or AccessControl(None, None, Allowance(0)), reader, NoMetrics())
+    policies = policies_for(gate)
+    endpoints = CollectEndpoints(collector, policies.access_control, reader, policies.load_bound, NoMetrics(), _THREADS)
+    app = create_app(endpoints, collector.is_ready)
     routes = [rule.rule for rule in app.url_map.iter_rules()]
-    app.wsgi_app = RequestMiddleware(app.wsgi_app, routes, EventCounters(), ProxyPolicy(), CorsPolicy(("*",)))  # type: ignore[method-assign]  # Flask's way
+    app.wsgi_app = WsgiDoor(app.wsgi_app, RequestMiddleware(routes, EventCounters(), policies))  # type: ignore[method-assign]  # Flask's way
     return app
+
+
+def policies_for(
+    gate: AccessControl | None = None,
+    proxies: ProxyPolicy | None = None,
+    pages: tuple[str, ...] = ("*",),
+    load_bound: LoadBound | None = None,
+    port: int = 0,
+) -> RequestPolicies:
+    """Return the policies of a collector that is open to everybody, but for what is given."""
+    return RequestPolicies(
+        gate or AccessControl(None, None, Allowance(0)),
+        load_bound or LoadBound(1000, 60),
+        proxies or ProxyPolicy(),
+        CorsPolicy(pages),
+        OperationsPort(port),
+    )

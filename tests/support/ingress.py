@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from ingest.commands import listing
 from tests.support.ports import free_port
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -137,10 +138,8 @@ class Ingress:
 
     def spooled(self) -> int:
         """Return how many events lie in the spool, as `python -m ingest spool list` says."""
-        command = [sys.executable, "-m", "ingest", "spool", "list", "--dir", str(self.spool)]
-        lines = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
         # A file that its owner removes meanwhile is told in words: what it held is drained.
-        columns = (line.split() for line in lines if ".db " in line)
+        columns = (line.split() for line in listing(self.spool) if ".db " in line)
         return sum(int(words[2]) + int(words[3]) for words in columns if words[2].isdigit())
 
     def await_drained(self, timeout_s: float) -> float:

@@ -14,7 +14,7 @@ from tests.support.kafka_broker import await_metadata, quiet_admin
 from tests.support.ports import free_port
 
 HOST: Final = "127.0.0.1"
-_READY_TIMEOUT_S: Final = 60.0  # measured: 1.6 s to 5 s, see tests/integration/test_kafka_provider.py
+_READY_TIMEOUT_S: Final = 60.0  # measured: 1.6 s to 5 s
 _PAUSE_TIMEOUT_S: Final = 10.0  # measured: under 10 ms, more on a busy machine
 _STOP_TIMEOUT_S: Final = 20.0  # a node hands its leaderships over first
 # The first tier of the compiler alone and the serial collector: half the time to start, a third of the memory.
@@ -22,17 +22,13 @@ _JVM: Final = ["-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel
 
 
 class KafkaNode:
-    """One broker that is a controller of its cluster too. Its ports and its data stay the same over restarts.
-
-    ``advertised_port`` may be set before a start, to send clients through a proxy.
-    """
+    """One broker that is a controller of its cluster too. Its ports and its data stay the same over restarts."""
 
     def __init__(self, node_id: int, directory: Path, java: str, jars: Path) -> None:
         """Remember where it lives; ``directory`` is its own."""
         self.node_id = node_id
         self.port = free_port()
         self.controller_port = free_port()
-        self.advertised_port = self.port
         self.directory = directory
         self._java = java
         self._jars = jars
@@ -62,7 +58,7 @@ class KafkaNode:
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
             "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.advertised_port}",
+            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.directory / "data"),
         }

@@ -27,6 +27,7 @@ class Member:
         self.ends: dict[Partition, int] = {}
         self.answers: list[Answer] = []
         self.cut: dict[Partition, Cut] = {}
+        self.denied: dict[Partition, str] = {}
         self.at_revoke: Callable[[Sequence[Partition]], None] = lambda _: None
         self.log.listen(self)
 
@@ -54,6 +55,7 @@ class Member:
         self.ends |= polled.ends
         self.answers += polled.answers
         self.cut |= polled.cut
+        self.denied |= polled.denied
 
     def offsets(self, place: Partition) -> list[int]:
         """Return the offsets that came of a partition, in the order in which they came."""

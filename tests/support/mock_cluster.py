@@ -66,21 +66,9 @@ class MockCluster:
         codes = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(self._live(), api, len(errors), codes)
 
-    def clear_errors(self, api: Api) -> None:
-        """Forget the pushed errors of this kind that no request has met yet."""
-        self._library.rd_kafka_mock_clear_request_errors(self._live(), api)
-
     def set_rtt(self, broker_id: int, rtt_ms: int) -> None:
         """Delay every answer of a broker; 0 ends it."""
         self._check(self._library.rd_kafka_mock_broker_set_rtt(self._live(), broker_id, rtt_ms))
-
-    def broker_down(self, broker_id: int) -> None:
-        """Close a broker's connections and refuse new ones; it stays the leader of what it leads."""
-        self._check(self._library.rd_kafka_mock_broker_set_down(self._live(), broker_id))
-
-    def broker_up(self, broker_id: int) -> None:
-        """Let a broker that is down answer again, with everything it had."""
-        self._check(self._library.rd_kafka_mock_broker_set_up(self._live(), broker_id))
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Create a topic, one replica for each partition.
@@ -89,10 +77,6 @@ class MockCluster:
             RuntimeError: it exists.
         """
         self._check(self._library.rd_kafka_mock_topic_create(self._live(), name.encode(), partitions, 1))
-
-    def set_topic_error(self, name: str, error: int) -> None:
-        """Answer metadata requests for this topic with an error until it is set to 0."""
-        self._library.rd_kafka_mock_topic_set_error(self._live(), name.encode(), error)
 
     def close(self) -> None:
         """Stop the brokers and forget what they hold; once more does nothing."""
@@ -138,12 +122,8 @@ def _library() -> ctypes.CDLL:
             None,
             [handle, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
-        "rd_kafka_mock_clear_request_errors": (None, [handle, ctypes.c_int16]),
         "rd_kafka_mock_broker_set_rtt": (ctypes.c_int, [handle, number, ctypes.c_int]),
-        "rd_kafka_mock_broker_set_down": (ctypes.c_int, [handle, number]),
-        "rd_kafka_mock_broker_set_up": (ctypes.c_int, [handle, number]),
         "rd_kafka_mock_topic_create": (ctypes.c_int, [handle, text, ctypes.c_int, ctypes.c_int]),
-        "rd_kafka_mock_topic_set_error": (None, [handle, text, ctypes.c_int]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)

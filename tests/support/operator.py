@@ -21,6 +21,7 @@ from tests.support.clickhouse import USER, ClickHouse, password_file
 from tests.support.fixtures_consumer import encoded, open_database
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import deliver
+from tests.support.log_members import until
 from tests.support.ports import free_port
 
 WAIT_S: Final = 60.0
@@ -90,6 +91,20 @@ class Operator:
         events = [encoded(number) for number in range(first, first + count)]
         deliver(self.broker.bootstrap_servers, self.topic, events, partition)
 
+    def rows(self) -> int:
+        """Count the rows of events."""
+        return int(self.database.query("SELECT count() AS n FROM events")[0]["n"])
+
+    def await_rows(self, count: int) -> None:
+        """Wait until there are so many rows of events."""
+        until(lambda: self.rows() == count, timeout_s=WAIT_S)
+
+    def stop(self) -> None:
+        """Stop its workers, which must end well."""
+        for worker in self.workers:
+            assert finish(worker)[0] == 0
+        self.workers.clear()
+
     def status(self, path: str = "/readyz") -> str:
         """Return what one of the worker's pages says it is; "" when it does not answer."""
         code, body = self.page(path)
@@ -143,10 +158,10 @@ class Operator:
 
 
 def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
-    """Stop a worker; return its exit code and log lines."""
+    """Stop a worker; return its exit code and log lines, each of which must be JSON."""
     worker.send_signal(signal.SIGTERM)
     _, said = worker.communicate(timeout=WAIT_S)
-    return worker.returncode, [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return worker.returncode, [json.loads(line) for line in said.splitlines()]
 
 
 @pytest.fixture

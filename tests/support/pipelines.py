@@ -15,7 +15,7 @@ class Around:
 
     def __init__(self) -> None:
         self.broker, self.table, self.rows = FakeBroker(1), FakeTable(10), FakeRows({1, 2})
-        self.letters = FakeLetters(self.table)
+        self.letters = FakeLetters()
         self.pipeline = Pipeline(self.rows, self.table, self.letters, self.broker, self.table, self.table)
 
     def draft(self, *values: bytes, excluded: tuple[int, ...] = (), **fields: bool) -> Draft:

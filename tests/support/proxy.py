@@ -1,12 +1,11 @@
-"""A TCP proxy that makes the network's faults on demand, before ClickHouse (HTTP) or a broker.
+"""A proxy that makes the network's faults on demand, before ClickHouse or another HTTP server.
+
+Use it so:
 
     with FaultProxy("127.0.0.1", clickhouse_port) as proxy:
         proxy.set(DropAnswer(), times=1)  # the next insert is applied and its client never hears of it
         ...
         assert proxy.count(DropAnswer) == 1
-
-A broker tells its clients where to go, so it must advertise the proxy's port: `KafkaNode.advertised_port`, or
-`EmbeddedBroker(..., advertised_port=...)`.
 """
 
 import asyncio
@@ -36,7 +35,6 @@ from tests.support.proxy_modes import (
     Reset,
 )
 from tests.support.proxy_side import Link, Side
-from tests.support.proxy_stream import StreamLink
 
 __all__ = [
     "Answer",
@@ -64,11 +62,11 @@ _NEXT_STEPS_S: Final = 0.01  # what was aborted is closed in the loop's next ste
 class FaultProxy:
     """Listens on a port of 127.0.0.1 until ``close``; a context manager.
 
-    With ``http`` a mode is taken for each request, else for each connection. All methods are safe from any thread;
-    the connections live on an event loop in a thread of the proxy's own.
+    A mode is taken for each request. All methods are safe from any thread; the connections live on an event loop in
+    a thread of the proxy's own.
     """
 
-    def __init__(self, upstream_host: str, upstream_port: int, *, http: bool = True) -> None:
+    def __init__(self, upstream_host: str, upstream_port: int) -> None:
         """Start listening; the upstream server is dialled for each connection, so it may come and go.
 
         Raises:
@@ -76,7 +74,6 @@ class FaultProxy:
         """
         self.upstream = (upstream_host, upstream_port)
         self.port = free_port()
-        self._http = http
         self._mode: Mode = Pass()
         self._times: int | None = None
         self._only = ""
@@ -109,15 +106,13 @@ class FaultProxy:
         """Treat what comes next like this: the next ``times`` requests or connections, or all until changed.
 
         With ``only`` it strikes requests alone in whose first line this pattern is found, and the others pass.
-        Without ``times`` and without HTTP, open connections change too. It holds when this returns.
+        It holds when this returns.
 
         Raises:
             ValueError: the mode cannot be had so.
         """
         if times is not None and (times < 1 or isinstance(mode, Refuse)):
             raise ValueError(f"{mode} for {times} times: closed ports are not counted, and once is the least")
-        if (isinstance(mode, Answer | DelayRequest | LimitBody | Profile) or only) and not self._http:
-            raise ValueError("an answer can be made up, and a request be known, for HTTP only")
         asyncio.run_coroutine_threadsafe(self._set(mode, times, only), self._loop.result()).result(_CALL_TIMEOUT_S)
 
     def count(self, kind: type[Mode]) -> int:
@@ -217,10 +212,8 @@ class FaultProxy:
             self._links.pop(link, None)
 
     def _link(self, client: Side) -> Link:
-        if self._http:
-            host, port = self.upstream
-            return HttpLink(client, self._dial, self._take, self._note, f"{host}:{port}")
-        return StreamLink(client, self._dial, self._take(""), self._note)
+        host, port = self.upstream
+        return HttpLink(client, self._dial, self._take, self._note, f"{host}:{port}")
 
     async def _dial(self) -> Side:
         async with asyncio.timeout(_DIAL_TIMEOUT_S):

@@ -32,7 +32,7 @@ class World:
         self.broker = FakeBroker(PARTITIONS, is_eager=is_eager, keeps_metadata=keeps_metadata)
         self.broker.watchers.append(self._check_mark)
         self.table = FakeTable(window, mends=mends)
-        self.letters = FakeLetters(self.table)
+        self.letters = FakeLetters()
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []
         self.again: set[str] = set()  # records that an operator had read a second time
@@ -164,6 +164,12 @@ class World:
             self.broker.swap(number, copy)
             self.broker.delete_below(number, low)
 
+    def forget_tokens(self) -> None:
+        """Let the table forget its tokens, once nothing is under way; not those of a block that is there in part."""
+        self._land_all()
+        if not self.table.has_parts:
+            self.table.forget_tokens()
+
     def lose_marks(self) -> None:
         """Let the offsets of a group without members expire."""
         if not self.broker.members and not self.broker.is_away:
@@ -194,13 +200,18 @@ class World:
             self._read_again(number, again)
 
     def _resume(self, number: int) -> None:
-        """Let an operator resume a partition; of a batch that is there in part, some comes twice."""
+        """Let an operator resume a partition; of a batch that is there in part, some comes twice.
+
+        So does what the log has lost, should a copy that still has it lead one day.
+        """
         facts = facts_of(self.broker, self.table, number, self.letters)
         plan = resumed(self.broker, self.table, number, self.letters)
         if plan.mark is not None:
             log = self.broker.logs[facts.partition].records
             twice = [at for at in facts.kept if at >= plan.mark.offset and at in log]
             self.again |= {log[at].key.decode() for at in twice}
+            rows = {row.partition("#")[0] for row in self.table.rows if _place_of(row) == facts.partition}
+            self.again |= {key for key in rows - self._keys() if _offset_of(key) >= plan.mark.offset}
 
     def stop_all(self) -> None:
         """Stop all workers, and let the sessions of killed ones end."""
@@ -291,7 +302,7 @@ class World:
             for key in self.table.viewed | self.table.rows
             if self.table.viewed[key] != self.table.rows[key]
             and key.partition("#")[0] in self._keys()
-            and not self._is_doubtful(key)
+            and not (self._is_doubtful(key) or self._is_superseded(key))
         ]
         found += [f"{key} is left out, and its dead letter does not say why" for key in self._unexplained()]
         found += [f"{place} is halted for ever: {why}" for place, why in self._halted().items()]
@@ -307,6 +318,15 @@ class World:
         was_forgotten = _place_of(key) in self.forgotten
         return key in self.table.torn and (was_read_again or was_forgotten)
 
+    def _is_superseded(self, row: str) -> bool:
+        """Tell whether a dying server lost a row's count, and an operator had the record read again, for want of it.
+
+        Nothing is lost: the record is a row of both readings, and counted in the later one, which the audit goes by.
+        """
+        key = row.partition("#")[0]
+        later = [other for other in self.table.readings_of(key) if _reading_of(other) > _reading_of(row)]
+        return key in self.table.torn and any(self.table.rows[at] == self.table.viewed[at] == 1 for at in later)
+
     def _repeated(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each record that nobody wanted twice, and its rows; a torn view leads an operator astray."""
         rows: dict[str, list[str]] = {}
@@ -321,6 +341,11 @@ class World:
             for process in self.processes
         ]
         return LIMITS.waiting_bytes_max + _POLL_BYTES_MAX - max(held, default=0)
+
+    def known_of_nothing(self) -> set[int]:
+        """Return the offsets of poison that a worker remembers without holding the record, which pays for both."""
+        lanes = [lane for process in self.processes for lane in process.worker.states.values()]
+        return {offset for lane in lanes for offset in lane.known.keys() - _held_by(lane)}
 
     def _records(self) -> Iterator[Record]:
         """Yield what the log has now."""
@@ -379,5 +404,21 @@ def _place_of(key: str) -> Partition:
     return Partition(TOPIC, int(key.split("/")[1]))
 
 
+def _offset_of(key: str) -> int:
+    return int(key.partition("@")[0].rpartition("/")[2])
+
+
 def _is_replaying(lane: PartitionState) -> bool:
     return lane.replay is not None or any(work.is_replay for work in lane.tasks)
+
+
+def _reading_of(row: str) -> int:
+    return int(row.partition("#")[2] or 0)
+
+
+def _held_by(lane: PartitionState) -> set[int]:
+    return {
+        record.offset
+        for records in (lane.buffer.records, *(work.batch.records for work in lane.tasks))
+        for record in records
+    }

@@ -37,11 +37,13 @@ class Pipeline:
         process: the program.
         addresses: what its ready line says: ingest, clickhouse, clickhouse_native, kafka.
         started_s: how long it took to say so.
+        data_dir: where it keeps everything.
     """
 
     process: subprocess.Popen[str]
     addresses: dict[str, str]
     started_s: float
+    data_dir: Path
 
     def post(self, events: list[dict[str, object]]) -> list[str]:
         """Post events in one request and return their pingIds."""
@@ -116,7 +118,7 @@ def start(data_dir: Path, *more: str) -> Pipeline:
     for line in process.stdout:
         said.append(line)
         if line.startswith("ready "):
-            return Pipeline(process, json.loads(line.removeprefix("ready ")), time.monotonic() - began_s)
+            return Pipeline(process, json.loads(line.removeprefix("ready ")), time.monotonic() - began_s, data_dir)
     process.communicate()
     raise AssertionError(f"the pipeline ended with {process.returncode} and said: {''.join(said)}")
 
@@ -127,10 +129,17 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "headrace"
 
 
+@pytest.fixture(scope="package")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """Run the pipeline for all of these tests: each asks for its own events, by what only they have."""
+    running = start(tmp_path_factory.mktemp("pipeline") / "headrace")
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def pipeline(data_dir: Path) -> Iterator[Pipeline]:
-    """Run the pipeline as long as the test."""
+def new_pipeline(data_dir: Path) -> Iterator[Pipeline]:
+    """Run another one as long as the test."""
     running = start(data_dir)
     yield running
-    if running.process.poll() is None:
-        running.stop()
+    running.stop()

@@ -18,7 +18,7 @@ from consumer.metrics import METRICS, PREFIX, PrometheusMetrics, balances
 from consumer.pages import Pages, serving
 from consumer.service import targets
 from consumer.settings import load
-from tests.support.fixtures_consumer import AT_MS, record
+from tests.support.fixtures_consumer import record
 from tests.support.ports import free_port
 
 CONSUMER = Path(__file__).resolve().parents[3] / "consumer"
@@ -256,15 +256,6 @@ def test_a_gap_at_the_end_is_no_lag(watch: HealthMonitor) -> None:
     watch.turned({PLACE: at_end}, lambda _: 9)
 
     assert watch.progress[PLACE].behind == 0
-
-
-def test_freshness_is_the_age_of_the_newest_committed_row(watch: HealthMonitor) -> None:
-    """Before the first commit, of the oldest record that waits; with nothing behind it is 0."""
-    watch.turned({PLACE: lane(7, behind=2)}, lambda _: 9)
-    behind = watch.progress[PLACE]
-
-    assert behind.age_s(AT_MS + 2500) == 2.5
-    assert behind.age_s(AT_MS - 2500) == 0
 
 
 def test_the_pages_are_served_and_nothing_else() -> None:

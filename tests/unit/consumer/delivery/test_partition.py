@@ -13,7 +13,7 @@ def test_records_are_taken_once_and_in_order() -> None:
     feed(lane, 5, 6, 6, 5, 8)
 
     assert [record.offset for record in lane.buffer.records] == [5, 6, 8]
-    assert (lane.read_to, lane.waiting_records, lane.newest_ms) == (9, 3, 1005)
+    assert (lane.read_to, lane.waiting_records, lane.oldest_ms) == (9, 3, 1005)
 
 
 def test_a_closed_lane_takes_nothing_and_learns_nothing() -> None:
@@ -123,7 +123,7 @@ def test_one_mark_finishes_a_batch_and_intends_the_next() -> None:
     lane.finished()
 
     assert lane.next_commit(0.0) == mark(3, 3, 6)
-    assert lane.newest_ms == 1002
+    assert lane.oldest_ms == 1003
 
 
 def test_only_one_mark_is_under_way() -> None:

@@ -1,8 +1,11 @@
 """The slow steps of a batch: nothing is written but by `send` and `insert`, and poison is told apart from outages."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from consumer.delivery.batch import Batch, Inserted, Sent
+from consumer.delivery.batch import Attempt, Batch, Inserted, Sent
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Poison
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Transient
@@ -45,7 +48,6 @@ def test_a_batch_of_poison_alone_has_no_block(around: Around) -> None:
     prepared = around.pipeline.prepare(around.draft(b"", b""), "cluster")
 
     assert (prepared.blocks, prepared.batch.intent.excluded) == ((), (0, 1))
-    assert around.pipeline.insert(prepared.batch, prepared.blocks, lambda: True, is_repeated=False) == Inserted()
 
 
 def test_a_registry_that_is_away_is_no_poison(around: Around) -> None:
@@ -72,6 +74,10 @@ def test_sending_returns_when_all_is_acknowledged(around: Around) -> None:
     assert around.letters.sent == {"id-1/0/0": 2}
 
 
+FIRST, SECOND = Attempt(0, lambda: True), Attempt(1, lambda: True)
+AGAIN = replace(FIRST, is_repeated=True)
+
+
 def prepared_blocks(around: Around, *values: bytes) -> tuple[Batch, tuple[Block, ...]]:
     """Prepare values; return the batch and its blocks."""
     prepared = around.pipeline.prepare(around.draft(*values), "cluster")
@@ -82,15 +88,17 @@ def test_blocks_are_inserted_one_after_another(around: Around) -> None:
     """Each under its own token."""
     batch, blocks = prepared_blocks(around, value(1), value(2))
 
-    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted()
+    assert around.pipeline.insert(batch, blocks[0], FIRST) == Inserted()
+    assert around.table.rows == {"id-1/0/0": 1}
+    assert around.pipeline.insert(batch, blocks[1], SECOND) == Inserted()
     assert around.table.rows == {"id-1/0/0": 1, "id-1/0/1": 1}
 
 
-def test_a_refusal_stops_there_and_names_its_rows(around: Around) -> None:
-    """Blocks behind it wait for the next intent."""
+def test_a_refusal_names_its_rows(around: Around) -> None:
+    """Nothing of the batch is in the table."""
     batch, blocks = prepared_blocks(around, value(1), value(1, fault="table"), value(2))
 
-    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted(
+    assert around.pipeline.insert(batch, blocks[0], FIRST) == Inserted(
         (Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=True
     )
     assert not around.table.rows
@@ -100,10 +108,9 @@ def test_a_refusal_behind_a_block_that_was_taken_says_so(around: Around) -> None
     """Part of the range is in the table, under its token."""
     batch, blocks = prepared_blocks(around, value(1), value(2, fault="table"))
 
-    assert around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False) == Inserted(
+    assert around.pipeline.insert(batch, blocks[1], SECOND) == Inserted(
         (Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=False
     )
-    assert around.table.rows == {"id-1/0/0": 1}
 
 
 def test_a_refusal_without_a_row_to_blame_halts_the_partition(around: Around) -> None:
@@ -116,7 +123,7 @@ def test_a_refusal_without_a_row_to_blame_halts_the_partition(around: Around) ->
     around.pipeline = Pipeline(around.rows, Innocent(10), around.letters, around.broker, around.table, around.table)
     batch, blocks = prepared_blocks(around, value(1, fault="table"))
     with pytest.raises(Halt) as halted:
-        around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
+        around.pipeline.insert(batch, blocks[0], FIRST)
     assert halted.value.code is HaltCode.REFUSED
 
 
@@ -125,17 +132,9 @@ def test_an_unknown_outcome_is_told_as_such(around: Around) -> None:
     around.table.faults.append(InsertFault.ANSWER_LOST)
     batch, blocks = prepared_blocks(around, value())
     with pytest.raises(Transient) as unknown:
-        around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
+        around.pipeline.insert(batch, blocks[0], FIRST)
     assert unknown.value.cause is Cause.UNKNOWN
-    around.pipeline.insert(batch, blocks, lambda: True, is_repeated=False)
-    assert around.table.rows == {"id-1/0/0": 1}
-
-
-def test_the_fence_holds_for_each_block(around: Around) -> None:
-    """The first may have taken so long that the second would come too late."""
-    batch, blocks = prepared_blocks(around, value(1), value(2))
-    with pytest.raises(Transient):
-        around.pipeline.insert(batch, blocks, lambda: not around.table.rows, is_repeated=False)
+    around.pipeline.insert(batch, blocks[0], AGAIN)
     assert around.table.rows == {"id-1/0/0": 1}
 
 
@@ -143,5 +142,100 @@ def test_an_insert_that_waited_too_long_for_its_thread_is_not_sent(around: Aroun
     """Its intent fences no more: the partition may have a new owner by now."""
     batch, blocks = prepared_blocks(around, value())
     with pytest.raises(Transient):
-        around.pipeline.insert(batch, blocks, lambda: False, is_repeated=False)
+        around.pipeline.insert(batch, blocks[0], replace(FIRST, is_fresh=lambda: False))
     assert not around.table.rows
+
+
+def test_rows_that_are_counted_are_not_sent_again(around: Around) -> None:
+    """Though the table has forgotten the token: it was migrated, or the outage was longer than its memory."""
+    batch, blocks = prepared_blocks(around, value(), value(month=1))
+    around.table.apply(blocks[0])
+    around.table.forget_tokens()
+
+    assert around.pipeline.insert(batch, blocks[0], AGAIN) == Inserted()
+    assert around.table.rows == around.table.viewed == {"id-1/0/0": 1, "id-1/0/1": 1}
+
+
+class Views(FakeTable):
+    """A table with one more view, that takes what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.seen: list[str] = []
+
+    def insert(self, block: Block) -> None:
+        """Insert, and let the view see it."""
+        self.seen.append(block.token)
+        super().insert(block)
+
+
+@pytest.mark.parametrize(
+    ("is_forgotten", "view_failed", "is_sent"), [(False, False, 1), (True, False, 0), (True, True, 1)]
+)
+def test_rows_that_are_counted_are_sent_for_the_views_that_may_lack_them(
+    around: Around,
+    is_forgotten: bool,  # noqa: FBT001  (a case)
+    view_failed: bool,  # noqa: FBT001  (a case)
+    is_sent: int,
+) -> None:
+    """As long as the table knows their token, and beyond that when this worker has seen a view fail."""
+    table = Views()
+    pipeline = Pipeline(around.rows, table, around.letters, around.broker, table, table)
+    batch, (block,) = prepared_blocks(around, value())
+    table.apply(block)
+    if is_forgotten:
+        table.forget_tokens()
+
+    assert pipeline.insert(batch, block, replace(AGAIN, view_failed=view_failed)) == Inserted()
+    assert len(table.seen) == is_sent
+
+
+def test_rows_that_are_counted_and_lost_are_put_back(around: Around) -> None:
+    """A server that was killed has counted them, and has them no more."""
+    batch, blocks = prepared_blocks(around, value())
+    around.table.apply(blocks[0], torn=InsertFault.TORN)
+
+    assert around.pipeline.insert(batch, blocks[0], AGAIN) == Inserted()
+    assert around.table.rows == around.table.viewed == {"id-1/0/0": 1}
+
+
+def changed_since(around: Around, *values: bytes, parts: int | None) -> tuple[Batch, Block]:
+    """Insert a block as a worker did that died, or parts of it; since then the table refuses all of its rows."""
+    batch, (block,) = prepared_blocks(around, *values)
+    around.table.apply(block, parts)
+    refused = [[key, month, "table"] for key, month, _ in json.loads(block.payload)]
+    return batch, replace(block, payload=json.dumps(refused).encode())
+
+
+def test_what_is_a_row_is_no_dead_letter_though_the_table_would_refuse_it_now(around: Around) -> None:
+    """Somebody has added a constraint between a crash and the repeat."""
+    batch, block = changed_since(around, value(), value(), parts=None)
+
+    assert around.pipeline.insert(batch, block, AGAIN) == Inserted()
+    assert around.table.rows == {"id-1/0/0": 1, "id-1/0/1": 1}
+
+
+def test_a_batch_that_is_there_in_part_and_is_refused_now_halts(around: Around) -> None:
+    """The constraint has to go until it is through: no row becomes a dead letter as well."""
+    batch, block = changed_since(around, value(), value(month=1), parts=1)
+    with pytest.raises(Halt, match="offset 0 is a row, and the table would refuse it now") as halted:
+        around.pipeline.insert(batch, block, AGAIN)
+    assert halted.value.code is HaltCode.REFUSED
+
+
+def test_a_batch_that_is_there_in_part_keeps_its_range(around: Around) -> None:
+    """The rows that are refused now are of the month that the server did not come to."""
+    batch, block = changed_since(around, value(), value(month=1), parts=1)
+    first, second = json.loads(block.payload)
+    first[2] = ""
+
+    refused = around.pipeline.insert(batch, replace(block, payload=json.dumps([first, second]).encode()), AGAIN)
+    assert refused == Inserted((Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=False)
+
+
+def test_an_insert_that_still_runs_is_waited_for_before_its_rows_are_called_poison(around: Around) -> None:
+    """It was begun before the constraint came, and may succeed."""
+    batch, block = changed_since(around, value(), parts=0)
+    around.table.late.append(block)
+    with pytest.raises(Transient, match="still runs"):
+        around.pipeline.insert(batch, block, AGAIN)

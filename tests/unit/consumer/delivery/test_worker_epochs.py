@@ -10,7 +10,7 @@ from tests.support.consumer_fakes import PLACE, Around, Process, until_begun
 from tests.support.consumer_fakes import get_on as get_on_for
 from tests.support.fake_group import FakeBroker, PartitionLog
 from tests.support.fake_operator import reprocessed, resumed
-from tests.support.fake_table import value
+from tests.support.fake_table import InsertFault, value
 
 
 def get_on(around: Around, process: Process) -> None:
@@ -292,3 +292,71 @@ def test_a_broker_that_keeps_no_intents_is_believed() -> None:
 
     assert halt_of(process) is None
     assert set(around.rows_of()) == set(range(5))
+
+
+@pytest.mark.parametrize("fault", [InsertFault.TORN, InsertFault.VIEW_TORN])
+def test_a_log_that_was_cut_behind_a_torn_insert_loses_nothing_that_it_has(fault: InsertFault) -> None:
+    """A dying server lost the rows, or their count, and nobody can repeat their range: they come in another reading."""
+    around = Around()
+    around.produce(*[value()] * 4)
+    around.table.faults.append(fault)
+    until_begun(dead := around.process())
+    dead.pool.finish_all()
+    around.broker.remove(dead.log)
+    around.broker.cut(0, 2)
+    around.produce(*[value()] * 6)
+    get_on(around, process := around.process())
+    halt = halt_of(process)
+    assert halt is not None
+    stop(around, process)
+    resumed(around.broker, around.table)
+    get_on(around, around.process())
+
+    assert rows_of(around) == (set() if fault is InsertFault.TORN else set(range(4)))
+    assert rows_of(around, reading=1) == {0, 1}
+    assert rows_of(around, epoch=1, reading=1) == set(range(2, 8))
+    assert around.table.offsets(PLACE, "id-1", 1) == set(range(8))
+
+
+def test_a_log_that_was_cut_and_has_nothing_left_of_what_was_read_goes_on(around: Around) -> None:
+    """Retention has deleted what could be compared; the leader still tells of the cut, and so the partition halts."""
+    around.broker.cut(0, 0)
+    around.produce(*[value()] * 10)
+    around.broker.delete_below(0, 10)
+    around.broker.produce(0, [value()], gap=25)
+    get_on(around, process := around.process())
+    halt = halt_of(process)
+    assert halt is not None
+    assert halt.code is HaltCode.TRUNCATED
+    stop(around, process)
+
+    assert "nothing that was read below offset 30 is left" in resumed(around.broker, around.table).why
+    get_on(around, process := around.process())
+
+    assert halt_of(process) is None
+    assert rows_of(around, epoch=1, reading=1) == {35}
+
+
+@pytest.mark.parametrize(("wait_s", "is_halted"), [(5.0, True), (61.0, False)])
+def test_a_log_that_lacks_the_next_offset_is_asked_once_more(around: Around, wait_s: float, is_halted: bool) -> None:  # noqa: FBT001  (a case)
+    """Then the partition halts: asking on and on would hold up the group. A later rebalance is another question.
+
+    A follower that has become the leader may lack it for a moment; here nobody lists ends, or compares epochs.
+    """
+    around.broker.tells_ends, around.broker.compares_epochs = False, False
+    log, process = around.broker.logs[PLACE], around.process()
+    get_on(around, process)
+    last, log.end = log.records.pop(29), 29
+    get_on_for(around, process, 4)
+    halt = halt_of(process)
+    assert halt is not None
+    assert "its log does not have the next offset" in halt.why
+
+    log.records[29], log.end = last, 30
+    around.clock.now_s += wait_s
+    process.log.rejoin()
+    around.produce(value())
+    get_on_for(around, process, 40)
+
+    assert (halt_of(process) is not None) is is_halted
+    assert (30 in rows_of(around)) is not is_halted

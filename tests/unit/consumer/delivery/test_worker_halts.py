@@ -150,3 +150,26 @@ def test_bytes_that_no_client_can_read_halt_their_partition(caplog: pytest.LogCa
     get_on(around, process, 20)
     assert around.rows_of() == dict.fromkeys(range(4), 2)
     assert process.metrics.levels["partitions/halted"] == 0
+
+
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_a_partition_that_may_not_be_read_halts_alone_and_goes_on_by_itself(is_idle: bool) -> None:  # noqa: FBT001  (a case)
+    """The client says once that the right is gone, and nothing when it is back and no record has come."""
+    around = Around()
+    around.broker = FakeBroker(2)
+    process = around.process()
+    for number in (0, 1):
+        around.broker.produce(number, [value()] * 4)
+    get_on(around, process)
+    process.log.denied = {PLACE}
+    around.broker.produce(1, [value()] * 4)
+    get_on(around, process)
+    halts = [lane.halt for lane in process.worker.owned.values() if lane.halt]
+    assert [(halt.partition, halt.code, halt.why) for halt in halts] == [(PLACE, "denied", "may not be read")]
+    assert sum(around.rows_of().values()) == 12
+
+    process.log.denied = set()
+    around.broker.produce(0, [] if is_idle else [value()])
+    get_on(around, process, 60)
+    assert not any(lane.halt for lane in process.worker.owned.values())
+    assert sum(around.rows_of().values()) == 12 + (not is_idle)

@@ -51,7 +51,7 @@ def test_a_dead_workers_batch_is_halved_once_nothing_of_it_can_arrive(around: Ar
     assert around.rows_of() == dict.fromkeys(range(4), 1)
 
 
-def test_a_batch_that_may_be_there_is_not_halved(around: Around) -> None:
+def test_a_batch_that_is_there_needs_no_proxy_to_take_it(around: Around) -> None:
     """Its insert was applied, and its answer lost; then somebody put the proxy there."""
     around.table.rows_max = None
     around.table.faults.append(InsertFault.ANSWER_LOST)
@@ -60,8 +60,23 @@ def test_a_batch_that_may_be_there_is_not_halved(around: Around) -> None:
     until_begun(process)
     process.pool.finish_all()
     around.table.rows_max = 1
-    get_on(around, process, int(LATE_S * 2) + 20)
+    get_on(around, process, 20)
+
     assert around.rows_of() == dict.fromkeys(range(4), 1)
+    assert range_of(around) == (4, 4)
+
+
+def test_a_batch_that_is_there_in_part_is_not_halved(around: Around) -> None:
+    """The server fell over between two months of it; then somebody put the proxy there."""
+    around.table.rows_max = None
+    around.table.faults.append(InsertFault.HALF_APPLIED)
+    process = around.process()
+    around.produce(value(), value(), value(month=1), value(month=1))
+    until_begun(process)
+    process.pool.finish_all()
+    around.table.rows_max = 1
+    get_on(around, process, int(LATE_S * 2) + 20)
+    assert around.rows_of() == {0: 1, 1: 1}
     assert range_of(around) == (0, 4)
     around.table.rows_max = None
     get_on(around, process, 40)

@@ -3,9 +3,10 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import CommittedOffset, Position
+from consumer.delivery.ports import Block, CommittedOffset, Position
+from consumer.errors import Cause, Transient
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
-from tests.support.fake_table import value
+from tests.support.fake_table import FakeTable, value
 
 
 @pytest.fixture
@@ -199,3 +200,35 @@ def test_a_stop_is_over_in_time_though_the_table_is_away(around: Around) -> None
     around.table.is_away = False
     get_on(around, around.process())
     assert around.rows_of() == dict.fromkeys(range(5), 1)
+
+
+class BrokenView(FakeTable):
+    """A table with a view of somebody's behind it that fails: the rows are in the table, and it lacks them."""
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.is_broken = True
+        self.seen: set[str] = set()
+
+    def insert(self, block: Block) -> None:
+        """Insert, and let the view see it, or fail."""
+        super().insert(block)
+        if self.is_broken:
+            raise Transient("in a materialized view; the rows are in the table", Cause.VIEW)
+        self.seen.add(block.token)
+
+
+def test_a_view_that_failed_for_long_still_gets_its_rows(around: Around) -> None:
+    """They are in the table and counted, and would not be sent again were it not for the view."""
+    around.table = table = BrokenView()
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process, 20)
+    assert around.rows_of() == dict.fromkeys(range(4), 1)
+    table.grow_old()
+    table.is_broken = False
+    get_on(around, process, 20)
+
+    assert len(table.seen) == 1
+    assert around.rows_of() == dict.fromkeys(range(4), 1)
+    assert around.mark.offset == 4

@@ -65,9 +65,9 @@ def test_a_group_that_lost_its_offset_goes_on_behind_the_tables() -> None:
     assert plan.why == "the group has lost its offset; the tables hold offsets up to 29"
 
 
-def test_a_dead_letter_behind_the_rows_hides_no_cut() -> None:
-    """Of a dead letter no epoch is known: the highest row's is compared, and all that is new is read."""
-    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0}, last_letter=33)]), log)
+def test_a_log_that_was_cut_below_the_newest_row_is_read_from_where_it_parts() -> None:
+    """The group has lost its offset as well: the highest row's epoch is compared, and all that is new is read."""
+    plan = resume(Facts(PLACE, "id", 0, 40, None, [Reading(0, 0, 32, {4: 0})]), log)
 
     assert plan.mark is not None
     assert plan.mark.offset == 30
@@ -98,7 +98,7 @@ def test_what_a_batch_lacks_is_read_again_alone() -> None:
 
 
 def test_a_second_reading_that_cannot_go_on_ends() -> None:
-    """The group goes back to exactly where it was, if that is good."""
+    """The group goes back to where it was, to the letter if that is well."""
     before = Detour(28, 30, 4, mark().metadata)
     plan = resume(facts(mark(20, reading=1, detour=before), READ, low=25), log)
 

@@ -1,5 +1,6 @@
 """Fixed windows in one process's memory."""
 
+import asyncio
 import threading
 
 import pytest
@@ -30,7 +31,7 @@ def limiter(clock: Clock) -> LocalLimiter:
 
 def hit(limiter: LocalLimiter, asked: Claim, at_s: float = UNIX_S) -> Window:
     """Count a request in one window."""
-    (window,) = limiter.hit([asked], at_s)
+    (window,) = asyncio.run(limiter.hit([asked], at_s))
     return window
 
 
@@ -117,10 +118,10 @@ def test_what_one_window_refuses_uses_nothing_up_of_the_next(limiter: LocalLimit
     """One visitor beyond his share does not cost his client a request."""
     visitor, client = claim("visitor", 2), claim("client", 1000)
 
-    answers = [limiter.hit([visitor, client], UNIX_S) for _ in range(50)]
+    answers = [asyncio.run(limiter.hit([visitor, client], UNIX_S)) for _ in range(50)]
 
     assert [len(windows) for windows in answers] == [2, 2] + [1] * 48
-    assert limiter.hit([claim("other"), client], UNIX_S)[1].requests == 3
+    assert asyncio.run(limiter.hit([claim("other"), client], UNIX_S))[1].requests == 3
 
 
 def test_the_headers_tell_where_the_client_stands() -> None:

@@ -1,5 +1,6 @@
 """One request's way to its records: all or nothing, the good ones, or nothing but a verdict."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID
@@ -36,11 +37,11 @@ class House:
         """Take events and return the answer."""
         text = json.dumps({"messageBody": events}).encode()
         with self.ledger.open() as account, self.budget.lease() as lease:
-            collected = self._collector.collect(
-                Body(text, len(text), lease), Sender(NOW_MS, **origin), account, lenient=lenient
-            )
-        assert collected.durability is Durability.BROKER
-        return json.loads(accepted_body(collected.entries))
+            body = Body(text, len(text), lease)
+            prepared = self._collector.prepare(body, Sender(NOW_MS, **origin), account, lenient=lenient)
+            durability = asyncio.run(self._collector.publish(prepared, account))
+        assert durability is Durability.BROKER
+        return json.loads(accepted_body(prepared.entries))
 
     def validate(self, *events: Any, **origin: Any) -> Any:
         """Judge events and return the answer."""
@@ -228,3 +229,27 @@ def test_without_memory_for_its_records_nothing_of_a_request_is_published() -> N
     assert house.books == (30, 0, 30)
     assert house.budget.left_bytes == 50_000
     assert len(house.collect(*[GOOD] * 10)) == 10
+
+
+def test_each_record_is_its_own_event() -> None:
+    """What is encoded once for a request is equal in all of its events, whatever members they name like it."""
+    house = House()
+    events = [
+        {
+            "eventType": kind,
+            "eventId": f"0b7a9c1e-55aa-4f0e-8f00-00000000000{index}",
+            "userAgent": agent,
+            "timestamp": NOW_MS - index,
+            "ip": f"192.0.2.{index}",
+            "receivedAt": index,
+            "headers": {"x": index},
+            "title": "é" * index,
+        }
+        for index, (kind, agent) in enumerate([("VIEW", None), ("PING", "Own/1"), ("EXIT", "Ü/2")])
+    ]
+    house.collect(*events, ip="192.0.2.9", user_agent="Browser/1", trace_id="t")
+
+    body = json.dumps({"messageBody": events}).encode()
+    origin = Sender(NOW_MS, ip="192.0.2.9", user_agent="Browser/1", trace_id="t")
+    assert house.shelf.events == Validator(read_catalogue(), EventLimits(), "sandbox").read(body, origin).events
+    assert [event["occurredAt"] for event in house.shelf.events] == [NOW_MS, NOW_MS - 1, NOW_MS - 2]

@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingest.events.ids import uuid5
-from ingest.events.validator import Sender, key_of
+from ingest.events.validator import EventLimits, Sender, key_of
+from schemas.event import AT_MAX_MS
 from tests.support.results import ID, NOW_MS, OTHER_ID, event, judge
 
 
@@ -136,6 +137,17 @@ def test_a_clients_clock_is_believed_within_bounds(said: Any, believed_ms: int) 
 
     assert (stored["occurredAt"], stored["receivedAt"]) == (believed_ms, NOW_MS)
     assert json.loads(stored["properties"]) == {"timestamp": said}
+
+
+@pytest.mark.parametrize(
+    ("said", "believed_ms"),
+    [(0, 0), (-1, NOW_MS), (AT_MAX_MS, AT_MAX_MS), (AT_MAX_MS + 1, NOW_MS), ("1969-12-31T23:59:59Z", NOW_MS)],
+)
+def test_no_clock_is_believed_beyond_the_years_of_the_table(said: Any, believed_ms: int) -> None:
+    """However wide the settings are: from 1970 up to the last moment that a column holds."""
+    wide = EventLimits(clock_past_ms_max=10**15, clock_future_ms_max=10**15)
+
+    assert event(Sender(NOW_MS), wide, timestamp=said)["occurredAt"] == believed_ms
 
 
 def test_the_requests_browser_fills_what_the_event_does_not_say() -> None:

@@ -1,5 +1,6 @@
 """Bodies: what is read, what is inflated, and where both stop."""
 
+import asyncio
 import gzip
 import io
 import tracemalloc
@@ -10,8 +11,8 @@ import pytest
 from backports import zstd
 
 from ingest.errors import Overloaded, Rejected
-from ingest.http.body import BodyHeaders, BodyLimits, BodyReader, read_body
-from ingest.memory import MemoryBudget, Unbounded
+from ingest.http.body import BodyHeaders, BodyLimits, BodyReader
+from ingest.memory import MemoryBudget, Share
 
 MIB = 1024 * 1024
 TEXT = b'{"messageBody": []}'
@@ -36,10 +37,31 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+class Arriving:
+    """A body that is read as an event loop reads it."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        """Take it from a stream in memory."""
+        self._stream = stream
+
+    async def read(self, size: int, /) -> bytes:
+        """Return what the stream returns."""
+        return self._stream.read(size)
+
+
+def read_body(
+    stream: io.BytesIO, form: BodyHeaders, limits: BodyLimits, lease: Share | None = None
+) -> tuple[bytes, int]:
+    """Read a body in a loop of its own; return it, and its size as sent."""
+    bodies = BodyReader(limits, MemoryBudget(2**40))
+    body = asyncio.run(bodies.read(Arriving(stream), form, lease or bodies.lease()))
+    return body.text, body.sent_bytes
+
+
 def read(sent: bytes, encoding: str = "", limits: BodyLimits = LIMITS, **form: object) -> bytes:
     """Read a body whose length is known."""
     given = {"media_type": "", "charset": "", "encoding": encoding, "length": len(sent)} | form
-    return read_body(io.BytesIO(sent), BodyHeaders(**given), limits, Unbounded())[0]  # type: ignore[arg-type]  # a test's own rows
+    return read_body(io.BytesIO(sent), BodyHeaders(**given), limits)[0]  # type: ignore[arg-type]  # a test's own rows
 
 
 def status_of(sent: bytes, encoding: str = "", limits: BodyLimits = LIMITS, **form: object) -> int:
@@ -157,7 +179,7 @@ def bomb(encoding: str, size_bytes: int) -> bytes:
 def test_an_unknown_or_stacked_coding_is_refused_unread(encoding: str) -> None:
     """415 names what would do, in the sentence and in Accept-Encoding (RFC 9110, section 15.5.16)."""
     with pytest.raises(Rejected, match="gzip, deflate, zstd, identity") as caught:
-        read_body(Explosive(), BodyHeaders("", "", encoding, 10), LIMITS, Unbounded())
+        read_body(Explosive(), BodyHeaders("", "", encoding, 10), LIMITS)
 
     assert caught.value.status == 415
     assert caught.value.headers == (("Accept-Encoding", "gzip, deflate, zstd, identity"),)
@@ -184,7 +206,7 @@ def test_json_is_taken_under_three_names(media_type: str, charset: str) -> None:
 def test_other_types_and_charsets_are_refused_unread(media_type: str, charset: str) -> None:
     """Anything else is a 415, before a byte of the body is looked at."""
     with pytest.raises(Rejected) as caught:
-        read_body(Explosive(), BodyHeaders(media_type, charset, "", 10), LIMITS, Unbounded())
+        read_body(Explosive(), BodyHeaders(media_type, charset, "", 10), LIMITS)
 
     assert caught.value.status == 415
 
@@ -192,7 +214,7 @@ def test_other_types_and_charsets_are_refused_unread(media_type: str, charset: s
 def test_a_length_over_the_cap_is_refused_unread() -> None:
     """Content-Length alone is enough to say no."""
     with pytest.raises(Rejected, match="has 1001 bytes, at most 1000") as caught:
-        read_body(Explosive(), BodyHeaders("", "", "gzip", 1001), LIMITS, Unbounded())
+        read_body(Explosive(), BodyHeaders("", "", "gzip", 1001), LIMITS)
 
     assert caught.value.status == 413
 
@@ -203,21 +225,21 @@ def test_a_body_without_a_length_is_read_up_to_the_cap() -> None:
 
     assert read(b"x" * 1000, length=None) == b"x" * 1000
     with pytest.raises(Rejected) as caught:
-        read_body(stream, BodyHeaders("", "", "", None), LIMITS, Unbounded())
+        read_body(stream, BodyHeaders("", "", "", None), LIMITS)
     assert caught.value.status == 413
     assert stream.tell() == 1001
 
 
 def test_a_body_that_comes_in_pieces_is_put_together() -> None:
     """A server may return less than was asked for."""
-    assert read_body(Dripping(TEXT), BodyHeaders("", "", "", len(TEXT)), LIMITS, Unbounded()) == (TEXT, len(TEXT))
-    assert read_body(Dripping(TEXT), BodyHeaders("", "", "", None), LIMITS, Unbounded()) == (TEXT, len(TEXT))
+    assert read_body(Dripping(TEXT), BodyHeaders("", "", "", len(TEXT)), LIMITS) == (TEXT, len(TEXT))
+    assert read_body(Dripping(TEXT), BodyHeaders("", "", "", None), LIMITS) == (TEXT, len(TEXT))
 
 
 def test_a_body_that_ends_early_is_refused() -> None:
     """A client that went away in the middle did not send what it announced."""
     with pytest.raises(Rejected, match="after 19 of 20 bytes") as caught:
-        read_body(io.BytesIO(TEXT), BodyHeaders("", "", "", 20), LIMITS, Unbounded())
+        read_body(io.BytesIO(TEXT), BodyHeaders("", "", "", 20), LIMITS)
 
     assert caught.value.status == 400
 
@@ -230,7 +252,7 @@ def test_what_the_server_cannot_make_out_is_a_bad_request() -> None:
             raise RuntimeError(f"bad chunk, {size}")
 
     with pytest.raises(Rejected) as caught:
-        read_body(Broken(), BodyHeaders("", "", "", None), LIMITS, Unbounded())
+        read_body(Broken(), BodyHeaders("", "", "", None), LIMITS)
 
     assert caught.value.status == 400
     assert "chunk, " not in caught.value.message
@@ -240,7 +262,7 @@ def test_the_size_as_sent_is_told() -> None:
     """The metrics want both sizes."""
     sent = gzip.compress(TEXT * 10)
 
-    assert read_body(io.BytesIO(sent), BodyHeaders("", "", "gzip", len(sent)), LIMITS, Unbounded()) == (
+    assert read_body(io.BytesIO(sent), BodyHeaders("", "", "gzip", len(sent)), LIMITS) == (
         TEXT * 10,
         len(sent),
     )
@@ -292,7 +314,7 @@ def test_a_request_holds_its_memory_until_its_end(encoding: str) -> None:
     form, bodies = BodyHeaders("", "", encoding, len(sent)), BodyReader(BodyLimits(), budget)
 
     with bodies.lease() as lease:
-        body = bodies.read(io.BytesIO(sent), form, lease)
+        body = asyncio.run(bodies.read(Arriving(io.BytesIO(sent)), form, lease))
         assert body.text == TEXT
         assert budget.left_bytes <= 100_000 - len(sent) - len(TEXT) - 2 * 180
         with pytest.raises(Overloaded):
@@ -300,6 +322,6 @@ def test_a_request_holds_its_memory_until_its_end(encoding: str) -> None:
         body.lease.grow(1000)
     assert budget.left_bytes == 100_000
     with pytest.raises(ZeroDivisionError), bodies.lease() as lease:
-        bodies.read(io.BytesIO(sent), form, lease).sent_bytes / 0
+        asyncio.run(bodies.read(Arriving(io.BytesIO(sent)), form, lease)).sent_bytes / 0
 
     assert budget.left_bytes == 100_000

@@ -1,71 +1,71 @@
 """The load bound: what is turned away, and how."""
 
-import json
-from collections.abc import Iterable
-from typing import Any
-from wsgiref.types import StartResponse, WSGIEnvironment
+import asyncio
+from http import HTTPStatus
 
-from ingest.access.origins import read_origins
+import pytest
+
 from ingest.counters import EventCounters
-from ingest.http.cors import CorsPolicy
-from ingest.http.inflight import LoadBound, overloaded
-from ingest.http.middleware import COLLECT, ProxyPolicy, RequestMiddleware
+from ingest.errors import Load, Overloaded
+from ingest.http.context import Answer, RequestHead
+from ingest.http.inflight import LoadBound
+from ingest.http.middleware import COLLECT, RequestMiddleware
+from tests.support.front import policies_for
 
 
 class UnreadBody:
     """A body that must not be asked for."""
 
-    def read(self, *_: object) -> bytes:
+    async def read(self, size: int, /) -> bytes:
         """Fail."""
-        raise AssertionError("the body was read")
+        raise AssertionError(f"{size} bytes were read")
 
 
-def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer everything."""
-    start_response("200 OK", [])
-    return [environ["PATH_INFO"].encode()]
-
-
-def ask(path: str, ledger: EventCounters) -> tuple[str, dict[str, str], bytes]:
-    """Send one request through the middleware and the bound; return status, headers and body."""
-    heard: list[Any] = []
-    door = RequestMiddleware(
-        LoadBound(app, [COLLECT]), [COLLECT, "/readyz"], ledger, ProxyPolicy(), CorsPolicy(read_origins("*"))
-    )
-    environ: dict[str, Any] = {"REQUEST_METHOD": "POST", "PATH_INFO": path, "wsgi.input": UnreadBody()}
-    body = b"".join(door(environ, lambda *given: heard.extend(given) or bytes))  # type: ignore[func-returns-value]  # enough of start_response
-    return heard[0], dict(heard[1]), body
-
-
-def test_within_the_bound_everything_passes() -> None:
-    """The bound is the server's to find; here nothing is counted."""
-    assert ask(COLLECT, EventCounters())[0] == "200 OK"
+def ask(path: str, bound: LoadBound, counters: EventCounters) -> Answer | None:
+    """Send one request through the middleware; None when it goes on."""
+    middleware = RequestMiddleware([COLLECT, "/readyz"], counters, policies_for(load_bound=bound))
+    context = middleware.open(RequestHead("POST", path, headers={"host": "x"}), UnreadBody())
+    answer = asyncio.run(middleware.enter(context))
+    whole = middleware.leave(context, answer or Answer(HTTPStatus.CREATED))
+    return None if answer is None else whole
 
 
 def test_beyond_it_a_request_to_collect_is_told_to_come_again_before_its_body_is_read() -> None:
     """503 with the house's document, a time to wait, and the headers of every answer."""
-    ledger = EventCounters()
+    bound, counters = LoadBound(1, 60), EventCounters()
 
-    with overloaded():
-        status, headers, body = ask(COLLECT, ledger)
+    assert ask(COLLECT, bound, EventCounters()) is None
+    with bound.work():
+        answer = ask(COLLECT, bound, counters)
+        assert ask("/readyz", bound, counters) is None
 
-    assert status == "503 Service Unavailable"
-    assert (headers["Retry-After"], headers["Content-Type"]) == ("1", "application/json")
+    assert answer is not None
+    headers = dict(answer.headers)
+    assert (answer.status, headers["Retry-After"], headers["Content-Type"]) == (503, "1", "application/json")
     assert headers["X-Request-Id"]
-    assert json.loads(body)["statusCode"] == 503
-    figures = ledger.figures()
-    assert (figures["shed"], figures["refused"], figures["balanced"]) == (1, 0, True)
+    assert counters.figures()["shed"] == 1
+    assert ask(COLLECT, bound, EventCounters()) is None
 
 
-def test_beyond_it_probes_are_answered() -> None:
-    """A balancer must not think that a busy process is a dead one."""
-    with overloaded():
-        assert ask("/readyz", EventCounters())[0] == "200 OK"
-
-
-def test_the_bound_ends_with_its_block() -> None:
-    """The thread's next request is judged anew."""
-    with overloaded():
+def test_places_that_are_taken_while_bodies_arrive_are_none_for_them() -> None:
+    """Whose body comes later than the others' finds no place any more; a place is free again behind its request."""
+    bound = LoadBound(1, 60)
+    with bound.work(), pytest.raises(Overloaded) as caught, bound.work():
+        raise AssertionError("there is one place")
+    with bound.work():
         pass
 
-    assert ask(COLLECT, EventCounters())[0] == "200 OK"
+    assert caught.value.code is Load.OVERLOADED
+
+
+def test_a_request_that_the_loop_comes_to_too_late_is_refused() -> None:
+    """However few there are: the time since its arrival counts, and how late the loop is."""
+    bound = LoadBound(1000, 0.5)
+    now_s = RequestHead("GET", "/").received_s
+
+    bound.check(now_s)
+    with pytest.raises(Overloaded):
+        bound.check(now_s - 1)
+    bound.late_s = 1
+    with pytest.raises(Overloaded):
+        bound.check(now_s)

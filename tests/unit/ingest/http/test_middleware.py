@@ -10,10 +10,12 @@ from werkzeug.test import Client, TestResponse
 
 from ingest.counters import EventCounters
 from ingest.http.client_ip import read_networks
-from ingest.http.cors import CorsPolicy
-from ingest.http.middleware import COLLECT, ProxyPolicy, RequestContext, RequestMiddleware, context_of
+from ingest.http.context import RequestContext
+from ingest.http.middleware import COLLECT, ProxyPolicy, RequestMiddleware
+from ingest.http.wsgi import WsgiDoor, context_of
 from ingest.logs import REFUSALS
 from ingest.metrics import PrometheusMetrics
+from tests.support.front import policies_for
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PAGE = "https://www.example.com"
@@ -46,9 +48,8 @@ class House:
     def __init__(self, app: Any, origins: ProxyPolicy | None = None, pages: tuple[str, ...] = ("*",)) -> None:
         self.telemetry = PrometheusMetrics()
         self.ledger = EventCounters(self.telemetry)
-        self.door = RequestMiddleware(
-            app, [COLLECT, "/healthz"], self.ledger, origins or ProxyPolicy(), CorsPolicy(pages)
-        )
+        policies = policies_for(proxies=origins, pages=pages)
+        self.door = WsgiDoor(app, RequestMiddleware([COLLECT, "/healthz"], self.ledger, policies))
 
     def ask(self, method: str = "POST", path: str = COLLECT, **headers: str) -> TestResponse:
         """Send a request from 10.0.0.1; a header's dashes are written as underscores."""

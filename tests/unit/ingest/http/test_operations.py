@@ -1,19 +1,30 @@
 """The operations port: which port answers what."""
 
+import asyncio
 import json
-from collections.abc import Iterable
 
 import pytest
-from werkzeug.test import Client
 
-from ingest.http.operations import OperationsPort
+from ingest.counters import EventCounters
+from ingest.http.context import Answer, RequestHead
+from ingest.http.middleware import RequestMiddleware
 from ingest.settings import load
+from tests.support.front import policies_for
 
 
-def app(environ: dict[str, object], start: object) -> Iterable[bytes]:  # noqa: ARG001  (WSGI's)
-    """Answer everything."""
-    start("200 OK", [])  # type: ignore[operator]  # as above
-    return [b"yes"]
+class NoBody:
+    """A body of nothing."""
+
+    async def read(self, _: int, /) -> bytes:
+        """Be at its end."""
+        return b""
+
+
+def ask(path: str, port: str) -> Answer:
+    """Send a request to a port, and answer what goes on with 200."""
+    middleware = RequestMiddleware([], EventCounters(), policies_for(port=9090))
+    context = middleware.open(RequestHead("GET", path, headers={"host": "x"}, port=port), NoBody())
+    return asyncio.run(middleware.enter(context)) or Answer(200)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +41,11 @@ def app(environ: dict[str, object], start: object) -> Iterable[bytes]:  # noqa: 
 )
 def test_figures_are_on_the_operations_port_alone(path: str, public: int, operations: int) -> None:
     """Probes are on both: a load balancer asks the port that it sends to."""
-    client = Client(OperationsPort(app, 9090))
-
     for port, status in (("8080", public), ("9090", operations)):
-        answer = client.get(path, environ_overrides={"SERVER_PORT": port})
-        assert answer.status_code == status
+        answer = ask(path, port)
+        assert answer.status == status
         if status == 404:
-            assert json.loads(answer.get_data()) == {
+            assert json.loads(answer.body) == {
                 "error": "Not Found",
                 "message": "there is no such route",
                 "statusCode": 404,

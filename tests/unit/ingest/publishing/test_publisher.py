@@ -1,5 +1,6 @@
 """The publisher: with the broker while it answers, else on disk, and refused only when neither takes it."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -20,7 +21,7 @@ class FakeSpool:
         self.records: list[Record] = []
         self.fault: SpoolError | None = None
 
-    def append(self, records: Sequence[Record]) -> None:
+    async def append(self, records: Sequence[Record]) -> None:
         """Keep all, or raise."""
         if self.fault is not None:
             raise self.fault
@@ -48,7 +49,7 @@ class Scene:
     def publish(self, *numbers: int) -> tuple[Durability, float]:
         """Publish events; return where they are, and how long that took."""
         began_s = self.clock()
-        durability = self.publisher.publish([event(number) for number in numbers])
+        durability = asyncio.run(self.publisher.publish([event(number) for number in numbers]))
         return durability, self.clock() - began_s
 
     def counts(self) -> dict[str, int]:
@@ -287,7 +288,7 @@ def test_a_full_disk_does_not_matter_while_the_broker_answers(scene: Scene) -> N
 def test_a_record_too_large_for_the_log_is_the_clients_to_repair(scene: Scene) -> None:
     """Nothing of its request is published."""
     with pytest.raises(Rejected) as caught:
-        scene.publisher.publish([event(1), event(2, size=2000)])
+        asyncio.run(scene.publisher.publish([event(1), event(2, size=2000)]))
 
     assert caught.value.status == 413
     assert scene.broker.log == []
@@ -331,9 +332,9 @@ def test_a_full_queue_before_a_broker_that_is_away_goes_to_disk(scene: Scene) ->
 
 def test_dead_letters_are_durable_too_but_no_events_of_the_books(scene: Scene) -> None:
     """They travel with their request and are not counted."""
-    scene.publisher.publish([event(1), Record(b"k", b"{", dead=True)])
+    asyncio.run(scene.publisher.publish([event(1), Record(b"k", b"{", dead=True)]))
     scene.broker.judge = lambda _: DeliveryStatus.FAILED
-    scene.publisher.publish([event(2), Record(b"k", b"{", dead=True)])
+    asyncio.run(scene.publisher.publish([event(2), Record(b"k", b"{", dead=True)]))
 
     assert len(scene.spool.records) == 2
     assert scene.counts() == {"delivered": 1, "spooled": 1, "orphaned": 0}
@@ -377,9 +378,9 @@ def test_idle_is_when_no_request_is_being_published(scene: Scene) -> None:
     seen: list[bool] = []
     append = scene.spool.append
 
-    def look_first(records: Sequence[Record]) -> None:
+    async def look_first(records: Sequence[Record]) -> None:
         seen.append(scene.publisher.wait_idle(0))
-        append(records)
+        await append(records)
 
     scene.spool.append = look_first  # type: ignore[method-assign]  # it looks while a request is on its way
     scene.broker.judge = lambda _: DeliveryStatus.FAILED

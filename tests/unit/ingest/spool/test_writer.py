@@ -1,9 +1,10 @@
 """A process's way into the spool: all or nothing per request, shared commits, and what happens when the disk fails."""
 
+import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def start(path: Path) -> Iterator[Start]:
         yield start_it
 
 
+def append(spooler: SpoolWriter, records: Sequence[Record]) -> None:
+    """Append as a request does, in a loop of its own."""
+    asyncio.run(spooler.append(records))
+
+
 def kept(path: Path) -> list[bytes]:
     """Return the values of all files, oldest file first."""
     found = []
@@ -84,8 +90,8 @@ def test_an_append_returns_when_the_records_are_in_the_file(start: Start, path: 
     """Another reader sees them at once."""
     spooler = start()
 
-    spooler.append([event(1), event(2)])
-    spooler.append([event(3)])
+    append(spooler, [event(1), event(2)])
+    append(spooler, [event(3)])
 
     assert kept(path) == [b"1", b"2", b"3"]
     assert spooler.is_usable()
@@ -100,7 +106,7 @@ def test_concurrent_requests_share_commits(start: Start, path: Path) -> None:
     def request(number: int) -> None:
         gate.wait()
         for turn in range(5):
-            spooler.append([event(number * 1000 + turn * 10 + part, key=str(number)) for part in range(3)])
+            append(spooler, [event(number * 1000 + turn * 10 + part, key=str(number)) for part in range(3)])
 
     threads = [threading.Thread(target=request, args=(number,)) for number in range(32)]
     for thread in threads:
@@ -119,8 +125,8 @@ def test_a_request_that_does_not_fit_leaves_nothing_and_smaller_ones_still_fit(s
     spooler = start(size_bytes_max=400_000)
 
     with pytest.raises(SpoolError) as caught:
-        spooler.append([event(number, size=10_000) for number in range(100)])
-    spooler.append([event(7)])
+        append(spooler, [event(number, size=10_000) for number in range(100)])
+    append(spooler, [event(7)])
 
     assert caught.value.code == "spool_full"
     assert kept(path) == [b"7"]
@@ -130,33 +136,33 @@ def test_room_that_was_freed_is_used_again(start: Start, path: Path) -> None:
     """After the drainer has deleted, what was full takes events again."""
     spooler = start(size_bytes_max=500_000)
     for number in range(40):
-        spooler.append([event(number, size=10_000)])
+        append(spooler, [event(number, size=10_000)])
     with pytest.raises(SpoolError):
-        spooler.append([event(number, size=10_000) for number in range(20)])
+        append(spooler, [event(number, size=10_000) for number in range(20)])
     assert not spooler.is_usable()
     drainer = SpoolFile(next(path.glob("*.db")))
 
     drainer.delete([spooled.seq for spooled in drainer.first(1000, 2**40)])
     drainer.close()
 
-    spooler.append([event(1)])
+    append(spooler, [event(1)])
     assert spooler.is_usable()
 
 
 def test_a_directory_that_goes_away_takes_nothing_until_it_is_back(start: Start, path: Path) -> None:
     """Nothing is written to a deleted file; a new file is made once there is a directory again."""
     spooler = start()
-    spooler.append([event(1)])
+    append(spooler, [event(1)])
     shutil.rmtree(path)
 
     with pytest.raises(SpoolError) as caught:
-        spooler.append([event(2)])
+        append(spooler, [event(2)])
     assert caught.value.code == "spool_failed"
     assert not spooler.is_usable()
     assert not path.exists()
     path.mkdir()
     await_usable(spooler)
-    spooler.append([event(3)])
+    append(spooler, [event(3)])
 
     assert kept(path) == [b"3"]
 
@@ -170,18 +176,18 @@ def test_without_a_directory_the_process_starts_all_the_same(start: Start, path:
     assert not spooler.is_usable()
     path.mkdir(parents=True)
     await_usable(spooler)
-    spooler.append([event(1)])
+    append(spooler, [event(1)])
     assert kept(path) == [b"1"]
 
 
 def test_a_file_under_suspicion_is_left_for_a_new_one(start: Start, path: Path) -> None:
     """The drainer could not read it: what comes next must not lie behind what can't be read."""
     spooler = start()
-    spooler.append([event(1)])
+    append(spooler, [event(1)])
     first = next(path.glob("*.db"))
 
     spooler.mark_corrupt(first)
-    spooler.append([event(2)])
+    append(spooler, [event(2)])
 
     assert len(list(path.glob("*.db"))) == 2
     assert kept(path) == [b"1", b"2"]
@@ -193,7 +199,7 @@ def test_a_file_under_suspicion_is_left_for_a_new_one(start: Start, path: Path) 
 def test_closing_commits_what_waits_and_leaves_only_files_with_records(start: Start, path: Path) -> None:
     """An empty file goes with its process, a full one stays for the next drainer."""
     empty, full = start(), start()
-    full.append([event(1)])
+    append(full, [event(1)])
 
     empty.close()
     full.close()
@@ -201,7 +207,7 @@ def test_closing_commits_what_waits_and_leaves_only_files_with_records(start: St
     assert kept(path) == [b"1"]
     assert len(list(path.glob("*.db"))) == 1
     with pytest.raises(SpoolError):
-        full.append([event(2)])
+        append(full, [event(2)])
 
 
 def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path) -> None:
@@ -212,7 +218,7 @@ def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path)
 
     def request(number: int) -> None:
         try:
-            spooler.append([event(number)])
+            append(spooler, [event(number)])
         except SpoolError as error:
             faults.append(error.code)
 
@@ -224,7 +230,7 @@ def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path)
         second.join()
     assert faults == ["spool_slow", "spool_slow"]
     blocker.close()
-    spooler.append([event(3)])
+    append(spooler, [event(3)])
 
     assert b"2" not in kept(path)
     assert b"3" in kept(path)
@@ -235,12 +241,13 @@ def test_a_defect_does_not_end_the_writer(start: Start, path: Path) -> None:
     spooler = start()
 
     with pytest.raises(SpoolError):
-        spooler.append(
+        append(
+            spooler,
             [
                 Record(b"k", "text"),  # type: ignore[arg-type]  # the defect
-            ]
+            ],
         )
-    spooler.append([event(1)])
+    append(spooler, [event(1)])
 
     assert b"1" in kept(path)
 

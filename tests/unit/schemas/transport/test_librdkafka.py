@@ -217,6 +217,13 @@ def test_a_line_of_librdkafka_is_taken_apart(lines: Lines) -> None:
     assert (line["facility"], line["client"]) == ("FAIL", "rdkafka#producer-1")
 
 
+def test_who_only_looks_at_properties_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Whatever the file asks librdkafka to tell: where it writes by itself, no line is JSON."""
+    verify({**BROKERS, "debug": "all"}, "")
+
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_repeats_itself_passes_once_in_a_while(lines: Lines) -> None:
     """However its figures differ; the next one says how many were left out, and other kinds are not held back."""
     for number in range(100):

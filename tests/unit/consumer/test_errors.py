@@ -11,8 +11,9 @@ from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
 from consumer.clickhouse.client import translate
+from consumer.clickhouse.errors import NAMES, of_clickhouse
 from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, TooLarge, Transient
-from consumer.outcomes import NAMES, of_clickhouse, of_kafka
+from consumer.kafka.errors import of_kafka
 
 WITHOUT_A_CODE = {
     "ClickHouseError": Halt,

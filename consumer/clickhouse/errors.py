@@ -1,8 +1,8 @@
-"""Translates the errors of ClickHouse and Kafka to the worker's, by tables of error codes.
+"""Translates ClickHouse's errors to the worker's, by tables of error codes.
 
 An unlisted code is Transient: the step is repeated under the same token, which can't lose or double anything, while an
 alarm rings. Stopping, or sending to the dead letters, needs a reason, which stands beside each group of codes.
-Codes and names: ClickHouse, src/Common/ErrorCodes.cpp. Names of Kafka's errors: KafkaError.name().
+Codes and names: ClickHouse, src/Common/ErrorCodes.cpp.
 """
 
 import re
@@ -14,7 +14,6 @@ from consumer.errors import (
     ConsumerError,
     Denied,
     Fatal,
-    Fenced,
     Halt,
     HaltCode,
     Reason,
@@ -156,26 +155,6 @@ _CONSTRAINT_NAME: Final = re.compile(r"Constraint `(\w{1,60})`")
 _QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _MESSAGE_MAX: Final = 300
 
-# The group has expelled this member. ILLEGAL_GENERATION and STALE_MEMBER_EPOCH are not listed: a valid member gets them
-# while a rebalance leaves it its partitions (seen on Apache Kafka 4.1), and has to retry.
-_FENCED_KAFKA: Final = frozenset({"UNKNOWN_MEMBER_ID", "FENCED_MEMBER_EPOCH", "_FENCED"})
-# Permissions that may be granted later, and faults of a single partition.
-_HALT_KAFKA: Final[dict[str, HaltCode]] = {
-    "TOPIC_AUTHORIZATION_FAILED": HaltCode.DENIED,
-    "GROUP_AUTHORIZATION_FAILED": HaltCode.DENIED,
-    "CLUSTER_AUTHORIZATION_FAILED": HaltCode.DENIED,
-    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": HaltCode.DENIED,
-    "OFFSET_METADATA_TOO_LARGE": HaltCode.INTENT,
-}
-# An operator must act: client and broker are incompatible, or two processes have one static name (FENCED_INSTANCE_ID)
-# and would expel each other for ever.
-_FATAL_KAFKA: Final = frozenset(
-    {"UNSUPPORTED_SASL_MECHANISM", "UNSUPPORTED_VERSION", "INVALID_GROUP_ID", "INVALID_TOPIC_EXCEPTION"}
-    | {"UNSUPPORTED_ASSIGNOR", "_UNSUPPORTED_FEATURE", "_INVALID_ARG", "_FATAL", "_AUTO_OFFSET_RESET"}
-    | {"FENCED_INSTANCE_ID"}
-)
-
-
 _NOT_CLICKHOUSE: Final = "CONSUMER_CLICKHOUSE_URL must lead to its HTTP interface, and no proxy may answer in its place"
 _REDIRECTED: Final = "it redirects; set CONSUMER_CLICKHOUSE_URL to the address that it redirects to"
 _UNREACHED: Final = "a proxy can't reach it; is ClickHouse up, and is the proxy's upstream address right?"
@@ -236,16 +215,6 @@ def of_http(status: int, size_bytes: int) -> Transient:
         return TooLarge(f"HTTP 413 for a request of {size_bytes} bytes: {_TOO_LARGE}", size_bytes)
     advice = _OF_HTTP.get(status, _REDIRECTED if 300 <= status < 400 else _NOT_CLICKHOUSE)  # noqa: PLR2004  (3xx)
     return Transient(f"HTTP {status}, not from ClickHouse: {advice}", Cause.UNKNOWN)
-
-
-def of_kafka(name: str, message: str) -> ConsumerError:
-    """Translate an error of Kafka, by the name of its code."""
-    shown = f"{name}: {message}"
-    if name in _FENCED_KAFKA:
-        return Fenced(shown)
-    if code := _HALT_KAFKA.get(name):
-        return Halt(shown, code)
-    return Fatal(shown) if name in _FATAL_KAFKA else Transient(shown)
 
 
 def without_values(message: str) -> str:

@@ -1,0 +1,179 @@
+"""The collecting routes, as coroutines: Flask and the event loop call the same ones.
+
+Nothing here blocks the loop: bodies are awaited as they arrive, and large ones are processed in threads.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from werkzeug.http import parse_options_header
+
+from ingest.access.control import AccessControl
+from ingest.counters import Metrics
+from ingest.errors import IngestError, Rejected
+from ingest.events.collector import Collector
+from ingest.events.validator import Sender
+from ingest.http.body import BodyHeaders, BodyReader
+from ingest.http.context import Answer, RequestContext
+from ingest.http.errors import defect_answer, ingest_error_answer
+from ingest.http.headers import prefers_lenient, read_idempotency_key
+from ingest.http.inflight import LoadBound
+from ingest.http.responses import JSON, accepted_body, validation_body
+from ingest.memory import Body, Share
+
+T = TypeVar("T")
+
+Endpoint = Callable[[RequestContext], Awaitable[Answer]]
+
+# A larger body is processed in a thread, so that it does not delay other requests.
+INLINE_BYTES_MAX: Final = 64 * 1024
+_INFLATES: Final = 16  # JSON of many events is rarely compressed better
+_TYPES_CACHED: Final = 256
+
+
+class CollectEndpoints:
+    """The routes behind access control. One event loop uses them.
+
+    Args:
+        collector: takes the events.
+        access_control: hears what a request contained.
+        bodies: reads them.
+        load_bound: limits the requests in flight.
+        metrics: hears of sizes.
+        threads: process large bodies.
+        now_s: Unix time.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  (what it composes)
+        self,
+        collector: Collector,
+        access_control: AccessControl,
+        bodies: BodyReader,
+        load_bound: LoadBound,
+        metrics: Metrics,
+        threads: Executor,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._collector = collector
+        self._access_control = access_control
+        self._bodies = bodies
+        self._load_bound = load_bound
+        self._metrics = metrics
+        self._threads = threads
+        self._now_s = now_s
+
+    async def collect(self, context: RequestContext) -> Answer:
+        """Answer POST /collect/event."""
+        return await self._answered(context, self._collect)
+
+    async def validate(self, context: RequestContext) -> Answer:
+        """Answer POST /collect/validate."""
+        return await self._answered(context, self._validate)
+
+    async def _answered(self, context: RequestContext, endpoint: Endpoint) -> Answer:
+        try:
+            return await endpoint(context)
+        except IngestError as error:
+            return ingest_error_answer(error, context, self._metrics)
+        except Exception as error:  # noqa: BLE001  (it is logged there)
+            return defect_answer(error, context)
+
+    async def _collect(self, context: RequestContext) -> Answer:
+        sender = self._sender(context)
+        is_lenient = prefers_lenient(context.header("prefer"))
+        counter = context.counter
+        with self._bodies.lease() as lease:
+            form, sent = await self._receive(context, lease)
+            with self._load_bound.work():
+                prepared = await self._use(
+                    context,
+                    form,
+                    sent,
+                    lease,
+                    lambda body: self._collector.prepare(body, sender, counter, lenient=is_lenient),
+                )
+                durability = await self._collector.publish(prepared, counter)
+        headers = [("Content-Type", JSON), ("X-Durability", str(durability))]
+        if is_lenient:
+            headers.append(("Preference-Applied", "handling=lenient"))
+        return Answer(HTTPStatus.CREATED, accepted_body(prepared.entries), headers)
+
+    async def _validate(self, context: RequestContext) -> Answer:
+        sender = self._sender(context)
+
+        def examine(body: Body) -> bytes:
+            examined = self._collector.validate(body, sender, context.counter)
+            return validation_body(examined.result, examined.warnings)
+
+        with self._bodies.lease() as lease:
+            form, sent = await self._receive(context, lease)
+            with self._load_bound.work():
+                return Answer(
+                    HTTPStatus.OK, await self._use(context, form, sent, lease, examine), [("Content-Type", JSON)]
+                )
+
+    async def _receive(self, context: RequestContext, lease: Share) -> tuple[BodyHeaders, bytes]:
+        """Return the body as sent, and what the head says of it."""
+        media_type, charset = _type_of(context.header("content-type"))
+        form = BodyHeaders(media_type, charset, context.header("content-encoding"), context.head.length)
+        try:
+            return form, await self._bodies.receive(context.stream, form, lease)
+        except Rejected:
+            self._access_control.spend(context.admission, 0, lease.size_bytes)
+            raise
+
+    async def _use(
+        self, context: RequestContext, form: BodyHeaders, sent: bytes, lease: Share, use: Callable[[Body], T]
+    ) -> T:
+        """Inflate a body and use it, in a thread if it is large; then count it against the limit."""
+
+        def work() -> T:
+            try:
+                body = self._bodies.inflate(sent, form, lease)
+            except Rejected:  # a refused body cost as much to inflate
+                self._access_control.spend(context.admission, 0, lease.size_bytes)
+                raise
+            self._metrics.observe("body_bytes", body.sent_bytes, form="sent")
+            self._metrics.observe("body_bytes", len(body.text), form="inflated")
+            try:
+                return use(body)
+            finally:
+                counter = context.counter
+                size_bytes = max(len(body.text), counter.size_bytes)
+                self._access_control.spend(context.admission, counter.events, size_bytes)
+
+        size = len(sent) * _INFLATES if form.encoding else len(sent)
+        if size <= INLINE_BYTES_MAX:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _sender(self, context: RequestContext) -> Sender:
+        """Admit a request, and return what is known of it besides its body.
+
+        Raises:
+            Rejected: access control refuses it, or its Idempotency-Key is invalid.
+        """
+        context.admission.check()
+        traceparent = context.traceparent
+        return Sender(
+            received_at_ms=int(self._now_s() * 1000),
+            ip=context.ip,
+            user_agent=context.user_agent,
+            trace_id=context.trace_id,
+            idempotency_key=read_idempotency_key(context.head.headers.get("idempotency-key")),
+            client_id=context.admission.client_id,
+            request_id=context.request_id,
+            record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
+        )
+
+
+@lru_cache(_TYPES_CACHED)
+def _type_of(content_type: str) -> tuple[str, str]:
+    """Return a Content-Type's media type in small letters, and its charset, "" for none."""
+    media_type, params = parse_options_header(content_type)
+    return media_type.lower(), params.get("charset", "")

@@ -1,0 +1,39 @@
+"""Error answers: one JSON document, whoever found the error."""
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from ingest.counters import Metrics
+from ingest.errors import IngestError, Rejected, Unavailable
+from ingest.http.context import Answer, Headers, RequestContext
+from ingest.http.responses import JSON, error_body
+
+log = logging.getLogger(__name__)
+
+_DEFECT: Final = "the collector failed; the log has the cause under this request's id"
+
+
+def error_answer(status: int, message: str, headers: Headers = ()) -> Answer:
+    """Return the answer of an error that has a status and a sentence."""
+    return Answer(status, error_body(status, message), [("Content-Type", JSON), *headers])
+
+
+def ingest_error_answer(error: IngestError, context: RequestContext, metrics: Metrics) -> Answer:
+    """Return the answer of an error of ours; the context hears its code."""
+    if isinstance(error, Rejected):
+        context.outcome = error.code
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            metrics.count("rate_limited_total")
+        body = error_body(error.status, error.message, error.faults)
+        return Answer(error.status, body, [("Content-Type", JSON), *error.headers])
+    if isinstance(error, Unavailable):
+        context.outcome = error.code
+        return error_answer(error.status, error.message, [("Retry-After", str(error.retry_after_s))])
+    raise error
+
+
+def defect_answer(error: Exception, context: RequestContext) -> Answer:
+    """Return the answer after a defect; the cause goes to the log."""
+    log.error("defect", exc_info=error, extra={"request_id": context.request_id})
+    return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, _DEFECT)

@@ -1,0 +1,88 @@
+"""Completions that other threads set and a coroutine awaits; one wake-up of the loop serves a whole burst.
+
+Delivery reports and spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system
+call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from contextlib import suppress
+
+_local = threading.local()
+
+
+class LoopWaker:
+    """Resolves futures of one event loop from other threads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._ready: deque[asyncio.Future[None]] = deque()
+        self._is_asked = False
+
+    @staticmethod
+    def running() -> "LoopWaker":
+        """Return the waker of the loop that runs in this thread."""
+        loop = asyncio.get_running_loop()
+        waker: LoopWaker | None = getattr(_local, "waker", None)
+        if waker is None or waker.loop is not loop:
+            waker = _local.waker = LoopWaker(loop)
+        return waker
+
+    def resolve(self, future: "asyncio.Future[None]") -> None:
+        """Resolve a future of this loop soon; any thread may call."""
+        self._ready.append(future)
+        if not self._is_asked:
+            self._is_asked = True
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._resolve_all)
+
+    def _resolve_all(self) -> None:
+        self._is_asked = False  # before emptying the queue: a later completion wakes the loop again
+        while self._ready:
+            _finish(self._ready.popleft())
+
+
+class Completion:
+    """Is set once, by any thread. One coroutine or one thread waits for it."""
+
+    __slots__ = ("_event", "_future", "_waker", "is_set")
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._future: asyncio.Future[None] | None = None
+        self._waker: LoopWaker | None = None
+        self._event: threading.Event | None = None
+
+    def set(self) -> None:
+        """Mark it done and wake whoever waits."""
+        self.is_set = True  # first: a waiter registers itself, and then looks at this
+        if self._waker is not None and self._future is not None:
+            self._waker.resolve(self._future)
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait in a coroutine; False when the time is over before it is set."""
+        if self.is_set:
+            return True
+        waker = LoopWaker.running()
+        future = waker.loop.create_future()
+        self._waker, self._future = waker, future
+        if not self.is_set:
+            timer = waker.loop.call_later(timeout_s, _finish, future)
+            try:
+                await future
+            finally:
+                timer.cancel()
+        return self.is_set
+
+    def wait_in_thread(self, timeout_s: float) -> bool:
+        """Wait in a thread; False when the time is over before it is set."""
+        event = self._event = self._event or threading.Event()
+        return self.is_set or event.wait(timeout_s)
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,127 @@
+"""What threads finish and coroutines await: nobody is forgotten, and a burst wakes the loop once."""
+
+import asyncio
+import threading
+
+from ingest.publishing.completion import Completion, LoopWaker
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts how often another thread wakes it."""
+
+    wakes = 0
+
+    def call_soon_threadsafe(self, *args, **kwargs):  # type: ignore[no-untyped-def, override]  # noqa: ANN002, ANN003, ANN201  (asyncio's signature)
+        """Count."""
+        self.wakes += 1
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+
+def set_all(completions: list[Completion]) -> threading.Thread:
+    """Set them in another thread, which is returned."""
+
+    def work() -> None:
+        for completion in completions:
+            completion.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_burst_wakes_the_loop_once() -> None:
+    """Five hundred requests wait, and all are done before the loop comes round."""
+
+    async def scene(loop: CountingLoop) -> list[bool]:
+        completions = [Completion() for _ in range(500)]
+        waiting = [asyncio.create_task(completion.wait(10)) for completion in completions]
+        await asyncio.sleep(0)
+        loop.wakes = 0
+        set_all(completions).join()
+        found = await asyncio.gather(*waiting)
+        assert loop.wakes == 1
+        late = Completion()
+        waiting = [asyncio.create_task(late.wait(3600))]
+        await asyncio.sleep(0)
+        set_all([late])
+        assert await waiting[0]
+        return found
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        assert runner.run(scene(loop)) == [True] * 500
+
+
+def test_the_time_is_over() -> None:
+    """What never comes is waited for so long, and again; what came meanwhile is there."""
+
+    async def scene() -> None:
+        completion = Completion()
+        assert not await completion.wait(0.001)
+        assert not await completion.wait(0.001)
+        completion.set()
+        assert await completion.wait(10)
+
+    asyncio.run(scene())
+
+
+def test_whoever_is_first_nobody_is_forgotten() -> None:
+    """Set before, while and after somebody begins to wait, from another thread."""
+
+    async def scene() -> None:
+        completions = [Completion() for _ in range(2000)]
+        reports = set_all(completions)
+        assert all([await completion.wait(10) for completion in completions])
+        reports.join()
+
+    asyncio.run(scene())
+
+
+class LateLoop(asyncio.SelectorEventLoop):
+    """Lets something be finished at the worst of times: while somebody prepares to wait for it."""
+
+    late: Completion | None = None
+
+    def create_future(self) -> "asyncio.Future[None]":
+        """Finish it."""
+        if self.late is not None:
+            late, self.late = self.late, None
+            late.set()
+        return super().create_future()
+
+
+def test_what_is_set_while_somebody_prepares_to_wait_is_not_waited_for() -> None:
+    """The thread saw nobody, and the coroutine looks once more."""
+
+    async def scene(loop: LateLoop) -> bool:
+        loop.late = completion = Completion()
+        return await completion.wait(3600)
+
+    with asyncio.Runner(loop_factory=LateLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, LateLoop)
+        assert runner.run(scene(loop))
+
+
+def test_a_thread_may_wait_instead() -> None:
+    """As the drainer of the spool does."""
+    late, done = Completion(), Completion()
+    done.set()
+    threading.Timer(0.01, late.set).start()
+
+    assert done.wait_in_thread(0)
+    assert late.wait_in_thread(10)
+    assert not Completion().wait_in_thread(0)
+
+
+def test_a_loop_that_is_over_hears_no_more() -> None:
+    """The end of a process must not fail because of somebody who waited."""
+
+    async def scene() -> LoopWaker:
+        waker = LoopWaker.running()
+        assert LoopWaker.running() is waker
+        return waker
+
+    waker = asyncio.run(scene())
+    waker.resolve(waker.loop.create_future())
