@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
         try:
             for at in range(0, len(data), _PIECE_BYTES):
                 self._parser.feed(data[at : at + _PIECE_BYTES])
-        except Exception as error:  # noqa: BLE001  (the parser has exceptions of its own, without a common kind)
+        except Exception as error:  # noqa: BLE001  (the parser's exceptions have no common base)
             self._lose_track(error)
             return
         if self._stream is None and len(self._head) > HEAD_BYTES_MAX:

@@ -101,7 +101,7 @@ FAULTS: Final[dict[str, Fault]] = {
         Sentence.NO_COLUMNS,
         ["DROP VIEW events_to_offsets", "DROP VIEW dead_letters_offsets", "ALTER TABLE offsets DROP COLUMN epochs"],
     ),
-    "a view of the ledger that counts no epochs": Fault(
+    "a view of the table of offsets that counts no epochs": Fault(
         Sentence.OLD_LEDGER_VIEW,
         [f"ALTER TABLE dead_letters_offsets MODIFY QUERY {VIEW_OF_BEFORE}"],
     ),

@@ -43,7 +43,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def admit(gate: AccessControl, key: str, origin: str, address: str, at_s: float) -> Admission:
-    """Admit a request in a loop of its own."""
+    """Admit a request in a separate loop."""
     return asyncio.run(gate.admit(key, origin, address, at_s))
 
 
