@@ -157,7 +157,7 @@ class Sender:
 
 
 def send_for(port: int, attack: Attack, seconds: float, connections: int, answers: Connection) -> None:
-    """Send, in a process of its own."""
+    """Send, in its own process."""
     sender = Sender(port, attack)
 
     async def all_at_once() -> None:

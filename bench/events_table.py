@@ -48,7 +48,7 @@ _CONFIG: Final = """<clickhouse><http_port>{port}</http_port><listen_host>127.0.
 
 
 class Server:
-    """A server of its own, and what it has used."""
+    """A separate server, and what it has used."""
 
     def __init__(self, directory: str) -> None:
         port = free_port()

@@ -92,7 +92,7 @@ _RESUME: Final = """
 Resumes partitions that are halted because the log, the group and the tables disagree: the log was
 cut (an unclean election, a restored copy), the group's offsets expired or were set back, or
 records were deleted before they were read. Prints for each partition what was found, which rows
-stay, and where it would resume; commits that with --go. All workers must be stopped.
+stay, and where it would resume; commits that with --go, when all workers are stopped.
 
 It skips no record that the log still has, and inserts nothing twice: it resumes after the rows in
 the tables, or where the log diverges from what was read. From there on the reading number is
@@ -106,7 +106,7 @@ Makes workers read offsets again: rows were deleted, ClickHouse was restored fro
 `audit` lists missing offsets. Every record read again becomes a row again, under a new reading
 number; first delete rows that should not be there twice (`events_unique` shows each event once in
 any case). With an end, the partition then returns to where it is now; without one, it reads on to
-the newest record. Prints what it would do, and commits it with --go. All workers must be stopped.
+the newest record. Prints what it would do; commits it with --go, when all workers are stopped.
 
 Times are Kafka timestamps. Offsets that the log no longer has can't be read again.
 
@@ -176,7 +176,7 @@ def parser() -> Parser:
     run.set_defaults(call=_run, needed=SERVERS)
     migrate = _add(found, "migrate", "create or update the database and its tables", _MIGRATE)
     migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
-    audit = _add(found, "audit", "prove that every offset was inserted once", _AUDIT)
+    audit = _add(found, "audit", "check that every offset was inserted once", _AUDIT)
     audit.set_defaults(call=commands.run_audit, needed=SERVERS)
     audit.add_argument(
         "--patience-s", type=seconds, default=10.0, help="recheck missing offsets for this long (%(default)s)"

@@ -2,12 +2,12 @@
 
 verdict     when
 ----------  --------------------------------------------------------------------------------------------------
-moving      a partition that is behind has moved, or more of its poison was found, within `stall_s`
+moving      a partition that is behind has moved within `stall_s`, or more of its poison was found
 starting    no server has answered yet; the log says which
 joining     the group has not formed, or a partition's broker has not told where it ends
 idle        no partition is behind
 no_topic    a topic is not there: it was deleted
-retrying    some step is being retried: a server is away or busy; the worker waits for it, and a restart can't help
+retrying    a step is being retried: a server is away or busy; the worker waits, and a restart can't help
 kept_back   nothing is behind but what an open transaction has kept back for a minute
 stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
 halted      a partition waits for an operator (the others go on), or the group refuses this account; a restart
@@ -43,15 +43,14 @@ class PartitionProgress:
 
     Attributes:
         position: all offsets below it are in the table or in the dead letters.
-        behind: records between it and the end of what can be read; None when that is not known yet.
-        moved_s: when it last moved, had nothing behind it or learnt what to leave out.
-        waits_since_s: when the oldest record that waits came into the log; None when nothing is behind.
-        kept_back: how many offsets an open transaction keeps back.
-        kept_since_s: since when it keeps back the same.
-        left_out: how many records of its head are left out so far: searches for poison end in time, and a
-            batch may take many of them.
-        halt: why it stands until a person has acted, if it does.
-        arrivals: when its end was seen where.
+        behind: records between it and the readable end; None when that is unknown yet.
+        moved_s: when it last moved, was not behind, or had more poison found.
+        waits_since_s: when the oldest waiting record arrived in the log; None when nothing waits.
+        kept_back: how many offsets an open transaction holds back.
+        kept_since_s: since when it holds back the same offsets.
+        left_out: how many records of its head batch are left out so far; a batch may take several searches for poison.
+        halt: why it waits for an operator, if it does.
+        arrivals: when its end was seen at which offset.
     """
 
     position: int
@@ -74,17 +73,17 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a restart would be of no use."""
+        """Whether a restart would not help."""
         return self.name not in _ILL
 
     @property
     def is_ready(self) -> bool:
-        """Whether every partition gets on."""
+        """Whether every partition makes progress."""
         return self.name in _READY
 
 
 class HealthMonitor:
-    """Notes where each partition stands. The polling thread notes, any thread asks; each note replaces the last one.
+    """Records each partition's progress. The polling thread writes, any thread reads.
 
     Args:
         stall_s: how long a worker may stand still.
@@ -113,7 +112,7 @@ class HealthMonitor:
         end_of: Callable[[Partition], int | None],
         membership: Membership = _MEMBER,
     ) -> None:
-        """Note a turn of the polling thread, and once a second where its partitions stand, the halted ones too."""
+        """Record a turn of the polling thread, and once a second the progress of its partitions, halted ones too."""
         self._turned_s = now_s = self._now_s()
         self._is_retrying, self.has_begun = any(state.is_retrying for state in states.values()), True
         self._membership = membership
@@ -170,7 +169,7 @@ class HealthMonitor:
         return [item.halt for item in self.progress.values() if item.halt is not None]
 
     def verdict(self) -> Health:
-        """Judge; see the module's table."""
+        """Return the worker's health; see the module's table."""
         stood_s = self._now_s() - self._turned_s
         if not self.has_begun:
             return Health("starting", "servers and tables are not ready yet; the log says which")

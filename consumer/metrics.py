@@ -98,14 +98,14 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "lag_records": Metric("gauge", "Offsets that can be read and are not in a table yet", _PARTITION),
     "freshness_seconds": Metric(
-        "gauge", "How long the oldest record that waits has lain in the log; 0 when nothing is behind", _PARTITION
+        "gauge", "Age in the log of the oldest waiting record; 0 when nothing is behind", _PARTITION
     ),
     "partitions": Metric("gauge", "Partitions by state: owned, paused, halted", ("state",)),
-    "waiting_bytes": Metric("gauge", "Memory that records take, read and not yet committed"),
-    "is_retrying": Metric("gauge", "1 while a step is being retried: a server is away or busy, and nothing is lost"),
-    "is_ready": Metric("gauge", "1 while /readyz is 200: every partition gets on"),
-    "audit_missing": Metric("gauge", "Offsets that are committed, and neither rows nor dead letters: must stay 0"),
-    "audit_uncounted": Metric("gauge", "Offsets that have a row, and that the ledger of offsets lacks: must stay 0"),
+    "waiting_bytes": Metric("gauge", "Memory of records that are read but not yet committed"),
+    "is_retrying": Metric("gauge", "1 while a step is being retried: a server is away or busy; nothing is lost"),
+    "is_ready": Metric("gauge", "1 while /readyz is 200: every partition makes progress"),
+    "audit_missing": Metric("gauge", "Committed offsets that are neither rows nor dead letters: must stay 0"),
+    "audit_uncounted": Metric("gauge", "Offsets that have a row but are not in the table offsets: must stay 0"),
     "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
     "audit_timestamp_seconds": Metric(
         "gauge", "When the last audit ended (Unix time); before the first one, when the process began"

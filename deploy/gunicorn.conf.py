@@ -73,7 +73,7 @@ def on_exit(server: Any) -> None:
 
 def worker_exit(server: object, worker: object) -> None:  # noqa: ARG001  (gunicorn's signature)
     """Drain the worker's producer if it ended before it could do so itself."""
-    if not hasattr(worker, "wsgi"):  # it was told to end before it had an application
+    if not hasattr(worker, "wsgi"):  # it was stopped before it had an application
         return
     from ingest.service import service_of  # noqa: PLC0415  (not before on_starting)
 

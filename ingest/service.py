@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 _EXTENSION: Final = "headrace"
 _PAGE_THREADS: Final = 2  # probes, metrics, documentation: rare, and some 1 ms each
-_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: it gives up, instead of starting the worker again and again
+_CANNOT_START: Final = 3  # gunicorn's WORKER_BOOT_ERROR: gunicorn exits instead of starting the worker again and again
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,7 @@ def varint(number: int) -> bytes:
 def container_header(schema: str) -> bytes:
     """Return the head of a container whose records are coordinates followed by records of `schema`.
 
-    Avro records have no framing of their own: the concatenation is a record of the concatenated fields. Defaults are
+    Avro records have no framing: the concatenation is a record of the concatenated fields. Defaults are
     left out: a reader needs none of a writer, and refuses the whole container for one of the wrong type.
     """
     record = structure_of(schema)
@@ -199,7 +199,7 @@ def container_header(schema: str) -> bytes:
 
 
 def container(header: bytes, rows: Iterable[bytes]) -> bytes:
-    """Return a container of encoded rows behind a header from `container_header`, each in a block of its own.
+    """Return a container of encoded rows behind a header from `container_header`, each in a separate block.
 
     A reader ends a block where its length says: a row that is too short is refused, and what a row has behind its end
     is dropped with it. In one block of all, either would shift the rows behind it, and one could pass for two.

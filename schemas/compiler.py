@@ -156,7 +156,7 @@ def _unpacking(fields: Sequence[Mapping[str, Any]], pick: str) -> list[str]:
 
 
 def _kind(field: Mapping[str, Any]) -> str:
-    """Return how a field is written: `other` is by fastavro, whatever is none of the types of our own schemas."""
+    """Return how a field is written: `other` means by fastavro: a type that our schemas do not use."""
     avro = field["type"]
     if isinstance(avro, dict) and avro.keys() <= {"type", "logicalType"}:
         avro = avro["type"]  # of a logical type only what else it takes is special, like a datetime: that is unusual

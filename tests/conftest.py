@@ -63,7 +63,7 @@ class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     """Keeps together, in one process, what would hurt each other in two.
 
     The tests that load the ingress and measure its answers are one group, those of the whole pipeline share one, and
-    each file of the rest is a group of its own: each process has brokers and a ClickHouse that nobody else hurts. The
+    each file of the rest is a separate group: each process has brokers and a ClickHouse that nobody else hurts. The
     groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
     """
 

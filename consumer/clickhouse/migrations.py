@@ -50,7 +50,7 @@ SELECT query_id FROM system.processes
 WHERE current_database = currentDatabase() AND startsWith(trimLeft(query), {begins:String})
 """
 _GIVEN_UP: Final = 0.9  # of the client's time, the server's
-_ORPHAN_S: Final = 3600  # nobody searches for so long
+_ORPHAN_S: Final = 3600  # no search takes this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def run(connection: Connection, statement: str) -> None:
     try:
         # The server gives up first: no copy runs on unseen, and the next try goes on where this one ended.
         connection.command(rest, settings={"max_execution_time": max(1, int(connection.timeout_s * _GIVEN_UP))})
-    except (Fatal, Transient):  # somebody else may have done it meanwhile
+    except (Fatal, Transient):  # another program may have done it meanwhile
         if connection.query(condition):
             raise
 

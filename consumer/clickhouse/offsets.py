@@ -1,12 +1,11 @@
 """Reads the table `offsets`: which offsets of each partition were inserted, in which reading, of which leader epochs.
 
-A view fills it from each insert. It is asked where the group's own memory ends: when its offsets have expired or were
-set back, where a log that was cut parts from what was read of it, and before an insert is repeated. A row for each
-million offsets of a reading.
+A view fills the table from each insert, with a row per million offsets of a reading. It is read when the group's
+commits are not enough: when they have expired or were set back, when the log was cut, and before an insert is repeated.
 
-Dead letters are not asked: anybody who may write to their topic can forge one for any offset, which would halt a
-partition, or let `resume` skip records. What was a dead letter and is read again is one again. Only of an offset that
-the group itself says was left out, its letter is looked for.
+Dead letters are not read: anybody who may write to their topic can forge one for any offset, which would halt a
+partition, or let `resume` skip records. A dead letter that is read again becomes one again. Only for offsets that the
+group itself says were left out, the dead letter is looked for.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ OWN_LETTER: Final = """
     )
 """
 """True for a dead letter as a worker of ours writes it: service and key are its own, see kafka/dead_letters.py."""
-# ClickHouse makes max(last + 1) out of what is max(last) + 1: of no rows that would be 1.
+# ClickHouse rewrites max(last) + 1 to max(last + 1), which is 1 for no rows; hence the count().
 _END: Final = f"""
 SELECT if(count() = 0, 0, max(last) + 1) AS end {_OF_PARTITION} AND reading >= {{reading:UInt32}}
 """
@@ -68,10 +67,10 @@ class Reading:
     """What one reading has inserted.
 
     Attributes:
-        number: 0, and one more each time that an operator had offsets read again.
+        number: 0, and one more each time an operator had offsets read again.
         first: the lowest offset of a row.
         last: the highest one.
-        epochs: the first offset of each leader epoch; -1 where it was not known.
+        epochs: the first offset of each leader epoch; the epoch is -1 where it was unknown.
     """
 
     number: int

@@ -79,7 +79,7 @@ class Remake:
     def _make(self, missing: list[dict[str, Any]], reference: str, made: list[str]) -> None:
         for row in missing:
             self.connection.command(_again(row["text"], reference))
-            made.append(f"{row['name']} was gone, and is made again")
+            made.append(f"{row['name']} was missing and has been created again")
 
     @contextmanager
     def _reference(self) -> Iterator[Connection]:

@@ -18,7 +18,7 @@ from consumer.errors import Cause, ConsumerError, Rejected, Transient
 
 log = logging.getLogger(__name__)
 
-_GIVEN_UP: Final = 0.9  # of the client's time, the server's
+_GIVEN_UP: Final = 0.9  # the server's timeout as a share of the client's
 GROWTH_MAX: Final = 8
 """An insert's time grows to so many times the one that it begins with; preflight's window counts on it."""
 _TIMEOUTS_MAX: Final = 1000

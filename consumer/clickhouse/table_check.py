@@ -21,12 +21,12 @@ from schemas.codec import container_header, read_schema
 
 LEDGER: Final = "offsets"
 LEDGER_VIEWS: Final = {"events": "events_to_offsets", "dead_letters": "dead_letters_offsets"}
-"""The views that count what comes into each table."""
+"""The views that count the rows inserted into each table."""
 _COUNTED: Final = frozenset(
     {"topic", "topic_id", "partition", "million", "rows", "present", "first", "last", "newest_at", "reading", "epochs"}
 )
-"""The columns of the ledger, each filled by its views."""
-_MONTHS: Final = 2  # table partitions that one insert touches, at the turn of a month; the window counts each
+"""The columns of the table `offsets`, each filled by its views."""
+_MONTHS: Final = 2  # table partitions that one insert touches at the turn of a month; the window counts each
 _TABLE: Final = """
 SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
 FROM system.tables WHERE database = {database:String} AND name = {table:String}

@@ -122,14 +122,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What an insert came to: the block is in the table, unless some rows were refused.
+    """The result of an insert: the block is in the table, unless rows were refused.
 
     Attributes:
         refused: some of its rows.
-        is_too_large: the first block was, for a server before ClickHouse, and nothing of the batch is in the table.
-        is_untouched: it was the first block. Then no row of the batch is in the table: earlier tries of its range, by
-            whomever, held these rows too (what has been left out of a range stays out), and began with them or stopped
-            before them; and none of them is counted, as it would be had the table taken them before.
+        is_too_large: the first block was too large for a proxy, and nothing of the batch is in the table.
+        is_untouched: the refused block was the first. Then no row of the batch is in the table: earlier tries of its
+            range, by any worker, had these rows too (rows left out of a range stay out), and failed at them or before;
+            and none of them is counted, as it would be if the table had accepted them before.
     """
 
     refused: tuple[Poison, ...] = ()

@@ -31,16 +31,16 @@ class PartitionState:
         detour: where this reading ends, if it does.
         read_to: the next offset to take from the log.
         committed: the mark that the group holds, as far as known.
-        asked: the mark that was sent and has no answer yet.
-        commit_at_s: no mark before this moment (monotonic); `commit_attempt` counts failed ones in a row.
-        replay: the range that the predecessor left behind, until it is sealed.
-        is_open: False once no more records are taken (revoked, or stopping).
-        cut: why the log can't be read on from `read_to`, if it can't.
-        inserted_max: nothing from this offset on may be in the table yet; None once that was asked for.
-        denied: why it may not be read, while it may not; asked again for at `ask_at_s` (monotonic).
-        halt: why nothing gets on until a person has acted; None when it does, or when it waits for a server.
-        check: asks, while nothing else does, whether the topic is still the same; last begun at `checked_at_s`.
-        ended_at: where what can be read ended when it was last read to its end; None before that.
+        pending_commit: the commit that was sent and is not answered yet.
+        commit_at_s: no commit before this moment (monotonic); `commit_attempt` counts failed ones in a row.
+        replay: the range that the predecessor left unfinished, until it is sealed.
+        is_open: False once no more records are accepted (revoked, or stopping).
+        cut: why the log can't be read from `read_to` on, if so.
+        inserted_max: no offset from here on may be in the table yet; None once that was checked.
+        denied: why reading is not permitted, if so; tried again at `ask_at_s` (monotonic).
+        halt: why the partition waits for an operator; None when it does not.
+        check: the running check that the topic is still the same; last started at `checked_at_s`.
+        ended_at: the readable end when the log was last read to its end; None before that.
     """
 
     partition: Partition

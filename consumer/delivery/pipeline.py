@@ -79,7 +79,7 @@ class Pipeline:
         end = self.inserted.end(partition, intent.topic_id, intent.reading)
         if end > inserted_max:
             raise Halt(
-                f"the tables hold its offsets up to {end - 1}, and the group says that only those below {inserted_max}"
+                f"the tables hold its offsets up to {end - 1}, but the group says that only those below {inserted_max}"
                 " were read: its offsets have expired, or were set back. Stop the workers:"
                 " `python -m consumer resume --go` goes on behind what is there, `python -m consumer reprocess"
                 f" --partition {partition.topic}/{partition.number} --from-offset {inserted_max} --go` reads it again",
@@ -148,7 +148,7 @@ class Pipeline:
             )
         else:
             if not attempt.is_fresh():
-                raise Transient("too long after its intent, which goes first, again", Cause.BUSY)
+                raise Transient("too long after its intent, which must be committed again first", Cause.BUSY)
             try:
                 self.table.insert(block)
             except Rejected as refusal:

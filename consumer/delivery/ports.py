@@ -126,11 +126,11 @@ class Polled:
     """The result of one poll.
 
     Attributes:
-        records: in offset order within a partition, none from before its last assignment.
-        ends: for partitions that were read to their end, the offset there.
-        answers: to commits.
-        cut: partitions that can't be read on, and why.
-        unreadable: partitions whose next bytes no client can make records of, and in whose words; it is tried again.
+        records: in offset order within a partition; none from before its last assignment.
+        ends: the end offsets of partitions that were read to their end.
+        answers: the answers to commits.
+        cut: partitions that can't be read further, and why.
+        unreadable: partitions whose next bytes can't be decoded, with the client's message; they are tried again.
         denied: partitions that this account may not read, in a sentence that says what to give; told once.
     """
 

@@ -6,17 +6,17 @@ WAITING     sealed, or to be prepared again             it is due -> PREPARING
 PREPARING   being screened and encoded on the pool;     prepared -> PREPARED; transient -> WAITING; the topic was
             nothing is written                          recreated -> the partition is given up
 PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
-                                                        table; fenced -> the lane is dropped
-INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one of each
-            token                                       writer schema), for each goes behind an intent of its own;
-                                                        else SENDING if it has dead letters, else gone;
-                                                        transient -> PREPARED, later: the same bytes again behind a
-                                                        fresh intent, which fences; refused -> WAITING, to be
-                                                        prepared without the poison, and smaller if need be and
-                                                        nothing of it is in the table; too large for a server before
-                                                        ClickHouse, and nothing of it is in the table -> WAITING, to be
-                                                        prepared with half of its records
-SENDING     its poison goes to the dead letters         acknowledged -> gone; transient -> PREPARED, later
+                                                        table; fenced -> the partition is given up
+INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one per writer
+            token                                       schema), because each needs its own commit of the intent;
+                                                        else SENDING if it has dead letters, else finished;
+                                                        transient -> PREPARED, later: the same bytes again, after its
+                                                        intent was committed again, which fences; refused -> WAITING,
+                                                        to be prepared without the poison, and smaller if needed and
+                                                        none of it is in the table; too large for a proxy, and none
+                                                        of it is in the table -> WAITING, to be prepared with half of
+                                                        its records
+SENDING     its poison is sent to the dead letters      acknowledged -> finished; transient -> PREPARED, later
 
 Only the head is ever SENDING or INSERTING. When it is made smaller, the task after it is unsealed in any stage: it has
 written nothing, and its records wait after the head's remaining ones.
@@ -51,7 +51,7 @@ class BatchTask:
         is_replay: its range was a predecessor's.
         blocks: its encoded form, once prepared.
         blocks_in: how many of them were acknowledged by the table; they are not sent again.
-        refused: poison that the table found at last, until the next preparation takes it.
+        refused: the rows that the table refused last, until the next preparation leaves them out.
         refusals: how often the table has refused it.
         letters: poison whose dead letters are not acknowledged yet.
         job: the job running on the pool, if any.

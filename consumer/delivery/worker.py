@@ -77,7 +77,7 @@ class Worker:
         for item in partitions:
             state = open_lane(item, keeps_metadata=self._config.keeps_metadata)
             if self._was_cut(state):
-                state = halted(item, HaltCode.TRUNCATED, f"its log does not have the next offset; {RESUME}")
+                state = halted(item, HaltCode.TRUNCATED, f"its log lacks the next offset; {RESUME}")
             if state.halt is not None:
                 self._metrics.count("halts", code=state.halt.code)
             (self._halted if state.halt else self._states)[item.partition] = state
@@ -213,7 +213,7 @@ class Worker:
     def _stop_at(self, state: PartitionState, cut: Cut) -> None:
         """Stop reading; when the log only lacks the next offset, rejoin to learn where it begins."""
         if not cut.is_other:
-            log.error("log can't be read on", extra={"partition": state.partition.number, "offset": state.read_to})
+            log.error("log can't be read further", extra={"partition": state.partition.number, "offset": state.read_to})
             self._cuts[state.partition] = (state.topic_id, state.read_to, self._config.now_s())
             self._give_up(state)
             return

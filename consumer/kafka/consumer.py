@@ -2,24 +2,24 @@
 
 How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/integration/test_consumer_kafka*.py):
 
-- A synchronous commit waits as long as its broker is away, beyond max.poll.interval.ms; so commits are asynchronous,
-  and a poll brings the answer. With several partitions in one commit, one that is refused puts its error on all; so
-  each partition has a commit of its own.
-- A rebalance goes on only in a moment without a commit under way; so marks are sent in rounds, see commits.py.
-- An expelled member's commits are refused (UNKNOWN_MEMBER_ID), and it does not join again before it has heard that its
-  partitions are lost; or revoked, when a rebalance had begun before. ILLEGAL_GENERATION (cooperative) and
-  STALE_MEMBER_EPOCH (KIP-848) come to members in good standing too, while a rebalance leaves them their partitions:
-  they are tried again.
-- A pause outlives the assignment: a partition that comes back is still paused.
-- After an offset that is out of range the partition takes no seek; giving it up and asking again does.
-- An assigned position is read from as it stands. Only a seek with a leader epoch asks the leader whether its log still
-  holds the record before it (KIP-320), and so does a new leader epoch while reading; a log that does not is told as
-  `_AUTO_OFFSET_RESET`, as an offset out of range is, and the reason stands in the text.
-- A classic member that gets no partition hears so; one of KIP-848 hears nothing.
-- An answer about the end of a partition that was asked for before a seek moves the partition there after it.
-- Of a topic that was deleted and recreated at once, classic members hear nothing, and read on in the new one; a member
-  of KIP-848 gives it up and is given the new one. The group's marks go with the old one.
-- Closing waits for commits under way as long as their broker is away.
+- A synchronous commit waits as long as its broker is away, even beyond max.poll.interval.ms; so commits are
+  asynchronous, and a poll returns the answer. If one partition of a commit is refused, all get its error; so each
+  partition is committed separately.
+- A rebalance continues only while no commit is in progress; so commits are sent in rounds, see commits.py.
+- An expelled member's commits are refused (UNKNOWN_MEMBER_ID). It does not rejoin before it hears that its partitions
+  are lost, or revoked if a rebalance had begun before. Valid members also get ILLEGAL_GENERATION (cooperative) and
+  STALE_MEMBER_EPOCH (KIP-848) while a rebalance leaves them their partitions: these commits are retried.
+- A pause outlives the assignment: a partition that is assigned again is still paused.
+- After an offset out of range a partition accepts no seek; giving it up and rejoining helps.
+- An assigned position is used unchecked. Only a seek with a leader epoch asks the leader whether its log still has the
+  record before it (KIP-320), and so does a new leader epoch while reading. If not, the error is `_AUTO_OFFSET_RESET`,
+  as for an offset out of range; only the text has the reason.
+- A classic member that gets no partition is told so; a KIP-848 member is not.
+- A late answer about a partition's end, asked for before a seek, moves the partition there after the seek.
+- When a topic is deleted and recreated at once, classic members are not told and continue in the new one; a KIP-848
+  member loses the old topic and is assigned the new one. The group's commits vanish with the old topic.
+- refusals.py says what a lost permission does.
+- Closing waits for commits in progress as long as their broker is away.
 """
 
 import logging
@@ -54,7 +54,7 @@ _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
 _NOT_ALIKE: Final = frozenset({KafkaError.INCONSISTENT_GROUP_PROTOCOL})
-_NOWHERE: Final = Position(0)  # of a paused partition, of which nothing is fetched
+_NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
 
 
 class KafkaLog:

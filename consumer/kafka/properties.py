@@ -49,7 +49,7 @@ _READ_AHEAD: Final[Mapping[str, str | int]] = {
     "fetch.message.max.bytes": _FETCH_BYTES_MAX,
     # Partitions that are added, and topics that come back, are seen within this; librdkafka's 5 min are long.
     "topic.metadata.refresh.interval.ms": 30_000,
-    # When enough waits, a partition is looked at again after this; librdkafka's 1 s would let it run dry.
+    # After a full queue, a partition is fetched again after this; librdkafka's 1 s would let it run dry.
     "fetch.queue.backoff.ms": 20,
 }
 

@@ -19,7 +19,7 @@ from consumer.kafka.errors import of_kafka
 log = logging.getLogger(__name__)
 
 _SAY_AGAIN_S: Final = 600.0
-_UNAUTHORISED: Final = "authorization failed"  # a fatal error has a code of its own, and the reason in its text
+_UNAUTHORISED: Final = "authorization failed"  # a fatal error has a separate code, and the reason in its text
 
 
 def ends_client(error: KafkaError) -> bool:

@@ -68,7 +68,7 @@ class Survey:
 
     def renew(self, admin: AdminClient) -> None:
         """Learn that a client had no answer. Any thread may call."""
-        if self._admin is admin:  # else another thread has made a new one
+        if self._admin is admin:  # otherwise another thread has replaced it
             self._admin = self._connect()
 
 

@@ -74,7 +74,7 @@ def _under_way(intent: Intent) -> str:
 
 
 def kept_back(servers: str, partition: Partition, bounds: LogBounds, age_s: float | None) -> str:
-    """Return what is to be said of records that an open transaction keeps back, by Kafka's own tool."""
+    """Return a note about records held back by an open transaction, with Kafka's commands against it."""
     since = "" if age_s is None else f" for {age_s:.0f} s"
     what = {"count": bounds.high - bounds.end, "offset": bounds.end, "since": since}
     return Sentence.KEPT_BACK.format(servers=servers, topic=partition.topic, partition=partition.number, **what)

@@ -1,7 +1,7 @@
 """The audit's queries over the tables `offsets`, `dead_letters` and `events`; each is for one span and reading.
 
-`there` are offsets that the ledger has of a reading, `dead` those of dead letters of it or of a later one; together
-they are `known`. Of dead letters only those count that look like a worker's own.
+`there` are the counted offsets of a reading, `dead` those of dead letters of it or of a later one; together they are
+`known`. Of dead letters only those count that look like a worker's own.
 """
 
 from typing import Final

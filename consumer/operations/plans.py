@@ -206,7 +206,7 @@ def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record
         why += f", and {len(facts.kept)} of the batch there were read" if facts.kept else " before they were read"
         return _behind_the_promise(facts, record_at, max(read_to, facts.low), why)
     if is_past_comparing(read_to, epoch, facts.low, record_at):
-        why = f"nothing that was read below offset {read_to} is left in the log: whether it was cut, nobody can tell"
+        why = f"nothing that was read below offset {read_to} is left in the log: whether it was cut is unknown"
         return _behind_the_promise(facts, record_at, read_to, why)
     return None
 

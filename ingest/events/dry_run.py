@@ -122,7 +122,7 @@ def _plain(name: str) -> str:
 
 
 def _forms(plain: str) -> Iterator[str]:
-    """Yield a name, and what is left of it without one of its letters.
+    """Yield a name, and what is left of it without one character.
 
     Two names that share a form are one slip apart: a letter more, less or another, or two that changed places.
     """

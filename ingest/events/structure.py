@@ -46,7 +46,7 @@ def count_names(events: Sequence[Any], depth_left: int) -> tuple[list[int], int]
     """Return the members of each event, with those of the objects in it, and the distinct paths of them all.
 
     A path is the names that lead from an event to a value; the elements of an array share one. In a column of JSON each
-    path is a column of its own. What lies deeper than `depth_left` levels is not counted, and what is no object has
+    path is a separate column. What lies deeper than `depth_left` levels is not counted, and what is no object has
     none.
     """
     counter = _NameCounter()

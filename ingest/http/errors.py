@@ -1,4 +1,4 @@
-"""Error answers: one JSON document, whoever found the error."""
+"""Error answers: the same JSON document for every error."""
 
 import logging
 from http import HTTPStatus

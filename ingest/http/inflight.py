@@ -58,7 +58,7 @@ class LoadBound:
             self._in_work -= 1
 
     def _overloaded(self) -> Overloaded:
-        """Log that it is happening, not each time that it happens."""
+        """Log an overload, at most once in _TELL_S."""
         now_s = monotonic()
         if now_s - self._told_at_s > _TELL_S:
             self._told_at_s = now_s

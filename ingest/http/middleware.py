@@ -1,4 +1,4 @@
-"""What every request passes, whoever answers it: `RequestMiddleware.enter` is the list.
+"""What every request passes: `RequestMiddleware.enter` is the list.
 
 On the way in it sets the request's ids, finds the client's address and counts the request. On the way out it adds the
 headers of every answer, counts the answer and logs a refused request.
@@ -36,7 +36,7 @@ VALIDATE: Final = f"{_COLLECTING}validate"
 COUNTED: Final = frozenset({COLLECT, VALIDATE})
 """The routes behind access control and the load bound."""
 ELSEWHERE: Final = "other"
-# Browsers inside other apps name themselves with up to some 400 characters; each event of a request has a copy.
+# In-app browsers send up to about 400 characters; each event of a request has a copy.
 _USER_AGENT_LENGTH_MAX: Final = 1024
 _FIRST_REFUSAL: Final = 400
 _SHED: Final = frozenset(Load)
@@ -52,7 +52,7 @@ class ProxyPolicy:
     honours_signals: bool = True
 
     def describe(self, context: RequestContext) -> None:
-        """Fill in who asks.
+        """Fill in the client's address and User-Agent.
 
         `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address and no User-Agent header. What the page itself
         put into its events stays.
@@ -149,7 +149,7 @@ class RequestMiddleware:
             log.info("request refused", extra=_line(context, status, outcome, took_s))
 
     def _name(self, context: RequestContext) -> None:
-        """Take the caller's names for the request and its trace, where they are valid."""
+        """Take the caller's request id and trace id where they are valid."""
         context.request_id = request_id_of(context.header("x-request-id")) or context.request_id
         traceparent = context.header("traceparent")
         trace_id = trace_id_of(traceparent)
@@ -175,7 +175,7 @@ class RequestMiddleware:
         return error_answer(HTTPStatus.NOT_FOUND, "there is no such route")
 
     async def _admit(self, context: RequestContext) -> None:
-        """Count a request to a collecting route, whatever becomes of it; the route lets it in, or refuses it."""
+        """Count a request to a collecting route; the route then admits or refuses it."""
         if context.head.path in COUNTED:
             access_control = self._policies.access_control
             key = "" if access_control.is_open else _key_of(context)

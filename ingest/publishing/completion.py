@@ -55,7 +55,7 @@ class Completion:
         self._event: threading.Event | None = None
 
     def set(self) -> None:
-        """Mark it done and wake whoever waits."""
+        """Mark it done and wake the waiters."""
         self.is_set = True  # first: a waiter registers itself, and then looks at this
         if self._waker is not None and self._future is not None:
             self._waker.resolve(self._future)

@@ -87,7 +87,7 @@ class Row:
             assert not counted or answer.headers[name].isdigit()
 
     def check_error(self, answer: Answer) -> None:
-        """Every error has the one form, whoever found it, and echoes no payload."""
+        """Every error has the same form, and echoes no payload."""
         assert answer.headers["content-type"] == "application/json"
         if self.method == "HEAD":
             return

@@ -81,7 +81,7 @@ class OnGunicorn:
         self._running = running
 
     def ask(self, row: Row) -> Answer:
-        """Send a row's request over a connection of its own."""
+        """Send a row's request over its own connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self._running.port, timeout=30)
         headers = dict(row.headers) | ({"Transfer-Encoding": "chunked"} if row.chunked else {})
         body = iter([row.body]) if row.chunked else row.body
@@ -93,7 +93,7 @@ class OnGunicorn:
             connection.close()
 
     def published(self) -> tuple[int, int]:
-        """Return how many events the broker acknowledged; letters are no events of the books and count as none here."""
+        """Return how many events the broker acknowledged; dead letters do not count."""
         return int(self._running.figures()[EVENTS]), 0
 
 

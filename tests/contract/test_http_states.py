@@ -76,7 +76,7 @@ def test_every_answer_counts_until_the_limit(limited: House) -> None:
     ids=["taken", "refused", "no JSON", "copied headers"],
 )
 def test_a_budget_is_spent_by_what_requests_hold(path: str, allowance: Allowance, body: bytes, says: str) -> None:
-    """Whatever becomes of them, in a dry run too; then 429, while X-RateLimit-* go on telling of requests."""
+    """Whatever their outcome, in a dry run too; then 429, while X-RateLimit-* go on telling of requests."""
     house = InProcess("")
     house.use(front(house.shelf, AccessControl(None, LocalLimiter(3600), allowance)))
 

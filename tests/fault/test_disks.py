@@ -15,7 +15,7 @@ from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
 from tests.support.load import Load, Request, load
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system of its own")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts its own file system")
 
 _MIB = 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""Ten times more than the collector can take: whoever is taken is answered in time, the others are told at once."""
+"""Ten times more than the collector can take: accepted requests are answered in time, the others are told at once."""
 
 import socket
 import time

@@ -91,7 +91,7 @@ def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
 def test_two_in_a_row_are_killed_at_each_step(
     steps: tuple[str, ...], broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
 ) -> None:
-    """Four steps side by side, each in a group of its own: the third worker replays exactly what the two left."""
+    """Four steps side by side, each in its own group: the third worker replays exactly what the two left."""
 
     def run(step: str) -> Chain:
         topic = new_topic_on(broker)

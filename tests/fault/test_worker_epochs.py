@@ -40,7 +40,7 @@ def elected(kafka_cluster: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path)
 
 
 def assert_goes_on(story: OnePartition, new: range, kept: range) -> None:
-    """Follow the advice of the halt to the letter: what is new comes once, what was there stays as it is."""
+    """Follow the advice of the halt exactly: what is new comes once, what was there stays as it is."""
     story.fleet.stop_all()
     before = story.rows()
     assert before.keys() == set(kept), "nothing new may come before somebody has decided"

@@ -26,7 +26,7 @@ def shares(crew: list[Member]) -> bool:
 
 
 def total(members: list[Member], topic: str) -> Counter[str]:
-    """Add the books of stopped workers up, over the partitions of one topic."""
+    """Add up the counts of stopped workers over the partitions of one topic."""
     sums: Counter[str] = Counter()
     for member in members:
         for place, book in member.books().items():

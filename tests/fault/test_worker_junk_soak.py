@@ -1,6 +1,6 @@
 """Refused content of every kind beside good traffic: no exit, no halt, each bad record a dead letter with its cause.
 
-Twenty seconds in the gate; `HEADRACE_SOAK=1` makes it ten minutes.
+Twenty seconds by default; `HEADRACE_SOAK=1` makes it ten minutes.
 """
 
 import os

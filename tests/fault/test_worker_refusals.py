@@ -118,14 +118,18 @@ def test_a_password_that_is_wrong_stops_the_worker(rig: Rig, member: Member, ora
 PROBED: Final[dict[str, tuple[str, int, list[Mode]]]] = {
     "probes": (PROBE, 2, [DropAnswer(), Reset(), CutBody(-1), DelayRequest(TIMEOUT_S + 0.2), page(200), page(502)]),
     "busy probes": (PROBE, 2, [refusal(500, 241, "MEMORY_LIMIT_EXCEEDED"), refusal(403, 497, "ACCESS_DENIED")]),
-    "the twin's making and its end": (TWIN, 2, [DropAnswer(), Reset(), page(200), refusal(403, 497, "ACCESS_DENIED")]),
+    "the probe table's creation and drop": (
+        TWIN,
+        2,
+        [DropAnswer(), Reset(), page(200), refusal(403, 497, "ACCESS_DENIED")],
+    ),
 }
 """Each kind: the requests that are struck, how many of them by each mode, and the modes, in turn."""
 
 
 @pytest.mark.parametrize("kind", PROBED)
 def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
-    """The search is recreated; no neighbour becomes a dead letter, no reason changes, and its twin goes with it."""
+    """The search is repeated; no neighbour becomes a dead letter, no reason changes, its probe table is dropped."""
     only, times, modes = PROBED[kind]
     probes = member.figure("headrace_consumer_poison_probes_total", table="events")
     retries = member.figure(_RETRIES, step="insert")
@@ -140,11 +144,11 @@ def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member
     oracle.say(struck=times * len(modes), retries=retries, probes=probes, rows=found.rows, letters=found.letters)
     found.check()
     assert retries >= len(modes)
-    assert len(twins(rig)) <= (len(modes) if only == TWIN else 0), "a twin stays whose end itself was struck"
+    assert len(twins(rig)) <= (len(modes) if only == TWIN else 0), "a probe table stays when its drop fails"
 
 
 def test_clickhouse_goes_away_in_the_middle_of_a_search(rig: Rig, member: Member, oracle: Oracle) -> None:
-    """The twin can't be dropped then: it stays, empty and without an engine, under a name that `migrate` sweeps."""
+    """The probe table can't be dropped then: it stays, empty and without an engine; `migrate` drops it by its name."""
     away = member.figure(_RETRIES, step="insert", cause="away")
     with rig.feed.running(_PER_SECOND):
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Workers of this release and of the one before in one group, under load: each record once, whoever began it."""
+"""Workers of this release and of the one before in one group, under load: each record once, from either release."""
 
 from collections.abc import Iterator
 from pathlib import Path

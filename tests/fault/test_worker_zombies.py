@@ -15,7 +15,7 @@ from tests.support.fleet import Fleet, Member, until
 from tests.support.kafka import KafkaCluster
 
 STEPS: Final = ("intent_sent", "intent_committed", "inserting", "insert_under_way", "inserted", "letters_sent")
-"""Where each of them stands still: from before its intent is answered to before its dead letters are booked."""
+"""Where each of them stands still: from before its intent is answered to before its dead letters are counted."""
 DANGEROUS: Final = ("inserting", "inserted")
 """It sends its insert when its range has long been inserted; it commits what others have gone beyond."""
 _SESSION_S: Final = 45

@@ -1,4 +1,4 @@
-"""What the door takes, the table takes: arbitrary JSON through the ingress' checks and encoder, into the real table.
+"""What the ingress accepts, the table accepts: arbitrary JSON through checks and encoder, into the real table.
 
 `properties_text` is compared with what was posted, exactly; `properties` with what docs/EVENTS.md says that it shows.
 """
@@ -81,7 +81,7 @@ def accepted(body: str, origin: Sender, limits: EventLimits) -> Event | None:
 
 
 def kept(posted: str) -> dict[str, Any]:
-    """Return the members of an event that have no column of their own, in order."""
+    """Return the members of an event that have no column, in order."""
     return {name: value for name, value in json.loads(posted).items() if name not in CATALOGUE.fields}
 
 
@@ -176,7 +176,7 @@ def test_every_string_and_header_is_kept_as_it_was_posted(table: Table, database
 
 
 def test_no_time_that_is_believed_is_refused(table: Table, database: Connection, random: Random) -> None:
-    """Whatever clocks say and bounds allow: what is beyond the table's years is not believed at the door."""
+    """Whatever clocks say and bounds allow: what is beyond the table's years is not believed by the ingress."""
     limits = EventLimits(clock_past_ms_max=2**62, clock_future_ms_max=2**62)
     said = ["0001-01-01", "1969-12-31T23:59:59.999Z", "1970-01-01", "2299-12-30T23:59:59.999Z", "2299-12-31T00:00:00Z"]
     said += ["2299-12-31T00:00:00.001Z", "9999-12-31T23:59:59Z", "999999999999999", "1e18"]
@@ -204,7 +204,7 @@ def test_no_time_that_is_believed_is_refused(table: Table, database: Connection,
 
 
 def test_half_a_million_names_flood_nothing(table: Table, database: Connection) -> None:
-    """No name of a client's is a file of the table, and whoever asks for one of them is answered."""
+    """No name of a client's is a file of the table, and a query for one of them is answered."""
     names = iter(range(500_000))
     blank = accepted('{"messageBody":[{"eventType":"VIEW"}]}', Sender(AT_MS), EventLimits())
     assert blank is not None

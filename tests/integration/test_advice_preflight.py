@@ -50,7 +50,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "no table of dead letters": Fault(Sentence.NO_TABLE, ["DROP TABLE dead_letters SYNC"]),
     "a detached table": Fault(Sentence.DETACHED, ["DETACH TABLE events"]),
     "a table detached for good": Fault(Sentence.DETACHED, ["DETACH TABLE dead_letters PERMANENTLY"]),
-    "a detached view of the ledger": Fault(Sentence.DETACHED, ["DETACH TABLE events_to_offsets"]),
+    "a detached view of the table of offsets": Fault(Sentence.DETACHED, ["DETACH TABLE events_to_offsets"]),
     "a detached ledger": Fault(Sentence.DETACHED, ["DETACH TABLE offsets"]),
     "dropped columns": Fault(
         Sentence.NO_COLUMNS, ["ALTER TABLE events DROP COLUMN browser, DROP COLUMN trace_id, DROP COLUMN properties"]
@@ -86,9 +86,9 @@ FAULTS: Final[dict[str, Fault]] = {
         ],
     ),
     "no ledger": Fault(Sentence.NO_LEDGER, ["DROP TABLE offsets SYNC"]),
-    "no view of the ledger": Fault(Sentence.NO_LEDGER_VIEW, ["DROP VIEW events_to_offsets"]),
+    "no view of the table of offsets": Fault(Sentence.NO_LEDGER_VIEW, ["DROP VIEW events_to_offsets"]),
     "no view of the dead letters' ledger": Fault(Sentence.NO_LEDGER_VIEW, ["DROP VIEW dead_letters_offsets"]),
-    "a view of the ledger that writes elsewhere": Fault(
+    "a view of the table of offsets that writes elsewhere": Fault(
         Sentence.OTHER_LEDGER_VIEW,
         [
             "DROP VIEW events_to_offsets",
@@ -101,7 +101,7 @@ FAULTS: Final[dict[str, Fault]] = {
         Sentence.NO_COLUMNS,
         ["DROP VIEW events_to_offsets", "DROP VIEW dead_letters_offsets", "ALTER TABLE offsets DROP COLUMN epochs"],
     ),
-    "a view of the ledger that counts no epochs": Fault(
+    "a view of the table of offsets that counts no epochs": Fault(
         Sentence.OLD_LEDGER_VIEW,
         [f"ALTER TABLE dead_letters_offsets MODIFY QUERY {VIEW_OF_BEFORE}"],
     ),
@@ -179,7 +179,7 @@ def insert(database: Connection, offsets: range, token: str) -> None:
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_what_preflight_says_is_enough(database: Connection, environ: dict[str, str], kind: str) -> None:
-    """Whoever does what stands in backquotes has tables that a worker starts with, and that keep what it inserts."""
+    """After the commands in backquotes a worker starts with the tables, and they keep what it inserts."""
     fault = FAULTS[kind]
     for statement in fault.cause:
         database.command(statement)

@@ -20,7 +20,7 @@ from tests.support.promtool import Question, wrong_answers
 
 OPERATIONS: Final = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
 _I, _C = "headrace_ingest_", "headrace_consumer_"
-OF_THE_LOG: Final = {"the books don't balance"}
+OF_THE_LOG: Final = {"event counts don't add up"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ CASES: Final[dict[str, Case]] = {
     "the audit is silent": Case({f"{_C}audit_timestamp_seconds": "0"}, 16),
     "not ready": Case({f"{_C}is_ready": "0"}, 16),
     "freshness": Case({f'{_C}freshness_seconds{{partition="3",topic="events"}}': "61"}),
-    "held": Case({f"{_C}is_held": "1"}),
+    "retrying": Case({f"{_C}is_retrying": "1"}),
     "a view fails": Case({f'{_C}retries_total{{cause="view",step="insert"}}': "1"}),
     "dead letters": Case({f'{_C}dead_letters_total{{reason="bad_value"}}': "1"}),
     "halted": Case({f'{_C}partitions{{state="halted"}}': "1"}),
     "fenced often": Case({f'{_C}intents_total{{outcome="refused"}}': "5"}),
-    "nobody works": Case({f'{_C}partitions{{state="owned"}}': "3"}, number="4"),
+    "no workers": Case({f'{_C}partitions{{state="owned"}}': "3"}, number="4"),
 }
 
 

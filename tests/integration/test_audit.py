@@ -167,7 +167,7 @@ def test_a_double_row_is_named(tables: Tables) -> None:
 
 
 def test_a_double_row_is_counted_also_when_a_merge_has_hidden_it(tables: Tables, database: Connection) -> None:
-    """The table is a ReplacingMergeTree: the ledger knows what it had to replace."""
+    """The table is a ReplacingMergeTree: the table of offsets counts rows that it replaced."""
     tables.insert(records(range(10)), "a")
     tables.insert(records(range(9, 12)), "b")
     database.command("OPTIMIZE TABLE events FINAL")
@@ -214,7 +214,7 @@ def test_incarnations_and_partitions_are_told_apart(tables: Tables, database: Co
 
 
 def test_a_million_is_no_border(tables: Tables) -> None:
-    """Rows of the ledger end there, records do not; an audit that begins late asks for less."""
+    """Rows of the table of offsets end there, records do not; an audit that begins late asks for less."""
     tables.insert(records([*range(999_990, 1_000_004), *range(1_000_005, 1_000_010)]), "a")
 
     finding = tables.audit(999_990, 1_000_010)
@@ -329,7 +329,7 @@ def test_a_forged_dead_letter_halts_nothing_and_hides_nothing(tables: Tables, fo
 
 
 class Group:
-    """The cluster as a patrol asks it: one partition, and where it is committed."""
+    """The cluster as a background audit asks it: one partition, and where it is committed."""
 
     def __init__(self) -> None:
         self.mark = CommittedOffset(0, Intent(NOW, 0, 0).encode())
@@ -352,7 +352,7 @@ class Group:
 
 @pytest.fixture
 def patrol(tables: Tables) -> tuple[BackgroundAudit, Group, PrometheusMetrics]:
-    """A patrol of a worker that owns the partition."""
+    """A background audit of a worker that owns the partition."""
     watch = HealthMonitor(60, lambda: 0.0)
     watch.turned({PLACE: PartitionState(PLACE, NOW, 0, None)}, lambda _: 0)
     group, metrics = Group(), PrometheusMetrics()

@@ -102,7 +102,7 @@ fetch("/report", {method: "POST", body: JSON.stringify({next: true})});
 
 @pytest.fixture
 def collected(embedded_broker: Broker, new_topic: Callable[..., str]) -> Iterator[tuple[Collector, str]]:
-    """A collector with a topic of its own, and the topic's name."""
+    """A collector with its own topic, and the topic's name."""
     topic = new_topic()
     with collector(embedded_broker.bootstrap_servers, topic=topic, dead_letter_topic=new_topic()) as running:
         yield running, topic

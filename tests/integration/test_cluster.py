@@ -100,7 +100,7 @@ def test_the_log_is_asked_for_single_offsets(cluster: Cluster, any_broker: Broke
 
 
 def test_what_the_log_holds_no_more_is_no_gap(kafka: Broker, new_topic: Callable[..., str]) -> None:
-    """Deleted by retention or by hand: nobody can say any more that no record was there."""
+    """Deleted by retention or by hand: whether a record was there is unknown."""
     if kafka.name == "embedded":
         pytest.skip("the embedded broker deletes no records")
     name = new_topic()
@@ -170,7 +170,7 @@ def test_the_brokers_own_setting_is_read(kafka: Broker) -> None:
 
 
 def test_topics_whose_limits_do_not_fit_are_told(kafka: Broker, new_topic: Callable[..., str]) -> None:
-    """A letter of the largest record must fit, and the largest record a batch; each sentence says what to set."""
+    """A dead letter of the largest record must fit, and the largest record a batch; each sentence says what to set."""
     if kafka.name == "embedded":
         pytest.skip("the embedded broker describes no settings")
     events, narrow, wide = (

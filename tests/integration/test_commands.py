@@ -1,4 +1,4 @@
-"""`python -m consumer` as an operator meets it: commands in processes of their own, on a real broker and ClickHouse."""
+"""`python -m consumer` as an operator meets it: commands in separate processes, on a real broker and ClickHouse."""
 
 import json
 import time
@@ -17,7 +17,7 @@ TRUNCATED, NOT_FRAMED = encoded(1)[:-3], b"nonsense"
 
 
 def _insert(operator: Operator, count: int, transactional_id: str = "") -> None:
-    """Migrate, and let a worker insert events of partition 0, each of a transaction of its own if that is named."""
+    """Migrate, and let a worker insert events of partition 0, each of its own transaction if that is named."""
     operator.run("migrate")
     servers, events = operator.broker.bootstrap_servers, [encoded(n) for n in range(count)]
     if transactional_id:
@@ -42,7 +42,7 @@ def audited_at(page: str) -> float:
 
 
 def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_database: Connection) -> None:
-    """Good records become rows, bad ones dead letters in their table; every page, audit and the books agree."""
+    """Good records become rows, bad ones dead letters in their table; every page, audit and the counters agree."""
     assert operator.run("migrate")[:2][0] == 0
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(300)], 0)
     bad = [encoded(300), TRUNCATED, encoded(301), NOT_FRAMED, encoded(302, active=5000), encoded(303)]
@@ -91,7 +91,7 @@ def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_databa
 
 
 def test_audit_names_what_is_missing_and_what_is_double(operator: Operator, empty_database: Connection) -> None:
-    """Rows taken out of the ledger's sight, and rows put in twice: exit code 1, and the offsets."""
+    """Rows taken out of sight of the table of offsets, and rows put in twice: exit code 1, and the offsets."""
     operator.run("migrate")
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(20)], 0)
     worker = operator.start("run")
@@ -138,7 +138,7 @@ def test_audit_counts_what_was_deleted_unread_as_missing(operator: Operator) -> 
 def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator) -> None:
     """Its markers can't be looked up any more: named, neither called missing nor in the exit code."""
     if not operator.broker.supports_commit_metadata:
-        pytest.skip("without metadata a mark names no incarnation")
+        pytest.skip("without metadata a commit names no topic ID")
     _insert(operator, 5, transactional_id=operator.topic)
     admin = operator.broker.admin()
     (deleted,) = admin.delete_topics([operator.topic]).values()

@@ -25,7 +25,7 @@ def owner_of_all(group: Group, max_poll_interval_ms: int = 300_000) -> Member:
 
 @pytest.mark.parametrize("group", ON_KAFKA, ids="-".join, indirect=True)
 def test_what_is_refused_of_one_commit_is_told_of_all_of_it(group: Group) -> None:
-    """The reason why each partition has a commit of its own: the first mark was kept, and its answer is an error."""
+    """The reason why each partition has its own commit: the first mark was kept, and its answer is an error."""
     told: list[tuple[int, str]] = []
 
     def hear(_: KafkaError | None, places: list[TopicPartition]) -> None:

@@ -34,7 +34,7 @@ def rejoin(member: Member) -> None:
 
 @on_both_brokers
 def test_a_paused_partition_is_read_on_after_it_came_back(group: Group) -> None:
-    """A pause outlives the assignment in librdkafka, so the log takes it away: the new lane knows of none."""
+    """A pause outlives the assignment in librdkafka, so the log takes it away: the new state knows of none."""
     place = group.places[0]
     group.produce([b"x"] * 10)
     member = group.member()
@@ -114,7 +114,7 @@ def test_an_offset_out_of_range_cuts_the_partition_until_it_is_asked_for_again(g
 
 
 def recreate(group: Group) -> None:
-    """Delete the group's topic and make it anew, as soon as the broker allows."""
+    """Delete the group's topic and recreate it as soon as the broker allows."""
     admin: AdminClient = group.broker.admin()
     admin.delete_topics([group.topic])[group.topic].result(10)
     deadline_s = time.monotonic() + 10

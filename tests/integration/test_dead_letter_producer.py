@@ -1,4 +1,4 @@
-"""A producer of dead letters that would go on failing is replaced: letters go out when brokers and rights are well."""
+"""A producer of dead letters that would keep failing is replaced, and sends when brokers and permissions are back."""
 
 import pytest
 from confluent_kafka import KafkaError
@@ -28,7 +28,7 @@ def test_a_producer_that_has_failed_for_good_is_replaced(api: Api, code: int) ->
         except (Transient, Denied):
             pass
         else:
-            assert api is Api.PRODUCE  # some versions of librdkafka mend that one by themselves
+            assert api is Api.PRODUCE  # some versions of librdkafka recover from this by themselves
         places = publisher.publish([LETTER])
         publisher.close()
 

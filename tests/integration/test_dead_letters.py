@@ -15,7 +15,7 @@ from tests.support.kafka import Broker
 from tests.support.kafka_clients import read_all
 
 pytestmark = pytest.mark.kafka
-LARGE = 1_048_300  # a record of this size just fits into a topic with the default limit, and its letter does not
+LARGE = 1_048_300  # a record of this size just fits into a topic with the default limit, but its dead letter does not
 
 
 def send(broker: Broker, topic: str, *values: bytes) -> None:
@@ -56,7 +56,7 @@ def test_a_topic_with_a_larger_limit_takes_it(kafka: Broker, new_topic: Callable
 
 
 def test_letters_of_two_incarnations_of_a_topic_are_two(database: Connection) -> None:
-    """Offsets begin at 0 again; a letter that was sent twice is still one."""
+    """Offsets begin at 0 again; a dead letter that was sent twice is still one."""
     for topic_id in ("one", "two", "two"):
         database.command(
             "INSERT INTO dead_letters (letter_id, origin_topic, origin_topic_id, origin_partition, origin_offset)"

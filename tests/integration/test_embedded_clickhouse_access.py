@@ -106,7 +106,7 @@ def test_default_may_only_read(embedded_clickhouse: EmbeddedClickHouse, statemen
     assert Answer(embedded_clickhouse, f"SELECT count() FROM {TABLE}").text == "1\n"
 
 
-# These give what is in the statement itself, or values of their own, or nothing.
+# These give what is in the statement itself, or computed values, or nothing.
 HARMLESS = {
     "SQLStandardValues",
     "values",
@@ -162,7 +162,7 @@ def test_defaults_limits_bind(embedded_clickhouse: EmbeddedClickHouse, setting: 
 
 
 def test_python_stays_off_for_everybody(embedded_clickhouse: EmbeddedClickHouse) -> None:
-    """One call would end the server, whoever makes it."""
+    """One call would end the server."""
     for headers in ({}, ACCOUNT):
         assert Answer(embedded_clickhouse, "SET allow_python_table_function = 1", headers).code
         assert Answer(embedded_clickhouse, "SELECT * FROM python(x)", headers).code == PYTHON

@@ -178,6 +178,6 @@ def test_the_dashboard_shows_its_charts(embedded_clickhouse: EmbeddedClickHouse,
 
 
 def test_metrics_come_in_the_format_of_prometheus(embedded_clickhouse: EmbeddedClickHouse) -> None:
-    """Under /metrics, for whoever scrapes."""
+    """Under /metrics, to be scraped."""
     with urllib.request.urlopen(f"{embedded_clickhouse.url}/metrics", timeout=WAIT_S) as answer:
         assert b"\nClickHouseMetrics_Query " in answer.read()

@@ -52,7 +52,7 @@ class Torn:
         return Counter(row["_offset"] for row in self.database.query("SELECT _offset FROM events"))
 
     def counted(self) -> tuple[int, int]:
-        """Return how many rows, and how many distinct offsets, the ledger has."""
+        """Return how many rows, and how many distinct offsets, the table of offsets has."""
         query = "SELECT sum(rows) AS n, bitmapCardinality(groupBitmapMergeState(present)) AS o FROM offsets"
         (row,) = self.database.query(query)
         return row["n"], row["o"]

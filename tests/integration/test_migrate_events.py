@@ -68,7 +68,7 @@ def key(database: Connection) -> str:
 
 
 def test_every_row_is_there_and_counted_once(older: Connection) -> None:
-    """The rows of before and those of after; the old table stays for whoever wants to compare."""
+    """The rows of before and those of after; the old table stays for comparison."""
     before, ledger = older.query(ROWS), older.query(LEDGER)
 
     migrate(older, MOVED, no_wait)
@@ -117,7 +117,7 @@ def test_a_server_that_died_between_two_names_has_its_table_back(older: Connecti
 
 
 def test_eight_moves_at_once_are_one(older: Connection, clickhouse: ClickHouse) -> None:
-    """All succeed; a row that two of them copied is one event, and the ledger counts none of the copies."""
+    """All succeed; a row that two of them copied is one event, and the table of offsets counts none of the copies."""
     before, ledger = older.query(ROWS), older.query(LEDGER)
     connections = [open_database(clickhouse, older.database) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:

@@ -246,7 +246,7 @@ def test_much_poison_of_all_kinds_is_told_by_one_statement(inserter: Inserter, d
 
 
 def test_a_record_with_several_faults_names_them_all(inserter: Inserter) -> None:
-    """Whoever repairs it does it once; a constraint over a column that is no value is not blamed as well."""
+    """One look suffices to repair it; a constraint over a column that is no value is not blamed as well."""
     bad = encoded_loosely(1, eventId="x", pingId="y", active=300)
     (poison,) = inserter.insert([record(0), record(1, bad)])
 
@@ -261,7 +261,7 @@ def test_a_record_with_several_faults_names_them_all(inserter: Inserter) -> None
         ("ADD CONSTRAINT thrown CHECK throwIf(url = 'x', 'no') = 0", {"url": "x"}),
         ("MODIFY COLUMN environment Enum8('' = 0, 'production' = 1)", {"environment": "7"}),
     ],
-    ids=["a computed column throws", "a constraint throws", "a number that is none of the Enum's"],
+    ids=["a computed column throws", "a constraint throws", "a number that is not in the Enum"],
 )
 def test_what_no_statement_can_tell_is_found_row_by_row(
     inserter: Inserter, database: Connection, change: str, bad: dict[str, object]
@@ -280,7 +280,7 @@ def test_what_no_statement_can_tell_is_found_row_by_row(
 
 
 class Foreign(LocalSchemas):
-    """The registry of somebody who writes events with a schema of their own, under the id 7."""
+    """The registry of somebody who writes events with another schema, under the id 7."""
 
     def __init__(self, field: str, kind: object, **record: object) -> None:
         super().__init__()
@@ -406,7 +406,7 @@ def test_a_table_of_another_shape_stops_the_worker(inserter: Inserter, database:
 
 
 def test_the_search_leaves_no_table_behind(inserter: Inserter, database: Connection) -> None:
-    """The twin is gone, and it never was a table that a migration could miss."""
+    """The probe table is gone, and it never was a table that a migration could miss."""
     before = database.query("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name")
 
     inserter.insert([record(0), record(1, encoded(1)[:-1])])

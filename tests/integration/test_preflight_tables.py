@@ -31,7 +31,7 @@ def names(database: Connection) -> set[str]:
 
 
 def test_what_migrate_makes_passes_and_nothing_is_left_behind(database: Connection) -> None:
-    """Both tables, with the ledger behind them."""
+    """Both tables, with the table of offsets behind them."""
     before = names(database)
 
     check_tables(database, [(EVENTS, PACE), (DEAD, PACE)])
@@ -129,7 +129,7 @@ def test_a_token_that_does_not_count_once_stops_the_start(
 
 @pytest.mark.parametrize("done", range(len(READINGS.statements) + 1))
 def test_a_migration_that_died_half_way_does_not_pass(database: Connection, done: int) -> None:
-    """Wherever it died: the ledger would count second readings as first ones."""
+    """Wherever it died: the table `offsets` would count second readings as first ones."""
     for name in ("events_to_offsets", "dead_letters_offsets", "offsets", "events", "dead_letters", "migrations"):
         database.command(f"DROP TABLE {name} SYNC")
     migrate(database, migrations()[: migrations().index(READINGS)], lambda _: None)

@@ -93,7 +93,7 @@ def await_window(ask: Callable[[], Window], wanted: Callable[[Window], bool]) ->
 
 
 def test_a_window_counts_to_its_limit_and_ends_when_it_says(limiter: SharedLimiter) -> None:
-    """Like the one in memory: the limit passes, one more does not, and at the reset it begins anew."""
+    """Like the one in memory: the limit passes, one more does not, and at the reset a new window begins."""
     windows = [hit(limiter, 3, time.time()) for _ in range(4)]
 
     assert [window.requests for window in windows] == [1, 2, 3, 4]

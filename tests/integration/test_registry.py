@@ -76,7 +76,7 @@ def test_what_was_answered_once_needs_no_registry(registry: SchemaRegistry, prox
 def test_whatever_is_no_answer_of_a_registry_is_an_outage(
     registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path, mode: Mode
 ) -> None:
-    """Nobody can tell from it that there is no such schema; and when the registry is well, it is asked again."""
+    """It does not say that there is no such schema; and when the registry is well, it is asked again."""
     asker = schemas(proxy.url, tmp_path)
     schema_id = registry.add(OTHER)
     proxy.set(mode)

@@ -128,7 +128,7 @@ def graveyard(database: Connection, embedded_broker: Broker, new_topic: Callable
 
 
 def letter(offset: int) -> str:
-    """Return the name of the letter of an offset of the events topic."""
+    """Return the name of an offset's dead letter."""
     return f"{TOPIC}/0/{offset}"
 
 
@@ -274,7 +274,7 @@ def test_what_was_replayed_before_takes_no_room_from_what_was_not(graveyard: Gra
 
 
 def test_letters_are_chosen_by_reason_name_and_time(graveyard: Graveyard) -> None:
-    """Each filter alone; letters of another topic, and of the ingress, are never among them."""
+    """Each filter alone; dead letters of another topic, and of the ingress, are never among them."""
     graveyard.bury(
         {offset: (encoded(offset), Reason.CONSTRAINT if offset % 2 else Reason.BAD_VALUE) for offset in range(6)}
     )

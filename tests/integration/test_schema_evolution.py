@@ -39,7 +39,7 @@ class Deployment:
         return self.fleet.start()
 
     def ingress(self, root: Path) -> int:
-        """Start a collector of a tree and return its port; it has a disk of its own."""
+        """Start a collector of a tree and return its port; it has its own disk."""
         directory = self._directory / root.name
         directory.mkdir(exist_ok=True)
         settings = self.fleet.settings

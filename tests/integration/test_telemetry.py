@@ -93,7 +93,7 @@ def test_figures_are_those_of_all_workers(run: Callable[..., Any]) -> None:
 
 
 def test_dead_workers_leave_no_files_behind(run: Callable[..., Any]) -> None:
-    """Whoever replaces them goes on in theirs: however often they die, the counts stay and the files are as many."""
+    """Their successors continue in their files: however often they die, the counts stay and the files are as many."""
     with run() as running:
         assert running.post([VIEW]).status == 201
         (killed,) = running.worker_pids
@@ -174,7 +174,7 @@ def test_the_books_balance_over_every_kind_of_request(run: Callable[..., Any]) -
 
 
 def _expected(statuses: list[int]) -> dict[str, float]:
-    """Return the books that the statuses of the mix above make; a limited request is one event."""
+    """Return the counts that follow from the statuses of the mix above; a limited request is one event."""
     sizes = [3, 3, 3, 3, 2, 3, 1, 0, 0, *[1] * 20]
     accepted = limited = refused = 0
     for size, status in zip(sizes, statuses, strict=True):

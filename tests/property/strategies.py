@@ -20,7 +20,7 @@ from schemas.event import read_catalogue
 ID: Final = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
 CATALOGUE: Final = read_catalogue()
 
-# Letters of every plane, and halves of surrogate pairs, which are no letters.
+# Characters of every plane, and halves of surrogate pairs, which are no letters.
 texts = st.text(st.characters(), max_size=12) | st.text(st.characters(categories=("Cs", "Ll")), max_size=4)
 integers = st.integers() | st.sampled_from([2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**400])
 scalars = st.none() | st.booleans() | integers | st.floats() | texts

@@ -1,4 +1,4 @@
-"""Whatever headers a client sends, they name nobody but the hop that a trusted one vouches for."""
+"""Whatever headers a client sends, they name nobody but the hop that a trusted one names."""
 
 from ipaddress import ip_address
 

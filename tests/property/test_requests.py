@@ -52,7 +52,7 @@ def check_taken(request: Request, answer: list[Any], records: list[Record]) -> N
 
 
 def check_kept(raw: dict[str, Any], stored: Event) -> None:
-    """What the client said is in the event: in a field of its own, or in the properties, as it was."""
+    """What the client said is in the event: in its own field, or in the properties, as it was."""
     readers = compile_readers(CATALOGUE)
     known = {name: value for name, value in raw.items() if name in readers}
     others = {name: value for name, value in raw.items() if name not in readers}

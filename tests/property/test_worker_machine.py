@@ -2,7 +2,7 @@
 
 A schedule mixes polls, jobs that end when they like, crashes at every step, lost answers, inserts that land long after
 they were given up, rebalances of both kinds, zombies, poison, servers that are away, a topic that is recreated,
-retention that passes the group's mark, elections, logs that are cut or replaced by a copy with a tail of its own,
+retention that passes the group's mark, elections, logs that are cut or replaced by a copy with its own tail,
 groups that lose their offsets, tables that forget their tokens, and an operator who goes on behind all of that or
 reads again.
 `HYPOTHESIS_PROFILE=long` tries 20,000 of them.
@@ -62,7 +62,7 @@ class Crashes(RuleBasedStateMachine):
 
     @rule(which=WHICH, turns=st.integers(1, 6))
     def work(self, which: int, turns: int) -> None:
-        """Let a worker get on."""
+        """Let a worker take a turn."""
         self.world.work(which, turns)
 
     @rule(which=WHICH)
@@ -231,7 +231,7 @@ class Schedule(Cuts):
 
 
 class NarrowProxy(Schedule):
-    """A proxy before the table passes on requests of some rows, so that batches are made smaller, whoever began them.
+    """A proxy before the table passes on requests of some rows, so that batches are made smaller, by any worker.
 
     All records have one schema: a range of which a block was inserted can't be made smaller.
     """
@@ -262,7 +262,7 @@ class NarrowProxy(Schedule):
 
 
 class NarrowIntents(Schedule):
-    """Intents list one offset, so that batches are made smaller, whoever began them; the registry learns nothing.
+    """Intents list one offset, so that batches are made smaller, by any worker; the registry learns nothing.
 
     Poison of the table has the first schema: a range of which a block was inserted can't be made smaller.
     """

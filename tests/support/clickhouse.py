@@ -139,10 +139,10 @@ class ContainerClickHouse(ClickHouse):
 
 
 class EmbeddedClickHouse(ClickHouse):
-    """The embedded server, as a process of its own; it has an account `default` that may only read, too.
+    """The embedded server, as its own process; it has an account `default` that may only read, too.
 
     Args:
-        data_dir: Where its tables live; a temporary directory of its own when None.
+        data_dir: Where its tables live; its own temporary directory when None.
     """
 
     name = "embedded server"

@@ -50,7 +50,7 @@ class Collector:
         self._log_path = log_path
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request on a connection of its own."""
+        """Send one request on its own connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body or None, dict(headers or {}))

@@ -162,7 +162,7 @@ class Around:
         return decode(self.mark.metadata)
 
     def rows_of(self, incarnation: int = 1) -> dict[int, int]:
-        """Return how often each offset of an incarnation is in the table."""
+        """Return how often each offset under a topic ID is in the table."""
         rows = (key.split("/") for key in self.table.rows.elements())
         found: dict[int, int] = {}
         for topic_id, _, offset in rows:
@@ -172,7 +172,7 @@ class Around:
 
 
 def get_on(around: Around, process: Process, turns: int = 20) -> None:
-    """Let a worker get on, half a second for each turn."""
+    """Let a worker take turns, half a second each."""
     for _ in range(turns):
         process.step()
         around.clock.now_s += 0.5

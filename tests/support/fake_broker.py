@@ -56,7 +56,7 @@ class FakeBroker:
         is_there: what `answers` says.
         size_max: `check` rejects larger values.
         purges: how often it was told to give up.
-        renewals: how often it was told to begin anew.
+        renewals: how often it was told to replace its producer.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -90,7 +90,7 @@ class FakeBroker:
         return sending
 
     def renew(self) -> None:
-        """Begin anew."""
+        """Count a renewal."""
         self.renewals += 1
 
     def purge(self) -> None:

@@ -1,9 +1,10 @@
 """A broker in memory: logs with gaps and low watermarks, topics with ids, and one group with its marks.
 
-It is as unkind as Apache Kafka: it takes a commit from any member that it still knows, whoever owns the partition; an
-expelled member hears of it at its next poll; a commit's answer may be lost, before or after the mark was kept.
+It is as unkind as Apache Kafka: it takes a commit from any member that it still knows, even of a partition that the
+member no longer owns; an expelled member hears of it at its next poll; a commit's answer may be lost, before or after
+the commit was kept.
 Eager groups give up everything in a rebalance, cooperative ones only what moves. A log may be cut, and another replica
-with a tail of its own may take its place; members compare how long an epoch was, as librdkafka does, and no more.
+with its own tail may take its place; members compare how long an epoch was, as librdkafka does, and no more.
 """
 
 from collections import deque
@@ -99,11 +100,11 @@ class FakeBroker:
 
     @property
     def topic_id(self) -> str:
-        """The id of the topic's present incarnation."""
+        """The topic's present ID."""
         return f"id-{self.incarnation}"
 
     def create(self, *, forgets: bool = True) -> None:
-        """Make the topic, or make it anew: an empty log under another id. The group's marks go with the old one.
+        """Create the topic, or recreate it: an empty log under another id. The group's marks go with the old one.
 
         Unless a commit reaches the broker behind the deletion: then a mark of the old one stays.
         """

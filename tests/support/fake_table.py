@@ -1,7 +1,7 @@
 """A table in memory, as far as the worker's promise rests on it, and what makes its blocks.
 
 Each table partition remembers the tokens of its last blocks, and drops a block whose token it knows, whatever the rows
-(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has windows of its own. An insert may be
+(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has its own windows. An insert may be
 refused, applied without an answer, applied in one table partition only, or applied long after it was given up. A
 server that dies in the middle of one may know its token and lack its rows, in the table or in the view.
 """
@@ -69,8 +69,8 @@ class FakeRows:
 class FakeTable:
     """Implements `Table`, `Mender` and `InsertedOffsets`.
 
-    `window` tokens per table partition, 0 for none; `mends` or does not. Rows are counted by their record's key, with
-    `#n` behind it in a second reading.
+    `window` tokens per table partition, 0 for none; it repairs unless told not to. Rows are counted by their record's
+    key, followed by `#n` in a second reading.
     """
 
     def __init__(self, window: int, *, mends: bool = True) -> None:
@@ -242,7 +242,7 @@ def _firsts(offsets: Mapping[int, int]) -> dict[int, int]:
 
 
 class FakeLetters:
-    """Implements `DeadLetters`: counts the letters of each record, by its key."""
+    """Implements `DeadLetters`: counts the dead letters of each record, by its key."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -251,7 +251,7 @@ class FakeLetters:
         self.reasons: dict[str, Reason] = {}
 
     def send(self, records: Sequence[Record], poison: Sequence[Poison], origin: Origin) -> None:
-        """Keep letters of the poison among the records."""
+        """Keep dead letters of the poison among the records."""
         assert all(record.key.startswith(f"{origin.topic_id}/".encode()) for record in records)
         if self.is_away:
             raise Transient("the dead-letter topic is away")

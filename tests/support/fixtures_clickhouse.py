@@ -37,7 +37,7 @@ def embedded_clickhouse(clickhouse: ClickHouse) -> Iterator[EmbeddedClickHouse]:
 
 @pytest.fixture
 def embedded_client(embedded_clickhouse: EmbeddedClickHouse) -> Iterator[Client]:
-    """A client of the embedded server in a database of its own."""
+    """A client of the embedded server in its own database."""
     name = f"test_{uuid.uuid4().hex}"
     with connect(embedded_clickhouse) as first:
         first.command(f"CREATE DATABASE {name}")

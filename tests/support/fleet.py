@@ -146,7 +146,7 @@ class Fleet:
         return found
 
     def look(self, feed: Feed, topic_id: str = "") -> Settlement:
-        """Return what is there now; of one incarnation of the topic, if its id is given (dead letters have none)."""
+        """Return what is there now; of one topic ID, if it is given (dead letters have none)."""
         rows = self._places(
             "SELECT _partition AS p, _offset AS o FROM events"
             " WHERE _topic = {topic:String} AND {topic_id:String} IN ('', _topic_id)",

@@ -93,7 +93,7 @@ class ContainerKafka(Broker):
 
 
 class EmbeddedKafka(Broker):
-    """The broker of the embedded pipeline, on a port of its own."""
+    """The broker of the embedded pipeline, on its own port."""
 
     name: ClassVar[str] = "embedded"
     supports_commit_metadata = False

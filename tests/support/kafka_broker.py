@@ -1,4 +1,4 @@
-"""What every broker of the test suite offers, whoever runs it."""
+"""What every broker of the test suite offers."""
 
 import socket
 import struct
@@ -91,7 +91,7 @@ class Broker(ABC):
         """Delete a topic and wait until the metadata has forgotten it.
 
         Raises:
-            KafkaException: there is none of that name.
+            KafkaException: no topic has that name.
             TimeoutError: it is still there after 15 s.
         """
         admin = self.admin()

@@ -38,7 +38,7 @@ _QUICK: Final[Mapping[str, str]] = {
 
 
 class KafkaCluster(Broker):
-    """A cluster of its own: ports, data and logs are its alone, and are gone after ``stop``.
+    """A separate cluster: ports, data and logs are its alone, and are gone after ``stop``.
 
     ``settings`` are server properties of every node; they win over the quick ones here. ``min_insync`` defaults to a
     majority. The children die with the test process. Data survives ``kill`` and ``start`` of a node: it is written to
@@ -162,7 +162,7 @@ class KafkaCluster(Broker):
         voters = ",".join(f"{node.node_id}@{HOST}:{node.controller_port}" for node in self.nodes)
         for node in self.nodes:
             node.configure({"controller.quorum.voters": voters, **self._settings})
-        runs = [node.format(cluster_id) for node in self.nodes]  # side by side: each is a JVM of its own
+        runs = [node.format(cluster_id) for node in self.nodes]  # side by side: each is its own JVM
         for run in runs:
             shown, _ = run.communicate(timeout=_FORMAT_TIMEOUT_S)
             if run.returncode:

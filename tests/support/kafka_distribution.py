@@ -58,7 +58,7 @@ def java() -> str:
 def home(cache: Path = CACHE) -> Path:
     """Return the directory with the jars and log4j2.properties, fetching it first when ``cache`` lacks it.
 
-    Two runs may do so at once: each fills a directory of its own, the first to rename it wins.
+    Two runs may do so at once: each fills its own directory, the first to rename it wins.
 
     Raises:
         NotAvailableError: Maven is missing, or could not fetch it.

@@ -1,6 +1,6 @@
-"""Many clients at once, in a process of their own, that write down what they sent and what they were told.
+"""Many clients at once, in a separate process, that write down what they sent and what they were told.
 
-Each client is one person on one connection: it sends requests of events with ids of its own, and logs for each the
+Each client is one person on one connection: it sends requests of events with its own ids, and logs for each the
 ids, the status, where the answer says the events are, and how long it took. It reconnects when it must, sends nothing
 twice, and takes no answer for a 0. Run as a module it reads its orders as JSON from standard input.
 """

@@ -17,7 +17,7 @@ _LOOK_S: Final = 0.02
 
 
 class Member:
-    """One worker process. Its log is a file; its pages are on a port of its own."""
+    """One worker process. Its log is a file; its pages are on its own port."""
 
     def __init__(self, command: list[str], environ: dict[str, str], log: Path, root: Path = _ROOT) -> None:
         """Start it, with the code of the tree at `root`."""

@@ -66,6 +66,10 @@ class MockCluster:
         codes = (ctypes.c_int * len(errors))(*errors)
         self._library.rd_kafka_mock_push_request_errors_array(self._live(), api, len(errors), codes)
 
+    def clear_errors(self, api: Api) -> None:
+        """Forget the pushed errors of this kind that no request has met yet."""
+        self._library.rd_kafka_mock_clear_request_errors(self._live(), api)
+
     def set_rtt(self, broker_id: int, rtt_ms: int) -> None:
         """Delay every answer of a broker; 0 ends it."""
         self._check(self._library.rd_kafka_mock_broker_set_rtt(self._live(), broker_id, rtt_ms))
@@ -122,6 +126,7 @@ def _library() -> ctypes.CDLL:
             None,
             [handle, ctypes.c_int16, ctypes.c_size_t, ctypes.POINTER(ctypes.c_int)],
         ),
+        "rd_kafka_mock_clear_request_errors": (None, [handle, ctypes.c_int16]),
         "rd_kafka_mock_broker_set_rtt": (ctypes.c_int, [handle, number, ctypes.c_int]),
         "rd_kafka_mock_topic_create": (ctypes.c_int, [handle, text, ctypes.c_int, ctypes.c_int]),
     }

@@ -41,7 +41,7 @@ class OnePartition:
         self.sent = 0
 
     def send(self, count: int) -> range:
-        """Produce events to whoever leads; return their numbers."""
+        """Produce events to the leader; return their numbers."""
         numbers = range(self.sent, self.sent + count)
         deliver(self.cluster.bootstrap_servers, self.fleet.topic, [encoded(n, receivedAt=AT_MS) for n in numbers])
         self.sent += count

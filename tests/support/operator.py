@@ -1,4 +1,4 @@
-"""An operator: runs `python -m consumer` in processes of their own, and does what a sentence says, word for word."""
+"""An operator: runs `python -m consumer` in separate processes, and does what a sentence says, word for word."""
 
 import json
 import os

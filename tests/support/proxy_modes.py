@@ -38,7 +38,7 @@ class DelayAnswer:
 
 @dataclass(frozen=True)
 class DelayRequest:
-    """Take all of the request, forward it so much later, whoever still waits. HTTP only; counted once answered."""
+    """Read the request, forward it so much later, even if the client has left. HTTP only; counted once answered."""
 
     seconds: float
 

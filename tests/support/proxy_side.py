@@ -47,7 +47,7 @@ class Side:
 
     async def close(self) -> None:
         """End it in order, by force where the peer has not read the rest after 1 s."""
-        # Not wait_closed(): cancelled once, it raises CancelledError at whoever waits next.
+        # Not wait_closed(): cancelled once, it raises CancelledError at the next wait.
         self.writer.close()
         for _ in range(_CLOSE_STEPS):
             if not self.writer.transport.get_write_buffer_size():

@@ -1,4 +1,4 @@
-"""A real store for the rate limit: Debian's redis-server on a port of its own, to be frozen, stopped and restarted."""
+"""A real store for the rate limit: Debian's redis-server on its own port, to be frozen, stopped and restarted."""
 
 import shutil
 import signal

@@ -22,7 +22,7 @@ Answer = tuple[int, Any]
 
 
 class SchemaRegistry:
-    """A server on a port of its own, on a thread; a context manager.
+    """A server on its own port, on a thread; a context manager.
 
     Attributes:
         takes_new: whether it takes schemas that it does not have yet; else they are incompatible.

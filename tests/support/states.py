@@ -1,4 +1,4 @@
-"""A lane without a worker: its records, its batches, and what the pool makes of them."""
+"""A partition's state without a worker: its records, its batches, and what the pool makes of them."""
 
 from consumer.delivery.batch import Inserted, Prepared
 from consumer.delivery.buffer import BufferLimits
@@ -13,7 +13,7 @@ LIMITS = BufferLimits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_byt
 
 
 def opened(position: int = 0, replay: Intent | None = None) -> PartitionState:
-    """Return a lane at a position."""
+    """Return a state at a position."""
     committed = CommittedOffset(position, replay.encode()) if replay else None
     return PartitionState(PLACE, "id", position, committed, replay, read_to=position)
 

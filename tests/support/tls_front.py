@@ -14,7 +14,7 @@ Change = Callable[[bytes], bytes]
 
 
 class TlsFront:
-    """A listener on a port of its own, with threads.
+    """A listener on its own port, with threads.
 
     Attributes:
         port: where it listens.

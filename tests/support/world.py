@@ -127,7 +127,7 @@ class World:
                 self.orphans.pop(index % len(self.orphans))()
 
     def recreate(self, *, forgets: bool) -> None:
-        """Delete the topic and make it anew; rows of the old one stay once at most, and need not be complete."""
+        """Recreate the topic; rows of the old one stay once at most, and need not be complete."""
         if not self.broker.is_away:
             self.broker.create(forgets=forgets)
             late = {place: mark for place, mark in self.broker.marks.items() if mark.metadata}
@@ -304,7 +304,7 @@ class World:
             and key.partition("#")[0] in self._keys()
             and not (self._is_doubtful(key) or self._is_superseded(key))
         ]
-        found += [f"{key} is left out, and its letter does not say why" for key in self._unexplained()]
+        found += [f"{key} is left out, and its dead letter does not say why" for key in self._unexplained()]
         found += [f"{place} is halted for ever: {why}" for place, why in self._halted().items()]
         return found + [f"{key} is nowhere" for key in self._missing()]
 
@@ -363,7 +363,7 @@ class World:
         return [key for key in sorted(self._keys()) if not self._is_there(key)]
 
     def _unexplained(self) -> list[str]:
-        """Return dead letters of this incarnation that are bad in themselves, whatever is learnt, and do not say so."""
+        """Return dead letters of this topic ID that are bad in themselves, whatever is learnt, and do not say so."""
         bad = [record.key.decode() for record in self._records() if not record.value or b'"table"' in record.value]
         return [key for key in bad if self.letters.reasons.get(key) is Reason.LEFT_OUT]
 
@@ -380,7 +380,7 @@ class World:
         return behind or bool(self._missing()) or any(process.pool.jobs for process in self.processes)
 
     def _progress(self) -> tuple[dict[Partition, CommittedOffset], int, int]:
-        """Return what changes for as long as anything gets on."""
+        """Return a value that changes while anything makes progress."""
         return dict(self.broker.marks), self.table.rows.total(), self.letters.sent.total()
 
     def _process(self, which: int) -> Process | None:

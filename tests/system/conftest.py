@@ -1,4 +1,4 @@
-"""The pipeline as `make run` starts it, on free ports, in a directory of its own; nothing of ours is imported."""
+"""The pipeline as `make run` starts it, on free ports, in its own directory; nothing of ours is imported."""
 
 import json
 import os

@@ -127,7 +127,7 @@ def test_a_letter_has_three_parts(text: str, refused: Callable[..., str]) -> Non
     ],
 )
 def test_a_repair_fits_the_event(text: str, says: str, refused: Callable[..., str]) -> None:
-    """A name that is no field's, and a value that is none of its, before any letter is looked for."""
+    """A name that is no field, and a value of another type, before any dead letter is looked for."""
     assert refused("consumer", "replay", f"--set={text}").startswith(f"argument --set: {says}")
 
 

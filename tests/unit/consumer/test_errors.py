@@ -74,7 +74,7 @@ def test_every_public_exception_of_the_clickhouse_driver_has_a_class() -> None:
     ],
 )
 def test_a_page_that_is_not_clickhouses_is_named_by_its_cause(status: int, words: str) -> None:
-    """By its status; its text is whoever's, and is not repeated. Only 413 says that nothing was passed on."""
+    """By its status; its text may be anybody's, and is not repeated. Only 413 says that nothing was passed on."""
     page = f"<html><h1>{status} Code: 27. DB::Exception: secret</h1></html>"
     raised = driver.DatabaseError(
         f"HTTP driver received HTTP status {status}, server response: {page} (for url http://x)"

@@ -23,7 +23,7 @@ STALL_S: Final = 90.0
 
 
 def lane(*offsets: int, ended_at: int | None = None) -> PartitionState:
-    """Return a lane at offset 7 that has taken some records, and perhaps come to the log's end."""
+    """Return a state at offset 7 that has taken some records, and perhaps come to the log's end."""
     made = PartitionState(PLACE, "id", 7, None, read_to=7)
     feed(made, *offsets)
     if ended_at is not None:
@@ -32,14 +32,14 @@ def lane(*offsets: int, ended_at: int | None = None) -> PartitionState:
 
 
 def halted() -> PartitionState:
-    """Return a lane that a person must look at."""
+    """Return the state of a halted partition."""
     made = lane(7, 8)
     made.halted(Step.INSERT, Halt("run this", HaltCode.TABLE))
     return made
 
 
 def retrying() -> PartitionState:
-    """Return a lane whose commit has failed."""
+    """Return a state whose commit has failed."""
     made = lane(7, 8)
     made.commit_attempt = 1
     return made
@@ -201,7 +201,7 @@ def test_another_log_has_no_past() -> None:
 
 
 def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> None:
-    """A batch may take many searches; each that finds some is a step, and a restart would begin them anew."""
+    """A batch may take many searches; each that finds some is a step, and a restart would begin them again."""
     clock = Clock()
     watch = HealthMonitor(60, clock)
     lane = PartitionState(PLACE, "id", 7, None, read_to=7)

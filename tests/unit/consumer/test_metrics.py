@@ -49,7 +49,7 @@ def watch(clock: Clock) -> HealthMonitor:
 
 
 def lane(position: int, behind: int = 0, commit_attempt: int = 0) -> PartitionState:
-    """Return a lane at a position, with so many records in memory behind it, and failed commits."""
+    """Return a state at a position, with so many records in memory behind it, and failed commits."""
     made = PartitionState(PLACE, "incarnation", position, None, read_to=position, commit_attempt=commit_attempt)
     for number in range(behind):
         made.add(record(position + number, b"", partition=3), 0)
@@ -141,7 +141,7 @@ def test_a_partition_that_went_takes_its_gauges_along() -> None:
 
 
 def test_the_books_add_up_per_partition() -> None:
-    """Every record read is a row, a dead letter, or was given back; one that is none of these shows."""
+    """Every record read is a row, a dead letter, or was given back; any other shows."""
     metrics = PrometheusMetrics()
     for outcome, count in {"read": 10, "rows_inserted": 6, "dead_letters": 1, "returned": 3}.items():
         metrics.count("records", count, topic="events", partition="0", outcome=outcome)
@@ -210,7 +210,7 @@ def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: HealthMonitor, c
 
 
 def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: HealthMonitor, clock: Clock) -> None:
-    """A restart would help nobody, and nobody may take the worker for one whose partitions all get on."""
+    """A restart would help nobody, and nobody may take the worker for one whose partitions all make progress."""
     halted = lane(7, behind=5)
     halted.halted(Step.INSERT, Halt("there is no table: run this", HaltCode.TABLE))
     other = Partition("events", 4)

@@ -1,4 +1,4 @@
-"""What is left of files, programs and the network to a confined thread; each in a process of its own."""
+"""What is left of files, programs and the network to a confined thread; each in its own process."""
 
 import platform
 import struct

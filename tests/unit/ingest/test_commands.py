@@ -53,7 +53,7 @@ def test_the_list_tells_files_owners_and_who_drains(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [(), ("list",)])
 def test_the_list_of_nothing_says_so(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """A directory that is not there is no error of the person who asks; without a word it is the list."""
+    """A directory that is not there is no error of the person who asks; without a command it is the list."""
     run = command(*words, INGEST_SPOOL_DIR=str(tmp_path / "away"))
 
     assert run.returncode == 0

@@ -1,4 +1,4 @@
-"""The books: every event ends somewhere, and the sums say so."""
+"""The counters: every event ends somewhere, and the sums show it."""
 
 import threading
 
@@ -22,7 +22,7 @@ def test_a_request_that_is_taken_balances() -> None:
 
 
 def test_events_are_in_flight_until_the_answer() -> None:
-    """Between the body and the answer, the events are neither accepted nor refused, and the books still balance."""
+    """Between the body and the answer, the events are neither accepted nor refused, and the counters still balance."""
     ledger = EventCounters()
 
     with ledger.open() as account:

@@ -139,7 +139,7 @@ def test_lines_of_one_kind_are_bounded_and_the_next_one_tells_of_the_others() ->
 
 
 def test_lines_of_other_kinds_are_not_lost_among_them() -> None:
-    """Another message, or the same of another logger, has a budget of its own; what is put into a message does not."""
+    """Another message, or the same of another logger, has its own budget; what is put into a message does not."""
     budget = LineBudget(1, Clock())
     passed(budget, "request refused", 1000)
 

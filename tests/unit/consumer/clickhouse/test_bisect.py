@@ -129,7 +129,7 @@ def test_the_search_ends_when_more_is_found_than_anybody_believes() -> None:
 
 @pytest.mark.parametrize(("every", "probes_each"), [(20, 7), (75, 9)])
 def test_scattered_rows_cost_few_probes_of_few_rows(every: int, probes_each: int) -> None:
-    """Whoever finds one sends no more than its neighbours again: with a name two probes, without it log2 of a gap."""
+    """Finding one resends no more than its neighbours: with a name two probes, without it log2 of a gap."""
     bad = set(range(every - 1, 27_000, every))
     for names, probes_max in ((bad, 2 * len(bad) + 100), (set[int](), probes_each * len(bad) + 100)):
         table = Table(bad, names=names)

@@ -7,7 +7,7 @@ from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 
 
 def lane(number: int, size_bytes: int, *, is_paused: bool = False, **fields: object) -> PartitionState:
-    """Return a lane that needs so many bytes."""
+    """Return a state that needs so many bytes."""
     place = Partition("events", number)
     made = PartitionState(place, "id", 0, None, is_paused=is_paused)
     if size_bytes:

@@ -41,6 +41,6 @@ def test_the_beginning_of_a_batch_ends_behind_its_last_record() -> None:
 
 
 def test_a_token_names_what_its_rows_can_be() -> None:
-    """Cluster, incarnation, partition and range: no other rows may ever bear the same."""
+    """Cluster, topic ID, partition and range: no other rows may ever bear the same."""
     assert batch(5, 6, 9).token("cluster") == "2/cluster/id/3/-1/0/5/10"
     assert batch(5, 6, 9).without([Poison(6, Reason.FRAME, "")]).token("cluster") == "2/cluster/id/3/-1/0/5/10"

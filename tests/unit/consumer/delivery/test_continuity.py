@@ -40,7 +40,7 @@ def test_the_last_record_is_read_once_more_before_anything_is_taken() -> None:
 
 @pytest.mark.parametrize("epoch", [2, 6])
 def test_another_record_in_its_place_is_another_log(epoch: int) -> None:
-    """Cut and grown again, or a replica with a tail of its own: nothing is taken, however it goes on."""
+    """Cut and grown again, or a replica with its own tail: nothing is taken, however it goes on."""
     log = opened()
 
     assert taken(log, record(29, epoch), record(30, 4), record(31, 6)) == []

@@ -23,7 +23,7 @@ def test_without_a_mark_it_begins_at_the_oldest_record() -> None:
 
 
 def test_a_mark_is_where_it_goes_on() -> None:
-    """Its metadata names the incarnation; without a range there is nothing to repeat."""
+    """Its metadata names the topic ID; without a range there is nothing to repeat."""
     mark = CommittedOffset(20, Intent("now", 20, 20).encode())
     lane = open_lane(assigned(mark, low=17))
 
@@ -67,7 +67,7 @@ def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFix
     ],
 )
 def test_where_going_on_would_skip_or_repeat_it_halts(mark: CommittedOffset, low: int, code: HaltCode) -> None:
-    """A halted lane takes nothing, and says where it stands and why."""
+    """A halted partition reads nothing, and says where it stands and why."""
     lane = open_lane(assigned(mark, low))
 
     assert lane.halt is not None

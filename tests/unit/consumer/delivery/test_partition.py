@@ -102,7 +102,7 @@ def test_a_predecessors_intent_is_never_taken_back() -> None:
 
 
 def test_an_idle_lane_commits_its_position_once() -> None:
-    """A mark without a range tells which incarnation it is of."""
+    """A commit without a range names the topic ID."""
     lane = opened(7)
     assert lane.next_commit(0.0) == mark(7, 7, 7)
     lane.commit_succeeded(mark(7, 7, 7))

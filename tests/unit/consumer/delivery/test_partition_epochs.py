@@ -18,7 +18,7 @@ def finish(lane: PartitionState, work: BatchTask) -> None:
 
 
 def read_again(position: int = 10) -> PartitionState:
-    """Return a lane in a second reading, which ends at 12 and goes back to 90."""
+    """Return a state in a second reading, which ends at 12 and goes back to 90."""
     return PartitionState(PLACE, "id", position, None, reading=3, detour=BEFORE, read_to=position)
 
 
@@ -100,7 +100,7 @@ def test_a_range_that_is_another_one_now_is_not_repeated() -> None:
 
 
 def test_a_second_reading_has_its_number_and_ends() -> None:
-    """Then the group has what it had before, to the letter."""
+    """Then the group has exactly what it had before."""
     lane = read_again()
     feed(lane, 10, 11, 12, 13)
     work = sealed(lane, 0.0)

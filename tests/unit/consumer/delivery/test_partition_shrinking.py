@@ -68,7 +68,7 @@ def test_what_was_sealed_behind_a_batch_that_shrinks_is_taken_back() -> None:
 
 
 def test_what_is_known_of_the_rest_is_left_out_of_the_next_batch() -> None:
-    """Whoever seals it next need not ask the table again; once it is through, it is forgotten."""
+    """The next batch need not ask the table again; once it is through, it is forgotten."""
     lane = opened(0)
     feed(lane, *range(6))
     head = sealed(lane)

@@ -29,7 +29,7 @@ def test_what_a_predecessor_left_out_gets_its_dead_letters(around: Around) -> No
 
 
 def test_why_the_table_refused_what_a_predecessor_left_out_is_found_out_again(around: Around) -> None:
-    """Its letter replaces the predecessor's, so it must not know less; one search need not find all."""
+    """Its dead letter replaces the predecessor's, so it must not know less; one search need not find all."""
     asked: list[int] = []
 
     class OneByOne(FakeTable):
@@ -48,7 +48,7 @@ def test_why_the_table_refused_what_a_predecessor_left_out_is_found_out_again(ar
 
 
 def test_a_table_that_is_away_leaves_the_reason_open(around: Around) -> None:
-    """The letter waits; a guess would stay."""
+    """The dead letter waits; a guess would stay."""
     around.table.is_away = True
     draft = around.draft(value(fault="table"), excluded=(0,), is_fixed=True, is_inherited=True)
     with pytest.raises(Transient):

@@ -17,7 +17,7 @@ def around() -> Around:
 
 
 def test_an_answer_to_another_mark_says_nothing(around: Around) -> None:
-    """One from before a partition was given up and came back ends no lane, and begins no insert."""
+    """One from before a partition was given up and came back ends nothing, and begins no insert."""
     process = around.process()
     around.produce(*[value()] * 4)
     get_on(around, process, 2)
@@ -36,7 +36,7 @@ def test_what_a_killed_table_knows_the_token_of_and_lost_is_put_back(
     fault: InsertFault,
     is_successor: bool,  # noqa: FBT001  (a parameter of the test)
 ) -> None:
-    """Whoever repeats the insert looks for its rows: the worker itself, or who gets its partition."""
+    """A worker that repeats the insert looks for its rows: the worker itself, or who gets its partition."""
     process = around.process()
     around.produce(*[value()] * 4)
     around.table.faults.append(fault)

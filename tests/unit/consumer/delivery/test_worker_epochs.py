@@ -14,7 +14,7 @@ from tests.support.fake_table import InsertFault, value
 
 
 def get_on(around: Around, process: Process) -> None:
-    """Let a worker get on until nothing is left to do."""
+    """Let a worker take turns until nothing is left to do."""
     get_on_for(around, process, 60)
 
 
@@ -350,7 +350,7 @@ def test_a_log_that_lacks_the_next_offset_is_asked_once_more(around: Around, wai
     get_on_for(around, process, 4)
     halt = halt_of(process)
     assert halt is not None
-    assert "its log does not have the next offset" in halt.why
+    assert "its log lacks the next offset" in halt.why
 
     log.records[29], log.end = last, 30
     around.clock.now_s += wait_s

@@ -18,7 +18,7 @@ def around() -> Around:
 
 
 def test_an_expelled_worker_stops(around: Around) -> None:
-    """Its next intent is refused, its lanes go, and it joins anew."""
+    """Its next intent is refused, it gives up its partitions, and it joins again."""
     zombie = around.process()
     around.produce(*[value()] * 4)
     until_begun(zombie)
@@ -141,7 +141,7 @@ def test_a_revoke_in_the_middle_of_a_replay_keeps_the_predecessors_intent(around
 
 
 def test_a_partition_that_went_and_came_back_starts_afresh(around: Around) -> None:
-    """What was buffered is read again; the books say so."""
+    """What was buffered is read again; the counters say so."""
     process = around.process()
     around.produce(value(), value())
     process.step()
@@ -190,7 +190,7 @@ def test_a_revoke_waits_for_what_is_being_written(around: Around) -> None:
 
 
 def test_a_step_that_must_stop_the_worker_does_so_after_a_rebalance_too(around: Around) -> None:
-    """What a lane that goes has come to is not forgotten with it."""
+    """Results of a partition that is given up are not lost."""
     process = around.process()
     around.produce(*[value()] * 4)
     until_begun(process)

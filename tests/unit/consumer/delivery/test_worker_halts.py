@@ -1,4 +1,4 @@
-"""What nobody but a person can mend halts one partition: the others go on, and it goes on by itself once mended."""
+"""What only an operator can repair halts one partition: the others go on, and it resumes by itself once repaired."""
 
 import logging
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_a_step_that_cannot_succeed_halts_its_partition_alone(trouble: Callable[
 
 
 def test_a_halted_partition_is_tried_seldom_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A person mends it, so the log has one line with what to do and where, and one more each ten minutes."""
+    """An operator repairs it, so the log has one line with what to do and where, and one more each ten minutes."""
     around, table, process = started(table_is_gone)
     with caplog.at_level(logging.ERROR):
         get_on(around, process, 800)

@@ -1,4 +1,4 @@
-"""The worker when the table refuses more rows than an intent can list: the batch is made smaller, whoever began it."""
+"""The worker when the table refuses more rows than an intent can list: the batch is made smaller, by any worker."""
 
 import pytest
 

@@ -29,7 +29,7 @@ def slow_around(*values: bytes) -> tuple[Around, SlowTable]:
 
 
 def test_each_block_is_inserted_once_however_long_it_takes() -> None:
-    """The second one begins behind an intent of its own, and the first one is not sent again."""
+    """The second one begins after another commit of the intent, and the first one is not sent again."""
     around, table = slow_around(value(1), value(2), value(2))
     get_on(around, around.process())
 

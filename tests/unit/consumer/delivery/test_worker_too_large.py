@@ -1,4 +1,4 @@
-"""The worker behind a proxy that takes no request of a batch's size: less at a time, whoever began, and never twice."""
+"""The worker behind a proxy that takes no request of a batch's size: less at a time, by any worker, and never twice."""
 
 import pytest
 

@@ -32,7 +32,7 @@ def test_poison_goes_to_the_dead_letters_and_its_neighbours_into_the_table(
 
 
 def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_commit(around: Around) -> None:
-    """An expelled worker sends none; a topic that is away holds no rows; nothing is committed without its letter."""
+    """An expelled worker sends none; a topic that is away holds no rows; nothing is committed without it."""
     around.letters.is_away = True
     process = around.process()
     around.produce(value(), b"", value(), value())
@@ -46,7 +46,7 @@ def test_dead_letters_are_sent_behind_the_intent_and_the_rows_and_before_the_com
 
 
 def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
-    """However often an insert is tried, and by whom: its letters are sent once, when it has succeeded."""
+    """However often an insert is tried, and by whom: its dead letters are sent once, when it has succeeded."""
     around.table.is_away = True
     for _ in range(4):
         process = around.process()
@@ -61,7 +61,7 @@ def test_an_outage_of_the_table_sends_no_dead_letter(around: Around) -> None:
 
 
 def test_an_insert_is_not_repeated_because_its_dead_letters_fail(around: Around) -> None:
-    """Its rows are there; what is tried again is the letters, behind a fresh intent."""
+    """Its rows are there; only the dead letters are tried again, after a new intent."""
     marks: list[CommittedOffset] = []
     around.broker.watchers.append(lambda _, mark: marks.append(mark))
     around.letters.answers_lost = 1
@@ -105,7 +105,7 @@ def test_a_topic_made_anew_under_a_reader_is_read_from_its_start(around: Around)
 
 
 def test_a_topic_made_anew_that_ends_where_the_old_one_did_is_noticed(around: Around) -> None:
-    """Nothing new comes and nothing is out of range: an idle lane asks now and then."""
+    """Nothing new comes and nothing is out of range: an idle partition asks from time to time."""
     process = around.process()
     around.produce(*[value()] * 4)
     get_on(around, process)

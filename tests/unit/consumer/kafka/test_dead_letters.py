@@ -50,7 +50,7 @@ def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None
 
 
 def test_a_letter_without_headers_is_a_row_too() -> None:
-    """What stands on the topic is kept, whoever put it there."""
+    """Everything on the topic is kept, from any producer."""
     (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], Origin("incarnation"), "token")
 
     assert block.offsets == (5,)
@@ -71,7 +71,7 @@ def test_a_letter_that_is_cut_says_what_it_lacks() -> None:
 @pytest.mark.parametrize("name", ["headrace.x", "headrace.reason", "headrace.cut_headers", "reason"])
 @pytest.mark.parametrize("size_bytes", [10, 100_000])
 def test_no_record_makes_a_letter_that_can_not_be_cut(name: str, size_bytes: int) -> None:
-    """Whatever its key, value and headers hold and are called: the letter ends as a small one, with its reason."""
+    """Whatever its key, value and headers hold and are called: the dead letter ends as a small one, with its reason."""
     record = Record(Partition("events", 0), 5, 0, b"k" * size_bytes, b"v" * size_bytes, ((name, b"h" * size_bytes),))
     letter = Outgoing(b"k", record.value, headers_of(record, Poison(5, Reason.FRAME, "why"), Origin("id")))
     for _ in range(50):

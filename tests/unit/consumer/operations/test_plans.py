@@ -98,7 +98,7 @@ def test_what_a_batch_lacks_is_read_again_alone() -> None:
 
 
 def test_a_second_reading_that_cannot_go_on_ends() -> None:
-    """The group goes back to where it was, to the letter if that is well."""
+    """The group goes back to exactly where it was, if that is good."""
     before = Detour(28, 30, 4, mark().metadata)
     plan = resume(facts(mark(20, reading=1, detour=before), READ, low=25), log)
 

@@ -112,7 +112,7 @@ def test_a_disabled_client_has_no_good_key(path: Path) -> None:
 
 @pytest.mark.parametrize("origin", ["", PAGE, PAGE.upper()])
 def test_an_allowed_page_and_a_server_may_send(path: Path, origin: str) -> None:
-    """A listed origin in any case; and whoever is no browser says none."""
+    """A listed origin in any case; and other clients name none."""
     assert Registry(str(path)).find(KEY, origin).client_id == "web"
 
 

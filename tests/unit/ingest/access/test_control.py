@@ -1,4 +1,4 @@
-"""The gate: keys first, then the count, and every answer can say where the client stands."""
+"""Access control: keys first, then the count, and every answer can say where the client stands."""
 
 import asyncio
 import gzip
@@ -36,14 +36,14 @@ byte_limit = 50000
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    """Three clients; one has a limit of its own, one is a page's."""
+    """Three clients; one has its own limit, one is a page's."""
     path = tmp_path / "clients.toml"
     path.write_text(ENTRIES)
     return Registry(str(path))
 
 
 def admit(gate: AccessControl, key: str, origin: str, address: str, at_s: float) -> Admission:
-    """Admit a request in a loop of its own."""
+    """Admit a request in a separate loop."""
     return asyncio.run(gate.admit(key, origin, address, at_s))
 
 

@@ -187,7 +187,7 @@ def test_a_share_is_a_part_of_each_limit_and_never_none() -> None:
 
 
 def test_an_ipv6_subscriber_is_one_client() -> None:
-    """Whoever has a /64 has 2**64 addresses; an IPv4 address is one client."""
+    """The owner of a /64 has 2**64 addresses; an IPv4 address is one client."""
     assert name_of_address("2001:db8:1:2:a:b:c:d") == name_of_address("2001:db8:1:2::1") == "2001:db8:1:2::"
     assert name_of_address("2001:db8:1:3::1") != name_of_address("2001:db8:1:2::1")
     assert name_of_address("192.0.2.1") == "192.0.2.1"

@@ -58,7 +58,7 @@ class House:
 
 
 def test_one_bad_event_refuses_all() -> None:
-    """Nothing of the request is published, and the books say refused."""
+    """Nothing of the request is published, and the counters say refused."""
     house = House()
 
     with pytest.raises(Rejected) as caught:
@@ -106,7 +106,7 @@ def test_a_dead_letter_holds_the_bytes_as_sent_and_why() -> None:
 
 
 def test_a_lenient_retry_gives_the_same_letter() -> None:
-    """Under an Idempotency-Key a letter has the same key again."""
+    """Under an Idempotency-Key a dead letter has the same key again."""
     house = House()
     for request_id in ("r1", "r2"):
         house.collect(GOOD, BAD, lenient=True, idempotency_key="k", request_id=request_id)
@@ -147,7 +147,7 @@ def test_a_lenient_request_without_a_good_event_is_refused() -> None:
 
 
 def test_what_is_not_durable_is_not_accepted() -> None:
-    """The publisher's failure goes to the client, and the books say refused."""
+    """The publisher's failure goes to the client, and the counters say refused."""
     house = House()
     house.shelf.failure = Unavailable("no_room", "no room")
 

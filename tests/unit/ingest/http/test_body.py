@@ -52,7 +52,7 @@ class Arriving:
 def read_body(
     stream: io.BytesIO, form: BodyHeaders, limits: BodyLimits, lease: Share | None = None
 ) -> tuple[bytes, int]:
-    """Read a body in a loop of its own; return it, and its size as sent."""
+    """Read a body in a separate loop; return it, and its size as sent."""
     bodies = BodyReader(limits, MemoryBudget(2**40))
     body = asyncio.run(bodies.read(Arriving(stream), form, lease or bodies.lease()))
     return body.text, body.sent_bytes

@@ -30,7 +30,7 @@ TRUSTED = read_networks("10.0.0.0/8, 2001:db8:ffff::/48, 127.0.0.1")
     ],
 )
 def test_the_client_is_the_right_most_hop_that_is_not_trusted(peer: str, forwarded_for: str, client: str) -> None:
-    """The walk starts at the peer, goes from right to left, and ends at the first hop nobody trusted vouches for."""
+    """The walk starts at the peer, goes from right to left, and ends at the first hop that no trusted one names."""
     assert client_address(peer, forwarded_for, TRUSTED) == client
 
 

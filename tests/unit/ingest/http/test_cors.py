@@ -35,7 +35,7 @@ def test_any_origin_is_named_by_default(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", ["", "a b", "https://a,https://b", "https://größe.de", "x" * 513, "a\tb", "*, *"])
 def test_what_no_browser_writes_is_not_echoed(origin: str) -> None:
-    """Whoever is no page gets no permission, and no text of its choice into the answer."""
+    """A client that is no page gets no permission, and no text of its choice into the answer."""
     assert ANY.answer_headers(origin) == [("Vary", "Origin")]
     assert "Access-Control-Allow-Origin" not in dict(ANY.preflight_headers(origin, ""))
 

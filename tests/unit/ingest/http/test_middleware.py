@@ -1,4 +1,4 @@
-"""The door: what every answer bears and every request leaves behind, whoever answers."""
+"""The middleware: what every answer has and every request leaves behind."""
 
 import logging
 from collections.abc import Iterable
@@ -147,7 +147,7 @@ def test_every_answer_may_be_read_across_origins() -> None:
 
 
 def test_a_preflight_is_answered_at_the_door() -> None:
-    """The application never sees it, and it is no request that the books know."""
+    """The application never sees it, and the request is not counted."""
     house = House(Application("500 Internal Server Error"))
 
     answer = house.ask(
@@ -251,7 +251,7 @@ def test_requests_are_counted_by_route_status_and_outcome() -> None:
     ],
 )
 def test_the_answer_decides_what_events_end_as(app: Application, counted: dict[str, int]) -> None:
-    """Each request's events are in the books once, under one outcome."""
+    """Each request's events are counted once, under one outcome."""
     house = House(app)
 
     house.ask()

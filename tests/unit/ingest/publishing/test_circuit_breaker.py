@@ -25,7 +25,7 @@ def test_two_failures_are_no_outage() -> None:
 
 
 def test_the_third_failure_in_a_row_opens_it_once() -> None:
-    """Whoever reports the failure that opens it hears so, and nobody else."""
+    """The report of the failure that opens it says so, and nobody else."""
     breaker = Breaker()
 
     assert [breaker.failed(1), breaker.failed(2), breaker.failed(3), breaker.failed(3)] == [False, False, True, False]

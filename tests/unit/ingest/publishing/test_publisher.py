@@ -53,7 +53,7 @@ class Scene:
         return durability, self.clock() - began_s
 
     def counts(self) -> dict[str, int]:
-        """Return what the books say of the publisher."""
+        """Return what the counters say of the publisher."""
         figures = self.ledger.figures()
         return {name: int(figures[name]) for name in ("delivered", "spooled", "orphaned")}
 
@@ -256,7 +256,7 @@ def test_without_a_broker_at_the_start_the_first_request_goes_to_disk(scene: Sce
 
 @pytest.mark.parametrize("slug", ["spool_full", "spool_failed", "spool_slow"])
 def test_without_broker_and_disk_nothing_is_accepted(scene: Scene, slug: str) -> None:
-    """503 with a time to come back; the books count nothing."""
+    """503 with a time to come back; the counters count nothing."""
     scene.broker.judge = lambda _: DeliveryStatus.FAILED
     scene.spool.fault = SpoolError(slug, "words")
 
@@ -268,7 +268,7 @@ def test_without_broker_and_disk_nothing_is_accepted(scene: Scene, slug: str) ->
 
 
 def test_what_had_arrived_of_a_refused_request_is_told_apart(scene: Scene) -> None:
-    """It is in the log and belongs to no answer: the books name it beside their sums."""
+    """It is in the log and belongs to no answer: the counters name it beside their sums."""
     scene.broker.judge = lambda record: DeliveryStatus.FAILED if record.value == b"2" else DeliveryStatus.DELIVERED
     scene.spool.fault = SpoolError("spool_full", "words")
 

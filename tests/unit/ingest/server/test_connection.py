@@ -1,4 +1,4 @@
-"""One connection, byte by byte: what is a request, what is none, and how each connection ends."""
+"""One connection, byte by byte: what is a request, what is not, and how each connection ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
-    """Play a scene in a loop of its own."""
+    """Play a scene in a separate loop."""
     asyncio.run(scene())  # type: ignore[arg-type]  # each is a coroutine function
 
 
@@ -244,7 +244,7 @@ def test_a_body_that_is_here_is_here_whatever_becomes_of_its_client() -> None:
 )
 @pytest.mark.parametrize("how", ["half-closed", "reset"])
 def test_a_body_that_stops_is_never_its_end(sent: bytes, says: str, how: str) -> None:
-    """Whoever reads it hears so, whether the client sends no more or is gone."""
+    """The reader is told, whether the client sends no more or is gone."""
     told: list[str] = []
 
     async def read(_: RequestHead, stream: Stream) -> Answer:
@@ -274,7 +274,7 @@ def test_a_body_that_stops_is_never_its_end(sent: bytes, says: str, how: str) ->
 
 
 def test_the_deadlines_of_head_body_and_idle_connection() -> None:
-    """408 for half a head and for half a body; who has said nothing is let go without a word."""
+    """408 for half a head and for half a body; a client that has sent nothing is closed silently."""
 
     async def refused(_: RequestHead, stream: Stream) -> Answer:
         try:

@@ -161,7 +161,7 @@ def test_a_corrupt_file_of_the_living_is_told_to_them(scene: Scene) -> None:
 
 
 def test_a_file_with_parked_events_is_kept(scene: Scene) -> None:
-    """What waits for a person is not deleted as empty, and comes back when the person says so."""
+    """What waits for an operator is not deleted as empty, and comes back when the person says so."""
     path = scene.dead(1, 2)
     batch = scene.backlog.next_batch(1, 2**20)
     assert batch is not None
@@ -211,7 +211,7 @@ def test_a_file_that_is_busy_is_only_passed_over(scene: Scene, monkeypatch: pyte
 
 
 def test_the_figures_are_of_the_whole_directory(scene: Scene) -> None:
-    """Events, bytes and age over all files; whoever stops draining tells nothing any more."""
+    """Events, bytes and age over all files; a process that stops draining reports nothing any more."""
     scene.dead(1, 2)
     scene.living(3)
     assert scene.backlog.acquire()

@@ -85,7 +85,7 @@ def test_a_removed_file_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_set_aside_is_kept_and_no_longer_drained(tmp_path: Path) -> None:
-    """Its log goes with it, for a person may still get something out of both."""
+    """Its log goes with it, because an operator may still recover something from both."""
     spool = directory(tmp_path)
     file, lock = spool.new_file()
     file.append([event(1)], 1)

@@ -64,7 +64,7 @@ def start(path: Path) -> Iterator[Start]:
 
 
 def append(spooler: SpoolWriter, records: Sequence[Record]) -> None:
-    """Append as a request does, in a loop of its own."""
+    """Append as a request does, in a separate loop."""
     asyncio.run(spooler.append(records))
 
 

@@ -79,7 +79,7 @@ def test_key_and_certificate_may_stand_in_one_file(pair: Pair) -> None:
 
 
 def test_an_authority_of_our_own_is_the_only_one(authority: Authority) -> None:
-    """Else whoever gets a certificate from any public one could stand in for the server."""
+    """Else anybody with a certificate from a public one could stand in for the server."""
     assert [item["subject"] for item in Tls("X_", str(authority.file)).context().get_ca_certs()] == [
         ((("commonName", "headrace test ca"),),)
     ]
