@@ -28,7 +28,7 @@ class GuardedKafka(KafkaCluster):
         super().__init__(1, settings=_SETTINGS)
 
     def deny(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
-        """Take rights away, on a topic, a group or (BROKER, "kafka-cluster") the cluster."""
+        """Take rights away, on a topic or a group; on the cluster they could not be given back."""
         admin = self.admin()  # one that nobody holds answers nothing
         for operation in operations:
             binding = AclBinding(
