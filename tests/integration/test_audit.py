@@ -294,7 +294,9 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
 def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tables: Tables) -> None:
     """Of a block that is sent again: a table forgets tokens in time, and where rows were moved, at once."""
     known = OffsetsTable(tables.database, {TOPIC: "events"})
-    (block,) = tables.rows.blocks(records(range(10)), Origin(NOW), "a")
+    batch = records(range(10))
+    assert tables.rows.screen(batch) == []
+    (block,) = tables.rows.blocks(batch, Origin(NOW), "a")
     assert known.counted(PLACE, block) == Counted(frozenset())
     tables.insert(records(range(5)), "part")
     assert known.counted(PLACE, block) == Counted(frozenset(range(5)))

@@ -183,7 +183,8 @@ def test_a_statement_runs_only_while_its_condition_has_rows(empty_database: Conn
 def slow(empty_database: Connection) -> str:
     """A copy that takes three seconds."""
     empty_database.command("CREATE TABLE one (n UInt64) ENGINE = MergeTree ORDER BY n")
-    return "-- if: SELECT 1\nINSERT INTO one SELECT number FROM numbers(6)\nWHERE sleepEachRow(0.5) = 0"
+    copy = "INSERT INTO one SELECT number FROM numbers(6)\nWHERE sleepEachRow(0.5) = 0 SETTINGS max_block_size = 1"
+    return f"-- if: SELECT 1\n{copy}"
 
 
 def running(database: Connection) -> int:
@@ -213,7 +214,7 @@ def test_the_server_gives_up_a_copy_before_its_client_does(
     empty_database: Connection, clickhouse: ClickHouse, slow: str
 ) -> None:
     """Else it would run on beside the next try of it."""
-    impatient = open_database(clickhouse, empty_database.database, timeout_s=1.5)
+    impatient = open_database(clickhouse, empty_database.database, timeout_s=3)  # of which the server has two
     with pytest.raises(Transient, match="159 TIMEOUT_EXCEEDED"):
         run(impatient, slow)
     impatient.close()
