@@ -80,7 +80,7 @@ def test_a_directory_that_is_put_back_to_an_older_copy(restored: OnePartition, t
 
     sentence = restored.await_halt(worker)
     assert "the log was cut" in sentence
-    assert "all below offset 30 was inserted" in sentence
+    assert "everything below offset 30 was inserted" in sentence
     assert "python -m consumer resume" in sentence
     assert_goes_on(restored, new, range(30))
     assert sorted(row.offset for number in new for row in restored.rows()[number]) == list(range(20, 35))
