@@ -50,7 +50,7 @@ class Sentence(StrEnum):
     )
     # of topics
     KEPT_BACK = (
-        "an open transaction keeps back {count} offsets from {offset} on{since}: if it stays, `kafka-transactions.sh"
+        "an open transaction holds back {count} offsets from {offset} on{since}: if it stays, `kafka-transactions.sh"
         " --bootstrap-server {servers} describe-producers --topic {topic} --partition {partition}` names its producer,"
         " and `kafka-transactions.sh --bootstrap-server {servers} abort --topic {topic} --partition {partition}"
         " --start-offset {offset}` ends it"

@@ -76,7 +76,7 @@ def test_a_hanging_transaction(at_work: Operator) -> None:
     at_work.work()
 
     said = at_work.await_status("kept_back")
-    assert said.startswith(f"{at_work.topic}/1: an open transaction keeps back 5 offsets from 0 on for ")
+    assert said.startswith(f"{at_work.topic}/1: an open transaction holds back 5 offsets from 0 on for ")
     assert f'lag_records{{partition="1",topic="{at_work.topic}"}} 0.0' in at_work.page("/metrics")[1]
     at_work.follow(said)
 

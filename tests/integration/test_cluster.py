@@ -182,7 +182,7 @@ def test_topics_whose_limits_do_not_fit_are_told(kafka: Broker, new_topic: Calla
     (cut,) = size_warnings(ours, events, narrow, 100_000)
     (large,) = size_warnings(ours, events, wide, 99_999)
 
-    assert cut.startswith(f"{narrow} takes 120000 bytes, {events} 100000: dead letters")
+    assert cut.startswith(f"{narrow} accepts 120000 bytes, {events} 100000: dead letters")
     assert cut.endswith(f"--entity-name {narrow} --add-config max.message.bytes={100_000 + LETTER_HEADERS_BYTES}`")
     assert large.startswith(f"{events} accepts 100000 bytes, more than CONSUMER_BATCH_BYTES_MAX (99999)")
     assert size_warnings(ours, "not-there", wide, 1) == []

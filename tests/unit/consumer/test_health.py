@@ -77,7 +77,7 @@ CAUSES: Final[dict[str, tuple[Callable[[], HealthMonitor], str]]] = {
     "halted": (lambda: after(0, 3600, lane=halted, end=9), "events/3 is halted at offset 7: run this"),
     "kept_back": (
         lambda: after(0, 61, lane=lambda: lane(ended_at=7), end=12),
-        "events/3: an open transaction keeps back 5 offsets from 7 on for 61 s: if it stays, `kafka-transactions.sh",
+        "events/3: an open transaction holds back 5 offsets from 7 on for 61 s: if it stays, `kafka-transactions.sh",
     ),
     "stalled": (lambda: after(0, 91, lane=lambda: lane(7, 8), end=9), "events/3 at offset 7, 2 behind, for 91 s"),
     "poll_stuck": (stuck, "has not come round for 91 s"),
