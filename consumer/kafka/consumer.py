@@ -31,11 +31,11 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer.advice import Sentence
 from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
 from consumer.errors import Transient
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
+from consumer.kafka.formation import Formation
 from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
@@ -47,13 +47,11 @@ log = logging.getLogger(__name__)
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
-_QUIET_S: Final = 10.0  # two heartbeats of KIP-848, by a broker's default
 _RENEW_S: Final = 15.0
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
-_NOT_ALIKE: Final = frozenset({KafkaError.INCONSISTENT_GROUP_PROTOCOL})
 _NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
 
 
@@ -70,21 +68,13 @@ class KafkaLog:
         self._presence = Presence(self._survey, topics)
         self._topics = list(topics)
         self._listener: Listener
-        self._incremental = (
-            properties.get("group.protocol") == "consumer"
-            or properties.get("partition.assignment.strategy") == "cooperative-sticky"
-        )
+        self._formation = Formation(properties)
         self._owned: set[Partition] = set()
         self._unopened: dict[Partition, float] = {}  # partitions to ask about again, with the time
         self._unstarted: dict[Partition, Position] = {}  # partitions that accepted no seek yet
         self._wants_rejoin = False
         self._renew_at_s: float | None = None
         self._is_closing = False
-        self._is_formed = False
-        self._tells_nothing = properties.get("group.protocol") == "consumer"  # to a member without partitions
-        self._quiet_since_s = monotonic()
-        self._group = str(properties["group.id"])
-        self._trouble = ""
 
     def _member(self) -> Consumer:
         return Consumer(self._properties, on_commit=self._commits.answered, **REPORTING)
@@ -122,7 +112,7 @@ class KafkaLog:
         if self._renew_at_s is not None and monotonic() >= self._renew_at_s:
             self._renew()
         if self._wants_rejoin and self._renew_at_s is None:
-            self._wants_rejoin = self._is_formed = False
+            self._wants_rejoin = False
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
@@ -214,9 +204,8 @@ class KafkaLog:
 
     def membership(self) -> Membership:
         """Return how this member stands with its group and its topics, without waiting."""
-        is_quiet = self._tells_nothing and monotonic() - self._quiet_since_s > _QUIET_S
-        is_formed = (self._is_formed or is_quiet) and not self._unopened
-        return Membership(is_formed, self._presence.gone(), self._trouble, self.refusal)
+        is_formed = self._formation.is_formed and not self._unopened
+        return Membership(is_formed, self._presence.gone(), self._formation.trouble, self.refusal)
 
     def close(self) -> None:
         """Leave the group after the listener has finished; wait only a few seconds for a broker that is away."""
@@ -232,12 +221,10 @@ class KafkaLog:
     def _check(self, error: KafkaError) -> None:
         """Log an error that the client recovers from; raise on one that it does not."""
         check(error)
-        if error.code() in _NOT_ALIKE:
-            self._trouble = Sentence.NO_ASSIGNOR_IN_COMMON.format(group=self._group)
-        self._quiet_since_s = monotonic()
+        self._formation.failed(error)
 
     def _subscribe(self) -> None:
-        self._quiet_since_s = monotonic()
+        self._formation.joining()
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -245,19 +232,19 @@ class KafkaLog:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
-        self._is_formed, self._trouble = True, ""
+        self._formation.assigned()
         self._refusals.lift(())  # the group takes this member
         self._owned.update(places := places_of(partitions))
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
-        (consumer.incremental_assign if self._incremental else consumer.assign)(placed)
+        (consumer.incremental_assign if self._formation.is_incremental else consumer.assign)(placed)
         consumer.pause(placed)
         self._start(starts)
         for place in (place for place, at in starts.items() if at is None):
             self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._is_formed = self._is_formed and self._incremental
+        self._formation.revoked()
         if not self._is_closing and consumer is self._consumer:
             self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -273,7 +260,7 @@ class KafkaLog:
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", extra={"partitions": len(partitions)})
-        self._is_formed = False
+        self._formation.lost()
         if not self._is_closing and consumer is self._consumer:
             self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
@@ -281,7 +268,7 @@ class KafkaLog:
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is self._consumer:
             self._forget(places_of(partitions))
-        if self._incremental:
+        if self._formation.is_incremental:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()

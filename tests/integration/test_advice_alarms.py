@@ -116,7 +116,7 @@ def test_a_partition_that_is_halted_goes_on(at_work: Operator) -> None:
 
 
 def test_a_group_that_has_lost_its_offsets_goes_on(at_work: Operator) -> None:
-    """The page names two ways, and which is right only a person knows: each command is complete."""
+    """The page names two ways, and an operator decides which is right: each command is complete."""
     if at_work.broker.name == "embedded":
         pytest.skip("the embedded broker deletes no groups")
     at_work.stop()
