@@ -13,6 +13,7 @@ setup: $(SETUP) ## make .venv with all dependencies (Python >= 3.11)
 $(SETUP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	bash deploy/compiler.sh
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 

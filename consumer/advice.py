@@ -42,7 +42,7 @@ class Sentence(StrEnum):
     # from migrate only
     RENAMED = "{table} lacks the column {column}: was it renamed? run `{rename}`, or `{add}`"
     COMPUTES_NOTHING = "{table} does not compute the column {column}: run `{modify}`"
-    REPLICATED = "{table} is gone, and its neighbours are replicated: make it as another replica has it"
+    REPLICATED = "{table} is missing, and the other tables are replicated: create it like another replica's"
     # of groups
     NO_ASSIGNOR_IN_COMMON = (
         "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"

@@ -156,7 +156,7 @@ def test_a_broker_with_too_little_room_is_refused(any_broker: Broker, topic: str
 
     narrow = Narrow({"bootstrap.servers": any_broker.bootstrap_servers}, "group")
 
-    with pytest.raises(Fatal, match=f"is 512, and {METADATA_BYTES_MAX} are needed: set it to 4096"):
+    with pytest.raises(Fatal, match=f"is 512, but {METADATA_BYTES_MAX} are needed: set it to 4096"):
         check_metadata(narrow, topic)
 
 

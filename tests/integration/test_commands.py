@@ -180,7 +180,7 @@ def test_a_dead_letter_is_repaired_and_replayed_from_the_command_line(
 
     assert still[0]["verdict"] == "would be refused again"
     assert (planned[0]["verdict"], planned[0]["changed"]) == ("can be replayed", "url")
-    assert (code, "1 letters were put back" in said) == (0, True)
+    assert (code, "1 dead letters were put back" in said) == (0, True)
     assert [row["event_id"].int for row in rows] == [2]
     assert (again_code, again[0]["verdict"]) == (0, "was replayed before")
     assert audit_code == 0

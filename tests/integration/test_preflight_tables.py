@@ -66,7 +66,7 @@ def test_a_window_is_as_large_as_the_installation_needs(database: Connection) ->
     assert InsertPace(5, 1.0, 60, 30).window == 5 * 2 * 570
     assert InsertPace(64, 0.5, 60, 30).window == 128 * 2 * 570
 
-    with pytest.raises(Fatal, match="remembers 100000 blocks, and 145920 are needed"):
+    with pytest.raises(Fatal, match="remembers 100000 blocks, but 145920 are needed"):
         check(database, pace=InsertPace(64, 0.5, 60, 30))
 
 

@@ -242,7 +242,7 @@ def test_a_field_can_be_repaired(graveyard: Graveyard) -> None:
         (b"nonsense", {}, "no frame"),
         (encoded(7)[:1] + b"\x00\x00\x00\x09" + encoded(7)[5:], {}, "schema id 9"),
         (encoded(7), {"colour": "red"}, "no field 'colour'"),
-        (encoded(7), {"active": "yes"}, "active takes a whole number"),
+        (encoded(7), {"active": "yes"}, "active needs a whole number"),
     ],
     ids=["truncated", "no frame", "unknown schema", "no such field", "no such value"],
 )
