@@ -183,11 +183,13 @@ def _forget(answer: "asyncio.Future[Any]") -> None:
 class _TlsConnection(Connection):
     """A connection over TLS. The library's own reads the files each time, and also trusts the system's CAs.
 
-    `open_store` makes a subclass for each store, with its `context`; `shaking` counts its handshakes in progress.
+    `open_store` makes a subclass for each store, with its `context`; `shaking` counts its handshakes in progress, and
+    `shaken_s` is when the last one ended.
     """
 
     context: ssl.SSLContext
     shaking = 0
+    shaken_s = float("-inf")
 
     def _connection_arguments(self) -> dict[str, Any]:
         return {"host": self.host, "port": self.port, "ssl": self.context, "server_hostname": self.host}
@@ -199,6 +201,12 @@ class _TlsConnection(Connection):
             await super()._connect()  # type: ignore[no-untyped-call]  # the library's
         finally:
             kind.shaking -= 1
+            kind.shaken_s = monotonic()
+
+    @classmethod
+    def is_new(cls, within_s: float) -> bool:
+        """Tell whether a handshake is in progress, or has ended so lately that the login follows it now."""
+        return cls.shaking > 0 or monotonic() - cls.shaken_s < within_s
 
 
 def open_store(access: Access, timeout_s: float) -> tuple[Redis, StoreOptions]:
@@ -225,4 +233,4 @@ def open_store(access: Access, timeout_s: float) -> tuple[Redis, StoreOptions]:
         driver_info=None,
         **options,
     )
-    return store, StoreOptions(timeout_s, lambda: bool(kind and kind.shaking), access)
+    return store, StoreOptions(timeout_s, lambda: kind is not None and kind.is_new(timeout_s), access)
