@@ -15,7 +15,7 @@ from werkzeug.http import parse_options_header
 
 from ingest.access.control import AccessControl
 from ingest.counters import Metrics
-from ingest.errors import IngestError, Rejected
+from ingest.errors import IngestError, Rejected, Unavailable
 from ingest.events.collector import Collector
 from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
@@ -32,7 +32,6 @@ Endpoint = Callable[[RequestContext], Awaitable[Answer]]
 
 # A larger body is processed in a thread, so that it does not delay other requests.
 INLINE_BYTES_MAX: Final = 64 * 1024
-_INFLATES: Final = 16  # JSON of many events is rarely compressed better
 _TYPES_CACHED: Final = 256
 
 
@@ -147,10 +146,13 @@ class CollectEndpoints:
                 size_bytes = max(len(body.text), counter.size_bytes)
                 self._access_control.spend(context.admission, counter.events, size_bytes)
 
-        size = len(sent) * _INFLATES if form.encoding else len(sent)
-        if size <= INLINE_BYTES_MAX:
+        if not form.encoding and len(sent) <= INLINE_BYTES_MAX:  # a hundred compressed bytes may inflate to megabytes
             return work()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            job = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError as error:  # the threads have ended
+            raise Unavailable("not_ready", "the collector is shutting down") from error
+        return await job
 
     def _sender(self, context: RequestContext) -> Sender:
         """Admit a request, and return what is known of it besides its body.

@@ -50,9 +50,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self.state = State.WAITING
         self.deadline_s = float("inf")
-        self._held_bytes = 0
         self._head = b""  # the bytes of a request's head, until it is complete
-        self._received_s = 0.0
         self._stream: BodyStream | None = None
         self._owes_continue = self._keeps = self._has_ended = self._is_paused = self._is_choked = False
         self._has_lost_track = False
@@ -106,7 +104,8 @@ class Connection(asyncio.Protocol):
 
     def on_head(self) -> None:
         """Take a request's head."""
-        head = read_head(self._parser, self._head, self._peer, self._port, self._received_s)
+        # The wait for the loop counts from here: until now the request waited for its client.
+        head = read_head(self._parser, self._head, self._peer, self._port, monotonic())
         self._host.stopped_waiting(self)
         self.state, self.deadline_s = State.BUSY, float("inf")
         self._drop_head()
@@ -132,6 +131,7 @@ class Connection(asyncio.Protocol):
         self.deadline_s = float("inf")
         timeout_s = self._host.receive_timeout_s
         if self.state is State.BUSY and self._stream is not None:
+            self._keeps = False
             message = f"the request's body did not arrive within {timeout_s:g} s"
             self._stream.fail(Rejected(ErrorCode.SLOW_REQUEST, message))
         elif self.state is State.WAITING and self._head:
@@ -155,12 +155,8 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Give bytes to the parser, which calls back."""
-        if self._stream is None:
-            if not self._head:
-                self._parser = new_parser(self)
-                self._received_s = monotonic()
-                self.deadline_s = self._received_s + self._host.receive_timeout_s
-            self._head += data
+        if self._stream is None and not (data := self._keep_head(data)):
+            return
         try:
             for at in range(0, len(data), _PIECE_BYTES):
                 self._parser.feed(data[at : at + _PIECE_BYTES])
@@ -174,10 +170,21 @@ class Connection(asyncio.Protocol):
         if self._stream is None and len(self._head) > HEAD_BYTES_MAX:
             self._refuse(too_large())
         elif self._stream is None:
-            self._host.hold(len(self._head) - self._held_bytes)
-            self._held_bytes = len(self._head)
+            self._host.hold(self, len(self._head))
         elif self.state is State.DRAINING and self._stream is not None and self._stream.is_complete:
             self._next()
+
+    def _keep_head(self, data: bytes) -> bytes:
+        """Add bytes to a head, which may begin with them; return those that the parser is to have."""
+        if not self._head:
+            while data.startswith(b"\r\n"):  # RFC 9112, section 2.2: some clients send it after a body
+                data = data[2:]
+            if not data:
+                return b""
+            self._parser = new_parser(self)
+            self.deadline_s = monotonic() + self._host.receive_timeout_s
+        self._head += data
+        return data
 
     def _lose_track(self, error: Exception) -> None:
         """Handle malformed bytes: where the next request begins is unknown from here on."""
@@ -248,8 +255,8 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _drop_head(self) -> None:
-        self._host.hold(-self._held_bytes)
-        self._head, self._held_bytes = b"", 0
+        self._host.release(self)
+        self._head = b""
 
     def _wait(self) -> None:
         self.state = State.WAITING

@@ -30,8 +30,11 @@ class Host(Protocol):
     def stopped_waiting(self, connection: "Connection") -> None:
         """It does not any more."""
 
-    def hold(self, size_bytes: int) -> None:
-        """A connection keeps more bytes of an incomplete head, or fewer when negative."""
+    def hold(self, connection: "Connection", size_bytes: int) -> None:
+        """It keeps so many bytes of an incomplete head; it may be dropped for that, or another one."""
+
+    def release(self, connection: "Connection") -> None:
+        """It keeps none."""
 
     def lost(self, connection: "Connection") -> None:
         """It is closed."""

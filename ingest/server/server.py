@@ -46,6 +46,7 @@ class LoopServer:
         self._waiting: dict[Connection, None] = {}  # in the order in which they began to wait
         self._opening: set[asyncio.Task[object]] = set()
         self._listeners: Sequence[socket.socket] = ()
+        self._heads: dict[Connection, int] = {}  # bytes of incomplete heads, the one that grew last at the end
         self._heads_bytes = 0
         self._accept_at_s = float("-inf")
         self._is_accepting = False
@@ -89,14 +90,26 @@ class LoopServer:
         """Forget it."""
         self._waiting.pop(connection, None)
 
-    def hold(self, size_bytes: int) -> None:
-        """Count the bytes of incomplete heads; beyond the limit, close the connections that have waited longest."""
+    def hold(self, connection: Connection, size_bytes: int) -> None:
+        """Count a connection's incomplete head; beyond the limit, close those whose heads have grown least lately.
+
+        Only connections with an incomplete head are closed: nothing else gives bytes back.
+        """
+        self.release(connection)
+        self._heads[connection] = size_bytes
         self._heads_bytes += size_bytes
-        while self._heads_bytes > _HEADS_BYTES_MAX and self._make_room():
-            pass
+        while self._heads_bytes > _HEADS_BYTES_MAX:
+            oldest = next(iter(self._heads))
+            self.lost(oldest)
+            oldest.drop()
+
+    def release(self, connection: Connection) -> None:
+        """Give back what a connection's head holds."""
+        self._heads_bytes -= self._heads.pop(connection, 0)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
+        self.release(connection)
         self._connections.discard(connection)
         self._waiting.pop(connection, None)
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from typing import Final
 
 import pytest
 

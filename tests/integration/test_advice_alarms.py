@@ -77,7 +77,7 @@ def test_a_view_that_fails_is_repaired(at_work: Operator) -> None:
     at_work.send(5, first=20)
     sign = 'headrace_consumer_retries_total{cause="view",step="insert"}'
     at_work.await_page("/metrics", lambda _, body: sign in body and f"{sign} 0.0" not in body)
-    at_work.await_status("held")
+    at_work.await_status("retrying")
     assert "`ALTER TABLE … MODIFY QUERY`" in advice("a view fails")
 
     at_work.database.command("ALTER TABLE failing MODIFY QUERY SELECT _offset AS n FROM events")

@@ -21,7 +21,7 @@ def test_topics_whose_limits_do_not_fit(kafka: Broker, new_topic: Callable[..., 
         pytest.skip("the embedded broker describes no settings")
     events, dead = new_topic(config={"max.message.bytes": "200000"}), new_topic(config={"max.message.bytes": "120000"})
     ours = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
-    for expected in ("dead letters of its largest records are cut", "more than a batch of CONSUMER_BATCH_BYTES_MAX"):
+    for expected in ("dead letters of the largest records are cut", "more than CONSUMER_BATCH_BYTES_MAX"):
         (said,) = [line for line in size_warnings(ours, events, dead, 100_000) if expected in line]
         (command,) = re.findall("`([^`]+)`", said)
         run_tool(command)
@@ -47,7 +47,7 @@ def test_brokers_that_have_no_room_for_an_intent(narrow: KafkaCluster) -> None:
     with pytest.raises(Fatal) as refused:
         check_metadata(ours, "events")
     said = str(refused.value)
-    ((setting, advised),) = re.findall(r"brokers' (\S+) is 512, and \d+ are needed: set it to (\d+) in", said)
+    ((setting, advised),) = re.findall(r"brokers' (\S+) is 512, but \d+ are needed: set it to (\d+) in", said)
     (node,) = narrow.nodes
     properties = node.directory / "server.properties"
 

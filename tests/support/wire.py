@@ -106,9 +106,15 @@ class Client:
         """Forget."""
         self.waiting.discard(connection)
 
-    def hold(self, size_bytes: int) -> None:
-        """Add."""
-        self.held_bytes += size_bytes
+    def hold(self, connection: Connection, size_bytes: int) -> None:
+        """Note."""
+        del connection
+        self.held_bytes = size_bytes
+
+    def release(self, connection: Connection) -> None:
+        """Note."""
+        del connection
+        self.held_bytes = 0
 
     def lost(self, connection: Connection) -> None:
         """Forget."""

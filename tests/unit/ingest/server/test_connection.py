@@ -44,6 +44,40 @@ def test_requests_are_the_same_however_their_bytes_arrive(piece: int) -> None:
     run(scene)
 
 
+def test_the_wait_for_the_server_begins_with_the_whole_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes long over its head has waited for itself."""
+    now_s = [100.0]
+    monkeypatch.setattr("ingest.server.connection.monotonic", lambda: now_s[0])
+
+    async def scene() -> None:
+        client = Client()
+        await client.send(GET[:9])
+        now_s[0] = 108.0
+        await client.send(GET[9:])
+
+        (head,) = client.requests
+        assert head.received_s == 108.0
+
+    run(scene)
+
+
+def test_an_empty_line_between_requests_is_nothing() -> None:
+    """Some clients send one after a body: no deadline starts with it, and the next request is whole."""
+
+    async def scene() -> None:
+        client = Client()
+        await client.send(POST)
+        idle_s = client.connection.deadline_s
+        await client.send(b"\r\n")
+        assert client.connection.deadline_s == idle_s
+        await client.send(b"\r\n" + POST)
+
+        assert client.statuses == [200, 200]
+        assert client.bodies == [b"abc", b"abc"]
+
+    run(scene)
+
+
 def test_a_large_read_is_parsed_in_pieces() -> None:
     """Requests and chunks may lie across them, and more than one request may be in a read."""
 

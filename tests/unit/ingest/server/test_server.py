@@ -46,6 +46,47 @@ def test_half_heads_of_many_clients_have_a_bound_together() -> None:
     asyncio.run(scene())
 
 
+def test_only_connections_with_half_a_head_make_room_for_heads() -> None:
+    """Idle ones give no bytes back, however long they wait; and what is dropped gives back all that it held."""
+
+    async def scene() -> None:
+        server = LoopServer(never, 10_000, 15, 75)
+        idle = [connect(server) for _ in range(500)]
+        for _ in range(3):
+            slow = [connect(server) for _ in range(700)]
+            for connection, _ in slow:
+                connection.data_received(HALF)
+            assert [wire.ended for _, wire in idle] == [""] * 500
+            assert any(wire.ended == "aborted" for _, wire in slow)
+            for connection, _ in slow:
+                connection.connection_lost(None)
+
+        alone, wire = connect(server)
+        alone.data_received(HALF[:100])
+        alone.data_received(HALF[100:])
+        assert wire.ended == ""
+        assert (len(server._heads), server._heads_bytes) == (1, len(HALF))  # noqa: SLF001  (nothing else shows a leak)
+
+    asyncio.run(scene())
+
+
+def test_one_client_that_crosses_the_bound_itself_leaves_no_bytes_behind() -> None:
+    """The connection whose bytes are too many may be the one that has to go."""
+
+    async def scene() -> None:
+        server = LoopServer(never, 10_000, 15, 75)
+        slow = [connect(server) for _ in range(600)]
+        for size in (10, 30_000, len(HALF)):
+            for connection, wire in slow:
+                if wire.ended == "":
+                    connection.data_received(HALF[: size - len(connection._head)])  # noqa: SLF001  (how much it has)
+        held = sum(len(connection._head) for connection, _ in slow)  # noqa: SLF001  (as above)
+
+        assert server._heads_bytes == held <= 32 * 1024**2  # noqa: SLF001  (as above)
+
+    asyncio.run(scene())
+
+
 def test_a_deadline_that_has_passed_is_seen_by_the_next_look() -> None:
     """And no other connection's."""
 
