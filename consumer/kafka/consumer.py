@@ -152,6 +152,7 @@ class KafkaLog:
     def _renew(self) -> None:
         """Join the group with a new client. What the old one says from now on is nobody's."""
         self._renew_at_s = None
+        self._commits = Commits()  # the old client's may never be answered, or be answered late
         old, self._consumer = self._consumer, self._member()
         self._survey.consumer = self._consumer
         threading.Thread(target=old.close, name="leave", daemon=True).start()
