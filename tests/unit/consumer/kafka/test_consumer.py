@@ -1,6 +1,8 @@
 """A member over a client that says what a test tells it to; how real ones behave, the integration tests state."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.kafka import consumer
 from consumer.kafka.consumer import KafkaLog
+from consumer.kafka.refusals import Refusals
 from tests.support.consumer_fakes import Clock
 
 PLACE, OTHER = Partition("events", 0), Partition("events", 1)
@@ -101,6 +104,7 @@ class Member:
         monkeypatch.setattr(consumer, "Consumer", Client)
         monkeypatch.setattr(consumer, "AdminClient", Client)
         monkeypatch.setattr(consumer, "monotonic", self.clock)
+        monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
         self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"])
         found: Any = lambda places: [Assigned(place, "id", None, 0, 0) for place in places]  # noqa: E731  (a stub)
         monkeypatch.setattr(self.log._survey, "of", found)  # noqa: SLF001  (asks brokers)
@@ -146,3 +150,45 @@ def test_a_commit_that_an_ended_client_sent_is_not_waited_for_by_its_successor(m
     assert member.log.poll(0).answers == []
     member.log.commit({OTHER: MARK})
     assert len(member.client.sent) == 1
+
+
+def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
+    """The coordinator was asked for once without the right; the member never lost its partitions."""
+    member.hears(Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    assert "give it Read on that group" in member.log.refusal
+    member.clock.now_s += 1
+    member.hears()
+    assert member.log.refusal
+    member.log.commit({PLACE: MARK})
+    member.client.answer()
+    member.log.poll(0)
+
+    assert member.log.refusal == ""
+
+
+def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
+    """No assignment follows when the right is there again; what came in the same poll shows nothing."""
+    refused = Said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    end = Said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
+    member.hears(end, refused)
+    assert "may not read the topic events" in member.log.refusal
+    member.clock.now_s += 1
+    member.hears(Said("events.dead", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (as above)
+    assert member.log.refusal
+    member.hears(end)
+
+    assert member.log.refusal == ""
+
+
+def test_a_topic_that_is_seen_again_is_refused_no_more(member: Member) -> None:
+    """A member that has no partition of it gets no record; a broker is asked for it now and then."""
+    member.hears(Said("events.dead", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+    answer: Future[object] = Future()
+    answer.set_result(None)
+    member.log._presence._take("events.dead", member.clock.now_s - 1, answer)  # noqa: SLF001  (a driver's thread does)
+    member.hears()
+    assert member.log.refusal
+    member.log._presence._take("events.dead", member.clock.now_s + 1, answer)  # noqa: SLF001  (as above)
+    member.hears()
+
+    assert member.log.refusal == ""
