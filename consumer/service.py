@@ -112,6 +112,11 @@ def targets(settings: Settings) -> tuple[Target, Target]:
     )
 
 
+def _pace(settings: Settings, partitions: int = 1) -> InsertPace:
+    session_s = settings.session_timeout_ms / 1000
+    return InsertPace(partitions, settings.batch_age_s_max, settings.insert_timeout_s, session_s)
+
+
 def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> bool:
     """Wait for the servers, check what exactly-once depends on, and tell whether the broker surely keeps intents.
 
@@ -121,12 +126,7 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
     cluster = Cluster(kafka_properties(settings), settings.group_id)
     names = (settings.topic, settings.dead_letter_topic)
     topics = patiently(lambda: find_topics(cluster, names), stop)
-    pace = InsertPace(
-        sum(topic.partitions for topic in topics.values()),
-        settings.batch_age_s_max,
-        settings.insert_timeout_s,
-        settings.session_timeout_ms / 1000,
-    )
+    pace = _pace(settings, sum(topic.partitions for topic in topics.values()))
     patiently(lambda: check_tables(connection, [(target, pace) for target in targets(settings)]), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
     for sentence in size_warnings(cluster, *names, settings.batch_bytes_max):
@@ -166,7 +166,7 @@ def _pipelines(
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, metrics)
         repairer = ClickHouseRepairer(connection, target, rows, metrics)
-        inserted = OffsetsTable(connection, {target.topic: target.table})
+        inserted = OffsetsTable(connection, {target.topic: target.table}, _pace(settings).late_s)
         return Pipeline(rows, table, letters, topics, repairer, inserted)
 
     events, dead = targets(settings)

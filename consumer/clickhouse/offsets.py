@@ -16,8 +16,6 @@ from consumer.clickhouse.client import Connection
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, Counted, Partition
 
-REMEMBERED_S: Final = 1800
-"""A token is known for so long, at the least: half of what a replicated table remembers by default."""
 _MOVES: Final = ("0008_events_by_id.sql",)
 """The migrations that move rows to a new table, which knows none of the old one's tokens."""
 _OF_PARTITION: Final = (
@@ -46,7 +44,7 @@ WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition =
 """
 _LATELY: Final = f"""
 {_ROWS} AND _inserted_at >= greatest(
-    now64(3, 'UTC') - INTERVAL {REMEMBERED_S} SECOND,
+    now64(3, 'UTC') - INTERVAL {{remembered_s:UInt32}} SECOND,
     (SELECT max(applied_at) FROM migrations WHERE name IN ({", ".join(map(repr, _MOVES))}))
 )
 """  # noqa: S608  (our own text)
@@ -85,11 +83,16 @@ class Reading:
 
 
 class OffsetsTable:
-    """An `InsertedOffsets`. Threads share it. `tables` maps each topic to the table of its rows."""
+    """An `InsertedOffsets`. Threads share it.
 
-    def __init__(self, connection: Connection, tables: Mapping[str, str]) -> None:
+    `tables` maps each topic to the table of its rows. A token is known for `remembered_s`, at the least: preflight
+    checks that the tables' windows are so large. With 0 no token is.
+    """
+
+    def __init__(self, connection: Connection, tables: Mapping[str, str], remembered_s: float = 0.0) -> None:
         self._connection = connection
         self._tables = tables
+        self._remembered_s = int(remembered_s)
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none.
@@ -115,7 +118,8 @@ class OffsetsTable:
         offsets = frozenset(row["offset"] for row in rows).intersection(block.offsets)
         if not offsets.issuperset(block.offsets):
             return Counted(offsets)
-        lately = self._connection.query(_LATELY, where | {"table": self._tables[partition.topic]})
+        since = {"table": self._tables[partition.topic], "remembered_s": self._remembered_s}
+        lately = self._connection.query(_LATELY, where | since)
         return Counted(offsets, is_remembered=any(row["offset"] in offsets for row in lately))
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:

@@ -84,14 +84,18 @@ class InsertPace:
     session_s: float
 
     @property
-    def window(self) -> int:
-        """The blocks that a table must remember: inserts per second x partitions of the table x seconds.
+    def late_s(self) -> float:
+        """For how long a table must remember a token.
 
         An insert that had no answer in its time is given more, up to `GROWTH_MAX` times as much; its successor, which
         begins with the least, may be in the table that much earlier. One more for the server's queue in front of it.
         """
-        late_s = self.session_s + (GROWTH_MAX + 1) * self.timeout_s
-        return ceil(self.partitions / self.age_s * _MONTHS * late_s)
+        return self.session_s + (GROWTH_MAX + 1) * self.timeout_s
+
+    @property
+    def window(self) -> int:
+        """The blocks that a table must remember: inserts per second x partitions of the table x seconds."""
+        return ceil(self.partitions / self.age_s * _MONTHS * self.late_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,14 +110,12 @@ class Attempt:
         is_fresh: tells whether its intent still fences.
         is_repeated: an earlier try may have brought its rows into the table.
         is_settled: none of those can arrive any more.
-        view_failed: in an earlier try of this worker a view behind the table failed, and lacks the rows.
     """
 
     number: int
     is_fresh: Callable[[], bool]
     is_repeated: bool = False
     is_settled: bool = True
-    view_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Metrics, Partition
 from consumer.delivery.task import BatchTask, Stage
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Transient
+from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class StepExecutor:
         until_s = now_s + self._config.fence_s
         is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
         is_fresh = lambda: self._config.now_s() < until_s  # noqa: E731  (called on the pool's thread)
-        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled, task.view_failed)
+        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled)
         task.inserting(self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt))
 
     def collect(self, state: PartitionState, now_s: float) -> None:
@@ -232,8 +232,6 @@ class StepExecutor:
     def _postpone(self, task: BatchTask, step: Step, now_s: float, error: Transient) -> None:
         """Retry later; a prepared batch commits its intent again first."""
         until_s = now_s + self._config.backoff.delay_s(task.attempt + 1)
-        if error.cause is Cause.VIEW:
-            task.view_failed = True
         if isinstance(error, TooLarge):
             task.postpone_too_large(now_s, until_s)
         else:

@@ -131,9 +131,10 @@ class Pipeline:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
         Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
-        (migrated tables, an outage that was longer than a table remembers). Where the token is known, or may be, it is
-        sent again all the same: a view that was not reached takes it. A server that died in the middle of an earlier
-        try may know the token, or have counted, and lack the rows; so behind a repeat they are looked for.
+        (migrated tables, an outage that was longer than a table remembers). Then it is never sent again. Where the
+        token is known, it is sent again all the same: a view that was not reached takes it. A server that died in the
+        middle of an earlier try may know the token, or have counted, and lack the rows; so behind a repeat they are
+        looked for.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
@@ -142,7 +143,7 @@ class Pipeline:
         """
         counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
         is_there = counted.offsets.issuperset(block.offsets)
-        if is_there and not counted.is_remembered and not attempt.view_failed:
+        if is_there and not counted.is_remembered:
             log.warning(
                 _NOT_SENT, extra={"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
             )

@@ -61,7 +61,6 @@ class BatchTask:
         is_untouched: the table has refused it, and no row of it is there; until its intent is committed again.
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have reached the server.
-        view_failed: a view on the table failed in an earlier try, and lacks the rows.
         is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
         too_large_since_s: since when (monotonic) every try was too large; None when the last one was not.
     """
@@ -81,7 +80,6 @@ class BatchTask:
     is_untouched: bool = False
     is_inserted: bool = False
     is_repeated: bool = False
-    view_failed: bool = False
     is_too_large: bool = False
     too_large_since_s: float | None = None
 

@@ -159,11 +159,11 @@ class Worker:
         for partition, count in taken.items():
             self._executor.book(partition, "read", count)
             self._is_read(self._states[partition])
-        self._take_troubles(polled, now_s)
         for partition, offset in polled.ends.items():
             if (state := self._states.get(partition)) is not None:
                 state.reached_end(offset)
                 self._is_read(state)
+        self._take_troubles(polled, now_s)  # a denial is told once: what came before it in this poll does not end it
         for partition, cut in polled.cut.items():
             if (state := self._states.get(partition)) is not None and state.cut is None:
                 state.cut = cut

@@ -39,7 +39,7 @@ from consumer.kafka.formation import Formation
 from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
-from consumer.kafka.refusals import Refusals, check, ends_client, is_refusal, of_reading, of_topic
+from consumer.kafka.refusals import GROUP, Refusals, check, ends_client, is_refusal, of_reading, of_topic
 from consumer.kafka.survey import Survey
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class KafkaLog:
         self._open_late()
         self._survey.admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
         self._commits.send(self._transmit)
+        began_s = monotonic()
         records: list[Record] = []
         ends: dict[Partition, int] = {}
         cut: dict[Partition, Cut] = {}
@@ -139,7 +140,19 @@ class KafkaLog:
                 denied[place] = of_reading(place.topic, error)
             else:
                 self._refused(message.topic() or "", error)
-        return Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied)
+        polled = Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied)
+        self._lift(polled, began_s)
+        return polled
+
+    def _lift(self, polled: Polled, began_s: float) -> None:
+        """Lift what this poll and the last look at the topics show to be allowed; an assignment is not always due."""
+        if not self.refusal:
+            return
+        names = {record.partition.topic for record in polled.records} | {place.topic for place in polled.ends}
+        if any(answer.error is None for answer in polled.answers):
+            names.add(GROUP)
+        self._refusals.worked(names, began_s)
+        self._refusals.described({topic: self._presence.described.get(topic, float("-inf")) for topic in self._topics})
 
     def _refused(self, topic: str, error: KafkaError) -> None:
         """Note what is refused beside single partitions; a fatal error ends this client, and a new one follows it."""
@@ -152,6 +165,7 @@ class KafkaLog:
     def _renew(self) -> None:
         """Join the group with a new client. What the old one says from now on is nobody's."""
         self._renew_at_s = None
+        self._commits = Commits()  # the old client's may never be answered, or be answered late
         old, self._consumer = self._consumer, self._member()
         self._survey.consumer = self._consumer
         threading.Thread(target=old.close, name="leave", daemon=True).start()
@@ -233,7 +247,7 @@ class KafkaLog:
         if consumer is not self._consumer:
             return
         self._formation.assigned()
-        self._refusals.lift(())  # the group takes this member
+        self._refusals.assigned()
         self._owned.update(places := places_of(partitions))
         starts = {} if self._is_closing else self._open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
@@ -294,7 +308,7 @@ class KafkaLog:
             self._refusals.note_all(topics, cause)
             self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
             return {}
-        self._refusals.lift(topics)
+        self._refusals.lift((GROUP, *topics))
         self._ends.learn(assigned)
         return self._listener.assigned(assigned)
 

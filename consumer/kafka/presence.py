@@ -22,6 +22,8 @@ class Presence:
         self._topics = tuple(topics)
         self._asked_s = float("-inf")
         self._gone: frozenset[str] = frozenset()
+        self.described: dict[str, float] = {}
+        """The topics that were there, and when (monotonic) a broker was asked that said so last."""
         self._had_no_answer = False
 
     def gone(self) -> tuple[str, ...]:
@@ -37,13 +39,14 @@ class Presence:
             self._had_no_answer = False
         topics = TopicCollection(list(self._topics))
         for topic, answer in self._survey.admin.describe_topics(topics, request_timeout=_CALL_S).items():
-            answer.add_done_callback(partial(self._take, topic))
+            answer.add_done_callback(partial(self._take, topic, self._asked_s))
 
-    def _take(self, topic: str, answer: Future[Any]) -> None:
+    def _take(self, topic: str, asked_s: float, answer: Future[Any]) -> None:
         error = answer.exception()
         code = error.args[0].code() if isinstance(error, KafkaException) else None
         if error is None:
             self._gone -= {topic}
+            self.described = {**self.described, topic: asked_s}  # a new one: another thread may be reading it
         elif code == KafkaError.UNKNOWN_TOPIC_OR_PART:
             self._gone |= {topic}
         else:

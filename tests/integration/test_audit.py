@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.offsets import REMEMBERED_S, OffsetsTable, Reading
+from consumer.clickhouse.offsets import OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
@@ -293,7 +293,7 @@ def test_the_table_of_offsets_knows_readings_and_epochs(tables: Tables, database
 
 def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tables: Tables) -> None:
     """Of a block that is sent again: a table forgets tokens in time, and where rows were moved, at once."""
-    known = OffsetsTable(tables.database, {TOPIC: "events"})
+    known = OffsetsTable(tables.database, {TOPIC: "events"}, 570.0)
     batch = records(range(10))
     assert tables.rows.screen(batch) == []
     (block,) = tables.rows.blocks(batch, Origin(NOW), "a")
@@ -308,7 +308,7 @@ def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tabl
     for hours, is_remembered in ((1, False), (-1, True)):
         tables.database.command(f"{moved} SETTINGS mutations_sync = 2", {"hours": hours})
         assert known.counted(PLACE, block).is_remembered is is_remembered
-    aged = f"_inserted_at = _inserted_at - INTERVAL {REMEMBERED_S} SECOND"
+    aged = "_inserted_at = _inserted_at - INTERVAL 570 SECOND"
     tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE 1 SETTINGS mutations_sync = 2")
     assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=False)
 

@@ -202,7 +202,7 @@ class FakeTable:
         self.grow_old()
 
     def grow_old(self) -> None:
-        """Let half an hour pass: nothing that is here came lately."""
+        """Let more time pass than a table must remember: nothing that is here came lately."""
         self._lately.clear()
 
     def _view(self, origin: Origin, keys: Sequence[str]) -> None:

@@ -169,16 +169,13 @@ class Views(FakeTable):
         super().insert(block)
 
 
-@pytest.mark.parametrize(
-    ("is_forgotten", "view_failed", "is_sent"), [(False, False, 1), (True, False, 0), (True, True, 1)]
-)
+@pytest.mark.parametrize(("is_forgotten", "is_sent"), [(False, 1), (True, 0)])
 def test_rows_that_are_counted_are_sent_for_the_views_that_may_lack_them(
     around: Around,
     is_forgotten: bool,  # noqa: FBT001  (a case)
-    view_failed: bool,  # noqa: FBT001  (a case)
     is_sent: int,
 ) -> None:
-    """As long as the table knows their token, and beyond that when this worker has seen a view fail."""
+    """As long as the table knows their token, and no longer: they would be there twice."""
     table = Views()
     pipeline = Pipeline(around.rows, table, around.letters, around.broker, table, table)
     batch, (block,) = prepared_blocks(around, value())
@@ -186,7 +183,7 @@ def test_rows_that_are_counted_are_sent_for_the_views_that_may_lack_them(
     if is_forgotten:
         table.forget_tokens()
 
-    assert pipeline.insert(batch, block, replace(AGAIN, view_failed=view_failed)) == Inserted()
+    assert pipeline.insert(batch, block, AGAIN) == Inserted()
     assert len(table.seen) == is_sent
 
 

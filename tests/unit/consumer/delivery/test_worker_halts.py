@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from consumer.delivery.ports import Block, CommittedOffset
+from consumer.delivery.ports import Block, CommittedOffset, Polled
 from consumer.errors import Fatal, Halt, HaltCode
 from tests.support.consumer_fakes import PLACE, Around, Process, get_on
 from tests.support.fake_group import FakeBroker, FakeLog
@@ -173,3 +174,29 @@ def test_a_partition_that_may_not_be_read_halts_alone_and_goes_on_by_itself(is_i
     get_on(around, process, 60)
     assert not any(lane.halt for lane in process.worker.owned.values())
     assert sum(around.rows_of().values()) == 12 + (not is_idle)
+
+
+def test_a_denial_holds_though_the_records_before_it_came_in_the_same_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last fetch brought records and the log's end, the next one is refused; a client says so once."""
+    around = Around()
+    process = around.process()
+    around.produce(value())
+    poll, denials = process.log.poll, [{PLACE: "may not be read"}]
+
+    def with_denial(timeout_s: float) -> Polled:
+        polled = poll(timeout_s)
+        if not polled.ends or not denials:
+            return polled
+        process.log.denied = {PLACE}
+        process.log._told[PLACE]["denied"] = 1  # noqa: SLF001  (it says so here)
+        return replace(polled, denied=denials.pop())
+
+    monkeypatch.setattr(process.log, "poll", with_denial)
+    get_on(around, process, 4)
+    assert [state.halt.why for state in process.worker.owned.values() if state.halt] == ["may not be read"]
+    process.log.denied = set()
+    around.produce(value())
+    get_on(around, process, 40)
+
+    assert around.rows_of() == {0: 1, 1: 1}
+    assert not [state.halt for state in process.worker.owned.values() if state.halt]

@@ -46,6 +46,7 @@ def test_a_refusal_is_said_once_in_ten_minutes_until_it_is_lifted(caplog: pytest
     assert len(said) == 4
     assert "the account may not be in the group headrace; give it Read on that group" in said[0]
     assert said[1] == f"a right is missing: {of_reading('events', TOPIC_RIGHT)}"
+    refusals.assigned()
     refusals.lift({"events.dead"})
     assert refusals.sentence == of_reading("events", TOPIC_RIGHT)
     refusals.lift({"events"})
@@ -61,7 +62,7 @@ def test_marks_that_may_not_be_read_are_told_by_what_is_refused() -> None:
     assert refusals.sentence == ""
     refusals.note_all({"events"}, GROUP_RIGHT)
     assert "may not be in the group headrace" in refusals.sentence
-    refusals.lift(())
+    refusals.assigned()
     refusals.note_all({"events"}, TOPIC_RIGHT)
     assert refusals.sentence == of_reading("events", TOPIC_RIGHT)
 
@@ -70,3 +71,31 @@ def test_a_topic_that_cannot_be_asked_about_is_denied_or_away() -> None:
     """By what the broker says."""
     assert isinstance(of_topic("events", TOPIC_RIGHT), Denied)
     assert isinstance(of_topic("events", AWAY), Transient)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TOPIC_RIGHT, KafkaError(KafkaError._FATAL, "Fatal error: Broker: Topic authorization failed: heartbeat")],  # noqa: SLF001  (as above)
+)
+def test_a_group_that_refuses_for_a_topic_is_not_told_as_a_right_on_the_group(error: KafkaError) -> None:
+    """A heartbeat says so without the topic's name; commits that are answered show nothing of it."""
+    refusals = Refusals("headrace", clock := Clock())
+    refusals.note("", error)
+    assert "give it Read and Describe on each of them" in refusals.sentence
+    assert "that group" not in refusals.sentence
+    clock.now_s += 10
+    refusals.worked(("",), clock.now_s)
+    refusals.described({"events": clock.now_s, "events.dead": clock.now_s - 60})
+    assert refusals.sentence
+    refusals.described({"events": clock.now_s, "events.dead": clock.now_s})
+    assert refusals.sentence == ""
+
+
+def test_what_was_asked_before_a_refusal_does_not_lift_it() -> None:
+    """Its answer may come later."""
+    refusals = Refusals("headrace", clock := Clock())
+    refusals.note("events", TOPIC_RIGHT)
+    refusals.described({"events": clock.now_s - 1, "events.dead": clock.now_s + 1})
+    assert refusals.sentence
+    refusals.described({"events": clock.now_s + 1})
+    assert refusals.sentence == ""

@@ -1,0 +1,194 @@
+"""A member over a client that says what a test tells it to; how real ones behave, the integration tests state."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition
+from consumer.kafka import consumer
+from consumer.kafka.consumer import KafkaLog
+from consumer.kafka.refusals import Refusals
+from tests.support.consumer_fakes import Clock
+
+PLACE, OTHER = Partition("events", 0), Partition("events", 1)
+MARK = CommittedOffset(8, "")
+KIP_848_REFUSAL = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Group authorization failed: heartbeat")  # noqa: SLF001  (its public name)
+
+
+class Said:
+    """A message."""
+
+    def __init__(self, topic: str | None, partition: int = -1, error: KafkaError | None = None) -> None:
+        self._place, self._error = (topic, partition), error
+
+    def error(self) -> KafkaError | None:
+        """Return what went wrong."""
+        return self._error
+
+    def topic(self) -> str | None:
+        """Return the topic, if it is about one."""
+        return self._place[0]
+
+    def partition(self) -> int:
+        """Return its partition, or -1."""
+        return self._place[1]
+
+    def offset(self) -> int:
+        """Return its offset."""
+        return 8
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Client:
+    """Both a consumer and an admin client."""
+
+    made: list["Client"]
+
+    def __init__(self, _: object, on_commit: Callable[..., None] | None = None, **__: object) -> None:
+        self.on_commit = on_commit
+        self.sent: list[TopicPartition] = []
+        self.says: list[Said] = []
+        self.on_assign: Callable[..., None]
+        if on_commit is not None:
+            self.made.append(self)
+
+    def subscribe(self, _: Sequence[str], on_assign: Callable[..., None], **__: object) -> None:
+        """Keep whom to tell."""
+        self.on_assign = on_assign
+
+    def consume(self, *_: object) -> list[Said]:
+        """Say it all."""
+        says, self.says = self.says, []
+        return says
+
+    def commit(self, offsets: list[TopicPartition], **_: object) -> None:
+        """Keep what was sent."""
+        self.sent += offsets
+
+    def answer(self) -> None:
+        """Answer the oldest commit: it is stored."""
+        assert self.on_commit is not None
+        self.on_commit(None, [self.sent.pop(0)])
+
+    def ignore(self, *_: object, **__: object) -> None:
+        """Do nothing."""
+
+    poll = assign = pause = resume = seek = close = ignore
+
+
+class Listener:
+    """Reads no partition."""
+
+    def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, None]:
+        """Begin nowhere."""
+        return {item.partition: None for item in partitions}
+
+    def lost(self, _: Sequence[Partition]) -> None:
+        """Drop them."""
+
+    revoked = lost
+
+
+class Member:
+    """A log, its clock, and its present client."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.made = Clock(), list[Client]()
+        monkeypatch.setattr(Client, "made", self.made, raising=False)
+        monkeypatch.setattr(consumer, "Consumer", Client)
+        monkeypatch.setattr(consumer, "AdminClient", Client)
+        monkeypatch.setattr(consumer, "monotonic", self.clock)
+        monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
+        self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"])
+        found: Any = lambda places: [Assigned(place, "id", None, 0, 0) for place in places]  # noqa: E731  (a stub)
+        monkeypatch.setattr(self.log._survey, "of", found)  # noqa: SLF001  (asks brokers)
+        self.log.listen(Listener())
+
+    @property
+    def client(self) -> Client:
+        """The one that joined last."""
+        return self.made[-1]
+
+    def own(self, *places: Partition) -> None:
+        """Let the group give it partitions."""
+        self.client.on_assign(self.client, [TopicPartition(*place) for place in places])
+
+    def hears(self, *says: Said) -> None:
+        """Poll, with these messages."""
+        self.client.says += says
+        self.log.poll(0)
+
+
+@pytest.fixture
+def member(monkeypatch: pytest.MonkeyPatch) -> Member:
+    """A member that owns a partition."""
+    made = Member(monkeypatch)
+    made.own(PLACE)
+    return made
+
+
+def test_a_commit_that_an_ended_client_sent_is_not_waited_for_by_its_successor(member: Member) -> None:
+    """The same mark again: the new client's answer counts; the old one's, if it comes at all, is nobody's."""
+    member.log.commit({PLACE: MARK})
+    (old,) = member.made
+    member.hears(Said(None, error=KIP_848_REFUSAL))
+    member.clock.now_s += 60
+    member.hears()
+    assert member.client is not old
+    member.own(PLACE, OTHER)
+    member.log.commit({PLACE: MARK})
+    member.client.answer()
+
+    assert [answer.mark for answer in member.log.poll(0).answers] == [MARK]
+    old.answer()
+    assert member.log.poll(0).answers == []
+    member.log.commit({OTHER: MARK})
+    assert len(member.client.sent) == 1
+
+
+def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
+    """The coordinator was asked for once without the right; the member never lost its partitions."""
+    member.hears(Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    assert "give it Read on that group" in member.log.refusal
+    member.clock.now_s += 1
+    member.hears()
+    assert member.log.refusal
+    member.log.commit({PLACE: MARK})
+    member.client.answer()
+    member.log.poll(0)
+
+    assert member.log.refusal == ""
+
+
+def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
+    """No assignment follows when the right is there again; what came in the same poll shows nothing."""
+    refused = Said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    end = Said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
+    member.hears(end, refused)
+    assert "may not read the topic events" in member.log.refusal
+    member.clock.now_s += 1
+    member.hears(Said("events.dead", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (as above)
+    assert member.log.refusal
+    member.hears(end)
+
+    assert member.log.refusal == ""
+
+
+def test_a_topic_that_is_seen_again_is_refused_no_more(member: Member) -> None:
+    """A member that has no partition of it gets no record; a broker is asked for it now and then."""
+    member.hears(Said("events.dead", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+    answer: Future[object] = Future()
+    answer.set_result(None)
+    member.log._presence._take("events.dead", member.clock.now_s - 1, answer)  # noqa: SLF001  (a driver's thread does)
+    member.hears()
+    assert member.log.refusal
+    member.log._presence._take("events.dead", member.clock.now_s + 1, answer)  # noqa: SLF001  (as above)
+    member.hears()
+
+    assert member.log.refusal == ""
