@@ -5,8 +5,7 @@ import uuid
 import pytest
 
 from consumer.delivery.ports import Membership, Partition
-from consumer.kafka import consumer as kafka
-from consumer.kafka import ends, presence
+from consumer.kafka import ends, formation, presence
 from tests.support.fixtures_group import ON_EMBEDDED, ON_KAFKA, Group
 from tests.support.kafka_clients import producer
 from tests.support.log_members import until
@@ -18,7 +17,7 @@ def test_a_member_without_a_partition_knows_that_its_group_has_formed(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands by, and is as ready as the other one; before it has heard anything it is not."""
-    monkeypatch.setattr(kafka, "_QUIET_S", 1.0)
+    monkeypatch.setattr(formation, "_QUIET_S", 1.0)
     topic = group.new_topic(1)
     members = [group.member(topic) for _ in range(2)]
     assert not any(member.log.membership().is_formed for member in members)
