@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ def test_every_file_that_a_text_names_is_there() -> None:
 
     assert len(texts) > 300
     assert dead == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """And no row is left of one that is gone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = [line for some in (project["dependencies"], *project["optional-dependencies"].values()) for line in some]
+    named = {re.split(r"[^\w.-]", line)[0] for line in lines} - {"headrace"}
+    text = (ROOT / "docs/decisions/dependencies.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| (?:base|ingest|consumer|embedded|dev)", text, re.MULTILINE)
+
+    assert {name for row in rows for name in row.split(", ")} == named
 
 
 def test_the_makefile_has_at_most_ten_targets_and_each_is_explained() -> None:

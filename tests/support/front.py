@@ -1,7 +1,7 @@
 """The collector's front in this process: everything from the request to the records, with a shelf for a broker."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -80,20 +80,21 @@ def _plain(value: Any) -> Any:
     return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
 
 
-def front(
+def front(  # noqa: PLR0913  (each may be another one)
     shelf: Shelf,
     gate: AccessControl | None = None,
     *,
     limits: EventLimits | None = None,
     bodies: BodyReader | None = None,
     required: tuple[str, ...] = ("eventType",),
+    threads: Executor = _THREADS,
 ) -> Flask:
     """Return the application behind its middleware; an open collector without a count is the default."""
     validator = Validator(read_catalogue(), limits or EventLimits(), "sandbox", required)
     collector = Collector(validator, Encoder(SCHEMA, 1), shelf)
     reader = bodies or BodyReader(BodyLimits(), MemoryBudget(_MEMORY_BYTES))
     policies = policies_for(gate)
-    endpoints = CollectEndpoints(collector, policies.access_control, reader, policies.load_bound, NoMetrics(), _THREADS)
+    endpoints = CollectEndpoints(collector, policies.access_control, reader, policies.load_bound, NoMetrics(), threads)
     app = create_app(endpoints, collector.is_ready)
     routes = [rule.rule for rule in app.url_map.iter_rules()]
     app.wsgi_app = WsgiDoor(app.wsgi_app, RequestMiddleware(routes, EventCounters(), policies))  # type: ignore[method-assign]  # Flask's way

@@ -59,7 +59,6 @@ class KafkaCluster(Broker):
         self._directory = Path(tempfile.mkdtemp(prefix="headrace-kafka-"))
         self._settings = {**_sizes(nodes, min_insync), **_QUICK, **(settings or {})}
         self.nodes = tuple(KafkaNode(n, self._directory / f"node-{n}", java, jars) for n in range(1, nodes + 1))
-        self.supports_failover = nodes > 1
 
     @property
     def bootstrap_servers(self) -> str:

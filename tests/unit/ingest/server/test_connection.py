@@ -330,6 +330,7 @@ def test_the_deadlines_of_head_body_and_idle_connection() -> None:
         assert half_head.statuses == half_body.statuses == [408]
         assert b"the request's head did not arrive within 15 s" in half_head.wire.sent
         assert b"the request's body did not arrive within 15 s" in half_body.wire.sent
+        assert all(b"Connection: close" in client.wire.sent for client in (half_head, half_body))
 
     run(scene)
 
