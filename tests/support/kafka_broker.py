@@ -31,7 +31,6 @@ class Broker(ABC):
     """For reports: "apache-kafka", "embedded", "container", "external"."""
     supports_commit_metadata: bool = True
     """A commit's metadata comes back from committed()."""
-    """There are three nodes that a test may kill."""
     supports_kip848: bool = True
     """group.protocol=consumer works."""
     consumer_settings: Mapping[str, str | int] = {}

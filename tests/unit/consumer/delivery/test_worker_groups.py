@@ -6,7 +6,7 @@ import pytest
 
 from consumer.delivery.intent import Intent
 from consumer.errors import Fatal
-from tests.support.consumer_fakes import LIMITS, PLACE, Around, PatientProcess, get_on, until_begun
+from tests.support.consumer_fakes import LIMITS, PLACE, Around, PatientProcess, Process, get_on, until_begun
 from tests.support.fake_group import FakeBroker
 from tests.support.fake_table import InsertFault, value
 
@@ -15,6 +15,17 @@ from tests.support.fake_table import InsertFault, value
 def around() -> Around:
     """A table with a window of 100 tokens, and schemas 1 and 2."""
     return Around()
+
+
+def one_that_has_inserted(around: Around) -> Process:
+    """Return a worker whose batch of two is in the table, and that has not heard of it."""
+    made = around.process()
+    around.produce(value(), value())
+    made.step()
+    around.clock.now_s += LIMITS.age_s_max
+    until_begun(made)
+    made.pool.finish_all()
+    return made
 
 
 def test_an_expelled_worker_stops(around: Around) -> None:
@@ -55,12 +66,7 @@ def test_a_refused_mark_ends_the_lane_and_asks_for_the_partition_anew(around: Ar
 
 def test_the_successor_repeats_exactly_the_range(around: Around) -> None:
     """It closes batches elsewhere by itself, and more records are there by now."""
-    dead = around.process()
-    around.produce(value(), value())
-    dead.step()
-    around.clock.now_s += LIMITS.age_s_max
-    until_begun(dead)
-    dead.pool.finish_all()
+    dead = one_that_has_inserted(around)
     around.produce(*[value()] * 5)
     around.broker.remove(dead.log)
     assert around.intent == Intent("id-1", 0, 2, leader_epoch=0)
@@ -123,12 +129,7 @@ def test_a_revoke_commits_what_is_finished(around: Around) -> None:
 
 def test_a_revoke_in_the_middle_of_a_replay_keeps_the_predecessors_intent(around: Around) -> None:
     """Sealed and prepared, but not committed by this worker yet: the insert may be in the table."""
-    dead = around.process()
-    around.produce(value(), value())
-    dead.step()
-    around.clock.now_s += LIMITS.age_s_max
-    until_begun(dead)
-    dead.pool.finish_all()
+    dead = one_that_has_inserted(around)
     around.broker.remove(dead.log)
     middle = around.process()
     middle.worker.turn()
