@@ -160,6 +160,7 @@ def test_an_intent_that_a_dead_worker_left(operator: Operator) -> None:
         doomed = operator.work(CLICKHOUSE_URL=proxy.url)
         operator.send(2)
         operator.await_rows(2)  # before its first batch a worker asks the tables what is in them
+        until(lambda: lag(operator) == (0, ""), timeout_s=WAIT_S)  # and it has heard of them: no intent is left
         proxy.set(Refuse())
         operator.send(5, first=2)
         until(lambda: lag(operator)[1].startswith("intent [2, "), timeout_s=WAIT_S)
