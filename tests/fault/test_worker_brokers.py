@@ -141,7 +141,7 @@ def test_dead_letters_that_nobody_takes_hold_their_partition_alone(
     with noisy.running(_PER_SECOND):
         until(lambda: len(feed.poison) >= 12, "poison")
     quiet.send(1000)
-    until(lambda: all(number == 0 for number, _ in fleet.look(feed).missing), "the neighbour's rows", 20)
+    until(lambda: all(number == 0 for number, _ in fleet.look(feed).missing), "the neighbour's rows")
     held = fleet.look(feed)
     set_min_insync(broker, f"{fleet.topic}.dead", "1")
     found = fleet.settle(feed, _SETTLE_S)
@@ -157,9 +157,9 @@ def set_min_insync(cluster: KafkaCluster, topic: str, count: str) -> None:
     entry = ConfigEntry("min.insync.replicas", count, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = cluster.admin()
-    admin.incremental_alter_configs([resource])[resource].result(10)
+    admin.incremental_alter_configs([resource])[resource].result(60)
     asked = ConfigResource(ResourceType.TOPIC, topic)
     until(
-        lambda: admin.describe_configs([asked])[asked].result(10)["min.insync.replicas"].value == count,
+        lambda: admin.describe_configs([asked])[asked].result(60)["min.insync.replicas"].value == count,
         f"min.insync.replicas={count}",
     )

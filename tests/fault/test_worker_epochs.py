@@ -56,7 +56,7 @@ def assert_goes_on(story: OnePartition, new: range, kept: range) -> None:
     rows = story.rows()
     assert {number: rows[number] for number in kept} == before
     assert all(len(rows[number]) == 1 for number in rows)
-    until(lambda: story.command("audit")[0] == 0, "a clean audit", 30)
+    until(lambda: story.command("audit")[0] == 0, "a clean audit")
 
 
 @pytest.mark.parametrize(

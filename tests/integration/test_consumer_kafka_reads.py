@@ -94,7 +94,7 @@ def test_an_offset_out_of_range_cuts_the_partition_until_it_is_asked_for_again(g
     group.produce([b"x"] * 10)
     admin = group.broker.admin()
     (deleted,) = admin.delete_records([TopicPartition(*place, 6)]).values()
-    deleted.result(10)
+    deleted.result(60)
     member = group.member()
     for start in (2, 50):  # below and beyond
         member.starts[place] = Position(start)
@@ -116,11 +116,11 @@ def test_an_offset_out_of_range_cuts_the_partition_until_it_is_asked_for_again(g
 def recreate(group: Group) -> None:
     """Delete the group's topic and recreate it as soon as the broker allows."""
     admin: AdminClient = group.broker.admin()
-    admin.delete_topics([group.topic])[group.topic].result(10)
+    admin.delete_topics([group.topic])[group.topic].result(60)
     deadline_s = time.monotonic() + 10
     while time.monotonic() < deadline_s:
         try:
-            admin.create_topics([NewTopic(group.topic, 4, 1)])[group.topic].result(10)
+            admin.create_topics([NewTopic(group.topic, 4, 1)])[group.topic].result(60)
         except KafkaException:
             continue  # it is still being deleted
         return

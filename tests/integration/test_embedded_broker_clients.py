@@ -210,11 +210,11 @@ def test_topics_have_ids_and_an_unknown_one_is_an_error(embedded_broker: Broker,
     admin = embedded_broker.admin()
     known, unknown = topic, f"{topic}-unknown"
     answers = admin.describe_topics(TopicCollection([known, unknown]))
-    description = answers[known].result(10)
+    description = answers[known].result(60)
     assert len(str(description.topic_id)) == 22  # 16 bytes in base64 without padding
     assert [part.id for part in description.partitions] == [0]
     with pytest.raises(KafkaException) as refusal:
-        answers[unknown].result(10)
+        answers[unknown].result(60)
     assert refusal.value.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 

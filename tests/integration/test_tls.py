@@ -305,7 +305,7 @@ def test_the_ingress_says_which_file_a_broker_is_refused_for(
     broker = KafkaBroker(properties, TopicNames("events", "events.dead"), 2**20, NoMetrics())
     try:
         assert not broker.answers(2)
-        until(lambda: any("setting" in vars(record) for record in caplog.records), "a line", 10)
+        until(lambda: any("setting" in vars(record) for record in caplog.records), "a line")
     finally:
         broker.close(0)
 
@@ -375,7 +375,7 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         caplog.set_level(logging.WARNING)
         asked = Claim("a", Allowance(5))
         assert [run_on_loop(limiter.hit([asked], 0))[0].requests for _ in range(3)] == [0, 0, 0]
-        until(lambda: bool(caplog.records), "a line", 10)
+        until(lambda: bool(caplog.records), "a line")
         run_on_loop(store.aclose())
 
     (told,) = [vars(record)["reason"] for record in caplog.records]

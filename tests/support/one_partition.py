@@ -78,7 +78,7 @@ class OnePartition:
     def await_halt(self, member: Member) -> str:
         """Wait until a worker says that the partition is halted, in its log and on its page; return the sentence."""
         until(lambda: bool(halts(member)), "a halt in the log")
-        until(lambda: member.page("/readyz")[0] == 503, "a halt on the page", 10)
+        until(lambda: member.page("/readyz")[0] == 503, "a halt on the page")
         assert f"{self.fleet.topic}/0 is halted at offset" in member.page("/readyz")[1]
         return halts(member)[-1]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.logs import REFUSALS, LineBudget, LineFormatter, ServerFilter, log_config, start_logging
+from schemas.transport.librdkafka_log import LIBRARY
 from tests.support.fake_broker import Clock
 
 
@@ -92,13 +93,14 @@ def test_other_lines_of_the_server_pass() -> None:
 
 @pytest.fixture
 def root_as_before() -> Iterator[None]:
-    """Give the root logger back what it had."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Give the loggers back what they had: a filter that stays would swallow lines that later tests wait for."""
+    loggers = [logging.getLogger(name) for name in ("", LIBRARY, "gunicorn.error")]
+    before = [(logger.handlers[:], logger.filters[:], logger.level) for logger in loggers]
     yield
     logging.getLogger(REFUSALS).disabled = False
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, (handlers, filters, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.filters[:] = handlers, filters
+        logger.setLevel(level)
 
 
 @pytest.mark.usefixtures("root_as_before")
