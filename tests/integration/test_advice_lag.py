@@ -115,7 +115,7 @@ def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
     on_kafka.work()
     work_off(on_kafka)
     member = consumer(on_kafka.broker, on_kafka.environ["CONSUMER_GROUP_ID"])
-    (mark,) = member.committed([TopicPartition(on_kafka.topic, 0)], timeout=10)
+    (mark,) = member.committed([TopicPartition(on_kafka.topic, 0)], timeout=60)
     admin.delete_topics([on_kafka.topic])[on_kafka.topic].result(30)
     on_kafka.broker.create_topic(on_kafka.topic, partitions=2)
     member.commit(offsets=[mark], asynchronous=False)  # as one that was under way when the topic was deleted

@@ -59,4 +59,4 @@ def test_kafka_takes_every_setting(node: KafkaNode) -> None:
     for name, value in properties().items():
         assert name in known, name
         assert name in addresses or known[name].value == value
-    assert admin.list_topics(timeout=10).cluster_id == part("kafka")["environment"]["CLUSTER_ID"]
+    assert admin.list_topics(timeout=60).cluster_id == part("kafka")["environment"]["CLUSTER_ID"]

@@ -75,7 +75,7 @@ def test_a_synchronous_commit_waits_for_the_broker(frail: Group) -> None:
     assert waiting.is_alive()
 
     thaw(frail)
-    waiting.join(20)
+    waiting.join(60)
     assert not waiting.is_alive()
     member.close()
 
@@ -92,7 +92,7 @@ def test_closing_waits_for_what_was_committed(frail: Group) -> None:
     assert waiting.is_alive()
 
     thaw(frail)
-    waiting.join(20)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 

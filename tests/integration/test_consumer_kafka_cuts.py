@@ -83,7 +83,7 @@ def test_a_position_that_is_assigned_is_read_from_as_it_stands(cut: KafkaCluster
     for seeks in (False, True):
         properties = member_properties(cut, f"assigned-{protocol}-{seeks}", protocol)
         reader = Consumer({**properties, "auto.offset.reset": "error", "enable.auto.commit": False})
-        reader.list_topics(timeout=10)
+        reader.list_topics(timeout=60)
 
         def take(member: Consumer, _: object, seeks: bool = seeks) -> None:  # noqa: FBT001  (bound now, not late)
             (member.assign if protocol == "range" else member.incremental_assign)([lost])
@@ -100,7 +100,7 @@ def test_a_seek_is_overtaken_by_what_was_asked_about_the_end(cut: KafkaCluster) 
     """The fact that makes a partition whose marks can't be read yet wait at an offset, not at the end."""
     start = TopicPartition(TOPIC, 0, 20, leader_epoch=epochs_of(cut)[19])
     reader = Consumer({**member_properties(cut, "overtaken", "range"), "enable.partition.eof": True})
-    reader.list_topics(timeout=10)
+    reader.list_topics(timeout=60)
 
     def take(member: Consumer, _: object) -> None:
         member.assign([TopicPartition(TOPIC, 0, OFFSET_END)])

@@ -218,7 +218,7 @@ def test_the_cluster_has_one_id(group: Group) -> None:
     """It starts every token, so it must be the same for every member."""
     one, other = (KafkaLog(group.properties, [group.topic]).cluster_id() for _ in range(2))
 
-    assert one == other == group.broker.admin().list_topics(timeout=10).cluster_id
+    assert one == other == group.broker.admin().list_topics(timeout=60).cluster_id
 
 
 @on_one

@@ -105,7 +105,7 @@ def test_a_child_that_ignores_the_signal_is_killed_after_its_time(tmp_path: Path
 
 def topics_of(bootstrap_servers: str) -> set[str]:
     """Return the names of the topics that exist."""
-    return set(AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0}).list_topics(timeout=10).topics)
+    return set(AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0}).list_topics(timeout=60).topics)
 
 
 def is_listening(port: int) -> bool:

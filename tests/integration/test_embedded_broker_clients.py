@@ -130,7 +130,7 @@ def test_the_metadata_of_a_commit_is_not_kept(embedded_broker: Broker, topic: st
     member.subscribe([topic])
     await_assignment([member], 1)
     member.commit(offsets=[TopicPartition(topic, 0, 3, metadata="intent")], asynchronous=False)
-    (committed,) = member.committed([TopicPartition(topic, 0)], timeout=10)
+    (committed,) = member.committed([TopicPartition(topic, 0)], timeout=60)
     member.close()
     assert (committed.offset, committed.metadata) == (3, None)
 
@@ -181,7 +181,7 @@ def test_only_fetch_tells_the_true_end(embedded_broker: Broker, topic: str) -> N
     part = TopicPartition(topic, 0, 0)
     reader.assign([part])
     read(reader, 10)
-    asked = reader.get_watermark_offsets(part, timeout=10)
+    asked = reader.get_watermark_offsets(part, timeout=60)
     fetched = reader.get_watermark_offsets(part, cached=True)
     reader.close()
     assert asked is not None

@@ -59,7 +59,7 @@ def allow_unclean_elections(cluster: KafkaCluster, topic: str) -> None:
 
 def replicas_of(cluster: KafkaCluster, topic: str) -> tuple[KafkaNode, KafkaNode]:
     """Return the leader and the other replica of a topic with one partition on two nodes."""
-    partition = cluster.admin().list_topics(topic, timeout=10).topics[topic].partitions[0]
+    partition = cluster.admin().list_topics(topic, timeout=60).topics[topic].partitions[0]
     leader = cluster.leader(topic, 0)
     (other,) = (cluster.node(number) for number in partition.replicas if number != leader.node_id)
     return leader, other

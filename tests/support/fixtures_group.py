@@ -68,7 +68,7 @@ class Group:
         """Return what the group remembers, asked beside it."""
         asker = Consumer({"bootstrap.servers": self.broker.bootstrap_servers, "group.id": self.topic, "log_level": 0})
         try:
-            found = asker.committed([TopicPartition(self.topic, number) for number in range(4)], timeout=10)
+            found = asker.committed([TopicPartition(self.topic, number) for number in range(4)], timeout=60)
         finally:
             asker.close()
         return {

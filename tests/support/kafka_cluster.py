@@ -135,7 +135,7 @@ class KafkaCluster(Broker):
             time.sleep(0.1)
 
     def _under_replicated(self) -> list[str]:
-        topics = self.admin().list_topics(timeout=10).topics
+        topics = self.admin().list_topics(timeout=60).topics
         return [
             f"{name}/{number}"
             for name, topic in topics.items()

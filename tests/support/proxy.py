@@ -119,7 +119,7 @@ class FaultProxy:
         """Return how often a mode took effect; one that strikes is counted just before its blow."""
         return self._counts[kind]
 
-    def await_count(self, kind: type[Mode], count: int, timeout_s: float = 10.0) -> None:
+    def await_count(self, kind: type[Mode], count: int, timeout_s: float = 60.0) -> None:
         """Return when a mode took effect so many times in all.
 
         Raises:
