@@ -10,6 +10,7 @@ from consumer.commands import say, show
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Misconfigured
 from consumer.kafka.admin import Cluster
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
@@ -63,8 +64,9 @@ class Marks:
 
     def __init__(self, settings: Settings) -> None:
         properties = kafka_properties(settings)
-        self._cluster = Cluster(properties, settings.group_id)
-        self._group = StoppedGroup(properties, settings.group_id)
+        admin = AdminConnection(properties)
+        self._cluster = Cluster(properties, settings.group_id, admin)
+        self._group = StoppedGroup(properties, settings.group_id, admin)
         self._offsets = OffsetsTable(connect(settings), {target.topic: target.table for target in targets(settings)})
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 

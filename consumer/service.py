@@ -26,6 +26,7 @@ from consumer.delivery.worker import Worker
 from consumer.errors import Misconfigured, Transient
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import Cluster
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
@@ -117,13 +118,12 @@ def _pace(settings: Settings, partitions: int = 1) -> InsertPace:
     return InsertPace(partitions, settings.batch_age_s_max, settings.insert_timeout_s, session_s)
 
 
-def _preflight(settings: Settings, connection: Connection, stop: threading.Event) -> bool:
+def _preflight(settings: Settings, connection: Connection, cluster: Cluster, stop: threading.Event) -> bool:
     """Wait for the servers, check what exactly-once depends on, and tell whether the broker surely keeps intents.
 
     Raises:
         Fatal: one sentence that says what to do.
     """
-    cluster = Cluster(kafka_properties(settings), settings.group_id)
     names = (settings.topic, settings.dead_letter_topic)
     topics = patiently(lambda: find_topics(cluster, names), stop)
     pace = _pace(settings, sum(topic.partitions for topic in topics.values()))
@@ -137,13 +137,15 @@ def _preflight(settings: Settings, connection: Connection, stop: threading.Event
 
 
 @contextmanager
-def build(settings: Settings, metrics: Metrics, stop: threading.Event) -> Iterator[tuple[Worker, KafkaLog]]:
+def build(
+    settings: Settings, admin: AdminConnection, metrics: Metrics, stop: threading.Event
+) -> Iterator[tuple[Worker, KafkaLog]]:
     """Compose a worker and its log, and join the group; leaving the block drains, commits and leaves the group."""
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
-        keeps_metadata = _preflight(settings, connection, stop)
-        source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic))
+        keeps_metadata = _preflight(settings, connection, _cluster(settings, admin), stop)
+        source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
         pools = Pools(ThreadPoolExecutor(settings.insert_threads, "rows"), ThreadPoolExecutor(1, "letters"))
@@ -197,8 +199,12 @@ def patiently(call: Callable[[], _Answer], stop: threading.Event) -> _Answer:
                 raise SystemExit(0) from error
 
 
-def _patrol(settings: Settings, monitor: HealthMonitor, metrics: Metrics) -> BackgroundAudit:
-    cluster = Cluster(kafka_properties(settings), settings.group_id)
+def _cluster(settings: Settings, admin: AdminConnection) -> Cluster:
+    return Cluster(kafka_properties(settings), settings.group_id, admin)
+
+
+def _patrol(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, metrics: Metrics) -> BackgroundAudit:
+    cluster = _cluster(settings, admin)
     tables = {target.topic: target.table for target in targets(settings)}
     return BackgroundAudit(Auditor(connect(settings), tables, cluster.gaps), cluster, monitor, metrics)
 
@@ -213,11 +219,12 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
+    admin = AdminConnection(kafka_properties(settings))
     try:
         with (
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
-            build(settings, metrics, stop) as (worker, source),
-            auditing_in_background(_patrol(settings, monitor, metrics), settings.audit_every_s),
+            build(settings, admin, metrics, stop) as (worker, source),
+            auditing_in_background(_patrol(settings, admin, monitor, metrics), settings.audit_every_s),
         ):
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})
             while not stop.is_set():

@@ -1,8 +1,7 @@
 """Writes log lines of the application and gunicorn as JSON objects on standard error.
 
 No line holds a payload, a key or a client's text: a traceback keeps its frames and the exception's type, not its
-message (an encoder's message quotes the value), and gunicorn's messages about malformed requests are cut before the
-quotation.
+message (an encoder's message quotes the value), and of a malformed request only the kind is said.
 """
 
 import logging
@@ -46,22 +45,6 @@ class LineFormatter(JsonFormatter):
             parts.append("".join(traceback.format_tb(error.__traceback__)) + f"{kind.__module__}.{kind.__qualname__}")
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         return "\ncaused by\n".join(parts)
-
-
-class ServerFilter(logging.Filter):
-    """Removes clients' text and addresses from gunicorn's lines about requests."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Pass every record, cut before it quotes a request."""
-        text = str(record.msg)
-        if text.startswith("Invalid request from ip="):
-            reason = text.partition(": ")[2]
-            record.msg, record.args = "the server refused a request: " + _before_quotation(reason), ()
-        elif text.startswith("Error handling request"):
-            record.msg, record.args = "the server failed to handle a request", ()
-        elif text.startswith("Ignored premature client disconnection"):  # at DEBUG it quotes the bytes received
-            record.msg, record.args = "a client went away before the end of its request", ()
-        return True
 
 
 class LineBudget(logging.Filter):
@@ -108,12 +91,6 @@ class _Second:
         self.lines = 1
 
 
-def _before_quotation(reason: str) -> str:
-    for mark in ("'", '"', "(b", ": b"):
-        reason = reason.partition(mark)[0]
-    return reason.rstrip(" :")[:100]
-
-
 def log_config(level: str, lines_per_s: int = LINES_PER_S) -> dict[str, Any]:
     """Return the configuration for logging.config.dictConfig."""
     return {
@@ -121,7 +98,6 @@ def log_config(level: str, lines_per_s: int = LINES_PER_S) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": LineFormatter}},
         "filters": {
-            "server": {"()": ServerFilter},
             "library": {"()": LineFilter},
             "budget": {"()": LineBudget, "lines_per_s": lines_per_s},
         },
@@ -135,7 +111,7 @@ def log_config(level: str, lines_per_s: int = LINES_PER_S) -> dict[str, Any]:
         },
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
-            "gunicorn.error": {"level": level, "handlers": [], "propagate": True, "filters": ["server"]},
+            "gunicorn.error": {"level": level, "handlers": [], "propagate": True},
             LIBRARY: {"level": level, "handlers": [], "propagate": True, "filters": ["library"]},
         },
     }

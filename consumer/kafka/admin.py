@@ -16,10 +16,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # as its exam
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import ConsumerError, Misconfigured, Transient
+from consumer.kafka.admin_connection import NO_ANSWER, AdminConnection
 from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
-from consumer.kafka.survey import NO_ANSWER
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
@@ -58,10 +58,9 @@ class Cluster:
         servers: the brokers' addresses, for command lines.
     """
 
-    def __init__(self, properties: Mapping[str, str | int], group: str) -> None:
+    def __init__(self, properties: Mapping[str, str | int], group: str, admin: AdminConnection | None = None) -> None:
         self._properties = properties
-        self._trouble: KafkaError | None = None
-        self._admin = self._connect()
+        self._admin = admin or AdminConnection(properties)
         self.group = group
         self.servers = str(properties["bootstrap.servers"])
 
@@ -71,32 +70,23 @@ class Cluster:
         Raises:
             Transient, Fatal: as errors.py says.
         """
+        client = self._admin.client
         try:
-            answer = self._admin.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
+            answer = client.describe_topics(TopicCollection([name]), request_timeout=_CALL_S)[name].result(_CALL_S)
         except TimeoutError as error:
-            raise self._away() from error
+            raise self._away(client) from error
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            raise self._away() if error.args[0].code() in NO_ANSWER else _translated(error) from error
+            raise self._away(client) if error.args[0].code() in NO_ANSWER else _translated(error) from error
         finally:
-            self._admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
+            self._admin.log_messages()
         return Topic(str(answer.topic_id), len(answer.partitions))
 
-    def _connect(self) -> AdminClient:
-        return AdminClient({**self._properties}, **{**REPORTING, "error_cb": self._note})
-
-    def _note(self, error: KafkaError) -> None:
-        """Keep a client's last message about a connection."""
-        REPORTING["error_cb"](error)
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  (its public name)
-            self._trouble = error
-
-    def _away(self) -> ConsumerError:
-        """Return the error that no broker answers, and why; the next call uses a new client, see Survey."""
-        self._admin.poll(0)
-        trouble, self._trouble = self._trouble, None
-        self._admin = self._connect()
+    def _away(self, client: AdminClient) -> ConsumerError:
+        """Return the error that no broker answers, and why; the next call uses a new client."""
+        trouble = self._admin.take_trouble()
+        self._admin.renew(client)
         if trouble is not None and is_for_a_person(trouble):
             return Misconfigured(f"CONSUMER_KAFKA_CONFIG_FILE: {plain(trouble)}")
         return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
@@ -104,7 +94,7 @@ class Cluster:
     def broker_setting(self, name: str) -> str | None:
         """Return a broker's setting, or None when this client may not read it."""
         try:
-            brokers = self._admin.list_topics(timeout=_CALL_S).brokers
+            brokers = self._admin.client.list_topics(timeout=_CALL_S).brokers
             return self._setting(ConfigResource(ResourceType.BROKER, str(min(brokers))), name)
         except (KafkaException, ValueError):
             return None
@@ -115,7 +105,7 @@ class Cluster:
 
     def _setting(self, resource: ConfigResource, name: str) -> str | None:
         try:
-            entries = self._admin.describe_configs([resource], request_timeout=_CALL_S)[resource].result(_CALL_S)
+            entries = self._admin.client.describe_configs([resource], request_timeout=_CALL_S)[resource].result(_CALL_S)
         except (KafkaException, TimeoutError):
             return None
         entry = entries.get(name)
@@ -206,7 +196,7 @@ class Cluster:
         finally:
             reader.close()
         with suppress(KafkaException, TimeoutError):  # without permission to delete it, the group expires
-            self._admin.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
+            self._admin.client.delete_consumer_groups([group], request_timeout=_CALL_S)[group].result(_CALL_S)
         return back.metadata == _PROBE_METADATA
 
     def _reader(self, group: str, isolation: str = "read_committed") -> Consumer:

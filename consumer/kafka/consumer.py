@@ -29,10 +29,10 @@ from time import monotonic
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
 from consumer.errors import Transient
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
 from consumer.kafka.formation import Formation
@@ -58,14 +58,14 @@ _NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
 class KafkaLog:
     """A `Log`, and the `Topics`, over confluent-kafka. Only `id_of` may be called from other threads."""
 
-    def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str]) -> None:
+    def __init__(self, properties: Mapping[str, str | int], topics: Sequence[str], admin: AdminConnection) -> None:
         self._commits = Commits()
         self._properties = {**properties, **PINNED}
         self._refusals = Refusals(str(properties["group.id"]))
         self._consumer = self._member()
-        self._survey = Survey(lambda: AdminClient({**properties}, **REPORTING), self._consumer)
+        self._survey = Survey(admin, self._consumer)
         self._ends = Ends(self._survey)
-        self._presence = Presence(self._survey, topics)
+        self._presence = Presence(admin, topics)
         self._topics = list(topics)
         self._listener: Listener
         self._formation = Formation(properties)
@@ -91,7 +91,7 @@ class KafkaLog:
             Transient: no broker answers.
         """
         try:
-            return str(self._survey.admin.list_topics(timeout=_CALL_S).cluster_id)
+            return str(self._survey.admin.client.list_topics(timeout=_CALL_S).cluster_id)
         except KafkaException as error:
             raise Transient(f"no broker answers: {error}") from error
 
@@ -116,7 +116,7 @@ class KafkaLog:
             self._consumer.unsubscribe()
             self._subscribe()
         self._open_late()
-        self._survey.admin.poll(0)  # to log its messages; unpolled, it keeps them in memory
+        self._survey.admin.log_messages()
         self._commits.send(self._transmit)
         began_s = monotonic()
         records: list[Record] = []

@@ -43,7 +43,9 @@ class Ends:
             self._asked_s[partition] = monotonic()
             pending_commit = {TopicPartition(*partition): latest()}
             level = IsolationLevel.READ_COMMITTED
-            answers = self._survey.admin.list_offsets(pending_commit, isolation_level=level, request_timeout=_CALL_S)
+            answers = self._survey.admin.client.list_offsets(
+                pending_commit, isolation_level=level, request_timeout=_CALL_S
+            )
             for answer in answers.values():
                 answer.add_done_callback(partial(self._take, partition))
         return self._told.get(partition, -1)

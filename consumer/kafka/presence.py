@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from consumer.kafka.survey import NO_ANSWER, Survey
+from consumer.kafka.admin_connection import NO_ANSWER, AdminConnection
 
 _EVERY_S: Final = 5.0
 _CALL_S: Final = 4.0
@@ -17,8 +17,8 @@ _CALL_S: Final = 4.0
 class Presence:
     """Asks a broker now and then, and waits for no answer. One thread makes all calls; a driver's thread answers."""
 
-    def __init__(self, survey: Survey, topics: Sequence[str]) -> None:
-        self._survey = survey
+    def __init__(self, admin: AdminConnection, topics: Sequence[str]) -> None:
+        self._admin = admin
         self._topics = tuple(topics)
         self._asked_s = float("-inf")
         self._gone: frozenset[str] = frozenset()
@@ -35,10 +35,10 @@ class Presence:
 
     def _ask(self) -> None:
         if self._had_no_answer:  # not where that is learnt: a client can't be taken down by its own thread
-            self._survey.renew(self._survey.admin)
+            self._admin.renew(self._admin.client)
             self._had_no_answer = False
         topics = TopicCollection(list(self._topics))
-        for topic, answer in self._survey.admin.describe_topics(topics, request_timeout=_CALL_S).items():
+        for topic, answer in self._admin.client.describe_topics(topics, request_timeout=_CALL_S).items():
             answer.add_done_callback(partial(self._take, topic, self._asked_s))
 
     def _take(self, topic: str, asked_s: float, answer: Future[Any]) -> None:

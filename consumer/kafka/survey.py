@@ -1,30 +1,24 @@
 """Asks the group and the brokers about partitions when they are assigned."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
 from consumer.delivery.ports import Assigned, Partition
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.messages import mark_of
 
 _CALL_S: Final = 5.0
-NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
-"""The codes with which a client says that it had no answer."""
 
 
 class Survey:
-    """Asks over a member's own connections (`consumer`). Every call may raise KafkaException after some seconds.
+    """Asks over a member's own connections (`consumer`). Every call may raise KafkaException after some seconds."""
 
-    An admin client that has lost its controller node may keep asking that node for minutes; so a client without an
-    answer is replaced, and the next call uses the new one.
-    """
-
-    def __init__(self, connect: Callable[[], AdminClient], consumer: Consumer) -> None:
-        self._connect = connect
-        self._admin = connect()
+    def __init__(self, admin: AdminConnection, consumer: Consumer) -> None:
+        self.admin = admin
         self.consumer = consumer
 
     def of(self, partitions: Sequence[Partition]) -> list[Assigned]:
@@ -52,24 +46,14 @@ class Survey:
             answers = admin.list_offsets(asked, request_timeout=_CALL_S)
             return {Partition(item.topic, item.partition): answer.result().offset for item, answer in answers.items()}
 
-    @property
-    def admin(self) -> AdminClient:
-        """The present client."""
-        return self._admin
-
     @contextmanager
     def _answering(self) -> Iterator[AdminClient]:
-        admin = self._admin
+        client = self.admin.client
         try:
-            yield admin
+            yield client
         except KafkaException:
-            self.renew(admin)
+            self.admin.renew(client)
             raise
-
-    def renew(self, admin: AdminClient) -> None:
-        """Learn that a client had no answer. Any thread may call."""
-        if self._admin is admin:  # otherwise another thread has replaced it
-            self._admin = self._connect()
 
 
 def _assigned(

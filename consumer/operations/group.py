@@ -6,10 +6,11 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # its examples import it so
 
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Fenced, Transient
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import topic_partition
 from consumer.kafka.properties import PINNED, REPORTING
@@ -24,10 +25,10 @@ _SMALL: Final = {"fetch.message.max.bytes": 65_536, "fetch.wait.max.ms": 50, "qu
 class StoppedGroup:
     """A client that never joins the group. Its calls block; one thread makes them."""
 
-    def __init__(self, properties: Mapping[str, str | int], group_id: str) -> None:
+    def __init__(self, properties: Mapping[str, str | int], group_id: str, admin: AdminConnection) -> None:
         self._properties = properties
         self._group_id = group_id
-        self._admin = AdminClient({**properties}, **REPORTING)
+        self._admin = admin
 
     def check_stopped(self) -> None:
         """Return if the group has no members: they would overwrite a command's commits.
@@ -36,7 +37,7 @@ class StoppedGroup:
             Transient: no broker answers.
             Fatal: workers still run.
         """
-        answer = self._admin.describe_consumer_groups([self._group_id], request_timeout=_CALL_S)[self._group_id]
+        answer = self._admin.client.describe_consumer_groups([self._group_id], request_timeout=_CALL_S)[self._group_id]
         members = len(_answer(answer.result).members)
         if members:
             raise Fatal(f"{members} workers of the group {self._group_id} still run: stop them all first")
@@ -95,7 +96,7 @@ class StoppedGroup:
 
     def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = {TopicPartition(*partition): spec for partition in partitions}
-        answers = self._admin.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
+        answers = self._admin.client.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
         return {
             Partition(item.topic, item.partition): _answer(answer.result).offset for item, answer in answers.items()
         }

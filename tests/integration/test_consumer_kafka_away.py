@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.errors import Transient
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.survey import Survey
 from tests.support.fixtures_group import Group
@@ -137,7 +137,7 @@ class Deaf(Survey):
     """Knows nothing the first time, as when no broker answers."""
 
     def __init__(self, survey: Survey) -> None:
-        self._survey = survey
+        super().__init__(survey.admin, survey.consumer)
         self.asked = 0
 
     def of(self, places: Sequence[Partition]) -> list[Assigned]:
@@ -145,12 +145,7 @@ class Deaf(Survey):
         self.asked += 1
         if self.asked == 1:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - its name in the API
-        return self._survey.of(places)
-
-    @property
-    def admin(self) -> AdminClient:
-        """The other one's."""
-        return self._survey.admin
+        return super().of(places)
 
 
 @pytest.mark.parametrize("frail", ["range"], indirect=True)
@@ -170,7 +165,8 @@ def test_partitions_whose_marks_can_not_be_read_are_opened_later(frail: Group) -
 
 def test_a_cluster_that_nobody_answers_for_is_waited_for() -> None:
     """The id that starts the tokens, and the topic's: asked again later."""
-    log = KafkaLog({"bootstrap.servers": f"127.0.0.1:{free_port()}", "group.id": "group", "log_level": 0}, ["events"])
+    away: dict[str, str | int] = {"bootstrap.servers": f"127.0.0.1:{free_port()}", "group.id": "group", "log_level": 0}
+    log = KafkaLog(away, ["events"], AdminConnection(away))
 
     with pytest.raises(Transient, match="topic events: "):
         log.id_of("events")

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.delivery.ports import CommittedOffset, Position
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.messages import UNREADABLE
 from tests.support.fixtures_group import CLASSIC_ON_KAFKA, ON_EMBEDDED, ON_KAFKA, Group
@@ -216,7 +217,9 @@ def test_records_come_whole_and_the_end_after_them(group: Group) -> None:
 @on_one
 def test_the_cluster_has_one_id(group: Group) -> None:
     """It starts every token, so it must be the same for every member."""
-    one, other = (KafkaLog(group.properties, [group.topic]).cluster_id() for _ in range(2))
+    one, other = (
+        KafkaLog(group.properties, [group.topic], AdminConnection(group.properties)).cluster_id() for _ in range(2)
+    )
 
     assert one == other == group.broker.admin().list_topics(timeout=60).cluster_id
 

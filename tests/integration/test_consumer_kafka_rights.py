@@ -9,6 +9,7 @@ from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[att
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
 from consumer.errors import Denied
 from consumer.kafka import consumer as member_module
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing
 from tests.support.fixtures_group import Group
@@ -75,8 +76,9 @@ def mock(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockCluster]:
 
 def member_of(mock: MockCluster) -> KafkaLog:
     """Return a member of a group there."""
-    properties: dict[str, str | int] = {"bootstrap.servers": mock.bootstrap_servers, "group.id": "group"}
-    log = KafkaLog({**properties, "session.timeout.ms": 2000, "heartbeat.interval.ms": 200, "log_level": 0}, ["events"])
+    brokers: dict[str, str | int] = {"bootstrap.servers": mock.bootstrap_servers, "log_level": 0}
+    times = {"session.timeout.ms": 2000, "heartbeat.interval.ms": 200}
+    log = KafkaLog({**brokers, **times, "group.id": "group"}, ["events"], AdminConnection(brokers))
     log.listen(Listener())
     return log
 

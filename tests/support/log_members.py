@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Partition, Position, Record
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 
 TIMEOUT_S: Final = 20.0
@@ -19,7 +20,7 @@ class Member:
     """
 
     def __init__(self, member_properties: Mapping[str, str | int], topic: str) -> None:
-        self.log = KafkaLog(member_properties, [topic])
+        self.log = KafkaLog(member_properties, [topic], AdminConnection(member_properties))
         self.owned: dict[Partition, Assigned] = {}
         self.heard: list[tuple[str, tuple[Partition, ...]]] = []
         self.starts: dict[Partition, Position | None] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.logs import REFUSALS, LineBudget, LineFormatter, ServerFilter, log_config, start_logging
+from ingest.logs import REFUSALS, LineBudget, LineFormatter, log_config, start_logging
 from schemas.transport.librdkafka_log import LIBRARY
 from tests.support.fake_broker import Clock
 
@@ -43,52 +43,6 @@ def test_a_traceback_tells_where_but_quotes_nothing() -> None:
     assert "builtins.ValueError" in line["traceback"]
     assert "int(payload)" in line["traceback"]
     assert "s3cret" not in line["traceback"]
-
-
-@pytest.mark.parametrize(
-    ("said", "kept"),
-    [
-        ("Invalid request from ip=203.0.113.7: Invalid HTTP Header: 'X-API-KEY: s3cret'", "Invalid HTTP Header"),
-        ('Invalid request from ip=2001:db8::1: Invalid HTTP request line: "GET /?key=s3cret"', "HTTP request line"),
-        ("Invalid request from ip=203.0.113.7: Invalid HTTP Version: (2, 's3cret')", "Invalid HTTP Version"),
-        ("Invalid request from ip=203.0.113.7: Invalid chunk size: b's3cret'", "Invalid chunk size"),
-        ("Invalid request from ip=203.0.113.7: limit request headers fields", "limit request headers fields"),
-    ],
-)
-def test_what_the_server_refuses_is_told_without_the_request(said: str, kept: str) -> None:
-    """Neither the address nor a header, a line or a key of an unreadable request reaches the log."""
-    record = logging.makeLogRecord({"msg": said})
-
-    assert ServerFilter().filter(record)
-    assert kept in record.getMessage()
-    assert "s3cret" not in record.getMessage()
-    assert "203.0.113.7" not in record.getMessage()
-    assert "2001:db8" not in record.getMessage()
-
-
-def test_a_request_that_the_server_fails_is_not_quoted() -> None:
-    """A path with a key in its query stays out of the log."""
-    record = logging.makeLogRecord({"msg": "Error handling request %s", "args": ("/collect/event?key=s3cret",)})
-
-    assert ServerFilter().filter(record)
-    assert "s3cret" not in record.getMessage()
-
-
-def test_a_request_that_breaks_off_is_not_quoted() -> None:
-    """At DEBUG gunicorn prints what had come of a head by then, a key perhaps."""
-    message = "Ignored premature client disconnection. %s"
-    record = logging.makeLogRecord({"msg": message, "args": ("No more data after: b'X-API-Key: s3cret'",)})
-
-    assert ServerFilter().filter(record)
-    assert "s3cret" not in record.getMessage()
-
-
-def test_other_lines_of_the_server_pass() -> None:
-    """Starts, signals and ends are told as gunicorn tells them."""
-    record = logging.makeLogRecord({"msg": "Booting worker with pid: %s", "args": (7,)})
-
-    assert ServerFilter().filter(record)
-    assert record.getMessage() == "Booting worker with pid: 7"
 
 
 @pytest.fixture

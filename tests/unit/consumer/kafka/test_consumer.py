@@ -9,7 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
-from consumer.kafka import consumer
+from consumer.kafka import admin_connection, consumer
+from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.refusals import Refusals
 from tests.support.consumer_fakes import Clock
@@ -102,10 +103,10 @@ class Member:
         self.clock, self.made = Clock(), list[Client]()
         monkeypatch.setattr(Client, "made", self.made, raising=False)
         monkeypatch.setattr(consumer, "Consumer", Client)
-        monkeypatch.setattr(consumer, "AdminClient", Client)
+        monkeypatch.setattr(admin_connection, "AdminClient", Client)
         monkeypatch.setattr(consumer, "monotonic", self.clock)
         monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
-        self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"])
+        self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"], AdminConnection({}))
         found: Any = lambda places: [Assigned(place, "id", None, 0, 0) for place in places]  # noqa: E731  (a stub)
         monkeypatch.setattr(self.log._survey, "of", found)  # noqa: SLF001  (asks brokers)
         self.log.listen(Listener())
