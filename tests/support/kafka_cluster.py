@@ -17,7 +17,7 @@ from tests.support.kafka_node import HOST, KafkaNode
 
 _FORMAT_TIMEOUT_S: Final = 60.0  # measured: 0.7 s
 _LEADER_TIMEOUT_S: Final = 30.0
-_HEAL_TIMEOUT_S: Final = 60.0
+_HEAL_TIMEOUT_S: Final = 180.0
 
 # Short where production is patient, so that a test waits for the fault and not for a default.
 _QUICK: Final[Mapping[str, str]] = {
