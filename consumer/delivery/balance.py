@@ -8,7 +8,7 @@ range is one batch, and only its end frees it.
 
 from collections.abc import Collection
 
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 
 
 def pauses(states: Collection[PartitionState], bound_bytes: int) -> tuple[list[PartitionState], list[PartitionState]]:
@@ -17,9 +17,9 @@ def pauses(states: Collection[PartitionState], bound_bytes: int) -> tuple[list[P
     share = bound_bytes / 2 / max(1, len(states))
     paused, resumed = [], []
     for state in states:
-        if not state.is_open:
+        if state.intake is Intake.CLOSED:
             continue
-        if state.is_paused:
+        if state.intake is Intake.PAUSED:
             if state.size_bytes <= share / 2 or total <= bound_bytes / 4:
                 resumed.append(state)
         elif total >= bound_bytes / 2 and state.size_bytes >= share and state.replay is None:

@@ -6,7 +6,7 @@ from typing import Final
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import NO_EPOCH, Intent, UnreadableError, decode
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.ports import Assigned, CommittedOffset, Cut, Position
 from consumer.errors import HaltCode
 
@@ -73,7 +73,7 @@ def halted(item: Assigned, code: HaltCode, why: str) -> PartitionState:
     offset = item.committed.offset if item.committed else item.low
     halt = Halted(item.partition, offset, code, why, Step.OPEN)
     return PartitionState(
-        item.partition, item.topic_id, offset, item.committed, read_to=offset, is_open=False, halt=halt
+        item.partition, item.topic_id, offset, item.committed, read_to=offset, intake=Intake.CLOSED, halt=halt
     )
 
 
@@ -86,7 +86,7 @@ def cut_off(state: PartitionState, cut: Cut) -> PartitionState:
         state.position,
         state.committed,
         read_to=state.position,
-        is_open=False,
+        intake=Intake.CLOSED,
         halt=halt,
     )
 

@@ -7,6 +7,7 @@ commit that finishes one batch carries the intent of the next. It makes no calls
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from enum import Enum
 
 from consumer.delivery.batch import Batch, Draft, Prepared
 from consumer.delivery.buffer import Buffer, BufferLimits
@@ -16,6 +17,16 @@ from consumer.delivery.intent import NO_EPOCH, Detour, Intent
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Poison, Record
 from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import Halt
+
+
+class Intake(Enum):
+    """Whether a partition's records are taken."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    """Not for now: too much of it waits in memory."""
+    CLOSED = "closed"
+    """Not any more: it is revoked, an operator must decide, or the worker is stopping."""
 
 
 @dataclass(slots=True)
@@ -34,7 +45,7 @@ class PartitionState:
         pending_commit: the commit that was sent and is not answered yet.
         commit_at_s: no commit before this moment (monotonic); `commit_attempt` counts failed ones in a row.
         replay: the range that the predecessor left unfinished, until it is sealed.
-        is_open: False once no more records are accepted (revoked, or stopping).
+        intake: whether its records are taken.
         cut: why the log can't be read from `read_to` on, if so.
         inserted_max: no offset from here on may be in the table yet; None once that was checked.
         denied: why reading is not permitted, if so; tried again at `ask_at_s` (monotonic).
@@ -59,10 +70,9 @@ class PartitionState:
     pending_commit: CommittedOffset | None = None
     commit_at_s: float = 0.0
     commit_attempt: int = 0
-    is_open: bool = True
+    intake: Intake = Intake.OPEN
     cut: Cut | None = None
     inserted_max: int | None = None
-    is_paused: bool = False
     denied: Halt | None = None
     ask_at_s: float = 0.0
     halt: Halted | None = None
@@ -119,7 +129,7 @@ class PartitionState:
     @property
     def is_at_end(self) -> bool:
         """Whether all was read that can be, as of the last poll: what lies behind, a transaction keeps back."""
-        return self.ended_at is not None and self.ended_at >= self.read_to and not self.is_paused
+        return self.ended_at is not None and self.ended_at >= self.read_to and self.intake is Intake.OPEN
 
     @property
     def oldest_ms(self) -> int | None:
@@ -146,7 +156,7 @@ class PartitionState:
     @property
     def is_taking(self) -> bool:
         """Whether more records may come."""
-        return self.is_open and self.cut is None and not self.is_over
+        return self.intake is not Intake.CLOSED and self.cut is None and not self.is_over
 
     @property
     def is_over(self) -> bool:

@@ -29,7 +29,7 @@ from consumer.delivery.balance import pauses
 from consumer.delivery.executor import Pools, StepExecutor, WorkerConfig
 from consumer.delivery.halting import Step
 from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_lane, start_of
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Log, Metrics, Partition, Polled, Position
 from consumer.errors import Denied, Fatal, Fenced, Halt, HaltCode, Recreated
@@ -98,7 +98,7 @@ class Worker:
         self._executor.await_writes(going, self._revoke_s)
         marks: dict[Partition, CommittedOffset] = {}
         for state in going:
-            state.is_open = False
+            state.intake = Intake.CLOSED
             self._collect_last(state)
             if state.pending_commit is None and (mark := state.final_mark()) is not None:
                 marks[state.partition] = mark
@@ -142,8 +142,8 @@ class Worker:
         """Insert and commit everything that was read, until a monotonic deadline; tell whether it was finished."""
         while self._config.now_s() < deadline_s:
             for state in self._states.values():
-                if state.is_open:
-                    state.is_open = False
+                if state.intake is not Intake.CLOSED:
+                    state.intake = Intake.CLOSED
                     self._log.pause(state.partition)
             if all(state.is_done or (state.halt and not state.pending_commit) for state in self._states.values()):
                 return all(state.is_done for state in self._states.values())
@@ -272,12 +272,12 @@ class Worker:
         states = self._states.values()
         paused, resumed = pauses(states, self._config.limits.waiting_bytes_max)
         for state in paused:
-            state.is_paused = True
+            state.intake = Intake.PAUSED
             self._log.pause(state.partition)
         for state in resumed:
-            state.is_paused = False
+            state.intake = Intake.OPEN
             self._log.resume(state.partition)
         self._metrics.set("waiting_bytes", sum(state.size_bytes for state in states))
         self._metrics.set("partitions", len(states), state="owned")
-        self._metrics.set("partitions", sum(state.is_paused for state in states), state="paused")
+        self._metrics.set("partitions", sum(state.intake is Intake.PAUSED for state in states), state="paused")
         self._metrics.set("partitions", sum(state.halt is not None for state in self.owned.values()), state="halted")

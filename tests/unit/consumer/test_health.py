@@ -9,7 +9,7 @@ import pytest
 
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.ports import Membership, Poison, Record
 from consumer.errors import Halt, HaltCode, Reason
 from consumer.health import HealthMonitor
@@ -136,7 +136,7 @@ def test_transactions_that_follow_each_other_are_nothing_unusual() -> None:
 def test_a_paused_partition_is_behind_what_it_does_not_read() -> None:
     """It came to the end once, and was paused since: what lies behind that is a backlog, and no transaction's."""
     made = lane(ended_at=7)
-    made.is_paused = True
+    made.intake = Intake.PAUSED
     watch = after(0, 80, lane=lambda: made, end=12)
 
     assert (watch.verdict().name, watch.progress[PLACE].behind) == ("moving", 5)

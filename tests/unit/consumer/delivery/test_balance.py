@@ -2,14 +2,14 @@
 
 from consumer.delivery.balance import pauses
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 
 
-def lane(number: int, size_bytes: int, *, is_paused: bool = False, **fields: object) -> PartitionState:
+def lane(number: int, size_bytes: int, **fields: object) -> PartitionState:
     """Return a state that needs so many bytes."""
     place = Partition("events", number)
-    made = PartitionState(place, "id", 0, None, is_paused=is_paused)
+    made = PartitionState(place, "id", 0, None)
     if size_bytes:
         made.add(Record(place, 0, 0, b"", b"x" * (size_bytes // 2 - RECORD_OVERHEAD_BYTES)), 0.0)
     for name, value in fields.items():
@@ -45,14 +45,14 @@ def test_all_together_never_pass_the_bound() -> None:
 
 def test_a_partition_goes_on_below_half_of_its_share() -> None:
     """Whatever another one holds: a stuck partition does not starve the rest."""
-    _, resumed = pauses([lane(0, 60_000, is_paused=True), lane(1, 12_000, is_paused=True)], 100_000)
+    _, resumed = pauses([lane(0, 60_000, intake=Intake.PAUSED), lane(1, 12_000, intake=Intake.PAUSED)], 100_000)
 
     assert numbers(resumed) == [1]
 
 
 def test_all_go_on_once_little_is_left() -> None:
     """A quarter of the bound is little."""
-    lanes = [lane(0, 24_000, is_paused=True), lane(1, 0, is_paused=True)]
+    lanes = [lane(0, 24_000, intake=Intake.PAUSED), lane(1, 0, intake=Intake.PAUSED)]
 
     assert numbers(pauses(lanes, 100_000)[1]) == [0, 1]
 
@@ -66,7 +66,7 @@ def test_a_predecessors_range_is_read_to_its_end() -> None:
 
 def test_closed_partitions_are_left_alone() -> None:
     """One that takes nothing any more is neither paused nor resumed."""
-    lanes = [lane(0, 90_000, is_open=False), lane(1, 0, is_paused=True, is_open=False)]
+    lanes = [lane(0, 90_000, intake=Intake.CLOSED), lane(1, 0, intake=Intake.CLOSED)]
 
     assert pauses(lanes, 100_000) == ([], [])
     assert pauses([], 100_000) == ([], [])

@@ -4,6 +4,7 @@ import pytest
 
 from consumer.delivery.intent import Detour, Intent
 from consumer.delivery.opening import open_lane, start_of
+from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
 from consumer.errors import HaltCode
 
@@ -71,7 +72,7 @@ def test_where_going_on_would_skip_or_repeat_it_halts(mark: CommittedOffset, low
     lane = open_lane(assigned(mark, low))
 
     assert lane.halt is not None
-    assert (lane.halt.code, lane.halt.offset, lane.is_open) == (code, 20, False)
+    assert (lane.halt.code, lane.halt.offset, lane.intake) == (code, 20, Intake.CLOSED)
     assert lane.halt.sentence.startswith("events/3 is halted at offset 20: ")
 
 

@@ -2,6 +2,7 @@
 
 from consumer.delivery.batch import Prepared
 from consumer.delivery.intent import Intent
+from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Cut, Record
 from consumer.delivery.task import Stage
 from tests.support.states import LIMITS, PLACE, feed, mark, opened, prepare, sealed
@@ -20,7 +21,7 @@ def test_a_closed_lane_takes_nothing_and_learns_nothing() -> None:
     """It lets records go by; an end behind them is not one up to which it has read."""
     lane = opened(5, Intent("id", 5, 9))
     feed(lane, 5)
-    lane.is_open = False
+    lane.intake = Intake.CLOSED
     feed(lane, 6, 7, 8)
     lane.reached_end(9)
 
@@ -40,7 +41,7 @@ def test_batches_tile_the_log_gaps_and_all() -> None:
 
 def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
     """By age, by a closed intake, or by a log that can't be read on."""
-    for close in ({}, {"is_open": False}, {"cut": Cut(is_other=False)}):
+    for close in ({}, {"intake": Intake.CLOSED}, {"cut": Cut(is_other=False)}):
         lane = opened(0)
         feed(lane, 0)
         for name, value in close.items():

@@ -2,7 +2,7 @@
 
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Detour, Intent
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.ports import CommittedOffset, Cut
 from consumer.delivery.task import BatchTask, Stage
 from tests.support.states import LIMITS, PLACE, feed, opened, prepare, sealed
@@ -134,5 +134,5 @@ def test_a_second_reading_that_is_interrupted_is_gone_on_with() -> None:
 
     assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
     feed(lane, 11, 12)
-    lane.is_open = False
+    lane.intake = Intake.CLOSED
     assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())

@@ -3,6 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent
+from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Block, CommittedOffset, Position
 from consumer.errors import Cause, Transient
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
@@ -82,7 +83,7 @@ def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None
     around.produce(*[value()] * 100)
     get_on(around, process, 60)
     (lane,) = process.worker.states.values()
-    assert lane.is_paused
+    assert lane.intake is Intake.PAUSED
     assert lane.size_bytes < LIMITS.waiting_bytes_max
     assert lane.is_retrying
     around.table.is_away = False
