@@ -1,4 +1,4 @@
-"""What preflight, migrate, lag and the pages say of tables, topics and groups that are not as they must be: what helps.
+"""The sentences of preflight, migrate, lag and the pages about wrong tables, topics and groups; each says what to do.
 
 A command in backquotes is complete: it can be run as it is, and suffices. For each, a test causes the fault, runs the
 command, and finds the fault gone (tests/integration/test_advice_*.py).

@@ -157,7 +157,7 @@ def build(
         source.listen(worker)
         yield worker, source
         if not worker.drain(monotonic() + settings.drain_s_max):
-            log.warning("stopped before everything was inserted; the intents cover the rest")
+            log.warning("stopped before everything was inserted: the next owners of the partitions continue")
 
 
 def _pipelines(

@@ -69,7 +69,7 @@ def open_directory(settings: Settings) -> SpoolDirectory:
     try:
         directory.make()
     except SpoolError as error:
-        log.error("no spool directory", extra={"reason": str(error)})  # noqa: TRY400  (a fact of the machine)
+        log.error("spool directory can't be used: retrying", extra={"reason": str(error)})  # noqa: TRY400  (a fact of the machine)
     return directory
 
 

@@ -2,7 +2,7 @@
 
 A framed value is magic 0, the writer's schema id (4 bytes, big-endian) and the Avro body:
 https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
-A container is an Avro object container file with one block: https://avro.apache.org/docs/1.12.0/specification/
+A container is an Avro object container file with one block per row: https://avro.apache.org/docs/1.12.0/specification/
 """
 
 import hashlib

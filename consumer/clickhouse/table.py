@@ -74,7 +74,10 @@ class ClickHouseTable:
         if timeout_s == self._target.timeout_s:
             self._connection.command(self._statement, parameters, block.payload, PINNED | settings)
             return
-        log.warning("an insert gets more time", extra={"table": self._target.table, "timeout_s": timeout_s})
+        log.warning(
+            "an insert got no answer: retrying it with a longer timeout",
+            extra={"table": self._target.table, "timeout_s": timeout_s},
+        )
         with closing(self._connection.patient(timeout_s)) as patient:
             patient.command(self._statement, parameters, block.payload, PINNED | settings)
 

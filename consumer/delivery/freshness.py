@@ -1,7 +1,7 @@
-"""How long records have lain in a log, by the clock of who watches its end, for a producer's may say anything.
+"""How long records have waited in a log, by the worker's own clock, because a producer's clock may be wrong.
 
-What came while somebody watched is as old as the first look that saw the end behind it. What was there before the
-first look is as old as its timestamp says, if that is possible; else it counts from that look.
+A record's age counts from the worker's first look that saw the log's end behind it. If the record was there before the
+first look of all, its age follows from its timestamp if that is plausible, else it counts from that look.
 """
 
 from dataclasses import dataclass, field

@@ -130,11 +130,10 @@ class Pipeline:
     def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
-        Before a block is sent again, the count of what is in the tables is asked: its token may be forgotten there
-        (migrated tables, an outage that was longer than a table remembers). Then it is never sent again. Where the
-        token is known, it is sent again all the same: a view that was not reached takes it. A server that died in the
-        middle of an earlier try may know the token, or have counted, and lack the rows; so behind a repeat they are
-        looked for.
+        Before a block is sent again, the table `offsets` is asked which of its rows are counted. If all are, and the
+        tables may have forgotten its token (a migration, a long outage), it is not sent again. If they still know the
+        token, it is sent: the tables drop it, and a view that missed it takes it. A server that died during an earlier
+        try may have the token or the counts, but not the rows; so after a repeat the rows are looked for.
 
         Raises:
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a

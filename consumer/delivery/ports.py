@@ -114,7 +114,7 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one partition's commit: `error` is None, Transient, Fenced or Fatal."""
+    """The answer to one partition's commit: `error` is None, Transient, Fenced, Halt or Fatal."""
 
     partition: Partition
     mark: CommittedOffset

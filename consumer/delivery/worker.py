@@ -14,9 +14,10 @@ insert acknowledged        does the same; ClickHouse drops the block
 dead letters sent          does the same; the dead letters have the same keys
 b committed                continues at b
 
-Every write follows a committed intent, and every retry commits its intent again: there the broker refuses a member that
-the group has expelled, and the member stops. A member still in the group could commit for a partition that it no longer
-owns; so all commits are made by the thread that handles assignments, only for partitions that it still owns.
+Every write follows a committed intent, and every retry commits its intent again: the broker refuses that commit of a
+member that the group has expelled, and the member stops. A member still in the group could commit for a partition that
+it no longer owns; so all commits are made by the thread that handles assignments, only for partitions that it still
+owns.
 """
 
 import logging
@@ -213,7 +214,7 @@ class Worker:
     def _stop_at(self, state: PartitionState, cut: Cut) -> None:
         """Stop reading; when the log only lacks the next offset, rejoin to learn where it begins."""
         if not cut.is_other:
-            log.error("log can't be read further", extra={"partition": state.partition.number, "offset": state.read_to})
+            log.error("log lacks the next offset", extra={"partition": state.partition.number, "offset": state.read_to})
             self._cuts[state.partition] = (state.topic_id, state.read_to, self._config.now_s())
             self._give_up(state)
             return

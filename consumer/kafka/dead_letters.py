@@ -128,7 +128,7 @@ class DeadLetterProducer:
     def _renew_after(self, errors: Iterable[KafkaError]) -> None:
         """Make a new producer after an error that ends one, or whose topic it would call denied for minutes more."""
         if any(error.fatal() or error.code() in _ENDING or is_refusal(error) for error in errors):
-            log.warning("the producer of dead letters would go on failing: making a new one")
+            log.warning("the dead-letter producer keeps failing: replacing it")
             self.close()
             self._producer = Producer(self._properties, **REPORTING)
 

@@ -1,4 +1,4 @@
-"""Tracks where partitions end before a client learns it from its fetches: of paused ones it fetches nothing."""
+"""Tracks where partitions end that the client can't know from fetches yet: it fetches nothing of paused ones."""
 
 from collections.abc import Iterable
 from concurrent.futures import Future

@@ -1,8 +1,8 @@
 """Runs the whole pipeline on this machine, without containers: `python -m deploy.embedded`.
 
-Starts the broker, ClickHouse's server, topics, tables, one ingress and the workers; each is a process that production
-runs too, except for the broker. The parts stop in the order of the events' way, each when
-the one before it has passed on everything, so that what was accepted is in the tables at the end.
+Starts the broker, ClickHouse's server, topics, tables, one ingress and the workers; production runs the same
+processes, except for the broker. The parts stop in the order in which an event passes them. Each one stops when it has
+passed on everything, so that all accepted events are in the tables at the end.
 """
 
 import argparse

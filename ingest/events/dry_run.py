@@ -1,7 +1,7 @@
-"""What POST /collect/validate says of an event beyond its faults: its row, and what its sender may not mean.
+"""What POST /collect/validate says of an event beyond its faults: its row, and warnings of likely mistakes.
 
 A warning refuses nothing: a member with a name near a known one, a time that is not believed, a value that the type in
-the catalogue does not cover. Only dry runs pay for it, and one request never for more than so many names.
+the catalogue does not cover. Only dry runs pay for it, and they look at 2,000 names of a request at most.
 """
 
 import re

@@ -1,7 +1,7 @@
 """How much a JSON text holds, counted in its bytes before any object is built of it.
 
 A node is a value: an object, an array, a string, a number, true, false or null. Each follows an opening bracket or a
-comma of its container, so brackets and commas outside of strings, and one, are never fewer than the nodes. An empty
+comma of its container, so there are never more nodes than brackets and commas outside of strings, plus one. An empty
 container counts twice, which is about what it costs. Of a text that is no JSON the count means nothing; the parser says
 so afterwards.
 """

@@ -1,6 +1,6 @@
-"""Bytes and a moment in, a verdict out: everything that decides about a request, without I/O and without a clock.
+"""Judges a request from its bytes and the time of its receipt, without I/O and without a clock.
 
-parse -> shape of the request -> each event: fields, guards, ids, times -> `Verdict`.
+parse -> shape of the request -> each event: fields, guards, ids, times -> `ValidationResult`.
 """
 
 from collections.abc import Iterator, Mapping
