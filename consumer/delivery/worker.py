@@ -77,7 +77,7 @@ class Worker:
         starts: dict[Partition, Position | None] = {}
         for item in partitions:
             state = open_lane(item, keeps_metadata=self._config.keeps_metadata)
-            if self._was_cut(state):
+            if state.halt is None and self._was_cut(state):  # else the log says what is wrong
                 state = halted(item, HaltCode.TRUNCATED, f"its log lacks the next offset; {RESUME}")
             if state.halt is not None:
                 self._metrics.count("halts", code=state.halt.code)

@@ -360,3 +360,22 @@ def test_a_log_that_lacks_the_next_offset_is_asked_once_more(around: Around, wai
 
     assert (halt_of(process) is not None) is is_halted
     assert (30 in rows_of(around)) is not is_halted
+
+
+def test_records_that_are_deleted_under_a_reader_are_called_deleted(around: Around) -> None:
+    """The client only says that the next offset is not there; at the next assignment the oldest offset says why."""
+    get_on(around, process := around.process())
+    around.produce(*[value()] * 10)
+    around.broker.delete_below(0, 40)
+    get_on(around, process)
+
+    halt = halt_of(process)
+    assert halt is not None
+    assert halt.code is HaltCode.DELETED
+    assert "records up to offset 40 were deleted before they were read" in halt.why
+    stop(around, process)
+    resumed(around.broker, around.table)
+    around.produce(value())
+    get_on(around, process := around.process())
+    assert halt_of(process) is None
+    assert rows_of(around, reading=1) == {40}
