@@ -48,6 +48,7 @@ _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
 _ASK_AGAIN_S: Final = 2.0
 _RENEW_S: Final = 15.0
+_SESSION_MS: Final = 45_000  # the default of clients, and of brokers for KIP-848
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
@@ -62,6 +63,7 @@ class KafkaLog:
         self._commits = Commits()
         self._properties = {**properties, **PINNED}
         self._refusals = Refusals(str(properties["group.id"]))
+        self._session_s = int(properties.get("session.timeout.ms", _SESSION_MS)) / 1000
         self._consumer = self._member()
         self._survey = Survey(admin, self._consumer)
         self._ends = Ends(self._survey)
@@ -152,6 +154,8 @@ class KafkaLog:
         if any(answer.error is None for answer in polled.answers):
             names.add(GROUP)
         self._refusals.worked(names, began_s)
+        if self._formation.is_formed:  # a group that refuses heartbeats takes the partitions when the session is over
+            self._refusals.worked((GROUP,), began_s - self._session_s)
         self._refusals.described({topic: self._presence.described.get(topic, float("-inf")) for topic in self._topics})
 
     def _refused(self, topic: str, error: KafkaError) -> None:
@@ -254,8 +258,6 @@ class KafkaLog:
         (consumer.incremental_assign if self._formation.is_incremental else consumer.assign)(placed)
         consumer.pause(placed)
         self._start(starts)
-        for place in (place for place, at in starts.items() if at is None):
-            self._ends.monitor(place)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._formation.revoked()
@@ -325,8 +327,8 @@ class KafkaLog:
         """Read paused partitions from these positions on, after their leaders have checked the records before them."""
         for place, at in starts.items():
             if at is None:
-                continue
-            if self.seek(place, at):
+                self._ends.monitor(place)
+            elif self.seek(place, at):
                 self._consumer.resume([TopicPartition(*place)])
             else:
                 self._unstarted[place] = at

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
-from consumer.kafka import admin_connection, consumer
+from consumer.kafka import admin_connection, consumer, ends
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.refusals import Refusals
@@ -59,9 +60,11 @@ class Client:
         if on_commit is not None:
             self.made.append(self)
 
-    def subscribe(self, _: Sequence[str], on_assign: Callable[..., None], **__: object) -> None:
+    def subscribe(
+        self, _: Sequence[str], on_assign: Callable[..., None], on_lost: Callable[..., None], **__: object
+    ) -> None:
         """Keep whom to tell."""
-        self.on_assign = on_assign
+        self.on_assign, self.on_lost = on_assign, on_lost
 
     def consume(self, *_: object) -> list[Said]:
         """Say it all."""
@@ -77,10 +80,20 @@ class Client:
         assert self.on_commit is not None
         self.on_commit(None, [self.sent.pop(0)])
 
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        """Return what fetches have told: nothing."""
+        return -1001, -1001
+
+    def list_offsets(self, asked: dict[TopicPartition, object], **_: object) -> dict[TopicPartition, Future[Any]]:
+        """Tell that every partition ends at 70."""
+        answer: Future[Any] = Future()
+        answer.set_result(SimpleNamespace(offset=70))
+        return dict.fromkeys(asked, answer)
+
     def ignore(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
-    poll = assign = pause = resume = seek = close = ignore
+    poll = assign = unassign = pause = resume = seek = close = ignore
 
 
 class Listener:
@@ -105,11 +118,17 @@ class Member:
         monkeypatch.setattr(consumer, "Consumer", Client)
         monkeypatch.setattr(admin_connection, "AdminClient", Client)
         monkeypatch.setattr(consumer, "monotonic", self.clock)
+        monkeypatch.setattr(ends, "monotonic", self.clock)
         monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
         self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"], AdminConnection({}))
-        found: Any = lambda places: [Assigned(place, "id", None, 0, 0) for place in places]  # noqa: E731  (a stub)
-        monkeypatch.setattr(self.log._survey, "of", found)  # noqa: SLF001  (asks brokers)
+        self.is_away = False
+        monkeypatch.setattr(self.log._survey, "of", self._found)  # noqa: SLF001  (asks brokers)
         self.log.listen(Listener())
+
+    def _found(self, places: Sequence[Partition]) -> list[Assigned]:
+        if self.is_away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001  (its public name)
+        return [Assigned(place, "id", None, 0, 0) for place in places]
 
     @property
     def client(self) -> Client:
@@ -167,6 +186,31 @@ def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
     assert member.log.refusal == ""
 
 
+def test_a_group_that_keeps_an_idle_member_for_a_session_refuses_it_no_more(member: Member) -> None:
+    """It has nothing to commit. Had its heartbeats been refused, it would have lost its partitions."""
+    refused = Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    member.hears(refused)
+    member.clock.now_s += 44
+    member.hears(refused)
+    member.clock.now_s += 44
+    member.hears()
+    assert member.log.refusal
+    member.clock.now_s += 2
+    member.hears()
+
+    assert member.log.refusal == ""
+
+
+def test_a_group_that_has_expelled_its_member_refuses_it_still(member: Member) -> None:
+    """However long it says nothing."""
+    member.hears(Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    member.client.on_lost(member.client, [TopicPartition(*PLACE)])
+    member.clock.now_s += 600
+    member.hears()
+
+    assert "give it Read on that group" in member.log.refusal
+
+
 def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
     """No assignment follows when the right is there again; what came in the same poll shows nothing."""
     refused = Said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
@@ -193,3 +237,21 @@ def test_a_topic_that_is_seen_again_is_refused_no_more(member: Member) -> None:
     member.hears()
 
     assert member.log.refusal == ""
+
+
+@pytest.mark.parametrize("is_away", [False, True], ids=["at once", "late"])
+def test_the_end_of_a_partition_that_is_not_read_is_asked_for(
+    member: Member,
+    is_away: bool,  # noqa: FBT001  (a case)
+) -> None:
+    """It is halted, and its lag grows; a broker that did not answer at its assignment changes nothing of that."""
+    member.is_away = is_away
+    member.own(OTHER)
+    member.is_away = False
+    member.clock.now_s += 3
+    member.hears()
+    assert member.log.end_of(OTHER) == 0
+    member.clock.now_s += 6
+    member.log.end_of(OTHER)
+
+    assert member.log.end_of(OTHER) == 70
