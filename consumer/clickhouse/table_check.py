@@ -85,7 +85,7 @@ class InsertPace:
 
     @property
     def late_s(self) -> float:
-        """For how long a table must remember a token.
+        """How late an insert may arrive, from the moment at which it may be sent.
 
         An insert that had no answer in its time is given more, up to `GROWTH_MAX` times as much; its successor, which
         begins with the least, may be in the table that much earlier. One more for the server's queue in front of it.
@@ -94,8 +94,11 @@ class InsertPace:
 
     @property
     def window(self) -> int:
-        """The blocks that a table must remember: inserts per second x partitions of the table x seconds."""
-        return ceil(self.partitions / self.age_s * _MONTHS * self.late_s)
+        """The blocks that a table must remember: inserts per second x partitions of the table x seconds.
+
+        A block is sent again up to `late_s` after an earlier try began, and may arrive `late_s` after that.
+        """
+        return ceil(self.partitions / self.age_s * _MONTHS * 2 * self.late_s)
 
 
 @dataclass(frozen=True, slots=True)
