@@ -40,13 +40,13 @@ from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topi
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.refusals import GROUP, Refusals, check, ends_client, is_refusal, of_reading, of_topic
+from consumer.kafka.starts import Starts, seek
 from consumer.kafka.survey import Survey
 
 log = logging.getLogger(__name__)
 
 _CALL_S: Final = 10.0
 _CLOSE_S: Final = 5.0
-_ASK_AGAIN_S: Final = 2.0
 _RENEW_S: Final = 15.0
 _SESSION_MS: Final = 45_000  # the default of clients, and of brokers for KIP-848
 _RECORDS_MAX: Final = 5000
@@ -67,13 +67,12 @@ class KafkaLog:
         self._consumer = self._member()
         self._survey = Survey(admin, self._consumer)
         self._ends = Ends(self._survey)
+        self._starts = Starts(self._survey, self._ends, self._refusals)
         self._presence = Presence(admin, topics)
         self._topics = list(topics)
         self._listener: Listener
         self._formation = Formation(properties)
         self._owned: set[Partition] = set()
-        self._unopened: dict[Partition, float] = {}  # partitions to ask about again, with the time
-        self._unstarted: dict[Partition, Position] = {}  # partitions that accepted no seek yet
         self._wants_rejoin = False
         self._renew_at_s: float | None = None
         self._is_closing = False
@@ -106,7 +105,7 @@ class KafkaLog:
 
     def listen(self, listener: Listener) -> None:
         """Join the group; `listener` hears of assignments during `poll` and `close`."""
-        self._listener = listener
+        self._listener = self._starts.listener = listener
         self._subscribe()
 
     def poll(self, timeout_s: float) -> Polled:
@@ -117,7 +116,7 @@ class KafkaLog:
             self._wants_rejoin = False
             self._consumer.unsubscribe()
             self._subscribe()
-        self._open_late()
+        self._starts.retry()
         self._survey.admin.log_messages()
         self._commits.send(self._transmit)
         began_s = monotonic()
@@ -204,11 +203,7 @@ class KafkaLog:
 
     def seek(self, partition: Partition, position: Position) -> bool:
         """Read a partition from here on; see `Log`."""
-        try:
-            self._consumer.seek(topic_partition(partition, position))
-        except KafkaException:  # librdkafka has not started it yet, or has given it up
-            return False
-        return True
+        return seek(self._consumer, partition, position)
 
     def rejoin(self) -> None:
         """Give up all partitions and rejoin the group at the next poll."""
@@ -222,7 +217,7 @@ class KafkaLog:
 
     def membership(self) -> Membership:
         """Return how this member stands with its group and its topics, without waiting."""
-        is_formed = self._formation.is_formed and not self._unopened
+        is_formed = self._formation.is_formed and not self._starts.is_waiting
         return Membership(is_formed, self._presence.gone(), self._formation.trouble, self.refusal)
 
     def close(self) -> None:
@@ -253,11 +248,11 @@ class KafkaLog:
         self._formation.assigned()
         self._refusals.assigned()
         self._owned.update(places := places_of(partitions))
-        starts = {} if self._is_closing else self._open(places)
+        starts = {} if self._is_closing else self._starts.open(places)
         placed = [topic_partition(place, starts.get(place) or _NOWHERE) for place in places]
         (consumer.incremental_assign if self._formation.is_incremental else consumer.assign)(placed)
         consumer.pause(placed)
-        self._start(starts)
+        self._starts.begin(starts)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._formation.revoked()
@@ -292,44 +287,6 @@ class KafkaLog:
     def _forget(self, places: Sequence[Partition]) -> None:
         self._owned -= set(places)
         for place in places:
-            self._unopened.pop(place, None)
-            self._unstarted.pop(place, None)
             self._ends.forget(place)
+        self._starts.forget(places)
         self._commits.forget(places)
-
-    def _open(self, places: Sequence[Partition]) -> Mapping[Partition, Position | None]:
-        """Return the listener's start positions; {} and another try later when a broker does not answer."""
-        topics = {place.topic for place in places}
-        try:
-            assigned = self._survey.of(places)
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            log.warning(
-                "committed offsets can't be read yet", extra={"reason": cause.name(), "partitions": len(places)}
-            )
-            self._refusals.note_all(topics, cause)
-            self._unopened |= dict.fromkeys(places, monotonic() + _ASK_AGAIN_S)
-            return {}
-        self._refusals.lift((GROUP, *topics))
-        self._ends.learn(assigned)
-        return self._listener.assigned(assigned)
-
-    def _open_late(self) -> None:
-        """Start partitions that could not be started when they were assigned."""
-        now_s = monotonic()
-        due = [place for place, at_s in self._unopened.items() if now_s >= at_s]
-        for place in due:
-            del self._unopened[place]
-        starts, self._unstarted = self._unstarted, {}
-        self._start({**starts, **(self._open(due) if due else {})})
-
-    def _start(self, starts: Mapping[Partition, Position | None]) -> None:
-        """Read paused partitions from these positions on, after their leaders have checked the records before them."""
-        for place, at in starts.items():
-            if at is None:
-                self._ends.monitor(place)
-            elif self.seek(place, at):
-                self._consumer.resume([TopicPartition(*place)])
-            else:
-                self._unstarted[place] = at
-                self._ends.forget(place)

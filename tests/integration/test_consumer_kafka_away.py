@@ -154,7 +154,7 @@ def test_partitions_whose_marks_can_not_be_read_are_opened_later(frail: Group) -
     place = frail.places[0]
     frail.produce([b"x"] * 10)
     member = frail.member()
-    member.log._survey = survey = Deaf(member.log._survey)  # noqa: SLF001 - a broker can't be made deaf to one question
+    member.log._starts._survey = survey = Deaf(member.log._survey)  # noqa: SLF001 - a broker can't be made deaf to one question
 
     until(lambda: survey.asked == 2, member.poll)
     assert member.names == ["assigned"]

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position
-from consumer.kafka import consumer as kafka
+from consumer.kafka import starts
 from tests.integration.test_consumer_kafka_away import Deaf
 from tests.support.cut_logs import copy_log, put_back
 from tests.support.fixtures_group import PROTOCOLS, member_properties
@@ -117,9 +117,9 @@ def test_a_partition_that_is_opened_at_once_again_is_read_from_its_mark(
     cut: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing about its end is under way that could move it there."""
-    monkeypatch.setattr(kafka, "_ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(starts, "_ASK_AGAIN_S", 0.0)
     member = member_at(cut, "range", "late", Position(3))
-    member.log._survey = Deaf(member.log._survey)  # noqa: SLF001 - a broker can't be made deaf to one question
+    member.log._starts._survey = Deaf(member.log._survey)  # noqa: SLF001 - a broker can't be made deaf to one question
 
     until(lambda: len(member.offsets(PLACE)) == 32, member.poll)
 

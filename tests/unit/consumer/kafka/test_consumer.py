@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
-from consumer.kafka import admin_connection, consumer, ends
+from consumer.kafka import admin_connection, consumer, ends, starts
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.refusals import Refusals
@@ -119,6 +119,7 @@ class Member:
         monkeypatch.setattr(admin_connection, "AdminClient", Client)
         monkeypatch.setattr(consumer, "monotonic", self.clock)
         monkeypatch.setattr(ends, "monotonic", self.clock)
+        monkeypatch.setattr(starts, "monotonic", self.clock)
         monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
         self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"], AdminConnection({}))
         self.is_away = False
