@@ -122,19 +122,23 @@ class Connection:
         except (ClickHouseError, OSError) as error:
             raise self._translated(error, len(data or b"")) from error
         if not _is_success(answer):
-            raise Transient("incomplete or foreign response; is a proxy in between?", Cause.UNKNOWN)
+            raise _foreign()
 
     def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Return a query's rows by column name.
+        """Return a query's rows by column name, of an answer that only ClickHouse can have sent.
 
         Raises:
             Transient, Fatal: as errors.py says.
         """
         client = self.client()
         try:
-            return list(client.query(statement, parameters=dict(parameters or {})).named_results())
+            answer = client.query(statement, parameters=dict(parameters or {}))
+            rows = list(answer.named_results())
         except (ClickHouseError, OSError) as error:
             raise self._translated(error) from error
+        if not answer.summary.get("query_id"):
+            raise _foreign()
+        return rows
 
     def patient(self, timeout_s: float) -> "Connection":
         """Return a connection to the same server and database with another timeout; the caller closes it."""
@@ -180,10 +184,16 @@ class Target:
         return insert_statement(self.table, self.schema_name, self.topic)
 
 
+def _foreign() -> Transient:
+    return Transient("incomplete or foreign response; is a proxy in between?", Cause.UNKNOWN)
+
+
 def _is_success(answer: object) -> bool:
     """Tell whether this is ClickHouse's answer for success: its own headers, and no body.
 
-    A proxy's page has a body, or lacks the headers; an exception after the headers is a body too.
+    A proxy's page has a body, or lacks the headers; an exception after the headers is a body too. A server that is
+    killed may have sent the beginning of its headers, which the driver takes for an empty answer; the query's id comes
+    in their last piece, with how the body ends.
     """
     return answer == "" or (isinstance(answer, QuerySummary) and bool(answer.summary.get("query_id")))
 

@@ -23,6 +23,7 @@ from tests.support.proxy_http import HttpLink
 from tests.support.proxy_modes import (
     Answer,
     BlackHole,
+    CutAnswer,
     CutBody,
     DelayAnswer,
     DelayRequest,
@@ -39,6 +40,7 @@ from tests.support.proxy_side import Link, Side
 __all__ = [
     "Answer",
     "BlackHole",
+    "CutAnswer",
     "CutBody",
     "DelayAnswer",
     "DelayRequest",

@@ -8,6 +8,7 @@ from tests.support.proxy_http_wire import CONTINUE, Head, answer_body, encode_an
 from tests.support.proxy_modes import (
     Answer,
     BlackHole,
+    CutAnswer,
     CutBody,
     DelayAnswer,
     DelayRequest,
@@ -84,8 +85,8 @@ class HttpLink:
                 return await self._relay((await self._ready(request)).with_settings(mode.settings), mode)
             case Answer():
                 return await self._answer(await self._ready(request), mode)
-            case DropAnswer():
-                await self._drop_answer(await self._ready(request), mode)
+            case DropAnswer() | CutAnswer():
+                await self._keep_answer(await self._ready(request), mode)
             case DelayRequest():
                 await self._delay_request(await self._ready(request), mode)
             case CutBody():
@@ -122,14 +123,18 @@ class HttpLink:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
-    async def _drop_answer(self, request: Head, mode: Mode) -> None:
+    async def _keep_answer(self, request: Head, mode: DropAnswer | CutAnswer) -> None:
         upstream = await self._send_head(request)
         await self._send_body(request, upstream)
         answer = await self._answer_head(upstream)
-        async for _ in answer_body(answer, request.method, upstream.reader):
-            pass
+        whole = answer.encode()
+        async for piece in answer_body(answer, request.method, upstream.reader):
+            whole += piece
         self._count(mode)
-        self._client.abort()
+        if isinstance(mode, CutAnswer):
+            await self._client.send(whole[: mode.after_bytes])
+        else:
+            self._client.abort()
 
     async def _delay_request(self, request: Head, mode: DelayRequest) -> None:
         async with aclosing(request_body(request, self._client.reader)) as pieces:

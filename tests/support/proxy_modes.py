@@ -61,6 +61,13 @@ class CutBody:
 
 
 @dataclass(frozen=True)
+class CutAnswer:
+    """Forward the request and the first so many bytes of the answer, then close, as for a killed server. HTTP only."""
+
+    after_bytes: int
+
+
+@dataclass(frozen=True)
 class LimitBody:
     """Answer 413 to a request whose Content-Length is above this, as nginx does, and let the others pass. HTTP only."""
 
@@ -77,5 +84,16 @@ class Answer:
 
 
 Mode = (
-    Pass | Refuse | Reset | BlackHole | DropAnswer | DelayAnswer | DelayRequest | Profile | CutBody | LimitBody | Answer
+    Pass
+    | Refuse
+    | Reset
+    | BlackHole
+    | DropAnswer
+    | DelayAnswer
+    | DelayRequest
+    | Profile
+    | CutBody
+    | CutAnswer
+    | LimitBody
+    | Answer
 )
