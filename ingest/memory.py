@@ -6,9 +6,10 @@ would hold what it already has.
 """
 
 import threading
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
+
+import msgspec
 
 from ingest.errors import Load, Overloaded
 
@@ -31,8 +32,7 @@ class Lease(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """An inflated body, its size as sent, and its request's share of memory."""
 
     text: bytes

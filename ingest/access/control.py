@@ -1,8 +1,9 @@
 """Admits requests by API key and rate limit, before their body is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ingest.access.clients import Client, Registry
 from ingest.access.rate_limit import Allowance, Claim, RateLimiter, Window, name_of_address
@@ -15,8 +16,7 @@ _WHAT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True):
     """The decision about a request; the route raises `refusal`, so that it is counted there.
 
     `client` is None in an open collector, `windows` is empty without a rate limit.

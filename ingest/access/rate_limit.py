@@ -12,6 +12,8 @@ from ipaddress import ip_network
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from ingest.errors import ErrorCode, Headers
 
 _IPV6_BITS: Final = 64
@@ -29,7 +31,7 @@ class Allowance(NamedTuple):
         return Allowance(*(math.ceil(most * part) for most in self))
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True):
     """A window in which a request is counted: its name, its allowance, and whose it is, for messages."""
 
     name: str
@@ -37,7 +39,7 @@ class Claim(NamedTuple):
     whose: str = ""
 
 
-class Window(NamedTuple):
+class Window(msgspec.Struct, frozen=True):
     """What is used of an allowance after a request; `resets_at_s` is Unix time in whole seconds."""
 
     claim: Claim

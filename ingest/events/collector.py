@@ -1,9 +1,10 @@
 """One request's way: body -> validated events -> Avro -> durable. No HTTP in it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
+
+import msgspec
 
 from ingest.counters import RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
@@ -22,8 +23,7 @@ _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
 _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters."""
 
     entries: Sequence[Event | InvalidEvent]
@@ -31,8 +31,7 @@ class Prepared:
     events: int
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """What would become of a request's events, and what their sender may want to know of them."""
 
     result: ValidationResult

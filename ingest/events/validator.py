@@ -6,7 +6,7 @@ parse -> shape of the request -> each event: fields, guards, ids, times -> `Vali
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -48,8 +48,7 @@ class EventLimits:
         return earliest_ms, min(AT_MAX_MS, received_at_ms + self.clock_future_ms_max)
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     """What is known of a request besides its body; `client_id` is the key's, "" in an open collector."""
 
     received_at_ms: int
@@ -62,15 +61,13 @@ class Sender:
     record_headers: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidEvent:
+class InvalidEvent(msgspec.Struct, frozen=True):
     """An event that is not taken: its faults, 1 to FAULTS_MAX."""
 
     faults: tuple[Fault, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationResult:
+class ValidationResult(msgspec.Struct, frozen=True):
     """One entry per element of `messageBody`, in request order; `expanded_bytes` is about what they are as records."""
 
     entries: tuple[Event | InvalidEvent, ...]
@@ -87,7 +84,7 @@ class ValidationResult:
         return tuple(fault for entry in self.entries if isinstance(entry, InvalidEvent) for fault in entry.faults)
 
 
-class _Request(NamedTuple):
+class _Request(msgspec.Struct, frozen=True):
     """What the events of a request have in common.
 
     Attributes:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from ingest.errors import ErrorCode, Rejected
 from ingest.events.structure import count_nodes
 from ingest.memory import Body, Lease, MemoryBudget, Share, bytes_of_body
@@ -67,8 +69,7 @@ class BodyLimits:
     nodes_max: int = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class BodyHeaders:
+class BodyHeaders(msgspec.Struct, frozen=True):
     """What a request's headers say about its body; `length` is None for a chunked one."""
 
     media_type: str

@@ -1,9 +1,10 @@
 """One request and its answer, whichever server receives it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from time import monotonic
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from ingest.access.control import Admission
 from ingest.counters import RequestCounter
@@ -13,8 +14,7 @@ from ingest.http.trace import new_id
 Headers = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """What stands before a request's body.
 
     Attributes:
@@ -33,11 +33,11 @@ class RequestHead:
     path: str
     query: str = ""
     protocol: str = "HTTP/1.1"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     length: int | None = 0
     peer: str = ""
     port: str = ""
-    received_s: float = field(default_factory=monotonic)
+    received_s: float = msgspec.field(default_factory=monotonic)
 
 
 def path_of(target: str) -> str:
@@ -51,8 +51,7 @@ def path_of(target: str) -> str:
     return unquote_to_bytes(target).decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a client is told."""
 
     status: int

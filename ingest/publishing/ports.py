@@ -1,13 +1,13 @@
 """The ports of the ingress: each is implemented by one edge module, and by a fake in the tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(msgspec.Struct, frozen=True):
     """One Kafka record: a key, a framed Avro value, and headers.
 
     A `dead` record is a refused event for the dead-letter topic: its value is the JSON that the client sent, and its
