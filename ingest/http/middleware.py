@@ -95,6 +95,7 @@ class RequestMiddleware:
         self._routes = frozenset(routes)
         self._counters = counters
         self._metrics = counters.metrics
+        self._add_in_flight = counters.metrics.adder("requests_in_flight")
         self._uncounted = EventCounters()
         self._policies = policies
         self._now_s = now_s
@@ -105,7 +106,7 @@ class RequestMiddleware:
         """Return the context of a request that has come in; `leave` is its other end."""
         route = head.path if head.path in self._routes else ELSEWHERE
         counters = self._counters if route == COLLECT and head.method == "POST" else self._uncounted
-        self._metrics.move("requests_in_flight", 1)
+        self._add_in_flight(1)
         return RequestContext(head, stream, route, counters.open())
 
     async def enter(self, context: RequestContext) -> Answer | None:
@@ -142,7 +143,7 @@ class RequestMiddleware:
         elif outcome in _SHED:
             context.counter.rest = Outcome.SHED
         context.counter.close()
-        self._metrics.move("requests_in_flight", -1)
+        self._add_in_flight(-1)
         self._metrics.count("requests_total", 1, route=context.route, status=str(status), outcome=outcome)
         self._metrics.observe("request_seconds", took_s, route=context.route)
         if status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load

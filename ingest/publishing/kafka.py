@@ -68,6 +68,7 @@ class _Delivery:
 
     def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
         self.producer: Producer
+        self.count = count
         self._statuses = [DeliveryStatus.UNKNOWN] * count
         self._left = count
         self._on_end = on_end
@@ -115,6 +116,8 @@ class KafkaBroker:
         self._topics = topics
         self._room_bytes = queue_bytes_max
         self._metrics = metrics
+        self._add_records = metrics.adder("producer_queue_records")
+        self._add_bytes = metrics.adder("producer_queue_bytes")
         self._lock = threading.Lock()
         self._on_way: dict[_Delivery, int] = {}
         self._producer = Producer(self._properties)
@@ -173,8 +176,8 @@ class KafkaBroker:
             self._room_bytes -= size
             self._on_way[delivery] = size
             delivery.producer = self._producer
-        self._metrics.move("producer_queue_records", len(records))
-        self._metrics.move("producer_queue_bytes", size)
+        self._add_records(len(records))
+        self._add_bytes(size)
         return True
 
     def _release(self, delivery: _Delivery) -> None:
@@ -182,8 +185,8 @@ class KafkaBroker:
             size = self._on_way.pop(delivery, 0)
             self._room_bytes += size
         if size:
-            self._metrics.move("producer_queue_records", -len(delivery.statuses()))
-            self._metrics.move("producer_queue_bytes", -size)
+            self._add_records(-delivery.count)
+            self._add_bytes(-size)
 
     def purge(self) -> None:
         """Make librdkafka drop what it has queued and sent; the reports come at once, through the poller."""

@@ -1,10 +1,14 @@
 """The metrics of one process; several are in tests/integration/test_telemetry.py."""
 
 import re
+from pathlib import Path
 
 import pytest
+from prometheus_client import values
 
-from ingest.metrics import LABEL_SETS_MAX, METRICS, PREFIX, PrometheusMetrics
+from ingest.metrics import LABEL_SETS_MAX, METRICS, PREFIX, PrometheusMetrics, count_as
+
+keeps_files_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a process does
 
 
 def text_of(telemetry: PrometheusMetrics) -> str:
@@ -41,6 +45,78 @@ def test_each_kind_does_its_arithmetic() -> None:
     assert "headrace_ingest_producer_queue_bytes 77.0" in text
     assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.004"} 0.0' in text
     assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 1.0' in text
+
+
+def test_an_adder_adds_to_the_same_series() -> None:
+    """What is bound once and called for each request counts where `count` and `move` do."""
+    telemetry = PrometheusMetrics()
+
+    add_received, add_in_flight = (
+        telemetry.adder("events_total", outcome="received"),
+        telemetry.adder("events_in_flight"),
+    )
+    telemetry.count("events_total", 2, outcome="received")
+    add_received(3)
+    add_in_flight(5)
+    add_in_flight(-1)
+
+    text = text_of(telemetry)
+    assert 'headrace_ingest_events_total{outcome="received"} 5.0' in text
+    assert "headrace_ingest_events_in_flight 4.0" in text
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(0.0, "0.001"), (0.001, "0.001"), (0.0011, "0.002"), (99.0, "+Inf")])
+def test_an_observation_is_in_the_first_bucket_that_holds_it(seconds: float, bound: str) -> None:
+    """A bound belongs to its bucket, and the last bucket holds everything."""
+    telemetry = PrometheusMetrics()
+    telemetry.observe("acknowledgement_seconds", seconds)
+
+    counts = re.findall(r'acknowledgement_seconds_bucket\{le="(\S+)"\} (\S+)', text_of(telemetry))
+    assert next(le for le, count in counts if count == "1.0") == bound
+    assert f"headrace_ingest_acknowledgement_seconds_sum {seconds}" in text_of(telemetry)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Count in files, as gunicorn's workers do; return their directory."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # the test replaces it
+    return tmp_path
+
+
+@keeps_files_open
+def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) -> None:
+    """Each value is in its file at once, also in one that has outgrown its first size."""
+    for number in (1, 2):
+        count_as(number)
+        telemetry = PrometheusMetrics()
+        for outcome in range(LABEL_SETS_MAX):
+            telemetry.count("events_total", number, outcome=f"{outcome}")
+        telemetry.count("events_total", number, outcome="0")
+        telemetry.move("requests_in_flight", number)
+        telemetry.set("breaker_open", 1)
+        telemetry.observe("acknowledgement_seconds", 0.005)
+
+    text = text_of(telemetry)
+    assert 'headrace_ingest_events_total{outcome="0"} 6.0' in text
+    assert f'headrace_ingest_events_total{{outcome="{LABEL_SETS_MAX - 1}"}} 3.0' in text
+    assert "headrace_ingest_requests_in_flight 3.0" in text
+    assert "headrace_ingest_breaker_open 2.0" in text
+    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 2.0' in text
+    assert {path.name for path in shared.iterdir()} == {
+        f"{kind}_{number}.db" for kind in ("counter", "gauge_livesum", "histogram") for number in (1, 2)
+    }
+
+
+@keeps_files_open
+def test_a_worker_continues_in_the_files_of_the_dead_one_whose_number_it_has(shared: Path) -> None:
+    """Its counts go on, so no event is forgotten."""
+    for _ in range(3):
+        count_as(1)
+        PrometheusMetrics().count("events_total", 1, outcome="received")
+
+    assert 'headrace_ingest_events_total{outcome="received"} 3.0' in text_of(PrometheusMetrics())
+    assert len(list(shared.glob("counter_*"))) == 1
 
 
 def test_a_label_that_is_not_declared_is_an_error() -> None:
