@@ -46,6 +46,10 @@ class Admission(msgspec.Struct, frozen=True):
             raise self.refusal
 
 
+ANYBODY: Final = Admission()
+"""The decision where anybody may come in, and nothing is counted."""
+
+
 class AccessControl:
     """Admits requests by key and by count. Threads share it."""
 
@@ -83,7 +87,7 @@ class AccessControl:
             except Rejected as rejected:
                 refusal = rejected
         if self._limiter is None:
-            return Admission(client, (), refusal)
+            return Admission(client, (), refusal) if client or refusal else ANYBODY
         windows = await self._limiter.hit(self._claims(client, name_of_address(address)), at_s)
         return Admission(client, windows, _too_much(windows[-1], at_s) or refusal)
 

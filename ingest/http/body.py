@@ -132,6 +132,8 @@ def _check_media_type(form: BodyHeaders) -> None:
 
 def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
     """Return the function that decodes a Content-Encoding, None for identity."""
+    if not encoding:
+        return None
     names = [name for element in encoding.lower().split(",") if (name := element.strip()) not in {"", "identity"}]
     if not names:
         return None
@@ -151,7 +153,7 @@ async def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> b
         lease.grow(len(piece))
         pieces.append(piece)
         left -= len(piece)
-    body = b"".join(pieces)
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if length is None and left <= 0:
         raise Rejected(ErrorCode.TOO_LARGE, f"the body has more than {cap} bytes")
     if length is not None and left > 0:

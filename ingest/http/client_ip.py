@@ -38,10 +38,12 @@ def client_address(peer: str, forwarded_for: str, trusted: Iterable[Network]) ->
     Starts at the peer and reads X-Forwarded-For from right to left while the hop that added the element is trusted.
     The first hop that is not trusted is the client. An element that is no address ends the search one hop earlier.
     """
+    if not forwarded_for:
+        return _canonical(peer)
     here = read_address(peer)
     if here is None:
         return ""
-    hops = forwarded_for.split(",") if forwarded_for else []
+    hops = forwarded_for.split(",")
     while hops and any(here in network for network in trusted):
         before = read_address(hops.pop().strip())
         if before is None:
@@ -60,6 +62,12 @@ def read_address(text: str) -> Address | None:
     if isinstance(address, IPv4Address):
         return address
     return None if address.scope_id else address.ipv4_mapped or address
+
+
+@lru_cache(_CACHED)
+def _canonical(address: str) -> str:
+    """Return an address in canonical form, "" when it is none."""
+    return str(read_address(address) or "")
 
 
 def _without_port(text: str) -> str:

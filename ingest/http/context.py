@@ -6,7 +6,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from ingest.access.control import Admission
+from ingest.access.control import ANYBODY
 from ingest.counters import RequestCounter
 from ingest.http.body import Stream
 from ingest.http.trace import new_id
@@ -90,7 +90,7 @@ class RequestContext:
         self.counter = counter
         self.request_id = self.trace_id = new_id()
         self.traceparent = self.address = self.ip = self.user_agent = self.outcome = ""
-        self.admission = Admission()
+        self.admission = ANYBODY
         self.is_preflight = False
 
     def header(self, name: str) -> str:

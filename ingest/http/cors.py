@@ -44,7 +44,7 @@ class CorsPolicy:
         With `is_shared` False, requests with credentials are not permitted: no page can read what a proxy protects
         with a cookie (metrics, documentation).
         """
-        if not self._allows(origin):
+        if not (origin and self._allows(origin)):
             return [("Vary", "Origin")]
         permission = _allow(origin) if is_shared else _allow(origin)[:1]
         return [*permission, ("Access-Control-Expose-Headers", _EXPOSED), ("Vary", "Origin")]

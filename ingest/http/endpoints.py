@@ -15,12 +15,12 @@ from werkzeug.http import parse_options_header
 
 from ingest.access.control import AccessControl
 from ingest.counters import Metrics
-from ingest.errors import IngestError, Rejected, Unavailable
-from ingest.events.collector import Collector
+from ingest.errors import Rejected, Unavailable
+from ingest.events.collector import Collector, Prepared
 from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
 from ingest.http.context import Answer, RequestContext
-from ingest.http.errors import defect_answer, ingest_error_answer
+from ingest.http.errors import answer_to
 from ingest.http.headers import prefers_lenient, read_idempotency_key
 from ingest.http.inflight import LoadBound
 from ingest.http.responses import JSON, accepted_body, validation_body
@@ -68,34 +68,30 @@ class CollectEndpoints:
 
     async def collect(self, context: RequestContext) -> Answer:
         """Answer POST /collect/event."""
-        return await self._answered(context, self._collect)
+        try:
+            return await self._collect(context)
+        except Exception as error:  # noqa: BLE001  (defects are logged there)
+            return answer_to(error, context, self._metrics)
 
     async def validate(self, context: RequestContext) -> Answer:
         """Answer POST /collect/validate."""
-        return await self._answered(context, self._validate)
-
-    async def _answered(self, context: RequestContext, endpoint: Endpoint) -> Answer:
         try:
-            return await endpoint(context)
-        except IngestError as error:
-            return ingest_error_answer(error, context, self._metrics)
-        except Exception as error:  # noqa: BLE001  (it is logged there)
-            return defect_answer(error, context)
+            return await self._validate(context)
+        except Exception as error:  # noqa: BLE001  (defects are logged there)
+            return answer_to(error, context, self._metrics)
 
     async def _collect(self, context: RequestContext) -> Answer:
         sender = self._sender(context)
         is_lenient = prefers_lenient(context.header("prefer"))
         counter = context.counter
+
+        def prepare(body: Body) -> Prepared:
+            return self._collector.prepare(body, sender, counter, lenient=is_lenient)
+
         with self._bodies.lease() as lease:
             form, sent = await self._receive(context, lease)
             with self._load_bound.work():
-                prepared = await self._use(
-                    context,
-                    form,
-                    sent,
-                    lease,
-                    lambda body: self._collector.prepare(body, sender, counter, lenient=is_lenient),
-                )
+                prepared = await self._use(context, form, sent, lease, prepare)
                 durability = await self._collector.publish(prepared, counter)
         headers = [("Content-Type", JSON), ("X-Durability", str(durability))]
         if is_lenient:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ingest.counters import Metrics
-from ingest.errors import IngestError, Rejected, Unavailable
+from ingest.errors import Rejected, Unavailable
 from ingest.http.context import Answer, Headers, RequestContext
 from ingest.http.responses import JSON, error_body
 
@@ -19,8 +19,8 @@ def error_answer(status: int, message: str, headers: Headers = ()) -> Answer:
     return Answer(status, error_body(status, message), [("Content-Type", JSON), *headers])
 
 
-def ingest_error_answer(error: IngestError, context: RequestContext, metrics: Metrics) -> Answer:
-    """Return the answer of an error of ours; the context hears its code."""
+def answer_to(error: Exception, context: RequestContext, metrics: Metrics) -> Answer:
+    """Return the answer of an error of ours, or of a defect; the context hears its code."""
     if isinstance(error, Rejected):
         context.outcome = error.code
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -30,7 +30,7 @@ def ingest_error_answer(error: IngestError, context: RequestContext, metrics: Me
     if isinstance(error, Unavailable):
         context.outcome = error.code
         return error_answer(error.status, error.message, [("Retry-After", str(error.retry_after_s))])
-    raise error
+    return defect_answer(error, context)
 
 
 def defect_answer(error: Exception, context: RequestContext) -> Answer:

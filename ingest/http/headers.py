@@ -1,6 +1,7 @@
 """Parses request headers: text, Host, Prefer, Idempotency-Key and API keys."""
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.request import parse_http_list
 
@@ -8,6 +9,7 @@ from ingest.errors import ErrorCode, Rejected
 
 _KEY_LENGTH_MAX: Final = 200
 _PORT_MAX: Final = 65535
+_HOSTS_CACHED: Final = 256  # of 8 KiB at most, by the server's limit
 # RFC 3986's registered names, as far as they name hosts; container names may contain "_".
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,255})(:(?P<port>[0-9]{0,5}))?")
 
@@ -30,9 +32,14 @@ def check_host(host: str | None, protocol: str) -> None:
     """
     if host is None and protocol == "HTTP/1.0":
         return
-    match = _HOST.fullmatch(host or "")
-    if match is None or int(match["port"] or 0) > _PORT_MAX:
+    if not _is_host(host or ""):
         raise Rejected(ErrorCode.BAD_HOST, "Host must be a name or an address, and perhaps a port")
+
+
+@lru_cache(_HOSTS_CACHED)
+def _is_host(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    return match is not None and int(match["port"] or 0) <= _PORT_MAX
 
 
 def prefers_lenient(prefer: str) -> bool:

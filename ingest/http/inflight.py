@@ -5,9 +5,8 @@ collecting routes are bounded: probes and metrics are always answered.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import monotonic
+from types import TracebackType
 from typing import Final
 
 from ingest.errors import Load, Overloaded
@@ -42,20 +41,23 @@ class LoadBound:
         if self._in_work >= self._requests_max or monotonic() - received_s + self.late_s > self._wait_s_max:
             raise self._overloaded()
 
-    @contextmanager
-    def work(self) -> Iterator[None]:
-        """Take a place for a request whose body is here.
+    def work(self) -> "LoadBound":
+        """Return what takes a place for a request whose body is here, for as long as its block lasts.
 
-        Raises:
+        Entering raises:
             Overloaded: there is none.
         """
+        return self
+
+    def __enter__(self) -> None:
         if self._in_work >= self._requests_max:
             raise self._overloaded()
         self._in_work += 1
-        try:
-            yield
-        finally:
-            self._in_work -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._in_work -= 1
 
     def _overloaded(self) -> Overloaded:
         """Log an overload, at most once in _TELL_S."""

@@ -15,12 +15,12 @@ from urllib.parse import parse_qs
 
 from ingest.access.control import AccessControl
 from ingest.counters import EventCounters, Outcome
-from ingest.errors import ErrorCode, IngestError, Load
+from ingest.errors import ErrorCode, Load
 from ingest.http.body import Stream
 from ingest.http.client_ip import Network, Privacy, client_address, private_form
 from ingest.http.context import Answer, RequestContext, RequestHead
 from ingest.http.cors import CorsPolicy
-from ingest.http.errors import defect_answer, error_answer, ingest_error_answer
+from ingest.http.errors import answer_to, error_answer
 from ingest.http.headers import check_host, header_text, read_api_key
 from ingest.http.inflight import LoadBound
 from ingest.http.operations import OperationsPort
@@ -116,13 +116,12 @@ class RequestMiddleware:
             self._policies.proxies.describe(context)
             answer = self._answer_preflight(context) or self._refuse_port(context)
             if answer is None:
-                await self._admit(context)
-                self._check_load(context)
+                if context.route in COUNTED:
+                    await self._admit(context)
+                    self._policies.load_bound.check(context.head.received_s)
                 check_host(context.head.headers.get("host"), context.head.protocol)
-        except IngestError as error:
-            return ingest_error_answer(error, context, self._metrics)
-        except Exception as error:  # noqa: BLE001  (it is logged there)
-            return defect_answer(error, context)
+        except Exception as error:  # noqa: BLE001  (defects are logged there)
+            return answer_to(error, context, self._metrics)
         return answer
 
     def leave(self, context: RequestContext, answer: Answer) -> Answer:
@@ -151,10 +150,10 @@ class RequestMiddleware:
 
     def _name(self, context: RequestContext) -> None:
         """Take the caller's request id and trace id where they are valid."""
-        context.request_id = request_id_of(context.header("x-request-id")) or context.request_id
-        traceparent = context.header("traceparent")
-        trace_id = trace_id_of(traceparent)
-        if trace_id:
+        request_id, traceparent = context.header("x-request-id"), context.header("traceparent")
+        if request_id:
+            context.request_id = request_id_of(request_id) or context.request_id
+        if traceparent and (trace_id := trace_id_of(traceparent)):
             context.trace_id, context.traceparent = trace_id, traceparent
 
     def _answer_preflight(self, context: RequestContext) -> Answer | None:
@@ -177,16 +176,9 @@ class RequestMiddleware:
 
     async def _admit(self, context: RequestContext) -> None:
         """Count a request to a collecting route; the route then admits or refuses it."""
-        if context.head.path in COUNTED:
-            access_control = self._policies.access_control
-            key = "" if access_control.is_open else _key_of(context)
-            context.admission = await access_control.admit(
-                key, context.header("origin"), context.address, self._now_s()
-            )
-
-    def _check_load(self, context: RequestContext) -> None:
-        if context.head.path in COUNTED:
-            self._policies.load_bound.check(context.head.received_s)
+        access_control = self._policies.access_control
+        key = "" if access_control.is_open else _key_of(context)
+        context.admission = await access_control.admit(key, context.header("origin"), context.address, self._now_s())
 
     def _is_shared(self, context: RequestContext) -> bool:
         """Tell whether a page may read the answer with credentials: not what a proxy may guard with a cookie."""

@@ -4,8 +4,8 @@ https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. The collector reco
 a caller's traceparent on unchanged with each record; `tracestate` is dropped.
 """
 
+import os
 import re
-import uuid
 from typing import Final
 
 # Later versions may append "-…" to the four fields of version 00; ff is no version. The appended part goes into every
@@ -33,5 +33,5 @@ def request_id_of(header: str) -> str:
 
 
 def new_id() -> str:
-    """Return a fresh request or trace id: 32 lower-case hexadecimal digits, never all zero."""
-    return uuid.uuid4().hex
+    """Return a fresh request or trace id: 32 lower-case hexadecimal digits by chance."""
+    return os.urandom(16).hex()

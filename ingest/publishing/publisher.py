@@ -14,9 +14,9 @@ event received after an outage may pass spooled ones. Each event has the time at
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from ingest.counters import EventCounters, Outcome
@@ -31,6 +31,7 @@ _STUCK_FAILURES: Final = 2
 # New producers don't help when the broker answers and accepts nothing from anybody (too few replicas).
 _RENEW_S: Final = 10.0
 _RENEW_S_MAX: Final = 300.0
+_is_dead: Final[Callable[[Record], bool]] = attrgetter("dead")
 _RETRY_AFTER_S: Final = 5  # about as long as a broker's election, or as the drainer needs to free the disk
 
 
@@ -80,29 +81,25 @@ class DurablePublisher:
     async def publish(self, records: Sequence[Record]) -> Durability:
         """Make all records durable and return where; the module's docstring says how that is decided."""
         self._broker.check(records)
-        with self._counted():
-            return await self._publish(records)
-
-    async def _publish(self, records: Sequence[Record]) -> Durability:
-        left = records
-        if self._permits():
-            left = await self._send(records)
-        if left:
-            await self._keep(left, len(records) - len(left), _events(records) - _events(left))
-        self._counters.count(Outcome.DELIVERED, _events(records) - _events(left))
-        self._counters.count(Outcome.SPOOLED, _events(left))
-        return Durability.DISK if left else Durability.BROKER
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
         with self._change:
             self._active += 1
         try:
-            yield
+            return await self._publish(records)
         finally:
             with self._change:
                 self._active -= 1
-                self._change.notify_all()
+                if not self._active:
+                    self._change.notify_all()
+
+    async def _publish(self, records: Sequence[Record]) -> Durability:
+        left = await self._send(records) if self._permits() else records
+        spooled = _events(left)
+        delivered = _events(records) - spooled
+        if left:
+            await self._keep(left, len(records) - len(left), delivered)
+        self._counters.count(Outcome.DELIVERED, delivered)
+        self._counters.count(Outcome.SPOOLED, spooled)
+        return Durability.DISK if left else Durability.BROKER
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no request is being published; False after the timeout."""
@@ -206,4 +203,4 @@ class DurablePublisher:
 
 def _events(records: Sequence[Record]) -> int:
     """Return how many records are events, not dead letters."""
-    return sum(not record.dead for record in records)
+    return len(records) - sum(map(_is_dead, records))
