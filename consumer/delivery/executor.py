@@ -200,18 +200,18 @@ class StepExecutor:
         task.was_too_large()
         bytes_max = max(1, task.batch.size_bytes // 2)
         self._limits = replace(self._limits, bytes_max=min(self._limits.bytes_max, bytes_max))
-        partition = {"topic": state.partition.topic, "partition": state.partition.number}
+        where = {"topic": state.partition.topic, "partition": state.partition.number}
         why = "a proxy before ClickHouse does not accept requests of their size (HTTP 413)"
-        log.warning("batches are made smaller: %s", why, extra=partition | {"bytes_max": self._limits.bytes_max})
+        log.warning("batches are made smaller: %s", why, extra=where | {"bytes_max": self._limits.bytes_max})
 
     def _tell_of(self, state: PartitionState, task: BatchTask) -> None:
         """Count a batch's dead letters, and log one line for all of them."""
         reasons = Counter(str(item.reason) for item in task.letters)
         for reason, count in reasons.items():
             self._metrics.count("dead_letters", count, reason=reason)
-        first, partition = task.letters[0], {"topic": state.partition.topic, "partition": state.partition.number}
+        first, where = task.letters[0], {"topic": state.partition.topic, "partition": state.partition.number}
         told = {"reasons": dict(reasons), "first_offset": first.offset, "first_error": first.error[:300]}
-        log.warning("records became dead letters", extra=partition | told)
+        log.warning("records became dead letters", extra=where | told)
 
     def _send(self, state: PartitionState, task: BatchTask) -> None:
         pipeline = self._pipelines[state.partition.topic]

@@ -128,7 +128,7 @@ class Worker:
         now_s = self._config.now_s()
         self._take(polled, now_s)
         for state in self._states.values():
-            if (partition := state.continuity.seek_to) is not None and self._log.seek(state.partition, partition):
+            if (position := state.continuity.seek_to) is not None and self._log.seek(state.partition, position):
                 state.continuity.sought()
             if state.denied is not None and now_s >= state.ask_at_s:
                 self._ask_again(state, state.denied, now_s)

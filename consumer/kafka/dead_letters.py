@@ -86,11 +86,11 @@ class DeadLetterProducer:
             Transient: some are not acknowledged; others may be.
             Halt: the topic accepts no record of that size, or none from this account.
         """
-        partitions: dict[int, tuple[Partition, int]] = {}
+        stored: dict[int, tuple[Partition, int]] = {}
         failures: dict[int, KafkaError] = {}
         try:
             for number, record in enumerate(records, 1):
-                self._produce(number - 1, record, partitions, failures)
+                self._produce(number - 1, record, stored, failures)
                 if number % _AT_ONCE_MAX == 0:  # librdkafka's queue has room for ten times as many
                     self._producer.flush(_FLUSH_S)
             self._producer.flush(_FLUSH_S)
@@ -102,26 +102,26 @@ class DeadLetterProducer:
         self._renew_after(failures.values())
         self._check_rights(failures.values())
         too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
-        if len(failures) > len(too_large) or len(partitions) + len(failures) < len(records):
+        if len(failures) > len(too_large) or len(stored) + len(failures) < len(records):
             others = [error.name() for number, error in failures.items() if number not in too_large]
-            why = others[0] if others else f"{len(records) - len(partitions)} in flight"
+            why = others[0] if others else f"{len(records) - len(stored)} in flight"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")
         if too_large:
             raise LetterTooLarge(self._topic, too_large)
-        return [partitions[number] for number in range(len(records))]
+        return [stored[number] for number in range(len(records))]
 
     def _produce(
         self,
         number: int,
         record: Outgoing,
-        partitions: dict[int, tuple[Partition, int]],
+        stored: dict[int, tuple[Partition, int]],
         failures: dict[int, KafkaError],
     ) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failures[number] = error
             else:
-                partitions[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
+                stored[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
@@ -220,8 +220,8 @@ def letter_key(record: Record, origin: Origin) -> bytes:
 
     Only a second reading can find another record under the same offset, when the log was cut.
     """
-    partition = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
-    return (f"{partition}@{origin.leader_epoch}" if origin.reading else partition).encode()
+    name = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+    return (f"{name}@{origin.leader_epoch}" if origin.reading else name).encode()
 
 
 def headers_of(record: Record, poison: Poison, origin: Origin) -> list[tuple[str, str | bytes | None]]:
