@@ -7,6 +7,7 @@ from typing import Final
 
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.commands import say, show
+from consumer.delivery.intent import Intent
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Misconfigured
 from consumer.kafka.admin import Cluster
@@ -14,7 +15,7 @@ from consumer.kafka.admin_connection import AdminConnection
 from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
-from consumer.operations.plans import Facts, Plan, downgrade, reprocess, resume
+from consumer.operations.plans import Facts, Plan, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
 from consumer.service import connect, kafka_properties, targets
 from consumer.settings import Settings
@@ -114,9 +115,14 @@ class Marks:
 
     def _facts(self, partition: Partition, bounds: tuple[int, int], mark: CommittedOffset | None) -> Facts:
         topic_id = self._topics[partition.topic].topic_id
+        readings = self._offsets.readings(partition, topic_id)
         intent = intended(mark) if mark else None
-        kept = self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()
-        return Facts(partition, topic_id, *bounds, mark, self._offsets.readings(partition, topic_id), kept)
+        before = intended(before_detour(intent.detour)) if intent and intent.detour else None
+        kept = self._kept(partition, intent), self._kept(partition, before)
+        return Facts(partition, topic_id, *bounds, mark, readings, *kept)
+
+    def _kept(self, partition: Partition, intent: Intent | None) -> frozenset[int]:
+        return self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()
 
 
 def _line(plan: Plan) -> dict[str, object]:

@@ -41,6 +41,7 @@ class Facts:
         mark: the group's commit.
         readings: what is in the tables.
         kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
+        kept_before: the same of the commit to which a second reading returns.
         used: the highest number of a reading that another mark of the partition has named.
     """
 
@@ -51,6 +52,7 @@ class Facts:
     mark: CommittedOffset | None
     readings: Sequence[Reading] = ()
     kept: frozenset[int] = frozenset()
+    kept_before: frozenset[int] = frozenset()
     used: int = 0
 
     @property
@@ -84,7 +86,7 @@ def resume(facts: Facts, record_at: RecordAt) -> Plan:
     if facts.mark is None:
         return _without_mark(facts, record_at)
     if intent is not None and intent.detour is not None:
-        return _end_detour(facts, facts.mark, intent, intent.detour, record_at)
+        return _end_detour(facts, facts.mark, intent, before_detour(intent.detour), record_at)
     return _repaired(facts, facts.mark, intent, record_at) or Plan(facts.partition, _WELL)
 
 
@@ -211,12 +213,18 @@ def _repaired(facts: Facts, mark: CommittedOffset, intent: Intent | None, record
     return None
 
 
-def _end_detour(facts: Facts, mark: CommittedOffset, intent: Intent, detour: Detour, record_at: RecordAt) -> Plan:
+def before_detour(detour: Detour) -> CommittedOffset:
+    """Return the commit to which a second reading returns."""
+    return CommittedOffset(detour.offset, detour.metadata, detour.leader_epoch)
+
+
+def _end_detour(
+    facts: Facts, mark: CommittedOffset, intent: Intent, before: CommittedOffset, record_at: RecordAt
+) -> Plan:
     """Give up a second reading that can't continue, and return to where the group was before it."""
     if _repaired(facts, mark, intent, record_at) is None:
         return Plan(facts.partition, _WELL)
-    before = CommittedOffset(detour.offset, detour.metadata, detour.leader_epoch)
-    plan = resume(replace(facts, mark=before, kept=frozenset(), used=intent.reading), record_at)
+    plan = resume(replace(facts, mark=before, kept=facts.kept_before, used=intent.reading), record_at)
     return Plan(facts.partition, f"the second reading ends at offset {mark.offset}; {plan.why}", plan.mark or before)
 
 

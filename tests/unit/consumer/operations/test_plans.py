@@ -1,5 +1,7 @@
 """What a stopped group should commit: what is found out, and what is refused. Carried out: test_worker_epochs.py."""
 
+from dataclasses import replace
+
 import pytest
 
 from consumer.clickhouse.offsets import Reading
@@ -105,6 +107,19 @@ def test_a_second_reading_that_cannot_go_on_ends() -> None:
     assert plan.mark == CommittedOffset(30, mark().metadata, 4)
     assert "the second reading ends at offset 20" in plan.why
     assert resume(facts(mark(26, reading=1, detour=before), READ, low=25), log).mark is None
+
+
+def test_a_second_reading_that_ends_at_a_batch_that_is_there_in_part_reads_only_the_rest() -> None:
+    """The batch was unfinished when the second reading began, and its first records were deleted since."""
+    before = Detour(28, 30, 4, mark(30, b=35, epoch=6).metadata)
+    known = facts(mark(20, reading=1, detour=before), READ, low=32)
+    plan = resume(replace(known, kept_before=frozenset({30, 31, 33, 34})), log)
+
+    behind = Intent("id", 35, 35, leader_epoch=6, reading=3).encode()
+    again = Intent("id", 32, 32, leader_epoch=-1, reading=2, detour=Detour(33, 35, 6, behind))
+    assert plan.mark == CommittedOffset(32, again.encode(), -1)
+    nothing = resume(known, log).mark
+    assert nothing == CommittedOffset(32, Intent("id", 32, 32, reading=2).encode(), -1)
 
 
 def test_a_range_is_read_again_and_then_the_group_is_where_it_was() -> None:
