@@ -51,7 +51,7 @@ class Pipeline:
         Raises:
             Transient: the registry or a broker is away.
             Recreated: the topic is not the one that was assigned.
-            Halt: a schema is newer, or there is more poison than an intent can list.
+            Halt: a schema is newer, there is more poison than an intent can list, or a row's schema is forgotten.
         """
         intent = draft.batch.intent
         self.check(draft.batch.partition.topic, intent.topic_id)
@@ -60,6 +60,8 @@ class Pipeline:
         inherited = self._inherited(draft.batch) if draft.is_inherited else ()
         known = (*inherited, *draft.known, *draft.refused)
         screened = self.rows.screen(draft.batch.without(known).included)
+        if screened and draft.is_fixed:
+            self._check_no_rows(draft.batch, screened)
         batch = _halved(_searched(draft.batch.without((*known, *screened)), draft), draft)
         batch = _fitting(batch, is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
@@ -68,6 +70,19 @@ class Pipeline:
         end = batch.intent.b
         letters = tuple(item for item in (*known, *screened) if item.offset < end)
         return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
+
+    def _check_no_rows(self, batch: Batch, screened: Sequence[Poison]) -> None:
+        """Return if none of these records is a row already: a worker that knew its schema may have inserted it.
+
+        Raises:
+            Transient: ClickHouse is away.
+            Halt: one is.
+        """
+        block = Block(-1, batch.intent.origin, "", tuple(item.offset for item in screened), b"")
+        counted = self.inserted.counted(batch.partition, block).offsets
+        if rows := [item for item in screened if item.offset in counted]:
+            why = f"offset {rows[0].offset} is a row, and this worker can't read it now: {rows[0].error}"
+            raise Halt(f"{why}; give the registry the schema back, until this batch is through", HaltCode.NEWER)
 
     def _check_inserted(self, partition: Partition, intent: Intent, inserted_max: int) -> None:
         """Return if the tables have no offset from here on; else the group's offset was lost or set back.

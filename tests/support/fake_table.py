@@ -230,7 +230,7 @@ class FakeTable:
 def _rows(block: Block) -> Iterator[tuple[str, int, str]]:
     """Yield key, month and fault of each row; the key says of which reading, but for the first."""
     origin = block.origin
-    for key, month, fault in json.loads(block.payload):
+    for key, month, fault in json.loads(block.payload or b"[]"):
         epoch = int(key.partition("@")[2] or 0)
         assert origin.leader_epoch in (epoch, NO_EPOCH), f"{key} inserted as of epoch {origin.leader_epoch}"
         yield (f"{key}#{origin.reading}" if origin.reading else key), month, fault

@@ -212,6 +212,27 @@ def test_what_is_a_row_is_no_dead_letter_though_the_table_would_refuse_it_now(ar
     assert around.table.rows == {"id-1/0/0": 1, "id-1/0/1": 1}
 
 
+@pytest.mark.parametrize("is_fixed", [True, False])
+def test_a_row_whose_schema_is_forgotten_is_no_dead_letter(around: Around, is_fixed: bool) -> None:  # noqa: FBT001  (a case)
+    """A worker that knew the schema has inserted it and died; what is not there is a dead letter as ever."""
+    _, (block,) = prepared_blocks(around, value(1), value(1))
+    around.table.apply(block)
+    around.rows.known = {2}
+    draft = around.draft(value(1), value(1), value(2), is_fixed=is_fixed)
+    if not is_fixed:  # nothing of it can be in the table
+        assert [item.offset for item in around.pipeline.prepare(draft, "cluster").letters] == [0, 1]
+        return
+    with pytest.raises(Halt, match="offset 0 is a row, and this worker can't read it now: nobody knows it") as halted:
+        around.pipeline.prepare(draft, "cluster")
+
+    assert halted.value.code is HaltCode.NEWER
+    around.rows.known = {1, 2}
+    assert around.pipeline.prepare(draft, "cluster").letters == ()
+    around.rows.known = {2}
+    lost = around.draft(value(2), value(2), value(1), is_fixed=True)
+    assert [item.offset for item in around.pipeline.prepare(lost, "cluster").letters] == [2]
+
+
 def test_a_batch_that_is_there_in_part_and_is_refused_now_halts(around: Around) -> None:
     """The constraint has to go until it is through: no row becomes a dead letter as well."""
     batch, block = changed_since(around, value(), value(month=1), parts=1)
