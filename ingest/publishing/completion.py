@@ -17,6 +17,7 @@ class LoopWaker:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._thread = threading.get_ident()
         self._ready: deque[asyncio.Future[None]] = deque()
         self._is_asked = False
 
@@ -31,6 +32,9 @@ class LoopWaker:
 
     def resolve(self, future: "asyncio.Future[None]") -> None:
         """Resolve a future of this loop soon; any thread may call."""
+        if threading.get_ident() == self._thread:
+            _finish(future)
+            return
         self._ready.append(future)
         if not self._is_asked:
             self._is_asked = True
