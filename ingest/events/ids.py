@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any, Final
@@ -14,7 +15,37 @@ _DIGITS_TO_0: Final = bytes.maketrans(b"123456789abcdefABCDEF", b"0" * 21)  # a 
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://headrace.dev/idempotency")
 _VARIANT: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # its two upper bits are 10
 _LOWER_HALF: Final = dict(zip("0123456789abcdef", "01234567" * 2, strict=True))  # its upper bit is 0
+_DRAWN_BYTES: Final = 4096
 _encode_sorted: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class _Pool(threading.local):
+    """One thread's random digits that are not used yet."""
+
+    digits = ""
+    at = 0
+
+
+_pool: Final = _Pool()
+
+
+def _forget_digits() -> None:
+    _pool.digits = ""
+
+
+os.register_at_fork(after_in_child=_forget_digits)  # no two processes may use the same
+
+
+def random_hex(size_bytes: int) -> str:
+    """Return fresh random bytes from the system, at most _DRAWN_BYTES, as hexadecimal digits.
+
+    They are drawn for about a hundred requests at once: each draw is a system call, and lets other threads interrupt.
+    """
+    at, end = _pool.at, _pool.at + 2 * size_bytes
+    if end > len(_pool.digits):
+        _pool.digits, at, end = os.urandom(_DRAWN_BYTES).hex(), 0, 2 * size_bytes
+    _pool.at = end
+    return _pool.digits[at:end]
 
 
 def uuid7(at_ms: int) -> str:
@@ -25,10 +56,10 @@ def uuid7(at_ms: int) -> str:
 def uuid7s(at_ms: int) -> Iterator[str]:
     """Yield fresh UUIDv7 for one moment, each greater than the one before; 2**23 of them at least.
 
-    The random bits are drawn once, at the first id: 73 of them are the first id's, and 24 the distance from each to the
+    The random bits are taken once, at the first id: 73 of them are the first id's, and 24 the distance from each to the
     next (RFC 9562, section 6.2, method 2: a random number as a counter, whose upper bit begins as 0, in random steps).
     """
-    time, chance = f"{at_ms:012x}", os.urandom(13).hex()
+    time, chance = f"{at_ms:012x}", random_hex(13)
     begin = f"{time[:8]}-{time[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-"
     first = f"{_LOWER_HALF[chance[7]]}{chance[8:19]}"
     yield begin + first

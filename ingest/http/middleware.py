@@ -39,6 +39,7 @@ ELSEWHERE: Final = "other"
 # In-app browsers send up to about 400 characters; each event of a request has a copy.
 _USER_AGENT_LENGTH_MAX: Final = 1024
 _FIRST_REFUSAL: Final = 400
+_LIMITED: Final = HTTPStatus.TOO_MANY_REQUESTS  # looking it up there takes 0.2 us
 _SHED: Final = frozenset(Load)
 _REASONS: Final = {status.value: status.name.lower() for status in HTTPStatus}
 
@@ -137,7 +138,7 @@ class RequestMiddleware:
         """Count a request that is over, decide what its events end as, and log a refusal."""
         took_s = monotonic() - context.head.received_s
         outcome = context.outcome or _REASONS.get(status, str(status))
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
+        if status == _LIMITED:
             context.counter.rest = Outcome.LIMITED
         elif outcome in _SHED:
             context.counter.rest = Outcome.SHED

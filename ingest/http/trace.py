@@ -4,9 +4,10 @@ https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. The collector reco
 a caller's traceparent on unchanged with each record; `tracestate` is dropped.
 """
 
-import os
 import re
 from typing import Final
+
+from ingest.events.ids import random_hex
 
 # Later versions may append "-…" to the four fields of version 00; ff is no version. The appended part goes into every
 # record of the request, so its length is bounded.
@@ -34,4 +35,4 @@ def request_id_of(header: str) -> str:
 
 def new_id() -> str:
     """Return a fresh request or trace id: 32 lower-case hexadecimal digits by chance."""
-    return os.urandom(16).hex()
+    return random_hex(16)

@@ -24,10 +24,9 @@ class LoopWaker:
     @staticmethod
     def running() -> "LoopWaker":
         """Return the waker of the loop that runs in this thread."""
-        loop = asyncio.get_running_loop()
         waker: LoopWaker | None = getattr(_local, "waker", None)
-        if waker is None or waker.loop is not loop:
-            waker = _local.waker = LoopWaker(loop)
+        if waker is None or not waker.loop.is_running():  # this asks the system for nothing, get_running_loop() does
+            waker = _local.waker = LoopWaker(asyncio.get_running_loop())
         return waker
 
     def resolve(self, future: "asyncio.Future[None]") -> None:

@@ -221,10 +221,15 @@ class KafkaBroker:
 
     def poll_from_loop(self) -> None:
         """Poll in this event loop until no record is on its way; a delivery calls it when a coroutine waits for it."""
+        if self._is_polled_by_loop():
+            return
         loop = asyncio.get_running_loop()
-        if self._polling_loop is not loop:
-            self._polling_loop = loop
+        if self._polling_loop is not loop:  # else it has a call to come, and was late
+            self._polling_loop, self._loop_polled_at_s = loop, monotonic()
             loop.call_later(_TICK_S, self._tick, loop)
+
+    def _is_polled_by_loop(self) -> bool:
+        return self._polling_loop is not None and monotonic() - self._loop_polled_at_s < _POLL_S
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._is_renewal_asked:
@@ -238,7 +243,7 @@ class KafkaBroker:
     def _run(self) -> None:
         """Poll unless an event loop does, and replace a producer that has failed."""
         while not self._stopping.is_set():
-            if self._polling_loop is not None and monotonic() - self._loop_polled_at_s < _POLL_S:
+            if self._is_polled_by_loop():
                 self._stopping.wait(_POLL_S)
             else:
                 self._poll(_POLL_S)

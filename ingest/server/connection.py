@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._host = host
         self._peer = peer
         self._port = port
+        self._loop = asyncio.get_running_loop()
         self._parser: Any = None  # one for each request: what it has grown to goes with it
         self._transport: asyncio.Transport
         self._task: asyncio.Task[None] | None = None
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._stream = BodyStream(head.length, self._want_body)
         self._owes_continue = "expect" in head.headers and head.protocol != "HTTP/1.0"
         self._keeps = self._parser.should_keep_alive and head.method != "CONNECT"
-        self._task = asyncio.get_running_loop().create_task(self._serve(head, self._stream))
+        self._task = self._loop.create_task(self._serve(head, self._stream))
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of a body."""

@@ -1,6 +1,9 @@
 """Ids: fresh ones that rise within a request, and what counts as a UUID."""
 
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from typing import Any, Final
 from uuid import RFC_4122, UUID
@@ -9,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.events.ids import canonical_uuid, uuid7, uuid7s
+from ingest.events.ids import canonical_uuid, random_hex, uuid7, uuid7s
 from tests.support.results import ID, NOW_MS, judge
 
 VIEW: Final = {"eventType": "VIEW"}
@@ -36,10 +39,30 @@ def test_two_requests_of_one_moment_have_different_ids() -> None:
     assert uuid7(NOW_MS) != uuid7(NOW_MS)
 
 
+def test_random_digits_are_used_once() -> None:
+    """Across draws and threads no digits come twice."""
+    with ThreadPoolExecutor(4) as threads:
+        texts = list(threads.map(lambda _: random_hex(16), range(4000)))
+
+    assert len(set(texts)) == 4000
+    assert all(re.fullmatch("[0-9a-f]{32}", text) for text in texts)
+
+
+def test_a_child_process_has_random_digits_of_its_own() -> None:
+    """What its parent has drawn before the fork is the parent's."""
+    script = (
+        "from ingest.events.ids import os, random_hex; random_hex(1); os.fork(); os.write(1, random_hex(16).encode())"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout
+
+    assert len(said) == 64
+    assert said[:32] != said[32:]
+
+
 @pytest.mark.parametrize("drawn", ["00", "ff"])
 def test_the_ids_of_one_draw_do_not_run_out(drawn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was drawn, the counter has room: its upper bit begins as 0, and a step is below 2**24."""
-    monkeypatch.setattr("os.urandom", lambda size: bytes.fromhex(drawn * size))
+    monkeypatch.setattr("ingest.events.ids.random_hex", lambda size_bytes: drawn * size_bytes)
     first, second, third = (UUID(text).int & (2**48 - 1) for text in islice(uuid7s(NOW_MS), 3))
 
     assert second - first == third - second > 0
