@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
+RUNTIME := .venv/.runtime
 .DEFAULT_GOAL := help
 .PHONY: help setup check test fault soak docs run
 
@@ -11,11 +12,13 @@ help: ## list the targets
 setup: $(SETUP) ## make .venv with all dependencies (Python >= 3.11)
 
 $(SETUP): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	bash deploy/compiler.sh
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@PYTHON='$(PYTHON)' bash deploy/install.sh dev
+	@touch $(RUNTIME) $@
+
+# What the pipeline needs, without the tools of developers.
+$(RUNTIME): pyproject.toml
+	@PYTHON='$(PYTHON)' bash deploy/install.sh embedded
+	@touch $@
 
 check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, unit and property tests
 	$(BIN)/ruff format --check .
@@ -40,5 +43,5 @@ soak: $(SETUP) ## the long forms of storms, schedules and searches (hours)
 docs: $(SETUP) ## generate the tables in docs/
 	$(BIN)/python -m docs.tables
 
-run: $(SETUP) ## the whole pipeline on this machine; Ctrl-C stops it
-	$(BIN)/python -m deploy.embedded $(ARGS)
+run: $(RUNTIME) ## the whole pipeline on this machine; Ctrl-C stops it
+	@$(BIN)/python -m deploy.embedded $(ARGS)

@@ -24,7 +24,7 @@ from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.client_ip import read_networks
 from ingest.http.cors import CorsPolicy
-from ingest.http.docs import add_pages
+from ingest.http.docs import add_links, add_pages
 from ingest.http.endpoints import CollectEndpoints
 from ingest.http.handler import RequestHandler
 from ingest.http.inflight import LoadBound
@@ -111,6 +111,7 @@ def build(settings: Settings) -> Iterator[Service]:
         app = create_app(endpoints, collector.is_ready)
         has_port = bool(settings.operations_port)
         interface = describe(catalogue, event_limits(settings), body_limits(settings), has_operations_port=has_port)
+        add_links(app, has_operations_port=has_port)
         add_pages(app, prometheus, interface)
         routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
         middleware = RequestMiddleware(routes, counters, policies)

@@ -13,7 +13,8 @@ from pathlib import Path
 from re import fullmatch
 from typing import Final, NoReturn
 
-from deploy.embedded.launcher import CannotStartError, Options, run
+from deploy.embedded.environment import Options
+from deploy.embedded.launcher import CannotStartError, run
 
 _PORT_MAX: Final = 65_535
 _WORKERS_MAX: Final = 64  # more workers than partitions would be idle

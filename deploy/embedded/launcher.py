@@ -13,63 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.embedded.broker import (
-    CONSUMER_SETTINGS,
-    HOST,
-    CannotStartError,
-    EmbeddedBroker,
-    check_port_is_free,
-    create_topics,
-)
+from deploy.embedded.broker import HOST, CannotStartError, EmbeddedBroker, check_port_is_free, create_topics
 from deploy.embedded.drain import await_members, await_nothing_left
+from deploy.embedded.environment import (
+    DEAD_LETTERS,
+    GROUP,
+    TOPIC,
+    USER,
+    Options,
+    consumer_environment,
+    ingest_environment,
+    write_environment,
+)
+from deploy.embedded.greeting import greeting, step
 from deploy.embedded.logs import LogRotation
 from deploy.embedded.process import Child, StopRequest, tail
 
-__all__ = ["CannotStartError", "Options", "run"]
+__all__ = ["CannotStartError", "run"]
 
 PARTITIONS: Final = 4  # so that a few workers share the work
-TOPIC: Final = "events"
-DEAD_LETTERS: Final = "events.dead"
-GROUP: Final = "headrace"
-USER: Final = "headrace"  # in ClickHouse, see clickhouse_server/users.xml
 _CLICKHOUSE: Final = "clickhouse"
 _TOPICS: Final = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
 _START_S: Final = 60.0
 _DRAIN_S: Final = 120.0
 _TICK_S: Final = 0.05
 _REVIVE_S: Final = 0.5  # a part that ends at once must not fill the terminal
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options of the command line."""
-
-    http_port: int
-    clickhouse_port: int
-    clickhouse_native_port: int
-    kafka_port: int
-    data_dir: str
-    workers: int
-
-    @property
-    def ingest_url(self) -> str:
-        """The collector's address."""
-        return f"http://{HOST}:{self.http_port}"
-
-    @property
-    def clickhouse_url(self) -> str:
-        """The address of ClickHouse's HTTP interface."""
-        return f"http://{HOST}:{self.clickhouse_port}"
-
-    @property
-    def clickhouse_directory(self) -> Path:
-        """The directory of ClickHouse's tables, log and password."""
-        return Path(self.data_dir).resolve() / "clickhouse"
-
-    @property
-    def password_path(self) -> Path:
-        """The file with the password of ClickHouse's account headrace."""
-        return self.clickhouse_directory / "password"
 
 
 @dataclass(slots=True)
@@ -105,12 +73,15 @@ def run(options: Options) -> None:
     """
     stop = StopRequest()
     _check_ports(options)
-    logs = Path(options.data_dir) / "logs"
+    logs = options.directory / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    print("headrace: starting", flush=True)
     with ExitStack() as stack:
-        broker = stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
-        parts = _start(options, broker.bootstrap_servers, logs, stack)
-        _greet(options, broker.bootstrap_servers, logs)
+        with step("broker"):
+            stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
+        parts = _start(options, logs, stack)
+        print(greeting(options, write_environment(options)))
+        print(f"ready {json.dumps(_addresses(options))}", flush=True)
         rotation = LogRotation(logs)
         while not stop.asked:
             time.sleep(_TICK_S)
@@ -130,70 +101,55 @@ def _check_ports(options: Options) -> None:
         check_port_is_free(port, name)
 
 
-def _start(options: Options, bootstrap_servers: str, logs: Path, stack: ExitStack) -> list[Part]:
+def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
     """Start all parts; `stack` stops them in reverse, which is the drain: ingress, topic, workers, ClickHouse.
 
     The broker is already running, and stops last.
     """
-    data_dir = Path(options.data_dir).resolve()
-    consumer = _environment("CONSUMER_", _consumer_settings(options, bootstrap_servers, data_dir))
-    ingest = _environment("INGEST_", _ingest_settings(options, bootstrap_servers, data_dir))
-    clickhouse = [
+    consumer = consumer_environment(options, os.environ)
+    ingest = ingest_environment(options, os.environ)
+    with step("ClickHouse"):
+        parts = [_part(_CLICKHOUSE, _clickhouse_command(options), os.environ, logs, stack)]
+        _await_answer(f"{options.clickhouse_url}/ping", parts)
+        _make_log_tables(options)
+    with step("topics and tables"):
+        create_topics(options.bootstrap_servers, _TOPICS)
+        _migrate(consumer, logs)
+    names = [f"worker-{number}" for number in range(1, options.workers + 1)]
+    parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
+    stack.callback(_drain, options.bootstrap_servers)
+    parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
+    with step("ingress"):
+        _await_answer(f"{options.ingest_url}/readyz", parts)
+    with step(f"workers ({options.workers})"):
+        _await_workers(options)
+    return parts
+
+
+def _clickhouse_command(options: Options) -> list[str]:
+    return [
         "deploy.embedded.clickhouse",
         f"--port={options.clickhouse_port}",
         f"--native-port={options.clickhouse_native_port}",
         f"--data-dir={options.clickhouse_directory}",
     ]
-    parts = [_part(_CLICKHOUSE, clickhouse, os.environ, logs, stack)]
-    _await_answer(f"{options.clickhouse_url}/ping", parts)
-    _make_log_tables(options)
-    create_topics(bootstrap_servers, _TOPICS)
-    _migrate(consumer, logs)
-    names = [f"worker-{number}" for number in range(1, options.workers + 1)]
-    parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
-    stack.callback(_drain, bootstrap_servers)
-    parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
-    _await_answer(f"{options.ingest_url}/readyz", parts)
-    if options.workers and not await_members(bootstrap_servers, GROUP, _TOPICS, _START_S):
+
+
+def _await_workers(options: Options) -> None:
+    if options.workers and not await_members(options.bootstrap_servers, GROUP, _TOPICS, _START_S):
         raise CannotStartError(
             f"the workers did not start on their partitions within {_START_S:.0f} s; the logs may say why"
         )
-    return parts
 
 
-def _ingest_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
+def _addresses(options: Options) -> dict[str, str]:
+    """Return the addresses for programs that start this one and read its last line."""
     return {
-        "BOOTSTRAP_SERVERS": bootstrap_servers,
-        "TOPIC": TOPIC,
-        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
-        "HOST": HOST,
-        "PORT": options.http_port,
-        "SCHEMA_CACHE_DIR": data_dir / "schemas",
-        "SPOOL_DIR": data_dir / "spool",
-        "SHUTDOWN_GRACE_S": 0,  # there is no load balancer
-        "GUNICORN_CONFIG": Path(__file__).resolve().parents[1] / "gunicorn.conf.py",
+        "ingest": options.ingest_url,
+        "clickhouse": options.clickhouse_url,
+        "clickhouse_native": f"{HOST}:{options.clickhouse_native_port}",
+        "kafka": options.bootstrap_servers,
     }
-
-
-def _consumer_settings(options: Options, bootstrap_servers: str, data_dir: Path) -> dict[str, object]:
-    return {
-        "BOOTSTRAP_SERVERS": bootstrap_servers,
-        "TOPIC": TOPIC,
-        "DEAD_LETTER_TOPIC": DEAD_LETTERS,
-        "GROUP_ID": GROUP,
-        "CLICKHOUSE_URL": options.clickhouse_url,
-        "CLICKHOUSE_USER": USER,
-        "CLICKHOUSE_PASSWORD_FILE": options.password_path,
-        "SCHEMA_CACHE_DIR": data_dir / "schemas",
-        "BATCH_AGE_S_MAX": 0.5,  # one person is watching, and there are few parts
-        "SESSION_TIMEOUT_MS": CONSUMER_SETTINGS["session.timeout.ms"],
-        "HEARTBEAT_INTERVAL_MS": CONSUMER_SETTINGS["heartbeat.interval.ms"],
-    }
-
-
-def _environment(prefix: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the environment with a service's settings; existing INGEST_ and CONSUMER_ variables win."""
-    return {f"{prefix}{name}": str(value) for name, value in settings.items()} | dict(os.environ)
 
 
 def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Path, stack: ExitStack) -> Part:
@@ -241,29 +197,3 @@ def _await_answer(url: str, parts: Sequence[Part]) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(_TICK_S)
     raise CannotStartError(f"{url} did not answer within {_START_S:.0f} s; the logs may say why")
-
-
-def _greet(options: Options, bootstrap_servers: str, logs: Path) -> None:
-    addresses = {
-        "ingest": options.ingest_url,
-        "clickhouse": options.clickhouse_url,
-        "clickhouse_native": f"{HOST}:{options.clickhouse_native_port}",
-        "kafka": bootstrap_servers,
-    }
-    event = '{"messageBody": [{"eventType": "CLICK", "clientId": "me", "clickAction": "CONTENT"}]}'
-    query = "SELECT * FROM headrace.events FORMAT Vertical"
-    print(
-        f"""
-  headrace is running: events in at {options.ingest_url}/collect/event, rows out at {options.clickhouse_url}
-
-  Post an event:
-    curl -s {options.ingest_url}/collect/event -H 'Content-Type: application/json' -d '{event}'
-  See it, a second later:
-    curl -s {options.clickhouse_url} -d '{query}'
-  Or look around in {options.clickhouse_url}/play and {options.clickhouse_url}/dashboard. Reading needs no
-  password. To change something, use the account {USER}; its password is in {options.password_path}.
-
-  Logs are in {logs}. Ctrl-C stops it; the tables stay.
-"""
-    )
-    print(f"ready {json.dumps(addresses)}", flush=True)

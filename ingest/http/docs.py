@@ -1,4 +1,4 @@
-"""The routes /metrics, /openapi.json and /docs.
+"""The routes /, /metrics, /openapi.json and /docs.
 
 /docs is Swagger UI (Apache License 2.0, served beside it); the package flask-swagger-ui ships its files.
 """
@@ -21,8 +21,28 @@ _POLICY: Final = (
 )
 
 
+def add_links(app: Flask, *, has_operations_port: bool = False) -> None:
+    """Add the route /, which names the others; with an operations port it leaves out /metrics."""
+    links = {
+        "collect": "/collect/event",
+        "validate": "/collect/validate",
+        "docs": "/docs",
+        "openapi": "/openapi.json",
+        "health": "/healthz",
+        "ready": "/readyz",
+        "metrics": "/metrics",
+    }
+    if has_operations_port:
+        del links["metrics"]
+    document = msgspec.json.encode({"service": "headrace", "links": links})
+
+    @app.get("/")
+    def root() -> Response:
+        return Response(document, content_type="application/json")
+
+
 def add_pages(app: Flask, prometheus: PrometheusMetrics, interface: Node) -> None:
-    """Add the three routes."""
+    """Add the routes /metrics, /openapi.json and /docs."""
     document = msgspec.json.encode(interface)
     assets = _assets()
 

@@ -16,6 +16,15 @@ NO_HOST: Final = "Host must be a name or an address, and perhaps a port"
 NIL: Final = "00000000-0000-0000-0000-000000000000"
 ORIGIN: Final = "access-control-allow-origin"
 VARIES: Final = "Origin, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+LINKS: Final = {
+    "collect": "/collect/event",
+    "validate": "/collect/validate",
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "ready": "/readyz",
+    "metrics": "/metrics",
+}
 CODINGS: Final = "gzip, deflate, zstd, identity"
 
 
@@ -150,6 +159,8 @@ ROUTES: Final = [
         )
         for method in ("GET", "PUT", "DELETE", "PATCH", "HEAD", "TRACE")
     ),
+    Row("the root names the routes", 200, answer={"service": "headrace", "links": LINKS}, method="GET", path="/"),
+    Row("and is asked with GET", 405, path="/", bears={"allow": "GET, HEAD, OPTIONS"}),
     Row("the process can serve", 200, answer={"status": "ok"}, method="GET", path="/healthz"),
     Row("events can be made durable", 200, answer={"status": "ready"}, method="GET", path="/readyz"),
     Row("a probe is asked with GET", 405, path="/healthz", bears={"allow": "GET, HEAD, OPTIONS"}),

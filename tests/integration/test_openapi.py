@@ -86,6 +86,13 @@ def test_the_document_knows_every_route(embedded_broker: Broker, tmp_path: Path)
     assert set(describe(read_catalogue(), event_limits(settings), body_limits(settings))["paths"]) == routes
 
 
+def test_every_link_of_the_root_is_a_route(running: Collector) -> None:
+    """And the document names it."""
+    links = running.ask("GET", "/").json["links"]
+
+    assert set(links.values()) <= set(running.ask("GET", "/openapi.json").json["paths"])
+
+
 def test_the_document_knows_every_status_that_a_refusal_can_have(running: Collector) -> None:
     """A new reason to refuse needs no new line in the document, a new status does."""
     paths = running.ask("GET", "/openapi.json").json["paths"]

@@ -17,6 +17,7 @@ from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
 from ingest.http.cors import CorsPolicy
+from ingest.http.docs import add_links
 from ingest.http.endpoints import CollectEndpoints
 from ingest.http.inflight import LoadBound
 from ingest.http.middleware import ProxyPolicy, RequestMiddleware, RequestPolicies
@@ -96,6 +97,7 @@ def front(  # noqa: PLR0913  (each may be another one)
     policies = policies_for(gate)
     endpoints = CollectEndpoints(collector, policies.access_control, reader, policies.load_bound, NoMetrics(), threads)
     app = create_app(endpoints, collector.is_ready)
+    add_links(app)
     routes = [rule.rule for rule in app.url_map.iter_rules()]
     app.wsgi_app = WsgiDoor(app.wsgi_app, RequestMiddleware(routes, EventCounters(), policies))  # type: ignore[method-assign]  # Flask's way
     return app

@@ -126,6 +126,25 @@ def test_every_event_of_many_clients_is_there_once_while_workers_come_and_go(pip
     assert "rows_inserted" in (pipeline.data_dir / "second.log").read_text()  # the second worker did take part
 
 
+def test_the_commands_find_the_pipeline_by_its_environment(pipeline: Pipeline) -> None:
+    """A shell that has read the file needs no settings: every partition is listed."""
+    script = '. "$1" && python -m consumer lag && python -m ingest spool'
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "CONSUMER_"))}
+
+    said = subprocess.run(
+        ["sh", "-c", script, "sh", str(pipeline.data_dir / "env")],
+        cwd=ROOT,
+        env=kept,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert said.returncode == 0, said.stderr
+    assert "events.dead" in said.stdout
+
+
 def _worker(pipeline: Pipeline) -> subprocess.Popen[bytes]:
     environ = os.environ | {
         "CONSUMER_BOOTSTRAP_SERVERS": pipeline.addresses["kafka"],

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs headrace with an extra into .venv, and shows one line per step. pip's own output is in .venv/install.log.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+extra=$1
+python=${PYTHON:-python3}
+log=.venv/install.log
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or later")'
+echo "headrace: installing the extra '$extra' into .venv; this happens once"
+test -x .venv/bin/python || "$python" -m venv .venv
+bash deploy/compiler.sh
+began_s=$SECONDS
+# Only lines with the size of a large download, and the long steps. --no-compile: Python compiles what is imported.
+if ! .venv/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-compile -e ".[$extra]" 2>&1 |
+    tee "$log" |
+    sed -u -n -E 's/^ *(Downloading|Using cached) ([^ ]+) \(([0-9.]+ MB)\).*/  \1 \2 (\3)/p
+                  s/^ *(Building (wheel|editable) for [^ ]+) .*started.*/  \1/p
+                  s/^Installing collected packages: .*/  Installing all packages/p
+                  s/^ *(ERROR|error): .*/&/p'; then
+    echo "headrace: the installation failed; $log has the details" >&2
+    exit 1
+fi
+echo "headrace: installed in $((SECONDS - began_s)) s"

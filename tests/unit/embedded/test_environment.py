@@ -1,0 +1,97 @@
+"""The settings that follow from the embedded pipeline's options, and the file that a shell reads them from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.environment import Options, consumer_environment, ingest_environment, write_environment
+from deploy.embedded.greeting import greeting, step
+
+
+def options(data_dir: Path) -> Options:
+    """Return the default ports with a data directory."""
+    return Options(
+        http_port=8080,
+        clickhouse_port=8123,
+        clickhouse_native_port=9000,
+        kafka_port=9092,
+        data_dir=str(data_dir),
+        workers=1,
+    )
+
+
+def test_the_addresses_of_another_run_do_not_count(tmp_path: Path) -> None:
+    """A shell that has read the file of an earlier run starts the pipeline on the ports of its options."""
+    stale = {"INGEST_PORT": "1", "CONSUMER_CLICKHOUSE_URL": "http://127.0.0.1:1", "CONSUMER_TOPIC": "other"}
+
+    ingest = ingest_environment(options(tmp_path), stale)
+    consumer = consumer_environment(options(tmp_path), stale)
+
+    assert ingest["INGEST_PORT"] == "8080"
+    assert consumer["CONSUMER_CLICKHOUSE_URL"] == "http://127.0.0.1:8123"
+    assert consumer["CONSUMER_TOPIC"] == "events"
+
+
+def test_other_settings_of_the_environment_count(tmp_path: Path) -> None:
+    """An operator tries a setting by exporting it."""
+    given = {"CONSUMER_BATCH_AGE_S_MAX": "2", "INGEST_LOG_LEVEL": "debug"}
+
+    assert consumer_environment(options(tmp_path), given)["CONSUMER_BATCH_AGE_S_MAX"] == "2"
+    assert ingest_environment(options(tmp_path), given)["INGEST_LOG_LEVEL"] == "debug"
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "it's", '$HOME "x"', "größe"])
+def test_a_shell_reads_the_settings(tmp_path: Path, name: str) -> None:
+    """Whatever the directory is called, `python` is this one and every setting arrives whole."""
+    directory = tmp_path / name
+    directory.mkdir()
+    path = write_environment(options(directory))
+    script = '. "$1" && printf "%s\\n" "$CONSUMER_CLICKHOUSE_PASSWORD_FILE" "$INGEST_SPOOL_DIR" && command -v python'
+
+    said = subprocess.run(["sh", "-c", script, "sh", str(path)], capture_output=True, text=True, check=True)
+
+    password, spool, python = said.stdout.splitlines()
+    assert password == str(directory / "clickhouse" / "password")
+    assert spool == str(directory / "spool")
+    assert Path(python).parent == Path(sys.executable).parent
+    assert said.stderr == ""
+
+
+def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """24 lines with the prompt, 82 columns at most, with every address and the environment of the commands."""
+    monkeypatch.chdir(tmp_path)
+    told = options(Path(".headrace"))
+    text = greeting(told, told.directory / "env")
+
+    lines = text.splitlines()
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 82
+    for address in (
+        "8080/collect/event",
+        "8080/docs",
+        "8080/metrics",
+        "8123/play",
+        ". .headrace/env",
+        "docker compose",
+    ):
+        assert address in text
+
+
+def test_a_step_says_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name stands there while it runs; the seconds follow when it has succeeded."""
+    moments = iter([1.0, 3.5])
+
+    with step("ClickHouse", lambda: next(moments)):
+        assert capsys.readouterr().out.strip() == "ClickHouse"
+
+    assert capsys.readouterr().out.strip() == "2.5 s"
+
+
+def test_a_step_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error's own sentence follows on the next line."""
+    with pytest.raises(ValueError, match="no"), step("ClickHouse"):
+        raise ValueError("no")
+
+    assert capsys.readouterr().out.endswith("failed\n")
