@@ -6,9 +6,9 @@ each repeated insert the worker checks that its rows are there, and counted. Mis
 table whose parts are then attached: views do not see that, and they have accepted the repeat under their own tokens. A
 row that a merge has replaced meanwhile looks missing; it is inserted again, and replaced again.
 
-Two workers may repair at once, one of them expelled. Each creates its own table, then drops the other's and waits until
-it is unused, and only then looks for missing rows. So the later one sees what the other attached, and the one whose
-table was dropped can't attach.
+Two workers may repair at once, one of them expelled, or one again after it gave up. Each creates its own table, then
+drops the other's, waits until no statement for the same block runs, and only then looks for missing rows. So the later
+one sees what the other attached, and the one whose table was dropped can't attach.
 
 Replicated tables are left alone: they store token and part in one step, and a lagging replica would look like a loss.
 """
@@ -110,8 +110,6 @@ class ClickHouseRepairer:
         partition = self._place_of(block, mine)
         if not self._missing(block, partition) and not self._uncounted(block, partition):
             return 0
-        if self.is_under_way(block):  # its client gave up, but the server did not
-            raise Transient("an earlier insert of the same rows is still running", Cause.BUSY)
         put_back = self._put_back(block, mine, partition | {"since_ms": 0})
         counted = self._count(block, partition)
         if not put_back and not counted:  # the time window was too short: the producers' clocks are ahead
@@ -122,23 +120,23 @@ class ClickHouseRepairer:
         return put_back
 
     def _put_back(self, block: Block, records: Sequence[Record], partition: dict[str, Any]) -> int:
-        with _taken(self._connection, self._target.table, block.token) as beside:
+        with self._taken(self._target.table, block) as beside:
             missing = self._missing(block, partition)
             if missing:
                 lost = [record for record in records if record.offset in missing]
                 (part,) = self._rows.blocks(lost, block.origin, block.token)
                 statement = replace(self._target, table=beside).statement
                 self._connection.command(statement, part.origin._asdict(), part.payload, PINNED)
-                self._attach(self._target.table, beside)
+                self._attach(self._target.table, beside, block.token)
         return len(missing)
 
     def _count(self, block: Block, partition: dict[str, Any]) -> int:
-        with _taken(self._connection, _LEDGER, block.token) as beside:
+        with self._taken(_LEDGER, block) as beside:
             uncounted = self._uncounted(block, partition)
             if uncounted:
                 lines = "\n".join(map(str, sorted(uncounted))).encode()
                 self._connection.command(_COUNT, partition | {"table": beside}, lines, PINNED)
-                self._attach(_LEDGER, beside)
+                self._attach(_LEDGER, beside, block.token)
         return len(uncounted)
 
     def _is_plain(self) -> bool:
@@ -166,21 +164,29 @@ class ClickHouseRepairer:
     def _uncounted(self, block: Block, partition: Mapping[str, Any]) -> frozenset[int]:
         return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, partition)}
 
-    def _attach(self, table: str, beside: str) -> None:
-        self._connection.command(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
+    def _attach(self, table: str, beside: str, token: str) -> None:
+        """Attach the parts of a copy; the token does nothing but name the block that this statement is for."""
+        settings = {"insert_deduplication_token": token}
+        self._connection.command(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}", settings=settings)
 
+    @contextmanager
+    def _taken(self, table: str, block: Block) -> Iterator[str]:
+        """Create an empty copy of a table; nobody else inserts the block or attaches parts of it any more.
 
-@contextmanager
-def _taken(connection: Connection, table: str, token: str) -> Iterator[str]:
-    """Create an empty copy of a table; another worker that repairs the same block can't attach any more."""
-    prefix = f"{table}_mend_{hashlib.sha256(token.encode()).hexdigest()[:12]}_"
-    own = prefix + uuid4().hex[:12]
-    connection.command(f"CREATE TABLE {own} AS {table}")
-    try:
-        partition = {"database": connection.database, "prefix": prefix, "own": own}
-        for other in connection.query(_OTHERS, partition):
-            connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
-        yield own
-    finally:
-        with suppress(ConsumerError):  # the next repair of this block drops it, or `migrate` does
-            connection.command(f"DROP TABLE IF EXISTS {own} SYNC")
+        Raises:
+            Transient: a statement that its client gave up still does.
+        """
+        connection = self._connection
+        prefix = f"{table}_mend_{hashlib.sha256(block.token.encode()).hexdigest()[:12]}_"
+        own = prefix + uuid4().hex[:12]
+        connection.command(f"CREATE TABLE {own} AS {table}")
+        try:
+            partition = {"database": connection.database, "prefix": prefix, "own": own}
+            for other in connection.query(_OTHERS, partition):
+                connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
+            if self.is_under_way(block):
+                raise Transient("an earlier insert or repair of the same rows is still running", Cause.BUSY)
+            yield own
+        finally:
+            with suppress(ConsumerError):  # the next repair of this block drops it, or `migrate` does
+                connection.command(f"DROP TABLE IF EXISTS {own} SYNC")

@@ -141,6 +141,47 @@ def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
     assert torn.is_whole()
 
 
+@pytest.mark.parametrize("table", ["events", "offsets"])
+def test_an_earlier_repair_that_still_attaches_is_waited_for(torn: Torn, table: str) -> None:
+    """Its client gave it up, and dropped its table: what it attaches would be there twice."""
+    torn.lose(table, "1")
+    attach, slow = torn.mender._attach, Slow(torn.database)  # noqa: SLF001  (to stand in the middle, as a busy server does)
+    torn.mender._attach = slow  # type: ignore[method-assign]  # noqa: SLF001
+    with pytest.raises(Transient, match="given up"):
+        torn.mender.repair(torn.block, torn.records)
+    torn.mender._attach = attach  # type: ignore[method-assign]  # noqa: SLF001
+    with pytest.raises(Transient, match="is still running"):
+        torn.mender.repair(torn.block, torn.records)
+    slow.end()
+    torn.mender.repair(torn.block, torn.records)
+
+    assert torn.is_whole()
+
+
+class Slow:
+    """Attaches parts as a server does that its client gives up: the statement still runs, with the block's token."""
+
+    def __init__(self, database: Connection) -> None:
+        self._database = database
+        self._pool = ThreadPoolExecutor(1)
+
+    def __call__(self, table: str, beside: str, token: str) -> None:
+        """Begin, and give up."""
+        del table, beside
+        running = "SELECT sleepEachRow(0.3) FROM numbers(100) SETTINGS max_block_size = 1"
+        settings = {"insert_deduplication_token": token}
+        self._running = self._pool.submit(self._database.command, f"{running} FORMAT Null", settings=settings)
+        while not self._database.query("SELECT 1 FROM system.processes WHERE query LIKE 'SELECT sleepEachRow(0.3)%'"):
+            assert not self._running.done()
+        raise Transient("given up")
+
+    def end(self) -> None:
+        """Let it come to its end."""
+        self._database.command("KILL QUERY WHERE query LIKE 'SELECT sleepEachRow(0.3)%' SYNC FORMAT Null")
+        assert self._running.exception()
+        self._pool.shutdown()
+
+
 def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
     """An expelled worker and its successor: each row comes back once; who was overtaken tries again."""
     for _ in range(3):
@@ -167,7 +208,8 @@ def test_who_died_while_mending_is_cleared_away(torn: Torn) -> None:
     seen: list[str] = []
     attach = torn.mender._attach  # noqa: SLF001  (to stop in the middle, as a killed worker does)
 
-    def die(table: str, beside: str) -> None:
+    def die(table: str, beside: str, token: str) -> None:
+        del token
         seen.append(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {beside}")
         raise KeyboardInterrupt
 
