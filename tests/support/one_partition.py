@@ -85,5 +85,10 @@ class OnePartition:
 
 def halts(member: Member) -> list[str]:
     """Return what a worker has said of halted partitions."""
+    return [str(line["message"]) for line in halt_lines(member)]
+
+
+def halt_lines(member: Member) -> list[dict[str, object]]:
+    """Return the lines in which a worker has said so."""
     lines = [json.loads(line) for line in member.said().splitlines() if line.startswith("{")]
-    return [str(line["message"]) for line in lines if str(line.get("message")).startswith("partition halted")]
+    return [line for line in lines if str(line.get("message")).startswith("partition halted")]
