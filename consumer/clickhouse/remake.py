@@ -58,6 +58,10 @@ class Remake:
             ours = reference.query(_TABLES, {"database": reference.database})
             columns = reference.query(_COLUMNS, {"database": reference.database})
         there = {row["name"]: row for row in self._query(_TABLES)}
+        for view in LEDGER_VIEWS.values():
+            if view not in there and (left := there.pop(_other_name(view), None)):
+                self._name_back(view)
+                there[view] = left
         missing = [row for row in ours if row["name"] not in there]
         self._check(missing, there.values())
         made, faults = list[str](), list[str]()
@@ -80,6 +84,10 @@ class Remake:
         for row in missing:
             self.connection.command(_again(row["text"], reference))
             made.append(f"{row['name']} was missing and has been created again")
+
+    def _name_back(self, view: str) -> None:
+        """Give a view its name back, which it may lack since a program was killed."""
+        self.connection.command(f"RENAME TABLE {self._place(_other_name(view)).name} TO {self._place(view).name}")
 
     @contextmanager
     def _reference(self) -> Iterator[Connection]:
@@ -149,7 +157,10 @@ class Remake:
             yield Sentence.COMPUTES_NOTHING.format(table=partition.name, column=column, modify=modify)
 
     def _mend_view(self, ours: dict[str, Any], now: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
-        """Restore the query of one of our views; a view that writes elsewhere can't be altered."""
+        """Restore the query of one of our views; a view that writes elsewhere can't be altered.
+
+        It is renamed there and back; otherwise its tokens would change at the next restart (0011_view_ids.sql).
+        """
         partition, database = self._place(ours["name"]), self.connection.database
         if _target(ours["text"], reference) != _target(now["text"], database):
             table, ledger = partition._replace(table=_source(ours["query"])), partition._replace(table=LEDGER)
@@ -158,7 +169,13 @@ class Remake:
         if _bare(ours["query"], reference) == _bare(now["query"], database):
             return [], []
         self.connection.command(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
+        self.connection.command(f"RENAME TABLE {partition.name} TO {self._place(_other_name(ours['name'])).name}")
+        self._name_back(ours["name"])
         return [f"the query of {ours['name']} was changed and has been restored"], []
+
+
+def _other_name(view: str) -> str:
+    return f"{view}_renamed"
 
 
 def _again(text: str, reference: str) -> str:

@@ -160,6 +160,20 @@ def test_a_view_of_the_ledger_that_counts_otherwise_counts_as_it_should_again(da
     assert tables(database) == made
 
 
+def test_a_view_that_a_killed_program_left_under_its_other_name_gets_it_back(database: Connection) -> None:
+    """Were it made again, both would count."""
+    made = tables(database)
+    for view in ("events_to_offsets", "dead_letters_offsets"):
+        database.command(f"RENAME TABLE {view} TO {view}_renamed")
+
+    assert migrate(database, migrations(), no_wait).made == ()
+    assert tables(database) == made
+    database.command("DELETE FROM migrations WHERE name = '0011_view_ids.sql'")
+    database.command("RENAME TABLE events_to_offsets TO events_to_offsets_renamed")
+    migrate(database, migrations(), no_wait)
+    assert tables(database) == made
+
+
 def test_a_column_that_no_longer_computes_is_named_with_the_statement_that_helps(database: Connection) -> None:
     """Analysts would read empty objects."""
     made = tables(database)
