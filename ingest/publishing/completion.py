@@ -1,7 +1,7 @@
-"""Completions that other threads set and a coroutine awaits; one wake-up of the loop serves a whole burst.
+"""Completions that any thread sets and a coroutine awaits; one wake-up of the loop serves a whole burst.
 
-Delivery reports and spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system
-call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
+Spool commits arrive on another thread, and delivery reports may, often hundreds at once. Waking an event loop is a
+system call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
 """
 
 import asyncio
