@@ -180,6 +180,8 @@ def number_text(value: int) -> str:
     if not -_INT64_MAX <= value <= _INT64_MAX:
         raise OverflowError
     left = value << 1 if value >= 0 else ~(value << 1)
+    if left <= _LOW:
+        return _LAST[left]
     text = ""
     while left > _LOW:
         text += _GO_ON[left & _LOW]

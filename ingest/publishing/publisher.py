@@ -76,17 +76,18 @@ class DurablePublisher:
         self._renewed_at_s = float("-inf")
         self._is_draining = False
         self._active = 0
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
 
     async def publish(self, records: Sequence[Record]) -> Durability:
         """Make all records durable and return where; the module's docstring says how that is decided."""
         self._broker.check(records)
-        with self._change:
+        with self._lock:
             self._active += 1
         try:
             return await self._publish(records)
         finally:
-            with self._change:
+            with self._lock:
                 self._active -= 1
                 if not self._active:
                     self._change.notify_all()
