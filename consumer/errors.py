@@ -13,6 +13,7 @@ ConsumerError
 """
 
 from enum import StrEnum
+from typing import Final
 
 
 class Reason(StrEnum):
@@ -24,6 +25,10 @@ class Reason(StrEnum):
     BAD_VALUE = "bad_value"  # a column's type refuses a value: not a UUID, out of range
     CONSTRAINT = "constraint"  # a CONSTRAINT of the table is violated
     LEFT_OUT = "left_out"  # an earlier attempt knew the reason; its dead letter says it, if that was sent
+
+
+OF_TABLE: Final = frozenset({Reason.BAD_AVRO, Reason.BAD_VALUE, Reason.CONSTRAINT})
+"""The reasons that only the table knows: until it refuses such a record, nobody looks for them."""
 
 
 class HaltCode(StrEnum):

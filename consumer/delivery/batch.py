@@ -72,6 +72,7 @@ class Draft:
         refusals: how often the table has refused it.
         inserted_max: no offset from here on may be in the table yet; None once that was checked.
         is_too_large: a proxy before ClickHouse did not accept it.
+        is_suspect: the table would have refused rows of a batch before it; of this one, no intent was committed.
     """
 
     batch: Batch
@@ -82,6 +83,7 @@ class Draft:
     refusals: int = 0
     inserted_max: int | None = None
     is_too_large: bool = False
+    is_suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

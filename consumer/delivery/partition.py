@@ -8,6 +8,7 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from consumer.delivery.batch import Batch, Draft, Prepared
 from consumer.delivery.buffer import Buffer, BufferLimits
@@ -16,7 +17,10 @@ from consumer.delivery.halting import Halted, Step, renewed
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Poison, Record
 from consumer.delivery.task import BatchTask, Stage
-from consumer.errors import Halt
+from consumer.errors import OF_TABLE, Halt
+
+SUSPECT_BATCHES: Final = 10
+"""So many batches without poison end the suspicion: asking takes 10 µs an event, and a refused insert much longer."""
 
 
 class Intake(Enum):
@@ -50,6 +54,8 @@ class PartitionState:
         inserted_max: no offset from here on may be in the table yet; None once that was checked.
         denied: why reading is not permitted, if so; tried again at `ask_at_s` (monotonic).
         halt: why the partition waits for an operator; None when it does not.
+        suspect_batches: of so many more batches the table is asked beforehand which rows it would refuse, because it
+            would have refused some lately. That happens while the head is being inserted, so it holds up nothing.
         check: the running check that the topic is still the same; last started at `checked_at_s`.
         ended_at: the readable end when the log was last read to its end; None before that.
     """
@@ -79,6 +85,7 @@ class PartitionState:
     check: Future[None] | None = None
     checked_at_s: float = 0.0
     ended_at: int | None = None
+    suspect_batches: int = 0
 
     def add(self, record: Record, now_s: float) -> bool:
         """Add one record; False when it is dropped, such as one that a seek has brought again."""
@@ -187,6 +194,7 @@ class PartitionState:
             task.refusals,
             self.inserted_max,
             task.is_too_large,
+            self.suspect_batches > 0 and not task.is_promised,
         )
 
     def _known_of(self, batch: Batch) -> dict[int, Poison]:
@@ -196,6 +204,8 @@ class PartitionState:
     def prepared(self, task: BatchTask, outcome: Prepared) -> None:
         """Take the result of preparing; records beyond a smaller batch wait for the next one."""
         self.inserted_max = None
+        is_poisoned = any(item.reason in OF_TABLE for item in outcome.letters)
+        self.suspect_batches = SUSPECT_BATCHES if is_poisoned else max(0, self.suspect_batches - 1)
         if rest := task.batch.records[len(outcome.batch.records) :]:
             self._unseal_behind(task)
             self.buffer.put_back(rest)

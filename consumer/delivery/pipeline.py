@@ -62,6 +62,8 @@ class Pipeline:
         screened = self.rows.screen(draft.batch.without(known).included)
         if screened and draft.is_fixed:
             self._check_no_rows(draft.batch, screened)
+        if draft.is_suspect:
+            known = (*known, *self._refusable(draft.batch.without((*known, *screened))))
         batch = _halved(_searched(draft.batch.without((*known, *screened)), draft), draft)
         batch = _fitting(batch, is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
@@ -83,6 +85,15 @@ class Pipeline:
         if rows := [item for item in screened if item.offset in counted]:
             why = f"offset {rows[0].offset} is a row, and this worker can't read it now: {rows[0].error}"
             raise Halt(f"{why}; give the registry the schema back, until this batch is through", HaltCode.NEWER)
+
+    def _refusable(self, batch: Batch) -> list[Poison]:
+        """Return the rows that the table would refuse, as far as it tells beforehand.
+
+        So where poison goes on and on, a batch is inserted at the first try.
+        """
+        records = batch.included
+        blocks = self.rows.blocks(records, batch.intent.origin, "screened")
+        return [poison for block in blocks for poison in self.table.screen(block, records)]
 
     def _check_inserted(self, partition: Partition, intent: Intent, inserted_max: int) -> None:
         """Return if the tables have no offset from here on; else the group's offset was lost or set back.

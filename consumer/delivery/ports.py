@@ -247,8 +247,11 @@ class Table(Protocol):
             Transient, Rejected, Fatal: as they say.
         """
 
+    def screen(self, block: Block, records: Sequence[Record]) -> Sequence[Poison]:
+        """Return the rows of a block that would be refused, as far as that is cheap to tell; raise nothing."""
+
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> Sequence[Poison]:
-        """Return the rows to blame in a refused block; write nothing.
+        """Return the rows to blame in a refused block, or some of them; none when no row is. Write nothing.
 
         Raises:
             Transient, Fatal: as they say.

@@ -113,6 +113,10 @@ class FakeTable:
                 raise Transient("the connection was reset", Cause.UNKNOWN)
         self.apply(block)
 
+    def screen(self, block: Block, records: Sequence[Record]) -> list[Poison]:
+        """Return the rows that would be refused; none when it is away."""
+        return [] if self.is_away else self.find_poison(block, Rejected("not sent yet", 0), records)
+
     def find_poison(self, block: Block, refusal: Exception, records: Sequence[Record]) -> list[Poison]:
         """Return the rows that are refused."""
         assert isinstance(refusal, Rejected)

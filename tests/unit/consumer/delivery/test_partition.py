@@ -1,10 +1,13 @@
 """One partition's state: what it seals, what it wishes to commit, and what it never takes back."""
 
+import pytest
+
 from consumer.delivery.batch import Prepared
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import Intake
-from consumer.delivery.ports import Cut, Record
+from consumer.delivery.partition import SUSPECT_BATCHES, Intake
+from consumer.delivery.ports import Cut, Poison, Record
 from consumer.delivery.task import Stage
+from consumer.errors import Reason
 from tests.support.states import LIMITS, PLACE, feed, mark, opened, prepare, sealed
 
 
@@ -228,3 +231,42 @@ def test_records_and_their_encoded_form_have_their_place() -> None:
     prepare(lane, sealed(lane))
 
     assert before == lane.size_bytes == 2 * 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_suspect"),
+    [
+        (Reason.BAD_AVRO, True),
+        (Reason.BAD_VALUE, True),
+        (Reason.CONSTRAINT, True),
+        (Reason.FRAME, False),
+        (Reason.UNKNOWN_SCHEMA, False),
+    ],
+)
+def test_poison_that_only_the_table_knows_makes_the_next_batches_suspect(reason: Reason, *, is_suspect: bool) -> None:
+    """Until some in a row have none. What frame and schema tell needs no question."""
+    lane = opened(0)
+    feed(lane, *range(6))
+    first, letter = sealed(lane), Poison(1, reason, "")
+    lane.prepared(first, Prepared(first.batch.without((letter,)), (), (letter,)))
+    second, suspected = sealed(lane), 0
+    while lane.draft(second).is_suspect:
+        prepare(lane, second)
+        suspected += 1
+
+    assert suspected == SUSPECT_BATCHES * is_suspect
+
+
+def test_a_batch_whose_intent_the_group_may_have_is_not_suspect() -> None:
+    """Neither one that was refused nor a predecessor's: a row that would be refused now may be there since earlier."""
+    lane = opened(0)
+    feed(lane, *range(6))
+    head, letter = sealed(lane), Poison(1, Reason.BAD_VALUE, "")
+    lane.prepared(head, Prepared(head.batch.without((letter,)), (), (letter,)))
+    head.begun()
+    inherited = opened(5, Intent("id", 5, 7))
+    inherited.suspect_batches = 1
+    feed(inherited, 5, 6)
+
+    assert not lane.draft(head).is_suspect
+    assert not inherited.draft(sealed(inherited)).is_suspect

@@ -148,3 +148,31 @@ def test_a_range_that_is_fixed_keeps_its_end_whatever_its_schemas(around: Around
     prepared = around.pipeline.prepare(around.draft(*values, is_fixed=True), "cluster")
 
     assert prepared.batch.intent.b == 20_000
+
+
+@pytest.mark.parametrize("is_suspect", [False, True])
+def test_the_table_is_asked_beforehand_only_where_it_has_just_refused_rows(around: Around, *, is_suspect: bool) -> None:
+    """Then the batch goes in at the first try, beside what frame and schema tell; else nobody pays for the question."""
+    draft = around.draft(value(fault="table"), b"", value(), value(2), value(2, fault="table"), is_suspect=is_suspect)
+    prepared = around.pipeline.prepare(draft, "cluster")
+
+    assert prepared.batch.intent.excluded == ((0, 1, 4) if is_suspect else (1,))
+    assert sorted(item.offset for item in prepared.letters) == list(prepared.batch.intent.excluded)
+    assert [block.offsets for block in prepared.blocks] == ([(2,), (3,)] if is_suspect else [(0, 2), (3, 4)])
+
+
+def test_a_table_that_can_not_be_asked_beforehand_holds_up_nothing(around: Around) -> None:
+    """The insert tells the same, later."""
+    around.table.is_away = True
+    prepared = around.pipeline.prepare(around.draft(value(fault="table"), value(), is_suspect=True), "cluster")
+
+    assert (prepared.letters, prepared.blocks[0].offsets) == ((), (0, 1))
+
+
+def test_what_the_table_told_of_records_behind_a_smaller_batch_is_kept(around: Around) -> None:
+    """More than an intent can list: the rest is for the next batch, which need not ask again."""
+    values = [value(fault="table" if n % 3 == 0 else "") for n in range(30_000)]
+    prepared = around.pipeline.prepare(around.draft(*values, is_suspect=True), "cluster")
+
+    assert prepared.batch.intent.b < 30_000
+    assert [item.offset for item in (*prepared.letters, *prepared.later)] == list(range(0, 30_000, 3))

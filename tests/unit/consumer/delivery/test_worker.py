@@ -2,8 +2,9 @@
 
 import pytest
 
-from consumer.delivery.intent import Intent
-from consumer.delivery.ports import CommittedOffset, Partition
+from consumer.delivery.intent import Intent, decode
+from consumer.delivery.ports import Block, CommittedOffset, Partition
+from consumer.errors import Rejected
 from tests.support.consumer_fakes import Around, get_on
 from tests.support.fake_group import CommitFault, FakeBroker, FakeLog
 from tests.support.fake_table import InsertFault, value
@@ -85,3 +86,28 @@ def test_every_retry_of_an_insert_commits_its_intent_again(around: Around) -> No
 
     assert [mark.offset for mark in marks if "|0|4|" in mark.metadata] == [0, 0, 0]
     assert around.rows_of() == dict.fromkeys(range(4), 1)
+
+
+def test_poison_in_every_batch_is_refused_once_not_in_every_batch(around: Around) -> None:
+    """The batches behind the first ones go in at the first try, under one intent each."""
+    marks: list[CommittedOffset] = []
+    refused: list[int] = []
+    around.broker.watchers.append(lambda _, mark: marks.append(mark))
+    accept = around.table.insert
+
+    def insert(block: Block) -> None:
+        try:
+            accept(block)
+        except Rejected:
+            refused.append(block.offsets[0])
+            raise
+
+    around.table.insert = insert  # type: ignore[method-assign]  # it counts; not a mock of ours
+    process = around.process()
+    around.produce(*[value(fault="table" if n % 4 == 1 else "") for n in range(40)])
+    get_on(around, process, 120)
+
+    assert around.rows_of() == {n: 1 for n in range(40) if n % 4 != 1}
+    assert len(refused) <= 2  # the head, and the one that was being prepared then
+    intents = [intent for mark in marks if (intent := decode(mark.metadata)) and intent.is_range]
+    assert len(intents) == len({intent.b for intent in intents}) + len(refused)
