@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -18,6 +18,7 @@ from clickhouse_connect.driver.exceptions import (
 )
 from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
+from clickhouse_connect.driver.external import ExternalData
 from clickhouse_connect.driver.httputil import get_pool_manager
 from clickhouse_connect.driver.summary import QuerySummary
 
@@ -30,6 +31,14 @@ from schemas.transport.tls import Tls
 _SYSTEM: Final = Tls("CONSUMER_CLICKHOUSE_")
 _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolutionError", "ConnectTimeoutError")
 _STATUS: Final = re.compile(r"^HTTP driver received HTTP status (\d{3})\b")
+
+
+class AvroTable(NamedTuple):
+    """Rows that a query reads beside the tables, under a name; ClickHouse forgets them with its answer."""
+
+    name: str
+    structure: str
+    payload: bytes
 
 
 class Connection:
@@ -124,21 +133,30 @@ class Connection:
         if not _is_success(answer):
             raise _foreign()
 
-    def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    def query(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | None = None,
+        rows: AvroTable | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """Return a query's rows by column name, of an answer that only ClickHouse can have sent.
 
+        The query may read `rows` as a table.
+
         Raises:
-            Transient, Fatal: as errors.py says.
+            Transient, Rejected, Fatal: as errors.py says.
         """
         client = self.client()
+        sent = rows and ExternalData(file_name=rows.name, data=rows.payload, fmt="Avro", structure=rows.structure)
         try:
-            answer = client.query(statement, parameters=dict(parameters or {}))
-            rows = list(answer.named_results())
+            answer = client.query(statement, dict(parameters or {}), dict(settings or {}), external_data=sent)
+            found = list(answer.named_results())
         except (ClickHouseError, OSError) as error:
-            raise self._translated(error) from error
+            raise self._translated(error, len(rows.payload) if rows else 0) from error
         if not answer.summary.get("query_id"):
             raise _foreign()
-        return rows
+        return found
 
     def patient(self, timeout_s: float) -> "Connection":
         """Return a connection to the same server and database with another timeout; the caller closes it."""

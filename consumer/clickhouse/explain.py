@@ -1,9 +1,9 @@
-"""Builds one statement that finds all rows that a table refuses, with the column or constraint at fault.
+"""Builds one query that finds all rows that a table refuses, with the column or constraint at fault.
 
-It reads the rows with types that accept any value (a UUID as text), tries each conversion in the form that yields NULL
-on failure, and computes the table's constraints as columns. A conversion is listed here only if that form refuses
-exactly what the conversion itself refuses (tests/integration/test_poison.py); all others are left to
-consumer/clickhouse/bisect.py, which asks row by row.
+The rows are sent with it, and nothing is written. It reads the fields with types that accept any value (a UUID as
+text), tries each conversion in the form that yields NULL on failure, and computes the table's constraints as columns. A
+conversion is listed here only if that form refuses exactly what the conversion itself refuses
+(tests/integration/test_poison.py); all others are left to consumer/clickhouse/bisect.py, which asks row by row.
 """
 
 import json
@@ -25,6 +25,10 @@ _FROM_TEXT: Final = re.compile(
 )
 _UUID_CHARACTERS: Final = 36  # the Avro reader accepts no other length, though toUUID does
 _NULL: Final = r"^\s*null\s*$"
+_INPUT: Final = "input_"
+_FIELD: Final = re.compile(rf"\b{_INPUT}(\w+)")
+ROWS: Final = "sent_rows"
+"""The name under which the query reads the rows."""
 _WORD: Final = re.compile(r"`([^`]+)`|\b([A-Za-z_]\w*)\b")
 
 
@@ -62,11 +66,13 @@ class Explanation:
 
     Attributes:
         checks: what may fail, numbered from 1 in the answer.
-        select: yields `_offset` and `faults`, the numbers of the failed checks, for rows with any.
+        select: yields `at`, an offset, and `faults`, the numbers of the failed checks, for rows with any.
+        structure: the fields that it reads of `ROWS`, with their types.
     """
 
     checks: Sequence[Check]
     select: str
+    structure: str
 
 
 def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
@@ -94,7 +100,11 @@ def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
             known = "".join(f"NOT {flags[column]} AND " for column in sorted(used) if column in flags)
             condition = f"{known}ifNull(NOT ({expression}), 1)"
             checks.append(Check(f"constraint {name} is violated", Reason.CONSTRAINT, condition))
-    return Explanation(checks, _select(read, checks, len(flags), needed) if checks else "")
+    texts = [*(check.condition for check in checks), *needed.values()]
+    fields = {"_offset", *(name for text in texts for name in _FIELD.findall(text))}
+    read = {name: "String" if kind == "UUID" else kind for name, kind in read.items() if name in fields}
+    structure = ", ".join(f"{name} {kind}" for name, kind in read.items())
+    return Explanation(checks, _select(list(read), checks, len(flags), needed), structure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +144,13 @@ def _source(expression: str, read: Mapping[str, str], column_type: str) -> _Sour
     return _Source(value=f"CAST({given}, {stored})" if kind == "String" or not is_text else "")
 
 
-def _select(read: Mapping[str, str], checks: Sequence[Check], flagged: int, needed: Mapping[str, str]) -> str:
+def _select(read: Sequence[str], checks: Sequence[Check], flagged: int, needed: Mapping[str, str]) -> str:
     """Return the whole query: the fields, then conversions, then constraints over converted columns."""
-    structure = ", ".join(f"{name} {'String' if kind == 'UUID' else kind}" for name, kind in read.items())
     names = [f"fault_{number}" for number in range(1, len(checks) + 1)]
     flags = [f"{check.condition} AS {name}" for check, name in zip(checks, names, strict=True)]
     columns = [f"{value} AS {name}" for name, value in needed.items()]
     numbered = ", ".join(f"if({name}, {number}, 0)" for number, name in enumerate(names, 1))
-    fields = _selected([f"{name} AS {_input(name)}" for name in read], f"input({_text(structure)})")
+    fields = _selected([f"{name} AS {_input(name)}" for name in read], ROWS)
     converted = _selected([f"toUInt64({_input('_offset')}) AS at", *flags[:flagged], *columns], f"({fields})")
     checked = _selected(["at", *names[:flagged], *flags[flagged:]], f"({converted})")
     faults = f"arrayFilter(fault -> fault > 0, [{numbered}])::Array(UInt16) AS faults"
@@ -165,7 +174,7 @@ def _unwrapped(column_type: str) -> str:
 
 
 def _input(field: str) -> str:
-    return f"input_{field}"
+    return f"{_INPUT}{field}"
 
 
 def _text(value: str) -> str:

@@ -1,40 +1,62 @@
-"""Finds the records of a refused block that a table refuses, and why, without writing to the table.
+"""Finds the records of a block that a table refuses, and why, without writing to the table.
 
-First each Avro body is checked: one that is no record of its schema would spoil the others. Then one statement finds
-the rows whose conversion or constraint fails (explain.py). The first and the last row of each kind are probed alone,
-which also gives ClickHouse's own error; if one of them is accepted, the kind is discarded. The remaining rows are
-probed together, and bisected only if they are refused (bisect.py).
+First each Avro body is checked: one that is no record of its schema would spoil the others. Then one query finds the
+rows whose conversion or constraint fails (explain.py). The first and the last row of a kind are probed alone, which
+also gives ClickHouse's own error; if one of them is accepted, the kind is discarded. A kind that was refused is not
+probed again for a minute, unless the table changes: so much poison costs a batch two queries. Only when nothing is
+found, the rows are probed together and bisected (bisect.py).
 
-Each search creates two tables and drops them afterwards: a probe table with the columns and constraints of the real one
-that keeps no rows, and a table for the answer. Permanent ones would miss new columns.
+Probes go to a table with the columns and constraints of the real one that keeps no rows. Each search that needs it
+creates it and drops it afterwards: a permanent one would miss new columns.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from time import monotonic
 from typing import Final
 from uuid import uuid4
 
 from consumer.clickhouse.bisect import Bisection
-from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.explain import Explanation, Shape, explain
+from consumer.clickhouse.client import AvroTable, Connection, Target
+from consumer.clickhouse.explain import ROWS, Explanation, Shape, explain
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
-from consumer.errors import ConsumerError, Halt, Reason, Rejected
+from consumer.errors import Cause, ConsumerError, Halt, Reason, Rejected, Transient
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
 _SEARCHED_MAX: Final = 400  # rows found by bisection in one search; the next search finds the rest
 _SEARCH_S_MAX: Final = 3.0
-_COLUMNS: Final = """
-SELECT name, type FROM system.columns
-WHERE database = {database:String} AND table = {table:String}
-"""
-_CONSTRAINTS: Final = """
-SELECT name, expression FROM system.constraints
-WHERE database = {database:String} AND table = {table:String} AND type = 'CHECK'
-"""
-_FAULTS: Final = "CREATE TABLE {table:Identifier} (at UInt64, faults Array(UInt16)) ENGINE = Memory"
+_BELIEVED_S: Final = 60.0
+_SEEN_S: Final = 1.0
+_PARTS: Final = ("column", "constraint")
+_NUMBER: Final = re.compile(r"-?\d+")
+_OF_TABLE: Final = "WHERE database = {database:String} AND table = {table:String}"
+_COLUMNS: Final = f"SELECT 'column' AS part, name, type AS text FROM system.columns {_OF_TABLE}"  # noqa: S608  (our own text)
+_SHAPE: Final = f"""
+{_COLUMNS}
+UNION ALL SELECT 'constraint', name, expression FROM system.constraints {_OF_TABLE} AND type = 'CHECK'
+"""  # noqa: S608  (our own text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of the table while it has a shape.
+
+    Attributes:
+        shape: its shape; None before the first look.
+        until_s: it is asked again from then on (monotonic).
+        explanations: the query for refused rows, and the same without constraints, one of which may throw.
+        refusals: ClickHouse's error for a kind of poison, by schema and kind.
+    """
+
+    shape: Shape | None = None
+    until_s: float = 0.0
+    explanations: Sequence[Explanation] = ()
+    refusals: dict[tuple[int, str], str] = field(default_factory=dict)
 
 
 class PoisonSearch:
@@ -52,9 +74,13 @@ class PoisonSearch:
         self._schema_of = schema_of
         self._metrics = metrics
         self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
+        self._known = _Known()
+        self._seen_s = 0.0
 
     def run(self, block: Block, records: Sequence[Record]) -> list[Poison]:
-        """Return the poison of a refused block, in offset order; perhaps only part of it when bisection is needed.
+        """Return the poison of a refused block, in offset order, or part of it; none when no row is to blame.
+
+        What a query tells comes first, and the rest with a later search: whether there is more, the next insert says.
 
         Args:
             block: the refused block.
@@ -63,34 +89,58 @@ class PoisonSearch:
         Raises:
             Transient, Fatal: as errors.py says.
         """
+        with self._asked(block, records) as asked:
+            return asked.told() or asked.searched()
+
+    def told(self, block: Block, records: Sequence[Record]) -> list[Poison]:
+        """Return the poison of a block that was not inserted yet, as far as a query tells.
+
+        Raises:
+            Transient, Fatal: as errors.py says.
+        """
+        with self._asked(block, records, _SEEN_S) as asked:
+            return asked.told()
+
+    @contextmanager
+    def _asked(self, block: Block, records: Sequence[Record], seen_s: float = 0.0) -> "Iterator[_Asked]":
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
-        with self._probe_table() as probe_table:
-            asked = _Asked(self, probe_table, block, self._schema_of(block.schema_id))
-            found = asked.broken(mine)
-            found += asked.explained(_without(mine, found))
-            return sorted(found + asked.searched(_without(mine, found)), key=lambda item: item.offset)
+        with ExitStack() as stack:
+            yield _Asked(self, self._now_known(seen_s), block, mine, stack)
 
-    def explanations(self) -> list[Explanation]:
-        """Return the query for refused rows, and the same without constraints, one of which may throw."""
+    def schema_of(self, schema_id: int) -> str:
+        """Return a writer schema's text."""
+        return self._schema_of(schema_id)
+
+    def _now_known(self, seen_s: float) -> _Known:
+        """Return what is known of the table as it was at most so many seconds ago."""
+        now_s, known = monotonic(), self._known
+        if now_s - self._seen_s < seen_s and now_s < known.until_s:
+            return known
+        shape, self._seen_s = self._shape(), now_s
+        if shape != known.shape or now_s >= known.until_s:
+            shapes = [shape, *([replace(shape, constraints={})] if shape.constraints else [])]
+            found = [explain(self._target.schema_name, self._target.topic, each) for each in shapes]
+            told = [explanation for explanation in found if explanation.checks]
+            known = self._known = _Known(shape, now_s + _BELIEVED_S, told)
+        return known
+
+    def _shape(self) -> Shape:
         partition = {"database": self._connection.database, "table": self._target.table}
-        types = {row["name"]: row["type"] for row in self._connection.query(_COLUMNS, partition)}
-        constraints: dict[str, str] = {}
-        with suppress(Halt):  # an older server lacks this system table, or the account may not read it
-            constraints = {row["name"]: row["expression"] for row in self._connection.query(_CONSTRAINTS, partition)}
-        shapes = [Shape(types, constraints), *([Shape(types, {})] if constraints else [])]
-        found = [explain(self._target.schema_name, self._target.topic, shape) for shape in shapes]
-        return [explanation for explanation in found if explanation.checks]
+        try:
+            parts = self._connection.query(_SHAPE, partition)
+        except Halt:  # an older server lacks the constraints' table, or the account may not read it
+            parts = self._connection.query(_COLUMNS, partition)
+        except Rejected as error:  # no row was sent
+            raise Transient(f"the columns of {self._target.table} are not known: {error}", Cause.UNKNOWN) from error
+        of = {kind: {row["name"]: row["text"] for row in parts if row["part"] == kind} for kind in _PARTS}
+        return Shape(of["column"], of["constraint"])
 
     def faults(self, explanation: Explanation, part: Block) -> dict[int, list[int]]:
         """Return the numbers of the checks that a block's rows fail, by offset."""
-        answer = f"{self._target.table}_probe_{uuid4().hex[:12]}"
-        self._connection.command(_FAULTS, {"table": answer})
-        try:
-            self._run(f"INSERT INTO {answer} {explanation.select} FORMAT Avro", part)
-            return {row["at"]: row["faults"] for row in self._connection.query(f"SELECT * FROM {answer}")}  # noqa: S608  (our own name)
-        finally:
-            self._drop(answer)
+        sent = AvroTable(ROWS, explanation.structure, part.payload)
+        rows = self._connection.query(explanation.select, part.origin._asdict(), sent, self._settings)
+        return {row["at"]: row["faults"] for row in rows}
 
     def probe(self, probe_table: str, part: Block) -> Rejected | None:
         """Insert some rows into a probe table; return the refusal, or None when all are accepted."""
@@ -113,17 +163,15 @@ class PoisonSearch:
         return self._rows.blocks(records, block.origin, block.token)[0]
 
     @contextmanager
-    def _probe_table(self) -> Iterator[str]:
+    def probe_table(self) -> Iterator[str]:
+        """Create a table that refuses what the real one refuses, and keeps nothing."""
         probe_table = f"{self._target.table}_probe_{uuid4().hex[:12]}"
         try:
             self._connection.command(f"CREATE TABLE {probe_table} AS {self._target.table} ENGINE = Null")
             yield probe_table
         finally:
-            self._drop(probe_table)
-
-    def _drop(self, table: str) -> None:
-        with suppress(ConsumerError):  # `migrate` sweeps it
-            self._connection.command(f"DROP TABLE IF EXISTS {table}")
+            with suppress(ConsumerError):  # `migrate` sweeps it
+                self._connection.command(f"DROP TABLE IF EXISTS {probe_table}")
 
     def _run(self, statement: str, part: Block) -> None:
         self._connection.command(statement, part.origin._asdict(), part.payload, self._settings)
@@ -132,34 +180,48 @@ class PoisonSearch:
 class _Asked:
     """One search over the records of one block."""
 
-    def __init__(self, search: PoisonSearch, probe_table: str, block: Block, schema: str) -> None:
+    def __init__(
+        self, search: PoisonSearch, known: _Known, block: Block, records: Sequence[Record], stack: ExitStack
+    ) -> None:
         self._search = search
-        self._probe_table = probe_table
+        self._known = known
         self._block = block
-        self._schema = schema
+        self._records = records
+        self._stack = stack
+        self._schema = search.schema_of(block.schema_id)
 
-    def broken(self, records: Sequence[Record]) -> list[Poison]:
+    @cached_property
+    def _probe_table(self) -> str:
+        return self._stack.enter_context(self._search.probe_table())
+
+    def told(self) -> list[Poison]:
+        """Return the poison that is found without bisection, in offset order."""
+        found = self._broken()
+        return sorted(found + self._explained(_without(self._records, found)), key=lambda item: item.offset)
+
+    def _broken(self) -> list[Poison]:
         """Return the records whose body does not match its schema."""
         walker = Walker(self._schema)
-        faults = {record.offset: fault for record in records if (fault := walker.fault_of(record.value, FRAME_BYTES))}
-        kinds = {offset: fault.partition(":")[2] for offset, fault in faults.items()}
-        return self._believed(records, kinds, {offset: (Reason.BAD_AVRO, text) for offset, text in faults.items()})
+        checked = ((record.offset, walker.fault_of(record.value, FRAME_BYTES)) for record in self._records)
+        faults = {offset: fault for offset, fault in checked if fault}
+        kinds = {offset: _NUMBER.sub("n", fault.partition(":")[2]) for offset, fault in faults.items()}
+        return self._believed(kinds, {offset: (Reason.BAD_AVRO, text) for offset, text in faults.items()})
 
-    def explained(self, records: Sequence[Record]) -> list[Poison]:
-        """Return the poison that one statement finds; nothing when it can't run: then bisection finds it."""
+    def _explained(self, records: Sequence[Record]) -> list[Poison]:
+        """Return the poison that one query finds; nothing when it can't run: then bisection finds it."""
         if not records:
             return []
-        for asked in self._search.explanations():
+        for asked in self._known.explanations:
             with suppress(
                 Rejected, Halt
             ):  # a constraint that throws, or a body that our check accepts and ClickHouse refuses
-                found = self._search.faults(asked, self._part(records))
-                return self._told(records, asked, found)
+                return self._of_checks(asked, self._search.faults(asked, self._part(records)))
         return []
 
-    def searched(self, records: Sequence[Record]) -> list[Poison]:
+    def searched(self) -> list[Poison]:
         """Return the poison that bisection finds."""
-        refusal = self._search.probe(self._probe_table, self._part(records)) if records else None
+        records = self._records
+        refusal = self._probe(records) if records else None
         if refusal is None:
             return []
         if (empty := self._probe([])) is not None and self._search.takes_own(self._probe_table, self._block):
@@ -169,32 +231,39 @@ class _Asked:
         probe = lambda rows: self._probe([records[row] for row in rows])  # noqa: E731  (a Probe)
         return Bisection(offsets, probe, _SEARCHED_MAX, _SEARCH_S_MAX).run(refusal)
 
-    def _told(self, records: Sequence[Record], asked: Explanation, found: Mapping[int, Sequence[int]]) -> list[Poison]:
+    def _of_checks(self, asked: Explanation, found: Mapping[int, Sequence[int]]) -> list[Poison]:
         checks = dict(enumerate(asked.checks, 1))
         texts = {
             offset: (checks[faults[0]].reason, "; ".join(checks[number].fault for number in faults))
             for offset, faults in found.items()
         }
-        return self._believed(records, {offset: str(faults[0]) for offset, faults in found.items()}, texts)
+        return self._believed({offset: checks[faults[0]].fault for offset, faults in found.items()}, texts)
 
-    def _believed(
-        self, records: Sequence[Record], kinds: Mapping[int, str], texts: Mapping[int, tuple[Reason, str]]
-    ) -> list[Poison]:
+    def _believed(self, kinds: Mapping[int, str], texts: Mapping[int, tuple[Reason, str]]) -> list[Poison]:
         """Return the rows of each kind whose first and last row are refused alone, with ClickHouse's error."""
         groups: dict[str, list[Record]] = {}
-        for record in records:
+        for record in self._records:
             if record.offset in kinds:
                 groups.setdefault(kinds[record.offset], []).append(record)
         found: list[Poison] = []
-        for group in groups.values():
-            ends = group[:1] if len(group) == 1 else [group[0], group[-1]]
-            refusals = [self._probe([record]) for record in ends]
-            if None not in refusals:
-                found += [self._poison(record.offset, *texts[record.offset], refusals[0]) for record in group]
+        for kind, group in groups.items():
+            if refusal := self._refusal_of(kind, group):
+                found += [self._poison(record.offset, *texts[record.offset], refusal) for record in group]
         return found
 
+    def _refusal_of(self, kind: str, group: Sequence[Record]) -> str:
+        """Return ClickHouse's error for a kind of poison; "" when it accepts the first or the last row of it."""
+        refusals, at = self._known.refusals, (self._block.schema_id, kind)
+        if at not in refusals:
+            ends = group[:1] if len(group) == 1 else [group[0], group[-1]]
+            told = [self._probe([record]) for record in ends]
+            if None in told:
+                return ""
+            refusals[at] = str(told[0])
+        return refusals[at]
+
     @staticmethod
-    def _poison(offset: int, reason: Reason, text: str, refusal: Rejected | None) -> Poison:
+    def _poison(offset: int, reason: Reason, text: str, refusal: str) -> Poison:
         return Poison(offset, reason, f"{text} ({refusal})")
 
     def _probe(self, records: Sequence[Record]) -> Rejected | None:

@@ -6,7 +6,7 @@ setting that the protocol depends on, because servers' defaults change.
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from time import monotonic
 from typing import Final
 
@@ -96,6 +96,12 @@ class ClickHouseTable:
         if self._search is None or not isinstance(refusal, Rejected):
             return []
         return self._search.run(block, records)
+
+    def screen(self, block: Block, records: Sequence[Record]) -> list[Poison]:
+        """Return the rows of a block that it would refuse, as far as a query tells; none when it can't be asked."""
+        with suppress(ConsumerError):  # the insert will say what is wrong
+            return self._search.told(block, records) if self._search else []
+        return []
 
 
 def _server_limit_s(timeout_s: float) -> int:

@@ -7,7 +7,7 @@ table would refuse again; those dead letters stay where they are.
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -17,7 +17,7 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.statements import PINNED
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Partition, Record, Rows
+from consumer.delivery.ports import Partition, Poison, Record, Rows
 from consumer.errors import Rejected
 from consumer.kafka.dead_letters import SERVICE, DeadLetterProducer, Outgoing
 from schemas.codec import FRAME_BYTES, LETTER_HEADER, Encoder, FrameError, decode, schema_id_of
@@ -42,6 +42,7 @@ _PRESENT: Final = """
 SELECT DISTINCT toString(event_id) AS id FROM events
 WHERE event_type IN {types:Array(String)} AND client_id IN {clients:Array(String)} AND event_id IN {ids:Array(UUID)}
 """
+_NOT_ASKED: Final = Rejected("not asked yet", 0)
 _NOTE: Final = """
 INSERT INTO replays SELECT {letter:String}, {event:UUID}, {topic:String}, {partition:UInt32}, {offset:UInt64},
     {changed:Array(String)}, {by:String}, {service:String}, now64(3, 'UTC')
@@ -223,11 +224,15 @@ class Replay:
             mine = [record for record in records if record.partition == partition]
             by_offset = {record.offset: record for record in mine}
             poison = [*self.rows.screen(mine)]
-            bad = {item.offset for item in poison}
-            for block in self.rows.blocks([record for record in mine if record.offset not in bad], Origin(""), ""):
-                poison += self.table.find_poison(block, Rejected("not asked yet", 0), mine)
+            while more := self._searched(mine, {item.offset for item in poison}):  # which may be only some
+                poison += more
             refused |= {by_offset[item.offset]: f"{item.reason}: {item.error}" for item in poison}
         return refused
+
+    def _searched(self, records: Sequence[Record], known: Collection[int]) -> list[Poison]:
+        rest = [record for record in records if record.offset not in known]
+        blocks = self.rows.blocks(rest, Origin(""), "")
+        return [item for block in blocks for item in self.table.find_poison(block, _NOT_ASKED, rest)]
 
     def _column(self, query: str, name: str, parameters: Mapping[str, Any]) -> set[str]:
         return {row[name] for row in self.connection.query(query, parameters)}

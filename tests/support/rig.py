@@ -10,6 +10,8 @@ from tests.support.proxy import Answer, FaultProxy
 INSERT: Final = r"INSERT\+INTO\+events\+"
 """In the first line of an insert into the events, and of nothing else."""
 PROBE: Final = r"INSERT\+INTO\+events_probe_"
+QUERY: Final = "sent_rows_format="
+"""In the first line of the query for rows that would be refused."""
 TWIN: Final = "^POST (?!.*query=)"  # statements without data go in the body
 TIMEOUT_S: Final = 2.0
 """What the rig's worker gives an insert."""
