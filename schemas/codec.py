@@ -99,7 +99,7 @@ class Encoder:
     def __init__(self, schema: str, schema_id: int, shared: tuple[str, ...] = ()) -> None:
         self._source = (schema, schema_id)
         self._parsed, self._compiled = _compiled(schema, shared)
-        self._frame = bytes((MAGIC,)) + schema_id.to_bytes(4, "big")
+        self._frame = frame_of(schema_id)
         self._frame_text = self._frame.decode("latin-1")
 
     def sharing(self, shared: tuple[str, ...]) -> "Encoder":
@@ -145,6 +145,11 @@ def _compiled(schema: str, shared: tuple[str, ...]) -> tuple[Any, Compiled | Non
     return parsed, compile_schema(parsed, shared)
 
 
+def frame_of(schema_id: int) -> bytes:
+    """Return what a framed value of a schema begins with."""
+    return bytes((MAGIC,)) + schema_id.to_bytes(4, "big")
+
+
 def schema_id_of(value: bytes | None) -> int:
     """Return the schema id of a framed value.
 
@@ -176,13 +181,28 @@ def decode(body: bytes, schema: str) -> dict[str, Any]:
 
 def varint(number: int) -> bytes:
     """Return Avro's zigzag variable-length form of a 64-bit integer."""
-    number = (number << 1) ^ (number >> 63)
+    return _unsigned((number << 1) ^ (number >> 63))
+
+
+def _unsigned(number: int) -> bytes:
     out = bytearray()
     while number > _LOW_BITS:
         out.append(number & _LOW_BITS | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+_above_64 = lru_cache(maxsize=16_384)(_unsigned)
+_FIRST_BYTES: Final = tuple(bytes((number << 1 | 0x80,)) for number in range(64))
+
+
+def near_varint(number: int) -> bytes:
+    """Return `varint` of a number that is at least 0 and near to other ones, in a third of the time.
+
+    Of 64 numbers in a row, only the first byte differs.
+    """
+    return _FIRST_BYTES[number & 63] + _above_64(number >> 6) if number > 63 else varint(number)  # noqa: PLR2004  (six bits)
 
 
 def container_header(schema: str) -> bytes:
@@ -206,5 +226,5 @@ def container(header: bytes, rows: Iterable[bytes]) -> bytes:
     """
     parts = [header]
     for row in rows:
-        parts += (_ONE, varint(len(row)), row, _SYNC)
+        parts += (_ONE, near_varint(len(row)), row, _SYNC)
     return b"".join(parts)

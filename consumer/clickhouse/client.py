@@ -41,6 +41,18 @@ class AvroTable(NamedTuple):
     payload: bytes
 
 
+class _Rows(bytes):
+    """The data behind a statement.
+
+    clickhouse-connect 1.12 decodes a command's data as text, to see whether it is a query that may be sent twice. That
+    takes a tenth of a worker's time, and four times the memory; the statement before it tells the same.
+    """
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002  (the signature of bytes)
+        """Return no text."""
+        return ""
+
+
 class Connection:
     """A connection to one ClickHouse server, opened at first use, because the server may be away at the start."""
 
@@ -127,7 +139,8 @@ class Connection:
         client = self.client()
         try:
             # ClickHouse puts a newline between statement and data; a second one would be an empty row.
-            answer = client.command(statement.rstrip(), dict(parameters or {}), data, dict(settings or {}))
+            rows = None if data is None else _Rows(data)
+            answer = client.command(statement.rstrip(), dict(parameters or {}), rows, dict(settings or {}))
         except (ClickHouseError, OSError) as error:
             raise self._translated(error, len(data or b"")) from error
         if not _is_success(answer):

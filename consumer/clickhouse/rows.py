@@ -15,6 +15,8 @@ from schemas.codec import (
     FrameError,
     container,
     container_header,
+    frame_of,
+    near_varint,
     read_schema,
     schema_id_of,
     structure_of,
@@ -39,8 +41,16 @@ _SENT_MAX: Final = 1_577_836_800_000 + 80 * _YEAR_MS
 
 def coordinates(record: Record) -> bytes:
     """Return the bytes before a record's body in a container: partition, offset, Kafka timestamp."""
-    timestamp_ms = max(record.timestamp_ms, _NO_TIMESTAMP)
-    return varint(record.partition.number) + varint(record.offset) + varint(timestamp_ms)
+    return varint(record.partition.number) + varint(record.offset) + varint(_timestamp_ms(record))
+
+
+def _timestamp_ms(record: Record) -> int:
+    return max(_NO_TIMESTAMP, record.timestamp_ms)
+
+
+def _frames(records: Sequence[Record]) -> set[bytes]:
+    """Return the first bytes of all values: almost always one frame, so that no value needs to be read singly."""
+    return {record.value[:FRAME_BYTES] for record in records}
 
 
 class EventRows:
@@ -57,6 +67,7 @@ class EventRows:
         self._now_s = now_s
         self._doubted_s = self._doubts_since_s = float("-inf")
         self._headers: dict[int, bytes] = {}
+        self._good: set[bytes] = set()  # the frames of their records
         event = structure_of(read_schema("event"))
         self._name = _full_name(event)
         self._types = types_of(event)
@@ -65,6 +76,8 @@ class EventRows:
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
         """Return the records without a frame, or with a schema that is unknown or not an event's."""
+        if _frames(records) <= self._good:
+            return []
         poison: list[Poison] = []
         unknown: dict[int, str] = {}  # not remembered: it may be registered later
         for record in records:
@@ -84,16 +97,23 @@ class EventRows:
 
         The token always names the schema: a batch of two schemas may have one left when its poison is left out.
         """
-        groups: dict[int, list[Record]] = {}
-        for record in records:
-            groups.setdefault(schema_id_of(record.value), []).append(record)
+        groups: dict[int, Sequence[Record]] = {}
+        for frame in _frames(records):
+            groups[schema_id_of(frame)] = records
+        if len(groups) > 1:
+            for schema_id in groups:
+                groups[schema_id] = [record for record in records if schema_id_of(record.value) == schema_id]
         return [
             Block(schema_id, origin, f"{token}/{schema_id}", _offsets(group), self._payload(schema_id, group))
             for schema_id, group in sorted(groups.items())
         ]
 
     def _payload(self, schema_id: int, records: Sequence[Record]) -> bytes:
-        rows = (coordinates(record) + record.value[FRAME_BYTES:] for record in records)
+        number = varint(records[0].partition.number)
+        rows = (
+            number + near_varint(record.offset) + near_varint(_timestamp_ms(record)) + record.value[FRAME_BYTES:]
+            for record in records
+        )
         return container(self._headers[schema_id], rows)
 
     def _learn(self, schema_id: int) -> dict[int, str]:
@@ -119,6 +139,7 @@ class EventRows:
         if fault := misfit(types, self._types, self._required):
             return {schema_id: f"schema {schema_id} ({_full_name(written)}) is not an event's: {fault}"}
         self._headers[schema_id] = container_header(text)
+        self._good.add(frame_of(schema_id))
         return {}
 
     def _newer(self, written: Mapping[str, Any], types: Mapping[str, Any]) -> list[str]:

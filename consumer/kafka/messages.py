@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import methodcaller
 from typing import Any, Final
 
@@ -37,9 +38,14 @@ def _known(leader_epoch: int | None) -> int:
     return NO_EPOCH if leader_epoch is None else leader_epoch
 
 
+@lru_cache(maxsize=10_000)
+def _partition(topic: str, number: int) -> Partition:
+    return Partition(topic, number)
+
+
 def place_of(message: Message) -> Partition:
-    """Return a message's partition."""
-    return Partition(message.topic() or "", message.partition() or 0)
+    """Return a message's partition; the same object each time, so that comparing records' partitions costs little."""
+    return _partition(message.topic() or "", message.partition() or 0)
 
 
 def record_of(message: Message) -> Record:
@@ -65,7 +71,7 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
         headers: Any = _ask_headers(message) or ()
     except (SystemError, UnicodeDecodeError):
         return (UNREADABLE,)
-    return tuple((name, value or b"") for name, value in headers)
+    return tuple((name, value or b"") for name, value in headers) if headers else ()
 
 
 def cut_of(error: KafkaError) -> Cut:

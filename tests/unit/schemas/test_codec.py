@@ -14,6 +14,7 @@ from schemas.codec import (
     container_header,
     decode,
     local_schema_id,
+    near_varint,
     read_schema,
     schema_id_of,
     varint,
@@ -98,6 +99,12 @@ def test_varint_is_avros_long(number: int) -> None:
     fastavro.schemaless_writer(out, "long", number)
 
     assert varint(number) == out.getvalue()
+
+
+@pytest.mark.parametrize("number", [*range(300), 8191, 8192, 2**31, 1_767_323_045_678, 2**62, 2**63 - 1])
+def test_the_quick_varint_is_the_same(number: int) -> None:
+    """For all that it takes: lengths, offsets and times."""
+    assert near_varint(number) == varint(number)
 
 
 def test_a_container_is_read_by_an_ordinary_avro_reader() -> None:
