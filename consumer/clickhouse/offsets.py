@@ -122,6 +122,19 @@ class OffsetsTable:
         lately = self._connection.query(_LATELY, where | since)
         return Counted(offsets, is_remembered=any(row["offset"] in offsets for row in lately))
 
+    def present(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets are counted, or are rows that a killed server did not come to count.
+
+        That reads a column of the whole table.
+
+        Raises:
+            Transient, Fatal: as errors.py says.
+        """
+        bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
+        where = _parameters(partition, block.origin.topic_id) | bounds | {"table": self._tables[partition.topic]}
+        found = [row["offset"] for query in (_OFFSETS, _ROWS) for row in self._connection.query(query, where)]
+        return frozenset(found).intersection(block.offsets)
+
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return all readings of a partition, under one topic ID.
 

@@ -129,7 +129,7 @@ class Inserted:
         is_too_large: the first block was too large for a proxy, and nothing of the batch is in the table.
         is_untouched: the refused block was the first. Then no row of the batch is in the table: earlier tries of its
             range, by any worker, had these rows too (rows left out of a range stay out), and failed at them or before;
-            and none of them is counted, as it would be if the table had accepted them before.
+            and none of them is there or counted, as it would be if the table had accepted them before.
     """
 
     refused: tuple[Poison, ...] = ()

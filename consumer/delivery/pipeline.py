@@ -81,8 +81,8 @@ class Pipeline:
             Halt: one is.
         """
         block = Block(-1, batch.intent.origin, "", tuple(item.offset for item in screened), b"")
-        counted = self.inserted.counted(batch.partition, block).offsets
-        if rows := [item for item in screened if item.offset in counted]:
+        present = self.inserted.present(batch.partition, block)
+        if rows := [item for item in screened if item.offset in present]:
             why = f"offset {rows[0].offset} is a row, and this worker can't read it now: {rows[0].error}"
             raise Halt(f"{why}; give the registry the schema back, until this batch is through", HaltCode.NEWER)
 
@@ -179,7 +179,7 @@ class Pipeline:
                 self.table.insert(block)
             except Rejected as refusal:
                 if not is_there:
-                    return self._refused(batch, block, attempt, counted.offsets, refusal)
+                    return self._refused(batch, block, attempt, refusal)
             except TooLarge as refusal:
                 if not is_there:
                     return self._too_large(batch, block, attempt, refusal)
@@ -187,9 +187,7 @@ class Pipeline:
             self.repairer.repair(block, batch.included)
         return Inserted()
 
-    def _refused(
-        self, batch: Batch, block: Block, attempt: Attempt, counted: frozenset[int], refusal: Rejected
-    ) -> Inserted:
+    def _refused(self, batch: Batch, block: Block, attempt: Attempt, refusal: Rejected) -> Inserted:
         """Return the rows of a block that the table refuses, none of which is in it.
 
         Raises:
@@ -197,13 +195,14 @@ class Pipeline:
         """
         if attempt.is_repeated and self.repairer.is_under_way(block):
             raise Transient("an earlier insert of the same rows still runs", Cause.BUSY) from refusal
+        present = self.inserted.present(batch.partition, block) if attempt.is_repeated else frozenset()
         poison = self.table.find_poison(block, refusal, batch.included)
         if not poison:
             raise Halt(f"refused, and no row is to blame: {refusal}", HaltCode.REFUSED) from refusal
-        if taken := [item for item in poison if item.offset in counted]:
+        if taken := [item for item in poison if item.offset in present]:
             why = f"offset {taken[0].offset} is a row, and the table would refuse it now: {taken[0].error}"
             raise Halt(f"{why}; take back what the table has got since, until this batch is through", HaltCode.REFUSED)
-        return Inserted(refused=tuple(poison), is_untouched=attempt.number == 0 and not counted)
+        return Inserted(refused=tuple(poison), is_untouched=attempt.number == 0 and not present)
 
     def _too_large(self, batch: Batch, block: Block, attempt: Attempt, refusal: TooLarge) -> Inserted:
         """Return that a batch can be made smaller, if it can.
@@ -224,7 +223,9 @@ class Pipeline:
         """Tell whether no row of a batch is in the table, and no insert of its first block is running."""
         intent = batch.intent
         end = self.inserted.end(batch.partition, intent.topic_id, intent.reading)
-        return end <= intent.a and not self.repairer.is_under_way(block)
+        if end > intent.a or self.repairer.is_under_way(block):
+            return False
+        return not self.inserted.present(batch.partition, block)
 
 
 def _halved(batch: Batch, draft: Draft) -> Batch:

@@ -289,6 +289,9 @@ class InsertedOffsets(Protocol):
     def counted(self, partition: Partition, block: Block) -> Counted:
         """Return which of a block's offsets are rows of its reading, as the view has counted them."""
 
+    def present(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets are counted, or are rows that a killed server did not come to count."""
+
 
 class DeadLetters(Protocol):
     """The dead-letter topic. A dedicated thread makes all calls."""

@@ -2,7 +2,8 @@
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
-from consumer.delivery.ports import Partition
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Partition
 
 PLACE = Partition("events", 3)
 
@@ -13,3 +14,19 @@ def test_nothing_is_behind_empty_tables(database: Connection) -> None:
 
     assert table.end(PLACE, "id", 0) == 0
     assert table.readings(PLACE, "id") == []
+
+
+def test_rows_that_a_killed_server_did_not_count_are_there(database: Connection) -> None:
+    """In the table, and not in the counts; those of another reading or partition are others."""
+    table = OffsetsTable(database, {"events": "events"}, 600)
+    columns = "(event_id, _topic, _topic_id, _partition, _offset, _reading, _inserted_at)"
+    values = "generateUUIDv4(), 'events', 'id', {}, number, {}, now()"
+    insert = f"INSERT INTO events {columns} SELECT {values} FROM numbers({{}}, 2)"
+    database.command(insert.format(3, 0, 10))
+    database.command("DETACH TABLE events_to_offsets SYNC")
+    for place in ((3, 0, 12), (3, 1, 14), (4, 0, 16)):
+        database.command(insert.format(*place))
+    block = Block(1, Origin("id"), "token", tuple(range(8, 18)), b"")
+
+    assert table.counted(PLACE, block).offsets == {10, 11}
+    assert table.present(PLACE, block) == {10, 11, 12, 13}

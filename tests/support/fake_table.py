@@ -154,6 +154,14 @@ class FakeTable:
         offsets = self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
         return Counted(offsets, is_remembered=any(key in self._lately for key, _, _ in _rows(block)))
 
+    def present(self, partition: Partition, block: Block) -> frozenset[int]:
+        """Return which of a block's offsets the view has, or the table."""
+        suffix = f"#{block.origin.reading}" if block.origin.reading else ""
+        prefix = f"{block.origin.topic_id}/{partition.number}/"
+        keys = {key.removesuffix(suffix).partition("@")[0] for key in self.rows if key.endswith(suffix)}
+        rows = {offset for offset in block.offsets if f"{prefix}{offset}" in keys}
+        return self.counted(partition, block).offsets | rows
+
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
         mine = [place for place in sorted(self._offsets) if place[:2] == (topic_id, partition.number)]

@@ -8,7 +8,7 @@ import pytest
 from consumer.delivery.batch import Attempt, Batch, Inserted, Sent
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Poison
-from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Transient
+from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, TooLarge, Transient
 from tests.support.fake_table import FakeTable, InsertFault, value
 from tests.support.pipelines import Around
 
@@ -239,6 +239,39 @@ def test_a_batch_that_is_there_in_part_and_is_refused_now_halts(around: Around) 
     with pytest.raises(Halt, match="offset 0 is a row, and the table would refuse it now") as halted:
         around.pipeline.insert(batch, block, AGAIN)
     assert halted.value.code is HaltCode.REFUSED
+
+
+def uncounted(around: Around, *values: bytes) -> tuple[Batch, Block]:
+    """Insert a block as a server did that was killed before its view had counted it."""
+    batch, (block,) = prepared_blocks(around, *values)
+    around.table.apply(block, torn=InsertFault.VIEW_TORN)
+    assert around.table.rows
+    assert not around.table.counted(batch.partition, block).offsets
+    return batch, block
+
+
+def test_a_row_that_is_not_counted_is_no_dead_letter_though_the_table_would_refuse_it_now(around: Around) -> None:
+    """The counts lack what the server did not come to."""
+    batch, block = uncounted(around, value())
+    refused = [[key, month, "table"] for key, month, _ in json.loads(block.payload)]
+    with pytest.raises(Halt, match="offset 0 is a row, and the table would refuse it now"):
+        around.pipeline.insert(batch, replace(block, payload=json.dumps(refused).encode()), AGAIN)
+
+
+def test_a_row_that_is_not_counted_is_no_dead_letter_though_its_schema_is_forgotten(around: Around) -> None:
+    """As one that is."""
+    uncounted(around, value(1))
+    around.rows.known = {2}
+    with pytest.raises(Halt, match="offset 0 is a row, and this worker can't read it now"):
+        around.pipeline.prepare(around.draft(value(1), is_fixed=True), "cluster")
+
+
+def test_a_batch_that_is_not_counted_is_not_made_smaller_when_a_proxy_refuses_it_now(around: Around) -> None:
+    """Its rows would come again under other tokens."""
+    batch, block = uncounted(around, value(), value())
+    around.table.rows_max = 1
+    with pytest.raises(TooLarge):
+        around.pipeline.insert(batch, block, AGAIN)
 
 
 def test_a_batch_that_is_there_in_part_keeps_its_range(around: Around) -> None:
