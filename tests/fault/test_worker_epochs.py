@@ -119,7 +119,7 @@ class Schedule:
 
     def run(self) -> None:
         """Run it; `told` has the faults that struck, and each call of an operator."""
-        faults: list[Callable[[], None]] = [self.elect_uncleanly, self.swap_leaders, self.restore, self.elect]
+        faults = self.faults()
         worker = self.story.fleet.start()
         for _ in range(_TURNS):
             self.send()
@@ -130,6 +130,10 @@ class Schedule:
             if halts(worker) or not worker.is_alive:
                 worker = self.operate()
         self.settle()
+
+    def faults(self) -> list[Callable[[], None]]:
+        """Return what may strike."""
+        return [self.elect_uncleanly, self.swap_leaders, self.restore, self.elect]
 
     def send(self) -> None:
         """Produce some events; whether the worker gets to them before the next fault is left to chance."""
@@ -225,6 +229,44 @@ class Schedule:
         return wanted - self.story.rows().keys()
 
 
+class RestoredSchedule(Schedule):
+    """The same on one node, whose directory is put back to older copies."""
+
+    def faults(self) -> list[Callable[[], None]]:
+        """Return what may strike."""
+        return [self.put_back, self.put_back_twice, self.restart]
+
+    def put_back(self) -> None:
+        """The directory becomes an older copy."""
+        node, topic = self.story.cluster.nodes[0], self.story.fleet.topic
+        copy = self._directory / f"copy-{len(self.told)}"
+        copy_log(node, topic, 0, copy)
+        self.send()
+        put_back(node, topic, 0, copy)
+
+    def put_back_twice(self) -> None:
+        """And again, with what came behind the same copy gone."""
+        self.put_back()
+        self.send()
+        put_back(self.story.cluster.nodes[0], self.story.fleet.topic, 0, self._directory / f"copy-{len(self.told)}")
+
+    def restart(self) -> None:
+        """The node is killed, and comes back with everything."""
+        node = self.story.cluster.nodes[0]
+        node.kill()
+        node.start()
+
+
+def run_of(schedule: Schedule, seed: int, oracle: Oracle) -> None:
+    """Run a schedule, and say its seed and what became of it."""
+    outcome = "failed"
+    try:
+        schedule.run()
+        outcome = "passed"
+    finally:
+        oracle.say(seed=seed, outcome=outcome, events=schedule.story.sent, turns=" ".join(schedule.told))
+
+
 @SOAK_ONLY
 @pytest.mark.timeout(_SCHEDULE_S)
 @pytest.mark.parametrize("number", range(_SCHEDULES))
@@ -233,9 +275,15 @@ def test_a_schedule_of_elections_and_restored_directories(
 ) -> None:
     """Never a silent loss: what the log has is in the table once, or a halt has said so."""
     seed = _SEED * 1000 + number
-    schedule, outcome = Schedule(elected, seed, tmp_path), "failed"
-    try:
-        schedule.run()
-        outcome = "passed"
-    finally:
-        oracle.say(seed=seed, outcome=outcome, events=elected.sent, turns=" ".join(schedule.told))
+    run_of(Schedule(elected, seed, tmp_path), seed, oracle)
+
+
+@SOAK_ONLY
+@pytest.mark.timeout(_SCHEDULE_S)
+@pytest.mark.parametrize("number", range(_SCHEDULES))
+def test_a_schedule_of_restored_directories(
+    number: int, restored: OnePartition, tmp_path: Path, oracle: Oracle
+) -> None:
+    """The same promise on one node."""
+    seed = _SEED * 1000 + number
+    run_of(RestoredSchedule(restored, seed, tmp_path), seed, oracle)
