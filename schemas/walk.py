@@ -6,7 +6,7 @@ record are ignored. An event of 32 fields takes 9 µs.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 Skip = Callable[[bytes, int], int]
@@ -51,6 +51,16 @@ class Walker:
         except RecursionError:
             return f"{name}: nested too deep"
         return ""
+
+    def parts_of(self, value: bytes, start: int, names: Collection[str]) -> tuple[bytes, ...]:
+        """Return the bytes of some fields of a body that is a record."""
+        parts, at = [], start
+        for name, skip in self._fields:
+            end = skip(value, at)
+            if name in names:
+                parts.append(value[at:end])
+            at = end
+        return tuple(parts)
 
 
 def _fields(record: Mapping[str, Any], known: dict[str, Skip]) -> list[tuple[str, Skip]]:

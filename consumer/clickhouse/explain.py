@@ -25,6 +25,7 @@ _FROM_TEXT: Final = re.compile(
 )
 _UUID_CHARACTERS: Final = 36  # the Avro reader accepts no other length, though toUUID does
 _NULL: Final = r"^\s*null\s*$"
+_LOW: Final = re.compile(r"LowCardinality\((\w+)\)")
 _INPUT: Final = "input_"
 _FIELD: Final = re.compile(rf"\b{_INPUT}(\w+)")
 ROWS: Final = "sent_rows"
@@ -38,10 +39,12 @@ class Shape:
 
     Attributes:
         types: each column's type.
+        computed: the expression of each column that has one.
         constraints: each constraint's expression, by name.
     """
 
     types: Mapping[str, str]
+    computed: Mapping[str, str]
     constraints: Mapping[str, str]
 
 
@@ -77,15 +80,7 @@ class Explanation:
 
 def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
     """Return the query for the rows of a schema's containers that such a table refuses."""
-    read = {
-        field["name"]: type_of(field["type"])
-        for field in (*COORDINATES, *json.loads(read_schema(schema_name))["fields"])
-    }
-    sources = {
-        column: _source(expression, read, shape.types[column])
-        for column, expression in targets_of(schema_name, topic).items()
-        if column in shape.types
-    }
+    read, sources = _read(schema_name), _sources(schema_name, topic, shape)
     refusable = {column: source for column, source in sources.items() if source.refused}
     flags = {column: f"fault_{number}" for number, column in enumerate(refusable, 1)}
     checks = [
@@ -105,6 +100,25 @@ def explain(schema_name: str, topic: str, shape: Shape) -> Explanation:
     read = {name: "String" if kind == "UUID" else kind for name, kind in read.items() if name in fields}
     structure = ", ".join(f"{name} {kind}" for name, kind in read.items())
     return Explanation(checks, _select(list(read), checks, len(flags), needed), structure)
+
+
+def uncertain(schema_name: str, topic: str, shape: Shape) -> list[str]:
+    """Return the columns whose conversion may be refused in a way that the query does not tell, and some more."""
+    read, targets = _read(schema_name), targets_of(schema_name, topic)
+    coordinates = {each["name"] for each in COORDINATES}
+    given = {column: read.get(text, "") for column, text in targets.items() if column not in coordinates}
+    return [column for column, kind in given.items() if _LOW.sub(r"\1", shape.types.get(column, "")) != kind]
+
+
+def _read(schema_name: str) -> dict[str, str]:
+    """Return the type with which each field is read."""
+    fields = (*COORDINATES, *json.loads(read_schema(schema_name))["fields"])
+    return {each["name"]: type_of(each["type"]) for each in fields}
+
+
+def _sources(schema_name: str, topic: str, shape: Shape) -> dict[str, "_Source"]:
+    targets, read = targets_of(schema_name, topic), _read(schema_name)
+    return {column: _source(targets[column], read, shape.types[column]) for column in targets if column in shape.types}
 
 
 @dataclass(frozen=True, slots=True)

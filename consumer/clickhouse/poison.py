@@ -4,7 +4,8 @@ First each Avro body is checked: one that is no record of its schema would spoil
 rows whose conversion or constraint fails (explain.py). The first and the last row of a kind are probed alone, which
 also gives ClickHouse's own error; if one of them is accepted, the kind is discarded. A kind that was refused is not
 probed again for a minute, unless the table changes: so much poison costs a batch two queries. Only when nothing is
-found, the rows are probed together and bisected (bisect.py).
+found, the rows are probed together and bisected (bisect.py): first one of each group that the table's expressions can't
+tell apart (alike.py), whose verdict is the group's if the group's last row has the same.
 
 Probes go to a table with the columns and constraints of the real one that keeps no rows. Each search that needs it
 creates it and drops it afterwards: a permanent one would miss new columns.
@@ -13,50 +14,26 @@ creates it and drops it afterwards: a permanent one would miss new columns.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from time import monotonic
 from typing import Final
 from uuid import uuid4
 
+from consumer.clickhouse.alike import alike
 from consumer.clickhouse.bisect import Bisection
 from consumer.clickhouse.client import AvroTable, Connection, Target
-from consumer.clickhouse.explain import ROWS, Explanation, Shape, explain
+from consumer.clickhouse.explain import ROWS, Explanation
+from consumer.clickhouse.knowledge import Knowledge, Known
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
-from consumer.errors import Cause, ConsumerError, Halt, Reason, Rejected, Transient
+from consumer.errors import ConsumerError, Halt, Reason, Rejected
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
 _SEARCHED_MAX: Final = 400  # rows found by bisection in one search; the next search finds the rest
 _SEARCH_S_MAX: Final = 3.0
-_BELIEVED_S: Final = 60.0
 _SEEN_S: Final = 1.0
-_PARTS: Final = ("column", "constraint")
 _NUMBER: Final = re.compile(r"-?\d+")
-_OF_TABLE: Final = "WHERE database = {database:String} AND table = {table:String}"
-_COLUMNS: Final = f"SELECT 'column' AS part, name, type AS text FROM system.columns {_OF_TABLE}"  # noqa: S608  (our own text)
-_SHAPE: Final = f"""
-{_COLUMNS}
-UNION ALL SELECT 'constraint', name, expression FROM system.constraints {_OF_TABLE} AND type = 'CHECK'
-"""  # noqa: S608  (our own text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of the table while it has a shape.
-
-    Attributes:
-        shape: its shape; None before the first look.
-        until_s: it is asked again from then on (monotonic).
-        explanations: the query for refused rows, and the same without constraints, one of which may throw.
-        refusals: ClickHouse's error for a kind of poison, by schema and kind.
-    """
-
-    shape: Shape | None = None
-    until_s: float = 0.0
-    explanations: Sequence[Explanation] = ()
-    refusals: dict[tuple[int, str], str] = field(default_factory=dict)
 
 
 class PoisonSearch:
@@ -74,8 +51,7 @@ class PoisonSearch:
         self._schema_of = schema_of
         self._metrics = metrics
         self._settings = PINNED | {"max_execution_time": max(1, int(target.timeout_s * 0.9))}
-        self._known = _Known()
-        self._seen_s = 0.0
+        self._knowledge = Knowledge(connection, target)
 
     def run(self, block: Block, records: Sequence[Record]) -> list[Poison]:
         """Return the poison of a refused block, in offset order, or part of it; none when no row is to blame.
@@ -106,35 +82,11 @@ class PoisonSearch:
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
         with ExitStack() as stack:
-            yield _Asked(self, self._now_known(seen_s), block, mine, stack)
+            yield _Asked(self, self._knowledge.now(seen_s), block, mine, stack)
 
     def schema_of(self, schema_id: int) -> str:
         """Return a writer schema's text."""
         return self._schema_of(schema_id)
-
-    def _now_known(self, seen_s: float) -> _Known:
-        """Return what is known of the table as it was at most so many seconds ago."""
-        now_s, known = monotonic(), self._known
-        if now_s - self._seen_s < seen_s and now_s < known.until_s:
-            return known
-        shape, self._seen_s = self._shape(), now_s
-        if shape != known.shape or now_s >= known.until_s:
-            shapes = [shape, *([replace(shape, constraints={})] if shape.constraints else [])]
-            found = [explain(self._target.schema_name, self._target.topic, each) for each in shapes]
-            told = [explanation for explanation in found if explanation.checks]
-            known = self._known = _Known(shape, now_s + _BELIEVED_S, told)
-        return known
-
-    def _shape(self) -> Shape:
-        partition = {"database": self._connection.database, "table": self._target.table}
-        try:
-            parts = self._connection.query(_SHAPE, partition)
-        except Halt:  # an older server lacks the constraints' table, or the account may not read it
-            parts = self._connection.query(_COLUMNS, partition)
-        except Rejected as error:  # no row was sent
-            raise Transient(f"the columns of {self._target.table} are not known: {error}", Cause.UNKNOWN) from error
-        of = {kind: {row["name"]: row["text"] for row in parts if row["part"] == kind} for kind in _PARTS}
-        return Shape(of["column"], of["constraint"])
 
     def faults(self, explanation: Explanation, part: Block) -> dict[int, list[int]]:
         """Return the numbers of the checks that a block's rows fail, by offset."""
@@ -181,10 +133,11 @@ class _Asked:
     """One search over the records of one block."""
 
     def __init__(
-        self, search: PoisonSearch, known: _Known, block: Block, records: Sequence[Record], stack: ExitStack
+        self, search: PoisonSearch, known: Known, block: Block, records: Sequence[Record], stack: ExitStack
     ) -> None:
         self._search = search
         self._known = known
+        self._is_checked = False  # whether the query could check all that it knows of
         self._block = block
         self._records = records
         self._stack = stack
@@ -215,7 +168,9 @@ class _Asked:
             with suppress(
                 Rejected, Halt
             ):  # a constraint that throws, or a body that our check accepts and ClickHouse refuses
-                return self._of_checks(asked, self._search.faults(asked, self._part(records)))
+                found = self._search.faults(asked, self._part(records))
+                self._is_checked = asked is self._known.explanations[0]
+                return self._of_checks(asked, found)
         return []
 
     def searched(self) -> list[Poison]:
@@ -227,6 +182,24 @@ class _Asked:
         if (empty := self._probe([])) is not None and self._search.takes_own(self._probe_table, self._block):
             why = f"ClickHouse can't read schema {self._block.schema_id} ({empty})"
             return [Poison(record.offset, Reason.UNKNOWN_SCHEMA, why) for record in records]
+        return self._like_others() or self._bisected(records, refusal)
+
+    def _like_others(self) -> list[Poison]:
+        """Return the poison among rows that differ in what the table's expressions see, and all rows like it."""
+        fields = self._known.inputs if self._is_checked else ()
+        groups = alike(self._records, Walker(self._schema), fields) if fields else []
+        firsts = {group[0].offset: group for group in groups}
+        rows = [group[0] for group in groups]
+        if not 0 < len(rows) < len(self._records) or (refusal := self._probe(rows)) is None:
+            return []
+        found = self._bisected(rows, refusal)
+        return [replace(item, offset=row.offset) for item in found for row in self._refused_of(firsts[item.offset])]
+
+    def _refused_of(self, group: Sequence[Record]) -> Sequence[Record]:
+        """Return a group whose first row is refused, or only that row if the last one is accepted."""
+        return group if len(group) == 1 or self._probe([group[-1]]) is not None else group[:1]
+
+    def _bisected(self, records: Sequence[Record], refusal: Rejected) -> list[Poison]:
         offsets = [record.offset for record in records]
         probe = lambda rows: self._probe([records[row] for row in rows])  # noqa: E731  (a Probe)
         return Bisection(offsets, probe, _SEARCHED_MAX, _SEARCH_S_MAX).run(refusal)

@@ -287,6 +287,64 @@ def test_what_no_statement_can_tell_is_found_row_by_row(
     assert inserter.metrics.probes > 4
 
 
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_rows_that_an_expression_can_not_tell_apart_are_searched_as_one(
+    inserter: Inserter, database: Connection, share: float
+) -> None:
+    """However many they are: the probes depend on how many different values there are."""
+    database.command("ALTER TABLE events ADD COLUMN number UInt8 MATERIALIZED toUInt8(concat('1', access_type))")
+    bad = {n for n in range(COUNT) if int((n + 1) * share) > int(n * share)}
+    batch = [
+        record(n, encoded(n, url=f"u{n}", accessType="xyz"[n % 3] if n in bad else str(n % 5))) for n in range(COUNT)
+    ]
+
+    assert {item.offset for item in inserter.insert(batch)} == bad
+    assert offsets_in(database) == [offset for offset in range(COUNT) if offset not in bad]
+    assert inserter.metrics.probes < 40
+
+
+@pytest.mark.parametrize(
+    ("column", "bad"),
+    [
+        ("environment Enum8('' = 0, 'production' = 1)", {"environment": "7"}),
+        ("headers Map(LowCardinality(String), UInt8)", {"headers": {"a": "b"}}),
+        ("browser Float32", {"browser": "b"}),
+    ],
+)
+def test_a_row_is_not_blamed_for_others_that_are_refused_for_another_column(
+    inserter: Inserter, database: Connection, column: str, bad: dict[str, object]
+) -> None:
+    """To an expression that refuses none of them it looks like them."""
+    database.command("ALTER TABLE events ADD COLUMN number UInt8 MATERIALIZED toUInt8(concat('1', access_type))")
+    database.command(f"ALTER TABLE events MODIFY COLUMN {column}")
+    good = {"browser": "1.5", "headers": {}}
+    batch = [record(n, encoded(n, **(good | (bad if n in {0, 5, 9} else {})))) for n in range(10)]
+
+    assert [item.offset for item in inserter.insert(batch)] == [0, 5, 9]
+
+
+def test_a_row_is_not_blamed_for_others_when_a_constraint_throws(inserter: Inserter, database: Connection) -> None:
+    """Then the query can't tell which rows violate the other constraints, and rows that look alike need not be."""
+    database.command("ALTER TABLE events ADD CONSTRAINT thrown CHECK throwIf(url = 'x', 'no') = 0")
+    batch = records(range(10))
+    for offset in (0, 9):
+        batch[offset] = record(offset, encoded(offset, receivedAt=-1))
+    batch[5] = record(5, encoded(5, url="x"))
+
+    assert [item.offset for item in inserter.insert(batch)] == [0, 5, 9]
+
+
+def test_rows_that_are_refused_only_together_are_not_blamed(inserter: Inserter, database: Connection) -> None:
+    """An expression that throws by a row's place in its block: each row alone is accepted."""
+    fifth = "throwIf(rowNumberInBlock() = 4 AND url = 'x') + length(url)"
+    database.command(f"ALTER TABLE events ADD COLUMN odd UInt8 MATERIALIZED {fifth}")
+    batch = [record(n, encoded(n, url="x")) for n in range(10)]
+
+    with pytest.raises(Rejected) as refusal:
+        inserter.table.insert(inserter.block(batch))
+    assert inserter.table.find_poison(inserter.block(batch), refusal.value, batch) == []
+
+
 class Foreign(LocalSchemas):
     """The registry of somebody who writes events with another schema, under the id 7."""
 

@@ -137,3 +137,12 @@ def test_a_field_of_no_type_is_refused(kind: str) -> None:
     """Neither a type that nobody named nor one without its parts."""
     with pytest.raises(ValueError, match="fault"):
         Walker(f'{{"type":"record","name":"R","fields":[{{"name":"a","type":{kind}}}]}}')
+
+
+def test_the_parts_of_a_record_are_its_bytes_one_field_after_the_other() -> None:
+    """All of them make the body; some of them are those, in the schema's order."""
+    value, walker = encoded(7, url="here", clientId="web"), Walker(EVENT)
+    names = [each["name"] for each in json.loads(EVENT)["fields"]]
+
+    assert b"".join(walker.parts_of(value, FRAME_BYTES, names)) == value[FRAME_BYTES:]
+    assert walker.parts_of(value, FRAME_BYTES, {"url", "clientId", "of another schema"}) == (b"\x06web", b"\x08here")
