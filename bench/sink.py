@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.results import Rounds, keep, table
 from confluent_kafka import ConsumerGroupState, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from bench.processes import cpu_s
-from bench.results import Rounds, keep, table
 from bench.sample_events import bodies
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations

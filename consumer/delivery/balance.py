@@ -1,27 +1,64 @@
 """Decides which partitions to pause and resume, so that waiting records stay within one memory bound.
 
-Above half of the bound, a partition that holds more than its share of that half is paused. So together they never hold
-more than the bound and one poll, and a stuck partition does not starve the others. It resumes below half of its share,
-or when less than a quarter of the bound is in use. A partition that reads a predecessor's range is never paused: that
-range is one batch, and only its end frees it.
+Under a backlog a few large inserts cost ClickHouse half as much as many small ones. So above half of the bound only one
+partition reads on, until its batch is full or three quarters of the bound are in use. When no running insert will free
+memory, its batch is sealed as it is. The partition that was sealed longest ago is next. That one reads up to its share
+of the last quarter whatever the others hold. So together they never hold more than the bound and one poll, and stuck
+partitions do not starve the others.
+
+All resume when less than a quarter of the bound is in use. A partition that reads a predecessor's range is never
+paused: that range is one batch, and only its end frees it.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from consumer.delivery.partition import Intake, PartitionState
 
 
-def pauses(states: Collection[PartitionState], bound_bytes: int) -> tuple[list[PartitionState], list[PartitionState]]:
-    """Return the open partitions to pause now, and those to resume."""
+class Balance(NamedTuple):
+    """What to do now.
+
+    Attributes:
+        paused: open partitions to pause.
+        resumed: partitions to resume.
+        squeezed: the one whose batch can't grow and must be sealed, if any.
+    """
+
+    paused: list[PartitionState]
+    resumed: list[PartitionState]
+    squeezed: PartitionState | None = None
+
+
+def balance(states: Collection[PartitionState], bound_bytes: int) -> Balance:
+    """Return what to do with these partitions."""
     total = sum(state.size_bytes for state in states)
-    share = bound_bytes / 2 / max(1, len(states))
-    paused, resumed = [], []
+    is_busy = any(state.tasks and not _is_stuck(state) for state in states)  # that will free memory
+    share = bound_bytes / 4 / max(1, len(states))
+    next_one = min(filter(_can_go_on, states), key=lambda state: state.sealed_at_s, default=None)
+    has_room = next_one is not None and (total < bound_bytes * 3 / 4 or next_one.size_bytes < share)
+    made = Balance([], [], None if has_room or is_busy else next_one)
     for state in states:
-        if state.intake is Intake.CLOSED:
-            continue
-        if state.intake is Intake.PAUSED:
-            if state.size_bytes <= share / 2 or total <= bound_bytes / 4:
-                resumed.append(state)
-        elif total >= bound_bytes / 2 and state.size_bytes >= share and state.replay is None:
-            paused.append(state)
-    return paused, resumed
+        reads = state is next_one and has_room
+        if state.intake is Intake.PAUSED and (reads or total <= bound_bytes / 4):
+            made.resumed.append(state)
+        elif not reads and total >= bound_bytes / 2 and _can_pause(state):
+            made.paused.append(state)
+    return made
+
+
+def _can_pause(state: PartitionState) -> bool:
+    return state.intake is Intake.OPEN and state.replay is None and state.size_bytes > 0
+
+
+def _can_go_on(state: PartitionState) -> bool:
+    """Tell whether a partition has, or may have, records to read, and will insert them soon."""
+    if state.intake is Intake.CLOSED or state.replay is not None:
+        return False
+    if state.intake is Intake.OPEN and not state.buffer.records:
+        return False
+    return not _is_stuck(state) and len(state.tasks) < 2  # noqa: PLR2004  (the head, and the next one)
+
+
+def _is_stuck(state: PartitionState) -> bool:
+    return state.halt is not None or state.is_retrying

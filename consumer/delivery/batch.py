@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.delivery.ports import Block, Partition, Poison, Record, total_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Batch:
     @classmethod
     def of(cls, partition: Partition, intent: Intent, records: tuple[Record, ...]) -> "Batch":
         """Return a batch, computing the records' size once."""
-        return cls(partition, intent, records, sum(record.size_bytes for record in records))
+        return cls(partition, intent, records, total_bytes(records))
 
     @property
     def included(self) -> tuple[Record, ...]:

@@ -1,10 +1,14 @@
 """Collects one partition's records until they are sealed into a batch."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from consumer.delivery.ports import Record
+from consumer.delivery.ports import Record, total_bytes
+
+GROWTH: Final = 10
+"""A batch under a backlog may be so many times older than others, so that it grows large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +18,26 @@ class BufferLimits:
     Attributes:
         rows_max: rows.
         bytes_max: bytes of records.
-        age_s_max: how long the oldest record may wait.
+        age_s_max: how long the oldest record may wait; under a backlog `GROWTH` times as long.
         waiting_bytes_max: memory over all partitions; see consumer/delivery/balance.py.
+        early_s: the age at which a batch closes while inserts are cheap, if that is less.
     """
 
     rows_max: int
     bytes_max: int
     age_s_max: float
     waiting_bytes_max: int
+    early_s: float = float("inf")
+
+    def age_s(self, *, is_behind: bool, is_cheap: bool) -> float:
+        """Return the age at which a batch closes.
+
+        While more records lie ahead than it has (`is_behind`), it may grow: those would wait longer than these. It
+        closes early while its partition is idle and its inserts are cheap.
+        """
+        if is_behind:
+            return self.age_s_max * GROWTH
+        return min(self.age_s_max, self.early_s) if is_cheap else self.age_s_max
 
 
 @dataclass(slots=True)
@@ -30,29 +46,39 @@ class Buffer:
 
     Attributes:
         arrivals: each time at which records arrived, with the first offset that did.
+        is_mixed: whether the records may be of several leader epochs.
     """
 
     records: deque[Record] = field(default_factory=deque)
     size_bytes: int = 0
     arrivals: deque[tuple[int, float]] = field(default_factory=deque)
+    is_mixed: bool = False
 
     def add(self, record: Record, now_s: float) -> None:
         """Add one record; `now_s` is monotonic."""
-        if not self.arrivals or self.arrivals[-1][1] != now_s:
-            self.arrivals.append((record.offset, now_s))
-        self.records.append(record)
-        self.size_bytes += record.size_bytes
+        self.add_all((record,), now_s)
 
-    def is_due(self, limits: BufferLimits, now_s: float) -> bool:
-        """Tell whether a limit is reached."""
+    def add_all(self, records: Sequence[Record], now_s: float) -> None:
+        """Add records of one leader epoch, at least one; `now_s` is monotonic."""
+        if not self.arrivals or self.arrivals[-1][1] != now_s:
+            self.arrivals.append((records[0].offset, now_s))
+        before = self.records[-1].leader_epoch if self.records else records[0].leader_epoch
+        self.is_mixed = before != records[0].leader_epoch or (self.is_mixed and bool(self.records))
+        self.records.extend(records)
+        self.size_bytes += total_bytes(records)
+
+    def is_due(self, limits: BufferLimits, now_s: float, age_s: float) -> bool:
+        """Tell whether the limit of rows or bytes is reached, or an age."""
         return bool(self.records) and (
             len(self.records) >= limits.rows_max
             or self.size_bytes >= limits.bytes_max
-            or now_s - self.arrivals[0][1] >= limits.age_s_max
+            or now_s - self.arrivals[0][1] >= age_s
         )
 
     def take(self, limits: BufferLimits) -> tuple[Record, ...]:
         """Remove and return the oldest records: at least one, within the limits of a batch, of one leader epoch."""
+        if len(self.records) <= limits.rows_max and self.size_bytes <= limits.bytes_max and not self.is_mixed:
+            return self._take_all()
         taken: list[Record] = []
         size_bytes = 0
         while self.records and len(taken) < limits.rows_max and size_bytes < limits.bytes_max:
@@ -63,6 +89,13 @@ class Buffer:
             size_bytes += record.size_bytes
         self._removed(size_bytes)
         return tuple(taken)
+
+    def _take_all(self) -> tuple[Record, ...]:
+        taken = tuple(self.records)
+        self.records.clear()
+        self.arrivals.clear()
+        self.size_bytes = 0
+        return taken
 
     def take_below(self, offset: int) -> tuple[Record, ...]:
         """Remove and return the records below an offset."""
@@ -77,6 +110,7 @@ class Buffer:
         for record in reversed(tuple(records)):
             self.records.appendleft(record)
             self.size_bytes += record.size_bytes
+        self.is_mixed = True  # not known
         if self.records:
             self.arrivals.appendleft((self.records[0].offset, float("-inf")))
 

@@ -10,6 +10,7 @@ Nothing is compared where the epoch is unknown (the embedded broker), or where t
 compaction, a transaction marker).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumer.delivery.intent import NO_EPOCH, Intent
@@ -61,6 +62,10 @@ class Continuity:
             and self.promised is None
             and self.broken_at is None
         )
+
+    def are_plain(self, records: Sequence[Record]) -> bool:
+        """Tell whether all of some records surely follow the last one."""
+        return self.is_plain(records[0]) and len({record.leader_epoch for record in records}) == 1
 
     def admits(self, record: Record) -> bool:
         """Tell whether a record may be accepted: nothing shows that it is of another log."""

@@ -219,7 +219,7 @@ class StepExecutor:
 
     def _finish(self, state: PartitionState, task: BatchTask) -> None:
         rows = len(task.batch.included)
-        state.finished()
+        state.finished(self._config.now_s())
         self.book(state.partition, "rows_inserted", rows)
         self.book(state.partition, "dead_letters", len(task.batch.records) - rows)
         self._metrics.observe("batch_rows", rows, topic=state.partition.topic)

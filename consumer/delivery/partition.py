@@ -5,6 +5,7 @@ commit that finishes one batch carries the intent of the next. It makes no calls
 """
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
@@ -57,6 +58,10 @@ class PartitionState:
         suspect_batches: of so many more batches the table is asked beforehand which rows it would refuse, because it
             would have refused some lately. That happens while the head is being inserted, so it holds up nothing.
         check: the running check that the topic is still the same; last started at `checked_at_s`.
+        known_end: the log's end as last heard; what lies beyond is not known.
+        is_squeezed: whether the next batch must be sealed because memory is short.
+        sealed_at_s: when the last batch was sealed (monotonic).
+        took_s: how long the last finished batch took since it was sealed.
         ended_at: the readable end when the log was last read to its end; None before that.
     """
 
@@ -86,6 +91,20 @@ class PartitionState:
     checked_at_s: float = 0.0
     ended_at: int | None = None
     suspect_batches: int = 0
+    known_end: int = 0
+    is_squeezed: bool = False
+    sealed_at_s: float = float("-inf")
+    took_s: float = 0.0
+
+    def add_all(self, records: Sequence[Record], now_s: float) -> int:
+        """Add records that were polled together, at least one, in offset order; return how many were not dropped."""
+        is_plain = self.is_taking and self.detour is None and self.continuity.are_plain(records)
+        if not is_plain or records[0].offset < self.read_to:
+            return sum(self.add(record, now_s) for record in records)
+        self.buffer.add_all(records, now_s)
+        self.continuity.read(records[-1])
+        self.read_to = records[-1].offset + 1
+        return len(records)
 
     def add(self, record: Record, now_s: float) -> bool:
         """Add one record; False when it is dropped, such as one that a seek has brought again."""
@@ -154,11 +173,21 @@ class PartitionState:
             return None
         if self.replay is not None:
             return self._seal_replay(self.replay)
-        if not self.buffer.records or (self.is_taking and not self.buffer.is_due(limits, now_s)):
+        if not self.buffer.records or (self.is_taking and not self._is_due(limits, now_s)):
             return None
+        self.is_squeezed, self.sealed_at_s = False, now_s
         a = self.tasks[-1].batch.intent.b if self.tasks else self.position
+        before_bytes = self.buffer.size_bytes
         records = self.buffer.take(limits)
-        return self._start(self._intent(a, records[-1].offset + 1, records[0].leader_epoch), records)
+        intent = self._intent(a, records[-1].offset + 1, records[0].leader_epoch)
+        task = self._start(Batch(self.partition, intent, records, before_bytes - self.buffer.size_bytes))
+        task.sealed_at_s = now_s
+        return task
+
+    def _is_due(self, limits: BufferLimits, now_s: float) -> bool:
+        is_behind = self.known_end - self.read_to > len(self.buffer.records) and not self.is_at_end
+        age_s = limits.age_s(is_behind=is_behind, is_cheap=not self.tasks and self.took_s <= limits.early_s)
+        return self.is_squeezed or self.buffer.is_due(limits, now_s, age_s)
 
     @property
     def is_taking(self) -> bool:
@@ -174,10 +203,10 @@ class PartitionState:
         if self.read_to < intent.b:
             return None
         self.replay = None
-        return self._start(intent, self.buffer.take_below(intent.b), is_replay=True)
+        return self._start(Batch.of(self.partition, intent, self.buffer.take_below(intent.b)), is_replay=True)
 
-    def _start(self, intent: Intent, records: tuple[Record, ...], *, is_replay: bool = False) -> BatchTask:
-        task = BatchTask(Batch.of(self.partition, intent, records), is_replay, is_repeated=is_replay)
+    def _start(self, batch: Batch, *, is_replay: bool = False) -> BatchTask:
+        task = BatchTask(batch, is_replay, is_repeated=is_replay)
         self.tasks.append(task)
         return task
 
@@ -221,9 +250,10 @@ class PartitionState:
                 later.job = None  # its result is ignored
             self.buffer.put_back(later.batch.records)
 
-    def finished(self) -> None:
+    def finished(self, now_s: float) -> None:
         """Remove the finished head: its rows are in the table, and its poison in the dead letters."""
         task = self.tasks.popleft()
+        self.took_s = now_s - task.sealed_at_s
         self.position = task.batch.intent.b
         self.leader_epoch = task.batch.records[-1].leader_epoch if task.batch.records else self.leader_epoch
         if self.known:

@@ -4,7 +4,7 @@ An offset always means the next one to read, except in a record. Each port is im
 fake in the tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -40,6 +40,11 @@ class Record(NamedTuple):
         """The record's approximate size in memory."""
         headers = sum(len(name) + len(value or b"") for name, value in self.headers) if self.headers else 0
         return len(self.value) + len(self.key) + headers + RECORD_OVERHEAD_BYTES
+
+
+def total_bytes(records: Iterable[Record]) -> int:
+    """Return the size of records in memory, as the sum of their `size_bytes`, in less time."""
+    return sum([len(r.value) + len(r.key) + RECORD_OVERHEAD_BYTES if not r.headers else r.size_bytes for r in records])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,7 @@ class Polled:
         cut: partitions that can't be read further, and why.
         unreadable: partitions whose next bytes can't be decoded, with the client's message; they are tried again.
         denied: partitions that this account may not read, in a sentence that says what to give; told once.
+        known_ends: the records' partitions with their last known ends; what lies before those may not be readable yet.
     """
 
     records: Sequence[Record] = ()
@@ -140,6 +146,7 @@ class Polled:
     cut: Mapping[Partition, Cut] = field(default_factory=dict)
     unreadable: Mapping[Partition, str] = field(default_factory=dict)
     denied: Mapping[Partition, str] = field(default_factory=dict)
+    known_ends: Mapping[Partition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class BatchTask:
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have reached the server.
         is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
+        sealed_at_s: when it was sealed (monotonic); -inf for a predecessor's range.
         too_large_since_s: since when (monotonic) every try was too large; None when the last one was not.
     """
 
@@ -82,6 +83,7 @@ class BatchTask:
     is_repeated: bool = False
     is_too_large: bool = False
     too_large_since_s: float | None = None
+    sealed_at_s: float = float("-inf")
 
     @property
     def is_promised(self) -> bool:

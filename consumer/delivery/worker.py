@@ -24,9 +24,11 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
-from consumer.delivery.balance import pauses
+from consumer.delivery.balance import balance
 from consumer.delivery.executor import Pools, StepExecutor, WorkerConfig
 from consumer.delivery.halting import Step
 from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_lane, start_of
@@ -37,6 +39,7 @@ from consumer.errors import Denied, Fatal, Fenced, Halt, HaltCode, Recreated
 
 log = logging.getLogger(__name__)
 
+_PARTITION: Final = attrgetter("partition")
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
 _ASK_AGAIN_S: Final = 15.0
@@ -154,12 +157,15 @@ class Worker:
 
     def _take(self, polled: Polled, now_s: float) -> None:
         taken: Counter[Partition] = Counter()
-        for record in polled.records:
-            if (state := self._states.get(record.partition)) is not None and state.add(record, now_s):
-                taken[record.partition] += 1
-        for partition, count in taken.items():
+        for partition, records in groupby(polled.records, _PARTITION):
+            if (state := self._states.get(partition)) is not None:
+                taken[partition] += state.add_all(list(records), now_s)
+        for partition, count in (+taken).items():
             self._executor.book(partition, "read", count)
             self._is_read(self._states[partition])
+        for partition, offset in polled.known_ends.items():
+            if (state := self._states.get(partition)) is not None:
+                state.known_end = offset
         for partition, offset in polled.ends.items():
             if (state := self._states.get(partition)) is not None:
                 state.reached_end(offset)
@@ -271,7 +277,9 @@ class Worker:
     def _balance(self) -> None:
         """Keep memory within its bound."""
         states = self._states.values()
-        paused, resumed = pauses(states, self._config.limits.waiting_bytes_max)
+        paused, resumed, squeezed = balance(states, self._config.limits.waiting_bytes_max)
+        if squeezed is not None:
+            squeezed.is_squeezed = True
         for state in paused:
             state.intake = Intake.PAUSED
             self._log.pause(state.partition)

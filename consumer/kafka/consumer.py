@@ -141,7 +141,8 @@ class KafkaLog:
                 denied[place] = of_reading(place.topic, error)
             else:
                 self._refused(message.topic() or "", error)
-        polled = Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied)
+        known = {place: self._known_end(place) for place in {record.partition for record in records}}
+        polled = Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied, known)
         self._lift(polled, began_s)
         return polled
 
@@ -211,9 +212,12 @@ class KafkaLog:
 
     def end_of(self, partition: Partition) -> int | None:
         """Return the partition's last known end, without waiting; None when it is unknown."""
-        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-        end = max(high, self._ends.of(partition))
+        end = max(self._known_end(partition), self._ends.of(partition))
         return end if end >= 0 else None
+
+    def _known_end(self, partition: Partition) -> int:
+        _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+        return int(high)
 
     def membership(self) -> Membership:
         """Return how this member stands with its group and its topics, without waiting."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from consumer.service import early_s
 from consumer.settings import load
 
 _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL": "http://127.0.0.1:2"}
@@ -143,3 +144,15 @@ def test_other_programs_variables_are_none_of_its_business() -> None:
 
     assert settings.clickhouse_url == "http://127.0.0.1:2"
     assert settings.insert_timeout_s * 1000 < settings.max_poll_interval_ms
+
+
+@pytest.mark.parametrize(
+    ("partitions", "per_s", "age_s"), [(5, 10.0, 0.5), (1, 10.0, 0.25), (20, 10.0, 1.0), (5, 0.0, 1.0), (5, 2.0, 1.0)]
+)
+def test_batches_close_early_as_far_as_the_inserts_per_second_allow(
+    partitions: int, per_s: float, age_s: float
+) -> None:
+    """All workers together: each partition has one insert at a time."""
+    settings = load(_LEAST | {"CONSUMER_EARLY_INSERTS_PER_S_MAX": str(per_s)})
+
+    assert early_s(settings, partitions) == age_s

@@ -1,21 +1,35 @@
-"""Memory: which partitions wait when there is little left."""
+"""Memory: which partitions wait when there is little left, and which one goes on."""
 
-from consumer.delivery.balance import pauses
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.delivery.balance import balance
+from consumer.delivery.batch import Batch
+from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
+from consumer.delivery.task import BatchTask
+from consumer.errors import HaltCode
+
+BOUND = 100_000
 
 
 def lane(number: int, size_bytes: int, **fields: object) -> PartitionState:
-    """Return a state that needs so many bytes."""
+    """Return a state that needs so many bytes; those with a higher number were sealed later."""
     place = Partition("events", number)
-    made = PartitionState(place, "id", 0, None)
+    made = PartitionState(place, "id", 0, None, sealed_at_s=float(number))
     if size_bytes:
         made.add(Record(place, 0, 0, b"", b"x" * (size_bytes // 2 - RECORD_OVERHEAD_BYTES)), 0.0)
     for name, value in fields.items():
         setattr(made, name, value)
     assert made.size_bytes == size_bytes
     return made
+
+
+def stuck(number: int, size_bytes: int) -> PartitionState:
+    """Return a state that waits for an operator."""
+    return lane(number, size_bytes, halt=Halted(Partition("events", number), 0, HaltCode.REFUSED, "", Step.INSERT))
 
 
 def numbers(lanes: list[PartitionState]) -> list[int]:
@@ -25,48 +39,102 @@ def numbers(lanes: list[PartitionState]) -> list[int]:
 
 def test_below_half_of_the_bound_nobody_waits() -> None:
     """One busy partition may hold nearly half of the bound."""
-    assert pauses([lane(0, 49_000), lane(1, 0)], 100_000) == ([], [])
+    assert balance([lane(0, 49_000), lane(1, 0)], BOUND) == ([], [], None)
 
 
-def test_over_half_of_the_bound_those_above_their_share_wait() -> None:
-    """The share is that of the half; the others go on until they reach it."""
-    paused, resumed = pauses([lane(0, 45_000), lane(1, 8000), lane(2, 12_000), lane(3, 13_000)], 100_000)
+def test_over_half_of_the_bound_only_the_one_goes_on_that_was_sealed_longest_ago() -> None:
+    """So its batch grows large, whatever the others hold."""
+    paused, resumed, squeezed = balance([lane(1, 8000), lane(0, 30_000), lane(2, 12_000)], BOUND)
 
-    assert (numbers(paused), resumed) == ([0, 3], [])
-
-
-def test_all_together_never_pass_the_bound() -> None:
-    """The worst case: one holds half of the bound, each of the others just less than its share of that half."""
-    lanes = [lane(0, 50_000), *(lane(number, 12_498) for number in (1, 2, 3))]
-
-    assert numbers(pauses(lanes, 100_000)[0]) == [0]
-    assert sum(item.size_bytes for item in lanes) < 100_000
+    assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
 
 
-def test_a_partition_goes_on_below_half_of_its_share() -> None:
-    """Whatever another one holds: a stuck partition does not starve the rest."""
-    _, resumed = pauses([lane(0, 60_000, intake=Intake.PAUSED), lane(1, 12_000, intake=Intake.PAUSED)], 100_000)
+def test_the_next_one_resumes() -> None:
+    """It was paused while another one had its turn."""
+    paused, resumed, _ = balance([lane(0, 20_000, intake=Intake.PAUSED), lane(1, 40_000)], BOUND)
 
-    assert numbers(resumed) == [1]
+    assert (numbers(paused), numbers(resumed)) == ([1], [0])
+
+
+def test_an_idle_partition_is_neither_next_nor_paused() -> None:
+    """It reads nothing, and holds nothing; its turn would never end."""
+    paused, _, squeezed = balance([lane(0, 0), lane(1, 40_000), lane(2, 40_000)], BOUND)
+
+    assert (numbers(paused), squeezed and squeezed.partition.number) == ([1, 2], 1)
+
+
+def test_a_batch_that_has_no_room_to_grow_is_sealed() -> None:
+    """Nothing else would free memory before the batch is very old."""
+    lanes = [lane(0, 40_000), lane(1, 36_000, intake=Intake.PAUSED)]
+    paused, resumed, squeezed = balance(lanes, BOUND)
+
+    assert (numbers(paused), resumed, squeezed) == ([0], [], lanes[0])
+
+
+def test_a_batch_without_room_waits_for_a_running_insert() -> None:
+    """It frees memory; sealed now, the batch would stay small."""
+    busy = lane(0, 36_000, intake=Intake.PAUSED)
+    busy.tasks.append(BatchTask(Batch(busy.partition, Intent("id", 0, 1), (), 10_000)))
+
+    assert balance([busy, lane(1, 36_000)], BOUND).squeezed is None
+
+
+def test_stuck_partitions_do_not_starve_the_others() -> None:
+    """Each of the others in turn reads up to its share of the last quarter."""
+    paused, resumed, squeezed = balance([stuck(0, 76_000), lane(1, 12_000, intake=Intake.PAUSED), lane(2, 0)], BOUND)
+    assert (numbers(paused), resumed, squeezed and squeezed.partition.number) == ([0], [], 1)
+
+    paused, resumed, squeezed = balance([stuck(0, 76_000), lane(1, 8000, intake=Intake.PAUSED), lane(2, 0)], BOUND)
+    assert (numbers(paused), numbers(resumed), squeezed) == ([0], [1], None)
+
+
+def test_a_partition_with_two_batches_is_not_next() -> None:
+    """It can seal no third one."""
+    place = Partition("events", 0)
+    busy = lane(0, 10_000)
+    for a in (0, 1):
+        busy.tasks.append(BatchTask(Batch(place, Intent("id", a, a + 1), (), 20_000)))
+    paused, resumed, _ = balance([busy, lane(1, 5000, intake=Intake.PAUSED)], 200_000)
+
+    assert (numbers(paused), numbers(resumed)) == ([], [1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=300), st.integers(1, 5))
+def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool]], count: int) -> None:
+    """Only a poll can come on top of the bound."""
+    states, poll_bytes = [lane(number, 0) for number in range(count)], 4000
+    for now_s, (number, sticks) in enumerate(polls):
+        state = states[number % count]
+        state.halt = stuck(0, 0).halt if sticks else state.halt
+        if state.intake is Intake.OPEN:
+            record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes // 2 - RECORD_OVERHEAD_BYTES))
+            state.add(record, 0.0)
+        paused, resumed, squeezed = balance(states, BOUND)
+        for item in (*paused, *resumed):
+            item.intake = Intake.PAUSED if item in paused else Intake.OPEN
+        if squeezed is not None:
+            squeezed.buffer.take_below(squeezed.read_to)
+            squeezed.sealed_at_s = now_s
+        assert sum(item.size_bytes for item in states) <= BOUND + poll_bytes
 
 
 def test_all_go_on_once_little_is_left() -> None:
     """A quarter of the bound is little."""
     lanes = [lane(0, 24_000, intake=Intake.PAUSED), lane(1, 0, intake=Intake.PAUSED)]
 
-    assert numbers(pauses(lanes, 100_000)[1]) == [0, 1]
+    assert numbers(balance(lanes, BOUND).resumed) == [0, 1]
 
 
 def test_a_predecessors_range_is_read_to_its_end() -> None:
     """Its batch is sealed only when its last record is there: to pause it would be for ever."""
     lanes = [lane(0, 90_000, replay=Intent("id", 0, 500)), lane(1, 30_000)]
 
-    assert numbers(pauses(lanes, 100_000)[0]) == [1]
+    assert numbers(balance(lanes, BOUND).paused) == [1]
 
 
 def test_closed_partitions_are_left_alone() -> None:
     """One that takes nothing any more is neither paused nor resumed."""
     lanes = [lane(0, 90_000, intake=Intake.CLOSED), lane(1, 0, intake=Intake.CLOSED)]
 
-    assert pauses(lanes, 100_000) == ([], [])
-    assert pauses([], 100_000) == ([], [])
+    assert balance(lanes, BOUND) == ([], [], None)
+    assert balance([], BOUND) == ([], [], None)

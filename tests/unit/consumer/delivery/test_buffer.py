@@ -1,12 +1,15 @@
 """What a partition collects: it closes by rows, bytes or age, keeps order, and weighs what it holds."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.delivery.buffer import Buffer, BufferLimits
-from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
+from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record, total_bytes
 
-LIMITS = BufferLimits(rows_max=3, bytes_max=5000, age_s_max=10.0, waiting_bytes_max=0)
+AGE_S = 10.0
+LIMITS = BufferLimits(rows_max=3, bytes_max=5000, age_s_max=AGE_S, waiting_bytes_max=0)
 
 
 def small(offset: int, size: int = 1) -> Record:
@@ -24,26 +27,26 @@ def filled(*arrivals: tuple[int, float]) -> Buffer:
 
 def test_it_is_due_by_rows() -> None:
     """The third record closes a batch of three."""
-    assert not filled((0, 0.0), (1, 0.0)).is_due(LIMITS, 0.0)
-    assert filled((0, 0.0), (1, 0.0), (2, 0.0)).is_due(LIMITS, 0.0)
+    assert not filled((0, 0.0), (1, 0.0)).is_due(LIMITS, 0.0, AGE_S)
+    assert filled((0, 0.0), (1, 0.0), (2, 0.0)).is_due(LIMITS, 0.0, AGE_S)
 
 
 def test_it_is_due_by_bytes() -> None:
     """A record weighs its value, its key and what Python needs for it."""
     buffer = Buffer()
     buffer.add(small(0, 4999 - RECORD_OVERHEAD_BYTES), 0.0)
-    assert not buffer.is_due(LIMITS, 0.0)
+    assert not buffer.is_due(LIMITS, 0.0, AGE_S)
     buffer.add(small(1), 0.0)
-    assert buffer.is_due(LIMITS, 0.0)
+    assert buffer.is_due(LIMITS, 0.0, AGE_S)
 
 
 def test_it_is_due_by_the_age_of_its_oldest_record() -> None:
     """Nothing waits longer than the age, and an empty buffer is never due."""
     buffer = filled((0, 100.0), (1, 109.0))
 
-    assert not buffer.is_due(LIMITS, 109.9)
-    assert buffer.is_due(LIMITS, 110.0)
-    assert not Buffer().is_due(LIMITS, 1e9)
+    assert not buffer.is_due(LIMITS, 109.9, AGE_S)
+    assert buffer.is_due(LIMITS, 110.0, AGE_S)
+    assert not Buffer().is_due(LIMITS, 1e9, AGE_S)
 
 
 def test_what_is_left_over_has_its_own_age() -> None:
@@ -51,8 +54,8 @@ def test_what_is_left_over_has_its_own_age() -> None:
     buffer = filled((0, 0.0), (1, 0.0), (2, 0.0), (3, 9.0), (4, 9.0))
 
     assert [record.offset for record in buffer.take(LIMITS)] == [0, 1, 2]
-    assert not buffer.is_due(LIMITS, 18.9)
-    assert buffer.is_due(LIMITS, 19.0)
+    assert not buffer.is_due(LIMITS, 18.9, AGE_S)
+    assert buffer.is_due(LIMITS, 19.0, AGE_S)
 
 
 def test_an_arrival_that_a_batch_splits_keeps_its_age() -> None:
@@ -60,7 +63,7 @@ def test_an_arrival_that_a_batch_splits_keeps_its_age() -> None:
     buffer = filled((0, 0.0), (1, 0.0), (2, 0.0), (3, 0.0), (4, 5.0))
     buffer.take(LIMITS)
 
-    assert buffer.is_due(LIMITS, 10.0)
+    assert buffer.is_due(LIMITS, 10.0, AGE_S)
 
 
 def test_a_record_larger_than_a_batch_is_taken_alone() -> None:
@@ -86,8 +89,31 @@ def test_what_is_put_back_comes_first_and_at_once() -> None:
     taken = buffer.take(LIMITS)
     buffer.put_back(taken[1:])
 
-    assert buffer.is_due(LIMITS, 0.0)
+    assert buffer.is_due(LIMITS, 0.0, AGE_S)
     assert [record.offset for record in buffer.take(LIMITS)] == [1, 2, 3]
+
+
+def test_a_batch_ends_where_the_leader_epoch_changes() -> None:
+    """However the records came: together, apart, or back from a batch that was made smaller."""
+    first, second = [small(0), small(1)], [small(2)._replace(leader_epoch=5), small(3)._replace(leader_epoch=5)]
+    apart = Buffer()
+    apart.add_all(first, 0.0)
+    apart.add_all(second, 0.0)
+    back = Buffer()
+    back.add_all(second, 0.0)
+    back.put_back(first)
+    for buffer in (apart, back):
+        limits = replace(LIMITS, rows_max=10)
+        assert [[record.offset for record in buffer.take(limits)] for _ in range(2)] == [[0, 1], [2, 3]]
+        buffer.add_all([small(4)], 0.0)
+        assert [record.offset for record in buffer.take(limits)] == [4]
+
+
+def test_records_weigh_the_same_together_as_singly() -> None:
+    """With headers and without."""
+    records = [small(0), small(1)._replace(key=b"key"), small(2)._replace(headers=(("name", b"value"),))]
+
+    assert total_bytes(records) == sum(record.size_bytes for record in records)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "below", "back"]), st.integers(1, 6)), max_size=40))

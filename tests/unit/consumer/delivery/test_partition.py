@@ -1,8 +1,11 @@
 """One partition's state: what it seals, what it wishes to commit, and what it never takes back."""
 
+from dataclasses import replace
+
 import pytest
 
 from consumer.delivery.batch import Prepared
+from consumer.delivery.buffer import GROWTH
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import SUSPECT_BATCHES, Intake
 from consumer.delivery.ports import Cut, Poison, Record
@@ -47,10 +50,59 @@ def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
     for close in ({}, {"intake": Intake.CLOSED}, {"cut": Cut(is_other=False)}):
         lane = opened(0)
         feed(lane, 0)
+        lane.reached_end(1)
         for name, value in close.items():
             setattr(lane, name, value)
         assert (lane.seal(LIMITS, 9.9) is not None) == bool(close)
         assert lane.tasks or lane.seal(LIMITS, 10.0) is not None
+
+
+@pytest.mark.parametrize(("known_end", "grows"), [(0, False), (2, False), (3, True)])
+def test_a_batch_grows_while_more_lies_ahead_than_it_has(known_end: int, *, grows: bool) -> None:
+    """Under a backlog freshness is lost already, and a few large inserts cost least; but nothing waits for ever."""
+    lane = opened(0)
+    feed(lane, 0)
+    lane.known_end = known_end
+    age_s = LIMITS.age_s_max * (GROWTH if grows else 1)
+    assert lane.seal(LIMITS, age_s - 0.1) is None
+    assert lane.seal(LIMITS, age_s) is not None
+
+
+def test_a_batch_does_not_grow_for_what_a_transaction_keeps_back() -> None:
+    """The log's end lies ahead, and nothing up to there can be read."""
+    lane = opened(0)
+    feed(lane, 0)
+    lane.known_end = 1000
+    lane.reached_end(1)
+
+    assert lane.seal(LIMITS, LIMITS.age_s_max) is not None
+
+
+def test_a_batch_closes_early_while_its_partition_is_idle_and_inserts_are_cheap() -> None:
+    """After an insert that took long, or beside one that runs, the next batch waits for its age."""
+    early = replace(LIMITS, early_s=2.0)
+    for took_s, is_busy, age_s in ((2.0, False, 2.0), (2.1, False, 10.0), (1.0, True, 10.0)):
+        lane = opened(0)
+        feed(lane, 0)
+        lane.reached_end(1)
+        prepare(lane, lane.seal(early, 2.0) or sealed(lane))
+        if not is_busy:
+            lane.finished(2.0 + took_s)
+        feed(lane, 1, now_s=20.0)
+        lane.reached_end(2)
+        assert lane.seal(early, 20.0 + age_s - 0.1) is None
+        assert lane.seal(early, 20.0 + age_s) is not None
+
+
+def test_a_batch_is_sealed_when_memory_is_short() -> None:
+    """Once: the next one grows again."""
+    lane = opened(0)
+    feed(lane, 0)
+    assert lane.seal(LIMITS, 0.0) is None
+    lane.is_squeezed = True
+    prepare(lane, sealed(lane))
+    feed(lane, 1)
+    assert lane.seal(LIMITS, 0.0) is None
 
 
 def test_the_next_batch_is_sealed_once_the_head_is_prepared() -> None:
@@ -124,7 +176,7 @@ def test_one_mark_finishes_a_batch_and_intends_the_next() -> None:
     prepare(lane, sealed(lane))
     head.stage = Stage.INSERTING
     assert lane.next_commit(0.0) is None
-    lane.finished()
+    lane.finished(0.0)
 
     assert lane.next_commit(0.0) == mark(3, 3, 6)
     assert lane.oldest_ms == 1003
@@ -192,7 +244,7 @@ def test_a_lane_that_has_finished_all_moves_past_the_gap_behind_its_last_record(
     head = sealed(lane, now_s=99.0)
     prepare(lane, head)
     assert head.batch.intent == Intent("id", 5, 8)
-    lane.finished()
+    lane.finished(0.0)
 
     assert lane.position == 9
     assert lane.next_commit(0.0) == mark(9, 9, 9)
@@ -204,11 +256,11 @@ def test_a_gap_is_not_passed_while_a_record_before_it_waits() -> None:
     feed(lane, *range(4))
     lane.reached_end(5)
     prepare(lane, sealed(lane))
-    lane.finished()
+    lane.finished(0.0)
     assert lane.position == 3
     prepare(lane, sealed(lane, now_s=99.0))
     assert lane.position == 3
-    lane.finished()
+    lane.finished(0.0)
     assert lane.position == 5
 
 

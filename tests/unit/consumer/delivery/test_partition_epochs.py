@@ -14,7 +14,7 @@ def finish(lane: PartitionState, work: BatchTask) -> None:
     """Let the head be prepared and inserted."""
     prepare(lane, work)
     work.stage = Stage.INSERTING
-    lane.finished()
+    lane.finished(0.0)
 
 
 def read_again(position: int = 10) -> PartitionState:

@@ -78,10 +78,10 @@ def test_what_is_known_of_the_rest_is_left_out_of_the_next_batch() -> None:
 
     assert lane.draft(later).known == (known,)
     assert lane.draft(head).known == ()
-    lane.finished()
+    lane.finished(0.0)
     assert lane.draft(later).known == (known,)
     prepare(lane, later, 2)
-    lane.finished()
+    lane.finished(0.0)
     assert not lane.known
 
 
