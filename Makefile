@@ -4,10 +4,10 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 RUNTIME := .venv/.runtime
 .DEFAULT_GOAL := help
-.PHONY: help setup check test fault soak docs run
+.PHONY: help setup check test fault soak bench bench-quick docs run
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(SETUP) ## make .venv with all dependencies (Python >= 3.11)
 
@@ -39,6 +39,14 @@ fault: $(SETUP) ## kill, freeze and cut real parts under load
 soak: $(SETUP) ## the long forms of storms, schedules and searches (hours)
 	bash tests/support/programs.sh
 	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
+
+bench: $(SETUP) ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md (20 minutes)
+	bash tests/support/programs.sh
+	$(BIN)/python -m bench
+
+bench-quick: $(SETUP) ## compare a few ratios with the kept ones (2 minutes)
+	bash tests/support/programs.sh
+	$(BIN)/python -m bench.quick
 
 docs: $(SETUP) ## generate the tables in docs/
 	$(BIN)/python -m docs.tables

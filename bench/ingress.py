@@ -1,31 +1,40 @@
-"""What a durable request costs: headrace beside a naive collector and beside a bare loop, in one run.
+"""What a durable request costs: headrace beside a naive collector, an empty coroutine and a bare loop, in one run.
 
-All answer when Apache Kafka has every event (acks=all). Rounds alternate between the sides; a figure is the median of
-the rounds, with the least and the largest. Processor time is that of a side's whole process tree. What each side
-answered 201 is counted against what its topic has. wrk sends; everything shares this machine's processors.
+headrace and the naive collector answer when Apache Kafka has every event (acks=all). The empty coroutine runs on
+headrace's own server and keeps nothing; the bare loop validates, encodes and produces the same bodies without HTTP.
+Rounds alternate between the sides; a figure is the median of the rounds, with the least and the largest. Processor time
+is that of a side's whole process tree. What each side answered 201 is counted against what its topic has. wrk sends;
+everything shares this machine's processors.
 
-Run `python -m bench.ingress` (8 minutes), or `--seconds 2 --rounds 3` for a look. The figures go to bench/results.
+Run `python -m bench.ingress` (6 minutes), or `--seconds 1 --rounds 3` for a look. The figures go to bench/results.
 """
 
 import argparse
+import gzip
+import http.client
 import json
 import os
 import random
-import re
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from bench.processes import Figures, cpu_s, memory_mib
+from bench.kept import Rounds, keep
+from bench.processes import cpu_s, memory_mib
 from bench.sample_events import START_MS, visit
 from ingest.events.validator import EventLimits, Sender, Validator
 from schemas.codec import Encoder, read_schema
@@ -35,8 +44,19 @@ from tests.support.kafka import KafkaCluster
 from tests.support.ports import free_port
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-RESULTS: Final = _ROOT / "bench" / "results" / "ingress.json"
 SIZES: Final = (1, 10, 100)
+HEADRACE: Final = "headrace"
+NAIVE: Final = "naive collector"
+EMPTY: Final = "empty coroutine"
+LOOP: Final = "bare loop"
+CONNECTIONS: Final = 32
+HALF: Final = "half"
+HALF_BESIDE: Final = "half, large beside"
+_LARGE_BYTES: Final = 5 * 1024 * 1024 - 200_000
+_LARGE_EVENT_BYTES: Final = 12_000
+_LARGE_EVERY_S: Final = 0.1
+_IDLE: Final = 10_000
+_START_S: Final = 60.0
 _PARTITIONS: Final = 4
 _BODIES: Final = 200
 _THREADS: Final = 32
@@ -64,15 +84,16 @@ class Side:
 
     Attributes:
         acknowledged: events that were answered 201.
-        rounds: for each (events a request, connections), what each round showed.
+        rounds: for each load, what each round showed.
     """
 
     name: str
     port: int
     pid: int
     topic: str
+    broker_pid: int = 0
     acknowledged: int = 0
-    rounds: dict[tuple[int, int], list[dict[str, float]]] = field(default_factory=dict)
+    rounds: Rounds = field(default_factory=dict)
 
 
 def bodies(size: int) -> list[bytes]:
@@ -87,6 +108,21 @@ def bodies(size: int) -> list[bytes]:
     ]
 
 
+def await_port(port: int) -> None:
+    """Return when somebody listens.
+
+    Raises:
+        TimeoutError: nobody does.
+    """
+    limit_s = time.monotonic() + _START_S
+    while time.monotonic() < limit_s:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port}")
+
+
 @contextmanager
 def naive(topic: str, bootstrap_servers: str) -> Iterator[Side]:
     """Run the naive collector."""
@@ -96,8 +132,8 @@ def naive(topic: str, bootstrap_servers: str) -> Iterator[Side]:
     environ = os.environ | {"BENCH_TOPIC": topic, "BENCH_BOOTSTRAP_SERVERS": bootstrap_servers}
     process = subprocess.Popen(command, cwd=_ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        time.sleep(2)
-        yield Side("naive collector", port, process.pid, topic)
+        await_port(port)
+        yield Side(NAIVE, port, process.pid, topic)
     finally:
         process.terminate()
         process.wait(30)
@@ -109,10 +145,23 @@ def headrace(topic: str, bootstrap_servers: str, directory: Path) -> Iterator[Si
     ours = Ingress(directory, bootstrap_servers, topic=topic, workers=1)
     ours.start()
     try:
-        yield Side("headrace", ours.port, ours.process.pid, topic)
+        yield Side(HEADRACE, ours.port, ours.process.pid, topic)
     finally:
         ours.terminate()
         ours.await_end(60)
+
+
+@contextmanager
+def empty() -> Iterator[Side]:
+    """Run the empty coroutine."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "bench.empty_server", str(port)], cwd=_ROOT)
+    try:
+        await_port(port)
+        yield Side(EMPTY, port, process.pid, "")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def send(side: Side, size: int, connections: int, seconds: float, directory: Path) -> dict[str, float]:
@@ -122,15 +171,16 @@ def send(side: Side, size: int, connections: int, seconds: float, directory: Pat
         (directory / f"{size}.txt").write_bytes(b"\n".join(bodies(size)) + b"\n")
         script.write_text(_SCRIPT.replace("BODIES", str(directory / f"{size}.txt")))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
-    before_s = cpu_s(side.pid)
+    before_s, broker_s = cpu_s(side.pid), cpu_s(side.broker_pid)
     output = subprocess.run([*command, f"http://127.0.0.1:{side.port}"], capture_output=True, text=True, check=True)
-    used_s = cpu_s(side.pid) - before_s
+    used_s, broker_s = cpu_s(side.pid) - before_s, cpu_s(side.broker_pid) - broker_s
     said = json.loads(next(line for line in output.stdout.splitlines() if line.startswith("{")))
     done = said["requests"] - said["refused"]
     side.acknowledged += done * size
     return {
         "cpu_us_per_event": used_s * 1e6 / max(1, done * size),
         "cpu_us_per_request": used_s * 1e6 / max(1, done),
+        "broker_us_per_event": broker_s * 1e6 / max(1, done * size),
         "requests_per_s": done * 1e6 / said["us"],
         "p50_ms": said["p50_ms"],
         "p99_ms": said["p99_ms"],
@@ -168,72 +218,137 @@ def on_topic(topic: str, bootstrap_servers: str) -> int:
         reader.close()
 
 
-def table(sides: list[Side], loop: Mapping[int, Figures]) -> Iterator[str]:
-    """Yield the lines of the table."""
-    yield "| events a request | connections | side | CPU us/event | CPU us/request | requests/s | p50 ms | p99 ms |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for size, connections in sides[0].rounds:
-        for side in sides:
-            rounds = side.rounds[size, connections]
-            keys = ("cpu_us_per_event", "cpu_us_per_request", "requests_per_s", "p50_ms", "p99_ms")
-            cells = [str(Figures.of([seen[key] for seen in rounds])) for key in keys]
-            yield f"| {size} | {connections} | {side.name} | {' | '.join(cells)} |"
-        if (size, connections) == (size, _THREADS):
-            yield f"| {size} | | bare loop | {loop[size]} | | | | |"
+def idle_connections(side: Side, count: int) -> dict[str, float]:
+    """Return a side's memory with and without so many open connections that send nothing."""
+    before_mib = memory_mib(side.pid)
+    with ExitStack() as stack:
+        for number in range(count):
+            source = (f"127.0.0.{2 + number // 5000}", 0)  # one address has too few ports
+            stack.enter_context(socket.create_connection(("127.0.0.1", side.port), 10, source))
+        time.sleep(1)
+        return {"before_mib": before_mib, "mib": memory_mib(side.pid), "connections": count}
+
+
+@contextmanager
+def large_requests(side: Side) -> Iterator[list[int]]:
+    """Send a request of nearly 5 MiB every 100 ms, one at a time, to the end of the block; the value is the answers."""
+    text = "".join(random.Random(1).choices("abcdefghijklmnop ", k=_LARGE_EVENT_BYTES))
+    events = [{"eventType": "CLICK", "clientId": "web", "note": text}] * (_LARGE_BYTES // _LARGE_EVENT_BYTES)
+    body = gzip.compress(msgspec.json.encode({"messageBody": events}))
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    ended, answers = threading.Event(), []
+
+    def run() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", side.port, timeout=30)
+        while not ended.wait(_LARGE_EVERY_S):
+            connection.request("POST", "/collect/event", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            answers.append(answer.status)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
+    side.acknowledged += answers.count(HTTPStatus.CREATED) * len(events)
+
+
+def steadily(side: Side, per_s: float, seconds: float, directory: Path) -> dict[str, float]:
+    """Send one-event requests at an even rate; return what was seen."""
+    numbers = (str(side.port), str(per_s), str(seconds), str(directory / "1.txt"))
+    command = [sys.executable, "-m", "bench.steady", *numbers]
+    output = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True).stdout
+    seen: dict[str, float] = json.loads(output)
+    assert (seen["refused"], seen["unanswered"]) == (0, 0), f"{side.name}: {seen}"
+    side.acknowledged += int(seen["requests"])
+    return seen | {"per_s": per_s}
+
+
+def half_load(side: Side, rounds: int, seconds: float, directory: Path) -> None:
+    """Measure a side's latency at half of the rate that it has shown, alone and beside large requests."""
+    most = median(seen["requests_per_s"] for seen in side.rounds[load(1, CONNECTIONS)])
+    for _ in range(rounds):
+        side.rounds.setdefault(HALF, []).append(steadily(side, most / 2, seconds, directory))
+        with large_requests(side) as answers:
+            seen = steadily(side, most / 2, seconds, directory)
+        refused = len(answers) - answers.count(HTTPStatus.CREATED)
+        side.rounds.setdefault(HALF_BESIDE, []).append(seen | {"large": len(answers), "large_refused": refused})
+
+
+def load(size: int, connections: int) -> str:
+    """Return the name of a load."""
+    return f"{size}x{connections}"
+
+
+def measure(sides: list[Side], servers: str, options: argparse.Namespace, directory: Path) -> Rounds:
+    """Load each side in turn, in rounds that alternate; return what the bare loop shows."""
+    loop: Rounds = {}
+    loads = [(size, CONNECTIONS) for size in options.sizes] + [(1, count) for count in options.connections]
+    for side in sides:
+        for size in options.sizes:
+            send(side, size, CONNECTIONS, 1.5, directory)  # warm: code paths, connections, the broker's JIT
+    for number in range(options.rounds):
+        for size, connections in loads:
+            for side in sides if number % 2 else reversed(sides):
+                seen = send(side, size, connections, options.seconds, directory)
+                side.rounds.setdefault(load(size, connections), []).append(seen)
+        for size in options.sizes:
+            used = bare_loop("loop", servers, size, options.seconds / 2)
+            loop.setdefault(load(size, CONNECTIONS), []).append({"cpu_us_per_event": used})
+    return loop
+
+
+def check(sides: list[Side], servers: str) -> None:
+    """Count what each side acknowledged against what its topic has.
+
+    Raises:
+        AssertionError: events were lost.
+    """
+    time.sleep(1)
+    for side in sides:
+        if side.topic:
+            there = on_topic(side.topic, servers)
+            print(f"{side.name}: {side.acknowledged} events acknowledged, {there} on the topic")
+            assert there >= side.acknowledged, "events were lost"
 
 
 def main() -> None:
-    """Measure, print the table, and keep the figures."""
+    """Measure, and keep the figures."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--seconds", type=float, default=5.0, help="of load a round (default: 5)")
+    asked.add_argument("--seconds", type=float, default=3.0, help="of load a round (default: 3)")
     asked.add_argument("--rounds", type=int, default=5)
-    asked.add_argument("--connections", type=int, nargs="*", default=[_THREADS])
+    asked.add_argument("--connections", type=int, nargs="*", default=[256, 1000], help="beside 32, at one event")
     asked.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="events a request")
+    asked.add_argument("--idle", type=int, default=_IDLE, help="open connections for the memory; 0: none")
+    asked.add_argument("--no-half", action="store_true", help="without the latency at half of the load")
     options = asked.parse_args()
+    keep("ingress", run(options))
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the sides, and return the figures."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker = stack.enter_context(KafkaCluster(1))
         servers = broker.bootstrap_servers
         for topic in ("naive", "headrace", "loop"):
             broker.create_topic(topic, _PARTITIONS)
-        sides = [
-            stack.enter_context(headrace("headrace", servers, directory)),
-            stack.enter_context(naive("naive", servers)),
-        ]
-        loop: dict[int, list[float]] = {}
-        for size in options.sizes:
-            for side in sides:
-                send(side, size, _THREADS, 2, directory)  # warm: code paths, connections, the broker's JIT
-        for number in range(options.rounds):
-            for size in options.sizes:
-                for connections in options.connections:
-                    for side in sides if number % 2 else reversed(sides):
-                        seen = send(side, size, connections, options.seconds, directory)
-                        side.rounds.setdefault((size, connections), []).append(seen)
-                loop.setdefault(size, []).append(bare_loop("loop", servers, size, options.seconds / 2))
-        figures = {size: Figures.of(values) for size, values in loop.items()}
-        for line in table(sides, figures):
-            print(line)
-        time.sleep(1)
+        ours = stack.enter_context(headrace("headrace", servers, directory))
+        sides = [ours, stack.enter_context(naive("naive", servers)), stack.enter_context(empty())]
         for side in sides:
-            there = on_topic(side.topic, servers)
-            print(f"{side.name}: {side.acknowledged} events acknowledged, {there} on the topic")
-            assert there >= side.acknowledged, "events were lost"
-        keep(sides, figures)
-
-
-def keep(sides: list[Side], loop: Mapping[int, Figures]) -> None:
-    """Write the figures."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    document = {
-        "sides": {
-            side.name: {f"{size}x{connections}": rounds for (size, connections), rounds in side.rounds.items()}
-            for side in sides
-        },
-        "bare loop, us an event": {str(size): figures.values for size, figures in loop.items()},
-    }
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    print(f"figures: {re.sub(f'^{_ROOT}/', '', str(RESULTS))}")
+            side.broker_pid = broker.nodes[0].pid or 0
+        loop = measure(sides, servers, options, directory)
+        if not options.no_half:
+            half_load(ours, options.rounds, options.seconds, directory)
+        idle = idle_connections(ours, options.idle) if options.idle else {}
+        check(sides, servers)
+    sizes = {str(size): sum(map(len, bodies(size))) / _BODIES for size in SIZES}
+    found = {side.name: side.rounds for side in sides} | {LOOP: loop}
+    return {"sides": found, "idle": idle, "request_bytes": sizes}
 
 
 if __name__ == "__main__":

@@ -52,7 +52,15 @@ class Figures:
         """The middle one."""
         return median(self.values)
 
+    @property
+    def short(self) -> str:
+        """The median as text."""
+        return f"{self.median:,.{self._digits}f}"
+
+    @property
+    def _digits(self) -> int:
+        return 0 if self.median >= 100 else 1 if self.median >= 10 else 2
+
     def __str__(self) -> str:
         """Return the median, with the least and the largest behind it."""
-        digits = 0 if self.median >= 100 else 1 if self.median >= 10 else 2
-        return f"{self.median:.{digits}f} ({min(self.values):.{digits}f}-{max(self.values):.{digits}f})"
+        return f"{self.short} ({min(self.values):,.{self._digits}f}-{max(self.values):,.{self._digits}f})"

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.results import Rounds, keep, table
+from bench.results import Rounds, keep
 from confluent_kafka import ConsumerGroupState, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from bench.processes import cpu_s
+from bench.kept import Rounds, keep
+from bench.processes import cpu_s, memory_mib
 from bench.sample_events import bodies
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations
@@ -37,7 +38,7 @@ from consumer.delivery.ports import Partition, Record
 from schemas.codec import container_header, local_schema_id, read_schema, varint
 from tests.support.clickhouse import USER, EmbeddedClickHouse, password_file
 from tests.support.fixtures_consumer import open_database
-from tests.support.kafka import KafkaCluster
+from tests.support.kafka import KafkaCluster, KafkaNode
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 TOPIC: Final = "events"
@@ -55,6 +56,7 @@ _ROWS: Final = (
     "SELECT sum(rows) AS n FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active"
 )
 _COUNTS: Final = "SELECT count() AS rows, uniqExact(_partition, _offset) AS offsets FROM events"
+_DISK: Final = _ROWS.replace("sum(rows)", "sum(bytes_on_disk)")
 _INSERTS: Final = "SELECT value FROM system.events WHERE event = 'InsertQuery'"
 _MERGES: Final = "SELECT count() AS n FROM system.merges WHERE database = currentDatabase()"
 
@@ -64,6 +66,7 @@ class Rig:
     """The servers of a run, and the rows that lie on the topic."""
 
     servers: str
+    broker: KafkaNode
     clickhouse: EmbeddedClickHouse
     directory: Path
     rows: Sequence[tuple[int, bytes]] = ()
@@ -75,10 +78,10 @@ def rig(rows: Sequence[tuple[int, bytes]]) -> Iterator[Rig]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         broker, clickhouse = stack.enter_context(KafkaCluster(1)), stack.enter_context(EmbeddedClickHouse())
-        broker.create_topic(TOPIC, PARTITIONS)
+        broker.create_topic(TOPIC, PARTITIONS, config={"retention.ms": "-1"})  # the events are of the past
         broker.create_topic(f"{TOPIC}.dead", 1)
         fill(broker.bootstrap_servers, rows)
-        yield Rig(broker.bootstrap_servers, clickhouse, directory, rows)
+        yield Rig(broker.bootstrap_servers, broker.nodes[0], clickhouse, directory, rows)
 
 
 def fill(bootstrap_servers: str, rows: Sequence[tuple[int, bytes]]) -> None:
@@ -125,7 +128,7 @@ def environ(side: str, database: str, rig: Rig) -> dict[str, str]:
 def running(side: str, environment: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a side's process."""
     module = ["bench.naive_consumer"] if side == NAIVE else ["consumer", "run"]
-    command = [*os.environ.get("BENCH_PREFIX", "").split(), sys.executable, "-m", *module]
+    command = [sys.executable, "-m", *module]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=_ROOT, env=dict(environment), stdout=out, stderr=out)
     try:
@@ -207,13 +210,17 @@ def consume(side: str, rig: Rig) -> dict[str, float]:
         await_group(rig.servers, database.database)
         inserts = asked_inserts(database)
         began_s, worker_s, engine_s = time.monotonic(), cpu_s(process.pid), cpu_s(rig.clickhouse.pid)
+        broker_s = cpu_s(rig.broker.pid or 0)
         await_rows(database, rows, process, log)
         took_s, worker_s = time.monotonic() - began_s, cpu_s(process.pid) - worker_s
+        broker_s, worker_mib = cpu_s(rig.broker.pid or 0) - broker_s, memory_mib(process.pid)
         inserts = asked_inserts(database) - inserts
         await_merges(database)
         engine_s = cpu_s(rig.clickhouse.pid) - engine_s
         check(database, side, rows)
-    return figures(rows, took_s, worker_s, engine_s, inserts)
+        table_bytes = int(database.query(_DISK)[0]["n"])
+    seen = {"broker_us_per_row": broker_s * 1e6 / rows, "worker_mib": worker_mib, "table_bytes": table_bytes / rows}
+    return figures(rows, took_s, worker_s, engine_s, inserts) | seen
 
 
 def figures(rows: int, took_s: float, worker_s: float, engine_s: float, inserts: int) -> dict[str, float]:
@@ -259,24 +266,30 @@ def insert_files(rig: Rig, containers: Sequence[bytes]) -> dict[str, float]:
     return figures(len(rig.rows), took_s, 0.0, engine_s, len(containers))
 
 
+def log_bytes(broker: KafkaNode) -> float:
+    """Return the size of the topic's files."""
+    return sum(file.stat().st_size for file in broker.directory.glob(f"data/{TOPIC}-*/*.log"))
+
+
 def main() -> None:
-    """Measure, print the table, and keep the figures."""
+    """Measure, and keep the figures."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rows", type=int, default=300_000)
     asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--sides", nargs="*", default=[HEADRACE, NAIVE, FILES])
     options = asked.parse_args()
     rounds: Rounds = {side: [] for side in options.sides}
-    rows = list(bodies(options.rows, 3_600_000))
+    rows = list(bodies(options.rows, options.rows))
     with rig(rows) as servers:
         containers = files(rows)
+        log = log_bytes(servers.broker) / options.rows
         for number in range(options.rounds):
             for side in sorted(rounds, reverse=bool(number % 2)):
                 seen = insert_files(servers, containers) if side == FILES else consume(side, servers)
                 rounds[side].append(seen)
                 print(side, {name: round(value, 1) for name, value in seen.items()}, flush=True)
-    keep("sink", {"rows": options.rows, "sides": rounds})
-    print(table(rounds))
+    sizes = {"log_bytes": log, "avro_bytes": sum(len(body) for _, body in rows) / options.rows}
+    keep("sink", {"rows": options.rows, "sizes": sizes, "sides": rounds})
 
 
 if __name__ == "__main__":

@@ -106,11 +106,16 @@ def rendered(path: str) -> str:
     """
     text = (ROOT / path).read_text("utf-8")
     for name, table in TABLES[path].items():
-        text = _replace(text, name, table())
+        text = replace_table(text, name, table())
     return text
 
 
-def _replace(text: str, name: str, table: str) -> str:
+def replace_table(text: str, name: str, table: str) -> str:
+    """Return a text with another table between the markers of that name.
+
+    Raises:
+        ValueError: it has no such markers.
+    """
     before, begin, rest = text.partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->")
     if not (begin and end):
