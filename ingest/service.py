@@ -22,6 +22,7 @@ from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
 from ingest.http.body import BodyLimits, BodyReader
+from ingest.http.browser_client import add_browser_client, read_browser_client
 from ingest.http.client_ip import read_networks
 from ingest.http.cors import CorsPolicy
 from ingest.http.docs import add_links, add_pages
@@ -113,6 +114,7 @@ def build(settings: Settings) -> Iterator[Service]:
         interface = describe(catalogue, event_limits(settings), body_limits(settings), has_operations_port=has_port)
         add_links(app, has_operations_port=has_port)
         add_pages(app, prometheus, interface)
+        add_browser_client(app, read_browser_client())
         routes = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments]
         middleware = RequestMiddleware(routes, counters, policies)
         handle = RequestHandler(middleware, endpoints, app.wsgi_app, pages)

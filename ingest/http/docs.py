@@ -28,6 +28,7 @@ def add_links(app: Flask, *, has_operations_port: bool = False) -> None:
         "validate": "/collect/validate",
         "docs": "/docs",
         "openapi": "/openapi.json",
+        "browserClient": "/headrace.js",
         "health": "/healthz",
         "ready": "/readyz",
         "metrics": "/metrics",

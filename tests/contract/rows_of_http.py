@@ -21,6 +21,7 @@ LINKS: Final = {
     "validate": "/collect/validate",
     "docs": "/docs",
     "openapi": "/openapi.json",
+    "browserClient": "/headrace.js",
     "health": "/healthz",
     "ready": "/readyz",
     "metrics": "/metrics",

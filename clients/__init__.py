@@ -1,0 +1,1 @@
+"""What calls the collector: the ingress serves `browser`."""
