@@ -1,1 +1,1 @@
-"""What calls the collector: the ingress serves `browser`."""
+"""What calls the collector: `browser` is served by the ingress, `python` is a module without dependencies."""

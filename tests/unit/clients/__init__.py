@@ -1,0 +1,1 @@
+"""The client libraries, over fake transports."""
