@@ -14,7 +14,7 @@ from uuid import uuid4
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, TableName, cure_of, quoted
-from consumer.errors import ConsumerError, Fatal
+from consumer.errors import Cause, ConsumerError, Fatal, Transient
 
 RECOUNT: Final = "`python -m consumer audit --recount`"
 _PREFIX: Final = "_reference_"
@@ -57,11 +57,7 @@ class Remake:
         with self._reference() as reference:
             ours = reference.query(_TABLES, {"database": reference.database})
             columns = reference.query(_COLUMNS, {"database": reference.database})
-        there = {row["name"]: row for row in self._query(_TABLES)}
-        for view in LEDGER_VIEWS.values():
-            if view not in there and (left := there.pop(_other_name(view), None)):
-                self._name_back(view)
-                there[view] = left
+        there = self._named_back({row["name"]: row for row in self._query(_TABLES)})
         missing = [row for row in ours if row["name"] not in there]
         self._check(missing, there.values())
         made, faults = list[str](), list[str]()
@@ -85,9 +81,18 @@ class Remake:
             self.connection.command(_again(row["text"], reference))
             made.append(f"{row['name']} was missing and has been created again")
 
-    def _name_back(self, view: str) -> None:
-        """Give a view its name back, which it may lack since a program was killed."""
-        self.connection.command(f"RENAME TABLE {self._place(_other_name(view)).name} TO {self._place(view).name}")
+    def _named_back(self, there: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return what is there, after a view got back the name that it lacked because the server was killed."""
+        left = [view for view in LEDGER_VIEWS.values() if view not in there and _other_name(view) in there]
+        for view in left:
+            with suppress(Fatal):  # another program is renaming it
+                self.connection.command(
+                    f"RENAME TABLE {self._place(_other_name(view)).name} TO {self._place(view).name}"
+                )
+        now = {row["name"]: row for row in self._query(_TABLES)} if left else there
+        if lacking := [view for view in left if view not in now]:
+            raise Transient(f"{lacking[0]} is being renamed", Cause.BUSY)
+        return now
 
     @contextmanager
     def _reference(self) -> Iterator[Connection]:
@@ -169,8 +174,8 @@ class Remake:
         if _bare(ours["query"], reference) == _bare(now["query"], database):
             return [], []
         self.connection.command(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
-        self.connection.command(f"RENAME TABLE {partition.name} TO {self._place(_other_name(ours['name'])).name}")
-        self._name_back(ours["name"])
+        other = self._place(_other_name(ours["name"])).name
+        self.connection.command(f"RENAME TABLE {partition.name} TO {other}, {other} TO {partition.name}")
         return [f"the query of {ours['name']} was changed and has been restored"], []
 
 
