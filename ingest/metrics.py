@@ -104,7 +104,7 @@ class _Files:
 
 
 class _SharedValue:
-    """A number in a file of the metrics. It is written where it stands: prometheus-client's own takes 5 times as long.
+    """A number in a file of the metrics, written where it stands: prometheus-client's own takes twice as long at least.
 
     Aligned and written at once, it is never seen half written by the process that reads the file.
     """

@@ -85,14 +85,14 @@ def test_the_quick_end(broker: KafkaCluster, events: str, tmp_path: Path, oracle
     ):
         clients.await_count(200)
         broker.nodes[0].pause()
-        paused_at = time.time()
         time.sleep(0.5)
         quit_at = time.time()
         collector.process.send_signal(signal.SIGQUIT)
         code = collector.await_end(30)
         ended_s = time.time() - quit_at
         requests = clients.stop()
-        waiting = [request for request in requests if paused_at < request.at_s < quit_at - 0.05]
+        # All may have come while the broker's threads were stopping one by one.
+        waiting = [request for request in requests if request.at_s < quit_at - 0.05 < request.at_s + request.took_s]
         in_spool, said = collector.spooled(), books(collector)
         broker.nodes[0].resume()
         collector.start()
