@@ -1,7 +1,7 @@
-"""Completions that any thread sets and a coroutine awaits; one wake-up of the loop serves a whole burst.
+"""Completions that other threads set and a coroutine awaits; one wake-up of the loop serves a whole burst.
 
-Spool commits arrive on another thread, and delivery reports may, often hundreds at once. Waking an event loop is a
-system call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
+Delivery reports and spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system
+call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ class LoopWaker:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._thread = threading.get_ident()
         self._ready: deque[asyncio.Future[None]] = deque()
         self._is_asked = False
 
@@ -31,9 +30,6 @@ class LoopWaker:
 
     def resolve(self, future: "asyncio.Future[None]") -> None:
         """Resolve a future of this loop soon; any thread may call."""
-        if threading.get_ident() == self._thread:
-            _finish(future)
-            return
         self._ready.append(future)
         if not self._is_asked:
             self._is_asked = True

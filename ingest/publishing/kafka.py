@@ -1,20 +1,16 @@
 """Sends records to Kafka: one producer per process, and the delivery status of each record.
 
-The producer is made after the fork: one made before it silently delivers nothing (confluent-kafka-python#1122).
-
-Delivery reports come only from poll(). While coroutines wait for some, their event loop polls every millisecond: for
-each report poll() takes the interpreter, which is quick in the thread that has it, and up to 5 ms of waiting in another
-one. A thread polls whenever no loop does.
+The producer is made after the fork: one made before it silently delivers nothing (confluent-kafka-python#1122). A
+thread polls it, because delivery reports come only from poll().
 
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
 a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen).
 """
 
-import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +28,6 @@ from schemas.transport.librdkafka import SET_BY_US, reporting
 log = logging.getLogger(__name__)
 
 _POLL_S: Final = 0.1
-_TICK_S: Final = 0.001
 _ANY_PARTITION: Final = -1  # the partitioner decides
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
@@ -72,17 +67,16 @@ class TopicNames:
 class _Delivery:
     """Records on their way; `producer` is the one that has them."""
 
-    def __init__(self, count: int, broker: "KafkaBroker") -> None:
+    def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
         self.producer: Producer
         self.count = count
-        self._broker = broker
         self._statuses = [DeliveryStatus.UNKNOWN] * count
         self._left = count
+        self._on_end = on_end
         self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
     async def wait(self, timeout_s: float) -> bool:
-        self._broker.poll_from_loop()
         return await self._end.wait(timeout_s)
 
     def wait_in_thread(self, timeout_s: float) -> bool:
@@ -103,7 +97,7 @@ class _Delivery:
             self._left -= 1
             is_end = self._left == 0
         if is_end:
-            self._broker.release(self)
+            self._on_end(self)
             self._end.set()
 
     def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED) -> None:
@@ -131,9 +125,7 @@ class KafkaBroker:
         self._renewed_at_s = float("-inf")
         self._is_renewal_asked = False
         self._stopping = threading.Event()
-        self._polling_loop: asyncio.AbstractEventLoop | None = None
-        self._loop_polled_at_s = float("-inf")
-        self._poller = threading.Thread(target=self._run, name="kafka-poll", daemon=True)
+        self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._poller.start()
 
     def check(self, records: Sequence[Record]) -> None:
@@ -145,7 +137,7 @@ class KafkaBroker:
 
     def send(self, records: Sequence[Record]) -> _Delivery:
         """Enqueue records in order; stop at the first that the producer does not accept."""
-        delivery = _Delivery(len(records), self)
+        delivery = _Delivery(len(records), self._release)
         if self._stopping.is_set():
             delivery.give_up()
             return delivery
@@ -186,8 +178,7 @@ class KafkaBroker:
         self._add_bytes(size)
         return True
 
-    def release(self, delivery: _Delivery) -> None:
-        """Give back the room of a delivery whose records all have a final status; the delivery calls it."""
+    def _release(self, delivery: _Delivery) -> None:
         with self._lock:
             size = self._on_way.pop(delivery, 0)
             self._room_bytes += size
@@ -219,45 +210,18 @@ class KafkaBroker:
             self._producer.flush(flush_s)
         self._retire(self._producer)
 
-    def poll_from_loop(self) -> None:
-        """Poll in this event loop until no record is on its way; a delivery calls it when a coroutine waits for it."""
-        if self._is_polled_by_loop():
-            return
-        loop = asyncio.get_running_loop()
-        if self._polling_loop is not loop:  # else it has a call to come, and was late
-            self._polling_loop, self._loop_polled_at_s = loop, monotonic()
-            loop.call_later(_TICK_S, self._tick, loop)
-
-    def _is_polled_by_loop(self) -> bool:
-        return self._polling_loop is not None and monotonic() - self._loop_polled_at_s < _POLL_S
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_renewal_asked:
-            self._poll(0)
-        if self._polling_loop is loop and self._on_way:
-            self._loop_polled_at_s = monotonic()
-            loop.call_later(_TICK_S, self._tick, loop)
-        else:
-            self._polling_loop = None
-
-    def _run(self) -> None:
-        """Poll unless an event loop does, and replace a producer that has failed."""
+    def _poll(self) -> None:
         while not self._stopping.is_set():
-            if self._is_polled_by_loop():
-                self._stopping.wait(_POLL_S)
-            else:
-                self._poll(_POLL_S)
+            try:
+                self._producer.poll(_POLL_S)
+            except Exception as error:  # whatever it is: without this thread no request gets its statuses
+                log.exception("producer failed, making a new one", extra={"reason": str(error)})
+                self._renew()
             if self._is_renewal_asked:
                 self._renew()
 
-    def _poll(self, timeout_s: float) -> None:
-        try:
-            self._producer.poll(timeout_s)
-        except Exception as error:  # whatever it is: without polls no request gets its statuses
-            log.exception("producer failed, making a new one", extra={"reason": str(error)})
-            self._is_renewal_asked = True
-
     def _renew(self) -> None:
+        self._is_renewal_asked = False
         self._metrics.count("producer_renewals_total")
         old = self._producer
         if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
@@ -265,7 +229,6 @@ class KafkaBroker:
             with self._lock:
                 self._producer = new
             self._renewed_at_s = monotonic()
-        self._is_renewal_asked = False  # only now, as no loop polls the old one meanwhile
         self._retire(old)
 
     def _retire(self, producer: Producer) -> None:

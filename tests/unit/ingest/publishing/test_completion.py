@@ -53,24 +53,6 @@ def test_a_burst_wakes_the_loop_once() -> None:
         assert runner.run(scene(loop)) == [True] * 500
 
 
-def test_what_the_loop_finishes_itself_wakes_it_without_another_thread() -> None:
-    """Delivery reports that the loop has polled for."""
-
-    async def scene(loop: CountingLoop) -> bool:
-        completion = Completion()
-        waiting = asyncio.create_task(completion.wait(10))
-        await asyncio.sleep(0)
-        loop.wakes = 0
-        completion.set()
-        assert loop.wakes == 0
-        return await waiting
-
-    with asyncio.Runner(loop_factory=CountingLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, CountingLoop)
-        assert runner.run(scene(loop))
-
-
 def test_the_time_is_over() -> None:
     """What never comes is waited for so long, and again; what came meanwhile is there."""
 
