@@ -322,3 +322,17 @@ def test_a_batch_whose_intent_the_group_may_have_is_not_suspect() -> None:
 
     assert not lane.draft(head).is_suspect
     assert not inherited.draft(sealed(inherited)).is_suspect
+
+
+@pytest.mark.parametrize("offsets", [[5, 6, 7], [3, 4, 5, 6], [6, 9]])
+@pytest.mark.parametrize("epochs", [[0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0], [-1, -1, 0, 0]])
+def test_records_that_come_together_are_taken_as_if_they_came_singly(offsets: list[int], epochs: list[int]) -> None:
+    """Those that were taken before are dropped, and a new leader's wait until its log is proven."""
+    records = [Record(PLACE, offset, 0, b"", b"v", (), epoch) for offset, epoch in zip(offsets, epochs, strict=False)]
+    together, singly = opened(0), opened(0)
+    for lane in (together, singly):
+        feed(lane, *range(5), epoch=0)
+    count = together.add_all(records, 1.0)
+
+    assert count == sum(singly.add(record, 1.0) for record in records)
+    assert together == singly
