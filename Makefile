@@ -50,6 +50,7 @@ bench-quick: $(SETUP) ## compare a few ratios with the kept ones (2 minutes)
 
 docs: $(SETUP) ## generate the tables in docs/
 	$(BIN)/python -m docs.tables
+	$(BIN)/python -m bench.pages
 
 run: $(RUNTIME) ## the whole pipeline on this machine; Ctrl-C stops it
 	@$(BIN)/python -m deploy.embedded $(ARGS)

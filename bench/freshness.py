@@ -3,7 +3,7 @@
 An event's age counts from its Kafka timestamp, given by the producer, to the moment at which a reader first saw it in
 the table; so what the reader's own query takes is in it.
 
-Run `python -m bench.freshness` (3 minutes). The figures go to bench/results.
+Run `python -m bench.freshness` (3 minutes). The figures go to bench/figures.
 """
 
 import argparse

@@ -6,7 +6,7 @@ Rounds alternate between the sides; a figure is the median of the rounds, with t
 is that of a side's whole process tree. What each side answered 201 is counted against what its topic has. wrk sends;
 everything shares this machine's processors.
 
-Run `python -m bench.ingress` (6 minutes), or `--seconds 1 --rounds 3` for a look. The figures go to bench/results.
+Run `python -m bench.ingress` (6 minutes), or `--seconds 1 --rounds 3` for a look. The figures go to bench/figures.
 """
 
 import argparse

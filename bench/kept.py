@@ -1,4 +1,4 @@
-"""Keeps what a bench saw, as JSON in bench/results, and makes tables of it."""
+"""Keeps what a bench saw, as JSON in bench/figures, and makes tables of it."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bench.processes import Figures
 
-DIRECTORY: Final = Path(__file__).resolve().parent / "results"
+DIRECTORY: Final = Path(__file__).resolve().parent / "figures"
 Rounds = dict[str, list[dict[str, float]]]
 """For each side, what each round showed."""
 

@@ -16,6 +16,7 @@ from docs.tables import ROOT, replace_table
 
 PERFORMANCE: Final = "docs/PERFORMANCE.md"
 SCALE: Final = "docs/SCALE.md"
+NOT_MEASURED: Final = "Not measured yet: `make bench` writes this."
 _CHARTS: Final = ROOT / "docs" / "charts"
 _LOADS: Final = {"1x32": "1", "10x32": "10", "100x32": "100"}
 _ORDER: Final = ("headrace", "naive collector", "empty coroutine", "bare loop")
@@ -27,11 +28,12 @@ def median(rounds: Sequence[Mapping[str, float]], name: str) -> float:
 
 
 def machine_line() -> str:
-    """Return on what the figures were measured."""
-    sink, ingress = load("sink"), load("ingress")
-    rounds = len(next(iter(ingress["sides"].values()))["1x32"])
+    """Return on what the figures were measured, and how often."""
+    sink, ingress, freshness = load("sink"), load("ingress"), load("freshness")
+    counts = [len(found["sides"]["headrace"]) for found in (sink, freshness)]
     return (
-        f"Machine: {ingress['machine']}. Rounds: {rounds} of the ingress, {len(sink['sides']['headrace'])} of the sink."
+        f"Machine: {ingress['machine']}. Rounds: {len(ingress['sides']['headrace']['1x32'])} of the ingress,"
+        f" {counts[0]} of the sink with {sink['rows']:,} rows, {counts[1]} of freshness."
     )
 
 
@@ -169,23 +171,40 @@ def queue_table() -> str:
     return "\n".join(lines)
 
 
+def links(prefix: str) -> str:
+    """Return links to the charts whose names begin so."""
+    if not (made := [name for name in charts() if name.startswith(prefix)]):
+        raise FileNotFoundError(prefix)
+    return "\n".join(f"![{name.removesuffix('.svg')}](charts/{name})" for name in made)
+
+
 TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
     PERFORMANCE: {
         "machine": machine_line,
         "ingress-cpu": ingress_cpu,
+        "ingress-charts": lambda: links("ingress"),
         "ingress-connections": ingress_connections,
         "ingress-half": ingress_half,
         "ingress-idle": ingress_idle,
         "sink-costs": sink_costs,
         "sink-ratios": sink_ratios,
+        "sink-charts": lambda: links("sink"),
         "freshness": freshness_table,
+        "freshness-charts": lambda: links("freshness"),
     },
     SCALE: {"costs": costs_table, "plans": lambda: plan_table(plans()), "queue": queue_table},
 }
 
 
 def charts() -> dict[str, str]:
-    """Return the charts by file name."""
+    """Return the charts by file name; none before all is measured."""
+    try:
+        return _charts()
+    except FileNotFoundError:
+        return {}
+
+
+def _charts() -> dict[str, str]:
     ingress, sink = load("ingress")["sides"], load("sink")["sides"]
 
     def of(sides: Mapping[str, Any], key: str, name: str = "") -> list[tuple[str, Figures]]:
@@ -205,10 +224,14 @@ def charts() -> dict[str, str]:
 
 
 def rendered(path: str) -> str:
-    """Return a document with its tables written again."""
+    """Return a document with its tables written again; those whose figures are missing say so."""
     text = (ROOT / path).read_text("utf-8")
     for name, made in TABLES[path].items():
-        text = replace_table(text, name, made())
+        try:
+            table_text = made()
+        except FileNotFoundError:
+            table_text = NOT_MEASURED
+        text = replace_table(text, name, table_text)
     return text
 
 

@@ -71,7 +71,10 @@ def main() -> None:
     if options.keep:
         keep("quick", {"ratios": now})
         return
-    kept = load("quick")["ratios"]
+    try:
+        kept = load("quick")["ratios"]
+    except FileNotFoundError:
+        sys.exit(f"nothing is kept to compare with (--keep keeps it): {now}")
     slower = worse(now, kept)
     for name, value in now.items():
         print(f"{name}: {value:.2f}, kept {kept[name]:.2f}{' WORSE' if name in slower else ''}")

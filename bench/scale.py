@@ -58,7 +58,7 @@ class Assumptions:
     engine_busy: float = 0.3
     copies: int = 3
     log_days: float = 3.0
-    table_days: float = 90.0
+    table_days: float = 30.0
     broker_bytes_per_s: float = 150e6
     broker_cores: int = 8
     shard_cores: int = 32
@@ -159,7 +159,8 @@ def amount(number: float, unit: str = "") -> str:
     for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if number >= 10**power:
             value = number / 10**power
-            return f"{value:.0f} {prefix}{unit}".strip() if value >= 10 else f"{value:.1f} {prefix}{unit}".strip()
+            digits = f"{value:.0f}" if value >= 10 else f"{value:.1f}".removesuffix(".0")
+            return f"{digits} {prefix}{unit}"
     return f"{number:.0f} {unit}".strip()
 
 

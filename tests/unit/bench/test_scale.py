@@ -44,7 +44,8 @@ def test_a_small_rate_still_has_two_of_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(12, "12 B"), (1500, "1.5 kB"), (25e9, "25 GB"), (3.4e12, "3.4 TB"), (1.2e16, "12 PB")]
+    ("number", "text"),
+    [(12, "12 B"), (1500, "1.5 kB"), (1e6, "1 MB"), (25e9, "25 GB"), (3.4e12, "3.4 TB"), (1.2e16, "12 PB")],
 )
 def test_amounts_have_two_digits(number: float, text: str) -> None:
     """More would look measured."""
