@@ -141,7 +141,7 @@ class KafkaLog:
                 denied[place] = of_reading(place.topic, error)
             else:
                 self._refused(message.topic() or "", error)
-        known = {place: self._known_end(place) for place in {record.partition for record in records}}
+        known = {place: self._known_end(place) for place in {record.partition for record in records} & self._owned}
         polled = Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied, known)
         self._lift(polled, began_s)
         return polled
