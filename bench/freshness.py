@@ -3,7 +3,7 @@
 An event's age counts from its Kafka timestamp, given by the producer, to the moment at which a reader first saw it in
 the table; so what the reader's own query takes is in it.
 
-Run `python -m bench.freshness` (3 minutes). The figures go to bench/figures.
+Run `python -m bench.freshness` (5 minutes). The figures go to bench/figures.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--per-s", type=int, default=1000)
     asked.add_argument("--seconds", type=float, default=20.0)
-    asked.add_argument("--rounds", type=int, default=3)
+    asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--sides", nargs="*", default=[HEADRACE, NAIVE])
     options = asked.parse_args()
     rounds: Rounds = {side: [] for side in options.sides}

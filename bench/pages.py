@@ -69,7 +69,13 @@ def ingress_connections() -> str:
 def ingress_half() -> str:
     """Return the latency at half of the load, alone and beside large requests."""
     ours = load("ingress")["sides"]["headrace"]
-    keys = {"per_s": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"}
+    keys = {
+        "per_s": "requests/s",
+        "p50_ms": "p50 ms",
+        "p99_ms": "p99 ms",
+        "refused": "refused",
+        "unanswered": "unanswered",
+    }
     named = {"alone": ours["half"], "beside a request of 5 MiB every 100 ms": ours["half, large beside"]}
     return table(named, keys, "load")
 
