@@ -29,6 +29,7 @@ headrace is running. Ctrl-C inserts what was accepted and stops; the tables stay
 
   events in    {options.ingest_url}/collect/event
   read, try    {options.ingest_url}/docs
+  for pages    {options.ingest_url}/headrace.js   (docs/CLIENTS.md)
   metrics      {options.ingest_url}/metrics
   SQL          {options.clickhouse_url}/play   (its load: /dashboard)
   logs         {_short(options.directory / "logs")}
@@ -39,8 +40,7 @@ An event in, and its row out a second later:
     -d '{{"messageBody": [{{"eventType": "VIEW", "clientId": "me"}}]}}'
   curl {options.clickhouse_url} -d 'FROM headrace.events_unique FORMAT Vertical'
 
-Commands, from another terminal. Reading needs no password; they use the account
-{USER}:
+Commands, from another terminal (as {USER}; the curl above needs no account):
 
   . {_short(environment_path)} && python -m consumer lag
 

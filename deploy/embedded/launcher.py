@@ -80,8 +80,9 @@ def run(options: Options) -> None:
         with step("broker"):
             stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
         parts = _start(options, logs, stack)
-        print(greeting(options, write_environment(options)))
+        environment_path = write_environment(options)
         print(f"ready {json.dumps(_addresses(options))}", flush=True)
+        print(greeting(options, environment_path), flush=True)
         rotation = LogRotation(logs)
         while not stop.asked:
             time.sleep(_TICK_S)
@@ -143,7 +144,7 @@ def _await_workers(options: Options) -> None:
 
 
 def _addresses(options: Options) -> dict[str, str]:
-    """Return the addresses for programs that start this one and read its last line."""
+    """Return the addresses for programs that start this one and wait for the line `ready`."""
     return {
         "ingest": options.ingest_url,
         "clickhouse": options.clickhouse_url,

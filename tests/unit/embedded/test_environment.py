@@ -71,6 +71,7 @@ def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.Monkey
     for address in (
         "8080/collect/event",
         "8080/docs",
+        "8080/headrace.js",
         "8080/metrics",
         "8123/play",
         ". .headrace/env",
