@@ -1,1 +1,1 @@
-"""The benches' own arithmetic."""
+"""The benches' own arithmetic, and what makes their events and load."""
