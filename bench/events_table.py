@@ -7,6 +7,7 @@ is the server process's, user and system, of the best of three runs: other work 
 """
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -92,49 +93,36 @@ def create(script: str) -> str:
     return re.sub(r"EXISTS events\w*", "EXISTS {table}", statement, count=1)
 
 
-BEFORE: Final = create("0001_events.sql")
-NOW: Final = create("0008_events_by_id.sql")
-INSERT: Final = insert_statement("{table}", "event", "events").replace("{topic_id:String}", "'t'")
-_AS_JSON: Final = INSERT.replace("headers, properties,", "headers, properties::{json}, properties,").replace(
-    "headers, properties_text,", "headers, properties, properties_text,"
+NOW: Final = create("0001_events.sql")
+_CONSTANTS: Final = {"{topic_id:String}": "'t'", "{leader_epoch:Int32}": "-1", "{reading:UInt32}": "0"}
+INSERT: Final = functools.reduce(
+    lambda text, item: text.replace(*item), _CONSTANTS.items(), insert_statement("{table}", "event", "events")
 )
 _ALIAS: Final = re.search(r"    properties  +JSON ALIAS .*\n", NOW)[0]  # type: ignore[index]  # it is there
+_TYPED: Final = re.search(r"    _known  .*(?=    _topic  )", NOW, re.DOTALL)[0]  # type: ignore[index]  # it is there
 _SKIP: Final = {"type_json_skip_duplicated_paths": 1, "json_type_escape_dots_in_keys": 1}
-_TYPED: Final = {
-    "amount": "Nullable(Decimal(18, 4))",
-    "currency": "LowCardinality(String)",
-    "scrollDepth": "Nullable(Float64)",
-    "contentTags": "Array(String)",
-    "utm.source": "LowCardinality(String)",
-}
 
 
 def stored(kind: str) -> tuple[str, str]:
-    """Return table and insert of a JSON column of this type beside the text."""
-    return NOW.replace(_ALIAS, f"    properties {kind},\n"), _AS_JSON.replace("{json}", kind)
-
-
-def typed() -> str:
-    """Return the table of today with five typed columns."""
-    columns = "".join(
-        f"    `t_{name}` {kind} MATERIALIZED JSONExtract(properties_text, '{name}', '{kind}'),\n"
-        for name, kind in _TYPED.items()
-    )
-    return NOW.replace(_ALIAS, _ALIAS + columns)
+    """Return table and insert of a JSON column of this type beside the text, without typed columns."""
+    insert = INSERT.replace("headers, properties,", f"headers, properties::{kind}, properties,")
+    insert = insert.replace("headers, properties_text,", "headers, properties, properties_text,")
+    return NOW.replace(_TYPED, "").replace(_ALIAS, f"    properties {kind},\n"), insert
 
 
 PROPERTIES: Final = {
-    "before": (BEFORE, _AS_JSON.replace("{json}", "JSON")),
     "JSON": stored("JSON"),
     "JSON(64)": stored("JSON(max_dynamic_paths=64)"),
     "JSON(0)": stored("JSON(max_dynamic_paths=0)"),
-    "text (now)": (NOW, INSERT),
-    "text, 5 typed": (typed(), INSERT),
+    "text alone": (NOW.replace(_TYPED, ""), INSERT),
+    "text, typed (now)": (NOW, INSERT),
+    "without bloom filters": (re.sub(r"    INDEX \w+ \w+ TYPE bloom_filter.*\n", "", NOW), INSERT),
 }
-_OLD_KEY: Final = "ORDER BY (event_type, client_id, UUIDv7ToDateTime(event_id), event_id)"
 _NEW_KEY: Final = "ORDER BY toUInt128(event_id)"
 KEYS: Final = {
-    "type, client, time, id": NOW.replace(_NEW_KEY, _OLD_KEY),
+    "type, client, time, id": NOW.replace(
+        _NEW_KEY, "ORDER BY (event_type, client_id, UUIDv7ToDateTime(event_id), event_id)"
+    ),
     "time, id": NOW.replace(_NEW_KEY, "ORDER BY (UUIDv7ToDateTime(event_id), event_id)"),
     "id (now)": NOW,
 }
@@ -224,14 +212,14 @@ def inserts(server: Server, _: argparse.Namespace) -> None:
 def properties(server: Server, asked: argparse.Namespace) -> None:
     """Compare what analysts' queries cost for each way to keep properties."""
     blocks = payloads()
-    for name in asked.way or ("before", "JSON(0)", "text, 5 typed"):
+    for name in asked.way or ("JSON(0)", "text, typed (now)"):
         ddl, insert = PROPERTIES[name]
         fill(server, "sample", ddl, insert, blocks, times=1)
         server.ask(ddl.replace("{table}", "large"))
         grow(server, "large", "sample", int(asked.millions * 1e6 / SAMPLE), V7)
         (rows, _) = server.ask("SELECT count() FROM large")
         print(f"{name}, {rows} rows", flush=True)
-        _ask_for_properties(server, "large", is_text=name == "text, 5 typed")
+        _ask_for_properties(server, "large", is_text=name == "text, typed (now)")
         server.ask("DROP TABLE large SYNC")
 
 
@@ -240,12 +228,16 @@ def _ask_for_properties(server: Server, table: str, *, is_text: bool) -> None:
     (event_id, _) = server.ask(one[1:-1])
     forms: dict[str, tuple[str, dict[str, int]]] = {
         "JSONExtract": ("JSONExtract(properties_text, '{}', 'Nullable({})')", {}),
-        "typed": ("`t_{}`", {}),
+        "typed": ("{}", {}),
     }
     forms = (forms if is_text else {}) | {"properties.x": ("properties.{}::Nullable({})", _SKIP)}
+    columns = {"scrollDepth": "scroll_depth", "utm.source": "utm_source"}
     for form, (text, settings) in forms.items():
-        amount, depth = (text.format(name, "Float64") for name in ("amount", "scrollDepth"))
-        source = text.format("`utm%2Esource`" if form == "properties.x" else "utm.source", "String")
+        names = [
+            columns.get(name, name) if form == "typed" else name for name in ("amount", "scrollDepth", "utm.source")
+        ]
+        amount, depth, source = (text.format(name, "Float64") for name in names)
+        source = text.format("`utm%2Esource`" if form == "properties.x" else names[2], "String")
         for label, sql in {
             "sum": f"SELECT sum({amount}) FROM {table}",
             "sum of purchases": f"SELECT sum({amount}) FROM {table} WHERE event_type = 'PURCHASE'",

@@ -54,7 +54,7 @@ class Event(TypedDict):
 
 
 AT_MAX_MS: Final = 10_413_705_600_000
-"""The latest time that the table can hold, 2299-12-31; the earliest is 0. See clickhouse/0008_events_by_id.sql."""
+"""The latest time that the table can hold, 2299-12-31; the earliest is 0. See clickhouse/0001_events.sql."""
 COLLECTOR_FIELDS: Final = ("receivedAt", "occurredAt", "ip", "environment", "traceId", "headers", "properties")
 """Set by the collector; a client's member with such a name is kept in `properties`."""
 
@@ -89,10 +89,13 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Property(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One documented member of `properties`: any value is kept as sent; one of another type gets a warning."""
+    """One documented member of `properties`: any value is kept as sent; one of another type gets a warning.
+
+    One with a type has a column in the table, which stays empty for a value that does not fit.
+    """
 
     doc: str
-    type: Literal["any", "string", "integer", "number", "boolean", "strings"] = "any"
+    type: Literal["any", "string", "integer", "number", "boolean", "decimal", "strings"] = "any"
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

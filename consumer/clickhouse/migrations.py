@@ -49,6 +49,13 @@ _RUNNING: Final = """
 SELECT query_id FROM system.processes
 WHERE current_database = currentDatabase() AND startsWith(trimLeft(query), {begins:String})
 """
+_UNCOMMENTED: Final = """
+SELECT view.table AS view, view.name AS name, source.comment AS comment
+FROM system.columns AS view
+INNER JOIN system.columns AS source ON source.name = view.name
+WHERE view.table IN (concat(source.table, '_unique'), if(source.table = 'events', 'events_ready', ''))
+    AND view.database = currentDatabase() AND source.database = currentDatabase() AND view.comment != source.comment
+"""
 _GIVEN_UP: Final = 0.9  # of the client's time, the server's
 _ORPHAN_S: Final = 3600  # no search takes this long
 
@@ -86,8 +93,9 @@ class Applied:
 
 def migrations() -> list[Migration]:
     """Return the project's migrations, in order."""
-    sources = sorted((file.name, file.read_text("utf-8")) for file in files("schemas").joinpath("clickhouse").iterdir())
-    return [Migration(name, tuple(split(text))) for name, text in sources if name.endswith(".sql")]
+    scripts = [file for file in files("schemas").joinpath("clickhouse").iterdir() if file.name.endswith(".sql")]
+    sources = sorted((file.name, file.read_text("utf-8")) for file in scripts)
+    return [Migration(name, tuple(split(text))) for name, text in sources]
 
 
 def split(text: str) -> list[str]:
@@ -112,7 +120,7 @@ def create_database(connection: Connection, database: str, wait: Callable[[float
     Raises:
         Transient, Fatal: the server stays away, or refuses.
     """
-    _patiently(lambda: connection.command(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
+    patiently(lambda: connection.command(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
 
 
 def migrate(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> Applied:
@@ -124,7 +132,7 @@ def migrate(connection: Connection, known: list[Migration], wait: Callable[[floa
         Transient: the server stays away.
         Fatal: it refuses a statement, a file was changed after it was applied, or an operator must recreate something.
     """
-    _patiently(lambda: connection.command(_LEDGER), wait)
+    patiently(lambda: connection.command(_LEDGER), wait)
     done = applied(connection)
     for migration in known:
         if done.get(migration.name, migration.checksum) != migration.checksum:
@@ -136,7 +144,19 @@ def migrate(connection: Connection, known: list[Migration], wait: Callable[[floa
     names = {migration.name for migration in known}
     before, unknown = sorted(done.keys() & names), sorted(done.keys() - names)
     made = _made_again(connection, known, wait) if before and not unknown else []
+    if not unknown:
+        patiently(lambda: comment_views(connection), wait)
     return Applied(tuple(migration.name for migration in pending), tuple(before), tuple(unknown), tuple(made))
+
+
+def comment_views(connection: Connection) -> None:
+    """Give the columns of the views of all columns the comments of their tables: a view has only its own."""
+    found: dict[str, list[str]] = {}
+    for row in connection.query(_UNCOMMENTED):
+        comment = row["comment"].replace("\\", "\\\\").replace("'", "\\'")
+        found.setdefault(row["view"], []).append(f"COMMENT COLUMN {row['name']} '{comment}'")
+    for view, changes in found.items():
+        connection.command(f"ALTER TABLE {view} {', '.join(changes)}")
 
 
 def _made_again(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> list[str]:
@@ -147,7 +167,7 @@ def _made_again(connection: Connection, known: list[Migration], wait: Callable[[
 
     found: list[str] = []
     try:
-        _patiently(lambda: found.extend(Remake(connection, fill).run()), wait)
+        patiently(lambda: found.extend(Remake(connection, fill).run()), wait)
     except Denied as error:
         log.warning("can't check whether tables are missing", extra={"reason": str(error)})
     return found
@@ -193,7 +213,7 @@ def _runs_already(connection: Connection, statement: str) -> bool:
 
 def _apply(connection: Connection, migration: Migration, wait: Callable[[float], object]) -> None:
     for statement in migration.statements:
-        _patiently(lambda statement=statement: run(connection, statement), wait)  # type: ignore[misc]  # bound now, not late
+        patiently(lambda statement=statement: run(connection, statement), wait)  # type: ignore[misc]  # bound now, not late
     values = {"name": migration.name, "checksum": migration.checksum, "by": f"headrace-consumer/{version('headrace')}"}
     connection.command(
         "INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')",
@@ -202,8 +222,13 @@ def _apply(connection: Connection, migration: Migration, wait: Callable[[float],
     )
 
 
-def _patiently(call: Callable[[], None], wait: Callable[[float], object]) -> None:
-    """Repeat a call while the server is away, or busy with the same change for another program."""
+def patiently(call: Callable[[], None], wait: Callable[[float], object]) -> None:
+    """Repeat a call while the server is away, or busy with the same change for another program.
+
+    Raises:
+        Transient: it stays away.
+        Fatal: it refuses.
+    """
     backoff = Backoff()
     for attempt in range(1, _TRIES + 1):
         try:

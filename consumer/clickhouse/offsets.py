@@ -16,8 +16,8 @@ from consumer.clickhouse.client import Connection
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, Counted, Partition
 
-_MOVES: Final = ("0008_events_by_id.sql",)
-"""The migrations that move rows to a new table, which knows none of the old one's tokens."""
+_MOVES: Final = ("0001_events.sql",)
+"""The migrations that make the table of rows, or move them to a new one: it knows none of the tokens from before."""
 _OF_PARTITION: Final = (
     "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )

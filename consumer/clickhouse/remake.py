@@ -164,7 +164,8 @@ class Remake:
     def _mend_view(self, ours: dict[str, Any], now: dict[str, Any], reference: str) -> tuple[list[str], list[str]]:
         """Restore the query of one of our views; a view that writes elsewhere can't be altered.
 
-        It is renamed there and back; otherwise its tokens would change at the next restart (0011_view_ids.sql).
+        It is renamed there and back; otherwise its tokens would change when the server is restarted: ALTER gives the
+        view another id in the running server, and the tokens name the id.
         """
         partition, database = self._place(ours["name"]), self.connection.database
         if _target(ours["text"], reference) != _target(now["text"], database):

@@ -5,6 +5,7 @@ import re
 from typing import Any, Final
 
 from schemas.codec import COORDINATES, read_schema
+from schemas.event import read_catalogue
 
 _TYPES: Final = {
     "string": "String",
@@ -40,12 +41,18 @@ PINNED: Final = _ONE_BLOCK | {
     "input_format_avro_allow_missing_fields": 1,  # an older writer schema lacks the newer fields
 }
 """The settings of every insert, without the token."""
-_COMPUTED: Final = {"event": frozenset({"properties", "_precedence"})}
 
 
 def column_of(field: str) -> str:
     """Return the column of an Avro field: eventId -> event_id; properties are kept as text, not parsed."""
     return "properties_text" if field == "properties" else re.sub(r"(?<!^)(?=[A-Z])", "_", field).lower()
+
+
+TYPED: Final = {
+    column_of(name): member.type for name, member in read_catalogue().properties.items() if member.type != "any"
+}
+"""The columns for documented members of `properties`, which the table fills itself, with the catalogue's type."""
+_COMPUTED: Final = {"event": frozenset({"properties", "_known", "_precedence"}) | TYPED.keys()}
 
 
 def type_of(avro: Any) -> str:

@@ -86,7 +86,7 @@ class Advisor:
             return None if said is None else (Hint.TIME, f"timestamp {said}; occurredAt is the time of receipt")
         if fits(value, documented):
             return None
-        message = f"{name} is kept in properties as it is; a column of type {documented.type} can't take it"
+        message = f"{name} is kept in properties as it is; it is no {documented.type}, so its column may be empty"
         return Hint.TYPE, message
 
     def _near_name(self, name: str) -> str | None:

@@ -1,5 +1,6 @@
 """The catalogue compiled: one reader per field, which coerces losslessly or says what is wrong."""
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,6 +14,8 @@ _INT8: Final = range(-128, 128)
 _ABSENT: Final = -1  # of an int8
 _FLAGS: Final = {"": _ABSENT, "0": 0, "1": 1}
 _LISTED_LENGTH_MAX: Final = 120  # the project's own types need half of it
+_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DECIMAL_MAX: Final = 1e14
 EXACT_MAX: Final = 2**53  # a double tells every integer up to here from its neighbours
 
 Reader = Callable[[Any], Any]
@@ -144,7 +147,17 @@ def read_boolean(value: Any) -> bool:
     raise FieldError(Rule.TYPE, f"must be a boolean, got {kind(value)}")
 
 
+def read_decimal(value: Any) -> float | str:
+    """Return a number, or the text of one, that a Decimal(18, 4) can hold."""
+    is_number = type(value) in (int, float) or (type(value) is str and _DECIMAL.fullmatch(value))
+    if not is_number or abs(float(value)) >= _DECIMAL_MAX:
+        raise FieldError(Rule.TYPE, f"must be a number or its text, below {_DECIMAL_MAX:g}, got {kind(value)}")
+    number: float | str = value
+    return number
+
+
 _READERS: Final[dict[str, Reader]] = {
+    "decimal": read_decimal,
     "string": read_string,
     "id": read_id,
     "uuid": read_uuid,

@@ -167,7 +167,7 @@ TRIED: Final = [
                         1,
                         "/messageBody/1/scrollDepth",
                         "type",
-                        "scrollDepth is kept in properties as it is; a column of type number can't take it",
+                        "scrollDepth is kept in properties as it is; it is no number, so its column may be empty",
                     ),
                 ),
             ],

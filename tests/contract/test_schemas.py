@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from consumer.clickhouse.statements import column_of, columns_of_table, insert_statement, type_of
+from consumer.clickhouse.statements import TYPED, column_of, columns_of_table, insert_statement, type_of
 from schemas.codec import COORDINATES, read_schema
 from schemas.event import COLLECTOR_FIELDS, Event, read_catalogue
 
@@ -20,8 +20,17 @@ COLUMN_TYPES = {
     "DateTime64(3, 'UTC')": {"DateTime64(3, 'UTC')"},
     "Map(String, String)": {"Map(LowCardinality(String), String)"},
 }
+# What the catalogue says of a documented member, and what the table makes of it.
+MEMBER_TYPES = {
+    "string": {"String", "LowCardinality(String)"},
+    "number": {"Nullable(Float64)"},
+    "integer": {"Nullable(Int64)"},
+    "decimal": {"Nullable(Decimal(18, 4))"},
+    "boolean": {"Nullable(Bool)"},
+    "strings": {"Array(LowCardinality(String))"},
+}
 PYTHON_TYPES = {"string": str, "int": int, "long": int, "map": dict[str, str]}
-TABLES = {"events": ("0008_events_by_id.sql", "event"), "dead_letters": ("0002_dead_letters.sql", "dead_letter")}
+TABLES = {"events": ("0001_events.sql", "event"), "dead_letters": ("0002_dead_letters.sql", "dead_letter")}
 
 
 def lines_of(script: str) -> list[str]:
@@ -42,6 +51,12 @@ def columns_of(script: str) -> dict[str, str]:
     """Return name -> type of the columns of the table."""
     matches = [re.match(r"(\w+) +(.*?) +(?:DEFAULT|COMMENT|CODEC|,|$)", line) for line in lines_of(script)]
     return {match[1]: match[2] for match in matches if match}
+
+
+def computed_of(script: str) -> set[str]:
+    """Return the columns that the table fills itself."""
+    lines = [line for line in lines_of(script) if re.search(r" (ALIAS|MATERIALIZED|DEFAULT [a-z]\w+\() ?", line)]
+    return {line.split()[0] for line in lines}
 
 
 def fields_of(schema: str) -> list[dict[str, typing.Any]]:
@@ -76,7 +91,7 @@ def test_the_insert_fills_every_column(table: str) -> None:
     """The worker's statement names all columns of the table but those that it computes, and no other."""
     script, schema = TABLES[table]
     columns = columns_of(script)
-    computed = {name for name, kind in columns.items() if re.search(r" (ALIAS|MATERIALIZED) ", kind)}
+    computed = computed_of(script)
     named = re.search(r"\((.*?)\) SELECT", insert_statement(table, schema, "events"))
 
     assert named is not None
@@ -103,12 +118,25 @@ def test_every_field_of_a_client_is_in_the_catalogue() -> None:
     assert set(read_catalogue().fields) == set(Event.__annotations__) - set(COLLECTOR_FIELDS)
 
 
+def test_every_documented_member_has_a_column_of_its_type() -> None:
+    """The catalogue and the table name the same members, and the tuple that parses them is written once."""
+    columns = columns_of(TABLES["events"][0])
+    filled = {name for name in computed_of(TABLES["events"][0]) if name[0] != "_"} - {"properties"}
+
+    assert filled == TYPED.keys()
+    assert [name for name, kind in TYPED.items() if columns[name] not in MEMBER_TYPES[kind]] == []
+    known = re.search(r"Tuple\((.*)\) ALIAS JSONExtract\(properties_text, 'Tuple\((.*)\)'\)", columns["_known"])
+    assert known is not None
+    assert known[1] == known[2]
+
+
 def test_dimensions_are_low_cardinality() -> None:
-    """Columns that analysts group by are dictionaries; `Nullable` is nowhere."""
+    """Columns that analysts group by are dictionaries; `Nullable` is for numbers and flags where 0 would lie."""
     columns = columns_of(TABLES["events"][0])
 
     assert all(columns[name] == "LowCardinality(String)" for name in ("event_type", "client_id", "event_location"))
-    assert not [name for name, kind in columns.items() if "Nullable" in kind]
+    nullable = {name for name, kind in columns.items() if kind.startswith("Nullable")}
+    assert nullable == {name for name, kind in TYPED.items() if kind not in ("string", "strings")}
 
 
 def test_every_column_is_documented() -> None:

@@ -110,6 +110,31 @@ def test_a_readers_profile_changes_nothing(database: Connection) -> None:
     }
 
 
+def test_rows_are_found_by_the_ids_of_people_and_pages_without_reading_the_table(database: Connection) -> None:
+    """Each id of a bloom filter, through the view: the granules that have it, and those with the same keys."""
+    database.command(
+        "INSERT INTO events (event_id, received_at, _offset, ping_id, anon_id, user_id, content_id, trace_id)"
+        " SELECT generateUUIDv7(), now64(3), number, generateUUIDv4(), concat('a', n), concat('u', n), concat('c', n),"
+        " concat('t', n) FROM (SELECT number, toString(intDiv(number, 50)) AS n FROM numbers(100000))",
+        settings=PINNED,
+    )
+    (row,) = database.query("SELECT * FROM events WHERE _offset = 50000")
+    for name in ("ping_id", "anon_id", "user_id", "content_id", "trace_id"):
+        plan = database.query(f"EXPLAIN indexes = 1 SELECT * FROM events_unique WHERE {name} = '{row[name]}'")
+        lines = [line["explain"].strip() for line in plan]
+        (read,) = [int(line.rpartition(" ")[2]) for line in lines if line.startswith("Parts: 1 | Granules: ")]
+        assert "Granules: 13/13" in lines
+        assert read <= 5, plan  # one of a hundred granules says wrongly that it may have it
+
+
+def test_the_view_says_what_each_column_is(database: Connection) -> None:
+    """Analysts read the comments of the view, not of the table behind it."""
+    query = "SELECT name FROM system.columns WHERE database = currentDatabase() AND endsWith(table, '_unique')"
+
+    assert database.query(f"{query} AND comment = ''") == []
+    assert len(database.query(query)) > 80
+
+
 def test_a_row_is_found_by_its_id_without_reading_the_table(database: Connection) -> None:
     """One granule of each part, whatever form the id has."""
     database.command(

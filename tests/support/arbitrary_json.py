@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from random import Random
 
+from schemas.event import read_catalogue
+
 # Nothing, control characters, every plane, what looks like another type, and what other formats escape.
 _TEXTS: Final = (
     *("", "a", "x\x00y", "\x00", "\x01\x1f\x7f", "ü", "\u2028", "😀", "\U0010ffff", "\ud7ff", "\ufeff", " ", "\t\n"),
@@ -19,6 +21,7 @@ NAMES: Final = (
     *("", "a", "b", "n", "A", "a.b", "a%2Eb", "utm.source", "utm%2Esource", ".", "..", "a.", "%", "%2E", "1", "null"),
     *("_topic", "_offset", "_precedence", "properties", "properties_text", "event_id", "timestamp", "receivedAt", "ip"),
     *("headers", "ü.x", "x\x00y", "a b", "`", "'", '"', "\\", "😀", "a[]", "^a", "a:Int64", ":`x`", "size0", "keys"),
+    *read_catalogue().properties,
 )
 _NUMBERS: Final = (
     *("0", "-0", "-0.0", "0.0", "1", "-1", "1.0", "1.5", "0.1", "1e5", "1E+2", "1e15", "1e16", "1e17", "1e22", "1e23"),
