@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final, TextIO
 
 from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.products import make_products
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
@@ -42,11 +43,12 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     log.info("asking ClickHouse", extra={"host": first.address})
     create_database(first, settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
-    for name in (*applied.now, *applied.made):
+    made = [] if applied.unknown else make_products(connect(settings), settings.time_zone, time.sleep)
+    for name in (*applied.now, *applied.made, *made):
         say(name)
     if applied.unknown:
         say(f"left unchanged, because a newer version made them: {', '.join(applied.unknown)}")
-    if not applied.now and not applied.made:
+    if not applied.now and not applied.made and not made:
         say(f"nothing to do: {len(applied.before)} migrations were applied before")
     return 0
 

@@ -69,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
     )
+    # Which day an event belongs to depends on where the business is.
+    time_zone: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+/-]+$"), _says("time zone of days in the views")] = "UTC"
     clickhouse_user: Annotated[Text, _says("ClickHouse user")] = "default"
     clickhouse_password_file: Annotated[str, _says("file with that user's password; empty: none")] = ""
     clickhouse_ca_file: Annotated[str, _says(_CA)] = ""

@@ -1,0 +1,41 @@
+"""Creates the views that analysts read, schemas/clickhouse/views/*.sql, again at every `migrate`.
+
+They hold no rows, so a change of the time zone, or another release, replaces them. `{time_zone}` in their text is
+the business's time zone.
+"""
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Final
+
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.migrations import comment_views, patiently, split
+
+_BASE: Final = "events_ready"
+"""The view that others read, so it is created first."""
+_THERE: Final = "SELECT name FROM system.tables WHERE database = currentDatabase()"
+
+
+def products(time_zone: str) -> dict[str, list[str]]:
+    """Return the statements of each view by its name, in the order in which they are created."""
+    folder = files("schemas").joinpath("clickhouse", "views")
+    texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in folder.iterdir()}
+    return {
+        name: split(texts[name].replace("{time_zone}", time_zone))
+        for name in sorted(texts, key=lambda name: (name != _BASE, name))
+    }
+
+
+def make_products(connection: Connection, time_zone: str, wait: Callable[[float], object]) -> list[str]:
+    """Create or replace every view; return a sentence for each that was missing.
+
+    Raises:
+        Transient: the server stays away.
+        Fatal: it refuses a statement: it does not know the time zone, or a table of the view's name is there.
+    """
+    there = {row["name"] for row in connection.query(_THERE)}
+    wanted = products(time_zone)
+    for statement in (statement for statements in wanted.values() for statement in statements):
+        patiently(lambda statement=statement: connection.command(statement), wait)  # type: ignore[misc]  # bound now, not late
+    patiently(lambda: comment_views(connection), wait)
+    return [f"the view {name} was created" for name in wanted if name not in there]

@@ -1,0 +1,61 @@
+-- One row per page view: a ping_id that a VIEW or a PING names. Clicks alone are no page view.
+-- What a page view is about is said by its earliest event that says it.
+CREATE OR REPLACE VIEW page_views
+(
+    ping_id       UUID                    COMMENT 'the page view',
+    day           Date                    COMMENT 'when it began, in the business''s time zone',
+    started_at    DateTime64(3, 'UTC')    COMMENT 'its first event',
+    ended_at      DateTime64(3, 'UTC')    COMMENT 'its last event',
+    client_id     LowCardinality(String)  COMMENT 'the sending application',
+    anon_id       String                  COMMENT 'the visitor',
+    user_id       String                  COMMENT 'the signed-in user, as soon as one is known',
+    session_id    String                  COMMENT 'the visit, in the client''s own form',
+    is_bot        Bool                    COMMENT 'the User-Agent is a bot''s',
+    content_id    String                  COMMENT 'the content',
+    content_title String                  COMMENT 'its title',
+    author_name   LowCardinality(String)  COMMENT 'its author',
+    page_type     LowCardinality(String)  COMMENT 'the kind of page',
+    access_type   LowCardinality(String)  COMMENT 'how the content may be read',
+    url           String                  COMMENT 'the page''s address',
+    referrer      String                  COMMENT 'where it came from',
+    utm_source    String                  COMMENT 'traffic source',
+    utm_medium    String                  COMMENT 'its medium',
+    utm_campaign  String                  COMMENT 'its campaign',
+    device_type   LowCardinality(String)  COMMENT 'the kind of device',
+    views         UInt64                  COMMENT 'VIEW events: the page, paywalls, pop-ups',
+    pings         UInt64                  COMMENT 'PING events, one every 15 s',
+    active_s      UInt64                  COMMENT '15 s for each PING in focus',
+    clicks        UInt64                  COMMENT 'CLICK events',
+    scroll_depth  Nullable(Float64)       COMMENT 'the largest that was sent',
+    has_exit      Bool                    COMMENT 'an EXIT was sent'
+)
+AS SELECT
+    ping_id,
+    toDate(started_at, '{time_zone}') AS day,
+    min(occurred_at) AS started_at,
+    max(occurred_at) AS ended_at,
+    argMin(e.client_id, (e.occurred_at, e.event_id)) AS client_id,
+    argMinIf(e.anon_id, (e.occurred_at, e.event_id), e.anon_id != '') AS anon_id,
+    argMinIf(e.user_id, (e.occurred_at, e.event_id), e.user_id != '') AS user_id,
+    argMinIf(e.session_id, (e.occurred_at, e.event_id), e.session_id != '') AS session_id,
+    max(e.is_bot) AS is_bot,
+    argMinIf(e.content_id, (e.occurred_at, e.event_id), e.content_id != '') AS content_id,
+    argMinIf(e.content_title, (e.occurred_at, e.event_id), e.content_title != '') AS content_title,
+    argMinIf(e.author_name, (e.occurred_at, e.event_id), e.author_name != '') AS author_name,
+    argMinIf(e.page_type, (e.occurred_at, e.event_id), e.page_type != '') AS page_type,
+    argMinIf(e.access_type, (e.occurred_at, e.event_id), e.access_type != '') AS access_type,
+    argMinIf(e.url, (e.occurred_at, e.event_id), e.url != '') AS url,
+    argMinIf(e.referrer, (e.occurred_at, e.event_id), e.referrer != '') AS referrer,
+    argMinIf(e.utm_source, (e.occurred_at, e.event_id), e.utm_source != '') AS utm_source,
+    argMinIf(e.utm_medium, (e.occurred_at, e.event_id), e.utm_medium != '') AS utm_medium,
+    argMinIf(e.utm_campaign, (e.occurred_at, e.event_id), e.utm_campaign != '') AS utm_campaign,
+    argMinIf(e.device_type, (e.occurred_at, e.event_id), e.device_type != '') AS device_type,
+    countIf(e.event_type = 'VIEW') AS views,
+    countIf(e.event_type = 'PING') AS pings,
+    15 * countIf(e.event_type = 'PING' AND e.active = 1) AS active_s,
+    countIf(e.event_type = 'CLICK') AS clicks,
+    max(e.scroll_depth) AS scroll_depth,
+    countIf(e.event_type = 'EXIT') > 0 AS has_exit
+FROM events_ready AS e
+GROUP BY ping_id
+HAVING views + pings > 0;
