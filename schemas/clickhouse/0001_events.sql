@@ -7,9 +7,9 @@
 -- that never throw: a value that does not fit leaves its column empty. properties is all of it as JSON, parsed when a query
 -- asks for it; an unreadable object gives {}, never an error. What these may change: docs/EVENTS.md. What they cost:
 -- docs/decisions/tables.md.
--- The deduplication window remembers the tokens of so many blocks per table partition: as many as may come while an insert
--- is late, at its longest time (eight times CONSUMER_INSERT_TIMEOUT_S). 100,000 are enough for 87 partitions at the default
--- settings; see docs/OPERATIONS.md.
+-- The deduplication window remembers the tokens of so many blocks per table partition: as many as may come while two tries
+-- of an insert are late, each at its longest time (eight times CONSUMER_INSERT_TIMEOUT_S). 100,000 are enough for 43
+-- partitions at the default settings; see docs/OPERATIONS.md.
 -- A DateTime64 accepts any 64-bit number from Avro, but no client can read back a year beyond its range: times_in_range.
 CREATE TABLE IF NOT EXISTS events
 (

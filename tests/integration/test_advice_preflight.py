@@ -53,7 +53,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "a detached view of the table of offsets": Fault(Sentence.DETACHED, ["DETACH TABLE events_to_offsets"]),
     "a detached ledger": Fault(Sentence.DETACHED, ["DETACH TABLE offsets"]),
     "dropped columns": Fault(
-        Sentence.NO_COLUMNS, ["ALTER TABLE events DROP COLUMN browser, DROP COLUMN trace_id, DROP COLUMN properties"]
+        Sentence.NO_COLUMNS, ["ALTER TABLE events DROP COLUMN browser, DROP COLUMN os_name, DROP COLUMN properties"]
     ),
     "a dropped column of dead letters": Fault(Sentence.NO_COLUMNS, ["ALTER TABLE dead_letters DROP COLUMN error"]),
     "a renamed column": Fault(

@@ -67,7 +67,7 @@ def said() -> list[Said]:
 
 @pytest.fixture(scope="module")
 def database(clickhouse: ClickHouse) -> Iterator[Connection]:
-    """The same events in the table, some of them twice at other offsets, in an order of their own."""
+    """The same events in the table, some of them twice at other offsets, in another order."""
     name = f"test_{uuid.uuid4().hex}"
     first = open_database(clickhouse, "")
     create_database(first, name, time.sleep)
