@@ -13,7 +13,7 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.explain import Explanation, Shape, explain
 from consumer.errors import Cause, Halt, Rejected, Transient
 
-_BELIEVED_S: Final = 60.0
+_BELIEVED_S: Final = 600.0
 _PARTS: Final = ("column", "expression", "constraint")
 _OF_TABLE: Final = "WHERE database = {database:String} AND table = {table:String}"
 _COLUMNS: Final = f"""

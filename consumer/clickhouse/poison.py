@@ -3,7 +3,7 @@
 First each Avro body is checked: one that is no record of its schema would spoil the others. Then one query finds the
 rows whose conversion or constraint fails (explain.py). The first and the last row of a kind are probed alone, which
 also gives ClickHouse's own error; if one of them is accepted, the kind is discarded. A kind that was refused is not
-probed again for a minute, unless the table changes: so much poison costs a batch two queries. Only when nothing is
+probed again for ten minutes, unless the table changes: so much poison costs a batch two queries. Only when nothing is
 found, the rows are probed together and bisected (bisect.py): first one of each group that the table's expressions can't
 tell apart (alike.py), whose verdict is the group's if the group's last row has the same.
 

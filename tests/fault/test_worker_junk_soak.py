@@ -87,7 +87,8 @@ def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle)
 
 
 def started(rig: Rig) -> Member:
-    """Start a worker, and wait until it has its partitions."""
+    """Start a worker in place of all others, and wait until it has its partitions."""
+    rig.fleet.stop_all()
     member = rig.start(unknown_schema_s=0, insert_timeout_s=10)
     until(lambda: member.partitions() > _PARTITIONS, "partitions")
     return member
