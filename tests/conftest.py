@@ -29,6 +29,11 @@ IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name compressed bytes by their argument: gzip's hold the time, and every process must collect the same names."""
+    return argname if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what needs patience to `make soak`; order the groups, behind any shuffling."""
