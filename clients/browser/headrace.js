@@ -7,7 +7,7 @@ var headrace = ((script) => {
   const VISITOR = "headrace:anonId";
   const QUEUE_MAX = 1000; // events
   const BATCH_MAX = 50;
-  const BATCH_CHARS_MAX = 40000; // browsers bound what outlives a page, at 64 KiB
+  const BATCH_BYTES_MAX = 40000; // browsers bound what outlives a page, at 64 KiB
   const PAUSE_MS_MAX = 60000;
   const RETRY_AFTER_S_MAX = 3600;
   const options = {
@@ -85,10 +85,10 @@ var headrace = ((script) => {
   // The first events of the queue, as [ids, body].
   function batch(skipped = 0) {
     const ids = [], events = [];
-    let chars = 0;
+    let bytes = 0;
     for (const [id, event] of [...queue].slice(skipped)) {
-      chars += event.length;
-      if (ids.length && (ids.length >= batchMax || chars > BATCH_CHARS_MAX)) break;
+      bytes += new Blob([event]).size;
+      if (ids.length && (ids.length >= batchMax || bytes > BATCH_BYTES_MAX)) break;
       ids.push(id);
       events.push(event);
     }
@@ -134,13 +134,13 @@ var headrace = ((script) => {
     else forget(ids[0], said.message);
   }
 
-  // A beacon has no answer: what it carries stays in the queue, and is sent again.
+  // A beacon has no answer: what it carries stays in the queue, and is sent again. One too large stops no other.
   function leave() {
     gone = 1;
     if (page) track("EXIT", position());
     for (let sent = 0; sent < queue.size;) {
       const [ids, body] = batch(sent);
-      if (!navigator.sendBeacon(options.url, body)) break;
+      navigator.sendBeacon(options.url, body);
       sent += ids.length;
     }
   }
@@ -168,9 +168,11 @@ var headrace = ((script) => {
     start();
     const { clientId, userId } = options;
     const event = {
-      eventType, eventId: newId(), timestamp: Date.now(), clientId, userId, anonId, url: location.href,
-      ...(page && { pingId: page.id, eventLocation: page.fields.eventLocation }), ...options.fields, ...fields,
+      eventType, timestamp: Date.now(), clientId, userId, anonId, url: location.href,
+      ...(page && { pingId: page.id, eventLocation: page.fields.eventLocation }), ...options.fields,
+      ...(page && page.fields.contentId && { contentId: page.fields.contentId }), ...fields,
     };
+    event.eventId = event.eventId || newId();
     if (queue.size >= QUEUE_MAX) forget(queue.keys().next().value, "the queue is full");
     keep(event.eventId, JSON.stringify(event));
     if (!sending && queue.size >= BATCH_MAX) flush();

@@ -31,6 +31,7 @@ _BATCH_EVENTS_MAX: Final = 100  # the collector takes 500
 _BATCH_BYTES_MAX: Final = 500_000  # the collector takes 1 MiB
 _PAUSE_S_MAX: Final = 60.0
 _RETRY_AFTER_S_MAX: Final = 3600.0
+_MISTAKES: Final = (401, 403, 404, 405, 415)  # of who set the client up: the key, clientId or url is wrong
 _FULL: Final = "the queue is full"
 _CLOSED: Final = "the client was closed before an answer confirmed it"
 
@@ -77,7 +78,7 @@ class HttpTransport:
 
     def __init__(self, url: str, key: str = "", timeout_s: float = 30.0) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _is_path(parts.path):
             raise ValueError(f"the url must be http(s)://host:port, got {url!r}")
         if not key.isascii() or not key.isprintable():
             raise ValueError("the key must be printable ASCII")
@@ -98,7 +99,7 @@ class HttpTransport:
             self._connection.request("POST", self._path, body, self._headers)
             answer = self._connection.getresponse()
             return Answer(answer.status, _json_of(answer.read()), _seconds(answer.headers.get("Retry-After")))
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):  # ValueError: the host's name can't be looked up
             self._connection.close()
             return Answer()
 
@@ -158,9 +159,10 @@ class Client:
             TypeError, ValueError: a value is not JSON.
             RuntimeError: the client is closed.
         """
-        own = {"eventType": event_type, "eventId": str(new_id()), "timestamp": int(time.time() * 1000)}
+        own = {"eventType": event_type, "timestamp": int(time.time() * 1000)}
         named = {"clientId": self._client_id} if self._client_id else {}
         event = own | named | dict(fields or {}) | more
+        event["eventId"] = event.get("eventId") or str(new_id())  # None is absent: each retry would be another event
         text = json.dumps(event, allow_nan=False).encode()
         with self._changed:
             if self._is_closing:
@@ -253,6 +255,8 @@ class Client:
         if _is_refusal(answer):
             self._refuse(batch, answer.document)
             return 0.0
+        if answer.status in _MISTAKES and not self._failures:
+            log.error("the collector answers %d, events wait: %s", answer.status, answer.document)
         self._failures += 1
         pause_s = min(self._backoff_s * 2.0 ** min(self._failures - 1, 16), _PAUSE_S_MAX)
         return max(pause_s * random.uniform(0.5, 1), answer.retry_after_s)  # noqa: S311  (it spreads clients)
@@ -301,6 +305,10 @@ def _is_refusal(answer: Answer) -> bool:
     """Tell whether the collector itself refused the events; a proxy's page of the same status is an outage."""
     is_ours = isinstance(answer.document, dict) and answer.document.get("statusCode") == answer.status
     return is_ours and answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _is_path(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _json_of(body: bytes) -> Any:

@@ -41,11 +41,13 @@ class Shape:
         types: each column's type.
         computed: the expression of each column that has one.
         constraints: each constraint's expression, by name.
+        is_whole: whether the constraints are known.
     """
 
     types: Mapping[str, str]
     computed: Mapping[str, str]
     constraints: Mapping[str, str]
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

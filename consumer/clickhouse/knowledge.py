@@ -70,15 +70,19 @@ class Knowledge:
     def _learned(self, shape: Shape, until_s: float) -> Known:
         shapes = [shape, *([replace(shape, constraints={})] if shape.constraints else [])]
         explanations = [explain(self._target.schema_name, self._target.topic, each) for each in shapes]
-        inputs = inputs_of(self._target.schema_name, self._target.topic, shape)
+        inputs = inputs_of(self._target.schema_name, self._target.topic, shape) if shape.is_whole else frozenset()
         return Known(shape, until_s, [each for each in explanations if each.checks], inputs)
 
     def _shape(self) -> Shape:
         partition = {"database": self._connection.database, "table": self._target.table}
+        is_whole = True
         try:
             parts = self._connection.query(_SHAPE, partition)
         except Halt:  # an older server lacks the constraints' table, or the account may not read it
-            parts = self._connection.query(_COLUMNS, partition)
+            parts, is_whole = self._connection.query(_COLUMNS, partition), False
         except Rejected as error:  # no row was sent
             raise Transient(f"the columns of {self._target.table} are not known: {error}", Cause.UNKNOWN) from error
-        return Shape(*({row["name"]: row["text"] for row in parts if row["part"] == part} for part in _PARTS))
+        types, computed, constraints = (
+            {row["name"]: row["text"] for row in parts if row["part"] == part} for part in _PARTS
+        )
+        return Shape(types, computed, constraints, is_whole)

@@ -26,7 +26,7 @@ from consumer.clickhouse.explain import ROWS, Explanation
 from consumer.clickhouse.knowledge import Knowledge, Known
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
-from consumer.errors import ConsumerError, Halt, Reason, Rejected
+from consumer.errors import ConsumerError, Halt, Reason, Rejected, Transient
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
@@ -165,9 +165,9 @@ class _Asked:
         if not records:
             return []
         for asked in self._known.explanations:
-            with suppress(
-                Rejected, Halt
-            ):  # a constraint that throws, or a body that our check accepts and ClickHouse refuses
+            # A constraint throws, ClickHouse refuses a body that our check accepts, or something in between takes
+            # inserts, but no query with rows. Where a server is away, the next probe says so.
+            with suppress(Rejected, Halt, Transient):
                 found = self._search.faults(asked, self._part(records))
                 self._is_checked = asked is self._known.explanations[0]
                 return self._of_checks(asked, found)

@@ -19,6 +19,8 @@ How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/in
 - When a topic is deleted and recreated at once, classic members are not told and continue in the new one; a KIP-848
   member loses the old topic and is assigned the new one. The group's commits vanish with the old topic.
 - refusals.py says what a lost permission does.
+- One call that consumes may give partitions up and get them again; what earlier calls returned is then of the old
+  assignment.
 - Closing waits for commits in progress as long as their broker is away.
 """
 
@@ -26,7 +28,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -73,6 +75,7 @@ class KafkaLog:
         self._listener: Listener
         self._formation = Formation(properties)
         self._owned: set[Partition] = set()
+        self._given_up: set[Partition] = set()  # during this poll
         self._wants_rejoin = False
         self._renew_at_s: float | None = None
         self._is_closing = False
@@ -125,7 +128,7 @@ class KafkaLog:
         cut: dict[Partition, Cut] = {}
         unreadable: dict[Partition, str] = {}
         denied: dict[Partition, str] = {}
-        for message in self._messages(timeout_s):
+        for message in self._messages(timeout_s, (ends, cut, unreadable, denied), records):
             error = message.error()
             if error is None:
                 records.append(record_of(message))
@@ -175,12 +178,25 @@ class KafkaLog:
         threading.Thread(target=old.close, name="leave", daemon=True).start()
         self._subscribe()
 
-    def _messages(self, timeout_s: float) -> Iterator[Message]:
-        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced."""
+    def _messages(
+        self, timeout_s: float, events: Sequence[dict[Partition, Any]], records: list[Record]
+    ) -> Iterator[Message]:
+        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
+
+        `events` and `records` are what this poll has so far. Of a partition that is given up meanwhile they are
+        dropped: it may be assigned again within the same poll, and then begins at an earlier offset.
+        """
         deadline_s = monotonic() + timeout_s
         count = size_bytes = 0
+        self._given_up.clear()
         while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
             portion = self._consumer.consume(_PORTION, max(0.0, deadline_s - monotonic()))
+            if self._given_up:
+                records[:] = [record for record in records if record.partition not in self._given_up]
+                for place in self._given_up:
+                    for told in events:
+                        told.pop(place, None)
+                self._given_up.clear()
             if not portion:
                 return
             count += len(portion)
@@ -290,6 +306,7 @@ class KafkaLog:
 
     def _forget(self, places: Sequence[Partition]) -> None:
         self._owned -= set(places)
+        self._given_up |= set(places)
         for place in places:
             self._ends.forget(place)
         self._starts.forget(places)

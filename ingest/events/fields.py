@@ -11,6 +11,7 @@ from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN, kind
 from schemas.event import Catalogue, Field, Property
 
 _INT8: Final = range(-128, 128)
+_INT64_MAX: Final = 2**63 - 1  # an integer's column holds no more; what is beyond it is kept, as all JSON integers are
 _ABSENT: Final = -1  # of an int8
 _FLAGS: Final = {"": _ABSENT, "0": 0, "1": 1}
 _LISTED_LENGTH_MAX: Final = 120  # the project's own types need half of it
@@ -54,10 +55,10 @@ def fits(value: Any, documented: Property) -> bool:
     if documented.type == "strings":
         return type(value) is list and all(type(item) is str for item in value)
     try:
-        _READERS[documented.type](value)
+        read = _READERS[documented.type](value)
     except FieldError:
         return False
-    return True
+    return documented.type != "integer" or read <= _INT64_MAX
 
 
 def _reader(field: Field) -> Reader:

@@ -79,6 +79,13 @@ def _add_errors(app: Flask) -> None:
         headers = [("Allow", ", ".join(sorted(allowed)))] if allowed else []
         return _response(error_answer(error.code or 500, _sentence(error), headers))
 
+    @app.after_request
+    def condition_failed(response: Response) -> Response:
+        if response.status_code != HTTPStatus.PRECONDITION_FAILED:
+            return response
+        response.close()  # werkzeug's own has the page, and its Cache-Control
+        return _response(error_answer(HTTPStatus.PRECONDITION_FAILED, "this is not what If-Match names"))
+
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
         return _response(defect_answer(error, context_of(request.environ)))

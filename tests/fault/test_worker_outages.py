@@ -116,8 +116,12 @@ def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) 
     member = rig.start(insert_timeout_s=40)
     rig.feed.send(400)
     rig.fleet.settle(rig.feed)  # the first batch of each partition asks the tables before it has an intent
-    rig.proxy.set(mode)
+    written = member.figure("headrace_consumer_intents_total", outcome="written")
+    rig.proxy.set(
+        mode, only=INSERT if isinstance(mode, BlackHole) else ""
+    )  # a question that hangs is before the intent
     rig.feed.send(800)
+    until(lambda: member.figure("headrace_consumer_intents_total", outcome="written") > written, "an intent")
     until(lambda: member.figure("headrace_consumer_is_retrying") == 1 or rig.proxy.count(BlackHole) > 0, "retrying")
     began_s = time.monotonic()
     code = member.stop()

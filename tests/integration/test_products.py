@@ -212,22 +212,33 @@ def test_paywall_funnel(database: Connection, said: list[Said]) -> None:
     """Who saw it, clicked after that, and bought after that."""
     shown_walls = [one for one in said if one.paywallId and one.eventType in ("VIEW", "CLICK", "PURCHASE")]
     wanted: Counter[tuple[Any, ...]] = Counter()
-    for key, group in by(shown_walls, lambda one: (one.day, one.clientId, one.paywallId, one.is_bot)).items():
-        levels = [level(visitor) for visitor in by(group, lambda one: one.anonId).values()]
-        reached = [sum(one >= wanted_level for one in levels) for wanted_level in (1, 2, 3)]
-        wanted[(*key, *reached, *(count(group, kind) for kind in ("VIEW", "CLICK", "PURCHASE")))] += 1
+    for (client, *wall), events in by(shown_walls, lambda one: (one.clientId, one.paywallId, one.is_bot)).items():
+        visitors = by(events, lambda one: one.anonId).values()
+        for day, group in by(events, lambda one: one.day).items():
+            levels = [level(visitor, day) for visitor in visitors]
+            reached = [sum(one >= wanted_level for one in levels) for wanted_level in (1, 2, 3)]
+            counts = (count(group, kind) for kind in ("VIEW", "CLICK", "PURCHASE"))
+            wanted[(day, client, *wall, *reached, *counts)] += 1
     columns = "day, client_id, paywall_id, is_bot, viewers, clickers, buyers, views, clicks, purchases"
 
     assert sum(row[6] for row in wanted) > 0
     assert shown(database, columns, "paywall_funnel") == wanted
 
 
-def level(events: list[Said]) -> int:
-    """Return how far a visitor came; events are in order."""
+def level(events: list[Said], day: str) -> int:
+    """Return how far a visitor came within 24 hours of a VIEW of a day; events are in order."""
+    return max((reach(events, start) for start, one in enumerate(events) if one.day == day), default=0)
+
+
+def reach(events: list[Said], start: int) -> int:
+    """Return how far a visitor came from an event on."""
     reached = 0
-    for one in events:
-        if reached < 3 and one.eventType == ("VIEW", "CLICK", "PURCHASE")[reached]:
+    for one in events[start:]:
+        is_next = reached < 3 and one.eventType == ("VIEW", "CLICK", "PURCHASE")[reached]
+        if is_next and one.at_ms - events[start].at_ms <= DAY_MS:
             reached += 1
+        if not reached:
+            break
     return reached
 
 
@@ -341,3 +352,79 @@ def test_every_statement_of_the_analysts_page_answers(database: Connection) -> N
     (copy,) = re.findall(r"`(CREATE MATERIALIZED VIEW .*?)`", page, re.DOTALL)
     database.command(copy)
     database.command("DROP VIEW page_views_hourly SYNC")
+
+
+@pytest.fixture
+def views(empty_database: Connection) -> Connection:
+    """The views over a table without events."""
+    migrate(empty_database, migrations(), time.sleep)
+    make_products(empty_database, ZONE, time.sleep)
+    return empty_database
+
+
+def put(database: Connection, at: str, event_type: str, **columns: str) -> None:
+    """Insert an event of one visitor."""
+    fields = {
+        "occurred_at": at,
+        "received_at": at,
+        "event_type": event_type,
+        "client_id": "c",
+        "anon_id": "v",
+    } | columns
+    values = ", ".join(f"{{{name}:String}}" for name in fields)
+    ids = "(SELECT generateUUIDv4() AS id)"
+    database.command(
+        f"INSERT INTO events (event_id, ping_id, {', '.join(fields)}) SELECT id, id, {values} FROM {ids}", fields
+    )
+
+
+def test_a_purchase_after_midnight_is_one_of_the_paywalls_day(views: Connection) -> None:
+    """The day is that of the VIEW; nobody is counted whom no anon_id tells from others."""
+    put(views, "2026-01-02 04:50:00", "VIEW", paywall_id="w", paywall_type="hard")
+    put(views, "2026-01-02 04:59:00", "CLICK", paywall_id="w")
+    put(views, "2026-01-02 05:01:00", "PURCHASE", paywall_id="w")
+    for kind in ("VIEW", "CLICK", "PURCHASE"):
+        put(views, "2026-01-04 12:00:00", kind, paywall_id="w", anon_id="")
+    columns = "toString(day) AS on, viewers, clickers, buyers, views, purchases"
+
+    rows = views.query(f"SELECT {columns} FROM paywall_funnel ORDER BY day")
+    assert [tuple(row.values()) for row in rows] == [
+        ("2026-01-01", 1, 1, 1, 1, 0),
+        ("2026-01-02", 0, 0, 0, 0, 1),
+        ("2026-01-04", 0, 0, 0, 1, 1),
+    ]
+
+
+def test_a_visits_source_and_medium_are_of_one_address(views: Connection) -> None:
+    """The first that names any of them; a later campaign of the same visit lends it nothing."""
+    put(views, "2026-01-02 12:00:00", "VIEW", url="https://x/?utm_source=letter")
+    put(views, "2026-01-02 12:01:00", "VIEW", url="https://x/?utm_source=search&utm_medium=cpc&utm_campaign=brand")
+
+    assert views.query("SELECT utm_source, utm_medium, utm_campaign FROM sessions") == [
+        {"utm_source": "letter", "utm_medium": "", "utm_campaign": ""}
+    ]
+
+
+def test_visitors_without_a_user_stay_under_any_setting_of_joins(views: Connection) -> None:
+    """Some tools set join_use_nulls for all that they ask."""
+    put(views, "2026-01-02 12:00:00", "VIEW")
+
+    assert views.query("SELECT anon_id FROM users SETTINGS join_use_nulls = 1") == [{"anon_id": "v"}]
+
+
+@pytest.mark.parametrize("sent", ["-", ".", "+", "E5"])
+def test_an_amount_without_a_digit_is_no_amount(views: Connection, sent: str) -> None:
+    """ClickHouse reads such texts as 0."""
+    put(views, "2026-01-02 12:00:00", "PURCHASE", properties_text=json.dumps({"amount": sent}))
+
+    assert [row["without"] for row in views.query("SELECT without FROM revenue_daily")] == [1]
+    assert [row["member"] for row in views.query("SELECT member FROM misfits_daily")] == ["amount"]
+
+
+def test_a_source_is_readable_whatever_the_address_holds(views: Connection) -> None:
+    """Anyone can send %FF, and clients fail to read a text that is no UTF-8."""
+    put(views, "2026-01-02 12:00:00", "VIEW", url="https://x/?utm_source=a%FFb&utm_term=%E4%BD")
+
+    assert views.query("SELECT utm_source, utm_term FROM events_unique") == [
+        {"utm_source": "a\ufffdb", "utm_term": "\ufffd"}
+    ]

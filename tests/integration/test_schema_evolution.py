@@ -183,4 +183,7 @@ def test_analysts_see_every_column(database: Connection, table: str) -> None:
     )
     columns = {row["table"]: row["names"] for row in database.query(query)}
 
-    assert set(columns[f"{table}_unique"]) == set(columns[table]) - {"_precedence"}  # only merges need that one
+    assert set(columns[f"{table}_unique"]) == set(columns[table]) - {
+        "_precedence",
+        "_known",
+    }  # of merges, and of columns

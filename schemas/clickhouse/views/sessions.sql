@@ -33,9 +33,9 @@ AS SELECT
     countIf(e.event_type = 'PURCHASE') AS purchases,
     argMinIf(e.url, (e.occurred_at, e.event_id), e.url != '') AS entry_url,
     argMinIf(e.referrer, (e.occurred_at, e.event_id), e.referrer != '') AS referrer,
-    argMinIf(e.utm_source, (e.occurred_at, e.event_id), e.utm_source != '') AS utm_source,
-    argMinIf(e.utm_medium, (e.occurred_at, e.event_id), e.utm_medium != '') AS utm_medium,
-    argMinIf(e.utm_campaign, (e.occurred_at, e.event_id), e.utm_campaign != '') AS utm_campaign
+    (argMinIf((e.utm_source, e.utm_medium, e.utm_campaign), (e.occurred_at, e.event_id), (e.utm_source, e.utm_medium, e.utm_campaign) != ('', '', '')) AS came_by).1 AS utm_source,
+    came_by.2 AS utm_medium,
+    came_by.3 AS utm_campaign
 FROM
 (
     SELECT *, sum(is_first) OVER (PARTITION BY client_id, anon_id ORDER BY occurred_at, event_id) AS number

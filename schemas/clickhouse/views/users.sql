@@ -30,7 +30,7 @@ SELECT
 FROM
 (
     SELECT
-        if(e.user_id != '', e.user_id, o.owner) AS user_id,
+        if(e.user_id != '', e.user_id, ifNull(o.owner, '')) AS user_id, -- a reader's join_use_nulls = 1 gives NULL
         if(user_id = '', e.anon_id, '') AS anon_id,
         e.anon_id AS seen_as,
         e.occurred_at AS occurred_at,

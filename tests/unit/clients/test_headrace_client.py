@@ -214,6 +214,26 @@ def test_an_event_keeps_what_it_names() -> None:
     assert collector.taken[own] == {"eventType": "VIEW", "eventId": own, "timestamp": 1, "clientId": "other"}
 
 
+def test_a_wrong_key_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The events are kept meanwhile: somebody may put it right."""
+    collector = Collector([Answer(401, {"message": "no such key"})] * 3)
+    with client_of(collector) as client:
+        told = client.track("VIEW")
+
+    assert list(collector.taken) == [told]
+    assert [record.message.count("no such key") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+def test_an_event_that_names_no_id_gets_one(absent: str | None) -> None:
+    """Or the collector would give each try of it another id."""
+    collector = Collector([LOST])
+    with client_of(collector) as client:
+        told = client.track("VIEW", eventId=absent)
+
+    assert list(collector.taken) == [told]
+
+
 @pytest.mark.parametrize("value", [float("nan"), {1}, object()])
 def test_what_is_not_json_is_told_at_once(value: object) -> None:
     """To the caller, not to a thread."""
@@ -232,7 +252,15 @@ def test_ids_are_uuid7() -> None:
 
 @pytest.mark.parametrize(
     ("url", "key"),
-    [("ftp://a", ""), ("collector:8080", ""), ("http://", ""), ("http://a", "k\r\nX: y"), ("http://a", "ö")],
+    [
+        ("ftp://a", ""),
+        ("collector:8080", ""),
+        ("http://", ""),
+        ("http://a/ä", ""),
+        ("http://a/b c", ""),
+        ("http://a", "k\r\nX: y"),
+        ("http://a", "ö"),
+    ],
 )
 def test_a_wrong_address_or_key_is_told_at_once(url: str, key: str) -> None:
     """Not by a thread later."""
@@ -291,3 +319,8 @@ def test_a_server_that_is_away_is_no_answer() -> None:
 
         assert transport.post(b"{}") == Answer()
     transport.close()
+
+
+def test_a_name_that_can_not_be_looked_up_is_no_answer() -> None:
+    """The thread goes on: the name may be right tomorrow, and close() returns the events."""
+    assert HttpTransport("http://a..b").post(b"{}") == Answer()

@@ -156,6 +156,7 @@ def test_every_code_of_kafka_has_a_class() -> None:
         (117, Rejected),
         (376, Rejected),
         (469, Rejected),
+        (153, Rejected),
         (691, Rejected),
         (748, Rejected),
     ],

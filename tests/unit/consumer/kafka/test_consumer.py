@@ -256,3 +256,23 @@ def test_the_end_of_a_partition_that_is_not_read_is_asked_for(
     member.log.end_of(OTHER)
 
     assert member.log.end_of(OTHER) == 70
+
+
+def test_what_came_before_a_partition_was_given_up_is_not_told_of_its_next_assignment(member: Member) -> None:
+    """Both may happen within one poll. The new assignment begins at the committed offset, before the old one's end."""
+    end = Said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
+    other = Said("events", 1, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (as above)
+    portions = iter(([end, other], [], [end], []))
+
+    def consume(*_: object) -> list[Said]:
+        portion = next(portions)
+        if not portion:  # librdkafka serves the group's callbacks within the call
+            member.client.on_lost(member.client, [TopicPartition(*PLACE)])
+            member.own(PLACE)
+        return portion
+
+    member.own(OTHER)
+    member.client.consume = consume  # type: ignore[method-assign]  # what this client says depends on the call
+
+    assert member.log.poll(0).ends == {OTHER: 8}
+    assert member.log.poll(0).ends == {}

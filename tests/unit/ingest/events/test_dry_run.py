@@ -103,7 +103,7 @@ def test_a_time_that_is_believed_is_not(said: Any) -> None:
     ("name", "bad", "good"),
     [
         ("scrollDepth", ["", "45", True, [], {}, 2**64], [45, 45.5, 0, -1, None, 2**64 - 1]),
-        ("counter", ["7", 1.5, True, 1e17], [7, 7.0, None]),
+        ("counter", ["7", 1.5, True, 1e17, 2**63], [7, 7.0, 2**63 - 1, -(2**63), None]),
         ("adblocker", ["true", 2, "yes", []], [True, False, 0, 1, "0", "1", None]),
         ("contentTitle", [5, True, []], ["", "x", None]),
         ("contentTags", ["a", ["a", 1], [None], {}], [[], ["a", "b"], None]),

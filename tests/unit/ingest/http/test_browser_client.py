@@ -9,6 +9,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from ingest.http.browser_client import BrowserClient, add_browser_client, client_of, read_browser_client
+from tests.support.front import Shelf, front
 
 PACKED_BYTES_MAX = 3 * 1024
 CLIENT = BrowserClient("1.abc", {"headrace.js": b"script", "headrace.mjs": b"module", "headrace.d.ts": b"types"})
@@ -80,6 +81,16 @@ def test_a_caller_that_has_it_gets_nothing_again() -> None:
     answer = ask("/headrace.js", {"If-None-Match": ask("/headrace.js").headers["ETag"]})
 
     assert (answer.status_code, answer.data) == (304, b"")
+
+
+def test_a_condition_that_fails_is_an_error_like_any_other() -> None:
+    """JSON, and nothing that a cache between would keep for a year in the script's place."""
+    app = front(Shelf())
+    add_browser_client(app, CLIENT)
+    answer = app.test_client().get("/headrace/1.abc/headrace.js", headers={"If-Match": '"other"'})
+
+    assert (answer.status_code, answer.mimetype, answer.get_json()["statusCode"]) == (412, "application/json", 412)
+    assert "Cache-Control" not in answer.headers
 
 
 def test_another_version_of_the_same_major_leads_to_this_one() -> None:
