@@ -74,12 +74,12 @@ class Knowledge:
         return Known(shape, until_s, [each for each in explanations if each.checks], inputs)
 
     def _shape(self) -> Shape:
-        partition = {"database": self._connection.database, "table": self._target.table}
+        parameters = {"database": self._connection.database, "table": self._target.table}
         is_whole = True
         try:
-            parts = self._connection.query(_SHAPE, partition)
+            parts = self._connection.query(_SHAPE, parameters)
         except Halt:  # an older server lacks the constraints' table, or the account may not read it
-            parts, is_whole = self._connection.query(_COLUMNS, partition), False
+            parts, is_whole = self._connection.query(_COLUMNS, parameters), False
         except Rejected as error:  # no row was sent
             raise Transient(f"the columns of {self._target.table} are not known: {error}", Cause.UNKNOWN) from error
         types, computed, constraints = (

@@ -90,7 +90,7 @@ class ClickHouseRepairer:
             Halt: a permission is missing, or the rows are refused.
         """
         try:
-            return self._mend(block, records)
+            return self._repair(block, records)
         except Halt as error:
             if error.code is HaltCode.TABLE:
                 raise Transient(f"rows may be missing and can't be repaired yet: {error}", Cause.BUSY) from error
@@ -102,16 +102,16 @@ class ClickHouseRepairer:
         """Tell whether the server is inserting a block; see `Repairer`."""
         return bool(self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"])
 
-    def _mend(self, block: Block, records: Sequence[Record]) -> int:
+    def _repair(self, block: Block, records: Sequence[Record]) -> int:
         if not self._is_plain():
             return 0
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
-        partition = self._place_of(block, mine)
-        if not self._missing(block, partition) and not self._uncounted(block, partition):
+        parameters = self._parameters_of(block, mine)
+        if not self._missing(block, parameters) and not self._uncounted(block, parameters):
             return 0
-        put_back = self._put_back(block, mine, partition | {"since_ms": 0})
-        counted = self._count(block, partition)
+        put_back = self._put_back(block, mine, parameters | {"since_ms": 0})
+        counted = self._count(block, parameters)
         if not put_back and not counted:  # the time window was too short: the producers' clocks are ahead
             return 0
         self._metrics.count("repaired_rows", max(put_back, counted), table=self._target.table)
@@ -119,9 +119,9 @@ class ClickHouseRepairer:
         log.error("rows or counts were missing after a repeated insert: repaired", extra=facts)
         return put_back
 
-    def _put_back(self, block: Block, records: Sequence[Record], partition: dict[str, Any]) -> int:
+    def _put_back(self, block: Block, records: Sequence[Record], parameters: dict[str, Any]) -> int:
         with self._taken(self._target.table, block) as beside:
-            missing = self._missing(block, partition)
+            missing = self._missing(block, parameters)
             if missing:
                 lost = [record for record in records if record.offset in missing]
                 (part,) = self._rows.blocks(lost, block.origin, block.token)
@@ -130,22 +130,22 @@ class ClickHouseRepairer:
                 self._attach(self._target.table, beside, block.token)
         return len(missing)
 
-    def _count(self, block: Block, partition: dict[str, Any]) -> int:
+    def _count(self, block: Block, parameters: dict[str, Any]) -> int:
         with self._taken(_LEDGER, block) as beside:
-            uncounted = self._uncounted(block, partition)
+            uncounted = self._uncounted(block, parameters)
             if uncounted:
                 lines = "\n".join(map(str, sorted(uncounted))).encode()
-                self._connection.command(_COUNT, partition | {"table": beside}, lines, PINNED)
+                self._connection.command(_COUNT, parameters | {"table": beside}, lines, PINNED)
                 self._attach(_LEDGER, beside, block.token)
         return len(uncounted)
 
     def _is_plain(self) -> bool:
         if not self._engine:
-            partition = {"database": self._connection.database, "table": self._target.table}
-            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, partition))
+            parameters = {"database": self._connection.database, "table": self._target.table}
+            self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, parameters))
         return self._engine.endswith("MergeTree") and not self._engine.startswith(("Replicated", "Shared"))
 
-    def _place_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
+    def _parameters_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
         times_ms = [record.timestamp_ms for record in records]
         return {
             "table": self._target.table,
@@ -158,11 +158,11 @@ class ClickHouseRepairer:
             "newest_ms": max(0, *times_ms),
         }
 
-    def _missing(self, block: Block, partition: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, partition)}
+    def _missing(self, block: Block, parameters: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, parameters)}
 
-    def _uncounted(self, block: Block, partition: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, partition)}
+    def _uncounted(self, block: Block, parameters: Mapping[str, Any]) -> frozenset[int]:
+        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, parameters)}
 
     def _attach(self, table: str, beside: str, token: str) -> None:
         """Attach the parts of a copy; the token does nothing but name the block that this statement is for."""
@@ -181,8 +181,8 @@ class ClickHouseRepairer:
         own = prefix + uuid4().hex[:12]
         connection.command(f"CREATE TABLE {own} AS {table}")
         try:
-            partition = {"database": connection.database, "prefix": prefix, "own": own}
-            for other in connection.query(_OTHERS, partition):
+            parameters = {"database": connection.database, "prefix": prefix, "own": own}
+            for other in connection.query(_OTHERS, parameters):
                 connection.command(f"DROP TABLE IF EXISTS {other['name']} SYNC")
             if self.is_under_way(block):
                 raise Transient("an earlier insert or repair of the same rows is still running", Cause.BUSY)
