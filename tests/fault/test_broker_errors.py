@@ -86,6 +86,7 @@ def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: 
     assert all(request.took_s >= 0.5 for request in far)
 
 
+@SOAK_ONLY
 def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Beyond message.timeout.ms it is away: to disk in time, then at once; drained when it is near again."""
     with (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import IS_SOAK
+from tests.conftest import IS_SOAK, SOAK_ONLY
 from tests.fault.conftest import Oracle, bearable_ms, new_topic_on, p99_ms, statuses
 from tests.support.ingress import ingress
 from tests.support.kafka import KafkaCluster
@@ -131,6 +131,7 @@ def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, orac
     assert set(statuses(requests)) == {201}
 
 
+@SOAK_ONLY
 def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Two of three nodes away: what one node alone has written down is no success, and goes to disk."""
     topic = new_topic_on(kafka_cluster)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
@@ -64,7 +65,7 @@ def finish(collector: Ingress, broker: KafkaCluster, clients: Load) -> tuple[lis
     return clients.stop(), drained_s
 
 
-@pytest.mark.parametrize("bound", ["spool_bytes_max", "spool_free_bytes_min"])
+@pytest.mark.parametrize("bound", ["spool_bytes_max", pytest.param("spool_free_bytes_min", marks=SOAK_ONLY)])
 def test_a_full_spool(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle, bound: str) -> None:
     """Full by its own bound, or by the space that it must leave to others: 503 until the drainer has made room."""
     bounds = {

@@ -6,12 +6,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its examples import them so
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
@@ -96,7 +90,7 @@ def test_all_brokers_are_frozen(broker: KafkaCluster, fleet: Fleet, feed: Feed, 
         health = member.page("/healthz")[0]
         broker.nodes[0].resume()
         resumed_s, before = time.monotonic(), rows_of(member)
-        until(lambda: rows_of(member) > before + 300, "rows")
+        until(lambda: rows_of(member) > before + 300, "rows", 150)
         again_s = time.monotonic() - resumed_s
     found = fleet.settle(feed, _SETTLE_S)
     oracle.say(again_s=again_s, rows=found.rows, letters=found.letters)
@@ -127,39 +121,3 @@ def test_a_worker_is_stopped_and_another_started_while_the_broker_is_away(
     found.check()
     assert (code, pages) == (0, (200, 503))
     assert took_s < _DRAIN_S + 15, "its drain, and some seconds to leave the group"
-
-
-def test_dead_letters_that_nobody_takes_hold_their_partition_alone(
-    broker: KafkaCluster, fleet: Fleet, feed: Feed, oracle: Oracle
-) -> None:
-    """Too few replicas for a dead letter: what follows it waits, the neighbours don't, and then it goes on."""
-    noisy, quiet = feed.beside(poison_every=50, partition=0), feed.beside(partition=1)
-    member = fleet.start()
-    quiet.send(100)
-    fleet.settle(feed).check()
-    set_min_insync(broker, f"{fleet.topic}.dead", "2")
-    with noisy.running(_PER_SECOND):
-        until(lambda: len(feed.poison) >= 12, "poison")
-    quiet.send(1000)
-    until(lambda: all(number == 0 for number, _ in fleet.look(feed).missing), "the neighbour's rows")
-    held = fleet.look(feed)
-    set_min_insync(broker, f"{fleet.topic}.dead", "1")
-    found = fleet.settle(feed, _SETTLE_S)
-    oracle.say(waiting=len(held.missing), rows=found.rows, letters=found.letters)
-    found.check()
-    assert held.missing
-    assert held.letters < len(feed.poison)
-    assert member.stop() == 0
-
-
-def set_min_insync(cluster: KafkaCluster, topic: str, count: str) -> None:
-    """Set how many replicas must have a record of a topic before it is acknowledged."""
-    entry = ConfigEntry("min.insync.replicas", count, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = cluster.admin()
-    admin.incremental_alter_configs([resource])[resource].result(60)
-    asked = ConfigResource(ResourceType.TOPIC, topic)
-    until(
-        lambda: admin.describe_configs([asked])[asked].result(60)["min.insync.replicas"].value == count,
-        f"min.insync.replicas={count}",
-    )

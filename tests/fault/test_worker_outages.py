@@ -101,7 +101,7 @@ def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path:
         assert "partitions lost" not in member.said()
         assert member.stop() == 0
     assert {health for health, _ in watched.pages} == {200}
-    assert {ready for _, ready in watched.pages[-5:]} == {503}
+    assert watched.pages[-1][1] == 503
     assert max(watched.waiting) <= _WAITING_MAX + _ONE_POLL
     assert max(watched.resident) - before < 3 * (_WAITING_MAX + _ONE_POLL) + _PREFETCH
     assert watched.lag[-1] > 2 * max(watched.waiting) / _RECORD, "the lag counts what is not read, too"

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -71,6 +72,7 @@ def test_an_upgrade_under_load(rollout: Rollout, clickhouse: ClickHouse) -> None
         assert [member.stop() for member in (third, fourth)] == [0, 0]
 
 
+@SOAK_ONLY
 def test_a_rollback_under_load(rollout: Rollout, broker: KafkaCluster) -> None:
     """The former workers hold what this release has committed, and say so, until it is handed to them."""
     group = OnePartition(broker, rollout.fleet)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from consumer.clickhouse.client import Connection
+from tests.conftest import SOAK_ONLY
 from tests.support.clickhouse import ClickHouse
 from tests.support.fleet import Fleet
 from tests.support.ingress import Ingress
@@ -139,7 +140,9 @@ def test_the_table_then_workers_one_by_one_then_the_ingress(deploy: Callable[[st
     assert "will try again" not in first.said() + second.said() + third.said()
 
 
-@pytest.mark.parametrize("with_registry", [False, True], ids=["files", "registry"])
+@pytest.mark.parametrize(
+    "with_registry", [pytest.param(False, id="files", marks=SOAK_ONLY), pytest.param(True, id="registry")]
+)
 def test_an_ingress_that_comes_too_early_is_waited_for(
     deploy: Callable[[str], Deployment],
     new: Path,

@@ -18,7 +18,7 @@ _READY_TIMEOUT_S: Final = 180.0  # measured: 1.6 s to 5 s; a frozen one on a bus
 _PAUSE_TIMEOUT_S: Final = 10.0  # measured: under 10 ms, more on a busy machine
 _STOP_TIMEOUT_S: Final = 20.0  # a node hands its leaderships over first
 # The first tier of the compiler alone and the serial collector: half the time to start, a third of the memory.
-_JVM: Final = ["-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+_JVM: Final = ["-Xms64m", "-Xmx640m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
 
 
 class KafkaNode:
