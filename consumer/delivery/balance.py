@@ -3,8 +3,8 @@
 Under a backlog a few large inserts cost ClickHouse half as much as many small ones. So above half of the bound only one
 partition reads on, until its batch is full or three quarters of the bound are in use. When no running insert will free
 memory, its batch is sealed as it is. The partition that was sealed longest ago is next. That one reads up to its share
-of the last quarter whatever the others hold. So together they never hold more than the bound and one poll, and stuck
-partitions do not starve the others.
+of the last quarter whatever the others hold, so stuck partitions do not starve the others. A partition that holds
+nothing is not paused: beyond the bound, each such partition may add one poll.
 
 All resume when less than a quarter of the bound is in use. A partition that reads a predecessor's range is never
 paused: that range is one batch, and only its end frees it.

@@ -28,7 +28,7 @@ def greeting(options: Options, environment_path: Path) -> str:
 headrace is running. Ctrl-C inserts what was accepted and stops; the tables stay.
 
   events in    {options.ingest_url}/collect/event
-  read, try    {options.ingest_url}/docs
+  documents    {options.ingest_url}/docs
   for pages    {options.ingest_url}/headrace.js   (docs/CLIENTS.md)
   metrics      {options.ingest_url}/metrics
   SQL          {options.clickhouse_url}/play   (its load: /dashboard)
@@ -40,7 +40,7 @@ An event in, and its row out a second later:
     -d '{{"messageBody": [{{"eventType": "VIEW", "clientId": "me"}}]}}'
   curl {options.clickhouse_url} -d 'FROM headrace.events_unique FORMAT Vertical'
 
-Commands, from another terminal (as {USER}; the curl above needs no account):
+Commands, from another terminal; they log in to ClickHouse as {USER}:
 
   . {_short(environment_path)} && python -m consumer lag
 
