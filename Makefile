@@ -40,11 +40,11 @@ soak: $(SETUP) ## the long forms of storms, schedules and searches (hours)
 	bash tests/support/programs.sh
 	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
 
-bench: $(SETUP) ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md (20 minutes)
+bench: $(SETUP) ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md
 	bash tests/support/programs.sh
 	$(BIN)/python -m bench
 
-bench-quick: $(SETUP) ## compare a few ratios with the kept ones (2 minutes)
+bench-quick: $(SETUP) ## compare a few ratios with the kept ones
 	bash tests/support/programs.sh
 	$(BIN)/python -m bench.quick
 
