@@ -164,13 +164,13 @@ def empty() -> Iterator[Side]:
         process.wait(30)
 
 
-def send(side: Side, size: int, connections: int, seconds: float, directory: Path) -> dict[str, float]:
+def send(side: Side, size: int, connections: int, seconds: int, directory: Path) -> dict[str, float]:
     """Load a side for some seconds and return what was seen."""
     script = directory / f"{size}.lua"
     if not script.exists():
         (directory / f"{size}.txt").write_bytes(b"\n".join(bodies(size)) + b"\n")
         script.write_text(_SCRIPT.replace("BODIES", str(directory / f"{size}.txt")))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script)]
     before_s, broker_s = cpu_s(side.pid), cpu_s(side.broker_pid)
     output = subprocess.run([*command, f"http://127.0.0.1:{side.port}"], capture_output=True, text=True, check=True)
     used_s, broker_s = cpu_s(side.pid) - before_s, cpu_s(side.broker_pid) - broker_s
@@ -288,7 +288,7 @@ def measure(sides: list[Side], servers: str, options: argparse.Namespace, direct
     loads = [(size, CONNECTIONS) for size in options.sizes] + [(1, count) for count in options.connections]
     for side in sides:
         for size in options.sizes:
-            send(side, size, CONNECTIONS, 1.5, directory)  # warm: code paths, connections, the broker's JIT
+            send(side, size, CONNECTIONS, 2, directory)  # warm: code paths, connections, the broker's JIT
     for number in range(options.rounds):
         for size, connections in loads:
             for side in sides if number % 2 else reversed(sides):
@@ -317,7 +317,7 @@ def check(sides: list[Side], servers: str) -> None:
 def main() -> None:
     """Measure, and keep the figures."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--seconds", type=float, default=3.0, help="of load a round (default: 3)")
+    asked.add_argument("--seconds", type=int, default=3, help="of load a round (default: 3)")
     asked.add_argument("--rounds", type=int, default=5)
     asked.add_argument("--connections", type=int, nargs="*", default=[256, 1000], help="beside 32, at one event")
     asked.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="events a request")

@@ -54,7 +54,7 @@ def worse(now: Mapping[str, float], kept: Mapping[str, float], tolerance: float 
 
 def measure() -> dict[str, float]:
     """Run both benches for a short time, and return their ratios."""
-    options = argparse.Namespace(seconds=1.5, rounds=3, connections=[], sizes=(1, 100), idle=0, no_half=True)
+    options = argparse.Namespace(seconds=1, rounds=3, connections=[], sizes=(1, 100), idle=0, no_half=True)
     ingress = bench.ingress.run(options)["sides"]
     sides = (bench.sink.HEADRACE, bench.sink.NAIVE)
     with bench.sink.rig(list(bodies(_ROWS, _ROWS))) as servers:
