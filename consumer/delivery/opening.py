@@ -20,7 +20,7 @@ RESUME: Final = (
 )
 
 
-def open_lane(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
+def open_state(item: Assigned, *, keeps_metadata: bool = True) -> PartitionState:
     """Return the state of a newly assigned partition; it is halted when reading on would skip or repeat records.
 
     A commit with another topic ID is of an earlier topic of that name; the new one is read from its start. On a broker

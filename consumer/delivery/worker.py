@@ -31,7 +31,7 @@ from typing import Final
 from consumer.delivery.balance import balance
 from consumer.delivery.executor import Pools, StepExecutor, WorkerConfig
 from consumer.delivery.halting import Step
-from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_lane, start_of
+from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_state, start_of
 from consumer.delivery.partition import Intake, PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Log, Metrics, Partition, Polled, Position
@@ -79,7 +79,7 @@ class Worker:
         """Open each partition and return where to read it from."""
         starts: dict[Partition, Position | None] = {}
         for item in partitions:
-            state = open_lane(item, keeps_metadata=self._config.keeps_metadata)
+            state = open_state(item, keeps_metadata=self._config.keeps_metadata)
             if state.halt is None and self._was_cut(state):  # else the log says what is wrong
                 state = halted(item, HaltCode.TRUNCATED, f"its log lacks the next offset; {RESUME}")
             if state.halt is not None:

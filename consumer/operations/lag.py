@@ -10,7 +10,7 @@ from typing import Final
 
 from consumer.advice import Sentence
 from consumer.delivery.intent import Intent, UnreadableError, decode
-from consumer.delivery.opening import RESUME, open_lane
+from consumer.delivery.opening import RESUME, open_state
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.kafka.admin import Cluster, LogBounds, Topic
 
@@ -58,7 +58,7 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
         intent = None
     if intent and intent.topic_id != item.topic_id:
         return f"committed before the topic was recreated; the new topic is read from its start: {RUN}"
-    if halt := open_lane(item).halt:
+    if halt := open_state(item).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
         return f"halted: its log ends at offset {bounds.high}; {RESUME}"

@@ -182,8 +182,8 @@ def until_begun(process: Process) -> None:
     """Make turns until the intent is committed and the insert waits in the pool, not begun."""
     for _ in range(10):
         process.worker.turn()
-        works = [work for lane in process.worker.states.values() for work in lane.tasks]
-        if works and works[0].stage.name == "INSERTING":
+        tasks = [task for state in process.worker.states.values() for task in state.tasks]
+        if tasks and tasks[0].stage.name == "INSERTING":
             return
         process.pool.finish_all()
     raise AssertionError("no insert came")

@@ -18,21 +18,21 @@ def opened(position: int = 0, replay: Intent | None = None) -> PartitionState:
     return PartitionState(PLACE, "id", position, committed, replay, read_to=position)
 
 
-def feed(lane: PartitionState, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:
+def feed(state: PartitionState, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:
     """Add records."""
     for offset in offsets:
-        lane.add(Record(PLACE, offset, 1000 + offset, b"", b"v", (), epoch), now_s)
+        state.add(Record(PLACE, offset, 1000 + offset, b"", b"v", (), epoch), now_s)
 
 
-def prepare(lane: PartitionState, work: BatchTask, *poison: int) -> None:
+def prepare(state: PartitionState, work: BatchTask, *poison: int) -> None:
     """Let a work be prepared, with this poison."""
     letters = tuple(Poison(offset, Reason.FRAME, "") for offset in poison)
-    lane.prepared(work, Prepared(work.batch.without(letters), (), letters))
+    state.prepared(work, Prepared(work.batch.without(letters), (), letters))
 
 
-def sealed(lane: PartitionState, now_s: float = 0.0) -> BatchTask:
+def sealed(state: PartitionState, now_s: float = 0.0) -> BatchTask:
     """Seal the next batch, which must be due."""
-    work = lane.seal(LIMITS, now_s)
+    work = state.seal(LIMITS, now_s)
     assert work is not None
     return work
 
@@ -42,9 +42,9 @@ def refusal(*offsets: int, is_untouched: bool = True) -> Inserted:
     return Inserted(tuple(Poison(offset, Reason.BAD_VALUE, "") for offset in offsets), is_untouched)
 
 
-def make_smaller(lane: PartitionState, work: BatchTask) -> None:
+def make_smaller(state: PartitionState, work: BatchTask) -> None:
     """Let a work be prepared again, with half of its records."""
-    lane.prepared(work, Prepared(work.batch.first(len(work.batch.records) // 2), (), ()))
+    state.prepared(work, Prepared(work.batch.first(len(work.batch.records) // 2), (), ()))
 
 
 def mark(offset: int, a: int, b: int, *excluded: int) -> CommittedOffset:

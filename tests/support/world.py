@@ -337,15 +337,15 @@ class World:
     def memory_left_bytes(self) -> float:
         """Return what the fullest worker keeps below its bound; what a predecessor's range needs is not counted."""
         held = [
-            sum(lane.size_bytes for lane in process.worker.states.values() if not _is_replaying(lane))
+            sum(state.size_bytes for state in process.worker.states.values() if not _is_replaying(state))
             for process in self.processes
         ]
         return LIMITS.waiting_bytes_max + _POLL_BYTES_MAX - max(held, default=0)
 
     def known_of_nothing(self) -> set[int]:
         """Return the offsets of poison that a worker remembers without holding the record, which pays for both."""
-        lanes = [lane for process in self.processes for lane in process.worker.states.values()]
-        return {offset for lane in lanes for offset in lane.known.keys() - _held_by(lane)}
+        states = [state for process in self.processes for state in process.worker.states.values()]
+        return {offset for state in states for offset in state.known.keys() - _held_by(state)}
 
     def _records(self) -> Iterator[Record]:
         """Yield what the log has now."""
@@ -369,8 +369,8 @@ class World:
 
     def _halted(self) -> dict[Partition, str]:
         """Return the partitions that wait for an operator, and why."""
-        lanes = [lane for process in self.processes for lane in process.worker.owned.values()]
-        return {lane.partition: lane.halt.why for lane in lanes if lane.halt}
+        states = [state for process in self.processes for state in process.worker.owned.values()]
+        return {state.partition: state.halt.why for state in states if state.halt}
 
     def _is_busy(self) -> bool:
         if len(self._halted()) == PARTITIONS:
@@ -408,17 +408,17 @@ def _offset_of(key: str) -> int:
     return int(key.partition("@")[0].rpartition("/")[2])
 
 
-def _is_replaying(lane: PartitionState) -> bool:
-    return lane.replay is not None or any(work.is_replay for work in lane.tasks)
+def _is_replaying(state: PartitionState) -> bool:
+    return state.replay is not None or any(task.is_replay for task in state.tasks)
 
 
 def _reading_of(row: str) -> int:
     return int(row.partition("#")[2] or 0)
 
 
-def _held_by(lane: PartitionState) -> set[int]:
+def _held_by(state: PartitionState) -> set[int]:
     return {
         record.offset
-        for records in (lane.buffer.records, *(work.batch.records for work in lane.tasks))
+        for records in (state.buffer.records, *(task.batch.records for task in state.tasks))
         for record in records
     }

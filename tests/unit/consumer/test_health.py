@@ -22,7 +22,7 @@ OPERATIONS: Final = (Path(__file__).resolve().parents[3] / "docs" / "OPERATIONS.
 STALL_S: Final = 90.0
 
 
-def lane(*offsets: int, ended_at: int | None = None) -> PartitionState:
+def state(*offsets: int, ended_at: int | None = None) -> PartitionState:
     """Return a state at offset 7 that has taken some records, and perhaps come to the log's end."""
     made = PartitionState(PLACE, "id", 7, None, read_to=7)
     feed(made, *offsets)
@@ -33,25 +33,25 @@ def lane(*offsets: int, ended_at: int | None = None) -> PartitionState:
 
 def halted() -> PartitionState:
     """Return the state of a halted partition."""
-    made = lane(7, 8)
+    made = state(7, 8)
     made.halted(Step.INSERT, Halt("run this", HaltCode.TABLE))
     return made
 
 
 def retrying() -> PartitionState:
     """Return a state whose commit has failed."""
-    made = lane(7, 8)
+    made = state(7, 8)
     made.commit_attempt = 1
     return made
 
 
 def after(
-    *ages_s: float, lane: Callable[[], PartitionState] = lane, end: int | None = 7, **membership: object
+    *ages_s: float, state: Callable[[], PartitionState] = state, end: int | None = 7, **membership: object
 ) -> HealthMonitor:
     """Return a watch that has noted the same at these moments, and now is the last of them."""
     clock = Clock()
     watch = HealthMonitor(STALL_S, clock, "kafka:9092")
-    made = lane()
+    made = state()
     for age_s in ages_s:
         clock.now_s = 1000.0 + age_s
         watch.turned({PLACE: made}, lambda _: end, Membership(**membership))  # type: ignore[arg-type]  # its fields
@@ -71,15 +71,15 @@ CAUSES: Final[dict[str, tuple[Callable[[], HealthMonitor], str]]] = {
     "starting": (after, "the log says which"),
     "joining": (lambda: after(0, is_formed=False), "the group has not given out its partitions"),
     "idle": (lambda: after(0, 3600), "1 partitions, none behind"),
-    "moving": (lambda: after(0, 89, lane=lambda: lane(7, 8), end=9), "1 of 1 partitions behind"),
+    "moving": (lambda: after(0, 89, state=lambda: state(7, 8), end=9), "1 of 1 partitions behind"),
     "no_topic": (lambda: after(0, 3600, gone=("events",)), "`kafka-topics.sh --bootstrap-server kafka:9092 --create"),
-    "retrying": (lambda: after(0, 3600, lane=retrying, end=9), "headrace_consumer_retries_total"),
-    "halted": (lambda: after(0, 3600, lane=halted, end=9), "events/3 is halted at offset 7: run this"),
+    "retrying": (lambda: after(0, 3600, state=retrying, end=9), "headrace_consumer_retries_total"),
+    "halted": (lambda: after(0, 3600, state=halted, end=9), "events/3 is halted at offset 7: run this"),
     "kept_back": (
-        lambda: after(0, 61, lane=lambda: lane(ended_at=7), end=12),
+        lambda: after(0, 61, state=lambda: state(ended_at=7), end=12),
         "events/3: an open transaction holds back 5 offsets from 7 on for 61 s: if it stays, `kafka-transactions.sh",
     ),
-    "stalled": (lambda: after(0, 91, lane=lambda: lane(7, 8), end=9), "events/3 at offset 7, 2 behind, for 91 s"),
+    "stalled": (lambda: after(0, 91, state=lambda: state(7, 8), end=9), "events/3 at offset 7, 2 behind, for 91 s"),
     "poll_stuck": (stuck, "has not come round for 91 s"),
 }
 
@@ -113,8 +113,8 @@ def test_the_table_of_verdicts_is_complete() -> None:
 def test_what_a_transaction_keeps_back_for_less_than_a_minute_is_nothing_unusual() -> None:
     """Nor is it behind: nobody can read it."""
     for watch in (
-        after(0, 59, lane=lambda: lane(ended_at=7), end=12),
-        after(0, 3600, lane=lambda: lane(ended_at=12), end=12),
+        after(0, 59, state=lambda: state(ended_at=7), end=12),
+        after(0, 3600, state=lambda: state(ended_at=12), end=12),
     ):
         assert watch.verdict().name == "idle"
         assert watch.progress[PLACE].behind == 0
@@ -124,7 +124,7 @@ def test_transactions_that_follow_each_other_are_nothing_unusual() -> None:
     """The reader gets on with each of them."""
     clock = Clock()
     watch = HealthMonitor(STALL_S, clock)
-    made = lane()
+    made = state()
     for end in range(8, 30):
         clock.now_s += 30
         made.reached_end(end)
@@ -135,9 +135,9 @@ def test_transactions_that_follow_each_other_are_nothing_unusual() -> None:
 
 def test_a_paused_partition_is_behind_what_it_does_not_read() -> None:
     """It came to the end once, and was paused since: what lies behind that is a backlog, and no transaction's."""
-    made = lane(ended_at=7)
+    made = state(ended_at=7)
     made.intake = Intake.PAUSED
-    watch = after(0, 80, lane=lambda: made, end=12)
+    watch = after(0, 80, state=lambda: made, end=12)
 
     assert (watch.verdict().name, watch.progress[PLACE].behind) == ("moving", 5)
 
@@ -160,7 +160,7 @@ def test_a_partition_that_comes_is_noted_at_once() -> None:
     clock = Clock()
     watch = HealthMonitor(STALL_S, clock)
     watch.turned({}, lambda _: None)
-    watch.turned({PLACE: lane(7, 8)}, lambda _: 9)
+    watch.turned({PLACE: state(7, 8)}, lambda _: 9)
 
     assert watch.progress[PLACE].behind == 2
 
@@ -170,7 +170,7 @@ def test_freshness_grows_with_the_backlogs_age_whatever_its_timestamps_say(claim
     """1.8e9 seconds, or 0 with 51 behind: both were seen."""
     clock, wall_ms = Clock(), 1.8e12
     watch = HealthMonitor(STALL_S, clock, now_ms=lambda: wall_ms + (clock.now_s - 1000.0) * 1000)
-    made = lane()
+    made = state()
     made.buffer.add(made_at(wall_ms + claimed_s * 1000), 0.0)
     for _ in range(3):
         clock.now_s += 10
@@ -192,7 +192,7 @@ def test_another_log_has_no_past() -> None:
     """A topic that was recreated is not as old as the one before."""
     clock = Clock()
     watch = HealthMonitor(STALL_S, clock)
-    watch.turned({PLACE: lane()}, lambda _: 50)
+    watch.turned({PLACE: state()}, lambda _: 50)
     clock.now_s += 3600
     watch.turned({PLACE: PartitionState(PLACE, "other", 0, None)}, lambda _: 5)
     clock.now_s += 4
@@ -204,18 +204,18 @@ def test_a_worker_that_finds_poison_is_healthy_though_its_position_stands() -> N
     """A batch may take many searches; each that finds some is a step, and a restart would begin them again."""
     clock = Clock()
     watch = HealthMonitor(60, clock)
-    lane = PartitionState(PLACE, "id", 7, None, read_to=7)
-    feed(lane, *range(7, 57))
-    work = lane.seal(BufferLimits(50, 10**6, 0.0, 10**6), 0.0)
-    assert work is not None
+    state = PartitionState(PLACE, "id", 7, None, read_to=7)
+    feed(state, *range(7, 57))
+    task = state.seal(BufferLimits(50, 10**6, 0.0, 10**6), 0.0)
+    assert task is not None
     for offset in range(7, 17):
-        work.batch = work.batch.without([Poison(offset, Reason.BAD_VALUE, "")])
+        task.batch = task.batch.without([Poison(offset, Reason.BAD_VALUE, "")])
         clock.now_s += 59
-        watch.turned({PLACE: lane}, lambda _: 100)
+        watch.turned({PLACE: state}, lambda _: 100)
     assert watch.verdict().name == "moving"
     for _ in range(3):
         clock.now_s += 30
-        watch.turned({PLACE: lane}, lambda _: 100)
+        watch.turned({PLACE: state}, lambda _: 100)
 
     assert watch.verdict().name == "stalled"
 

@@ -48,7 +48,7 @@ def watch(clock: Clock) -> HealthMonitor:
     return HealthMonitor(60, clock)
 
 
-def lane(position: int, behind: int = 0, commit_attempt: int = 0) -> PartitionState:
+def state(position: int, behind: int = 0, commit_attempt: int = 0) -> PartitionState:
     """Return a state at a position, with so many records in memory behind it, and failed commits."""
     made = PartitionState(PLACE, "incarnation", position, None, read_to=position, commit_attempt=commit_attempt)
     for number in range(behind):
@@ -169,7 +169,7 @@ def test_an_idle_worker_is_healthy_for_ever(watch: HealthMonitor, clock: Clock) 
     """Nothing moves where there is nothing to move."""
     for _ in range(10):
         clock.now_s += 3600
-        watch.turned({PLACE: lane(7)}, lambda _: 7)
+        watch.turned({PLACE: state(7)}, lambda _: 7)
 
     assert watch.verdict().name == "idle"
     assert Pages(PrometheusMetrics(), watch).answer("/readyz")[0] == 200
@@ -179,7 +179,7 @@ def test_a_worker_that_gets_on_is_healthy(watch: HealthMonitor, clock: Clock) ->
     """Behind, however far, but moving."""
     for position in range(10):
         clock.now_s += 59
-        watch.turned({PLACE: lane(position, behind=5)}, lambda _: 10_000)
+        watch.turned({PLACE: state(position, behind=5)}, lambda _: 10_000)
 
     assert watch.verdict().name == "moving"
 
@@ -188,7 +188,7 @@ def test_a_worker_that_is_behind_and_stands_still_is_not_healthy(watch: HealthMo
     """It polls, and nothing comes of it: the page names the partition."""
     for _ in range(4):
         clock.now_s += 30
-        watch.turned({PLACE: lane(7, behind=5)}, lambda _: 100)
+        watch.turned({PLACE: state(7, behind=5)}, lambda _: 100)
 
     verdict = watch.verdict()
 
@@ -201,7 +201,7 @@ def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: HealthMonitor, c
     """A restart would help nobody; the orchestrator learns it from readyz, people from the metric."""
     for _ in range(100):
         clock.now_s += 30
-        watch.turned({PLACE: lane(7, behind=5, commit_attempt=1)}, lambda _: 100)
+        watch.turned({PLACE: state(7, behind=5, commit_attempt=1)}, lambda _: 100)
     pages = Pages(PrometheusMetrics(), watch)
 
     assert json.loads(pages.answer("/healthz")[2])["status"] == "retrying"
@@ -211,7 +211,7 @@ def test_an_outage_that_is_held_is_healthy_and_not_ready(watch: HealthMonitor, c
 
 def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: HealthMonitor, clock: Clock) -> None:
     """A restart would help nobody, and nobody may take the worker for one whose partitions all make progress."""
-    halted = lane(7, behind=5)
+    halted = state(7, behind=5)
     halted.halted(Step.INSERT, Halt("there is no table: run this", HaltCode.TABLE))
     other = Partition("events", 4)
     for position in range(100):
@@ -228,7 +228,7 @@ def test_a_halted_partition_is_healthy_and_not_ready_and_named(watch: HealthMoni
 
 def test_a_halted_partition_hides_no_standstill_of_another(watch: HealthMonitor, clock: Clock) -> None:
     """A restart may help that one."""
-    halted = lane(7, behind=5)
+    halted = state(7, behind=5)
     halted.halted(Step.READ, Halt("its log can't be read", HaltCode.TRUNCATED))
     still = PartitionState(Partition("events", 4), "incarnation", 7, None, read_to=7)
     for _ in range(4):
@@ -241,7 +241,7 @@ def test_a_halted_partition_hides_no_standstill_of_another(watch: HealthMonitor,
 
 def test_a_thread_that_does_not_come_round_is_not_healthy(watch: HealthMonitor, clock: Clock) -> None:
     """Whatever it last said, it is no longer true."""
-    watch.turned({PLACE: lane(7, commit_attempt=1)}, lambda _: 7)
+    watch.turned({PLACE: state(7, commit_attempt=1)}, lambda _: 7)
     clock.now_s += 61
 
     assert watch.verdict().name == "poll_stuck"
@@ -250,7 +250,7 @@ def test_a_thread_that_does_not_come_round_is_not_healthy(watch: HealthMonitor, 
 
 def test_a_gap_at_the_end_is_no_lag(watch: HealthMonitor) -> None:
     """A transaction's marker is an offset without a record."""
-    at_end = lane(7)
+    at_end = state(7)
     at_end.reached_end(9)
 
     watch.turned({PLACE: at_end}, lambda _: 9)

@@ -15,7 +15,7 @@ from consumer.errors import HaltCode
 BOUND = 100_000
 
 
-def lane(number: int, size_bytes: int, **fields: object) -> PartitionState:
+def waiting(number: int, size_bytes: int, **fields: object) -> PartitionState:
     """Return a state that needs so many bytes; those with a higher number were sealed later."""
     place = Partition("events", number)
     made = PartitionState(place, "id", 0, None, sealed_at_s=float(number))
@@ -29,72 +29,76 @@ def lane(number: int, size_bytes: int, **fields: object) -> PartitionState:
 
 def stuck(number: int, size_bytes: int) -> PartitionState:
     """Return a state that waits for an operator."""
-    return lane(number, size_bytes, halt=Halted(Partition("events", number), 0, HaltCode.REFUSED, "", Step.INSERT))
+    return waiting(number, size_bytes, halt=Halted(Partition("events", number), 0, HaltCode.REFUSED, "", Step.INSERT))
 
 
-def numbers(lanes: list[PartitionState]) -> list[int]:
+def numbers(states: list[PartitionState]) -> list[int]:
     """Return the partitions' numbers."""
-    return [item.partition.number for item in lanes]
+    return [item.partition.number for item in states]
 
 
 def test_below_half_of_the_bound_nobody_waits() -> None:
     """One busy partition may hold nearly half of the bound."""
-    assert balance([lane(0, 49_000), lane(1, 0)], BOUND) == ([], [], None)
+    assert balance([waiting(0, 49_000), waiting(1, 0)], BOUND) == ([], [], None)
 
 
 def test_over_half_of_the_bound_only_the_one_goes_on_that_was_sealed_longest_ago() -> None:
     """So its batch grows large, whatever the others hold."""
-    paused, resumed, squeezed = balance([lane(1, 8000), lane(0, 30_000), lane(2, 12_000)], BOUND)
+    paused, resumed, squeezed = balance([waiting(1, 8000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
 
     assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
 
 
 def test_the_next_one_resumes() -> None:
     """It was paused while another one had its turn."""
-    paused, resumed, _ = balance([lane(0, 20_000, intake=Intake.PAUSED), lane(1, 40_000)], BOUND)
+    paused, resumed, _ = balance([waiting(0, 20_000, intake=Intake.PAUSED), waiting(1, 40_000)], BOUND)
 
     assert (numbers(paused), numbers(resumed)) == ([1], [0])
 
 
 def test_an_idle_partition_is_neither_next_nor_paused() -> None:
     """It reads nothing, and holds nothing; its turn would never end."""
-    paused, _, squeezed = balance([lane(0, 0), lane(1, 40_000), lane(2, 40_000)], BOUND)
+    paused, _, squeezed = balance([waiting(0, 0), waiting(1, 40_000), waiting(2, 40_000)], BOUND)
 
     assert (numbers(paused), squeezed and squeezed.partition.number) == ([1, 2], 1)
 
 
 def test_a_batch_that_has_no_room_to_grow_is_sealed() -> None:
     """Nothing else would free memory before the batch is very old."""
-    lanes = [lane(0, 40_000), lane(1, 36_000, intake=Intake.PAUSED)]
-    paused, resumed, squeezed = balance(lanes, BOUND)
+    states = [waiting(0, 40_000), waiting(1, 36_000, intake=Intake.PAUSED)]
+    paused, resumed, squeezed = balance(states, BOUND)
 
-    assert (numbers(paused), resumed, squeezed) == ([0], [], lanes[0])
+    assert (numbers(paused), resumed, squeezed) == ([0], [], states[0])
 
 
 def test_a_batch_without_room_waits_for_a_running_insert() -> None:
     """It frees memory; sealed now, the batch would stay small."""
-    busy = lane(0, 36_000, intake=Intake.PAUSED)
+    busy = waiting(0, 36_000, intake=Intake.PAUSED)
     busy.tasks.append(BatchTask(Batch(busy.partition, Intent("id", 0, 1), (), 10_000)))
 
-    assert balance([busy, lane(1, 36_000)], BOUND).squeezed is None
+    assert balance([busy, waiting(1, 36_000)], BOUND).squeezed is None
 
 
 def test_stuck_partitions_do_not_starve_the_others() -> None:
     """Each of the others in turn reads up to its share of the last quarter."""
-    paused, resumed, squeezed = balance([stuck(0, 76_000), lane(1, 12_000, intake=Intake.PAUSED), lane(2, 0)], BOUND)
+    paused, resumed, squeezed = balance(
+        [stuck(0, 76_000), waiting(1, 12_000, intake=Intake.PAUSED), waiting(2, 0)], BOUND
+    )
     assert (numbers(paused), resumed, squeezed and squeezed.partition.number) == ([0], [], 1)
 
-    paused, resumed, squeezed = balance([stuck(0, 76_000), lane(1, 8000, intake=Intake.PAUSED), lane(2, 0)], BOUND)
+    paused, resumed, squeezed = balance(
+        [stuck(0, 76_000), waiting(1, 8000, intake=Intake.PAUSED), waiting(2, 0)], BOUND
+    )
     assert (numbers(paused), numbers(resumed), squeezed) == ([0], [1], None)
 
 
 def test_a_partition_with_two_batches_is_not_next() -> None:
     """It can seal no third one."""
     place = Partition("events", 0)
-    busy = lane(0, 10_000)
+    busy = waiting(0, 10_000)
     for a in (0, 1):
         busy.tasks.append(BatchTask(Batch(place, Intent("id", a, a + 1), (), 20_000)))
-    paused, resumed, _ = balance([busy, lane(1, 5000, intake=Intake.PAUSED)], 200_000)
+    paused, resumed, _ = balance([busy, waiting(1, 5000, intake=Intake.PAUSED)], 200_000)
 
     assert (numbers(paused), numbers(resumed)) == ([], [1])
 
@@ -102,7 +106,7 @@ def test_a_partition_with_two_batches_is_not_next() -> None:
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=300), st.integers(1, 5))
 def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool]], count: int) -> None:
     """Only a poll can come on top of the bound."""
-    states, poll_bytes = [lane(number, 0) for number in range(count)], 4000
+    states, poll_bytes = [waiting(number, 0) for number in range(count)], 4000
     for now_s, (number, sticks) in enumerate(polls):
         state = states[number % count]
         state.halt = stuck(0, 0).halt if sticks else state.halt
@@ -120,21 +124,21 @@ def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool]], count:
 
 def test_all_go_on_once_little_is_left() -> None:
     """A quarter of the bound is little."""
-    lanes = [lane(0, 24_000, intake=Intake.PAUSED), lane(1, 0, intake=Intake.PAUSED)]
+    states = [waiting(0, 24_000, intake=Intake.PAUSED), waiting(1, 0, intake=Intake.PAUSED)]
 
-    assert numbers(balance(lanes, BOUND).resumed) == [0, 1]
+    assert numbers(balance(states, BOUND).resumed) == [0, 1]
 
 
 def test_a_predecessors_range_is_read_to_its_end() -> None:
     """Its batch is sealed only when its last record is there: to pause it would be for ever."""
-    lanes = [lane(0, 90_000, replay=Intent("id", 0, 500)), lane(1, 30_000)]
+    states = [waiting(0, 90_000, replay=Intent("id", 0, 500)), waiting(1, 30_000)]
 
-    assert numbers(balance(lanes, BOUND).paused) == [1]
+    assert numbers(balance(states, BOUND).paused) == [1]
 
 
 def test_closed_partitions_are_left_alone() -> None:
     """One that takes nothing any more is neither paused nor resumed."""
-    lanes = [lane(0, 90_000, intake=Intake.CLOSED), lane(1, 0, intake=Intake.CLOSED)]
+    states = [waiting(0, 90_000, intake=Intake.CLOSED), waiting(1, 0, intake=Intake.CLOSED)]
 
-    assert balance(lanes, BOUND) == ([], [], None)
+    assert balance(states, BOUND) == ([], [], None)
     assert balance([], BOUND) == ([], [], None)

@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Detour, Intent
-from consumer.delivery.opening import open_lane, start_of
+from consumer.delivery.opening import open_state, start_of
 from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
 from consumer.errors import HaltCode
@@ -18,43 +18,43 @@ def assigned(mark: CommittedOffset | None, low: int = 0, end: int | None = None)
 
 def test_without_a_mark_it_begins_at_the_oldest_record() -> None:
     """A new group reads everything that is there."""
-    lane = open_lane(assigned(None, low=17))
+    state = open_state(assigned(None, low=17))
 
-    assert (lane.position, lane.read_to, lane.committed, lane.replay) == (17, 17, None, None)
+    assert (state.position, state.read_to, state.committed, state.replay) == (17, 17, None, None)
 
 
 def test_a_mark_is_where_it_goes_on() -> None:
     """Its metadata names the topic ID; without a range there is nothing to repeat."""
     mark = CommittedOffset(20, Intent("now", 20, 20).encode())
-    lane = open_lane(assigned(mark, low=17))
+    state = open_state(assigned(mark, low=17))
 
-    assert (lane.position, lane.read_to, lane.committed, lane.replay) == (20, 20, mark, None)
+    assert (state.position, state.read_to, state.committed, state.replay) == (20, 20, mark, None)
 
 
 def test_an_intent_is_repeated() -> None:
     """Exactly its range, without what it leaves out."""
     intent = Intent("now", 20, 30, (25,))
 
-    assert open_lane(assigned(CommittedOffset(20, intent.encode()))).replay == intent
+    assert open_state(assigned(CommittedOffset(20, intent.encode()))).replay == intent
 
 
 def test_an_intent_at_another_offset_is_not() -> None:
     """A tool moved the offset and kept the text."""
-    lane = open_lane(assigned(CommittedOffset(5, Intent("now", 20, 30).encode())))
+    state = open_state(assigned(CommittedOffset(5, Intent("now", 20, 30).encode())))
 
-    assert (lane.position, lane.replay) == (5, None)
+    assert (state.position, state.replay) == (5, None)
 
 
 def test_an_offset_without_metadata_is_believed() -> None:
     """Tools that move offsets write none."""
-    assert open_lane(assigned(CommittedOffset(5, ""))).position == 5
+    assert open_state(assigned(CommittedOffset(5, ""))).position == 5
 
 
 def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """The topic was recreated: it is read from its start, and the log says so."""
-    lane = open_lane(assigned(CommittedOffset(20, Intent("before", 20, 30).encode()), low=2))
+    state = open_state(assigned(CommittedOffset(20, Intent("before", 20, 30).encode()), low=2))
 
-    assert (lane.position, lane.read_to, lane.committed, lane.replay, lane.halt) == (2, 2, None, None, None)
+    assert (state.position, state.read_to, state.committed, state.replay, state.halt) == (2, 2, None, None, None)
     assert "recreated" in caplog.text
 
 
@@ -69,31 +69,31 @@ def test_a_mark_of_another_incarnation_says_nothing(caplog: pytest.LogCaptureFix
 )
 def test_where_going_on_would_skip_or_repeat_it_halts(mark: CommittedOffset, low: int, code: HaltCode) -> None:
     """A halted partition reads nothing, and says where it stands and why."""
-    lane = open_lane(assigned(mark, low))
+    state = open_state(assigned(mark, low))
 
-    assert lane.halt is not None
-    assert (lane.halt.code, lane.halt.offset, lane.intake) == (code, 20, Intake.CLOSED)
-    assert lane.halt.sentence.startswith("events/3 is halted at offset 20: ")
+    assert state.halt is not None
+    assert (state.halt.code, state.halt.offset, state.intake) == (code, 20, Intake.CLOSED)
+    assert state.halt.sentence.startswith("events/3 is halted at offset 20: ")
 
 
 def test_it_begins_with_the_last_record_that_was_read() -> None:
     """Where its epoch is known, by the commit or by its text, and the log still has it."""
     text = Intent("now", 20, 20, leader_epoch=4).encode()
 
-    assert start_of(open_lane(assigned(CommittedOffset(20, text, 4)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(CommittedOffset(20, text)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(CommittedOffset(20, text, 4), low=20))) == Position(20, 4)
-    assert start_of(open_lane(assigned(CommittedOffset(20, "", 4)))) == Position(19, 4)
-    assert start_of(open_lane(assigned(CommittedOffset(20, "")))) == Position(20)
-    assert start_of(open_lane(assigned(CommittedOffset(0, "", 4)))) == Position(0, 4)
+    assert start_of(open_state(assigned(CommittedOffset(20, text, 4)))) == Position(19, 4)
+    assert start_of(open_state(assigned(CommittedOffset(20, text)))) == Position(19, 4)
+    assert start_of(open_state(assigned(CommittedOffset(20, text, 4), low=20))) == Position(20, 4)
+    assert start_of(open_state(assigned(CommittedOffset(20, "", 4)))) == Position(19, 4)
+    assert start_of(open_state(assigned(CommittedOffset(20, "")))) == Position(20)
+    assert start_of(open_state(assigned(CommittedOffset(0, "", 4)))) == Position(0, 4)
 
 
 def test_the_epoch_of_a_range_is_not_that_of_the_record_before_it() -> None:
     """A leader was elected between them, and the broker did not keep the commit's own."""
-    lane = open_lane(assigned(CommittedOffset(20, Intent("now", 20, 30, leader_epoch=6).encode())))
+    state = open_state(assigned(CommittedOffset(20, Intent("now", 20, 30, leader_epoch=6).encode())))
 
-    assert (start_of(lane), lane.leader_epoch) == (Position(20), -1)
-    assert lane.continuity.promised == lane.replay
+    assert (start_of(state), state.leader_epoch) == (Position(20), -1)
+    assert state.continuity.promised == state.replay
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_a_log_that_ends_below_what_was_read_or_promised_was_cut(
     is_halted: bool,  # noqa: FBT001  (pytest names it)
 ) -> None:
     """Also when nothing new has come since: waiting for it would skip what comes."""
-    lane = open_lane(assigned(mark, end=end))
+    state = open_state(assigned(mark, end=end))
 
-    assert (lane.halt is not None) == is_halted
-    if lane.halt:
-        assert lane.halt.code is HaltCode.TRUNCATED
-        assert f"at or below offset {end}" in lane.halt.why
-        assert "python -m consumer resume" in lane.halt.why
+    assert (state.halt is not None) == is_halted
+    if state.halt:
+        assert state.halt.code is HaltCode.TRUNCATED
+        assert f"at or below offset {end}" in state.halt.why
+        assert "python -m consumer resume" in state.halt.why
 
 
 @pytest.mark.parametrize(
@@ -142,15 +142,15 @@ def test_behind_what_is_committed_or_promised_nothing_may_be_in_the_tables(
     expected: int | None,
 ) -> None:
     """Else the mark was lost or set back; a broker that keeps no intents can't tell, and may be one batch behind."""
-    assert open_lane(assigned(mark), keeps_metadata=keeps).inserted_max == expected
+    assert open_state(assigned(mark), keeps_metadata=keeps).inserted_max == expected
 
 
 def test_a_second_reading_goes_on() -> None:
     """With its number, to its end."""
     detour = Detour(25, 90, 4, "1|now|90|90|")
-    lane = open_lane(assigned(CommittedOffset(20, Intent("now", 20, 20, reading=2, detour=detour).encode())))
+    state = open_state(assigned(CommittedOffset(20, Intent("now", 20, 20, reading=2, detour=detour).encode())))
 
-    assert (lane.reading, lane.detour, lane.is_over) == (2, detour, False)
-    over = open_lane(assigned(CommittedOffset(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
+    assert (state.reading, state.detour, state.is_over) == (2, detour, False)
+    over = open_state(assigned(CommittedOffset(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
     assert over.is_over
     assert over.final_mark() == CommittedOffset(90, "1|now|90|90|", 4)

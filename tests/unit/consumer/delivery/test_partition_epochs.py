@@ -10,11 +10,11 @@ from tests.support.states import LIMITS, PLACE, feed, opened, prepare, sealed
 BEFORE = Detour(12, 90, 7, "1|id|90|95|")
 
 
-def finish(lane: PartitionState, work: BatchTask) -> None:
+def finish(state: PartitionState, task: BatchTask) -> None:
     """Let the head be prepared and inserted."""
-    prepare(lane, work)
-    work.stage = Stage.INSERTING
-    lane.finished(0.0)
+    prepare(state, task)
+    task.stage = Stage.INSERTING
+    state.finished(0.0)
 
 
 def read_again(position: int = 10) -> PartitionState:
@@ -24,115 +24,115 @@ def read_again(position: int = 10) -> PartitionState:
 
 def test_a_batch_is_of_one_leader_epoch() -> None:
     """Its intent, its token and its rows name it."""
-    lane = opened(0)
-    feed(lane, 0, 1, epoch=4)
-    lane.continuity = Continuity()  # nothing to compare: the leader is believed
-    feed(lane, 2, 3, 4, epoch=6)
-    first = sealed(lane, 99.0)
-    prepare(lane, first)
+    state = opened(0)
+    feed(state, 0, 1, epoch=4)
+    state.continuity = Continuity()  # nothing to compare: the leader is believed
+    feed(state, 2, 3, 4, epoch=6)
+    first = sealed(state, 99.0)
+    prepare(state, first)
 
     assert first.batch.intent == Intent("id", 0, 2, leader_epoch=4)
-    assert sealed(lane, 99.0).batch.intent == Intent("id", 2, 5, leader_epoch=6)
+    assert sealed(state, 99.0).batch.intent == Intent("id", 2, 5, leader_epoch=6)
 
 
 def test_a_mark_names_the_epoch_of_the_record_before_it() -> None:
     """In the commit and, without a range, in its text; gaps behind it change nothing."""
-    lane = opened(0)
-    feed(lane, 0, 1, epoch=4)
-    finish(lane, sealed(lane, 99.0))
-    lane.reached_end(9)
+    state = opened(0)
+    feed(state, 0, 1, epoch=4)
+    finish(state, sealed(state, 99.0))
+    state.reached_end(9)
 
-    assert lane.final_mark() == CommittedOffset(9, Intent("id", 9, 9, leader_epoch=4).encode(), 4)
+    assert state.final_mark() == CommittedOffset(9, Intent("id", 9, 9, leader_epoch=4).encode(), 4)
 
 
 def test_a_range_that_follows_has_its_own_epoch_and_its_mark_the_one_before() -> None:
     """The commit names the record before the range, the intent the records in it."""
-    lane = opened(0)
-    lane.leader_epoch = 4
-    feed(lane, 0, epoch=6)
-    work = sealed(lane, 99.0)
-    prepare(lane, work)
+    state = opened(0)
+    state.leader_epoch = 4
+    feed(state, 0, epoch=6)
+    task = sealed(state, 99.0)
+    prepare(state, task)
 
-    assert lane.next_commit(0.0) == CommittedOffset(0, Intent("id", 0, 1, leader_epoch=6).encode(), 4)
+    assert state.next_commit(0.0) == CommittedOffset(0, Intent("id", 0, 1, leader_epoch=6).encode(), 4)
 
 
 def test_a_log_that_was_cut_is_read_no_further_nor_is_its_end() -> None:
     """What follows under other offsets is no record of what was read, and the end behind it says nothing."""
-    lane = opened(0)
-    feed(lane, 0, 1, epoch=4)
-    feed(lane, 2, epoch=2)
-    feed(lane, 3, epoch=4)
-    lane.reached_end(9)
+    state = opened(0)
+    feed(state, 0, 1, epoch=4)
+    feed(state, 2, epoch=2)
+    feed(state, 3, epoch=4)
+    state.reached_end(9)
 
-    assert lane.cut == Cut(is_other=True, end=2)
-    assert (lane.read_to, lane.waiting_records) == (2, 2)
-    finish(lane, sealed(lane))
-    lane.reached_end(9)
-    assert lane.position == 2
+    assert state.cut == Cut(is_other=True, end=2)
+    assert (state.read_to, state.waiting_records) == (2, 2)
+    finish(state, sealed(state))
+    state.reached_end(9)
+    assert state.position == 2
 
 
 def test_an_end_says_nothing_while_the_last_record_is_read_once_more() -> None:
     """Records of the new leader were let go, and come again."""
-    lane = opened(0)
-    feed(lane, 0, epoch=4)
-    finish(lane, sealed(lane, 99.0))
-    feed(lane, 1, 2, epoch=6)
-    lane.reached_end(3)
+    state = opened(0)
+    feed(state, 0, epoch=4)
+    finish(state, sealed(state, 99.0))
+    feed(state, 1, 2, epoch=6)
+    state.reached_end(3)
 
-    assert (lane.position, lane.read_to, lane.continuity.seek_to) == (1, 1, (0, 4))
-    lane.continuity.sought()
-    feed(lane, 0, epoch=4)
-    feed(lane, 1, 2, epoch=6)
-    lane.reached_end(3)
-    assert (lane.read_to, lane.waiting_records) == (3, 2)
+    assert (state.position, state.read_to, state.continuity.seek_to) == (1, 1, (0, 4))
+    state.continuity.sought()
+    feed(state, 0, epoch=4)
+    feed(state, 1, 2, epoch=6)
+    state.reached_end(3)
+    assert (state.read_to, state.waiting_records) == (3, 2)
 
 
 def test_a_range_that_is_another_one_now_is_not_repeated() -> None:
     """Neither its rows nor its dead letters would be those that were promised."""
-    lane = opened(10, Intent("id", 10, 12, leader_epoch=4))
-    lane.continuity = Continuity(promised=lane.replay)
-    feed(lane, 10, epoch=4)
-    feed(lane, 11, epoch=6)
+    state = opened(10, Intent("id", 10, 12, leader_epoch=4))
+    state.continuity = Continuity(promised=state.replay)
+    feed(state, 10, epoch=4)
+    feed(state, 11, epoch=6)
 
-    assert lane.cut == Cut(is_other=True, end=11)
-    assert lane.seal(LIMITS, 99.0) is None
-    assert lane.is_done
+    assert state.cut == Cut(is_other=True, end=11)
+    assert state.seal(LIMITS, 99.0) is None
+    assert state.is_done
 
 
 def test_a_second_reading_has_its_number_and_ends() -> None:
     """Then the group has exactly what it had before."""
-    lane = read_again()
-    feed(lane, 10, 11, 12, 13)
-    work = sealed(lane, 0.0)
+    state = read_again()
+    feed(state, 10, 11, 12, 13)
+    task = sealed(state, 0.0)
 
-    assert (work.batch.intent.reading, work.batch.intent.b, work.batch.intent.detour) == (3, 12, BEFORE)
-    assert lane.is_over
-    assert not lane.is_done
-    finish(lane, work)
-    assert lane.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
-    assert not lane.is_done
-    lane.commit_succeeded(CommittedOffset(90, "1|id|90|95|", 7))
-    assert lane.is_done
+    assert (task.batch.intent.reading, task.batch.intent.b, task.batch.intent.detour) == (3, 12, BEFORE)
+    assert state.is_over
+    assert not state.is_done
+    finish(state, task)
+    assert state.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
+    assert not state.is_done
+    state.commit_succeeded(CommittedOffset(90, "1|id|90|95|", 7))
+    assert state.is_done
 
 
 def test_a_second_reading_ends_in_a_gap_too() -> None:
     """The log's end, or a record behind it, tells."""
-    lane = read_again()
-    feed(lane, 10)
-    lane.reached_end(30)
+    state = read_again()
+    feed(state, 10)
+    state.reached_end(30)
 
-    assert (lane.is_over, lane.read_to, lane.waiting_records) == (True, 12, 1)
-    finish(lane, sealed(lane))
-    assert lane.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
+    assert (state.is_over, state.read_to, state.waiting_records) == (True, 12, 1)
+    finish(state, sealed(state))
+    assert state.final_mark() == CommittedOffset(90, "1|id|90|95|", 7)
 
 
 def test_a_second_reading_that_is_interrupted_is_gone_on_with() -> None:
     """Before its end the mark says where it is, and that it will go back."""
-    lane = read_again()
-    feed(lane, 10)
-    finish(lane, sealed(lane, 99.0))
+    state = read_again()
+    feed(state, 10)
+    finish(state, sealed(state, 99.0))
 
-    assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
-    feed(lane, 11, 12)
-    lane.intake = Intake.CLOSED
-    assert lane.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
+    assert state.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())
+    feed(state, 11, 12)
+    state.intake = Intake.CLOSED
+    assert state.final_mark() == CommittedOffset(11, Intent("id", 11, 11, reading=3, detour=BEFORE).encode())

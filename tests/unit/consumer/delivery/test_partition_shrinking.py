@@ -12,87 +12,87 @@ from tests.support.states import feed, make_smaller, mark, opened, prepare, refu
 
 def test_a_range_that_was_refused_at_once_may_shrink_until_it_is_intended_again() -> None:
     """Nothing of it is in the table; the group still holds the larger range, so no mark takes that back."""
-    lane = opened(0)
-    feed(lane, *range(3))
-    head = sealed(lane)
-    prepare(lane, head)
+    state = opened(0)
+    feed(state, *range(3))
+    head = sealed(state)
+    prepare(state, head)
     head.begun()
-    assert lane.draft(head).is_fixed
+    assert state.draft(head).is_fixed
     head.was_refused(refusal(1, is_untouched=False))
-    assert lane.draft(head).is_fixed
+    assert state.draft(head).is_fixed
     head.was_refused(refusal(1))
-    assert not lane.draft(head).is_fixed
-    assert lane.final_mark() is None
-    make_smaller(lane, head)
-    assert lane.final_mark() is None
-    assert lane.next_commit(0.0) == mark(0, 0, 1)
+    assert not state.draft(head).is_fixed
+    assert state.final_mark() is None
+    make_smaller(state, head)
+    assert state.final_mark() is None
+    assert state.next_commit(0.0) == mark(0, 0, 1)
     head.begun()
-    assert lane.draft(head).is_fixed
+    assert state.draft(head).is_fixed
 
 
 def test_a_predecessors_range_may_shrink_once_it_was_refused_at_once() -> None:
     """Otherwise no worker would ever get past it."""
-    lane = opened(0, Intent("id", 0, 3))
-    feed(lane, 0, 1, 2)
-    head = sealed(lane)
-    assert lane.draft(head).is_fixed
-    prepare(lane, head)
+    state = opened(0, Intent("id", 0, 3))
+    feed(state, 0, 1, 2)
+    head = sealed(state)
+    assert state.draft(head).is_fixed
+    prepare(state, head)
     head.begun()
     head.was_refused(refusal(0, 2))
 
-    assert not lane.draft(head).is_fixed
+    assert not state.draft(head).is_fixed
 
 
 def test_what_was_sealed_behind_a_batch_that_shrinks_is_taken_back() -> None:
     """Its records wait behind the head's rest, in order, and its preparation is nobody's."""
     for is_under_way in (True, False):
-        lane = opened(0)
-        feed(lane, *range(8))
-        head = sealed(lane)
-        prepare(lane, head)
+        state = opened(0)
+        feed(state, *range(8))
+        head = sealed(state)
+        prepare(state, head)
         head.begun()
-        later = sealed(lane)
+        later = sealed(state)
         job: Future[Prepared] = Future()
         if is_under_way:
             later.stage, later.job = Stage.PREPARING, job  # type: ignore[assignment]  # one of the three kinds
         else:
-            prepare(lane, later)
+            prepare(state, later)
         head.was_refused(refusal(0, 2))
-        before = lane.size_bytes
-        make_smaller(lane, head)
+        before = state.size_bytes
+        make_smaller(state, head)
 
-        assert (list(lane.tasks), later.job, job.cancelled()) == ([head], None, is_under_way)
-        assert [record.offset for record in lane.buffer.records] == list(range(1, 8))
-        assert (lane.size_bytes, lane.waiting_records) == (before, 8)
-        assert sealed(lane).batch.intent == Intent("id", 1, 4)
+        assert (list(state.tasks), later.job, job.cancelled()) == ([head], None, is_under_way)
+        assert [record.offset for record in state.buffer.records] == list(range(1, 8))
+        assert (state.size_bytes, state.waiting_records) == (before, 8)
+        assert sealed(state).batch.intent == Intent("id", 1, 4)
 
 
 def test_what_is_known_of_the_rest_is_left_out_of_the_next_batch() -> None:
     """The next batch need not ask the table again; once it is through, it is forgotten."""
-    lane = opened(0)
-    feed(lane, *range(6))
-    head = sealed(lane)
+    state = opened(0)
+    feed(state, *range(6))
+    head = sealed(state)
     known = Poison(2, Reason.BAD_VALUE, "no")
-    lane.prepared(head, Prepared(head.batch.first(2), (), (), (known,)))
-    later = sealed(lane)
+    state.prepared(head, Prepared(head.batch.first(2), (), (), (known,)))
+    later = sealed(state)
 
-    assert lane.draft(later).known == (known,)
-    assert lane.draft(head).known == ()
-    lane.finished(0.0)
-    assert lane.draft(later).known == (known,)
-    prepare(lane, later, 2)
-    lane.finished(0.0)
-    assert not lane.known
+    assert state.draft(later).known == (known,)
+    assert state.draft(head).known == ()
+    state.finished(0.0)
+    assert state.draft(later).known == (known,)
+    prepare(state, later, 2)
+    state.finished(0.0)
+    assert not state.known
 
 
 def test_poison_whose_dead_letters_are_not_sent_is_known_when_its_batch_is_prepared_again() -> None:
     """The table has refused more of it: both are sent when its rows are there."""
-    lane = opened(0)
-    feed(lane, *range(3))
-    head = sealed(lane)
-    prepare(lane, head, 1)
+    state = opened(0)
+    feed(state, *range(3))
+    head = sealed(state)
+    prepare(state, head, 1)
     head.was_refused(refusal(2))
-    draft = lane.draft(head)
+    draft = state.draft(head)
 
     assert [item.offset for item in draft.known] == [1]
     assert [item.offset for item in draft.refused] == [2]

@@ -72,7 +72,7 @@ def test_a_partition_whose_commits_fail_does_not_hold_the_others() -> None:
     get_on(around, process)
 
     assert {key.split("/")[1] for key in around.table.rows} == {"1"}
-    assert [lane.is_retrying for lane in process.worker.states.values()] == [True, False]
+    assert [state.is_retrying for state in process.worker.states.values()] == [True, False]
 
 
 def test_every_retry_of_an_insert_commits_its_intent_again(around: Around) -> None:

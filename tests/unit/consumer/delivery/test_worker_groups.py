@@ -133,7 +133,7 @@ def test_a_revoke_in_the_middle_of_a_replay_keeps_the_predecessors_intent(around
     around.broker.remove(dead.log)
     middle = around.process()
     middle.worker.turn()
-    assert [work.is_replay for lane in middle.worker.states.values() for work in lane.tasks] == [True]
+    assert [task.is_replay for state in middle.worker.states.values() for task in state.tasks] == [True]
     middle.log.leave()
     around.produce(*[value()] * 5)
     get_on(around, around.process())

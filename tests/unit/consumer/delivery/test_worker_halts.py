@@ -53,7 +53,7 @@ def test_a_step_that_cannot_succeed_halts_its_partition_alone(trouble: Callable[
     """Foreseen or not: the process works on, and the partition goes on when the cause is gone."""
     around, table, process = started(trouble)
     get_on(around, process, 40)
-    halts = [lane.halt for lane in process.worker.owned.values() if lane.halt]
+    halts = [state.halt for state in process.worker.owned.values() if state.halt]
 
     assert partitions_in(table) == {"1"}
     assert [(halt.partition.number, halt.offset) for halt in halts] == [(0, 0)]
@@ -114,7 +114,7 @@ def test_a_mark_that_the_group_refuses_halts_its_partition() -> None:
     is_denied = False
     get_on(around, process, 200)
     assert around.rows_of() == dict.fromkeys(range(4), 2)
-    assert not any(lane.halt for lane in process.worker.owned.values())
+    assert not any(state.halt for state in process.worker.owned.values())
 
 
 def test_a_stop_does_not_wait_for_a_halted_partition() -> None:
@@ -165,14 +165,14 @@ def test_a_partition_that_may_not_be_read_halts_alone_and_goes_on_by_itself(is_i
     process.log.denied = {PLACE}
     around.broker.produce(1, [value()] * 4)
     get_on(around, process)
-    halts = [lane.halt for lane in process.worker.owned.values() if lane.halt]
+    halts = [state.halt for state in process.worker.owned.values() if state.halt]
     assert [(halt.partition, halt.code, halt.why) for halt in halts] == [(PLACE, "denied", "may not be read")]
     assert sum(around.rows_of().values()) == 12
 
     process.log.denied = set()
     around.broker.produce(0, [] if is_idle else [value()])
     get_on(around, process, 60)
-    assert not any(lane.halt for lane in process.worker.owned.values())
+    assert not any(state.halt for state in process.worker.owned.values())
     assert sum(around.rows_of().values()) == 12 + (not is_idle)
 
 

@@ -47,8 +47,8 @@ def test_the_batch_behind_it_is_sealed_anew(around: Around) -> None:
     for _ in range(8):
         around.clock.now_s += 0.5
         process.worker.turn()
-    (lane,) = process.worker.states.values()
-    assert len(lane.tasks) == 2
+    (state,) = process.worker.states.values()
+    assert len(state.tasks) == 2
     get_on(around, process, 60)
 
     assert around.rows_of() == dict.fromkeys(range(1, 8, 2), 1)

@@ -45,7 +45,7 @@ def test_a_dead_workers_batch_is_halved_once_nothing_of_it_can_arrive(around: Ar
     get_on(around, process, 10)
     assert not around.rows_of()
     assert process.metrics.counts["retries/insert/too_large"] > 0
-    assert all(lane.is_retrying for lane in process.worker.states.values())
+    assert all(state.is_retrying for state in process.worker.states.values())
     get_on(around, process, int(LATE_S * 2) + 20)
 
     assert around.rows_of() == dict.fromkeys(range(4), 1)
@@ -109,8 +109,8 @@ def test_one_record_that_the_proxy_does_not_take_halts_its_partition(around: Aro
     process = around.process()
     around.produce(value(), value())
     get_on(around, process, 20)
-    (lane,) = process.worker.states.values()
-    assert (lane.halt and lane.halt.code, lane.position) == ("too_large", 0)
+    (state,) = process.worker.states.values()
+    assert (state.halt and state.halt.code, state.position) == ("too_large", 0)
     around.table.rows_max = None
     get_on(around, process, 200)
 
@@ -123,8 +123,8 @@ def test_a_batch_of_which_a_block_was_inserted_halts(around: Around) -> None:
     process = around.process()
     around.produce(value(1), value(2), value(2))
     get_on(around, process, 10)
-    (lane,) = process.worker.states.values()
-    assert (lane.halt and lane.halt.code, around.rows_of()) == ("too_large", {0: 1})
+    (state,) = process.worker.states.values()
+    assert (state.halt and state.halt.code, around.rows_of()) == ("too_large", {0: 1})
     around.table.rows_max = None
     get_on(around, process, 200)
 

@@ -82,10 +82,10 @@ def test_an_outage_makes_no_dead_letter_and_holds_memory(around: Around) -> None
     process = around.process()
     around.produce(*[value()] * 100)
     get_on(around, process, 60)
-    (lane,) = process.worker.states.values()
-    assert lane.intake is Intake.PAUSED
-    assert lane.size_bytes < LIMITS.waiting_bytes_max
-    assert lane.is_retrying
+    (state,) = process.worker.states.values()
+    assert state.intake is Intake.PAUSED
+    assert state.size_bytes < LIMITS.waiting_bytes_max
+    assert state.is_retrying
     around.table.is_away = False
     get_on(around, process, 150)
 
