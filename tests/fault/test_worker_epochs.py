@@ -209,7 +209,7 @@ class Schedule:
         """Until nothing is missing: wait, and do what halts say; then each event of the log must be there once."""
         wanted = self.story.in_log()
         for _ in range(3):
-            if self._try_rows(wanted, 25):
+            if self._try_rows(wanted, 60):
                 break
             assert any(map(halts, self.story.fleet.members)), f"missing, and no halt: {self._missing(wanted)}"
             self.operate()
