@@ -33,11 +33,12 @@ class Lease(Protocol):
 
 
 class Body(msgspec.Struct, frozen=True):
-    """An inflated body, its size as sent, and its request's share of memory."""
+    """An inflated body, its size as sent, its request's share of memory, and whether it has one event a line."""
 
     text: bytes
     sent_bytes: int
     lease: Lease
+    is_lines: bool = False
 
 
 class MemoryBudget:

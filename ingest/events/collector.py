@@ -9,9 +9,8 @@ import msgspec
 from ingest.counters import RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
-from ingest.events.envelope import BODY
 from ingest.events.ids import uuid5, uuid7
-from ingest.events.salvage import elements
+from ingest.events.lines import sent_events
 from ingest.events.validator import InvalidEvent, Sender, ValidationResult, Validator, key_of
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
@@ -51,7 +50,7 @@ class Collector:
         """Judge a request's events and encode what is to be published; takes processor time, and waits for nobody.
 
         Args:
-            body: the JSON, inflated; its share of memory grows by the records.
+            body: inflated; its share of memory grows by the records.
             origin: what else is known of the request.
             counter: of the request's events.
             lenient: take the good events of a request that has bad ones too; those become dead letters.
@@ -60,13 +59,13 @@ class Collector:
             Rejected: the client must repair something.
             Overloaded: no memory; the request may be sent again.
         """
-        result = self._validator.read(body.text, origin, body.lease)
+        result = self._validator.read(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(result.entries), result.expanded_bytes)
         events = _takable(result, origin, lenient=lenient)
         body.lease.grow(bytes_of_records(len(events), result.expanded_bytes))
         records = self._records(events, origin)
         if len(events) < len(result.entries):
-            records.extend(_letters(body.text, result, origin))
+            records.extend(_letters(body, result, origin))
         return Prepared(result.entries, records, len(events))
 
     async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
@@ -86,7 +85,7 @@ class Collector:
         Raises:
             Rejected: as from `prepare`, but for bad events, which the result tells.
         """
-        result, raws = self._validator.examine(body.text, origin, body.lease)
+        result, raws = self._validator.examine(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(result.entries), result.expanded_bytes)
         _check_client(result.events, origin.client_id)
         taken_bytes = bytes_of_records(len(result.events), result.expanded_bytes)
@@ -118,9 +117,9 @@ def _check_client(events: list[Event], client_id: str) -> None:
         raise Rejected(ErrorCode.OTHER_CLIENT, "an event names another clientId than the key's")
 
 
-def _letters(body: bytes, result: ValidationResult, origin: Sender) -> Iterator[Record]:
+def _letters(body: Body, result: ValidationResult, origin: Sender) -> Iterator[Record]:
     """Yield the refused events of a request as dead letters: their bytes as sent, and why."""
-    sent = elements(body, BODY)
+    sent = sent_events(body.text, is_lines=body.is_lines)
     for index, entry in enumerate(result.entries):
         if isinstance(entry, InvalidEvent):
             yield _letter(sent[index], entry.faults[0], index, origin)

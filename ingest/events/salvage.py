@@ -84,7 +84,7 @@ def salvage(body: bytes, member: str, elements_max: int) -> dict[str, Any] | Non
         return None
     if type(request) is not dict:
         return None
-    return request | {member: [_element(text) for text in split.elements]}
+    return request | {member: [read_element(text) for text in split.elements]}
 
 
 def elements(body: bytes, member: str) -> list[bytes]:
@@ -97,7 +97,8 @@ def elements(body: bytes, member: str) -> list[bytes]:
         return split.elements if split is not None else []
 
 
-def _element(text: bytes) -> Any:
+def read_element(text: bytes) -> Any:
+    """Return the value of an element, or a Malformed when it is no JSON."""
     try:
         return decode(text)
     except PARSE_ERRORS as error:

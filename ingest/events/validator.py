@@ -14,8 +14,9 @@ from ingest.errors import ErrorCode, Fault, Rejected, Rule
 from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
 from ingest.events.fields import FieldError, Reader, compile_readers, plain_fields
 from ingest.events.ids import canonical_json, uuid5, uuid7s
+from ingest.events.lines import read_lines, sent_events
 from ingest.events.parsing import FLAT, escape, guard, kind, parse
-from ingest.events.salvage import COPIES, Malformed, elements, salvage
+from ingest.events.salvage import COPIES, Malformed, salvage
 from ingest.events.structure import count_names, may_have_names
 from ingest.events.times import client_time_ms
 from ingest.memory import UNBOUNDED, Lease
@@ -130,23 +131,33 @@ class Validator:
         """What requests are judged by."""
         return self._catalogue, self._limits
 
-    def read(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED) -> ValidationResult:
-        """Judge a whole request; `lease` has room for its objects, and grows if telling events apart needs copies.
+    def read(
+        self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
+    ) -> ValidationResult:
+        """Judge a whole request.
+
+        Args:
+            body: the JSON.
+            origin: what else is known of the request.
+            lease: has room for the objects, and grows if telling events apart needs copies.
+            is_lines: the body has one event a line, and nothing else.
 
         Raises:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
             Overloaded: there is no memory for the copies.
         """
-        return self.examine(body, origin, lease)[0]
+        return self.examine(body, origin, lease, is_lines=is_lines)[0]
 
-    def examine(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED) -> tuple[ValidationResult, list[Any]]:
+    def examine(
+        self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
+    ) -> tuple[ValidationResult, list[Any]]:
         """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
-        request = self._parse(body, lease)
+        request = self._parse_lines(body, lease) if is_lines else self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
         guard_others(request, self._limits.depth_max)
         blank, shared_bytes = self._blank_of(request, origin)
         copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
-        unread = self._oversize(body) | self._crowded(body, events)
+        unread = self._oversize(body, is_lines=is_lines) | self._crowded(body, events)
         at_ms = origin.received_at_ms
         common = _Request(origin, blank, uuid7s(at_ms), *self._limits.believed_ms(at_ms))
         entries = tuple([unread.get(index) or self._read_event(raw, index, common) for index, raw in enumerate(events)])
@@ -163,6 +174,11 @@ class Validator:
                 raise
             return salvaged
 
+    def _parse_lines(self, body: bytes, lease: Lease) -> Any:
+        """Return the request whose events are the lines; those that are no JSON are Malformed."""
+        lease.grow(len(body))  # the lines are copies
+        return {BODY: read_lines(body, self._limits.events_max)}
+
     def _blank_of(self, request: dict[str, Any], origin: Sender) -> tuple[dict[str, Any], int]:
         """Return an event that has only what all events of a request share, and the client's bytes of it."""
         headers, headers_bytes = headers_of(request, self._limits.headers_bytes_max)
@@ -173,12 +189,12 @@ class Validator:
         blank["headers"] = headers
         return blank, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
-    def _oversize(self, body: bytes) -> dict[int, InvalidEvent]:
+    def _oversize(self, body: bytes, *, is_lines: bool) -> dict[int, InvalidEvent]:
         """Return the events over the size limit, by index; free for a body that is under it as a whole."""
         limit = self._limits.event_bytes_max
         if len(body) <= limit:
             return {}
-        sizes = enumerate(map(len, elements(body, BODY)))
+        sizes = enumerate(map(len, sent_events(body, is_lines=is_lines)))
         return {index: self._too_large(index) for index, size in sizes if size > limit}
 
     def _crowded(self, body: bytes, events: list[Any]) -> dict[int, InvalidEvent]:

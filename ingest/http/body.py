@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from ingest.errors import ErrorCode, Rejected
+from ingest.events.lines import count_nodes_of_lines
 from ingest.events.structure import count_nodes
 from ingest.memory import Body, Lease, MemoryBudget, Share, bytes_of_body
 
@@ -22,7 +23,9 @@ else:
     from backports import zstd
 
 JSON: Final = "application/json"
-_MEDIA_TYPES: Final = frozenset({"", JSON, "text/plain"})
+_LINES: Final = "application/x-ndjson"
+_LINES_TYPES: Final = frozenset({_LINES, "application/ndjson", "application/jsonl"})
+_MEDIA_TYPES: Final = frozenset({"", JSON, "text/plain"}) | _LINES_TYPES
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8"})
 _ENCODINGS: Final = "gzip, deflate, zstd, identity"
 # RFC 9659: the window that every receiver of zstd must support. It bounds the memory that a frame may need.
@@ -105,12 +108,13 @@ class BodyReader:
         limits = self._limits
         inflate = _inflater_of(form.encoding)
         text = sent if inflate is None else inflate(sent, _Room(limits.inflated_bytes_max, lease))
-        nodes = count_nodes(text, limits.nodes_max)
+        is_lines = form.media_type in _LINES_TYPES
+        nodes = (count_nodes_of_lines if is_lines else count_nodes)(text, limits.nodes_max)
         if nodes > limits.nodes_max:
             message = f"the body has more than {limits.nodes_max} JSON values, send fewer events at once"
             raise Rejected(ErrorCode.TOO_MANY_NODES, message)
         lease.grow(bytes_of_body(len(text), nodes))
-        return Body(text, len(sent), lease)
+        return Body(text, len(sent), lease, is_lines)
 
     async def read(self, stream: Stream, form: BodyHeaders, lease: Lease) -> Body:
         """Receive a body and inflate it.
@@ -124,7 +128,7 @@ class BodyReader:
 
 def _check_media_type(form: BodyHeaders) -> None:
     if form.media_type not in _MEDIA_TYPES:
-        message = f"Content-Type must be {JSON} or text/plain, got {form.media_type[:40]}"
+        message = f"Content-Type must be {JSON}, {_LINES} or text/plain, got {form.media_type[:40]}"
         raise Rejected(ErrorCode.CONTENT_TYPE, message)
     if form.charset.lower() not in _CHARSETS:
         raise Rejected(ErrorCode.CONTENT_TYPE, f"the charset must be UTF-8, got {form.charset[:40]}")

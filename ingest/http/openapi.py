@@ -46,6 +46,9 @@ def describe(catalogue: Catalogue, limits: EventLimits, body: BodyLimits, *, has
     schemas["Event"]["properties"] = _members(catalogue)
     # JSON Schema can't tell 1e30, which is accepted, from the same number with all its digits, which is not.
     schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
+    schemas["Lines"]["maxItems"] = limits.events_max
+    parameters = [_parameter(name, catalogue) for name in _PARAMETERS if name in catalogue.fields]
+    document["paths"][PIXEL]["get"]["parameters"] = parameters
     schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
     schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
     schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX

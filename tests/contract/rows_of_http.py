@@ -65,7 +65,7 @@ TYPES: Final = [
         "another type is not",
         415,
         ONE,
-        error(415, "Content-Type must be application/json or text/plain, got application/xml"),
+        error(415, "Content-Type must be application/json, application/x-ndjson or text/plain, got application/xml"),
         headers=typed("application/xml"),
     ),
     Row(

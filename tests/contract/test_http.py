@@ -13,7 +13,14 @@ from flask import Flask
 from ingest.access.clients import Registry
 from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, LocalLimiter
-from tests.contract import rows_of_events, rows_of_guards, rows_of_handling, rows_of_http, rows_of_keys
+from tests.contract import (
+    rows_of_events,
+    rows_of_guards,
+    rows_of_handling,
+    rows_of_http,
+    rows_of_keys,
+    rows_of_lines,
+)
 from tests.contract.rows import Row
 from tests.support.collector import Answer, Collector, collector
 from tests.support.front import Shelf, front
@@ -25,6 +32,7 @@ ROWS = [
     *rows_of_handling.ROWS,
     *rows_of_http.ROWS,
     *rows_of_keys.ROWS,
+    *rows_of_lines.ROWS,
 ]
 CHUNKED = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
 EVENTS = 'headrace_ingest_events_total{outcome="delivered"}'

@@ -12,6 +12,14 @@ def write_json(_: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
+@schemathesis.serializer("application/x-ndjson")
+def write_lines(_: Any, value: Any) -> bytes:
+    """Write a generated list with one of its items a line."""
+    if isinstance(value, bytes):
+        return value
+    return "\n".join(map(json.dumps, value if isinstance(value, list) else [value])).encode()
+
+
 @schemathesis.hook
 def before_call(_: Any, case: schemathesis.Case[Any], __: Any) -> None:
     """Ask for no lenient handling of broken requests: the answer to those is 201 when one of their events is good."""
