@@ -1,6 +1,6 @@
 """Counts the events of a process by outcome, and checks that the counts add up.
 
-Each request to POST /collect/event opens a counter, and:
+Each request to POST /collect/event, and each GET of the pixel, opens a counter, and:
 
     received = accepted + refused + limited + shed + in flight
     accepted = delivered + spooled

@@ -69,6 +69,7 @@ class ErrorCode(StrEnum):
     CLIENT_DISABLED = "client_disabled", 403
     OTHER_CLIENT = "other_client", 403
     ORIGIN_NOT_ALLOWED = "origin_not_allowed", 403
+    PREFETCH = "prefetch", 403
     SLOW_REQUEST = "slow_request", 408
     TOO_LARGE = "too_large", 413
     TOO_MANY_NODES = "too_many_nodes", 413

@@ -15,7 +15,7 @@ from ingest.events.validator import InvalidEvent, Sender, ValidationResult, Vali
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
-from schemas.event import REQUEST_FIELDS, Event
+from schemas.event import REQUEST_FIELDS, Catalogue, Event
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
@@ -45,6 +45,11 @@ class Collector:
         self._advisor = Advisor(*validator.rules)
         self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What events are judged by."""
+        return self._validator.rules[0]
 
     def prepare(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Prepared:
         """Judge a request's events and encode what is to be published; takes processor time, and waits for nobody.

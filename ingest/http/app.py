@@ -13,7 +13,7 @@ from ingest.errors import Unavailable
 from ingest.http.context import Answer
 from ingest.http.endpoints import CollectEndpoints
 from ingest.http.errors import defect_answer, error_answer
-from ingest.http.middleware import COLLECT, VALIDATE
+from ingest.http.middleware import COLLECT, PIXEL, VALIDATE
 from ingest.http.responses import JSON
 from ingest.http.wsgi import context_of, run_on_loop
 
@@ -53,6 +53,10 @@ def _add_collecting(app: Flask, endpoints: CollectEndpoints) -> None:
     @app.post(VALIDATE)
     def validate() -> Response:
         return _response(run_on_loop(endpoints.validate(context_of(request.environ))))
+
+    @app.get(PIXEL)
+    def pixel() -> Response:
+        return _response(run_on_loop(endpoints.pixel(context_of(request.environ))))
 
 
 def _add_probes(app: Flask, is_ready: Callable[[], bool]) -> None:

@@ -26,6 +26,7 @@ def add_links(app: Flask, *, has_operations_port: bool = False) -> None:
     links = {
         "collect": "/collect/event",
         "validate": "/collect/validate",
+        "pixel": "/collect/pixel.gif",
         "docs": "/docs",
         "openapi": "/openapi.json",
         "browserClient": "/headrace.js",

@@ -23,6 +23,7 @@ from ingest.http.context import Answer, RequestContext
 from ingest.http.errors import answer_to
 from ingest.http.headers import prefers_lenient, read_idempotency_key
 from ingest.http.inflight import LoadBound
+from ingest.http.pixel import QueryReader, check_purpose
 from ingest.http.responses import JSON, accepted_body, validation_body
 from ingest.memory import Body, Share
 
@@ -33,6 +34,7 @@ Endpoint = Callable[[RequestContext], Awaitable[Answer]]
 # A larger body is processed in a thread, so that it does not delay other requests.
 INLINE_BYTES_MAX: Final = 64 * 1024
 _TYPES_CACHED: Final = 256
+_NO_BODY: Final = BodyHeaders("", "", "", None)
 _CREATED: Final = HTTPStatus.CREATED  # looking it up there takes 0.2 us
 
 
@@ -60,6 +62,7 @@ class CollectEndpoints:
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._collector = collector
+        self._queries = QueryReader(collector.catalogue)
         self._access_control = access_control
         self._bodies = bodies
         self._load_bound = load_bound
@@ -78,6 +81,13 @@ class CollectEndpoints:
         """Answer POST /collect/validate."""
         try:
             return await self._validate(context)
+        except Exception as error:  # noqa: BLE001  (defects are logged there)
+            return answer_to(error, context, self._metrics)
+
+    async def pixel(self, context: RequestContext) -> Answer:
+        """Answer GET and HEAD /collect/pixel.gif; the middleware puts the image into the answer."""
+        try:
+            return await self._pixel(context)
         except Exception as error:  # noqa: BLE001  (defects are logged there)
             return answer_to(error, context, self._metrics)
 
@@ -112,6 +122,21 @@ class CollectEndpoints:
                 return Answer(
                     HTTPStatus.OK, await self._use(context, form, sent, lease, examine), [("Content-Type", JSON)]
                 )
+
+    async def _pixel(self, context: RequestContext) -> Answer:
+        sender = self._sender(context)
+        if context.head.method == "HEAD":
+            return Answer(HTTPStatus.OK)
+        check_purpose(context.head.headers)
+        event = self._queries.request_of(context.head.query)
+
+        def prepare(body: Body) -> Prepared:
+            return self._collector.prepare(body, sender, context.counter)
+
+        with self._bodies.lease() as lease, self._load_bound.work():
+            prepared = await self._use(context, _NO_BODY, event, lease, prepare)
+            durability = await self._collector.publish(prepared, context.counter)
+        return Answer(HTTPStatus.OK, headers=[("X-Durability", str(durability))])
 
     async def _receive(self, context: RequestContext, lease: Share) -> tuple[BodyHeaders, bytes]:
         """Return the body as sent, and what the head says of it."""

@@ -10,7 +10,7 @@ from ingest.http.body import Stream
 from ingest.http.context import Answer, RequestContext, RequestHead
 from ingest.http.endpoints import CollectEndpoints, Endpoint
 from ingest.http.errors import defect_answer
-from ingest.http.middleware import COLLECT, VALIDATE, RequestMiddleware
+from ingest.http.middleware import COLLECT, PIXEL, VALIDATE, RequestMiddleware
 from ingest.http.wsgi import call_flask
 
 
@@ -33,6 +33,8 @@ class RequestHandler:
         self._routes: Mapping[tuple[str, str], Endpoint] = {
             ("POST", COLLECT): endpoints.collect,
             ("POST", VALIDATE): endpoints.validate,
+            ("GET", PIXEL): endpoints.pixel,
+            ("HEAD", PIXEL): endpoints.pixel,
         }
 
     async def __call__(self, head: RequestHead, stream: Stream) -> Answer:

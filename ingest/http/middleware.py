@@ -24,6 +24,7 @@ from ingest.http.errors import answer_to, error_answer
 from ingest.http.headers import check_host, header_text, read_api_key
 from ingest.http.inflight import LoadBound
 from ingest.http.operations import OperationsPort
+from ingest.http.pixel import KEY, image_of
 from ingest.http.trace import request_id_of, trace_id_of
 from ingest.logs import REFUSALS
 from ingest.publishing.ports import SPOOL_FAULTS
@@ -33,12 +34,14 @@ log = logging.getLogger(REFUSALS)
 _COLLECTING: Final = "/collect/"
 COLLECT: Final = f"{_COLLECTING}event"
 VALIDATE: Final = f"{_COLLECTING}validate"
-COUNTED: Final = frozenset({COLLECT, VALIDATE})
+PIXEL: Final = f"{_COLLECTING}pixel.gif"
+COUNTED: Final = frozenset({COLLECT, VALIDATE, PIXEL})
 """The routes behind access control and the load bound."""
 ELSEWHERE: Final = "other"
 # In-app browsers send up to about 400 characters; each event of a request has a copy.
 _USER_AGENT_LENGTH_MAX: Final = 1024
 _FIRST_REFUSAL: Final = 400
+_IMAGE_METHODS: Final = ("GET", "HEAD")
 _LIMITED: Final = HTTPStatus.TOO_MANY_REQUESTS  # looking it up there takes 0.2 us
 _SHED: Final = frozenset(Load)
 _REASONS: Final = {status.value: status.name.lower() for status in HTTPStatus}
@@ -106,7 +109,8 @@ class RequestMiddleware:
     def open(self, head: RequestHead, stream: Stream) -> RequestContext:
         """Return the context of a request that has come in; `leave` is its other end."""
         route = head.path if head.path in self._routes else ELSEWHERE
-        counters = self._counters if route == COLLECT and head.method == "POST" else self._uncounted
+        takes = (route == COLLECT and head.method == "POST") or (route == PIXEL and head.method == "GET")
+        counters = self._counters if takes else self._uncounted
         self._add_in_flight(1)
         return RequestContext(head, stream, route, counters.open())
 
@@ -127,6 +131,8 @@ class RequestMiddleware:
 
     def leave(self, context: RequestContext, answer: Answer) -> Answer:
         """Return the answer with the headers that all answers bear; count it, and log a refusal."""
+        if context.route == PIXEL and context.head.method in _IMAGE_METHODS:
+            answer = image_of(answer, _outcome(context, answer.status))
         headers = [*answer.headers, ("X-Request-Id", context.request_id)]
         if not context.is_preflight:
             headers += context.admission.headers
@@ -137,7 +143,7 @@ class RequestMiddleware:
     def close(self, context: RequestContext, status: int) -> None:
         """Count a request that is over, decide what its events end as, and log a refusal."""
         took_s = monotonic() - context.head.received_s
-        outcome = context.outcome or _REASONS.get(status, str(status))
+        outcome = _outcome(context, status)
         if status == _LIMITED:
             context.counter.rest = Outcome.LIMITED
         elif outcome in _SHED:
@@ -194,8 +200,12 @@ class RequestMiddleware:
             self._metrics.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
 
 
+def _outcome(context: RequestContext, status: int) -> str:
+    return context.outcome or _REASONS.get(status, str(status))
+
+
 def _key_of(context: RequestContext) -> str:
-    query = parse_qs(context.head.query).get("key", ("",))[0]
+    query = parse_qs(context.head.query).get(KEY, ("",))[0]
     return read_api_key(context.header("x-api-key"), context.header("authorization"), query)
 
 

@@ -16,9 +16,12 @@ from ingest.events.fields import EXACT_MAX
 from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN
 from ingest.events.validator import FAULTS_MAX, EventLimits
 from ingest.http.body import BodyLimits
+from ingest.http.middleware import PIXEL
 from schemas.event import Catalogue, Field
 
 Node = dict[str, Any]
+
+_PARAMETERS: Final = ("eventType", "clientId", "eventId", "pingId", "anonId", "userId", "contentId", "url")
 
 _UUID_OR_EMPTY: Final = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})?$"
 _INTEGER: Final[Node] = {"type": "integer", "minimum": INTEGER_MIN, "maximum": INTEGER_MAX}
@@ -43,12 +46,12 @@ def describe(catalogue: Catalogue, limits: EventLimits, body: BodyLimits, *, has
     components["requestBodies"]["Events"]["description"] = _sizes(limits, body)
     schemas = components["schemas"]
     schemas["Request"]["properties"]["messageBody"]["maxItems"] = limits.events_max
-    schemas["Event"]["properties"] = _members(catalogue)
-    # JSON Schema can't tell 1e30, which is accepted, from the same number with all its digits, which is not.
-    schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
     schemas["Lines"]["maxItems"] = limits.events_max
     parameters = [_parameter(name, catalogue) for name in _PARAMETERS if name in catalogue.fields]
     document["paths"][PIXEL]["get"]["parameters"] = parameters
+    schemas["Event"]["properties"] = _members(catalogue)
+    # JSON Schema can't tell 1e30, which is accepted, from the same number with all its digits, which is not.
+    schemas["Number"]["description"] = f"An integer from {INTEGER_MIN} to {INTEGER_MAX}, or a float"
     schemas["Fault"]["properties"]["rule"]["enum"] = [str(rule) for rule in Rule]
     schemas["Warning"]["properties"]["rule"]["enum"] = [str(hint) for hint in Hint]
     schemas["Error"]["properties"]["details"]["maxItems"] = FAULTS_MAX
@@ -77,6 +80,18 @@ def _members(catalogue: Catalogue) -> Node:
     }
     value = {"$ref": "#/components/schemas/Value"}
     return members | {name: value | {"description": known.doc} for name, known in catalogue.properties.items()}
+
+
+def _parameter(name: str, catalogue: Catalogue) -> Node:
+    """Return a parameter of the pixel, which is a text."""
+    field = catalogue.fields[name]
+    schema = _text(field)
+    schema.pop("minLength")  # "" counts as absent
+    if name == "eventType":
+        schema = {"type": "string", "enum": list(catalogue.types)}
+    elif field.type == "uuid":
+        schema = {"type": "string", "pattern": _UUID_OR_EMPTY}
+    return {"name": name, "in": "query", "required": name == "eventType", "description": field.doc, "schema": schema}
 
 
 def _field(field: Field) -> Node:

@@ -11,6 +11,10 @@ from tests.support.collector import Answer
 
 JSON: Final = {"Content-Type": "application/json"}
 KNOWN: Final = "CLICK, EXIT, PING, PURCHASE, REGISTRATION, TRANSACTION, VIEW"
+_IMAGE: Final = "/collect/pixel.gif"
+_COUNTED: Final = ("/collect/event", "/collect/validate", _IMAGE)
+_GIF: Final = b"GIF89a\x01\x00\x01\x00"
+_GIF_BYTES: Final = "43"
 _UUID7: Final = re.compile(r'\{"pingId": "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"\}')
 
 
@@ -73,7 +77,9 @@ class Row:
         for name, value in self.bears.items():
             assert answer.headers.get(name) == value, name
         self._check_window(answer)
-        if self.status >= HTTPStatus.BAD_REQUEST:
+        if self.path.partition("?")[0] == _IMAGE and self.method in ("GET", "HEAD"):
+            self._check_image(answer)
+        elif self.status >= HTTPStatus.BAD_REQUEST:
             self.check_error(answer)
         if self.answer is not None:
             assert answer.headers["content-type"] == "application/json"
@@ -81,10 +87,14 @@ class Row:
 
     def _check_window(self, answer: Answer) -> None:
         is_preflight = "Access-Control-Request-Method" in self.headers
-        counted = self.path.partition("?")[0] in ("/collect/event", "/collect/validate") and not is_preflight
+        counted = self.path.partition("?")[0] in _COUNTED and not is_preflight
         for name in ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"):
             assert (name in answer.headers) is counted, name
             assert not counted or answer.headers[name].isdigit()
+
+    def _check_image(self, answer: Answer) -> None:
+        assert (answer.headers["content-type"], answer.headers["content-length"]) == ("image/gif", _GIF_BYTES)
+        assert answer.body.startswith(_GIF) or self.method == "HEAD"
 
     def check_error(self, answer: Answer) -> None:
         """Every error has the same form, and echoes no payload."""

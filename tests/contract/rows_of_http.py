@@ -19,6 +19,7 @@ VARIES: Final = "Origin, Access-Control-Request-Headers, Access-Control-Request-
 LINKS: Final = {
     "collect": "/collect/event",
     "validate": "/collect/validate",
+    "pixel": "/collect/pixel.gif",
     "docs": "/docs",
     "openapi": "/openapi.json",
     "browserClient": "/headrace.js",

@@ -20,6 +20,7 @@ from tests.contract import (
     rows_of_http,
     rows_of_keys,
     rows_of_lines,
+    rows_of_pixel,
 )
 from tests.contract.rows import Row
 from tests.support.collector import Answer, Collector, collector
@@ -33,6 +34,7 @@ ROWS = [
     *rows_of_http.ROWS,
     *rows_of_keys.ROWS,
     *rows_of_lines.ROWS,
+    *rows_of_pixel.ROWS,
 ]
 CHUNKED = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
 EVENTS = 'headrace_ingest_events_total{outcome="delivered"}'

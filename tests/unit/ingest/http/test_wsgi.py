@@ -95,6 +95,9 @@ def handler(app: Any) -> tuple[RequestHandler, EventCounters]:
         async def validate(self, _: RequestContext) -> Answer:
             return Answer(200)
 
+        async def pixel(self, _: RequestContext) -> Answer:
+            return Answer(200)
+
     counters = EventCounters()
     middleware = RequestMiddleware([COLLECT], counters, policies_for())
     return RequestHandler(middleware, Endpoints(), app, ThreadPoolExecutor(1)), counters  # type: ignore[arg-type]  # enough of them
