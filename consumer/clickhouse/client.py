@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -33,12 +34,21 @@ _NOT_CONNECTED: Final = ("Connection refused", "NewConnectionError", "NameResolu
 _STATUS: Final = re.compile(r"^HTTP driver received HTTP status (\d{3})\b")
 
 
-class AvroTable(NamedTuple):
-    """Rows that a query reads beside the tables, under a name; ClickHouse forgets them with its answer."""
+class ExternalTable(NamedTuple):
+    """Rows that a query reads beside the tables, under a name; ClickHouse forgets them with its answer.
+
+    They are in no log of ClickHouse either.
+    """
 
     name: str
     structure: str
     payload: bytes
+    form: str = "Avro"
+
+    @property
+    def sent(self) -> ExternalData:
+        """The rows as the driver sends them."""
+        return ExternalData(file_name=self.name, data=self.payload, fmt=self.form, structure=self.structure)
 
 
 class _Rows(bytes):
@@ -124,25 +134,38 @@ class Connection:
         about_tls = self._tls.explain(error, self._url.address)
         return Transient(about_tls, Cause.AWAY) if about_tls else translate(error, size_bytes)
 
+    @contextmanager
+    def translating(self, size_bytes: int = 0) -> Iterator[Client]:
+        """Yield the driver's client, as `client` does, and translate its errors. `size_bytes` is the request's size."""
+        client = self.client()
+        try:
+            yield client
+        except (ClickHouseError, OSError) as error:
+            raise self._translated(error, size_bytes) from error
+
     def command(
         self,
         statement: str,
         parameters: Mapping[str, Any] | None = None,
         data: bytes | None = None,
         settings: Mapping[str, Any] | None = None,
+        *,
+        rows: ExternalTable | None = None,
     ) -> None:
         """Run a statement that returns no rows; succeed only on an answer that only ClickHouse can have sent.
+
+        The statement may read `rows` as a table; then it has no data.
 
         Raises:
             Transient, Rejected, Fatal: as errors.py says.
         """
-        client = self.client()
-        try:
+        with self.translating(len(data or b"")) as client:
             # ClickHouse puts a newline between statement and data; a second one would be an empty row.
-            rows = None if data is None else _Rows(data)
-            answer = client.command(statement.rstrip(), dict(parameters or {}), rows, dict(settings or {}))
-        except (ClickHouseError, OSError) as error:
-            raise self._translated(error, len(data or b"")) from error
+            body = None if data is None else _Rows(data)
+            beside = rows.sent if rows else None
+            answer = client.command(
+                statement.rstrip(), dict(parameters or {}), body, dict(settings or {}), external_data=beside
+            )
         if not _is_success(answer):
             raise _foreign()
 
@@ -150,7 +173,7 @@ class Connection:
         self,
         statement: str,
         parameters: Mapping[str, Any] | None = None,
-        rows: AvroTable | None = None,
+        rows: ExternalTable | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Return a query's rows by column name, of an answer that only ClickHouse can have sent.
@@ -160,13 +183,10 @@ class Connection:
         Raises:
             Transient, Rejected, Fatal: as errors.py says.
         """
-        client = self.client()
-        sent = rows and ExternalData(file_name=rows.name, data=rows.payload, fmt="Avro", structure=rows.structure)
-        try:
+        sent = rows.sent if rows else None
+        with self.translating(len(rows.payload) if rows else 0) as client:
             answer = client.query(statement, dict(parameters or {}), dict(settings or {}), external_data=sent)
             found = list(answer.named_results())
-        except (ClickHouseError, OSError) as error:
-            raise self._translated(error, len(rows.payload) if rows else 0) from error
         if not answer.summary.get("query_id"):
             raise _foreign()
         return found

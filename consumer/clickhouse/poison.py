@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from consumer.clickhouse.alike import alike
 from consumer.clickhouse.bisect import Bisection
-from consumer.clickhouse.client import AvroTable, Connection, Target
+from consumer.clickhouse.client import Connection, ExternalTable, Target
 from consumer.clickhouse.explain import ROWS, Explanation
 from consumer.clickhouse.knowledge import Knowledge, Known
 from consumer.clickhouse.statements import PINNED
@@ -90,7 +90,7 @@ class PoisonSearch:
 
     def faults(self, explanation: Explanation, part: Block) -> dict[int, list[int]]:
         """Return the numbers of the checks that a block's rows fail, by offset."""
-        sent = AvroTable(ROWS, explanation.structure, part.payload)
+        sent = ExternalTable(ROWS, explanation.structure, part.payload)
         rows = self._connection.query(explanation.select, part.origin._asdict(), sent, self._settings)
         return {row["at"]: row["faults"] for row in rows}
 

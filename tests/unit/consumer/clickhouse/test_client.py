@@ -14,9 +14,10 @@ class Driver:
         self.data: Any = None
 
     def command(
-        self, _statement: str, _parameters: dict[str, Any], data: Any, _settings: dict[str, Any]
+        self, _statement: str, _parameters: dict[str, Any], data: Any, _settings: dict[str, Any], *, external_data: Any
     ) -> QuerySummary:
         """Answer as ClickHouse does after an insert."""
+        assert external_data is None
         self.data = data
         return QuerySummary({"query_id": "1"})
 

@@ -31,7 +31,13 @@ class Busy(Connection):
         self.clock = clock
         self.limits_s: list[int] = []
 
-    def command(self, statement: str, parameters: object = None, data: object = None, settings: object = None) -> None:  # noqa: ARG002  (what the table calls)
+    def command(  # type: ignore[override]  # what the table calls
+        self,
+        statement: str,  # noqa: ARG002  (as above)
+        parameters: object = None,  # noqa: ARG002  (as above)
+        data: object = None,  # noqa: ARG002  (as above)
+        settings: object = None,
+    ) -> None:
         """Give up."""
         assert isinstance(settings, dict)
         self.limits_s.append(settings["max_execution_time"])
