@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from consumer import commands, recovery, service
+from consumer import archives, commands, people, recovery, service
 from consumer.arguments import (
     LIMIT_MAX,
     OFFSET_MAX,
@@ -133,7 +133,7 @@ not run.
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; exit with one sentence: code 2 when a setting is wrong, 1 when the command fails."""
     arguments = parser().parse_args(argv)
-    needed = {*arguments.needed, *([_KAFKA] if getattr(arguments, "go", False) else ())}
+    needed = {*arguments.needed, *(getattr(arguments, "needed_to_go", ()) if getattr(arguments, "go", False) else ())}
     try:
         settings = load(os.environ, needed)
     except ValueError as error:
@@ -183,7 +183,7 @@ def parser() -> Parser:
     )
     audit.add_argument("--recount", action="store_true", help="add uncounted offsets to the table `offsets`")
     replay = _add(found, "replay", "put dead letters back onto the topic", _REPLAY)
-    replay.set_defaults(call=commands.run_replay, needed=(_CLICKHOUSE,))
+    replay.set_defaults(call=commands.run_replay, needed=(_CLICKHOUSE,), needed_to_go=(_KAFKA,))
     _add_choice(replay)
     replay.add_argument("--set", metavar="FIELD=VALUE", type=repair, action="append", default=[], help="repair a field")
     replay.add_argument("--again", action="store_true", help="also dead letters that were replayed before")
@@ -191,7 +191,8 @@ def parser() -> Parser:
     lag = _add(found, "lag", "show how far the group is behind", _LAG)
     lag.set_defaults(call=commands.run_lag, needed=(_KAFKA,))
     marked = _add_marks(found)
-    for each in (audit, replay, lag, *marked):
+    held = _add_held(found)
+    for each in (audit, replay, lag, *marked, *held):
         each.add_argument("--json", action="store_true", help="one JSON object per line")
     return made
 
@@ -214,6 +215,23 @@ def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.Arg
         each.add_argument("--partition", type=partition, action="append", default=[], help="only this one; repeatable")
         each.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")
     return made
+
+
+def _add_held(found: "argparse._SubParsersAction[Parser]") -> list[argparse.ArgumentParser]:
+    """Add the commands about rows that are held: those of people, and those of days."""
+    erase = _add(found, "erase", "erase what is held of a person", people.ERASE)
+    erase.set_defaults(call=people.run_erase)
+    export = _add(found, "export", "write what is held of a person as JSON lines", people.EXPORT)
+    export.set_defaults(call=people.run_export)
+    people.add_people(erase, export)
+    archive = _add(found, "archive", "write a day as Parquet files", archives.ARCHIVE)
+    archive.set_defaults(call=archives.run_archive)
+    restore = _add(found, "restore", "bring archived rows back", archives.RESTORE)
+    restore.set_defaults(call=archives.run_restore)
+    archives.add_archives(archive, restore)
+    for each in (erase, export, archive, restore):
+        each.set_defaults(needed=(_CLICKHOUSE,))
+    return [erase, archive, restore]
 
 
 def _add(found: "argparse._SubParsersAction[Parser]", name: str, summary: str, text: str) -> argparse.ArgumentParser:

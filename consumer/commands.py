@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TextIO
 
+from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations
 from consumer.clickhouse.products import make_products
 from consumer.clickhouse.remake import RECOUNT
@@ -24,10 +25,12 @@ from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background_audit import facts
+from consumer.operations.erasure import recorded
 from consumer.operations.lag import lag_lines
+from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics
 from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
-from consumer.service import connect, find_schemas, kafka_properties, targets
+from consumer.service import connect, erasure_key, find_schemas, kafka_properties, targets
 from consumer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 _RECOUNT: Final = f"the view that counts them was missing; run `python -m consumer migrate`, then {RECOUNT}"
 _SHOWN_MAX: Final = 20
 _PAUSE_S: Final = 2.0
+PATIENCE_S: Final = 3600.0
+"""An answer about whole tables is waited for so long."""
 
 
 def run_migrate(settings: Settings, _: Namespace) -> int:
@@ -111,7 +116,7 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     )
     if choice.since_ms >= choice.until_ms:
         raise Misconfigured("argument --since: must be before --until")
-    letters = replay.plan(choice, dict(arguments.set), again=arguments.again)
+    letters = _without_erased(settings, connection, replay.plan(choice, dict(arguments.set), again=arguments.again))
     show([_letter_line(letter) for letter in letters[:_SHOWN_MAX]], as_json=arguments.json)
     for verdict, count in Counter(letter.verdict for letter in letters).items():
         say(f"{count} dead letters: {verdict}", sys.stderr)
@@ -126,6 +131,20 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
         publisher.close()
     say(f"{count} dead letters were put back onto {settings.topic}", sys.stderr)
     return 0 if count == len(ready) else 1
+
+
+def _without_erased(settings: Settings, connection: Connection, letters: Sequence[Letter]) -> list[Letter]:
+    """Return a plan's dead letters; those of people who were erased since stay where they are."""
+    if (key := erasure_key(settings)) is None:
+        return list(letters)
+    until_ms = recorded(connection, key)
+
+    def judged(letter: Letter) -> Letter:
+        named = ((kind, key.digest(value)) for kind, value in ids_of(letter.event).named())
+        is_erased = any(until_ms.get(one, -1) >= letter.record.timestamp_ms for one in named)
+        return replace(letter, verdict=ReplayVerdict.ERASED) if is_erased else letter
+
+    return [judged(letter) for letter in letters]
 
 
 def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:

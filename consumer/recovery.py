@@ -21,6 +21,10 @@ from consumer.service import connect, kafka_properties, targets
 from consumer.settings import Settings
 
 Planner = Callable[[Facts, RecordAt], Plan]
+_ERASED: Final = (
+    "people who were erased come back with what is read again: when `lag` shows 0, run"
+    " `python -m consumer erase --again --go`"
+)
 _NOT_THERE: Final = "argument --partition: there is no "
 
 
@@ -47,9 +51,12 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     partitions = marks.partitions(arguments)
     firsts = marks.moments(partitions, arguments.from_time) or dict.fromkeys(partitions, arguments.from_offset)
     stops = marks.moments(partitions, arguments.to_time) or dict.fromkeys(partitions, arguments.to_offset)
-    return marks.run(
+    code = marks.run(
         arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
     )
+    if arguments.go and not code:
+        say(_ERASED, sys.stderr)
+    return code
 
 
 def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:

@@ -34,6 +34,7 @@ from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
 from consumer.metrics import PrometheusMetrics, balances
 from consumer.operations.audit import Auditor
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
+from consumer.operations.erasure import ErasureKey
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
@@ -106,6 +107,20 @@ def find_schemas(settings: Settings) -> Schemas:
         return open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
     except ValueError as error:
         raise Misconfigured(str(error)) from error
+
+
+def erasure_key(settings: Settings) -> ErasureKey | None:
+    """Return the key of the hashes of erased people; None when none is set.
+
+    Raises:
+        Misconfigured: its file can't be read, or the key is too short.
+    """
+    if not settings.erasure_key_file:
+        return None
+    try:
+        return ErasureKey(Path(settings.erasure_key_file).read_bytes().strip())
+    except OSError as error:
+        raise Misconfigured(f"{PREFIX}ERASURE_KEY_FILE: can't be read: {error.strerror}") from error
 
 
 def targets(settings: Settings) -> tuple[Target, Target]:

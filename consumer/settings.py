@@ -109,6 +109,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 300.0
     # Longer than one insert may take: an insert is progress too.
     stall_s: Annotated[Seconds, _says("/healthz fails when a worker that is behind makes no progress for this")] = 180.0
+    # Not in the database: ids could be tried against the hashes.
+    erasure_key_file: Annotated[
+        str, _says("file with the key of the hashes that `erase` keeps; empty: it can't erase")
+    ] = ""
     # Often enough to notice a loss within the hour, seldom enough to cost nothing.
     audit_every_s: Annotated[
         float, Meta(ge=0, le=_SECONDS_MAX), _says("seconds between audits of the worker's partitions; 0: none")

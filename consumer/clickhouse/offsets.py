@@ -37,13 +37,21 @@ _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
-_ROWS: Final = """
+_THERE: Final = """
 SELECT DISTINCT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
 """
+_ROWS: Final = f"""
+{_THERE}
+UNION ALL
+SELECT offset FROM erased_rows
+WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
+    AND reading = {{reading:UInt32}} AND offset >= {{from:UInt64}} AND offset < {{to:UInt64}}
+"""  # noqa: S608  (our own text)
+"""Rows that are there, and rows that an operator has erased: neither is to be inserted again."""
 _LATELY: Final = f"""
-{_ROWS} AND _inserted_at >= greatest(
+{_THERE} AND _inserted_at >= greatest(
     now64(3, 'UTC') - INTERVAL {{remembered_s:UInt32}} SECOND,
     (SELECT max(applied_at) FROM migrations WHERE name IN ({", ".join(map(repr, _MOVES))}))
 )

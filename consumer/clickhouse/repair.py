@@ -4,7 +4,8 @@ A MergeTree stores a block's token before it renames the block's part into place
 but not the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_soak.py kills it under load). So after
 each repeated insert the worker checks that its rows are there, and counted. Missing rows are inserted into a temporary
 table whose parts are then attached: views do not see that, and they have accepted the repeat under their own tokens. A
-row that a merge has replaced meanwhile looks missing; it is inserted again, and replaced again.
+row that a merge has replaced meanwhile looks missing; it is inserted again, and replaced again. A row that an operator
+has erased is listed in `erased_rows`, and is not missing.
 
 Two workers may repair at once, one of them expelled, or one again after it gave up. Each creates its own table, then
 drops the other's, waits until no statement for the same block runs, and only then looks for missing rows. So the later
@@ -38,6 +39,10 @@ SELECT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _reading = {reading:UInt32}
     AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
+UNION ALL
+SELECT offset FROM erased_rows
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND offset BETWEEN {first:UInt64} AND {last:UInt64} AND reading = {reading:UInt32}
 """
 _COUNTED: Final = """
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {first:UInt64}, {last:UInt64} + 1)))

@@ -57,6 +57,7 @@ class ReplayVerdict(StrEnum):
     PRESENT = "its event is in the table"
     UNREADABLE = "does not decode"
     REFUSED = "would be refused again"
+    ERASED = "its person was erased"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,52 @@ def test_a_date_is_a_date(name: str, text: str, refused: Callable[..., str]) -> 
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["", "2026-13-01", "2026-02-30", "20260131", "2026-1-1", "2026-W05-6", "1969-12-31", "2300-01-01", "today"]
+)
+def test_a_day_is_a_day(text: str, refused: Callable[..., str]) -> None:
+    """Before ClickHouse is asked."""
+    assert refused("consumer", "archive", f"--day={text}") == (
+        "argument --day: must be a day from 1970 to 2299, such as 2026-01-31"
+    )
+
+
+@pytest.mark.parametrize("command", ["erase", "export"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--user-id=", "argument --user-id: must have 1 to"),
+        ("--anon-id=", "argument --anon-id: must have 1 to"),
+        ("--event-id=7", "argument --event-id: must be a UUID"),
+        ("--event-id=", "argument --event-id: must be a UUID"),
+    ],
+)
+def test_whose_data_is_named_exactly(command: str, option: str, says: str, refused: Callable[..., str]) -> None:
+    """An empty id would be everybody's who has none."""
+    assert refused("consumer", command, option).startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("erase", "give either --again, or whose data"),
+        ("erase --go", "give either --again, or whose data"),
+        ("erase --again --user-id u", "give either --again, or whose data"),
+        ("export", "whose data? give --user-id"),
+        ("erase --again", "CONSUMER_ERASURE_KEY_FILE: is required to erase"),
+        ("restore 2026-01-31.parquet", "2026-01-31.parquet: of which table? give --table"),
+    ],
+)
+def test_a_person_a_key_and_a_table_are_named_before_the_server_is_asked(
+    arguments: str, says: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is erased by an option that was forgotten."""
+    monkeypatch.setenv(*CLICKHOUSE)
+    monkeypatch.delenv("CONSUMER_ERASURE_KEY_FILE", raising=False)
+
+    assert refused("consumer", *arguments.split()).startswith(says)
+
+
 @pytest.mark.parametrize("text", ["", "x", "events/1", "events/1/2/3", "events/a/1", "/1/2", "a b/1/2", "events/1/-2"])
 def test_a_letter_has_three_parts(text: str, refused: Callable[..., str]) -> None:
     """As the commands show them."""

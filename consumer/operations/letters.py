@@ -1,0 +1,95 @@
+"""Reads the dead letters of people: each holds an event, as Avro from the topic or as JSON that the ingress refused."""
+
+import base64
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.streams import lines
+from consumer.errors import Transient
+from consumer.operations.people import Ids, Kind, ids_of
+from schemas.codec import FRAME_BYTES, FrameError, decode, schema_id_of, varint
+from schemas.registry import RegistryAwayError
+
+_LETTERS: Final = """
+SELECT _topic, _topic_id, _partition, _reading, _offset, letter_id, toString(reason) AS reason, error,
+    toString(origin_at) AS refused_at, toUnixTimestamp64Milli(origin_at) AS at_ms,
+    base64Encode(key) AS key, base64Encode(value) AS value, headers
+FROM dead_letters WHERE value != '' AND origin_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
+"""
+_LONG: Final = 8  # characters: a shorter id may stand in other values by chance
+
+Wanted = Callable[[Kind, str], int]
+"""Takes an id, and returns until when what names it is meant, in Unix ms; -1 when it is nobody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLetter:
+    """A dead letter, and the event in it.
+
+    Attributes:
+        row: its columns.
+        event: the event; None when its bytes can't be read.
+        value: the refused bytes.
+    """
+
+    row: Mapping[str, Any]
+    event: Mapping[str, Any] | None
+    value: bytes
+
+    @property
+    def place(self) -> tuple[str, str, int, int, int]:
+        """Topic, its ID, partition, reading and offset of the dead letter."""
+        row = self.row
+        return row["_topic"], row["_topic_id"], row["_partition"], row["_reading"], row["_offset"]
+
+    @property
+    def ids(self) -> Ids | None:
+        """The ids that its event names; None when its bytes can't be read."""
+        return None if self.event is None else ids_of(self.event)
+
+    def is_wanted(self, wanted: Wanted) -> bool:
+        """Tell whether its event names a person."""
+        ids = self.ids
+        return ids is not None and any(wanted(kind, value) >= self.row["at_ms"] for kind, value in ids.named())
+
+    def holds(self, values: Collection[str]) -> bool:
+        """Tell whether bytes that can't be read hold one of these ids, or it is the record's key."""
+        if base64.b64decode(self.row["key"]).decode("utf-8", "replace") in values:
+            return True
+        return self.event is None and any(form in self.value for value in values for form in _forms(value.encode()))
+
+
+def _forms(value: bytes) -> Iterator[bytes]:
+    """Yield how an id stands in Avro and in JSON that are cut or broken."""
+    yield varint(len(value)) + value
+    yield b'"' + value + b'"'
+    if len(value) >= _LONG:
+        yield value
+
+
+def letters(connection: Connection, schema_of: Callable[[int], str], until_ms: int) -> Iterator[HeldLetter]:
+    """Yield every dead letter that was refused until then and has content.
+
+    Raises:
+        Transient: ClickHouse or the registry is away.
+        Fatal: as errors.py says.
+    """
+    for row in lines(connection, _LETTERS, {"until_ms": until_ms}):
+        value = base64.b64decode(row["value"])
+        yield HeldLetter(row, _event(value, schema_of), value)
+
+
+def _event(value: bytes, schema_of: Callable[[int], str]) -> Mapping[str, Any] | None:
+    try:
+        if value[:1] == b"\0":
+            event = decode(value[FRAME_BYTES:], schema_of(schema_id_of(value)))
+        else:
+            event = json.loads(value)
+    except RegistryAwayError as error:
+        raise Transient(str(error)) from error
+    except (FrameError, LookupError, ValueError, TypeError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None

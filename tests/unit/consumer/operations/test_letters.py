@@ -1,0 +1,78 @@
+"""Whose a dead letter is."""
+
+import base64
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from consumer.operations.letters import HeldLetter, Wanted
+from consumer.operations.people import Ids, Kind, ids_of
+from schemas.codec import varint
+
+EVENT_ID = str(uuid.UUID(int=7))
+
+
+def letter(event: dict[str, Any] | None, value: bytes = b"", key: bytes = b"", at_ms: int = 5) -> HeldLetter:
+    """Return a dead letter."""
+    return HeldLetter({"key": base64.b64encode(key).decode(), "at_ms": at_ms}, event, value)
+
+
+def wanting(*people: tuple[Kind, str], until_ms: int = 5) -> Wanted:
+    """Return who is meant until a time."""
+    return lambda kind, value: until_ms if (kind, value) in people else -1
+
+
+@pytest.mark.parametrize(
+    ("event", "ids"),
+    [
+        ({"userId": "u", "anonId": "a", "eventId": EVENT_ID}, Ids("u", "a", EVENT_ID)),
+        ({"userId": 4711, "anonId": 0}, Ids("4711", "0", "")),
+        ({"eventId": EVENT_ID.upper()}, Ids("", "", EVENT_ID)),
+        ({"eventId": EVENT_ID.replace("-", "")}, Ids("", "", EVENT_ID)),
+        ({"userId": None, "anonId": ["a"], "eventId": {"a": 1}}, Ids("", "", "")),
+        ({"userId": True, "anonId": 1.5, "eventId": "none"}, Ids("", "", "none")),
+        ({}, Ids("", "", "")),
+    ],
+)
+def test_ids_are_read_from_whatever_was_refused(event: dict[str, Any], ids: Ids) -> None:
+    """Its types may be why it was refused; a number is its text, as the collector takes it."""
+    assert ids_of(event) == ids
+
+
+def test_a_letter_is_of_the_person_that_its_event_names() -> None:
+    """A visitor's, without a user, is told apart from one that names another user."""
+    alice, visitor = (Kind.USER, "alice"), (Kind.VISITOR, "v")
+
+    assert letter({"userId": "alice"}).is_wanted(wanting(alice))
+    assert letter({"anonId": "v"}).is_wanted(wanting(alice, visitor))
+    assert not letter({"userId": "bob", "anonId": "v"}).is_wanted(wanting(alice, visitor))
+    assert letter({"userId": "bob", "anonId": "v"}).is_wanted(wanting((Kind.ANON, "v")))
+    assert letter({"eventId": EVENT_ID}).is_wanted(wanting((Kind.EVENT, EVENT_ID)))
+    assert not letter({"userId": "alice"}, at_ms=6).is_wanted(wanting(alice))
+    assert not letter(None).is_wanted(wanting(alice))
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [
+        (b"\0\0\0\0\1" + varint(2) + b"u1" + b"cut", True),
+        (b'{"userId":"u1", "x":', True),
+        (b'{"userId":"u12", "x":', False),
+        (b"in u1 other bytes", False),
+        (b"the user alice-4711", True),
+        (b"alice-47", False),
+    ],
+)
+def test_bytes_that_cant_be_read_hold_an_id_as_it_would_be_written(value: bytes, *, holds: bool) -> None:
+    """A short id may stand in other values by chance, a long one hardly."""
+    assert letter(None, value).holds({"u1", "alice-4711"}) is holds
+
+
+def test_a_letter_that_can_be_read_is_not_searched() -> None:
+    """What it says elsewhere, such as in an address, is not about this person; its key is."""
+    assert not letter({"userId": "bob"}, json.dumps({"url": "https://x/?user=alice-4711"}).encode()).holds(
+        {"alice-4711"}
+    )
+    assert letter(None, b"", b"u1").holds({"u1"})
