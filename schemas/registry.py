@@ -14,15 +14,15 @@ from importlib.resources import files
 from pathlib import Path
 from ssl import get_default_verify_paths
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import uuid4
-
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.codec import is_local, local_schema_id, read_schema
 from schemas.transport.access import Access
 from schemas.transport.tls import Tls
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class RegistrySchemas:
     """
 
     unknown_s = 30.0
-    _client: SchemaRegistryClient | None = None
+    _client: "SchemaRegistryClient | None" = None
 
     def __del__(self) -> None:
         """Close the last client's connections."""
@@ -108,7 +108,10 @@ class RegistrySchemas:
 
     def __init__(self, access: Access, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
         """Raise ValueError when a file named by `access` can't be used."""
+        from confluent_kafka import schema_registry  # noqa: PLC0415  (most have none; it is half of a start's time)
+
         access.check_files()
+        self._library = schema_registry
         ours = {"url": access.url, "timeout": timeout_s, "max.retries": 1, "retries.wait.ms": 100}
         self._conf = ours | _login(access) | _certificates(access.tls)
         self._access = access
@@ -147,9 +150,10 @@ class RegistrySchemas:
 
     def _register(self, schema: str) -> int:
         try:
-            with SchemaRegistryClient(self._conf) as client:
-                schema_id: int | None = client.register_schema(self._subject, Schema(schema, "AVRO"))
-        except SchemaRegistryError as error:
+            with self._library.SchemaRegistryClient(self._conf) as client:
+                named = self._library.Schema(schema, "AVRO")
+                schema_id: int | None = client.register_schema(self._subject, named)
+        except self._library.error.SchemaRegistryError as error:
             if error.http_status_code in {409, 422}:  # incompatible, invalid
                 raise ValueError(f"the registry refuses the schema for {self._subject}: {error}") from error
             raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
@@ -195,10 +199,10 @@ class RegistrySchemas:
         An old client caches bad answers, and its connections break. It is reused only while the registry lacks the ids:
         other requests are rare.
         """
-        client, self._client = self._client or SchemaRegistryClient(self._conf), None
+        client, self._client = self._client or self._library.SchemaRegistryClient(self._conf), None
         try:
             text: str | None = client.get_schema(schema_id).schema_str
-        except SchemaRegistryError as error:
+        except self._library.error.SchemaRegistryError as error:
             if error.error_code == _SCHEMA_NOT_FOUND:
                 self._client = client
                 self._remember_unknown(schema_id)

@@ -5,13 +5,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.conftest import IS_SOAK
 from tests.fault.conftest import Oracle, p99_ms, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
 from tests.support.load import Load, Request, load
 from tests.support.mock_cluster import MockCluster
 
-_OVERLOAD_S = 30.0
+_OVERLOAD_S = 30.0 if IS_SOAK else 10.0
 _WAIT_MS_MAX = 3000  # without shedding, the wait grows to the length of the overload
 _GROWTH_MIB = 40  # threads' stacks and librdkafka's buffers fill once; a queue that grows is gigabytes in this time
 
