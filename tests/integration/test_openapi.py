@@ -1,7 +1,7 @@
 """The OpenAPI document and the running collector say the same.
 
-Beside about 3,000 requests that cover the schema's edges, schemathesis makes some up, any and then valid ones only:
-OPENAPI_EXAMPLES for each of the two operations that take a body. 4250 makes 20,000 requests in all.
+schemathesis makes requests up, any and then valid ones only: OPENAPI_EXAMPLES for each operation that takes a body.
+4250 makes 20,000 in all. `make soak` sends about 3,000 more that cover the schema's edges one by one.
 """
 
 import os
@@ -19,10 +19,12 @@ from ingest.http.openapi import describe
 from ingest.service import body_limits, build, event_limits
 from ingest.settings import Settings
 from schemas.event import read_catalogue
+from tests.conftest import IS_SOAK
 from tests.support.collector import Collector, collector
 from tests.support.kafka import Broker
 
 _EXAMPLES: Final = os.environ.get("OPENAPI_EXAMPLES", "40")
+_PHASES: Final = "examples,coverage,fuzzing" if IS_SOAK else "examples,fuzzing"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -41,10 +43,9 @@ def running(embedded_broker: Broker) -> Iterator[Collector]:
         yield it
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(
-    ("mode", "phases"), [("all", "examples,coverage,fuzzing"), ("positive", "fuzzing")], ids=["any", "valid"]
-)
+@pytest.mark.parametrize(("mode", "phases"), [("all", _PHASES), ("positive", "fuzzing")], ids=["any", "valid"])
 def test_the_collector_keeps_to_its_document(running: Collector, tmp_path: Path, mode: str, phases: str) -> None:
     """No generated request is answered 500, and no answer differs from what the document says of it."""
     before = running.figures()
