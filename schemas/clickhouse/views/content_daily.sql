@@ -5,7 +5,7 @@ CREATE OR REPLACE VIEW content_daily
     client_id  LowCardinality(String)  COMMENT 'the sending application',
     content_id String                  COMMENT 'the content',
     is_bot     Bool                    COMMENT 'the User-Agent is a bot''s',
-    page_views UInt64                  COMMENT 'page views that a VIEW or a PING names',
+    page_views UInt64                  COMMENT 'page views that a VIEW or a PING names; one over midnight is in both days',
     visitors   UInt64                  COMMENT 'different anon_id',
     active_s   UInt64                  COMMENT '15 s for each PING in focus',
     clicks     UInt64                  COMMENT 'CLICK events',

@@ -1,10 +1,12 @@
 -- Each event once, with what every product needs: its day in the business's time zone, and whether a bot sent it.
+-- A bot's name ends in "bot"; CUBOT is a maker of phones.
 -- {time_zone} is CONSUMER_TIME_ZONE. The other views of this folder read this one.
 CREATE OR REPLACE VIEW events_ready AS
 SELECT
     *,
     toDate(occurred_at, '{time_zone}') AS day,
-    multiSearchAnyCaseInsensitiveUTF8(user_agent, ['bot', 'crawl', 'spider', 'slurp', 'headless', 'lighthouse', 'preview', 'python-', 'curl/', 'monitor']) AS is_bot
+    match(user_agent, '(?i)(^u?|[^u]|[^c]u)bots?([^a-z]|$)')
+        OR multiSearchAnyCaseInsensitiveUTF8(user_agent, ['crawl', 'spider', 'slurp', 'headless', 'lighthouse', 'preview', 'python-', 'curl/', 'monitor']) AS is_bot
 FROM events_unique;
 
 ALTER TABLE events_ready

@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW visitors_daily
     is_bot      Bool                    COMMENT 'the User-Agent is a bot''s',
     visitors    UInt64                  COMMENT 'different anon_id',
     users       UInt64                  COMMENT 'different user_id',
-    page_views  UInt64                  COMMENT 'page views that a VIEW or a PING names',
+    page_views  UInt64                  COMMENT 'page views that a VIEW or a PING names; one over midnight is in both days',
     events      UInt64                  COMMENT 'events'
 )
 AS SELECT
