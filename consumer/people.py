@@ -101,7 +101,7 @@ def run_export(settings: Settings, arguments: Namespace) -> int:
     with _output(arguments.to) as out:
         count = 0
         for line in _held(eraser, people):
-            say(json.dumps(line, ensure_ascii=False), out)
+            say(json.dumps(line, ensure_ascii=False, default=str), out)
             count += 1
     say(f"{count} rows and dead letters were written", sys.stderr)
     return 0

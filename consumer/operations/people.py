@@ -118,7 +118,7 @@ class Ids(NamedTuple):
 
 
 def ids_of(event: Mapping[str, Any]) -> Ids:
-    """Return the ids of an event as it was sent, of whatever types; an id that is a number is its text."""
+    """Return the ids of an event as it was sent, or as Avro has it; an id that is a number is its text."""
     event_id = _text(event.get("eventId"))
     with suppress(ValueError):
         event_id = str(UUID(event_id))
@@ -126,4 +126,4 @@ def ids_of(event: Mapping[str, Any]) -> Ids:
 
 
 def _text(value: object) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return str(value) if isinstance(value, str | int | UUID) and not isinstance(value, bool) else ""

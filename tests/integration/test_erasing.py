@@ -33,7 +33,8 @@ def test_what_is_read_again_after_an_erasure_is_erased_again(
     code, found = operator.lines("erase", "--user-id", ALICE)
     assert (code, [line["rows"] for line in found]) == (0, [5, 2])
     assert operator.rows() == 10
-    code, exported, _ = operator.run("export", "--user-id", ALICE)
+    code, exported, said = operator.run("export", "--user-id", ALICE)
+    assert code == 0, said
     held = [json.loads(line) for line in exported.splitlines()]
     assert [line["table"] for line in held] == ["events"] * 5 + ["dead_letters"] * 2
     assert {line.get("user_id") or line["event"]["userId"] for line in held if "value_base64" not in line} == {ALICE}

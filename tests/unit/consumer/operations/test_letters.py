@@ -30,6 +30,7 @@ def wanting(*people: tuple[Kind, str], until_ms: int = 5) -> Wanted:
         ({"userId": "u", "anonId": "a", "eventId": EVENT_ID}, Ids("u", "a", EVENT_ID)),
         ({"userId": 4711, "anonId": 0}, Ids("4711", "0", "")),
         ({"eventId": EVENT_ID.upper()}, Ids("", "", EVENT_ID)),
+        ({"eventId": uuid.UUID(EVENT_ID)}, Ids("", "", EVENT_ID)),
         ({"eventId": EVENT_ID.replace("-", "")}, Ids("", "", EVENT_ID)),
         ({"userId": None, "anonId": ["a"], "eventId": {"a": 1}}, Ids("", "", "")),
         ({"userId": True, "anonId": 1.5, "eventId": "none"}, Ids("", "", "none")),
