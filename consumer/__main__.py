@@ -48,6 +48,10 @@ Creates the database and its tables, or brings them up to date, and prints what 
 before the workers of a new version start. It may run several times, several times at once, and
 after one that died. An older version does not change newer tables.
 
+It also applies the settings that concern tables: CONSUMER_TIME_ZONE, and how many days rows stay
+(CONSUMER_EVENTS_DAYS, CONSUMER_DEAD_LETTERS_DAYS, CONSUMER_IP_DAYS). Without these variables rows
+stay for ever from then on, so give every `migrate` the same.
+
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
 _AUDIT: Final = """
@@ -56,9 +60,10 @@ dead letter. Prints one line for each partition and topic ID, and lists missing 
 offsets. Exit code 1 if there are any.
 
 It counts rows in the table `offsets`, which a view fills from each insert into `events`. It can't
-see rows that were lost from `events` alone, by a kill, a DELETE, a TTL or a disk: merges replace
+see rows that were lost from `events` alone, by a kill, a DELETE or a disk: merges replace
 rows of one event, so they can't be counted there. A worker that repeats an insert looks for rows
-that a kill took, and inserts them again.
+that a kill took, and inserts them again. Rows and dead letters that retention has removed are
+`expired`: they are no loss.
 
 An offset with a row in `events` that `offsets` lacks is `uncounted`. That is no loss: the view was
 missing for a time. `migrate` recreates it, and --recount counts what it missed.

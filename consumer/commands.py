@@ -16,6 +16,7 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations
 from consumer.clickhouse.products import make_products
 from consumer.clickhouse.remake import RECOUNT
+from consumer.clickhouse.retention import Retention, apply_retention
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.ports import Partition
@@ -48,7 +49,7 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     log.info("asking ClickHouse", extra={"host": first.address})
     create_database(first, settings.clickhouse_database, time.sleep)
     applied = migrate(connect(settings), migrations(), time.sleep)
-    made = [] if applied.unknown else make_products(connect(settings), settings.time_zone, time.sleep)
+    made = [] if applied.unknown else _make_more(settings)
     for name in (*applied.now, *applied.made, *made):
         say(name)
     if applied.unknown:
@@ -56,6 +57,14 @@ def run_migrate(settings: Settings, _: Namespace) -> int:
     if not applied.now and not applied.made and not made:
         say(f"nothing to do: {len(applied.before)} migrations were applied before")
     return 0
+
+
+def _make_more(settings: Settings) -> list[str]:
+    """Make what follows from settings: retention and views; return a sentence for each change."""
+    connection = connect(settings)
+    retention = Retention(settings.events_days, settings.dead_letters_days, settings.ip_days)
+    kept = apply_retention(connection, retention, time.sleep)
+    return [*kept, *make_products(connection, settings.time_zone, time.sleep)]
 
 
 def run_audit(settings: Settings, arguments: Namespace) -> int:
@@ -73,9 +82,12 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
         time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter reaches its topic before its table
     if arguments.recount:
         findings = [_recounted(auditor, finding) for finding in findings]
+    findings = [replace(finding, expired=auditor.expired(finding.span)) for finding in findings]
     show([facts(finding) for finding in findings], as_json=arguments.json)
     duplicates = sum(finding.duplicates for finding in findings)
     say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
+    if expired := sum(finding.expired for finding in findings):
+        say(f"{expired} expired: inserted once, and removed since by retention", sys.stderr)
     if uncounted := sum(finding.uncounted.count for finding in findings):
         say(f"{uncounted} offsets have a row but are not counted: {_RECOUNT}", sys.stderr)
     if untold := sum(finding.untold.count for finding in findings):

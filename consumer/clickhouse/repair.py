@@ -24,6 +24,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Record, Rows
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
@@ -132,8 +133,18 @@ class ClickHouseRepairer:
                 (part,) = self._rows.blocks(lost, block.origin, block.token)
                 statement = replace(self._target, table=beside).statement
                 self._connection.command(statement, part.origin._asdict(), part.payload, PINNED)
+                missing = self._lasting(beside, missing)
+            if missing:
                 self._attach(self._target.table, beside, block.token)
         return len(missing)
+
+    def _lasting(self, beside: str, missing: frozenset[int]) -> frozenset[int]:
+        """Return the missing rows that the table would keep: a merge has removed the others, and may have here."""
+        expiry = expiry_of(self._connection, self._target.table)
+        if not expiry:
+            return missing
+        query = f"SELECT _offset AS offset FROM {beside} WHERE {expiry} > now()"  # noqa: S608  (our own text)
+        return frozenset(row["offset"] for row in self._connection.query(query))
 
     def _count(self, block: Block, parameters: dict[str, Any]) -> int:
         with self._taken(_LEDGER, block) as beside:

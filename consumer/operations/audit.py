@@ -20,10 +20,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.intent import Intent, UnreadableError, decode
 from consumer.delivery.ports import CommittedOffset, Partition
-from consumer.operations.ledger import COUNTS, DOUBLE, INCARNATIONS, NAMED, READINGS, RECOUNT, SHOWN
+from consumer.operations import ledger
 from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
 _MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
@@ -58,6 +59,7 @@ class Finding:
         uncounted: offsets that have a row but are not in `offsets`, because its view was missing.
         duplicates: per reading, rows beyond the first of their offset, and offsets that are both row and dead letter.
         duplicates_shown: the first duplicates that the table still shows; merges may have replaced the others.
+        expired: rows and dead letters that retention has removed, as far as it was asked: see Auditor.expired.
     """
 
     span: Span
@@ -69,6 +71,7 @@ class Finding:
     uncounted: Runs = field(default_factory=Runs)
     duplicates: int = 0
     duplicates_shown: Runs = field(default_factory=Runs)
+    expired: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -96,7 +99,7 @@ class Auditor:
 
     def topic_ids(self) -> list[Span]:
         """Return the spans in the table `offsets`, for every topic ID."""
-        rows = self.connection.query(INCARNATIONS, {"topics": list(self.tables)})
+        rows = self.connection.query(ledger.INCARNATIONS, {"topics": list(self.tables)})
         return [
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
@@ -127,6 +130,21 @@ class Auditor:
             duplicates_shown=self._double(span, [partition for partition, count in double.items() if count]),
         )
 
+    def expired(self, span: Span) -> int:
+        """Return how many rows and dead letters of a span were inserted and have been removed since.
+
+        Of rows, those below the first offset that is left, if the table has a retention. Reads a column of the table.
+
+        Raises:
+            Transient, Fatal: as the packages' errors.py say.
+        """
+        queries = [ledger.EXPIRED_LETTERS]
+        if expiry_of(self.connection, self.tables[span.partition.topic]):
+            queries.append(ledger.EXPIRED_ROWS)
+        numbers = {0, *(number for number, _, _ in self._readings(span))}
+        parameters = [self._parameters(span, number) for number in numbers]
+        return sum(self.connection.query(query, one)[0]["expired"] for query in queries for one in parameters)
+
     def recount(self, finding: Finding) -> None:
         """Add offsets that an audit found uncounted to the table `offsets`; concurrent calls add them once.
 
@@ -138,15 +156,15 @@ class Auditor:
         for span, reading in _stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
             settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
-            self.connection.command(RECOUNT, self._parameters(span, reading), settings=settings)
+            self.connection.command(ledger.RECOUNT, self._parameters(span, reading), settings=settings)
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
         """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""
-        rows = self.connection.query(READINGS, self._parameters(span, 0))
+        rows = self.connection.query(ledger.READINGS, self._parameters(span, 0))
         return [(row["reading"], row["first"], row["last"] + 1) for row in rows]
 
     def _counts(self, span: Span, reading: int) -> list[dict[str, Any]]:
-        return self.connection.query(COUNTS, self._parameters(span, reading))
+        return self.connection.query(ledger.COUNTS, self._parameters(span, reading))
 
     def _lacking(self, stretches: Sequence[tuple[Span, int]]) -> tuple[Runs, Runs]:
         """Return the offsets that their newest reading lacks and the log has: missing ones, then uncounted ones.
@@ -199,19 +217,20 @@ class Auditor:
     def _named(self, piece: "_Piece", at: int) -> Sequence[int]:
         bounds = {"from": at, "to": piece.end, "this": piece.million, "limit": _NAMED_MAX}
         looks = {"looks": int(piece.looks), "is_shown": int(piece.is_shown)}
-        rows = self.connection.query(NAMED, self._parameters(piece.span, piece.reading) | bounds | looks)
+        rows = self.connection.query(ledger.NAMED, self._parameters(piece.span, piece.reading) | bounds | looks)
         return [row["offset"] for row in rows]
 
     def _shown(self, span: Span, reading: int) -> dict[int, int]:
         """Return how many offsets of each million the table shows but `offsets` lacks. Reads the whole partition."""
-        rows = self.connection.query(SHOWN, self._parameters(span, reading))
+        rows = self.connection.query(ledger.SHOWN, self._parameters(span, reading))
         return {row["million"]: row["uncounted"] for row in rows}
 
     def _double(self, span: Span, partitions: Iterable[tuple[int, int]]) -> Runs:
         found: list[int] = []
         for reading, million in partitions:
             bounds = {"from": million * _MILLION, "to": (million + 1) * _MILLION, "limit": NAMED_MAX - len(found)}
-            found += [row["offset"] for row in self.connection.query(DOUBLE, self._parameters(span, reading) | bounds)]
+            where = self._parameters(span, reading) | bounds
+            found += [row["offset"] for row in self.connection.query(ledger.DOUBLE, where)]
             if len(found) >= NAMED_MAX:
                 break
         return Runs(sorted(found))

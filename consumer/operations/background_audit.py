@@ -126,6 +126,7 @@ def facts(finding: Finding) -> dict[str, object]:
         "uncounted_offsets": str(finding.uncounted),
         "duplicates": finding.duplicates,
         "duplicate_offsets": str(finding.duplicates_shown),
+        "expired": finding.expired,
     }
 
 

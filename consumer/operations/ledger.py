@@ -24,6 +24,11 @@ FROM (
     WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
         AND origin_partition = {{partition:Int32}} AND origin_offset >= 0 AND million >= {{million:UInt64}}
         AND origin_reading >= {{reading:UInt32}} AND origin_offset < {{end:UInt64}} AND {OWN_LETTER}
+    UNION ALL
+    SELECT million, 0, bitmapBuild(emptyArrayUInt64()), bitmapSubsetInRange(offsets, 0, {{end:UInt64}}),
+        bitmapSubsetInRange(offsets, 0, if(reading = {{reading:UInt32}}, {{end:UInt64}}, 0)) FROM dead_letter_origins
+    WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
+        AND million >= {{million:UInt64}} AND reading >= {{reading:UInt32}}
 ) GROUP BY million ORDER BY million
 """  # noqa: S608  (our own text)
 COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({LEDGER})"  # noqa: S608  (as above)
@@ -73,6 +78,32 @@ WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition =
     AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
     AND _reading = {reading:UInt32}
 GROUP BY _offset HAVING count() > 1 ORDER BY offset LIMIT {limit:UInt32}
+"""
+EXPIRED_ROWS: Final = """
+WITH (
+    SELECT if(count() = 0, {end:UInt64}, min(_offset)) FROM {table:Identifier}
+    WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+        AND _reading = {reading:UInt32}
+) AS left
+SELECT bitmapCardinality(
+    bitmapSubsetInRange(groupBitmapMergeState(present), {low:UInt64}, least(left, {end:UInt64}))
+) AS expired
+FROM offsets
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND reading = {reading:UInt32}
+"""
+EXPIRED_LETTERS: Final = """
+WITH (
+    SELECT groupBitmapState(toUInt64(origin_offset)) FROM dead_letters
+    WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
+        AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND origin_reading = {reading:UInt32}
+) AS left
+SELECT bitmapCardinality(
+    bitmapSubsetInRange(bitmapAndnot(groupBitmapMergeState(offsets), left), {low:UInt64}, {end:UInt64})
+) AS expired
+FROM dead_letter_origins
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND reading = {reading:UInt32}
 """
 INCARNATIONS: Final = """
 SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM offsets
