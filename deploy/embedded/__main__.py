@@ -44,12 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", default=".headrace", help="tables, spool and logs (%(default)s)")
     workers = _whole_number(0, _WORKERS_MAX)
     parser.add_argument("--workers", type=workers, default=1, help="consumer workers (%(default)s)")
+    parser.add_argument(
+        "--console-port", type=_whole_number(0, _PORT_MAX), default=8090, help="the console; 0: none (%(default)s)"
+    )
     options = Options(**vars(parser.parse_args(argv)))
-    ports = (options.http_port, options.clickhouse_port, options.clickhouse_native_port, options.kafka_port)
-    if len(set(ports)) < len(ports):
-        parser.error(
-            "the ports (--http-port, --clickhouse-port, --clickhouse-native-port, --kafka-port) must all be different"
-        )
+    named = {name: port for name, port in vars(parser.parse_args(argv)).items() if name.endswith("_port") and port}
+    if len(set(named.values())) < len(named):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        parser.error(f"the ports ({names}) must all be different")
     if fault := _unusable(options.data_dir):
         parser.error(f"argument --data-dir: {fault}")
     try:

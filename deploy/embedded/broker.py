@@ -180,3 +180,10 @@ def check_port_is_free(port: int, name: str) -> None:
             raise CannotStartError(
                 f"the {name} cannot listen on port {port} of {HOST}: {error.strerror}; choose another port"
             ) from None
+
+
+def find_free_port() -> int:
+    """Return a port that is free now; another program may take it before it is used."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

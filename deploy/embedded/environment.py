@@ -32,6 +32,8 @@ class Options:
     kafka_port: int
     data_dir: str
     workers: int
+    console_port: int
+    """0: no console."""
 
     @property
     def ingest_url(self) -> str:
@@ -44,6 +46,11 @@ class Options:
         return f"http://{HOST}:{self.clickhouse_port}"
 
     @property
+    def console_url(self) -> str:
+        """The console's address."""
+        return f"http://{HOST}:{self.console_port}"
+
+    @property
     def bootstrap_servers(self) -> str:
         """The broker's address."""
         return f"{HOST}:{self.kafka_port}"
@@ -52,6 +59,16 @@ class Options:
     def directory(self) -> Path:
         """The directory of everything that the pipeline keeps, as an absolute path."""
         return Path(self.data_dir).resolve()
+
+    @property
+    def logs_directory(self) -> Path:
+        """The directory with a log per part."""
+        return self.directory / "logs"
+
+    @property
+    def workers_directory(self) -> Path:
+        """The directory with a file per worker: where its /metrics and /readyz are."""
+        return self.directory / "workers"
 
     @property
     def clickhouse_directory(self) -> Path:
@@ -109,6 +126,22 @@ def _consumer_addresses(options: Options) -> dict[str, object]:
         "CLICKHOUSE_PASSWORD_FILE": options.password_path,
         "SCHEMA_CACHE_DIR": options.directory / "schemas",
     }
+
+
+def console_command(options: Options, ingest: Mapping[str, str]) -> list[str]:
+    """Return the console's module and arguments; `ingest` is the ingress's environment."""
+    operations_port = ingest.get("INGEST_OPERATIONS_PORT", "0")
+    metrics_port = options.http_port if operations_port == "0" else operations_port
+    return [
+        "deploy.embedded.console",
+        f"--port={options.console_port}",
+        f"--ingest-url={options.ingest_url}",
+        f"--metrics-url=http://{HOST}:{metrics_port}/metrics",
+        f"--clickhouse-url={options.clickhouse_url}",
+        f"--workers-dir={options.workers_directory}",
+        f"--logs-dir={options.logs_directory}",
+        f"--catalogue={ingest.get('INGEST_CATALOGUE_FILE', '')}",
+    ]
 
 
 def write_environment(options: Options) -> Path:

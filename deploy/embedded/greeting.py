@@ -24,10 +24,11 @@ def step(name: str, now_s: Callable[[], float] = monotonic) -> Iterator[None]:
 
 def greeting(options: Options, environment_path: Path) -> str:
     """Return the text for a terminal of 24 lines and 80 columns; only long paths make it wider."""
+    console = f"  CONSOLE      {options.console_url}   (look here first)\n" if options.console_port else ""
     return f"""
 headrace is running. Ctrl-C inserts what was accepted and stops; the tables stay.
 
-  events in    {options.ingest_url}/collect/event
+{console}  events in    {options.ingest_url}/collect/event
   documents    {options.ingest_url}/docs
   for pages    {options.ingest_url}/headrace.js   (docs/CLIENTS.md)
   metrics      {options.ingest_url}/metrics
@@ -44,9 +45,8 @@ Commands, from another terminal; they log in to ClickHouse as {USER}:
 
   . {_short(environment_path)} && python -m consumer lag
 
-The broker is Tansu, in memory. A clean stop loses and doubles nothing; a crash of
-this program loses events without a row, a killed worker may double a batch. Kafka
-has no such gaps: docker compose up.
+The broker is Tansu, in memory: a crash here loses events without a row, a killed
+worker may double a batch. Kafka has no such gaps: docker compose up.
 """
 
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.embedded.broker import HOST, CannotStartError, EmbeddedBroker, check_port_is_free, create_topics
+from deploy.embedded.broker import (
+    HOST,
+    CannotStartError,
+    EmbeddedBroker,
+    check_port_is_free,
+    create_topics,
+    find_free_port,
+)
 from deploy.embedded.drain import await_members, await_nothing_left
 from deploy.embedded.environment import (
     DEAD_LETTERS,
@@ -21,6 +28,7 @@ from deploy.embedded.environment import (
     TOPIC,
     USER,
     Options,
+    console_command,
     consumer_environment,
     ingest_environment,
     write_environment,
@@ -73,8 +81,9 @@ def run(options: Options) -> None:
     """
     stop = StopRequest()
     _check_ports(options)
-    logs = options.directory / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    logs = options.logs_directory
+    for directory in (logs, options.workers_directory):
+        directory.mkdir(parents=True, exist_ok=True)
     print("headrace: starting", flush=True)
     with ExitStack() as stack:
         with step("broker"):
@@ -97,9 +106,11 @@ def _check_ports(options: Options) -> None:
         "collector": options.http_port,
         "ClickHouse": options.clickhouse_port,
         "ClickHouse's native interface": options.clickhouse_native_port,
+        "console": options.console_port,
     }
     for name, port in ports.items():
-        check_port_is_free(port, name)
+        if port:
+            check_port_is_free(port, name)
 
 
 def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
@@ -116,15 +127,37 @@ def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
     with step("topics and tables"):
         create_topics(options.bootstrap_servers, _TOPICS)
         _migrate(consumer, logs)
-    names = [f"worker-{number}" for number in range(1, options.workers + 1)]
-    parts += [_part(name, ["consumer", "run"], consumer, logs, stack) for name in names]
+    parts += _workers(options, consumer, stack)
     stack.callback(_drain, options.bootstrap_servers)
     parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
     with step("ingress"):
         _await_answer(f"{options.ingest_url}/readyz", parts)
+    if options.console_port:
+        with step("console"):
+            parts.append(_part("console", console_command(options, ingest), os.environ, logs, stack))
+            _await_answer(options.console_url, parts)
     with step(f"workers ({options.workers})"):
         _await_workers(options)
     return parts
+
+
+def _workers(options: Options, environ: Mapping[str, str], stack: ExitStack) -> list[Part]:
+    """Start the workers, each with its metrics on a free port that a file names: the console reads them.
+
+    A worker that is started again gets another port, because the first one may be taken meanwhile.
+    """
+    for old in options.workers_directory.glob("*"):
+        old.unlink()
+
+    def worker(name: str) -> Part:
+        def settings() -> Mapping[str, str]:
+            given = {"CONSUMER_HTTP_HOST": HOST, "CONSUMER_HTTP_PORT": str(find_free_port())} | dict(environ)
+            (options.workers_directory / name).write_text(f"http://{HOST}:{given['CONSUMER_HTTP_PORT']}\n")
+            return given
+
+        return _part(name, ["consumer", "run"], settings, options.logs_directory, stack)
+
+    return [worker(f"worker-{number}") for number in range(1, options.workers + 1)]
 
 
 def _clickhouse_command(options: Options) -> list[str]:
@@ -145,19 +178,27 @@ def _await_workers(options: Options) -> None:
 
 def _addresses(options: Options) -> dict[str, str]:
     """Return the addresses for programs that start this one and wait for the line `ready`."""
-    return {
+    addresses = {
         "ingest": options.ingest_url,
         "clickhouse": options.clickhouse_url,
         "clickhouse_native": f"{HOST}:{options.clickhouse_native_port}",
         "kafka": options.bootstrap_servers,
     }
+    return addresses | ({"console": options.console_url} if options.console_port else {})
 
 
-def _part(name: str, module: Sequence[str], environ: Mapping[str, str], logs: Path, stack: ExitStack) -> Part:
+def _part(
+    name: str,
+    module: Sequence[str],
+    environ: Mapping[str, str] | Callable[[], Mapping[str, str]],
+    logs: Path,
+    stack: ExitStack,
+) -> Part:
+    """Start a part; `environ` may be a function, which is called at each start."""
     log_path = logs / f"{name}.log"
 
     def start() -> Child:
-        return Child([sys.executable, "-m", *module], log_path, environ)
+        return Child([sys.executable, "-m", *module], log_path, environ() if callable(environ) else environ)
 
     part = Part(name, start(), log_path, start)
     stack.callback(lambda: part.child.stop(signal.SIGTERM, _DRAIN_S))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 
-_FLAGS: Final = (
+FLAGS: Final = (
     "--headless",
     "--no-sandbox",  # tests may run as root, for whom Chromium has no sandbox
     "--disable-gpu",
@@ -83,7 +83,7 @@ def rendered(url: str, *flags: str) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="headrace-chromium-", ignore_cleanup_errors=True) as profile:
         once = ["--virtual-time-budget=10000", "--dump-dom", f"--user-data-dir={profile}", url]
-        done = subprocess.run([_program(), *_FLAGS, *flags, *once], capture_output=True, timeout=_RENDER_S, check=True)
+        done = subprocess.run([program(), *FLAGS, *flags, *once], capture_output=True, timeout=_RENDER_S, check=True)
     return done.stdout.decode()
 
 
@@ -96,7 +96,7 @@ def browsing(url: str) -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory(prefix="headrace-chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [_program(), *_FLAGS, _STAY, f"--user-data-dir={profile}", url],
+            [program(), *FLAGS, _STAY, f"--user-data-dir={profile}", url],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -113,8 +113,13 @@ def browsing(url: str) -> Iterator[None]:
                 process.wait(_STOP_S)
 
 
-def _program() -> str:
-    program = shutil.which("chromium")
-    if program is None:
+def program() -> str:
+    """Return the path of Chromium.
+
+    Raises:
+        FileNotFoundError: there is none here; the message says how to get one.
+    """
+    path = shutil.which("chromium")
+    if path is None:
         raise FileNotFoundError("the browser was not run: there is no chromium (Debian: apt-get install chromium)")
-    return program
+    return path

@@ -37,7 +37,7 @@ class Pipeline:
 
     Attributes:
         process: the program.
-        addresses: what its ready line says: ingest, clickhouse, clickhouse_native, kafka.
+        addresses: what its ready line says: ingest, clickhouse, clickhouse_native, kafka, console.
         started_s: how long it took to say so.
         data_dir: where it keeps everything.
     """
@@ -96,10 +96,12 @@ class Pipeline:
         return self.process.returncode
 
 
+PORTS = ("http-port", "clickhouse-port", "clickhouse-native-port", "kafka-port", "console-port")
+
+
 def embedded(data_dir: Path, ports: list[int], *more: str) -> subprocess.Popen[str]:
-    """Start the program with ports for HTTP, ClickHouse's two interfaces and Kafka."""
-    names = ("http-port", "clickhouse-port", "clickhouse-native-port", "kafka-port")
-    flags = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
+    """Start the program with ports for HTTP, ClickHouse's two interfaces, Kafka and the console."""
+    flags = [f"--{name}={port}" for name, port in zip(PORTS, ports, strict=True)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "CONSUMER_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.embedded", *flags, f"--data-dir={data_dir}", *more],
@@ -114,7 +116,7 @@ def embedded(data_dir: Path, ports: list[int], *more: str) -> subprocess.Popen[s
 def start(data_dir: Path, *more: str) -> Pipeline:
     """Start the pipeline and wait for its ready line."""
     began_s = time.monotonic()
-    process = embedded(data_dir, free_ports(4), *more)
+    process = embedded(data_dir, free_ports(len(PORTS)), *more)
     said = []
     assert process.stdout is not None
     for line in process.stdout:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import ROOT, Pipeline, embedded, free_ports, start
+from tests.system.conftest import PORTS, ROOT, Pipeline, embedded, free_ports, start
 
 PAGE_VIEW = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
 CLIENTS = 8
@@ -167,10 +167,10 @@ def _await(condition: object, timeout_s: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("place", range(4), ids=["collector", "clickhouse", "native", "kafka"])
+@pytest.mark.parametrize("place", range(len(PORTS)), ids=PORTS)
 def test_a_taken_port_is_one_sentence(pipeline: Pipeline, tmp_path: Path, place: int) -> None:
     """Who starts it where something listens already reads which port it is, and gets a code that is not 0."""
-    ports = free_ports(4)
+    ports = free_ports(len(PORTS))
     ports[place] = int(list(pipeline.addresses.values())[place].rpartition(":")[2])
 
     process = embedded(tmp_path / "other", ports)
@@ -189,7 +189,7 @@ def faults(said: str) -> list[str]:
 
 def test_a_data_directory_in_use_is_one_sentence(pipeline: Pipeline) -> None:
     """Two pipelines never share tables."""
-    process = embedded(pipeline.data_dir, free_ports(4))
+    process = embedded(pipeline.data_dir, free_ports(len(PORTS)))
     said, _ = process.communicate(timeout=60)
 
     assert process.returncode not in (0, None)
@@ -204,7 +204,7 @@ def test_a_missing_extra_is_one_sentence(tmp_path: Path, module: str, monkeypatc
     (tmp_path / "without" / f"{module}.py").write_text(f"raise ImportError('no {module} here', name='{module}')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
 
-    process = embedded(tmp_path / "other", free_ports(4))
+    process = embedded(tmp_path / "other", free_ports(len(PORTS)))
     said, _ = process.communicate(timeout=60)
 
     assert process.returncode not in (0, None)

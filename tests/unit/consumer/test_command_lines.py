@@ -61,6 +61,7 @@ WHOLE = [  # program, command and option; what no whole number of it can be
     ("headrace", "--clickhouse-port", [*NUMBERS, "65536"]),
     ("headrace", "--clickhouse-native-port", [*NUMBERS, "65536"]),
     ("headrace", "--kafka-port", [*NUMBERS, "65536"]),
+    ("headrace", "--console-port", [*(text for text in NUMBERS if text != "0"), "65536"]),
     ("headrace", "--workers", [*(text for text in NUMBERS if text != "0"), "-3", "65"]),
 ]
 
@@ -196,6 +197,7 @@ def test_a_repair_fits_the_event(text: str, says: str, refused: Callable[..., st
         ("headrace", "extra", "unrecognized arguments: extra"),
         ("headrace", "--work 1", "unrecognized arguments: --work 1"),
         ("headrace", "--kafka-port 8080", "the ports"),
+        ("headrace", "--console-port 8123", "the ports"),
     ],
 )
 def test_an_unknown_name_is_one_sentence(program: str, arguments: str, says: str, refused: Callable[..., str]) -> None:

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.environment import Options, consumer_environment, ingest_environment, write_environment
+from deploy.embedded.environment import (
+    Options,
+    console_command,
+    consumer_environment,
+    ingest_environment,
+    write_environment,
+)
 from deploy.embedded.greeting import greeting, step
 
 
-def options(data_dir: Path) -> Options:
+def options(data_dir: Path, console_port: int = 8090) -> Options:
     """Return the default ports with a data directory."""
     return Options(
         http_port=8080,
@@ -19,6 +25,7 @@ def options(data_dir: Path) -> Options:
         kafka_port=9092,
         data_dir=str(data_dir),
         workers=1,
+        console_port=console_port,
     )
 
 
@@ -68,6 +75,7 @@ def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.Monkey
     lines = text.splitlines()
     assert len(lines) <= 23
     assert max(map(len, lines)) <= 82
+    assert text.index("http://127.0.0.1:8090 ") == text.index("http://")  # the console's address is the first one
     for address in (
         "8080/collect/event",
         "8080/docs",
@@ -78,6 +86,21 @@ def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.Monkey
         "docker compose",
     ):
         assert address in text
+
+
+def test_without_a_console_none_is_named(tmp_path: Path) -> None:
+    """Nobody is sent to a port where nothing listens, and other programs are told no address."""
+    told = options(tmp_path, console_port=0)
+
+    assert "CONSOLE" not in greeting(told, told.directory / "env")
+
+
+def test_the_console_reads_the_metrics_where_they_are(tmp_path: Path) -> None:
+    """INGEST_OPERATIONS_PORT moves them."""
+    moved = console_command(options(tmp_path), {"INGEST_OPERATIONS_PORT": "9100"})
+
+    assert "--metrics-url=http://127.0.0.1:9100/metrics" in moved
+    assert "--metrics-url=http://127.0.0.1:8080/metrics" in console_command(options(tmp_path), {})
 
 
 def test_a_step_says_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
