@@ -1,4 +1,4 @@
-"""The contract's rows on the pixel: one event in a query, and an image whatever becomes of it."""
+"""The contract's rows on the pixel: one event in a query, and an image no matter what becomes of it."""
 
 from collections.abc import Mapping
 from typing import Final

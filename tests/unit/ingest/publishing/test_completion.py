@@ -66,7 +66,7 @@ def test_the_time_is_over() -> None:
     asyncio.run(scene())
 
 
-def test_whoever_is_first_nobody_is_forgotten() -> None:
+def test_the_first_one_forgets_nobody() -> None:
     """Set before, while and after somebody begins to wait, from another thread."""
 
     async def scene() -> None:
