@@ -80,7 +80,7 @@ WHERE database = currentDatabase() AND NOT is_done AND position(command, {run:St
 
 
 class ErasureKey:
-    """The key of the hashes: without it a hash names nobody, and trying ids is in vain."""
+    """The key of the hashes: without it ids can't be tried against them."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) < KEY_BYTES_MIN:

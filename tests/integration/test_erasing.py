@@ -25,7 +25,7 @@ def test_what_is_read_again_after_an_erasure_is_erased_again(
     values = [encoded(n, userId=ALICE if n % 2 else BOB) for n in range(10)]
     values += [encoded(10, userId=ALICE)[:-3], encoded(11, userId=ALICE, active=5000)]
     deliver(operator.broker.bootstrap_servers, operator.topic, values, 0)
-    worker = operator.work()
+    operator.work()
     operator.await_rows(10)
     letters = 'outcome="rows_inserted",partition="0",topic="' + operator.dead_topic + '"} 2.0'
     operator.await_page("/metrics", lambda _, body: letters in body)
@@ -57,7 +57,8 @@ def test_what_is_read_again_after_an_erasure_is_erased_again(
     assert empty_database.query(f"SELECT uniqExact(event_id) AS n FROM events WHERE user_id = '{ALICE}'") == [{"n": 5}]
 
     code, _, said = operator.run("erase", "--again", "--go")
-    assert (code, said.splitlines()[-1].split(" rows")[0]) == (0, "5"), said  # behind lines that tell the progress
+    assert code == 0, said
+    assert "5 rows and the content of " in said
     assert empty_database.query("SELECT DISTINCT user_id FROM events") == [{"user_id": BOB}]
     assert empty_database.query("SELECT count() AS n FROM dead_letters WHERE value != ''") == [{"n": 0}]
     assert operator.lines("audit", "--patience-s", "0")[0] == 0

@@ -58,7 +58,7 @@ def test_a_users_rows_go_and_those_of_their_visitor_ids_that_name_nobody(held: H
     [(Kind.ANON, "own", [2]), (Kind.EVENT, "00000000-0000-0000-0000-000000000001", [0, 2])],
 )
 def test_a_visitor_or_one_event_can_be_named(held: Held, kind: Kind, value: str, left: list[int]) -> None:
-    """A visitor's rows go, no matter who signed in."""
+    """A visitor's rows go, whether somebody signed in or not."""
     held.insert(held.events({"userId": ALICE, "anonId": "own"}, {"anonId": "own"}, {"anonId": "other"}))
     held.erase(kind, value)
 
