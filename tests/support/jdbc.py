@@ -42,9 +42,9 @@ def jars(cache: Path = CACHE) -> Path:
     return target
 
 
-def rows(url: str, user: str, *statements: str) -> list[list[str]]:
-    """Run statements, and sqlline's own such as `!tables`, without a password; return header and rows as texts."""
-    command = [java(), "-Xmx128m", "-cp", f"{jars()}/*", "sqlline.SqlLine", "-u", url, "-n", user, "-p", ""]
+def rows(url: str, user: str, *statements: str, password: str = "") -> list[list[str]]:
+    """Run statements, and sqlline's own such as `!tables`; return header and rows as texts."""
+    command = [java(), "-Xmx128m", "-cp", f"{jars()}/*", "sqlline.SqlLine", "-u", url, "-n", user, "-p", password]
     command += ["--outputformat=csv", "--silent=true", *(part for text in statements for part in ("-e", text))]
     ended = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_S, check=False

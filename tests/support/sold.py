@@ -1,0 +1,30 @@
+"""A visit that ends in a purchase, as rows of `events`: something in every view."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from consumer.clickhouse.client import Connection
+
+_PAGE = "00000000-0000-7000-8000-00000000000a"
+_WALL = {"paywall_id": "w", "paywall_type": "hard"}
+_EVENTS = (
+    ("2026-01-02 12:00:00", "VIEW", {"content_id": "a", "url": "https://x/a?utm_source=letter"}),
+    ("2026-01-02 12:00:15", "PING", {"content_id": "a", "active": "1"}),
+    ("2026-01-02 12:01:00", "VIEW", {"content_id": "a"} | _WALL),
+    ("2026-01-02 12:02:00", "CLICK", {"content_id": "a"} | _WALL),
+    (
+        "2026-01-02 12:03:00",
+        "PURCHASE",
+        {"user_id": "u", "content_id": "a", "amount": "9.99", "currency": "EUR"} | _WALL,
+    ),
+)
+
+
+def sell(database: "Connection") -> None:
+    """Insert the visit."""
+    for number, (at, kind, fields) in enumerate(_EVENTS):
+        columns = {"event_id": f"00000000-0000-7000-8000-00000000000{number}", "ping_id": _PAGE, "anon_id": "v"}
+        columns |= {"client_id": "web", "event_type": kind, "occurred_at": at, "received_at": at} | fields
+        values = ", ".join(f"{{{name}:String}}" for name in columns)
+        names = f"_inserted_at, {', '.join(columns)}"
+        database.command(f"INSERT INTO events ({names}) SELECT now64(3, 'UTC'), {values}", columns)
