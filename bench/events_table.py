@@ -56,7 +56,8 @@ class Server:
         for name in ("config.xml", "users.xml"):
             Path(directory, name).write_text(_CONFIG.format(port=port))
         self._process = subprocess.Popen([sys.executable, "-c", _LAUNCH], cwd=directory)
-        self._url = f"http://127.0.0.1:{port}/?"
+        self.url = f"http://127.0.0.1:{port}"
+        self._url = f"{self.url}/?"
         for _ in range(300):
             with suppress(OSError):
                 urllib.request.urlopen(self._url.replace("?", "ping"), timeout=5).close()

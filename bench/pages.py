@@ -6,6 +6,7 @@ Run `python -m bench.pages` (`make docs` does). A test compares the documents wi
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from bench import answers
 from bench.charts import bars
 from bench.kept import figures, load, table
 from bench.processes import Figures
@@ -197,6 +198,12 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "sink-charts": lambda: links("sink"),
         "freshness": freshness_table,
         "freshness-charts": lambda: links("freshness"),
+    },
+    answers.PAGE: answers.answers()
+    | {
+        "questions-machine": answers.machine,
+        "questions-tables": answers.tables,
+        "questions-costs": answers.costs,
     },
     SCALE: {"costs": costs_table, "plans": lambda: plan_table(plans()), "queue": queue_table},
 }

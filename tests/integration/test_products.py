@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bench.answers import headers, questions
 from bench.readers import DAY_MS, Plan, traffic
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.migrations import create_database, migrate, migrations
@@ -344,11 +345,13 @@ def test_a_value_that_did_not_fit_is_counted(empty_database: Connection) -> None
 def test_every_statement_of_the_analysts_page_answers(database: Connection) -> None:
     """A question whose answer is empty here would be an error that nobody sees, but for what must not happen."""
     page = (ROOT / "docs/ANALYTICS.md").read_text("utf-8")
-    statements = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    asked, below = questions(page), headers(page)
 
-    assert len(statements) >= 25
-    for statement in statements:
-        assert database.query(statement) or "misfits_daily" in statement, statement
+    assert len(asked) == page.count("```sql") >= 25
+    for number, (_, statement) in enumerate(asked, 1):
+        rows = database.query(statement)
+        assert rows or "misfits_daily" in statement, statement
+        assert number not in below or not rows or below[number] == list(rows[0]), statement
     (copy,) = re.findall(r"`(CREATE MATERIALIZED VIEW .*?)`", page, re.DOTALL)
     database.command(copy)
     database.command("DROP VIEW page_views_hourly SYNC")
@@ -428,3 +431,67 @@ def test_a_source_is_readable_whatever_the_address_holds(views: Connection) -> N
     assert views.query("SELECT utm_source, utm_term FROM events_unique") == [
         {"utm_source": "a\ufffdb", "utm_term": "\ufffd"}
     ]
+
+
+def test_a_bot_is_known_by_its_name_and_a_phone_is_none(views: Connection) -> None:
+    """A maker of phones is called CUBOT, and apps have names with these letters inside."""
+    agents = {
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)": True,
+        "AdsBot-Google (+http://www.google.com/adsbot.html)": True,
+        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2)": True,
+        "TelegramBot (like TwitterBot)": True,
+        "ubot": True,
+        "Mozilla/5.0 (compatible; Baiduspider/2.0)": True,
+        "Mozilla/5.0 HeadlessChrome/120.0": True,
+        "python-requests/2.32": True,
+        "Mozilla/5.0 (Linux; Android 9; CUBOT_X18_Plus) Chrome/120.0 Mobile Safari/537.36": False,
+        "Mozilla/5.0 (Linux; Android 13; CUBOT KINGKONG 9) Chrome/120.0 Mobile Safari/537.36": False,
+        "Abbott/3.1 CFNetwork/1494.0.7 Darwin/23.4.0": False,
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/120.0.0.0 Safari/537.36": False,
+        "": False,
+    }
+    for agent in agents:
+        put(views, "2026-01-02 12:00:00", "VIEW", user_agent=agent)
+
+    found = views.query("SELECT user_agent, is_bot FROM events_ready")
+    assert {row["user_agent"]: bool(row["is_bot"]) for row in found} == agents
+
+
+def test_a_source_inside_another_parameters_value_is_none(views: Connection) -> None:
+    """An address to return to has its own query, and sites do not always encode it."""
+    urls = {
+        "https://x/?next=https://y/?utm_source=theirs": "",
+        "https://x/?next=/a?utm_source=theirs&utm_source=ours": "ours",
+        "https://x/?utm_source=ours&next=https://y/?utm_source=theirs": "ours",
+        "https://x/?next=https%3A%2F%2Fy%2F%3Futm_source%3Dtheirs": "",
+        "https://x/?xutm_source=theirs": "",
+        "https://x/#utm_source=ours": "ours",
+        "https://x/#/page?utm_source=ours": "ours",
+        "https://x/?a=1#utm_source=ours": "ours",
+        "https://x/?a=1&utm_source=what?": "what?",
+        "https://x/": "",
+    }
+    for url in urls:
+        put(views, "2026-01-02 12:00:00", "VIEW", url=url)
+
+    found = views.query("SELECT url, utm_source FROM events_unique")
+    assert {row["url"]: row["utm_source"] for row in found} == urls
+
+
+def test_a_page_view_over_midnight_is_one(views: Connection) -> None:
+    """The views by day have it twice, as their comments say; `page_views` has it once."""
+    for at in ("2026-01-02 04:59:00", "2026-01-02 05:01:00"):
+        put(views, at, "PING", content_id="a")
+    views.command(
+        "ALTER TABLE events UPDATE ping_id = toUUID('00000000-0000-7000-8000-000000000001') WHERE 1",
+        settings={"mutations_sync": 2},
+    )
+
+    assert views.query("SELECT sum(page_views) AS n FROM content_daily") == [{"n": 2}]
+    assert views.query("SELECT count() AS n FROM page_views") == [{"n": 1}]
+    for view in ("content_daily", "visitors_daily"):
+        (column,) = views.query(
+            f"SELECT comment FROM system.columns WHERE database = currentDatabase() AND table = '{view}'"
+            " AND name = 'page_views'"
+        )
+        assert "midnight" in column["comment"]

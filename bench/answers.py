@@ -1,0 +1,128 @@
+"""The questions of docs/ANALYTICS.md: their statements, and what they answered and cost on generated events.
+
+`python -m bench.questions` measures and keeps that; `make docs` writes it behind each statement.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from bench.kept import load
+from docs.tables import ROOT
+
+PAGE: Final = "docs/ANALYTICS.md"
+ROWS_SHOWN: Final = 4
+_TEXT_MAX: Final = 36
+_QUESTION: Final = re.compile(
+    r"^(?P<asked>[A-Z][^\n`|]*\?)(?:(?!```).)*?```sql\n(?P<sql>.*?)```", re.DOTALL | re.MULTILINE
+)
+_HEADER: Final = re.compile(r"<!-- answer-(\d+) -->\n\|(.*?)\|\n")
+
+
+class Question(NamedTuple):
+    """A question of the page, and its statement."""
+
+    asked: str
+    sql: str
+
+
+def questions(page: str) -> list[Question]:
+    """Return the questions of the page in their order."""
+    return [Question(" ".join(found["asked"].split()), found["sql"]) for found in _QUESTION.finditer(page)]
+
+
+def headers(page: str) -> dict[int, list[str]]:
+    """Return the columns of the answer that the page shows below each question, by the question's number from 1 on."""
+    return {int(number): [name.strip() for name in names.split("|")] for number, names in _HEADER.findall(page)}
+
+
+def shown(value: Any) -> str:
+    """Return a value as a cell of a table: short, and without what would end the cell."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1 else f"{value:,.1f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if value is None:
+        return "NULL"
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    text = str(value)
+    return (text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…").replace("|", "\\|")
+
+
+def answer(kept: Mapping[str, Any]) -> str:
+    """Return the first rows of an answer as a table, and how many there are."""
+    rows = [kept["columns"], *([shown(value) for value in row] for row in kept["rows"])]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|---" * len(kept["columns"]) + "|")
+    more = kept["count"] - len(kept["rows"])
+    return "\n".join((*lines, *(("", f"{more:,} more rows.") if more else ())))
+
+
+def answers() -> dict[str, Callable[[], str]]:
+    """Return what stands between the markers of each question's answer."""
+    asked = questions((ROOT / PAGE).read_text("utf-8"))
+
+    def made(question: Question) -> Callable[[], str]:
+        return lambda: answer(_kept(question)["answer"])
+
+    return {f"answer-{number}": made(question) for number, question in enumerate(asked, 1)}
+
+
+def _kept(question: Question) -> dict[str, Any]:
+    """Return what was kept of a statement.
+
+    Raises:
+        FileNotFoundError: nothing was, or of another statement.
+    """
+    found: dict[str, Any] | None = load("questions")["questions"].get(question.sql)
+    if found is None:
+        raise FileNotFoundError(question.asked)
+    return found
+
+
+def costs() -> str:
+    """Return what each question cost, for each number of events."""
+    document = load("questions")
+    sizes: Sequence[str] = list(document["tables"])
+    cells = ["question", *(f"{_millions(size)}: ms | rows read | MB read" for size in sizes)]
+    lines = [f"| {' | '.join(cells)} |", "|---" * (1 + 3 * len(sizes)) + "|"]
+    for question in questions((ROOT / PAGE).read_text("utf-8")):
+        kept = _kept(question)["costs"]
+        lines.append(f"| {question.asked} | {' | '.join(_cost(kept.get(size)) for size in sizes)} |")
+    return "\n".join(lines)
+
+
+def _cost(seen: Mapping[str, float] | None) -> str:
+    if seen is None:
+        return " | | "
+    return f"{seen['ms']:,.0f} | {seen['read_rows']:,.0f} | {seen['read_bytes'] / 1e6:,.0f}"
+
+
+def tables() -> str:
+    """Return the tables that were asked: their size, what an insert cost, and the price of FINAL."""
+    document = load("questions")
+    names = {
+        "rows": "rows",
+        "bytes_per_row": "bytes a row",
+        "insert_us": "insert, µs of CPU a row",
+        "count_ms": "count by type, ms",
+        "final_ms": "the same of events_unique, ms",
+        "unmerged_ms": "the same with unmerged copies, ms",
+        "erase_s": "erase one user, s",
+    }
+    lines = [f"| events | {' | '.join(names.values())} |", "|---" * (1 + len(names)) + "|"]
+    for size, seen in document["tables"].items():
+        cells = (f"{seen[name]:,.1f}" if name in seen else "" for name in names if name != "rows")
+        lines.append(f"| {_millions(size)} | {seen['rows']:,.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Return on what the figures were measured."""
+    document = load("questions")
+    return f"Machine: {document['machine']}, ClickHouse {document['clickhouse']}."
+
+
+def _millions(size: str) -> str:
+    return f"{float(size):g} M events"

@@ -1,0 +1,224 @@
+"""Asks the questions of docs/ANALYTICS.md on generated events, and keeps answers and costs for the page.
+
+    .venv/bin/python -m bench.questions --millions 1 --millions 10 && make docs
+
+Starts ClickHouse's own server (chdb-core) in a temporary directory, migrates it, and inserts two weeks of a newspaper's
+readers as a worker does, copies and late events too. More events are the same two weeks of other readers: ClickHouse
+copies the first ones under other ids. Answers are those of the first million; times are the best of three, and longer
+on a machine with other work.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from bench.answers import PAGE, ROWS_SHOWN, questions
+from bench.events_table import Server
+from bench.kept import keep
+from bench.readers import DAY_MS, Plan, traffic
+from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.products import make_products
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Partition, Record
+from consumer.metrics import PrometheusMetrics
+from consumer.operations.erasure import Eraser, ErasureKey
+from consumer.operations.people import Kind, Person, with_visitors
+from docs.tables import ROOT
+from ingest.events.validator import EventLimits, Sender, Validator
+from schemas.codec import Encoder, local_schema_id, read_schema
+from schemas.event import read_catalogue
+from schemas.registry import LocalSchemas
+
+START_MS: Final = 1_767_571_200_000  # 2026-01-05, a Monday
+DAYS: Final = 14
+EVENTS_PER_VISIT: Final = 10.0  # about; the plan has a few visits more than are needed
+FIRST: Final = 1_000_000
+BLOCK: Final = 50_000
+_DATABASE: Final = "headrace"
+_TIMES: Final = 3
+_SLOW_S: Final = 10.0  # once is enough then
+_COUNT: Final = "SELECT event_type, count() AS events FROM {table} GROUP BY event_type ORDER BY event_type"
+_UUID: Final = (
+    "toUUID(concat(left(toString({0}), 15), left({1}, 3), '-8', substring({1}, 4, 3), '-', substring({1}, 7, 12)))"
+)
+_CHANGED: Final = {  # the time in an id stays
+    "event_id": _UUID.format("event_id", "e"),
+    "ping_id": _UUID.format("ping_id", "p"),
+    "anon_id": "if(anon_id = '', '', lower(hex(sipHash128(anon_id, {copy}))))",
+    "user_id": "if(user_id = '', '', concat('u', lower(hex(sipHash64(user_id, {copy})))))",
+    "session_id": "if(session_id = '', '', lower(hex(sipHash64(session_id, {copy}))))",
+    "_offset": "_offset + {copy} * 10000000",
+}
+
+
+def records(count: int) -> Iterator[Record]:
+    """Yield what the ingress would publish of so many events, copies and late ones among them."""
+    visits = count / DAYS / EVENTS_PER_VISIT
+    plan = Plan(START_MS, START_MS + DAYS * DAY_MS, readers=max(1, int(visits * 2)), visits_per_day=visits * 1.5)
+    validator, schema = Validator(read_catalogue(), EventLimits(), "production"), read_schema("event")
+    encoder = Encoder(schema, local_schema_id(schema))
+    good = (sent for sent in traffic(plan) if sent.kind != "bad")
+    for number, sent in enumerate(islice(good, count)):
+        body = msgspec.json.encode({"messageBody": [sent.event]})
+        (event,) = validator.read(body, Sender(sent.at_ms, ip=sent.ip)).events
+        yield Record(Partition("events", 0), number, sent.at_ms, b"", encoder.encode(event))
+
+
+class Tables:
+    """A database with the views, and what is asked of it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        first = Connection(server.url, "default", "", "", 3600)
+        create_database(first, _DATABASE, time.sleep)
+        self.connection = Connection(server.url, "default", "", _DATABASE, 3600)
+        migrate(self.connection, migrations(), time.sleep)
+        make_products(self.connection, "UTC", time.sleep)
+
+    def fill(self, count: int) -> float:
+        """Insert so many events as a worker does; return microseconds of CPU a row."""
+        rows, all_records = EventRows(LocalSchemas()), records(count)
+        table = ClickHouseTable(
+            self.connection, Target("events", "event", "events", 600), rows, None, PrometheusMetrics()
+        )
+        cpu_s, inserted = 0.0, 0
+        while batch := list(islice(all_records, BLOCK)):
+            rows.screen(batch)
+            (block,) = rows.blocks(batch, Origin("t"), f"{inserted}")
+            began_s = self._server.cpu_s()
+            table.insert(block)
+            cpu_s += self._server.cpu_s() - began_s
+            inserted += len(batch)
+        return cpu_s / inserted * 1e6
+
+    def grow(self, copies: range) -> None:
+        """Add the same weeks of other readers."""
+        columns = [
+            row["name"]
+            for row in self.connection.query(
+                "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'events'"
+                " AND default_kind IN ('', 'DEFAULT') ORDER BY position"
+            )
+        ]
+        for copy in copies:
+            chosen = ", ".join(
+                f"{_CHANGED[name].format(copy=copy)} AS n{name}" if name in _CHANGED else name for name in columns
+            )
+            self.connection.command(
+                f"INSERT INTO events ({', '.join(columns)}) WITH lower(hex(sipHash128(event_id, {copy}))) AS e,"
+                f" lower(hex(sipHash128(ping_id, {copy}))) AS p SELECT {chosen} FROM events WHERE _offset < 10000000",
+                settings={"max_insert_threads": 2, "optimize_on_insert": 0},
+            )
+
+    def merge(self) -> None:
+        """Merge all rows into one part for each month."""
+        self.connection.command("OPTIMIZE TABLE events FINAL")
+
+    def cost(self, statement: str) -> dict[str, float]:
+        """Return what a statement costs at its best of three times."""
+        best: dict[str, float] = {}
+        for _ in range(_TIMES):
+            began_s = time.perf_counter()
+            _, summary = self._server.ask(f"{statement.rstrip().rstrip(';')} FORMAT Null", database=_DATABASE)
+            took_s = time.perf_counter() - began_s
+            if not best or took_s * 1e3 < best["ms"]:
+                read = {name: float(summary[name]) for name in ("read_rows", "read_bytes")}
+                best = {"ms": took_s * 1e3} | read
+            if took_s > _SLOW_S:
+                break
+        return best
+
+    def answer(self, statement: str) -> dict[str, Any]:
+        """Return the columns of an answer, its first rows and how many there are."""
+        text, _ = self._server.ask(f"{statement.rstrip().rstrip(';')} FORMAT JSONCompact", database=_DATABASE)
+        found = json.loads(text)
+        columns = [column["name"] for column in found["meta"]]
+        return {"columns": columns, "rows": found["data"][:ROWS_SHOWN], "count": len(found["data"])}
+
+    def facts(self) -> dict[str, float]:
+        """Return the table's size and the price of FINAL, of merged rows and of rows with a part of copies."""
+        (size,) = self.connection.query("SELECT count() AS n FROM events")
+        once = {table: self.cost(_COUNT.format(table=table))["ms"] for table in ("events", "events_unique")}
+        self.connection.command("SYSTEM STOP MERGES events")
+        self.connection.command("INSERT INTO events SELECT * FROM events WHERE cityHash64(event_id) % 100 = 0")
+        copies_ms = self.cost(_COUNT.format(table="events_unique"))["ms"]
+        self.connection.command("SYSTEM START MERGES events")
+        self.merge()
+        return {
+            "rows": size["n"],
+            "count_ms": once["events"],
+            "final_ms": once["events_unique"],
+            "unmerged_ms": copies_ms,
+        }
+
+    def bytes_per_row(self) -> float:
+        """Return the bytes on disk of a row."""
+        (size,) = self.connection.query(
+            "SELECT sum(bytes_on_disk) / sum(rows) AS bytes FROM system.parts"
+            " WHERE database = currentDatabase() AND table = 'events' AND active"
+        )
+        return float(size["bytes"])
+
+    def erase(self) -> float:
+        """Erase the user with most events; return the seconds."""
+        (user,) = self.connection.query(
+            "SELECT user_id FROM events WHERE user_id != '' GROUP BY user_id ORDER BY count() DESC, user_id LIMIT 1"
+        )
+        eraser = Eraser(self.connection, LocalSchemas().schema_of, print)
+        began_s = time.perf_counter()
+        people = with_visitors(self.connection, [Person(Kind.USER, user["user_id"], eraser.now_ms())])
+        eraser.erase(people, ErasureKey(b"only for this measurement"), "bench")
+        return time.perf_counter() - began_s
+
+
+def measure(tables: Tables, millions: list[float]) -> dict[str, Any]:
+    """Fill the tables step by step, and ask every question at each size."""
+    asked = questions((ROOT / PAGE).read_text("utf-8"))
+    kept: dict[str, Any] = {question.sql: {"costs": {}} for question in asked}
+    sizes: dict[str, Any] = {}
+    insert_us = tables.fill(FIRST)
+    tables.merge()
+    done = 1
+    for size in sorted(millions):
+        copies = round(size * 1e6 / FIRST)
+        tables.grow(range(done, copies))
+        done = max(done, copies)
+        tables.merge()
+        sizes[f"{size:g}"] = tables.facts()
+        if done == 1:  # copies have the texts of the first million, and compress better than events do
+            sizes[f"{size:g}"] |= {"insert_us": insert_us, "bytes_per_row": tables.bytes_per_row()}
+        print(f"{size:g} M: {sizes[f'{size:g}']}", flush=True)
+        for question in asked:
+            if done == 1:
+                kept[question.sql]["answer"] = tables.answer(question.sql)
+            kept[question.sql]["costs"][f"{size:g}"] = tables.cost(question.sql)
+            print(f"  {kept[question.sql]['costs'][f'{size:g}']['ms']:8.0f} ms  {question.asked}", flush=True)
+    sizes[f"{max(millions):g}"]["erase_s"] = tables.erase()
+    (version,) = tables.connection.query("SELECT version() AS v")
+    return {"clickhouse": version["v"], "tables": sizes, "questions": kept}
+
+
+def main() -> None:
+    """Measure, and keep it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--millions", type=float, action="append", help="of events; repeatable (default: 1)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        server = Server(directory)
+        try:
+            keep("questions", measure(Tables(server), sorted({1.0, *(arguments.millions or ())})))
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
