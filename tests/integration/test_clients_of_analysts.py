@@ -65,7 +65,7 @@ def test_pandas_arrow_and_polars_read_the_views(
     """Every row, whatever its types."""
     programs = environment(tmp_path / "venv", *DATAFRAMES)
     account = [str(embedded_clickhouse.port), USER, PASSWORD, database.database]
-    command = [str(programs / "python"), str(ROOT / "tests" / "support" / "dataframes.py"), *account]
+    command = [str(programs / "python"), "-I", str(ROOT / "tests" / "support" / "dataframes.py"), *account]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=_RUN_S).stdout
     found = json.loads(said)
 
