@@ -51,6 +51,7 @@ class PartitionProgress:
         left_out: how many records of its head batch are left out so far; a batch may take several searches for poison.
         halt: why it waits for an operator, if it does.
         arrivals: when its end was seen at which offset.
+        topic_id: its topic's ID.
     """
 
     position: int
@@ -62,6 +63,7 @@ class PartitionProgress:
     left_out: int = 0
     halt: Halted | None = None
     arrivals: Arrivals = field(default_factory=Arrivals)
+    topic_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ class HealthMonitor:
             left_out,
             state.halt,
             arrivals,
+            state.topic_id,
         )
 
     def _claimed_s(self, at_ms: int | None) -> float | None:

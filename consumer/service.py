@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.notes import write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
@@ -33,8 +35,11 @@ from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
 from consumer.metrics import PrometheusMetrics, balances
 from consumer.operations.audit import Auditor
+from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
+from consumer.operations.completeness import Completeness
 from consumer.operations.erasure import ErasureKey
+from consumer.operations.heart import Heart
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
@@ -44,6 +49,7 @@ from schemas.transport.librdkafka import read_properties, verify
 log = logging.getLogger(__name__)
 
 _EARLY_S_MIN: Final = 0.25
+_BEAT_S: Final = 10.0
 
 _Answer = TypeVar("_Answer")
 
@@ -242,6 +248,12 @@ def _patrol(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, 
     return BackgroundAudit(Auditor(connect(settings), tables, cluster.gaps), cluster, monitor, metrics)
 
 
+def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor) -> Heart:
+    connection = connect(settings).patient(_BEAT_S)
+    write = partial(write_heartbeats, connection)
+    return Heart(_cluster(settings, admin), monitor, Completeness(settings.arrival_s_max), write)
+
+
 def _spare_collector() -> None:
     """Have the garbage collector look less often, and not at what lives as long as the process.
 
@@ -269,6 +281,7 @@ def run(settings: Settings) -> None:
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
             build(settings, admin, metrics, stop) as (worker, source),
             auditing_in_background(_patrol(settings, admin, monitor, metrics), settings.audit_every_s),
+            in_background("heartbeat", _heart(settings, admin, monitor).beat, settings.heartbeat_every_s),
         ):
             _spare_collector()
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})

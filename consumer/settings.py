@@ -128,6 +128,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audit_every_s: Annotated[
         float, Meta(ge=0, le=_SECONDS_MAX), _says("seconds between audits of the worker's partitions; 0: none")
     ] = 300.0
+    # Each beat is one small insert: 50 workers make five a second.
+    heartbeat_every_s: Annotated[
+        float,
+        Meta(ge=0, le=_SECONDS_MAX),
+        _says("seconds between heartbeats, which say how far tables are complete; 0: none"),
+    ] = 10.0
+    # Above the ingress's RECEIVE_TIMEOUT_S and ANSWER_DEADLINE_S together, and what the machines' clocks differ.
+    arrival_s_max: Annotated[
+        float,
+        Meta(ge=0, le=_SECONDS_MAX),
+        _says("an event that was not spooled is in Kafka this long after its receipt"),
+    ] = 30.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 

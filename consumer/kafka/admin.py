@@ -20,6 +20,7 @@ from consumer.kafka.admin_connection import NO_ANSWER, AdminConnection
 from consumer.kafka.errors import of_kafka
 from consumer.kafka.messages import mark_of
 from consumer.kafka.properties import PINNED, REPORTING, reading
+from consumer.kafka.survey import latest
 from schemas.transport.librdkafka import is_for_a_person, plain
 
 _CALL_S: Final = 10.0
@@ -90,6 +91,16 @@ class Cluster:
         if trouble is not None and is_for_a_person(trouble):
             return Misconfigured(f"CONSUMER_KAFKA_CONFIG_FILE: {plain(trouble)}")
         return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
+
+    def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Return where partitions end for their producers; one that no broker answers for is left out."""
+        asked = {TopicPartition(*partition): latest() for partition in partitions}
+        answers = self._admin.client.list_offsets(asked, request_timeout=_CALL_S)
+        found: dict[Partition, int] = {}
+        for item, answer in answers.items():
+            with suppress(KafkaException, TimeoutError):
+                found[Partition(item.topic, item.partition)] = int(answer.result(_CALL_S).offset)
+        return found
 
     def broker_setting(self, name: str) -> str | None:
         """Return a broker's setting, or None when this client may not read it."""

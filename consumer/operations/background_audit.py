@@ -1,17 +1,16 @@
 """Audits in the background: each worker audits its own partitions, so the metrics add up to the whole topic."""
 
 import logging
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from consumer.delivery.ports import CommittedOffset, Metrics, Partition
-from consumer.errors import ConsumerError
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.operations.audit import Auditor, Finding, Span, intended
+from consumer.operations.background import in_background
 
 log = logging.getLogger(__name__)
 
@@ -81,30 +80,14 @@ class BackgroundAudit:
         return spans
 
 
-@contextmanager
-def auditing_in_background(background_audit: BackgroundAudit, every_s: float) -> Iterator[None]:
+def auditing_in_background(background_audit: BackgroundAudit, every_s: float) -> AbstractContextManager[None]:
     """Call `run_once` on a thread every `every_s` seconds until the block is left; 0 means never."""
-    stop = threading.Event()
 
-    def walk() -> None:
-        while not stop.wait(every_s):
-            try:
-                wrong = background_audit.run_once()
-            except ConsumerError as error:
-                log.warning("audit postponed", extra={"reason": str(error)})
-                continue
-            for finding in wrong:
-                log.error("audit", extra=facts(finding))
+    def audit() -> None:
+        for finding in background_audit.run_once():
+            log.error("audit", extra=facts(finding))
 
-    thread = threading.Thread(target=walk, name="background-audit", daemon=True)
-    if every_s > 0:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        if thread.is_alive():
-            thread.join(5)
+    return in_background("audit", audit, every_s)
 
 
 def facts(finding: Finding) -> dict[str, object]:

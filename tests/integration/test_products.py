@@ -350,7 +350,7 @@ def test_every_statement_of_the_analysts_page_answers(database: Connection) -> N
     assert len(asked) == page.count("```sql") >= 25
     for number, (_, statement) in enumerate(asked, 1):
         rows = database.query(statement)
-        assert rows or "misfits_daily" in statement, statement
+        assert rows or any(view in statement for view in ("misfits_daily", "complete_until")), statement
         assert number not in below or not rows or below[number] == list(rows[0]), statement
     (copy,) = re.findall(r"`(CREATE MATERIALIZED VIEW .*?)`", page, re.DOTALL)
     database.command(copy)

@@ -1,0 +1,34 @@
+"""Writes what workers find out about the tables into small tables: heartbeats. Each row is a mapping."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.statements import PINNED
+
+Rows = Sequence[Mapping[str, object]]
+# A worker's clock may be ahead; ClickHouse's bounds what it claims.
+_HEARTBEATS: Final = """
+INSERT INTO heartbeats
+    (topic, topic_id, partition, partitions, counted_at, position, log_end, complete_until, halted, beat_at)
+SELECT topic, topic_id, partition, partitions, least(fromUnixTimestamp64Milli(counted_ms, 'UTC'), now64(3, 'UTC')),
+    position, log_end, least(fromUnixTimestamp64Milli(complete_ms, 'UTC'), now64(3, 'UTC')), halted, now64(3, 'UTC')
+FROM input('topic String, topic_id String, partition UInt32, partitions UInt32, counted_ms Int64, position UInt64,
+    log_end UInt64, complete_ms Int64, halted String')
+FORMAT JSONEachRow
+"""
+
+
+def write_heartbeats(connection: Connection, rows: Rows) -> None:
+    """Insert heartbeats: the columns of the table, with counted_ms and complete_ms in ms.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    _write(connection, _HEARTBEATS, rows)
+
+
+def _write(connection: Connection, statement: str, rows: Rows) -> None:
+    lines = "\n".join(json.dumps(dict(row)) for row in rows)
+    connection.command(statement, data=lines.encode(), settings=PINNED)

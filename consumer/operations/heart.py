@@ -1,0 +1,58 @@
+"""Writes the heartbeats of a worker into ClickHouse every few seconds, on a thread beside the way of events.
+
+A server that is away costs the beats of that time and nothing else: what the log held is remembered, and claimed later.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from consumer.delivery.ports import Partition
+from consumer.health import HealthMonitor
+from consumer.kafka.admin import Topic
+from consumer.operations.completeness import Completeness, Heartbeat, Look
+
+
+class LogState(Protocol):
+    """What a heartbeat asks the brokers; consumer.kafka.admin.Cluster implements it."""
+
+    def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Return where partitions end for their producers; one that no broker answers for is left out."""
+
+    def topic(self, name: str) -> Topic | None:
+        """Return a topic, or None when it does not exist."""
+
+
+class Heart:
+    """Beats for the partitions of a HealthMonitor; one thread calls `beat`."""
+
+    def __init__(
+        self,
+        log: LogState,
+        monitor: HealthMonitor,
+        completeness: Completeness,
+        write: Callable[[Sequence[Mapping[str, object]]], None],
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = log
+        self._monitor = monitor
+        self._completeness = completeness
+        self._write = write
+        self._now_s = now_s
+
+    def beat(self) -> list[Heartbeat]:
+        """Look at the log once, and write what follows; return it.
+
+        Raises:
+            Transient, Fatal: a server is away, or refuses.
+        """
+        progress = self._monitor.progress
+        owned = list(progress)
+        at_ms = int(self._now_s() * 1000)  # before the brokers are asked: what comes later is not claimed
+        ends = self._log.ends(owned) if owned else {}
+        topics = {name: self._log.topic(name) for name in {partition.topic for partition in owned}}
+        known = {name: topic for name, topic in topics.items() if topic is not None}
+        made = self._completeness.beat(Look(at_ms, ends, known), progress)
+        if made:
+            self._write([item.row() for item in made])
+        return made
