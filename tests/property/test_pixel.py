@@ -121,6 +121,17 @@ def test_privacy_signals_and_the_header_of_the_browser_count_as_elsewhere() -> N
     assert (plain["userAgent"], private["userAgent"]) == ("mail", "")
 
 
+def test_what_is_no_number_of_its_field_stays_a_text() -> None:
+    """So it is kept with all its digits, or the field says what is wrong with it."""
+    body = json.loads(
+        QueryReader(CATALOGUE).request_of(f"counter={2**64}&numOfCta=null&active=7&scrollDepth=1e400&x=7")
+    )
+
+    assert body["messageBody"] == [
+        {"counter": str(2**64), "numOfCta": "null", "active": 7, "scrollDepth": "1e400", "x": "7"}
+    ]
+
+
 def test_the_key_is_no_member() -> None:
     """Or every reader of the table could send as this client."""
     body = json.loads(QueryReader(CATALOGUE).request_of("key=secret&eventType=VIEW&key=other"))

@@ -11,7 +11,7 @@ from werkzeug.test import Client, TestResponse
 from ingest.counters import EventCounters
 from ingest.http.client_ip import read_networks
 from ingest.http.context import RequestContext
-from ingest.http.middleware import COLLECT, ProxyPolicy, RequestMiddleware
+from ingest.http.middleware import COLLECT, PIXEL, ProxyPolicy, RequestMiddleware
 from ingest.http.wsgi import WsgiDoor, context_of
 from ingest.logs import REFUSALS
 from ingest.metrics import PrometheusMetrics
@@ -49,7 +49,7 @@ class House:
         self.telemetry = PrometheusMetrics()
         self.ledger = EventCounters(self.telemetry)
         policies = policies_for(proxies=origins, pages=pages)
-        self.door = WsgiDoor(app, RequestMiddleware([COLLECT, "/healthz"], self.ledger, policies))
+        self.door = WsgiDoor(app, RequestMiddleware([COLLECT, PIXEL, "/healthz"], self.ledger, policies))
 
     def ask(self, method: str = "POST", path: str = COLLECT, **headers: str) -> TestResponse:
         """Send a request from 10.0.0.1; a header's dashes are written as underscores."""
@@ -263,14 +263,26 @@ def test_the_answer_decides_what_events_end_as(app: Application, counted: dict[s
     assert figures["in_flight"] == 0
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", COLLECT), ("POST", "/healthz"), ("POST", "/nowhere")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", COLLECT), ("HEAD", PIXEL), ("POST", PIXEL), ("POST", "/healthz"), ("POST", "/nowhere")]
+)
 def test_other_requests_bring_no_events(method: str, path: str) -> None:
-    """Only what is posted to be collected is received."""
+    """Only what is posted to be collected is received, and what an image brings."""
     house = House(Application("405 Method Not Allowed"))
 
     house.ask(method, path)
 
     assert house.ledger.figures()["received"] == 0
+
+
+def test_an_image_brings_an_event() -> None:
+    """It is counted like a posted one, whatever its answer."""
+    house = House(Application("403 Forbidden", "prefetch"))
+
+    answer = house.ask("GET", PIXEL)
+
+    assert (house.ledger.figures()["received"], house.ledger.figures()["refused"]) == (1, 1)
+    assert (answer.content_type, answer.headers["X-Error-Code"]) == ("image/gif", "prefetch")
 
 
 def test_an_application_that_raises_leaves_balanced_books() -> None:
