@@ -31,7 +31,8 @@ export interface Options {
   pingMs?: number;
   /** The first pause after a failure; it doubles up to a minute, and is never shorter than a Retry-After. 1000. */
   backoffMs?: number;
-  /** Hears of each event that is given up: the collector refused it, or the queue of 1000 was full. */
+  /** Hears of each event that is given up: the collector refused it, or the queue of 1000 was full. What it throws is
+   * reported as an error of the page, and changes nothing else. */
   onRefused?: (event: Fields & { eventType: string; eventId: string }, reason: string) => void;
 }
 
@@ -39,7 +40,7 @@ export interface Options {
 export function init(options?: Options): void;
 /** Add an event to the queue; return its eventId. */
 export function track(eventType: EventType, fields?: Fields): string;
-/** Begin a page view: a VIEW now, a PING every 15 s, an EXIT at the end. Return the page view's UUID. */
+/** Begin a page view: an EXIT of the one before, a VIEW now, a PING every 15 s, an EXIT at the end. Return its UUID. */
 export function view(fields?: Fields): string;
 /** Send now, unless a pause after a failure lasts; resolves at the end of the attempt. */
 export function flush(): Promise<void>;

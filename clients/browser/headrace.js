@@ -1,9 +1,8 @@
-// headrace in a browser; docs/CLIENTS.md describes it. The ingress also serves this file as an ES module: it replaces
-// the last line. An event stays in localStorage until an answer confirms it, and keeps its id, so that a retry is no
+// headrace in a browser; docs/CLIENTS.md describes it. The ingress serves this file without its comments, and as an ES
+// module with another last line. An event stays in localStorage until an answer confirms it, and keeps its id, so that a retry is no
 // second event.
 var headrace = ((script) => {
   "use strict";
-  const EVENTS = "headrace:event:";
   const VISITOR = "headrace:anonId";
   const QUEUE_MAX = 1000; // events
   const BATCH_MAX = 50;
@@ -19,7 +18,7 @@ var headrace = ((script) => {
     onRefused() {},
   };
   const queue = new Map(); // eventId to the event as JSON, in the order of sending
-  let page, depth, pings, anonId, timer, sending, gone, last = 0;
+  let events, page, depth, height, pings, anonId, timer, sending, gone, last = 0;
   let batchMax = BATCH_MAX, failures = 0, notBefore = 0, retryAfterMs = 0;
 
   // Storage may be full, or forbidden: then the queue lives as long as the page.
@@ -50,29 +49,36 @@ var headrace = ((script) => {
 
   function keep(id, event) {
     queue.set(id, event);
-    stored((it) => it.setItem(EVENTS + id, event));
+    stored((it) => it.setItem(events + id, event));
   }
 
   function forget(id, reason) {
     const event = queue.get(id);
     queue.delete(id);
-    stored((it) => it.removeItem(EVENTS + id));
-    if (event && reason) options.onRefused(JSON.parse(event), reason);
+    stored((it) => it.removeItem(events + id));
+    if (!event || !reason) return;
+    try {
+      options.onRefused(JSON.parse(event), reason);
+    } catch (error) { // the page hears of its mistake, and the other events go on
+      setTimeout(() => { throw error; });
+    }
   }
 
   function start() {
     if (anonId) return;
     anonId = visitor();
+    // Applications of one origin share its storage, but no queue: their events have other collectors, keys and clientIds.
+    events = `headrace:${options.clientId || ""}@${options.url.split("?")[0]}:`;
     const left = stored((it) => Object.keys(it)) || [];
-    for (const key of left.filter((it) => it.startsWith(EVENTS)).sort().slice(-QUEUE_MAX)) {
+    for (const key of left.filter((it) => it.startsWith(events)).sort().slice(-QUEUE_MAX)) {
       const event = stored((it) => JSON.parse(it.getItem(key)) && it.getItem(key));
-      if (event) queue.set(key.slice(EVENTS.length), event);
+      if (event) queue.set(key.slice(events.length), event);
     }
     addEventListener("pagehide", leave);
-    addEventListener("pageshow", (event) => { gone = 0; if (event.persisted) page ? view(page.fields) : later(); });
+    addEventListener("pageshow", (event) => { if (event.persisted) page ? view(page.fields) : later(); gone = 0; });
     addEventListener("online", () => { notBefore = now() + (retryAfterMs && notBefore - now()); flush(); });
     addEventListener("visibilitychange", () => document.hidden && !gone && flush());
-    addEventListener("scroll", scrolled, { passive: true });
+    addEventListener("scroll", measure, { passive: true });
     setInterval(ping, options.pingMs);
     later();
   }
@@ -84,15 +90,15 @@ var headrace = ((script) => {
 
   // The first events of the queue, as [ids, body].
   function batch(skipped = 0) {
-    const ids = [], events = [];
+    const ids = [], texts = [];
     let bytes = 0;
     for (const [id, event] of [...queue].slice(skipped)) {
       bytes += new Blob([event]).size;
       if (ids.length && (ids.length >= batchMax || bytes > BATCH_BYTES_MAX)) break;
       ids.push(id);
-      events.push(event);
+      texts.push(event);
     }
-    return [ids, `{"messageBody":[${events}]}`];
+    return [ids, `{"messageBody":[${texts}]}`];
   }
 
   function flush() {
@@ -136,8 +142,11 @@ var headrace = ((script) => {
 
   // A beacon has no answer: what it carries stays in the queue, and is sent again. One too large stops no other.
   function leave() {
+    if (page) {
+      measure();
+      exit();
+    }
     gone = 1;
-    if (page) track("EXIT", position());
     for (let sent = 0; sent < queue.size;) {
       const [ids, body] = batch(sent);
       navigator.sendBeacon(options.url, body);
@@ -145,19 +154,21 @@ var headrace = ((script) => {
     }
   }
 
-  function scrolled() {
-    const { scrollHeight } = document.documentElement;
-    depth = Math.max(depth, Math.min(100, Math.round((scrollY + innerHeight) * 100 / scrollHeight)) || 0);
+  function measure() {
+    height = document.documentElement.scrollHeight;
+    depth = Math.max(depth, Math.min(100, Math.round((scrollY + innerHeight) * 100 / height)) || 0);
   }
 
-  function position() {
-    scrolled();
-    return { scrollDepth: depth, pageLength: document.documentElement.scrollHeight };
-  }
+  const position = () => height && { scrollDepth: depth, pageLength: height };
 
   function ping() {
-    if (page && !document.hidden) track("PING", { active: document.hasFocus() ? 1 : 0, counter: ++pings, ...position() });
+    if (!page || document.hidden) return;
+    measure();
+    track("PING", { active: document.hasFocus() ? 1 : 0, counter: ++pings, ...position() });
   }
+
+  // Of the page as it was: the next one may stand in its place already.
+  const exit = () => track("EXIT", { url: page.url, ...position() });
 
   function init(given) {
     Object.assign(options, given);
@@ -181,9 +192,10 @@ var headrace = ((script) => {
   }
 
   function view(fields) {
+    if (page && !gone) exit();
     const id = newId();
-    page = { id, fields: { eventLocation: "PAGE", ...fields } };
-    depth = pings = 0;
+    page = { id, url: location.href, fields: { eventLocation: "PAGE", ...fields } };
+    depth = height = pings = 0;
     return track("VIEW", { ...page.fields, eventId: id });
   }
 

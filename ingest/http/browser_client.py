@@ -6,6 +6,7 @@ of two releases run, and after the old ones have gone.
 """
 
 import gzip
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,6 +26,7 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _SOON: Final = f"public, max-age={_HOUR_S}"
 _JAVASCRIPT: Final = "text/javascript; charset=utf-8"
 _MEDIA_TYPES: Final = {SCRIPT: _JAVASCRIPT, MODULE: _JAVASCRIPT, TYPES: "text/plain; charset=utf-8"}
+_COMMENT: Final = re.compile(rb"^ *//.*\n", re.MULTILINE)  # a whole line
 _SCRIPT_END: Final = b"})(document.currentScript);\n"
 _MODULE_END: Final = b"""})({ src: import.meta.url, dataset: {} });
 export default headrace;
@@ -46,9 +48,9 @@ class BrowserClient:
 
 
 def read_browser_client() -> BrowserClient:
-    """Read the client's source and make the ES module from it."""
+    """Read the client's source, without its comments, and make the ES module from it."""
     directory = files("clients") / "browser"
-    script, types = (directory / SCRIPT).read_bytes(), (directory / TYPES).read_bytes()
+    script, types = _COMMENT.sub(b"", (directory / SCRIPT).read_bytes()), (directory / TYPES).read_bytes()
     module = script.removesuffix(_SCRIPT_END) + _MODULE_END
     return client_of({SCRIPT: script, MODULE: module, TYPES: types})
 

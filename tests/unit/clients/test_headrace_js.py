@@ -11,21 +11,26 @@ from docs.tables import ROOT
 
 # As little of a browser as the client asks for; `sent` has the bodies of all requests and beacons.
 BROWSER: Final = """
-const sent = [], kept = {}, on = {};
+const sent = [], kept = {}, on = {}, timers = [];
 Object.assign(globalThis, {
   document: { currentScript: { src: "https://c/headrace.js", dataset: {} }, documentElement: { scrollHeight: 9 },
     hidden: false, hasFocus: () => true },
   location: { href: "https://p/" }, scrollY: 0, innerHeight: 9,
-  localStorage: { getItem: (key) => kept[key] ?? null, setItem(key, value) { kept[key] = value; },
-    removeItem(key) { delete kept[key]; } },
+  localStorage: new Proxy(kept, { get: (_, name) => ({
+    getItem: (key) => kept[key] ?? null, setItem(key, value) { kept[key] = value; },
+    removeItem(key) { delete kept[key]; },
+  })[name] }),
   addEventListener: (name, use) => { on[name] = use; },
   setInterval: (use) => { on.ping = use; },
-  setTimeout() {},
+  setTimeout: (use) => { timers.push(use); },
   fetch: async (url, { body }) => { sent.push(body); return { status: 201, json: async () => [] }; },
 });
 Object.defineProperty(globalThis, "navigator", { value: {
   sendBeacon: (url, body) => new Blob([body]).size <= 65536 && sent.push(body) > 0 } });
 """
+
+
+OURS: Final = "web@https://c/collect/event"
 
 
 def events_of(page: str) -> list[list[dict[str, Any]]]:
@@ -59,7 +64,8 @@ def test_events_of_a_page_name_its_content() -> None:
     )
 
     assert [(event["eventType"], event["contentId"]) for event in events] == [
-        ("CLICK", "first"), ("VIEW", "first"), ("VIEW", "second"), ("PING", "second"), ("CLICK", "teaser"),
+        ("CLICK", "first"), ("VIEW", "first"), ("EXIT", "first"), ("VIEW", "second"), ("PING", "second"),
+        ("CLICK", "teaser"),
     ]  # fmt: skip
 
 
@@ -71,3 +77,69 @@ def test_beacons_fit_whatever_the_letters_are() -> None:
     )
 
     assert [event["n"] for events in requests for event in events] == list(range(30))
+
+
+def test_a_view_ends_the_one_before() -> None:
+    """An application of one page changes its address first; the EXIT names the page that it ends, as measured."""
+    (events,) = events_of(
+        "headrace.init({ clientId: 'web' }); headrace.view(); scrollY = 9; document.documentElement.scrollHeight = 36;"
+        "on.scroll(); location.href = 'https://p/next'; document.documentElement.scrollHeight = 9; headrace.view();"
+        "on.pagehide(); sent.length = 0; await headrace.flush();"
+    )
+    first, exited, second, left = events
+
+    assert [event["eventType"] for event in events] == ["VIEW", "EXIT", "VIEW", "EXIT"]
+    assert (exited["pingId"], exited["url"]) == (first["eventId"], "https://p/")
+    assert (exited["scrollDepth"], exited["pageLength"]) == (50, 36)
+    assert (left["pingId"], left["url"], left["scrollDepth"]) == (second["eventId"], "https://p/next", 100)
+
+
+def test_a_page_that_comes_back_has_one_exit_for_each_of_its_views() -> None:
+    """The browser's back button shows the page as it was: a new view, whose EXIT is not the old one's."""
+    (events,) = events_of(
+        "headrace.view(); on.pagehide(); sent.length = 0; on.pageshow({ persisted: true }); headrace.view();"
+        "await headrace.flush();"
+    )
+
+    assert [event["eventType"] for event in events] == ["VIEW", "EXIT", "VIEW", "EXIT", "VIEW"]
+    views, exits = events[::2], events[1::2]
+    assert [event["pingId"] for event in exits] == [event["eventId"] for event in views[:2]]
+
+
+def left(client: str, number: int) -> str:
+    """Return the code that leaves an event of an earlier page in the storage."""
+    return f"kept['headrace:{client}:0190{number}'] = JSON.stringify({{ n: {number} }});"
+
+
+@pytest.mark.parametrize(
+    "other", ["other@https://c/collect/event", "@https://c/collect/event", "web@https://d/collect/event"]
+)
+def test_an_application_sends_no_event_of_another_one(other: str) -> None:
+    """They share the origin's storage; another's events may need another key, and would block the queue for ever."""
+    (events,) = events_of(
+        f"{left(other, 0)} {left(OURS, 1)} headrace.init({{ clientId: 'web' }}); await headrace.flush();"
+    )
+
+    assert events == [{"n": 1}]
+
+
+def test_an_application_with_a_new_key_sends_what_it_left() -> None:
+    """The key in the address is no part of the queue's name."""
+    (events,) = events_of(
+        f"{left(OURS, 1)} headrace.init({{ clientId: 'web', url: 'https://c/collect/event?key=new' }});"
+        "await headrace.flush();"
+    )
+
+    assert events == [{"n": 1}]
+
+
+def test_an_event_outlives_a_page_that_throws_when_it_hears_of_another() -> None:
+    """A full queue gives up its oldest event: the new one is kept, and the page's mistake shows in the console."""
+    requests = events_of(
+        "let heard = 0; headrace.init({ onRefused() { heard++; throw new Error('mine'); } });"
+        "for (let n = 0; n <= 1000; n++) headrace.track('CLICK', { n }); await headrace.flush();"
+        "const thrown = timers.filter((use) => { try { use(); } catch (error) { return error.message === 'mine'; } });"
+        "if (heard !== 1 || thrown.length !== 1) sent.length = 0;"
+    )
+
+    assert {event["n"] for events in requests for event in events} >= set(range(1, 1001))
