@@ -17,6 +17,7 @@ from ingest.events.envelope import BODY
 from ingest.events.fields import fits
 from ingest.events.parsing import escape
 from ingest.events.times import client_time_ms
+from ingest.events.typed_columns import SPELLINGS, typed_columns
 from ingest.events.validator import FAULTS_MAX, EventLimits
 from schemas.event import COLLECTOR_FIELDS, Catalogue, Event
 
@@ -28,7 +29,13 @@ _FUZZY_LENGTH_MIN: Final = 4  # of shorter names too many are near
 _SEPARATORS: Final = re.compile(r"[\s._-]+")
 _WORDS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _TIMES: Final = ("receivedAt", "occurredAt")
-_COLUMNS: Final = {name: _WORDS.sub("_", name).lower() for name in Event.__annotations__}
+
+
+def _column_of(name: str) -> str:
+    return _WORDS.sub("_", name).lower()
+
+
+_COLUMNS: Final = {name: _column_of(name) for name in Event.__annotations__}
 
 
 class Hint(StrEnum):
@@ -55,7 +62,7 @@ class Advisor:
     def __init__(self, catalogue: Catalogue, limits: EventLimits) -> None:
         self._catalogue = catalogue
         self._limits = limits
-        self._known = frozenset((*catalogue.fields, *catalogue.properties, *COLLECTOR_FIELDS))
+        self._known = frozenset((*catalogue.fields, *catalogue.properties, *COLLECTOR_FIELDS)) | SPELLINGS
         self._near = _neighbours((*catalogue.fields, *catalogue.properties))
 
     def warnings(self, raws: list[Any], received_at_ms: int) -> list[Warned]:
@@ -86,7 +93,7 @@ class Advisor:
             return None if said is None else (Hint.TIME, f"timestamp {said}; occurredAt is the time of receipt")
         if fits(value, documented):
             return None
-        message = f"{name} is kept in properties as it is; it is no {documented.type}, so its column may be empty"
+        message = f"{name} is kept in properties as it is; it is no {documented.type}, so the row leaves its column out"
         return Hint.TYPE, message
 
     def _near_name(self, name: str) -> str | None:
@@ -108,13 +115,19 @@ class Advisor:
 
 
 def row_of(event: Event) -> dict[str, Any]:
-    """Return an event as the columns of the table would show it; times are UTC."""
+    """Return an event as the columns of the table would show it; times are UTC.
+
+    A column that follows from a member of another type than the documented one is left out.
+    """
     fields: Mapping[str, Any] = event
     row = {column: fields[name] for name, column in _COLUMNS.items()}
     for name in _TIMES:
         at = datetime.fromtimestamp(fields[name] / 1000, UTC)
         row[_COLUMNS[name]] = at.strftime("%Y-%m-%d %H:%M:%S.") + f"{fields[name] % 1000:03d}"
-    return row | {"properties": msgspec.Raw(event["properties"].encode())}
+    properties = event["properties"].encode()
+    typed = typed_columns(msgspec.json.decode(properties), event["url"])
+    row |= {_column_of(name): value for name, value in typed.items()}
+    return row | {"properties": msgspec.Raw(properties)}
 
 
 def _plain(name: str) -> str:

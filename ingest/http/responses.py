@@ -12,7 +12,7 @@ from ingest.events.validator import FAULTS_MAX, InvalidEvent, ValidationResult
 from schemas.event import Event
 
 JSON: Final = "application/json"
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def accepted_body(entries: Sequence[Event | InvalidEvent]) -> bytes:

@@ -129,7 +129,8 @@ TRIED: Final = [
         "a dry run shows the row as it would stand",
         200,
         request(
-            {"eventType": "click", "eventId": ID.upper(), "userId": 5, "active": "1", "x": {"y": [1, None]}},
+            {"eventType": "click", "eventId": ID.upper(), "userId": 5, "active": "1", "x": {"y": [1, None]}}
+            | {"amount": "9.5", "currency": "eur", "contentTags": ["a"], "url": "https://a/?utm_source=may+mail"},
             messageHeaders={"a": 1},
         ),
         {
@@ -143,8 +144,15 @@ TRIED: Final = [
                     user_id="5",
                     active=1,
                     content_id="",
-                    properties={"x": {"y": [1, None]}},
+                    properties={"x": {"y": [1, None]}, "amount": "9.5", "currency": "eur", "contentTags": ["a"]},
                     headers={"a": "1"},
+                    amount=9.5,
+                    currency="EUR",
+                    content_tags=["a"],
+                    content_sections=[],
+                    premium_content=None,
+                    plan="",
+                    utm_source="may mail",
                 )
             ],
         },
@@ -157,7 +165,7 @@ TRIED: Final = [
         {
             "valid": True,
             "events": [
-                good(0, near(0, "content_id", "contentId"), properties={"content_id": "a"}),
+                good(0, near(0, "content_id", "contentId"), properties={"content_id": "a"}, scroll_depth=None),
                 good(
                     1,
                     detail(
@@ -167,7 +175,7 @@ TRIED: Final = [
                         1,
                         "/messageBody/1/scrollDepth",
                         "type",
-                        "scrollDepth is kept in properties as it is; it is no number, so its column may be empty",
+                        "scrollDepth is kept in properties as it is; it is no number, so the row leaves its column out",
                     ),
                 ),
             ],

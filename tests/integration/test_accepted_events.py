@@ -23,7 +23,9 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin as RowOrigin
 from consumer.delivery.ports import Record
 from ingest.errors import Rejected
+from ingest.events.dry_run import row_of
 from ingest.events.fields import fits
+from ingest.events.typed_columns import SPELLINGS
 from ingest.events.validator import EventLimits, Sender, Validator
 from schemas.codec import Encoder
 from schemas.event import AT_MAX_MS, Event, Property, read_catalogue
@@ -84,6 +86,19 @@ def accepted(body: str, origin: Sender, limits: EventLimits) -> Event | None:
     return events[0] if events else None
 
 
+def page_text(random: Random) -> str:
+    """Return an event whose url may name a campaign, well or badly."""
+    parts = ["?", "&", "#", "=", "+", "%20", "%zz", "%", "ü", "%c3%bc", "%ff", "x", "UTM_SOURCE=", "utm_source"]
+    names = [
+        f"{name}=" for name in ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "xutm_source")
+    ]
+    url = "https://a/" + "".join(random.choice(parts + names) for _ in range(random.randrange(12)))
+    members = {
+        name: random.choice(["", "a", None]) for name in random.sample(["utm_source", "utmSource", "utm.term"], 1)
+    }
+    return json.dumps({"eventType": "VIEW", "url": url} | members)
+
+
 def kept(posted: str) -> dict[str, Any]:
     """Return the members of an event that have no column, in order."""
     return {name: value for name, value in json.loads(posted).items() if name not in CATALOGUE.fields}
@@ -142,8 +157,8 @@ def test_arbitrary_json_is_kept_as_it_was_posted(
     table: Table, database: Connection, random: Random, record_property: Callable[[str, object], None]
 ) -> None:
     """Nested, dotted, empty, colliding and doubled names, numbers at their bounds, every kind of text."""
-    posted = [event_text(random) for _ in range(COUNT)]
-    origins = [Sender(received_at_ms=AT_MS + number) for number in range(COUNT)]
+    posted = [event_text(random) for _ in range(COUNT)] + [page_text(random) for _ in range(COUNT // 10)]
+    origins = [Sender(received_at_ms=AT_MS + number) for number in range(len(posted))]
     events = [
         accepted(f'{{"messageBody":[{body}]}}', origin, EventLimits())
         for body, origin in zip(posted, origins, strict=True)
@@ -151,7 +166,7 @@ def test_arbitrary_json_is_kept_as_it_was_posted(
     taken = [(body, event) for body, event in zip(posted, events, strict=True) if event is not None]
     assert len(taken) > COUNT * 0.9
     table.insert([event for _, event in taken])
-    record_property("says", f"{len(taken)} of {COUNT} objects accepted, none refused by the table")
+    record_property("says", f"{len(taken)} of {len(posted)} objects accepted, none refused by the table")
 
     rows = database.query(
         f"SELECT properties_text AS text, properties::String AS shown, {', '.join(TYPED)}"
@@ -159,12 +174,16 @@ def test_arbitrary_json_is_kept_as_it_was_posted(
     )
 
     assert len(rows) == len(taken)
-    for (body, _), row in zip(taken, rows, strict=True):
+    for (body, event), row in zip(taken, rows, strict=True):
         want = kept(body)
+        told = row_of(event)
+        assert {name: row[name] for name in TYPED if name in told} == {n: told[n] for n in TYPED if n in told}, body
         # As text: 1, 1.0 and true are equal in Python, and the order of members counts.
         assert json.dumps(json.loads(row["text"])) == json.dumps(want), body
         assert shows(json.loads(row["shown"]), want), (body, row["shown"])
         for name, documented in MEMBERS.items():
+            if name in SPELLINGS and "https://a/" in body:
+                continue  # the url's campaign, which row_of tells
             posted_value = (
                 want.get(name) if want.get(name) not in (None, "") else want.get(name.replace("utm_", "utm."))
             )

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from consumer.clickhouse.statements import column_of
+from consumer.clickhouse.statements import TYPED, column_of
 from ingest.events.dry_run import Advisor, Warned, row_of
 from ingest.events.validator import FAULTS_MAX, EventLimits
 from schemas.event import Event, open_catalogue, read_catalogue
@@ -60,6 +60,8 @@ def test_a_name_near_a_known_one_is_told(name: str, meant: str) -> None:
     "name",
     [
         "utm_source",
+        "utmSource",
+        "utm.source",
         "amount",
         "uri",
         "os",
@@ -144,7 +146,49 @@ def test_a_row_has_the_tables_columns() -> None:
     row = json.loads(msgspec.json.encode(row_of(stored)))
 
     columns = [column_of(name) for name in Event.__annotations__]
-    assert list(row) == [name.removesuffix("_text") for name in columns]
+    assert list(row) == [*(name.removesuffix("_text") for name in columns), *TYPED]
     assert (row["event_id"], row["event_type"], row["active"]) == (ID, "VIEW", -1)
     assert (row["received_at"], row["occurred_at"]) == ("2027-01-15 08:00:00.000", "2027-01-15 07:59:59.500")
     assert row["properties"] == {"timestamp": "2027-01-15T07:59:59.5Z", "big": 2**64 - 1}
+
+
+def test_a_row_shows_no_column_that_only_the_table_knows() -> None:
+    """What ClickHouse makes of a value of another type depends on how it writes numbers and objects as text."""
+    row = row_of(event(amount=[1], title=5, scrollDepth="45", counter=7.0, plan="year", utmSource=5, referrer=None))
+
+    assert row.keys() & {"amount", "title", "scroll_depth", "utm_source"} == set()
+    assert (row["counter"], row["plan"], row["referrer"], row["utm_medium"]) == (7, "year", "", "")
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(9.5, "9.5000"), ("1.00005", "1.0001"), (-2, "-2.0000"), ("1e3", "1000.0000"), (0.1, "0.1000")],
+)
+def test_an_amount_is_shown_with_the_places_of_its_column(amount: Any, shown: str) -> None:
+    """Four, rounded half away from zero, as a number."""
+    assert str(row_of(event(amount=amount))["amount"]) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("https://a/?utm_source=x&utm_source=y", "x"),
+        ("https://a/?a=1&utm_source=a%20b+c%C3%BC#top", "a b cü"),
+        ("https://a/#utm_source=x", "x"),
+        ("https://a/?xutm_source=x", ""),
+        ("https://a/utm_source=x", ""),
+        ("https://a/?utm_source", ""),
+        ("", ""),
+    ],
+)
+def test_a_campaign_is_that_of_the_url_when_no_member_names_it(url: str, source: str) -> None:
+    """The members go first: in camel case, with an underscore, with a dot."""
+    assert row_of(event(url=url))["utm_source"] == source
+    assert row_of(event(url=url, **{"utm.source": "dot"}))["utm_source"] == "dot"
+    assert row_of(event(url=url, utm_source="line", **{"utm.source": "dot"}))["utm_source"] == "line"
+
+
+@pytest.mark.parametrize("sent", ["%ff", "a%zz", "a%", "%%41"])
+def test_a_campaign_that_can_not_be_decoded_is_not_shown(sent: str) -> None:
+    """ClickHouse replaces bytes that are no UTF-8, and leaves more of a broken escape than Python does."""
+    assert "utm_source" not in row_of(event(url=f"https://a/?utm_source={sent}"))
