@@ -9,19 +9,24 @@ so afterwards.
 from collections.abc import Sequence
 from typing import Any, Final
 
-_MARKS: Final = (b",", b"[", b"{")
-# A piece is split at its quotes; this bounds the list.
+# All bytes but the marks: without them a text's length is their number.
+_NO_MARKS: Final = bytes(set(range(256)).difference(b",[{"))
+# Bounds the list of a piece that is split at its quotes, and how long others wait for the interpreter.
 _PIECE_BYTES: Final = 64 * 1024
 
 
 def count_nodes(text: bytes, most: int) -> int:
     """Return how many nodes a JSON text has: never fewer than there are, and at most `most + 1`.
 
-    Three passes of bytes.count, 1 ns a byte together; only a text that has more than `most` marks, some of them
-    perhaps inside strings, is read string by string, 6 ns a byte.
+    One pass, 0.5 ns a byte, where three of bytes.count take 1.1; only a text that has more than `most` marks, some of
+    them perhaps inside strings, is read string by string, 6 ns a byte.
     """
-    nodes = 1 + sum(map(text.count, _MARKS))
+    nodes = 1 + sum(_marks(text[at : at + _PIECE_BYTES]) for at in range(0, len(text), _PIECE_BYTES))
     return nodes if nodes <= most else _count_outside_strings(text, most)
+
+
+def _marks(text: bytes) -> int:
+    return len(text.translate(None, _NO_MARKS))
 
 
 def _count_outside_strings(text: bytes, most: int) -> int:
@@ -35,7 +40,7 @@ def _count_outside_strings(text: bytes, most: int) -> int:
     for at in range(0, len(plain), _PIECE_BYTES):
         parts = plain[at : at + _PIECE_BYTES].split(b'"')
         outside = b"".join(parts[quotes % 2 :: 2])
-        nodes += sum(map(outside.count, _MARKS))
+        nodes += _marks(outside)
         quotes += len(parts) - 1
         if nodes > most or quotes > 4 * most:
             return most + 1

@@ -47,6 +47,13 @@ def test_beyond_the_bound_the_count_ends() -> None:
     assert count_nodes(b'"' * 1000 + b"," * 11, 10) == 11
 
 
+def test_a_text_of_many_pieces_is_counted_whole() -> None:
+    """Marks at the ends of what is counted at once are neither lost nor counted twice."""
+    text = b"[" + b'"",' * 100_000 + b"{}]"
+
+    assert count_nodes(text, 10**9) == 100_003
+
+
 def test_members_are_those_of_all_objects_of_an_event() -> None:
     """Also of objects in arrays; what is no object has none."""
     events = [{"a": 1, "b": {"c": [{"d": 1, "e": []}, {"d": 2}]}}, {}, 5, None, [{"a": 1}]]
