@@ -8,7 +8,7 @@ A container is an Avro object container file with one block per row: https://avr
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
@@ -116,21 +116,25 @@ class Encoder:
 
     def encode_all(self, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """Return what `encode` does of each record; what they share is encoded once."""
+        return list(map(self.writer(records[0]), records)) if records else []
+
+    def writer(self, common: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bytes]:
+        """Return a function that does what `encode` does, but takes the shared fields from `common` for each record."""
         if self._compiled is None:
-            return [self._encode_unusual(record) for record in records]
+            return self._encode_unusual
         write, frame = self._compiled.write, self._frame_text
         try:
-            shared = self._compiled.share(records[0])
-        except UNUSUAL:  # a LookupError, where there are no records
-            return [self._encode_unusual(record) for record in records]
-        values = []
-        for record in records:
+            shared = self._compiled.share(common)
+        except UNUSUAL:
+            return self._encode_unusual
+
+        def encode(record: Mapping[str, Any]) -> bytes:
             try:
-                value = write(record, frame, *shared)
+                return write(record, frame, *shared)
             except UNUSUAL:
-                value = self._encode_unusual(record)
-            values.append(value)
-        return values
+                return self._encode_unusual(record)
+
+        return encode
 
     def _encode_unusual(self, record: Mapping[str, Any]) -> bytes:
         out = io.BytesIO()

@@ -11,11 +11,11 @@ from ingest.errors import ErrorCode, Fault, Rejected
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
-from ingest.events.validator import InvalidEvent, Sender, ValidationResult, Validator, key_of
+from ingest.events.validator import InvalidEvent, Judging, Sender, ValidationResult, Validator, key_of
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
-from schemas.event import REQUEST_FIELDS, Catalogue, Event
+from schemas.event import REQUEST_FIELDS, Catalogue
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
@@ -23,9 +23,12 @@ _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beg
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters."""
+    """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters.
 
-    entries: Sequence[Event | InvalidEvent]
+    An entry is the event's pingId, or why it is not taken.
+    """
+
+    entries: Sequence[str | InvalidEvent]
     records: Sequence[Record]
     events: int
 
@@ -64,14 +67,20 @@ class Collector:
             Rejected: the client must repair something.
             Overloaded: no memory; the request may be sent again.
         """
-        result = self._validator.read(body.text, origin, body.lease, is_lines=body.is_lines)
-        counter.set_total(len(result.entries), result.expanded_bytes)
-        events = _takable(result, origin, lenient=lenient)
-        body.lease.grow(bytes_of_records(len(events), result.expanded_bytes))
-        records = self._records(events, origin)
-        if len(events) < len(result.entries):
-            records.extend(_letters(body, result, origin))
-        return Prepared(result.entries, records, len(events))
+        judging = self._validator.judge(body.text, origin, body.lease, is_lines=body.is_lines)
+        counter.set_total(len(judging.raws), judging.expanded_bytes)
+        body.lease.grow(bytes_of_records(len(judging.raws), judging.expanded_bytes))
+        clients: set[str] = set()
+        entries, records = self._encode(judging, origin, clients)
+        events = len(records)
+        refused = [entry for entry in entries if isinstance(entry, InvalidEvent)] if events < len(entries) else []
+        if refused and not (lenient and events):
+            faults = tuple(fault for entry in refused for fault in entry.faults)
+            raise Rejected(faults[0].code, faults[0].headline, faults)
+        _check_clients(clients, origin)
+        if refused:
+            records.extend(_letters(body, entries, origin))
+        return Prepared(entries, records, events)
 
     async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
         """Return where the records are safe; `counter` hears that the events are accepted.
@@ -92,7 +101,7 @@ class Collector:
         """
         result, raws = self._validator.examine(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(result.entries), result.expanded_bytes)
-        _check_client(result.events, origin.client_id)
+        _check_clients({event["clientId"] for event in result.events}, origin)
         taken_bytes = bytes_of_records(len(result.events), result.expanded_bytes)
         body.lease.grow(min(taken_bytes, _ROWS_COPIES * ROWS_BYTES_MAX))
         return Examined(result, self._advisor.warnings(raws, origin.received_at_ms))
@@ -101,31 +110,36 @@ class Collector:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
 
-    def _records(self, events: list[Event], origin: Sender) -> list[Record]:
-        values = self._encoder.encode_all(events)
-        headers = origin.record_headers
-        return [Record(key_of(event).encode(), value, headers) for event, value in zip(events, values, strict=True)]
+    def _encode(
+        self, judging: Judging, origin: Sender, clients: set[str]
+    ) -> tuple[list[str | InvalidEvent], list[Record]]:
+        """Judge and encode event by event: the next one takes the memory of the one before, still in the caches.
+
+        `clients` is filled with the events' clientIds.
+        """
+        entries: list[str | InvalidEvent] = []
+        records: list[Record] = []
+        value_of, headers = self._encoder.writer(judging.common), origin.record_headers
+        for entry in judging.entries:
+            if isinstance(entry, InvalidEvent):
+                entries.append(entry)
+                continue
+            entries.append(entry["pingId"])
+            clients.add(entry["clientId"])
+            records.append(Record(key_of(entry).encode(), value_of(entry), headers))
+        return entries, records
 
 
-def _takable(result: ValidationResult, origin: Sender, *, lenient: bool) -> list[Event]:
-    events = result.events
-    if len(events) < len(result.entries) and not (lenient and events):
-        faults = result.faults
-        raise Rejected(faults[0].code, faults[0].headline, faults)
-    _check_client(events, origin.client_id)
-    return events
-
-
-def _check_client(events: list[Event], client_id: str) -> None:
+def _check_clients(clients: set[str], origin: Sender) -> None:
     """Refuse a request whole when an event speaks for another client than its key: it is no slip of one event."""
-    if client_id and any(event["clientId"] != client_id for event in events):
+    if origin.client_id and clients - {origin.client_id}:
         raise Rejected(ErrorCode.OTHER_CLIENT, "an event names another clientId than the key's")
 
 
-def _letters(body: Body, result: ValidationResult, origin: Sender) -> Iterator[Record]:
+def _letters(body: Body, entries: Sequence[str | InvalidEvent], origin: Sender) -> Iterator[Record]:
     """Yield the refused events of a request as dead letters: their bytes as sent, and why."""
     sent = sent_events(body.text, is_lines=body.is_lines)
-    for index, entry in enumerate(result.entries):
+    for index, entry in enumerate(entries):
         if isinstance(entry, InvalidEvent):
             yield _letter(sent[index], entry.faults[0], index, origin)
 

@@ -85,6 +85,18 @@ class ValidationResult(msgspec.Struct, frozen=True):
         return tuple(fault for entry in self.entries if isinstance(entry, InvalidEvent) for fault in entry.faults)
 
 
+class Judging(msgspec.Struct, frozen=True):
+    """A request whose events (`raws`, as parsed) are judged one by one while `entries` is iterated, which is done once.
+
+    `common` is an event with what all of them share; `expanded_bytes` is about what they are as records.
+    """
+
+    raws: list[Any]
+    common: Mapping[str, Any]
+    entries: Iterator[Event | InvalidEvent]
+    expanded_bytes: int
+
+
 class _Request(msgspec.Struct, frozen=True):
     """What the events of a request have in common.
 
@@ -134,7 +146,18 @@ class Validator:
     def read(
         self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
     ) -> ValidationResult:
-        """Judge a whole request.
+        """Judge a whole request; takes and raises what `judge` does."""
+        return self.examine(body, origin, lease, is_lines=is_lines)[0]
+
+    def examine(
+        self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
+    ) -> tuple[ValidationResult, list[Any]]:
+        """Judge a whole request and return its events as they were parsed, too; takes and raises what `judge` does."""
+        judging = self.judge(body, origin, lease, is_lines=is_lines)
+        return ValidationResult(tuple(judging.entries), judging.expanded_bytes), judging.raws
+
+    def judge(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False) -> Judging:
+        """Begin to judge a request.
 
         Args:
             body: the JSON.
@@ -146,12 +169,6 @@ class Validator:
             Rejected: 400, when the request has no list of events to judge one by one; 413, when they are too much.
             Overloaded: there is no memory for the copies.
         """
-        return self.examine(body, origin, lease, is_lines=is_lines)[0]
-
-    def examine(
-        self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
-    ) -> tuple[ValidationResult, list[Any]]:
-        """Judge a whole request and return its events as they were parsed, too; raises as `read` does."""
         request = self._parse_lines(body, lease) if is_lines else self._parse(body, lease)
         events = events_of(request, self._limits.events_max)
         guard_others(request, self._limits.depth_max)
@@ -160,8 +177,8 @@ class Validator:
         unread = self._oversize(body, is_lines=is_lines) | self._crowded(body, events)
         at_ms = origin.received_at_ms
         common = _Request(origin, blank, uuid7s(at_ms), *self._limits.believed_ms(at_ms))
-        entries = tuple([unread.get(index) or self._read_event(raw, index, common) for index, raw in enumerate(events)])
-        return ValidationResult(entries, len(body) + copies_bytes), events
+        entries = (unread.get(index) or self._read_event(raw, index, common) for index, raw in enumerate(events))
+        return Judging(events, blank, entries, len(body) + copies_bytes)
 
     def _parse(self, body: bytes, lease: Lease) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""

@@ -9,23 +9,22 @@ import msgspec
 from ingest.errors import Fault
 from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
 from ingest.events.validator import FAULTS_MAX, InvalidEvent, ValidationResult
-from schemas.event import Event
 
 JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def accepted_body(entries: Sequence[Event | InvalidEvent]) -> bytes:
-    """Return the body of a 201: one element per event, in request order."""
+def accepted_body(entries: Sequence[str | InvalidEvent]) -> bytes:
+    """Return the body of a 201: one element per event, its pingId or its fault, in request order."""
     return f"[{', '.join(map(_element, entries))}]".encode()
 
 
-def _element(entry: Event | InvalidEvent) -> str:
+def _element(entry: str | InvalidEvent) -> str:
     if isinstance(entry, InvalidEvent):
         value = _encode({"error": HTTPStatus.BAD_REQUEST.phrase, "message": entry.faults[0].headline})
         return _encode({"headers": {"statusCode": "400"}, "value": value.decode()}).decode()
     # A pingId is a canonical UUID, so it needs no escaping.
-    return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry["pingId"]}\\"}}"}}'
+    return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry}\\"}}"}}'
 
 
 def validation_body(result: ValidationResult, warned: Sequence[Warned]) -> bytes:

@@ -172,6 +172,16 @@ def test_an_event_of_another_client_refuses_the_request(lenient: bool) -> None: 
     assert len(house.collect(GOOD, client_id="web")) == 1
 
 
+def test_what_is_wrong_with_an_event_is_said_before_whose_it_is() -> None:
+    """The client repairs its events first, wherever the other client's stands."""
+    house = House()
+
+    with pytest.raises(Rejected) as caught:
+        house.collect(GOOD | {"clientId": "app"}, BAD, client_id="web")
+
+    assert caught.value.code is ErrorCode.BAD_EVENT_TYPE
+
+
 def test_a_dry_run_judges_each_event_and_publishes_nothing() -> None:
     """A verdict per event: its row, or the same details as an error's."""
     house = House()
