@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
 from ingest.publishing.completion import Completion
-from ingest.publishing.ports import DeliveryStatus, Record
+from ingest.publishing.ports import DELIVERED, UNKNOWN, DeliveryStatus, Record
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class _Delivery:
     def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
         self.producer: Producer
         self.count = count
-        self._statuses = [DeliveryStatus.UNKNOWN] * count
+        self._statuses = [UNKNOWN] * count
         self._left = count
         self._on_end = on_end
         self._end = Completion()
@@ -87,11 +87,11 @@ class _Delivery:
 
     def report(self, index: int, error: KafkaError | None, _: Message | None = None) -> None:
         """Take the delivery report of one record."""
-        self.settle(index, DeliveryStatus.DELIVERED if error is None else status_of(error))
+        self.settle(index, DELIVERED if error is None else status_of(error))
 
     def settle(self, index: int, status: DeliveryStatus) -> None:
         with self._lock:
-            if self._statuses[index] is not DeliveryStatus.UNKNOWN:
+            if self._statuses[index] is not UNKNOWN:
                 return
             self._statuses[index] = status
             self._left -= 1

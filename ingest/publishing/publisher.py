@@ -22,7 +22,7 @@ from typing import Final
 from ingest.counters import EventCounters, Outcome
 from ingest.errors import Load, Overloaded, Unavailable
 from ingest.publishing.circuit_breaker import Breaker, State
-from ingest.publishing.ports import Broker, DeliveryStatus, Durability, Record, Spool, SpoolError
+from ingest.publishing.ports import DELIVERED, Broker, DeliveryStatus, Durability, Record, Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -135,16 +135,15 @@ class DurablePublisher:
             wait_s = min(self._timeouts.slow_s, since_s + self._timeouts.deadline_s - self._now_s())
         self._counters.metrics.observe("acknowledgement_seconds", self._now_s() - since_s)
         statuses = delivery.statuses()
-        if DeliveryStatus.NO_ROOM in statuses:
+        left = [record for record, status in zip(records, statuses, strict=True) if status is not DELIVERED]
+        if left and DeliveryStatus.NO_ROOM in statuses:
             if self._breaker.state is State.CLOSED:
                 raise Overloaded(Load.QUEUE_FULL, "too many events await their acknowledgement")
-        elif DeliveryStatus.FAILED in statuses:
+        elif left and DeliveryStatus.FAILED in statuses:
             self.record_outcome(is_well=False)
         elif not is_slow:
             self.record_outcome(is_well=True)
-        return [
-            record for record, status in zip(records, statuses, strict=True) if status is not DeliveryStatus.DELIVERED
-        ]
+        return left
 
     async def _keep(self, records: Sequence[Record], arrived: int, arrived_events: int) -> None:
         """Put records into the spool, or refuse the request; its events that have arrived are then orphans."""
