@@ -11,14 +11,15 @@ from ingest.errors import ErrorCode, Fault, Rejected
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
-from ingest.events.validator import InvalidEvent, Judging, Sender, ValidationResult, Validator, key_of
+from ingest.events.validator import InvalidEvent, Judging, Sender, ValidationResult, Validator
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
 from schemas.codec import LETTER_HEADER, Encoder
-from schemas.event import REQUEST_FIELDS, Catalogue
+from schemas.event import REQUEST_FIELDS, Catalogue, Event
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
+_KEY_LENGTH_MAX: Final = 128
 _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
 
 
@@ -128,6 +129,11 @@ class Collector:
             clients.add(entry["clientId"])
             records.append(Record(key_of(entry).encode(), value_of(entry), headers))
         return entries, records
+
+
+def key_of(event: Event) -> str:
+    """Return the record key: one person's events share a partition, and no client's do."""
+    return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]
 
 
 def _check_clients(clients: set[str], origin: Sender) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from ingest.errors import ErrorCode, Fault, Rejected, Rule
 from ingest.events.parsing import escape, guard, kind
+from ingest.events.salvage import Malformed
 
 BODY: Final = "messageBody"
 _HEADERS: Final = ("messageHeaders", "messageheader")
@@ -71,6 +72,15 @@ def headers_of(request: dict[str, Any], bytes_max: int) -> tuple[dict[str, str],
         message = f"{name} must have at most {bytes_max} bytes, got {size}"
         raise _refuse(ErrorCode.BAD_HEADERS, Rule.SIZE, pointer, message)
     return texts, size
+
+
+def no_event(raw: Any, index: int) -> Fault:
+    """Return the fault of an element that is no object."""
+    pointer = f"/{BODY}/{index}"
+    if type(raw) is not Malformed:
+        return Fault(Rule.TYPE, pointer, f"an event must be an object, got {kind(raw)}", index)
+    message = raw.reason if raw.rule is Rule.DEPTH else f"the event is not valid JSON: {raw.reason}"
+    return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
 
 
 def copied_bytes(events: int, shared_bytes: int, most: int) -> int:

@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from ingest.errors import ErrorCode, Fault, Rejected, Rule
-from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of
+from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of, no_event
 from ingest.events.fields import FieldError, Reader, compile_readers, plain_fields
 from ingest.events.ids import canonical_json, uuid5, uuid7s
 from ingest.events.lines import read_lines, sent_events
-from ingest.events.parsing import FLAT, escape, guard, kind, parse
-from ingest.events.salvage import COPIES, Malformed, salvage
+from ingest.events.parsing import FLAT, escape, guard, parse
+from ingest.events.salvage import COPIES, salvage
 from ingest.events.structure import count_names, may_have_names
 from ingest.events.times import client_time_ms
 from ingest.memory import UNBOUNDED, Lease
@@ -25,7 +25,6 @@ from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
 FAULTS_MAX: Final = 50
 _EVENT_DEPTH: Final = 2  # the request and messageBody are around an event
 _ENTRY_BYTES: Final = 16  # of one of messageHeaders in a record, beside its text, for what encoding it costs
-_KEY_LENGTH_MAX: Final = 128
 _encode_json: Final = msgspec.json.Encoder().encode
 
 
@@ -240,7 +239,7 @@ class Validator:
 
     def _read_event(self, raw: Any, index: int, request: _Request) -> Event | InvalidEvent:
         if type(raw) is not dict:
-            return InvalidEvent((_no_event(raw, index),))
+            return InvalidEvent((no_event(raw, index),))
         event = request.blank.copy()
         properties: dict[str, Any] = {}
         faults = self._fill(event, properties, raw, index)
@@ -297,20 +296,6 @@ class Validator:
         return faults
 
 
-def _no_event(raw: Any, index: int) -> Fault:
-    """Return the fault of an element that is no object."""
-    pointer = f"/{BODY}/{index}"
-    if type(raw) is not Malformed:
-        return Fault(Rule.TYPE, pointer, f"an event must be an object, got {kind(raw)}", index)
-    message = raw.reason if raw.rule is Rule.DEPTH else f"the event is not valid JSON: {raw.reason}"
-    return Fault(raw.rule, pointer if raw.member is None else f"{pointer}/{escape(raw.member)}", message, index)
-
-
 def _derived_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Sender) -> str:
     """Return the id of an event whose client repeats itself under an Idempotency-Key."""
     return uuid5(origin.client_id or event["clientId"], origin.idempotency_key, index, canonical_json(raw))
-
-
-def key_of(event: Event) -> str:
-    """Return the record key: one person's events share a partition, and no client's do."""
-    return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]

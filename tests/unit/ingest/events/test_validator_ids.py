@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ingest.events.collector import key_of
 from ingest.events.ids import uuid5
-from ingest.events.validator import EventLimits, Sender, key_of
+from ingest.events.validator import EventLimits, Sender
 from schemas.event import AT_MAX_MS
 from tests.support.results import ID, NOW_MS, OTHER_ID, event, judge
 
