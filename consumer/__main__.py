@@ -57,7 +57,7 @@ stay for ever from then on, so give every `migrate` the same.
 _AUDIT: Final = """
 Checks that every offset that the group has committed was inserted exactly once, as a row or as a
 dead letter. Prints one line for each partition and topic ID, and lists missing and duplicate
-offsets. Exit code 1 if there are any.
+offsets. Exit code 1 if there are any. The table `audits` keeps what it found.
 
 It counts rows in the table `offsets`, which a view fills from each insert into `events`. It can't
 see rows that were lost from `events` alone, by a kill, a DELETE or a disk: merges replace

@@ -14,18 +14,19 @@ from typing import Final, TextIO
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.products import make_products
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.retention import Retention, apply_retention
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.ports import Partition
-from consumer.errors import Misconfigured
+from consumer.errors import ConsumerError, Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
-from consumer.operations.background_audit import facts
+from consumer.operations.background_audit import facts, row_of
 from consumer.operations.erasure import recorded
 from consumer.operations.lag import lag_lines
 from consumer.operations.people import ids_of
@@ -84,6 +85,7 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
         findings = [_recounted(auditor, finding) for finding in findings]
     findings = [replace(finding, expired=auditor.expired(finding.span)) for finding in findings]
     show([facts(finding) for finding in findings], as_json=arguments.json)
+    _record(connection, findings)
     duplicates = sum(finding.duplicates for finding in findings)
     say(f"{missing} missing, {duplicates} duplicates", sys.stderr)
     if expired := sum(finding.expired for finding in findings):
@@ -93,6 +95,15 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
     if untold := sum(finding.untold.count for finding in findings):
         say(f"{untold} offsets of deleted topics are missing (gaps or loss: unknown)", sys.stderr)
     return 1 if missing or uncounted or duplicates else 0
+
+
+def _record(connection: Connection, findings: Sequence[Finding]) -> None:
+    """Keep what an audit has found in the table `audits`, if this account may."""
+    try:
+        if findings:
+            write_audits(connection, [row_of(finding, "command") for finding in findings])
+    except ConsumerError as error:
+        say(f"not recorded in the table audits: {error}", sys.stderr)
 
 
 def _recounted(auditor: Auditor, finding: Finding) -> Finding:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.notes import write_heartbeats
+from consumer.clickhouse.notes import write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
@@ -245,7 +245,9 @@ def _cluster(settings: Settings, admin: AdminConnection) -> Cluster:
 def _patrol(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, metrics: Metrics) -> BackgroundAudit:
     cluster = _cluster(settings, admin)
     tables = {target.topic: target.table for target in targets(settings)}
-    return BackgroundAudit(Auditor(connect(settings), tables, cluster.gaps), cluster, monitor, metrics)
+    connection = connect(settings)
+    keep = partial(write_audits, connection)
+    return BackgroundAudit(Auditor(connection, tables, cluster.gaps), cluster, monitor, metrics, keep)
 
 
 def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor) -> Heart:

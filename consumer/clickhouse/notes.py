@@ -1,4 +1,4 @@
-"""Writes what workers find out about the tables into small tables: heartbeats. Each row is a mapping."""
+"""Writes what workers find out about the tables into small tables: heartbeats and audits. Each row is a mapping."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,15 @@ FROM input('topic String, topic_id String, partition UInt32, partitions UInt32, 
     log_end UInt64, complete_ms Int64, halted String')
 FORMAT JSONEachRow
 """
+_AUDITS: Final = """
+INSERT INTO audits
+SELECT now64(3, 'UTC'), audited_by, topic, topic_id, partition, low, end, rows, offsets, dead_letters, missing,
+    missing_offsets, unknown, uncounted, duplicates, duplicate_offsets, expired
+FROM input('audited_by String, topic String, topic_id String, partition UInt32, low UInt64, end UInt64, rows UInt64,
+    offsets UInt64, dead_letters UInt64, missing UInt64, missing_offsets String, unknown UInt64, uncounted UInt64,
+    duplicates UInt64, duplicate_offsets String, expired UInt64')
+FORMAT JSONEachRow
+"""
 
 
 def write_heartbeats(connection: Connection, rows: Rows) -> None:
@@ -27,6 +36,15 @@ def write_heartbeats(connection: Connection, rows: Rows) -> None:
         Transient, Fatal: the server is away, or refuses.
     """
     _write(connection, _HEARTBEATS, rows)
+
+
+def write_audits(connection: Connection, rows: Rows) -> None:
+    """Insert what audits have found: the columns of the table but audited_at.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    _write(connection, _AUDITS, rows)
 
 
 def _write(connection: Connection, statement: str, rows: Rows) -> None:

@@ -11,8 +11,8 @@ from typing import Final
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import comment_views, patiently, split
 
-_BASE: Final = "events_ready"
-"""The view that others read, so it is created first."""
+_FIRST: Final = ("events_ready", "misfits")
+"""The views that others read, so they are created first."""
 _THERE: Final = "SELECT name FROM system.tables WHERE database = currentDatabase()"
 
 
@@ -22,7 +22,7 @@ def products(time_zone: str) -> dict[str, list[str]]:
     texts = {file.name.removesuffix(".sql"): file.read_text("utf-8") for file in folder.iterdir()}
     return {
         name: split(texts[name].replace("{time_zone}", time_zone))
-        for name in sorted(texts, key=lambda name: (name != _BASE, name))
+        for name in (*_FIRST, *sorted(texts.keys() - set(_FIRST)))
     }
 
 

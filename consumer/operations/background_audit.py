@@ -2,15 +2,18 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from consumer.delivery.ports import CommittedOffset, Metrics, Partition
+from consumer.errors import ConsumerError
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background import in_background
+from consumer.operations.runs import Runs
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ class Group(Protocol):
         """Return a topic, or None when it does not exist."""
 
 
+Keep = Callable[[Sequence[Mapping[str, object]]], None]
+"""Writes rows of the table `audits`."""
+
+
 class BackgroundAudit:
     """Audits the partitions of a HealthMonitor repeatedly; one thread calls `run_once`.
 
@@ -36,11 +43,14 @@ class BackgroundAudit:
     table.
     """
 
-    def __init__(self, auditor: Auditor, cluster: Group, monitor: HealthMonitor, metrics: Metrics) -> None:
+    def __init__(
+        self, auditor: Auditor, cluster: Group, monitor: HealthMonitor, metrics: Metrics, keep: Keep | None = None
+    ) -> None:
         self._auditor = auditor
         self._cluster = cluster
         self._monitor = monitor
         self._metrics = metrics
+        self._keep = keep
         self._clean_to: dict[tuple[Partition, str], int] = {}
         self._suspects: set[tuple[Partition, str]] = set()
 
@@ -60,8 +70,17 @@ class BackgroundAudit:
         self._metrics.set("audit_uncounted", sum(item.uncounted.count for item in wrong))
         self._metrics.set("audit_duplicates", sum(item.duplicates for item in wrong))
         self._metrics.set("audit_timestamp_seconds", time.time())
+        self._record([item if _name(item) in self._suspects else replace(item, missing=Runs()) for item in findings])
         self._suspects = {_name(item) for item in dirty}
         return wrong
+
+    def _record(self, findings: Sequence[Finding]) -> None:
+        if self._keep is None or not findings:
+            return
+        try:
+            self._keep([row_of(finding, "worker") for finding in findings])
+        except ConsumerError as error:  # the metrics and the log have what was found
+            log.warning("an audit was not recorded", extra={"reason": str(error)[:300]})
 
     def _spans(self) -> list[Span]:
         owned = [partition for partition in self._monitor.progress if partition.topic in self._auditor.tables]
@@ -110,6 +129,17 @@ def facts(finding: Finding) -> dict[str, object]:
         "duplicates": finding.duplicates,
         "duplicate_offsets": str(finding.duplicates_shown),
         "expired": finding.expired,
+    }
+
+
+def row_of(finding: Finding, audited_by: str) -> dict[str, object]:
+    """Return a finding as a row of the table `audits`."""
+    row = facts(finding)
+    unnamed = ("from", "to", "unknown_offsets", "uncounted_offsets")
+    return {name: value for name, value in row.items() if name not in unnamed} | {
+        "audited_by": audited_by,
+        "low": finding.span.low,
+        "end": finding.span.end,
     }
 
 

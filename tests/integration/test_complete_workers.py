@@ -82,3 +82,6 @@ def test_it_follows_workers_and_never_passes_what_is_not_in_the_table(operator: 
     operator.stop()
     operator.work(**_BEATS)
     await_complete(operator, sent_ms, 31)
+    assert operator.database.query("SELECT sum(missing) AS n, count() > 0 AS any FROM audit_daily") == [
+        {"n": 0, "any": 1}
+    ]

@@ -300,6 +300,31 @@ def test_users(database: Connection, said: list[Said]) -> None:
     assert shown(database, columns, "users") == wanted
 
 
+def test_data_quality(database: Connection, said: list[Said]) -> None:
+    """By day of receipt: what came, what of it are copies, and how late it was."""
+    days = [(_day(sent.at_ms), sent.event["clientId"]) for sent in traffic(PLAN) if sent.kind != "bad"]
+    records = Counter([*days, *days[len(days) // 3 :]])
+    wanted: Counter[tuple[Any, ...]] = Counter()
+    for key, group in by(said, lambda one: (_day(one.received_ms), one.clientId)).items():
+        delays = sorted(one.received_ms - one.at_ms for one in group)
+        late = sum(delay > 3_600_000 for delay in delays)
+        wanted[(*key, records.pop(key), len(group), late, sum(delay < 0 for delay in delays), 0)] += 1
+    for (day, client), count_of_copies in records.items():  # a day of copies alone
+        wanted[(day, client, count_of_copies, 0, 0, 0, 0)] += 1
+    columns = "day, client_id, records, events, late, ahead, unbelieved"
+
+    assert sum(row[4] for row in wanted) > 10
+    assert shown(database, columns, "data_quality") == wanted
+    (totals,) = database.query("SELECT sum(records) AS r, sum(events) AS e, sum(copies) AS c FROM data_quality")
+    assert totals["c"] >= totals["r"] - totals["e"] > len(days) // 2
+    plan = database.query("EXPLAIN indexes = 1 SELECT events FROM data_quality WHERE day = '2031-01-01'")
+    assert any(line["explain"].strip() == "Granules: 0/0" for line in plan)
+
+
+def _day(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(ZONE)).date().isoformat()
+
+
 def test_every_column_of_every_view_says_what_it_is(database: Connection) -> None:
     """In the tool where analysts look."""
     query = "SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"
@@ -350,7 +375,7 @@ def test_every_statement_of_the_analysts_page_answers(database: Connection) -> N
     assert len(asked) == page.count("```sql") >= 25
     for number, (_, statement) in enumerate(asked, 1):
         rows = database.query(statement)
-        assert rows or any(view in statement for view in ("misfits_daily", "complete_until")), statement
+        assert rows or any(view in statement for view in ("misfits_daily", "complete_until", "audit_daily")), statement
         assert number not in below or not rows or below[number] == list(rows[0]), statement
     (copy,) = re.findall(r"`(CREATE MATERIALIZED VIEW .*?)`", page, re.DOTALL)
     database.command(copy)
