@@ -56,6 +56,8 @@ def test_what_is_read_again_after_an_erasure_is_erased_again(
     operator.workers.clear()
     assert empty_database.query(f"SELECT uniqExact(event_id) AS n FROM events WHERE user_id = '{ALICE}'") == [{"n": 5}]
 
+    _, plan = operator.lines("replay")
+    assert "its person was erased" in {line["verdict"] for line in plan}
     code, _, said = operator.run("erase", "--again", "--go")
     assert code == 0, said
     assert "5 rows and the content of " in said
