@@ -70,10 +70,15 @@ def _utm_members(name: str, properties: Mapping[str, Any], url: str) -> list[Any
 
 
 def _parameter_of(url: str, name: str) -> str:
-    """Return a parameter of a url as ClickHouse finds it: the first behind `?`, `#` or `&`; "" for none."""
-    starts = [at for at in (url.find("?"), url.find("#")) if at >= 0]
-    at = min(starts, default=len(url))
-    while (at := url.find(f"{name}=", at + 1)) >= 0:
-        if url[at - 1] in "?#&":
-            return url[at + len(name) + 1 :].partition("&")[0].partition("#")[0]
+    """Return a parameter of a url as the table finds it: the first in the query, else in the fragment; "" for none.
+
+    Only the first `?` begins the query; a later one is part of a value.
+    """
+    before, _, fragment = url.partition("#")
+    query = before.partition("?")[2].replace("?", "%3F")
+    text = f"?{query}#{fragment}"
+    at = 0
+    while (at := text.find(f"{name}=", at + 1)) >= 0:
+        if text[at - 1] in "?#&":
+            return text[at + len(name) + 1 :].partition("&")[0].partition("#")[0]
     return ""

@@ -175,6 +175,8 @@ def test_an_amount_is_shown_with_the_places_of_its_column(amount: Any, shown: st
         ("https://a/?utm_source=x&utm_source=y", "x"),
         ("https://a/?a=1&utm_source=a%20b+c%C3%BC#top", "a b cü"),
         ("https://a/#utm_source=x", "x"),
+        ("https://a/?to=https://b/?utm_source=x", ""),
+        ("https://a/?utm_source=x?y", "x?y"),
         ("https://a/?xutm_source=x", ""),
         ("https://a/utm_source=x", ""),
         ("https://a/?utm_source", ""),
