@@ -28,6 +28,19 @@ def test_every_link_inside_the_project_leads_somewhere() -> None:
     assert dead == []
 
 
+def test_every_test_that_a_document_names_is_there() -> None:
+    """A guarantee stands in a document only with a test: a link whose text is a test's name leads to that test."""
+    named = [
+        (page, name, (page.parent / target).read_text("utf-8"))
+        for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+        for name, target in re.findall(r"\[(test_\w+)\]\(([^)#]+\.py)\)", page.read_text("utf-8"))
+    ]
+    dead = [f"{page.name}: {name}" for page, name, text in named if f"def {name}(" not in text]
+
+    assert dead == []
+    assert len({name for page, name, _ in named if page.name == "README.md"}) > 10
+
+
 def test_every_file_that_a_text_names_is_there() -> None:
     """Comments, docstrings and documents name files by their path from the root; a moved file takes its name along."""
     named = re.compile(
