@@ -73,7 +73,11 @@ class Outcome(StrEnum):
     ORPHANED = "orphaned"
 
 
-_ENDS: Final = (Outcome.ACCEPTED, Outcome.REFUSED, Outcome.LIMITED, Outcome.SHED)
+# Looking one up there takes 0.1 us, several times a request.
+_RECEIVED: Final = Outcome.RECEIVED
+_ACCEPTED: Final = Outcome.ACCEPTED
+_REFUSED: Final = Outcome.REFUSED
+_ENDS: Final = (_ACCEPTED, _REFUSED, Outcome.LIMITED, Outcome.SHED)
 
 
 class EventCounters:
@@ -98,7 +102,7 @@ class EventCounters:
 
     def receive(self, events: int) -> None:
         """Count received events, which are in flight from now on; a RequestCounter calls it."""
-        self._count(Outcome.RECEIVED, events, events)
+        self._count(_RECEIVED, events, events)
 
     def settle(self, outcome: Outcome, events: int) -> None:
         """Count events whose request is being answered; a RequestCounter calls it."""
@@ -135,7 +139,7 @@ class RequestCounter:
     def __init__(self, counters: EventCounters) -> None:
         self._counters = counters
         self._open = 1
-        self.rest: Outcome = Outcome.REFUSED
+        self.rest: Outcome = _REFUSED
         """The outcome of events that are not accepted."""
         self.events = 0
         """The number of events in the request, 0 until it is known."""
@@ -151,7 +155,7 @@ class RequestCounter:
 
     def accept(self, events: int) -> None:
         """Count events that the publisher has made durable."""
-        self._counters.settle(Outcome.ACCEPTED, events)
+        self._counters.settle(_ACCEPTED, events)
         self._open -= events
 
     def close(self) -> None:

