@@ -54,6 +54,19 @@ stay for ever from then on, so give every `migrate` the same.
 
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
+_PROMOTE: Final = """
+Gives any member of properties a typed column, with a comment: NAME is the member, TYPE is string,
+number, integer, decimal, boolean or strings. The column is named like the member, in snake_case. A
+value that does not fit leaves it empty (NULL, '' or []), never the event refused.
+
+Workers go on meanwhile, and fill it in new rows at once. Old rows show it at once too; ClickHouse
+stores it in them in the background, and this command shows how many parts are left. Views are made
+again with the column. Running it again finishes what was interrupted.
+
+To remove a column: ALTER TABLE events DROP COLUMN …, then `migrate`.
+
+  CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer promote readingMode string
+"""
 _AUDIT: Final = """
 Checks that every offset that the group has committed was inserted exactly once, as a row or as a
 dead letter. Prints one line for each partition and topic ID, and lists missing and duplicate
@@ -181,6 +194,10 @@ def parser() -> Parser:
     run.set_defaults(call=_run, needed=SERVERS)
     migrate = _add(found, "migrate", "create or update the database and its tables", _MIGRATE)
     migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
+    promote = _add(found, "promote", "give a member of properties a typed column", _PROMOTE)
+    promote.add_argument("name", metavar="NAME", help="the member, such as readingMode")
+    promote.add_argument("type", metavar="TYPE", help="string, number, integer, decimal, boolean or strings")
+    promote.set_defaults(call=commands.run_promote, needed=(_CLICKHOUSE,))
     audit = _add(found, "audit", "check that every offset was inserted once", _AUDIT)
     audit.set_defaults(call=commands.run_audit, needed=SERVERS)
     audit.add_argument(

@@ -15,7 +15,7 @@ from typing import Final, TextIO
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.migrations import create_database, migrate, migrations
 from consumer.clickhouse.notes import write_audits
-from consumer.clickhouse.products import make_products
+from consumer.clickhouse.promotion import Promotion, await_filled, promote, refresh_views
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.retention import Retention, apply_retention
 from consumer.clickhouse.rows import EventRows
@@ -65,7 +65,17 @@ def _make_more(settings: Settings) -> list[str]:
     connection = connect(settings)
     retention = Retention(settings.events_days, settings.dead_letters_days, settings.ip_days)
     kept = apply_retention(connection, retention, time.sleep)
-    return [*kept, *make_products(connection, settings.time_zone, time.sleep)]
+    return [*kept, *refresh_views(connection, settings.time_zone, time.sleep)]
+
+
+def run_promote(settings: Settings, arguments: Namespace) -> int:
+    """Give a member of properties a column."""
+    wanted, connection = Promotion(arguments.name, arguments.type), connect(settings)
+    for sentence in promote(connection, wanted, settings.time_zone, time.sleep):
+        say(sentence)
+    await_filled(connection, wanted, lambda text: say(text, sys.stderr), time.sleep)
+    say(f"the column {wanted.column} is stored in all rows, and shown by events_unique and events_ready")
+    return 0
 
 
 def run_audit(settings: Settings, arguments: Namespace) -> int:

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.statements import PROMOTED
 from consumer.clickhouse.table_check import LEDGER, LEDGER_VIEWS, STORED, TableName, cure_of, quoted
 from consumer.errors import Cause, ConsumerError, Fatal, Transient
 
@@ -132,6 +133,7 @@ class Remake:
         """Add missing columns, and name those that were renamed or are of another kind."""
         there = {(row["table"], row["name"]): row for row in self._query(_COLUMNS)}
         strangers = there.keys() - {(row["table"], row["name"]) for row in ours}
+        strangers -= {name for name, row in there.items() if row["comment"].startswith(PROMOTED)}
         for row in ours:
             now = there.get((row["table"], row["name"]))
             if now is not None:

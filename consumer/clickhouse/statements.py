@@ -52,6 +52,8 @@ TYPED: Final = {
     column_of(name): member.type for name, member in read_catalogue().properties.items() if member.type != "any"
 }
 """The columns for documented members of `properties`, which the table fills itself, with the catalogue's type."""
+PROMOTED: Final = "promoted: "
+"""The comment of a column that an operator has added for a member of `properties` begins so."""
 _COMPUTED: Final = {"event": frozenset({"properties", "_known", "_precedence"}) | TYPED.keys()}
 
 
