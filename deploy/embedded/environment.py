@@ -12,7 +12,10 @@ from deploy.embedded.broker import CONSUMER_SETTINGS, HOST
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"
 GROUP: Final = "headrace"
-USER: Final = "headrace"  # in ClickHouse, see clickhouse_server/users.xml
+# In ClickHouse, see clickhouse_server/users.xml. Commands run as the first, workers as the second.
+USER: Final = "headrace"
+WORKER: Final = "headrace_worker"
+ANALYST: Final = "analyst"
 # Settings that nothing else depends on; a variable of the environment has precedence.
 _INGEST_TUNING: Final[Mapping[str, object]] = {"SHUTDOWN_GRACE_S": 0}  # there is no load balancer
 _CONSUMER_TUNING: Final[Mapping[str, object]] = {
@@ -89,6 +92,11 @@ def ingest_environment(options: Options, environ: Mapping[str, str]) -> dict[str
 def consumer_environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
     """Return `environ` with the settings of the workers and the consumer's commands."""
     return _environment(environ, "CONSUMER_", _CONSUMER_TUNING, _consumer_addresses(options))
+
+
+def worker_environment(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the settings of a worker: an account that may do its work only."""
+    return consumer_environment(options, environ) | _named("CONSUMER_", {"CLICKHOUSE_USER": WORKER})
 
 
 def _environment(

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from deploy.embedded.environment import USER, Options
+from deploy.embedded.environment import ANALYST, USER, Options
 
 
 @contextmanager
@@ -32,7 +32,7 @@ headrace is running. Ctrl-C inserts what was accepted and stops; the tables stay
   documents    {options.ingest_url}/docs
   for pages    {options.ingest_url}/headrace.js   (docs/CLIENTS.md)
   metrics      {options.ingest_url}/metrics
-  SQL          {options.clickhouse_url}/play   (its load: /dashboard)
+  SQL          {options.clickhouse_url}/play?user={ANALYST}   (its load: /dashboard)
   logs         {_short(options.directory / "logs")}
 
 An event in, and its row out a second later:

@@ -31,6 +31,7 @@ from deploy.embedded.environment import (
     console_command,
     consumer_environment,
     ingest_environment,
+    worker_environment,
     write_environment,
 )
 from deploy.embedded.greeting import greeting, step
@@ -118,7 +119,7 @@ def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
 
     The broker is already running, and stops last.
     """
-    consumer = consumer_environment(options, os.environ)
+    consumer, worker = consumer_environment(options, os.environ), worker_environment(options, os.environ)
     ingest = ingest_environment(options, os.environ)
     with step("ClickHouse"):
         parts = [_part(_CLICKHOUSE, _clickhouse_command(options), os.environ, logs, stack)]
@@ -127,7 +128,7 @@ def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
     with step("topics and tables"):
         create_topics(options.bootstrap_servers, _TOPICS)
         _migrate(consumer, logs)
-    parts += _workers(options, consumer, stack)
+    parts += _workers(options, worker, stack)
     stack.callback(_drain, options.bootstrap_servers)
     parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
     with step("ingress"):

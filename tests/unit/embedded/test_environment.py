@@ -11,6 +11,7 @@ from deploy.embedded.environment import (
     console_command,
     consumer_environment,
     ingest_environment,
+    worker_environment,
     write_environment,
 )
 from deploy.embedded.greeting import greeting, step
@@ -39,6 +40,14 @@ def test_the_addresses_of_another_run_do_not_count(tmp_path: Path) -> None:
     assert ingest["INGEST_PORT"] == "8080"
     assert consumer["CONSUMER_CLICKHOUSE_URL"] == "http://127.0.0.1:8123"
     assert consumer["CONSUMER_TOPIC"] == "events"
+
+
+def test_workers_have_an_account_that_may_do_their_work_only(tmp_path: Path) -> None:
+    """Commands, which change tables, have another one."""
+    stale = {"CONSUMER_CLICKHOUSE_USER": "default"}
+
+    assert worker_environment(options(tmp_path), stale)["CONSUMER_CLICKHOUSE_USER"] == "headrace_worker"
+    assert consumer_environment(options(tmp_path), stale)["CONSUMER_CLICKHOUSE_USER"] == "headrace"
 
 
 def test_other_settings_of_the_environment_count(tmp_path: Path) -> None:
