@@ -13,7 +13,8 @@ from deploy.embedded.console.traffic import Traffic
 
 _FRESH_S: Final = 0.5
 _RATE_S: Final = 10.0
-_SHOWN: Final = 40
+_EVENTS_SHOWN: Final = 12
+_LETTERS_SHOWN: Final = 5
 _FIRST_LOOK_MS: Final = 3_600_000
 # Batches of several partitions arrive in another order than they were sent in: so much is read again.
 _OVERLAP_MS: Final = 5000
@@ -69,15 +70,15 @@ class Sources:
 class Recent:
     """The latest rows of one table, newest first; rows that are read again are told apart by their key."""
 
-    def __init__(self, query: str) -> None:
-        self._query = query
+    def __init__(self, query: str, shown: int) -> None:
+        self._query, self._shown = query, shown
         self._rows: dict[str, dict[str, Any]] = {}
         self._newest_ms: int | None = None
 
     def refresh(self, database: Database, now_ms: int) -> list[dict[str, Any]]:
         """Read what came since the last time and return the latest rows."""
         since_ms = now_ms - _FIRST_LOOK_MS if self._newest_ms is None else self._newest_ms - _OVERLAP_MS
-        self.add(database.ask(self._query, since_ms=since_ms, rows=_SHOWN).records())
+        self.add(database.ask(self._query, since_ms=since_ms, rows=self._shown).records())
         return self.rows
 
     @property
@@ -89,7 +90,7 @@ class Recent:
         """Add rows, and forget the oldest ones."""
         known = self._rows | {record["key"]: record for record in records}
         order = sorted(known.values(), key=lambda row: (row["inserted_ms"], row["received_ms"]), reverse=True)
-        self._rows = {row["key"]: row for row in order[:_SHOWN]}
+        self._rows = {row["key"]: row for row in order[: self._shown]}
         if order:
             self._newest_ms = order[0]["inserted_ms"]
 
@@ -99,7 +100,7 @@ class Live:
 
     def __init__(self, sources: Sources, traffic: Traffic, now_s: Callable[[], float] = time.monotonic) -> None:
         self._sources, self._traffic, self._now_s = sources, traffic, now_s
-        self._events, self._dead = Recent(_EVENTS), Recent(_DEAD)
+        self._events, self._dead = Recent(_EVENTS, _EVENTS_SHOWN), Recent(_DEAD, _LETTERS_SHOWN)
         self._rates = Rates(_RATE_S)
         self._reasons: tuple[int, dict[str, int]] = (0, {})
         self._lock = threading.Lock()

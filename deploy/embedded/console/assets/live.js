@@ -5,8 +5,6 @@ import { showRow } from "./row.js";
 
 const EVERY_MS = 1000;
 const SECONDS = 90;
-const ROWS = 12;
-const LETTERS = 5;
 const CALM = 3; // more new rows at once are not highlighted: everything would be
 const yours = new Set();
 let isPaused = false;
@@ -131,10 +129,9 @@ function arriving(events) {
   const body = byId("events");
   byId("no-events").hidden = events.length > 0;
   body.closest(".scroll").hidden = !events.length;
-  const shown = events.slice(0, ROWS);
   const present = new Map([...body.rows].map((row) => [row.dataset.key, row]));
-  const isCalm = shown.filter((event) => !present.has(event.key)).length <= CALM;
-  const rows = shown.map((event) => present.get(event.key) ?? row(event, isCalm));
+  const isCalm = events.filter((event) => !present.has(event.key)).length <= CALM;
+  const rows = events.map((event) => present.get(event.key) ?? row(event, isCalm));
   if (rows.some((one, index) => body.rows[index] !== one) || rows.length !== body.rows.length) body.replaceChildren(...rows);
 }
 
@@ -170,7 +167,7 @@ function dead(told) {
   const pairs = Object.entries(told.reasons);
   once("reasons", pairs, () => byId("reasons").replaceChildren(bars(pairs, { name: "Dead letters by reason", isBad: true })));
   byId("no-dead").hidden = told.dead.length > 0;
-  once("dead", told.dead.map((one) => one.key), () => byId("dead").replaceChildren(...told.dead.slice(0, LETTERS).map(letter)));
+  once("dead", told.dead.map((one) => one.key), () => byId("dead").replaceChildren(...told.dead.map(letter)));
 }
 
 /** Draw a list only when it changed, so that what is open or focused in it stays. */

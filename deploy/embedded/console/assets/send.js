@@ -4,6 +4,7 @@ import { ask, byId, el, milliseconds, plural } from "./page.js";
 import { openRow } from "./row.js";
 
 let sampled = "";
+let turns = 0;
 
 export function startSend(start) {
   byId("type").replaceChildren(...Object.keys(start.types).map((name) => el("option", { value: name }, name)));
@@ -23,8 +24,10 @@ export function startSend(start) {
 
 async function refill() {
   const asked = { type: byId("type").value, fault: byId("fault").value, lenient: byId("lenient").checked };
+  const turn = (turns += 1);
   try {
-    byId("body").value = sampled = (await ask("sample", asked)).body;
+    const { body } = await ask("sample", asked);
+    if (turn === turns) byId("body").value = sampled = body; // else a later choice is under way
   } catch (error) {
     outcome(verdict("bad", error.message));
   }
@@ -35,6 +38,7 @@ const verdict = (kind, text) => el("p", { class: `verdict ${kind}` }, text);
 
 async function send() {
   const button = byId("form").querySelector("[type=submit]");
+  if (button.disabled) return;
   button.disabled = true;
   const isUnchanged = byId("body").value === sampled;
   try {

@@ -60,7 +60,7 @@ def test_a_counter_that_fell_or_is_gone_has_no_rate(second: dict[str, float]) ->
 
 def test_recent_rows_are_told_apart_and_bounded() -> None:
     """What is read again is there once; the newest are kept."""
-    recent = Recent("")
+    recent = Recent("", 40)
     rows = [{"key": f"k{n}", "inserted_ms": n, "received_ms": n} for n in range(100)]
     recent.add(rows[:60])
     recent.add(rows[50:])
