@@ -22,7 +22,10 @@ async function run(question, number, button) {
   } catch (error) {
     nodes = [el("p", { class: "verdict bad" }, error.message)];
   }
-  if (turn === asked) show(question, ...nodes);
+  if (turn !== asked) return;
+  show(question, ...nodes);
+  // Said instead of the whole table: the costs, or the error.
+  byId("said").textContent = nodes[0].innerText;
 }
 
 function show(question, ...nodes) {
