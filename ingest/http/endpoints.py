@@ -21,7 +21,7 @@ from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
 from ingest.http.context import Answer, RequestContext
 from ingest.http.errors import answer_to
-from ingest.http.headers import prefers_lenient, read_idempotency_key
+from ingest.http.headers import prefers_lenient, prefers_minimal, read_idempotency_key
 from ingest.http.inflight import LoadBound
 from ingest.http.pixel import QueryReader, check_purpose
 from ingest.http.responses import JSON, accepted_body, validation_body
@@ -93,7 +93,8 @@ class CollectEndpoints:
 
     async def _collect(self, context: RequestContext) -> Answer:
         sender = self._sender(context)
-        is_lenient = prefers_lenient(context.header("prefer"))
+        prefer = context.header("prefer")
+        is_lenient = prefers_lenient(prefer)
         counter = context.counter
 
         def prepare(body: Body) -> Prepared:
@@ -107,6 +108,9 @@ class CollectEndpoints:
         headers = [("Content-Type", JSON), ("X-Durability", str(durability))]
         if is_lenient:
             headers.append(("Preference-Applied", "handling=lenient"))
+        if prefers_minimal(prefer):
+            headers.append(("Preference-Applied", "return=minimal"))
+            return Answer(_CREATED, b"[]", headers)
         return Answer(_CREATED, accepted_body(prepared.entries), headers)
 
     async def _validate(self, context: RequestContext) -> Answer:

@@ -7,6 +7,7 @@ from typing import Final
 from ingest.counters import Metrics
 from ingest.errors import Rejected, Unavailable
 from ingest.http.context import Answer, Headers, RequestContext
+from ingest.http.headers import prefers_minimal
 from ingest.http.responses import JSON, error_body
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ def answer_to(error: Exception, context: RequestContext, metrics: Metrics) -> An
         context.outcome = error.code
         if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             metrics.count("rate_limited_total")
-        body = error_body(error.status, error.message, error.faults)
+        faults = () if prefers_minimal(context.header("prefer")) else error.faults
+        body = error_body(error.status, error.message, faults)
         return Answer(error.status, body, [("Content-Type", JSON), *error.headers])
     if isinstance(error, Unavailable):
         context.outcome = error.code

@@ -43,17 +43,22 @@ def _is_host(host: str) -> bool:
 
 
 def prefers_lenient(prefer: str) -> bool:
-    """Tell whether a Prefer header (RFC 7240) asks for `handling=lenient`, alone or among others.
+    """Tell whether a Prefer header (RFC 7240) asks for `handling=lenient`, alone or among others."""
+    return bool(prefer) and _preference(prefer, "handling") == "lenient"
 
-    Names and values are case-insensitive. Of several `handling` preferences the first counts.
-    """
-    if not prefer:
-        return False
+
+def prefers_minimal(prefer: str) -> bool:
+    """Tell whether a Prefer header asks for `return=minimal`: an answer whose body says as little as it can."""
+    return bool(prefer) and _preference(prefer, "return") == "minimal"
+
+
+def _preference(prefer: str, wanted: str) -> str:
+    """Return a preference's value in small letters, "" when it is not there; of several the first counts."""
     for preference in parse_http_list(prefer):
         name, _, word = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "handling":
-            return word.strip().strip('"').lower() == "lenient"
-    return False
+        if name.strip().lower() == wanted:
+            return word.strip().strip('"').lower()
+    return ""
 
 
 def read_idempotency_key(header: str | None) -> str:

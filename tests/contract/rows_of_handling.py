@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from tests.contract.rows import FRESH, JSON, Row, Shown, bad_event, bad_request, detail, left, request, taken
+from tests.contract.rows import FRESH, JSON, Row, Shown, bad_event, bad_request, detail, error, left, request, taken
 from tests.contract.rows_of_events import BAD, BAD_SAYS, ID, VIEW
 
 NO_JSON: Final = "the event is not valid JSON"
@@ -94,6 +94,23 @@ LENIENTLY: Final = [
         request(VIEW, BAD),
         bad_event(1, "eventType", "enum", BAD_SAYS),
         headers={**JSON, "Prefer": "handling=strict"},
+    ),
+    Row(
+        "a minimal answer names no pingIds",
+        201,
+        request(*[VIEW] * 50),
+        [],
+        headers={**JSON, "Prefer": "return=minimal"},
+        bears={"preference-applied": "return=minimal", "x-durability": "broker", "content-length": "2"},
+        events=50,
+    ),
+    Row(
+        "a minimal error has no details",
+        400,
+        request(*[BAD] * 50),
+        error(400, "invalid event type"),
+        headers={**JSON, "Prefer": "return=minimal"},
+        bears={"preference-applied": None},
     ),
     Row("nobody asked for leniency", 201, request(VIEW), bears={"preference-applied": None}, events=1),
 ]

@@ -158,6 +158,15 @@ HANDLED: Final = [
         events=2,
         letters=4,
     ),
+    Row(
+        "lenient and minimal together",
+        201,
+        lines(VIEW, CUT),
+        [],
+        headers={**LINES, "Prefer": "handling=lenient, return=minimal"},
+        events=1,
+        letters=1,
+    ),
     Row("lenient with no good line", 400, lines(CUT), headers=LENIENT, bears={"preference-applied": None}),
     Row(
         "a dry run of lines",

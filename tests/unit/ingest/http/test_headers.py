@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import Rejected
-from ingest.http.headers import check_host, header_text, prefers_lenient, read_api_key, read_idempotency_key
+from ingest.http.headers import (
+    check_host,
+    header_text,
+    prefers_lenient,
+    prefers_minimal,
+    read_api_key,
+    read_idempotency_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -157,3 +164,17 @@ def test_a_request_has_a_host() -> None:
     check_host(None, "HTTP/1.0")
     with pytest.raises(Rejected, match="Host must be"):
         check_host(None, "HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    "prefer", ["return=minimal", 'handling=lenient, Return="MINIMAL"; x=y', "return=minimal, return=x"]
+)
+def test_a_client_may_ask_for_short_answers(prefer: str) -> None:
+    """Beside other preferences, in any case; of several the first counts."""
+    assert prefers_minimal(prefer)
+
+
+@pytest.mark.parametrize("prefer", ["", "return", "return=representation", 'x="return=minimal"', "handling=minimal"])
+def test_nobody_asked_for_short_answers(prefer: str) -> None:
+    """The pingIds are told unless a client says that it does not want them."""
+    assert not prefers_minimal(prefer)
