@@ -126,4 +126,7 @@ def ids_of(event: Mapping[str, Any]) -> Ids:
 
 
 def _text(value: object) -> str:
+    """Return an id as the collector takes it: of a number, its shortest decimal text, 4711 also for 4711.0."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
     return str(value) if isinstance(value, str | int | UUID) and not isinstance(value, bool) else ""

@@ -9,6 +9,7 @@ import pytest
 
 from consumer.operations.letters import HeldLetter, Wanted
 from consumer.operations.people import Ids, Kind, ids_of
+from ingest.events.fields import read_id
 from schemas.codec import varint
 
 EVENT_ID = str(uuid.UUID(int=7))
@@ -33,13 +34,21 @@ def wanting(*people: tuple[Kind, str], until_ms: int = 5) -> Wanted:
         ({"eventId": uuid.UUID(EVENT_ID)}, Ids("", "", EVENT_ID)),
         ({"eventId": EVENT_ID.replace("-", "")}, Ids("", "", EVENT_ID)),
         ({"userId": None, "anonId": ["a"], "eventId": {"a": 1}}, Ids("", "", "")),
-        ({"userId": True, "anonId": 1.5, "eventId": "none"}, Ids("", "", "none")),
+        ({"userId": 4711.0, "anonId": 1.5}, Ids("4711", "1.5", "")),
+        ({"userId": 1e300 * 1e300, "anonId": -0.0}, Ids("inf", "0", "")),
+        ({"userId": True, "anonId": False, "eventId": "none"}, Ids("", "", "none")),
         ({}, Ids("", "", "")),
     ],
 )
 def test_ids_are_read_from_whatever_was_refused(event: dict[str, Any], ids: Ids) -> None:
     """Its types may be why it was refused; a number is its text, as the collector takes it."""
     assert ids_of(event) == ids
+
+
+@pytest.mark.parametrize("number", ["4711", "4711.0", "4.711e3", "1.5", "-0.0", "1e-7", "9007199254740991.0"])
+def test_a_number_is_the_id_that_the_collector_makes_of_it(number: str) -> None:
+    """An event that was refused for something else belongs to the same person as its row would."""
+    assert ids_of(json.loads(f'{{"userId": {number}}}')).user_id == read_id(json.loads(number))
 
 
 def test_a_letter_is_of_the_person_that_its_event_names() -> None:
