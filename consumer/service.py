@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.notes import write_audits, write_heartbeats
+from consumer.clickhouse.notes import server_ms, write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
@@ -39,7 +39,7 @@ from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.completeness import Completeness
 from consumer.operations.erasure import ErasureKey
-from consumer.operations.heart import Heart
+from consumer.operations.heart import CarefulClock, Heart
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
@@ -252,8 +252,8 @@ def _patrol(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, 
 
 def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor) -> Heart:
     connection = connect(settings).patient(_BEAT_S)
-    write = partial(write_heartbeats, connection)
-    return Heart(_cluster(settings, admin), monitor, Completeness(settings.arrival_s_max), write)
+    write, clock = partial(write_heartbeats, connection), CarefulClock(partial(server_ms, connection))
+    return Heart(_cluster(settings, admin), monitor, Completeness(settings.arrival_s_max), write, clock.now_ms)
 
 
 def _spare_collector() -> None:

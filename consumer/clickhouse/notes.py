@@ -8,7 +8,8 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.statements import PINNED
 
 Rows = Sequence[Mapping[str, object]]
-# A worker's clock may be ahead; ClickHouse's bounds what it claims.
+_NOW: Final = "SELECT toUnixTimestamp64Milli(now64(3)) AS now_ms"
+# A claim of the future can only be wrong.
 _HEARTBEATS: Final = """
 INSERT INTO heartbeats
     (topic, topic_id, partition, partitions, counted_at, position, log_end, complete_until, halted, beat_at)
@@ -27,6 +28,15 @@ FROM input('audited_by String, topic String, topic_id String, partition UInt32, 
     duplicates UInt64, duplicate_offsets String, expired UInt64')
 FORMAT JSONEachRow
 """
+
+
+def server_ms(connection: Connection) -> int:
+    """Return the time by ClickHouse's clock, in Unix ms.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    return int(connection.query(_NOW)[0]["now_ms"])
 
 
 def write_heartbeats(connection: Connection, rows: Rows) -> None:

@@ -5,7 +5,7 @@ beat that finds the partition's position at that end or beyond it claims the mom
 worker only believes of the log, and a partition that falls behind, is halted, or has lost its worker stops claiming.
 
 The log holds an event some time after its receipt: while its request is read, and while its broker is waited for. This
-time is subtracted from each claim. The clock of a worker may be ahead; ClickHouse's clock bounds what it claims.
+time is subtracted from each claim.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Look:
     """What the brokers have said.
 
     Attributes:
-        at_ms: the wall clock before they were asked.
+        at_ms: a moment before they were asked; see CarefulClock.
         ends: where partitions end; one that no broker answers for is left out.
         topics: the topics, asked for after the ends.
     """

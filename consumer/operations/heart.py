@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from consumer.delivery.ports import Partition
+from consumer.errors import Transient
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import Topic
 from consumer.operations.completeness import Completeness, Heartbeat, Look
@@ -23,6 +24,33 @@ class LogState(Protocol):
         """Return a topic, or None when it does not exist."""
 
 
+class CarefulClock:
+    """Tells the time by the worker's clock, or by ClickHouse's if that is behind it; one thread asks.
+
+    A claim may be made long after its moment was noted, so it does not help to bound it when it is written. While
+    ClickHouse is away, the difference between the clocks is taken to be what it was.
+    """
+
+    def __init__(self, server_ms: Callable[[], int], now_s: Callable[[], float] = time.time) -> None:
+        self._server_ms = server_ms
+        self._now_s = now_s
+        self._ahead_ms: int | None = None
+
+    def now_ms(self) -> int:
+        """Return Unix ms.
+
+        Raises:
+            Transient: ClickHouse has never answered.
+        """
+        now_ms = int(self._now_s() * 1000)
+        try:
+            self._ahead_ms = max(0, now_ms - self._server_ms())
+        except Transient:
+            if self._ahead_ms is None:
+                raise
+        return now_ms - self._ahead_ms
+
+
 class Heart:
     """Beats for the partitions of a HealthMonitor; one thread calls `beat`."""
 
@@ -32,13 +60,13 @@ class Heart:
         monitor: HealthMonitor,
         completeness: Completeness,
         write: Callable[[Sequence[Mapping[str, object]]], None],
-        now_s: Callable[[], float] = time.time,
+        now_ms: Callable[[], int],
     ) -> None:
         self._log = log
         self._monitor = monitor
         self._completeness = completeness
         self._write = write
-        self._now_s = now_s
+        self._now_ms = now_ms
 
     def beat(self) -> list[Heartbeat]:
         """Look at the log once, and write what follows; return it.
@@ -48,7 +76,7 @@ class Heart:
         """
         progress = self._monitor.progress
         owned = list(progress)
-        at_ms = int(self._now_s() * 1000)  # before the brokers are asked: what comes later is not claimed
+        at_ms = self._now_ms()  # before the brokers are asked: what comes later is not claimed
         ends = self._log.ends(owned) if owned else {}
         topics = {name: self._log.topic(name) for name in {partition.topic for partition in owned}}
         known = {name: topic for name, topic in topics.items() if topic is not None}

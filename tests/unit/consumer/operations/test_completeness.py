@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.ports import Partition
 from consumer.errors import HaltCode, Transient
 from consumer.health import HealthMonitor, PartitionProgress
 from consumer.kafka.admin import Topic
 from consumer.operations.completeness import Completeness, Look
-from consumer.operations.heart import Heart
+from consumer.operations.heart import CarefulClock, Heart
 
 PLACE = Partition("events", 0)
 TOPIC = Topic("id-1", 2)
@@ -161,8 +163,8 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
     """The next beat that arrives claims what was seen meanwhile."""
     monitor, log, table = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable()
     monitor.progress = at(7)
-    now_s = iter([100.0, 110.0, 120.0, 130.0])
-    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_s))  # type: ignore[arg-type]  # fakes
+    now_ms = iter([100_000, 110_000, 120_000, 130_000])
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_ms))  # type: ignore[arg-type]  # fakes
     heart.beat()
     table.is_away = True
     for _ in range(2):
@@ -190,7 +192,45 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
 def test_a_worker_without_partitions_asks_and_writes_nothing() -> None:
     """It knows of nothing."""
     log, table = FakeLog(), FakeTable()
-    heart = Heart(log, HealthMonitor(60, lambda: 0.0), Completeness(ARRIVAL_S), table.write)  # type: ignore[arg-type]  # fakes
+    heart = Heart(log, HealthMonitor(60, lambda: 0.0), Completeness(ARRIVAL_S), table.write, lambda: 0)  # type: ignore[arg-type]  # fakes
 
     assert heart.beat() == []
     assert (log.asked, table.rows) == ([], [])
+
+
+class FakeServer:
+    """ClickHouse's clock, and a worker's that differs from it."""
+
+    def __init__(self, ahead_s: float) -> None:
+        self.now_s, self.ahead_s, self.is_away = 1000.0, ahead_s, False
+        self.clock = CarefulClock(self._server_ms, lambda: self.now_s + self.ahead_s)
+
+    def _server_ms(self) -> int:
+        if self.is_away:
+            raise Transient("away")
+        return int(self.now_s * 1000)
+
+
+def test_a_worker_whose_clock_is_ahead_claims_nothing_that_came_after_its_look() -> None:
+    """It was an hour behind when it reached that end: the claim is of the look, not of the hour that followed."""
+    monitor, log, table, server = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable(), FakeServer(ahead_s=3600)
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, server.clock.now_ms)  # type: ignore[arg-type]  # fakes
+    monitor.progress = at(3)
+    heart.beat()
+    server.now_s, log.end, monitor.progress = 4600.0, 99, at(7)
+    (beat,) = heart.beat()
+
+    assert beat.complete_ms == 995_000
+
+
+def test_the_clock_that_is_behind_counts_also_while_the_server_is_away() -> None:
+    """A worker that has never heard of the server's clock does not know its own."""
+    behind, ahead = FakeServer(ahead_s=-5), FakeServer(ahead_s=60)
+    assert (behind.clock.now_ms(), ahead.clock.now_ms()) == (995_000, 1_000_000)
+    ahead.now_s, ahead.is_away = 1010.0, True
+    assert ahead.clock.now_ms() == 1_010_000
+
+    unheard = FakeServer(ahead_s=60)
+    unheard.is_away = True
+    with pytest.raises(Transient):
+        unheard.clock.now_ms()
