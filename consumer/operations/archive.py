@@ -35,10 +35,9 @@ _ROWS: Final = """
 FROM {table:Identifier} WHERE {time:Identifier} >= fromUnixTimestamp64Milli({low_ms:Int64}, 'UTC')
     AND {time:Identifier} < fromUnixTimestamp64Milli({end_ms:Int64}, 'UTC')
 """
-_SETTINGS: Final = {
-    "output_format_parquet_compression_method": "zstd",
-    "output_format_parquet_string_as_string": 1,
-}
+_COMPRESSION: Final = {"output_format_parquet_compression_method": "zstd"}
+# What a refused record holds is bytes: named text, other programs refuse the file at the first that are no UTF-8.
+_IS_TEXT: Final = {"events": 1, "dead_letters": 0}
 _LISTED: Final = "topic, topic_id, partition, reading, offset"
 _KNOWN: Final = f"""
 ALTER TABLE {{beside}} DELETE WHERE ({PLACE}) IN (
@@ -88,8 +87,9 @@ class Archive:
         (found,) = self.connection.query(f"SELECT count() AS n {_ROWS}", bounds)
         columns = ", ".join(quoted(name) for name in self._columns())
         statement = f"SELECT {columns} {_ROWS} FORMAT Parquet"
+        settings = _COMPRESSION | {"output_format_parquet_string_as_string": _IS_TEXT[self.table]}
         with _new(path) as file:
-            for piece in pieces(self.connection, statement, bounds, settings=_SETTINGS):
+            for piece in pieces(self.connection, statement, bounds, settings=settings):
                 file.write(piece)
             if not is_whole(file):
                 raise Transient("the answer is no whole Parquet file", Cause.UNKNOWN)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.streams import lines, pieces
 from consumer.errors import ConsumerError, Misconfigured
-from consumer.operations.archive import Archive
+from consumer.operations.archive import TIME_OF, Archive
 from consumer.operations.people import Kind
 from tests.support.fixtures_consumer import AT_MS
 from tests.support.held import Held
@@ -76,6 +77,16 @@ def test_dead_letters_come_back_with_their_bytes(held: Held, tmp_path: Path) -> 
 
     assert archive.read(made.path) == (2, 2)
     assert rows(held.database, "dead_letters") == before
+
+
+def test_other_programs_read_the_files(held: Held, tmp_path: Path) -> None:
+    """Text is text, and what may be none is bytes."""
+    held.bury([b"\x00\xff"], key=b"\xfe")
+    made = {table: Archive(held.database, table).write(DAY, tmp_path).path for table in TIME_OF}
+
+    (letter,) = parquet.read_table(made["dead_letters"]).to_pylist()
+    assert (letter["value"], letter["key"], letter["reason"]) == (b"\x00\xff", b"\xfe", b"frame")
+    assert "alice-4711" in {row["user_id"] for row in parquet.read_table(made["events"]).to_pylist()}
 
 
 def test_who_was_erased_since_does_not_come_back(held: Held, tmp_path: Path) -> None:
