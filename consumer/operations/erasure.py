@@ -23,7 +23,7 @@ from consumer.clickhouse.client import Connection, ExternalTable
 from consumer.clickhouse.streams import lines
 from consumer.errors import Misconfigured
 from consumer.operations.letters import HeldLetter, Wanted, letters
-from consumer.operations.people import COLUMN_OF, CONDITION_OF, PLACE, Kind, Person, external, rows_of
+from consumer.operations.people import COLUMN_OF, CONDITION_OF, PLACE, Kind, Person, external, rows_of, with_visitors
 
 KEY_BYTES_MIN: Final = 16
 _BLOCK_BYTES: Final = 64  # of SHA-256, in HMAC: RFC 2104
@@ -217,13 +217,13 @@ class Eraser:
         return int(self.connection.query(_OTHERS, {"key_id": key.key_id})[0]["n"])
 
     def _returned(self, key: ErasureKey) -> list[Person]:
-        """Return the erased people of whom there are rows."""
+        """Return the erased people of whom there are rows, and the visitor ids that came back with users."""
         found: list[Person] = []
         for kind in sorted({Kind(kind) for kind, _ in recorded(self.connection, key)}):
             query = _RETURNED.format(kind=kind, column=COLUMN_OF[kind], condition=CONDITION_OF[kind])
             rows = lines(self.connection, query, {"key_id": key.key_id}, key.external())
             found += [Person(kind, row["value"], row["until_ms"]) for row in rows]
-        return found
+        return with_visitors(self.connection, found)
 
     def letters_of(self, people: Sequence[Person]) -> Iterator[HeldLetter]:
         """Yield the dead letters of the people.

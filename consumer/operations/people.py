@@ -90,16 +90,16 @@ def rows_of(kinds: Collection[Kind], columns: str) -> str:
 
 
 def with_visitors(connection: Connection, people: Collection[Person]) -> list[Person]:
-    """Return the people, and the visitor ids of the users among them.
+    """Return the people, and the visitor ids of the users among them; each once, with its latest moment.
 
     Raises:
         Transient, Fatal: as errors.py says.
     """
     until_ms = {person.value: person.until_ms for person in people if person.kind is Kind.USER}
-    if not until_ms:
-        return list(people)
-    found = lines(connection, _VISITORS, rows=external(people))
-    return [*people, *(Person(Kind.VISITOR, row["value"], until_ms[row["owner"]]) for row in found)]
+    found = lines(connection, _VISITORS, rows=external(people)) if until_ms else ()
+    named = [*people, *(Person(Kind.VISITOR, row["value"], until_ms[row["owner"]]) for row in found)]
+    latest = {person[:2]: person for person in sorted(named, key=lambda person: person.until_ms)}
+    return list(latest.values())
 
 
 class Ids(NamedTuple):

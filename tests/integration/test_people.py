@@ -53,6 +53,13 @@ def test_a_users_rows_go_and_those_of_their_visitor_ids_that_name_nobody(held: H
     assert held.counted() == (11, 11)
 
 
+def test_who_is_named_twice_is_counted_once(held: Held) -> None:
+    """An operator pastes a list of ids."""
+    held.insert(held.events({"userId": ALICE}))
+
+    assert held.eraser.count(held.people(Kind.USER, ALICE, ALICE)).rows == {Kind.USER: 1}
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "left"),
     [(Kind.ANON, "own", [2]), (Kind.EVENT, "00000000-0000-0000-0000-000000000001", [0, 2])],
@@ -115,6 +122,23 @@ def test_what_is_read_again_is_erased_again(held: Held) -> None:
     assert set(held.offsets()) == {3}
     assert held.counted() == (8, 4)
     assert held.eraser.again(KEY, "tester") == (0, 0)
+
+
+def test_visitor_ids_that_come_late_are_those_of_the_user_who_comes_with_them(held: Held) -> None:
+    """At the erasure the sign-in was on its way: afterwards nothing else would tell whose the visitor's rows are."""
+    first, *late = held.events(
+        {"userId": ALICE}, {"userId": ALICE, "anonId": "own"}, {"anonId": "own"}, {"anonId": "other"}, {"userId": BOB}
+    )
+    held.insert([first])
+    held.erase(Kind.USER, ALICE)
+    held.insert(late)
+
+    assert held.eraser.count_again(KEY).rows == {Kind.USER: 1, Kind.VISITOR: 1}
+    assert held.eraser.again(KEY, "tester") == (2, 0)
+    assert held.offsets() == [3, 4]
+    held.insert([*held.events({"anonId": "own"}), late[0]], reading=1)
+    assert held.eraser.count_again(KEY).rows == {Kind.USER: 1, Kind.VISITOR: 1}
+    assert held.eraser.again(KEY, "tester") == (2, 0)
 
 
 def test_what_a_backup_brings_back_is_erased_again_without_its_hash(held: Held) -> None:
