@@ -194,3 +194,24 @@ def test_a_campaign_is_that_of_the_url_when_no_member_names_it(url: str, source:
 def test_a_campaign_that_can_not_be_decoded_is_not_shown(sent: str) -> None:
     """ClickHouse replaces bytes that are no UTF-8, and leaves more of a broken escape than Python does."""
     assert "utm_source" not in row_of(event(url=f"https://a/?utm_source={sent}"))
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["1" * 250_000 + "x", "1" * 250_000, "0e" + "9" * 20, "1e-" + "9" * 20, "1e" + "9" * 250_000],
+    ids=["no number", "long", "nought", "small", "large"],
+)
+def test_a_text_that_is_no_amount_is_told_at_once(amount: str) -> None:
+    """One pass over its digits: an event of 256 KiB must not hold up all others; nor is it an error of ours."""
+    said = warning("amount", amount)
+
+    assert said is not None
+    assert said.rule == "type"
+    assert "amount" not in row_of(event(amount=amount))
+
+
+@pytest.mark.parametrize("amount", ["0e" + "9" * 18, "1e-" + "9" * 18, "0" * 250_000 + "1e0"])
+def test_an_amount_may_be_written_in_an_odd_way(amount: str) -> None:
+    """Whatever float takes, and Decimal too."""
+    assert warning("amount", amount) is None
+    assert row_of(event(amount=amount))["amount"] in (0, 1)
