@@ -153,7 +153,7 @@ def read_boolean(value: Any) -> bool:
 def read_decimal(value: Any) -> float | str:
     """Return a number, or the text of one, that a Decimal(18, 4) can hold."""
     is_number = type(value) in (int, float) or (type(value) is str and _DECIMAL.fullmatch(value))
-    if not is_number or abs(float(value)) >= _DECIMAL_MAX:
+    if not is_number or abs(float(value) if type(value) is str else value) >= _DECIMAL_MAX:
         raise FieldError(Rule.TYPE, f"must be a number or its text, below {_DECIMAL_MAX:g}, got {kind(value)}")
     number: float | str = value
     return number

@@ -215,3 +215,9 @@ def test_an_amount_may_be_written_in_an_odd_way(amount: str) -> None:
     """Whatever float takes, and Decimal too."""
     assert warning("amount", amount) is None
     assert row_of(event(amount=amount))["amount"] in (0, 1)
+
+
+@pytest.mark.parametrize("name", sorted(read_catalogue().properties))
+def test_an_integer_that_no_float_holds_is_no_error_of_ours(name: str) -> None:
+    """Its event is refused, and what else is wrong with it is told all the same."""
+    assert ADVISOR.warnings([{name: 10**400}, {"URL": 1}], NOW_MS)[-1].index == 1
