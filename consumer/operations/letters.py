@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,10 @@ SELECT _topic, _topic_id, _partition, _reading, _offset, letter_id, toString(rea
 FROM dead_letters WHERE value != '' AND origin_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
 """
 _LONG: Final = 8  # characters: a shorter id may stand in other values by chance
+# A number as JSON has it, and of no more digits than int takes.
+_NUMBER: Final = re.compile(
+    rb'"(?:userId|anonId)"\s*+:\s*+(-?+(?:0|[1-9]\d{0,40}+)(?:\.\d{1,40}+)?+(?:[eE][+-]?+\d{1,3}+)?+)(?![\w.])'
+)
 
 Wanted = Callable[[Kind, str], int]
 """Takes an id, and returns until when what names it is meant, in Unix ms; -1 when it is nobody's."""
@@ -59,15 +64,21 @@ class HeldLetter:
         """Tell whether bytes that can't be read hold one of these ids, or it is the record's key."""
         if base64.b64decode(self.row["key"]).decode("utf-8", "replace") in values:
             return True
-        return self.event is None and any(form in self.value for value in values for form in _forms(value.encode()))
+        if self.event is not None:
+            return False
+        numbers = {ids_of({"userId": json.loads(number)}).user_id for number in _NUMBER.findall(self.value)}
+        return not numbers.isdisjoint(values) or any(form in self.value for value in values for form in _forms(value))
 
 
-def _forms(value: bytes) -> Iterator[bytes]:
-    """Yield how an id stands in Avro and in JSON that are cut or broken."""
-    yield varint(len(value)) + value
-    yield b'"' + value + b'"'
-    if len(value) >= _LONG:
-        yield value
+def _forms(value: str) -> Iterator[bytes]:
+    """Yield how an id stands in Avro and in JSON that are cut or broken; JSON may escape all but ASCII."""
+    text = value.encode()
+    yield varint(len(text)) + text
+    yield b'"' + text + b'"'
+    yield json.dumps(value).encode()
+    yield json.dumps(value, ensure_ascii=False).encode()
+    if len(text) >= _LONG:
+        yield text
 
 
 def letters(connection: Connection, schema_of: Callable[[int], str], until_ms: int) -> Iterator[HeldLetter]:

@@ -73,11 +73,23 @@ def test_a_letter_is_of_the_person_that_its_event_names() -> None:
         (b"in u1 other bytes", False),
         (b"the user alice-4711", True),
         (b"alice-47", False),
+        (b'{"anonId": 4711, "x":', True),
+        (b'{"userId":4.711e3}\xff', True),
+        (b'{"userId":47110, "x":', False),
+        (b'{"userId":4711.5, "x":', False),
+        (b'{"userId":4711', True),
+        (b'{"counter":4711, "x":', False),
+        (b'{"userId":04711, "x":', False),
+        (b'{"userId":' + b"4711" * 2000, False),
+        (b'{"userId":1e999, "x":', False),
+        (b'{"userId":"\\u00fc1", "x":', True),
+        ('{"userId":"ü1", "x":'.encode(), True),
+        (b'{"userId":"q\\"1", "x":', True),
     ],
 )
 def test_bytes_that_cant_be_read_hold_an_id_as_it_would_be_written(value: bytes, *, holds: bool) -> None:
     """A short id may stand in other values by chance, a long one hardly."""
-    assert letter(None, value).holds({"u1", "alice-4711"}) is holds
+    assert letter(None, value).holds({"u1", "alice-4711", "4711", "ü1", 'q"1'}) is holds
 
 
 def test_a_letter_that_can_be_read_is_not_searched() -> None:
