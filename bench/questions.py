@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.questions --millions 10 && make docs
 
-Starts ClickHouse's own server (chdb-core) in a temporary directory, migrates it, and inserts two weeks of a newspaper's
-readers as a worker does, copies and late events too. More events are the same two weeks of other readers: ClickHouse
-copies the first ones under other ids. Answers are those of the first million. Times are the best of three; what takes
-more than two seconds is asked once. Other work on the machine makes all of them longer.
+Starts ClickHouse's own server (chdb-core) in a temporary directory, migrates it, and inserts a million events of a
+newspaper's readers as a worker does, copies and late events too. More events are the same days of other readers:
+ClickHouse copies the first ones under other ids. Answers are those of the first million. Times are the server process's
+CPU, the best of three; what takes more than two seconds is asked once.
 """
 
 import argparse
@@ -44,7 +44,7 @@ EVENTS_PER_VISIT: Final = 10.0  # about; the plan has a few visits more than are
 FIRST: Final = 1_000_000
 BLOCK: Final = 50_000
 _TIMES: Final = 3
-_SLOW_S: Final = 2.0  # once is enough then
+_SLOW_MS: Final = 2000  # once is enough then
 _COUNT: Final = "SELECT event_type, count() AS events FROM {table} GROUP BY event_type ORDER BY event_type"
 _UUID: Final = (
     "toUUID(concat(left(toString({0}), 15), left({1}, 3), '-8', substring({1}, 4, 3), '-', substring({1}, 7, 12)))"
@@ -121,16 +121,15 @@ class Tables:
         self.connection.command("OPTIMIZE TABLE events FINAL")
 
     def cost(self, statement: str) -> dict[str, float]:
-        """Return what a statement costs at its best of three times."""
+        """Return what a statement costs at its best of three times; the CPU is the server process's."""
         best: dict[str, float] = {}
         for _ in range(_TIMES):
-            began_s = time.perf_counter()
+            began_s, cpu_s = time.perf_counter(), self._server.cpu_s()
             _, summary = self._server.ask(f"{statement.rstrip().rstrip(';')} FORMAT Null", database=self._database)
-            took_s = time.perf_counter() - began_s
-            if not best or took_s * 1e3 < best["ms"]:
-                read = {name: float(summary[name]) for name in ("read_rows", "read_bytes")}
-                best = {"ms": took_s * 1e3} | read
-            if took_s > _SLOW_S:
+            took = {"ms": (time.perf_counter() - began_s) * 1e3, "cpu_ms": (self._server.cpu_s() - cpu_s) * 1e3}
+            if not best or took["cpu_ms"] < best["cpu_ms"]:
+                best = took | {name: float(summary[name]) for name in ("read_rows", "read_bytes")}
+            if took["ms"] > _SLOW_MS:
                 break
         return best
 
@@ -144,10 +143,10 @@ class Tables:
     def facts(self) -> dict[str, float]:
         """Return the table's size and the price of FINAL, of merged rows and of rows with a part of copies."""
         (size,) = self.connection.query("SELECT count() AS n FROM events")
-        once = {table: self.cost(_COUNT.format(table=table))["ms"] for table in ("events", "events_unique")}
+        once = {table: self.cost(_COUNT.format(table=table))["cpu_ms"] for table in ("events", "events_unique")}
         self.connection.command("SYSTEM STOP MERGES events")
         self.connection.command("INSERT INTO events SELECT * FROM events WHERE cityHash64(event_id) % 100 = 0")
-        copies_ms = self.cost(_COUNT.format(table="events_unique"))["ms"]
+        copies_ms = self.cost(_COUNT.format(table="events_unique"))["cpu_ms"]
         self.connection.command("SYSTEM START MERGES events")
         self.merge()
         return {
@@ -206,7 +205,8 @@ def measure(made: dict[str, Tables], insert_us: float) -> dict[str, Any]:
     for size, tables in made.items():
         sizes[size]["erase_s"] = tables.erase()
     (version,) = made["1"].connection.query("SELECT version() AS v")
-    return {"clickhouse": version["v"], "tables": sizes, "questions": kept}
+    asked_so = "Each question at its best of three times; what takes more than two seconds once."
+    return {"clickhouse": version["v"], "asked": asked_so, "tables": sizes, "questions": kept}
 
 
 def main() -> None:
