@@ -108,9 +108,9 @@ def run_export(settings: Settings, arguments: Namespace) -> int:
 
 
 def _held(eraser: Eraser, people: list[Person]) -> Iterator[dict[str, Any]]:
-    for kind in sorted({person.kind for person in people}):
-        for row in lines(eraser.connection, rows_of([kind], "e.*"), rows=external(people)):
-            yield {"table": "events"} | row
+    query = rows_of({person.kind for person in people}, "e.*")
+    for row in lines(eraser.connection, query, rows=external(people)):
+        yield {"table": "events"} | row
     for letter in eraser.letters_of(people):
         yield {"table": "dead_letters"} | _shown(letter)
 

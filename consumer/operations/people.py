@@ -75,7 +75,10 @@ PLACE: Final = "_topic, _topic_id, _partition, _reading, _offset"
 
 def external(people: Iterable[Person]) -> ExternalTable:
     """Return the people as the table `erased_people` of a query."""
-    rows = (json.dumps({"kind": kind, "value": value, "until_ms": until_ms}) for kind, value, until_ms in people)
+    rows = (
+        json.dumps({"kind": kind, "value": value, "until_ms": until_ms})
+        for kind, value, until_ms in dict.fromkeys(people)
+    )
     return ExternalTable(
         "erased_people", "kind String, value String, until_ms Int64", "\n".join(rows).encode(), "JSONEachRow"
     )

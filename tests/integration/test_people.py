@@ -8,15 +8,16 @@ import pytest
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.streams import lines
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
 from consumer.errors import Misconfigured
 from consumer.operations.audit import Auditor, Span
 from consumer.operations.erasure import ErasureKey
-from consumer.operations.people import Kind
+from consumer.operations.people import Kind, Person, external, rows_of
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded
-from tests.support.held import KEY, Held
+from tests.support.held import KEY, LATER_MS, Held
 
 ALICE, BOB = "alice-4711", "bob-0815"
 
@@ -53,11 +54,15 @@ def test_a_users_rows_go_and_those_of_their_visitor_ids_that_name_nobody(held: H
     assert held.counted() == (11, 11)
 
 
-def test_who_is_named_twice_is_counted_once(held: Held) -> None:
-    """An operator pastes a list of ids."""
-    held.insert(held.events({"userId": ALICE}))
+def test_a_row_of_two_people_is_one(held: Held) -> None:
+    """Somebody who is named twice, as a user and as a visitor too."""
+    held.insert(held.events({"userId": ALICE, "anonId": "own"}, {"anonId": "own"}))
+    people = [Person(kind, value, LATER_MS) for kind, value in (*[(Kind.USER, ALICE)] * 2, (Kind.ANON, "own"))]
+    found = list(lines(held.database, rows_of({Kind.USER, Kind.ANON}, "e.*"), rows=external(people)))
 
-    assert held.eraser.count(held.people(Kind.USER, ALICE, ALICE)).rows == {Kind.USER: 1}
+    assert sorted(row["_offset"] for row in found) == [0, 1]
+    assert held.eraser.count(people).rows == {Kind.USER: 1, Kind.ANON: 2}
+    assert held.eraser.erase(people, KEY, "tester")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -122,23 +127,6 @@ def test_what_is_read_again_is_erased_again(held: Held) -> None:
     assert set(held.offsets()) == {3}
     assert held.counted() == (8, 4)
     assert held.eraser.again(KEY, "tester") == (0, 0)
-
-
-def test_visitor_ids_that_come_late_are_those_of_the_user_who_comes_with_them(held: Held) -> None:
-    """At the erasure the sign-in was on its way: afterwards nothing else would tell whose the visitor's rows are."""
-    first, *late = held.events(
-        {"userId": ALICE}, {"userId": ALICE, "anonId": "own"}, {"anonId": "own"}, {"anonId": "other"}, {"userId": BOB}
-    )
-    held.insert([first])
-    held.erase(Kind.USER, ALICE)
-    held.insert(late)
-
-    assert held.eraser.count_again(KEY).rows == {Kind.USER: 1, Kind.VISITOR: 1}
-    assert held.eraser.again(KEY, "tester") == (2, 0)
-    assert held.offsets() == [3, 4]
-    held.insert([*held.events({"anonId": "own"}), late[0]], reading=1)
-    assert held.eraser.count_again(KEY).rows == {Kind.USER: 1, Kind.VISITOR: 1}
-    assert held.eraser.again(KEY, "tester") == (2, 0)
 
 
 def test_what_a_backup_brings_back_is_erased_again_without_its_hash(held: Held) -> None:
