@@ -27,7 +27,7 @@ from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background_audit import facts, row_of
-from consumer.operations.erasure import recorded
+from consumer.operations.erasure import ErasureKey, recorded
 from consumer.operations.lag import lag_lines
 from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics
@@ -166,11 +166,17 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
     return 0 if count == len(ready) else 1
 
 
-def _without_erased(settings: Settings, connection: Connection, letters: Sequence[Letter]) -> list[Letter]:
-    """Return a plan's dead letters; those of people who were erased since stay where they are."""
+def _without_erased(settings: Settings, connection: Connection, letters: list[Letter]) -> list[Letter]:
     if (key := erasure_key(settings)) is None:
-        return list(letters)
-    until_ms = recorded(connection, key)
+        return letters
+    return without_erased(letters, key, recorded(connection, key))
+
+
+def without_erased(letters: Sequence[Letter], key: ErasureKey, until_ms: Mapping[tuple[str, str], int]) -> list[Letter]:
+    """Return a plan's dead letters; those of people who were erased since stay where they are.
+
+    `until_ms` says until when events of an id's hash are erased, see `recorded`.
+    """
 
     def judged(letter: Letter) -> Letter:
         named = ((kind, key.digest(value)) for kind, value in ids_of(letter.event).named())

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from consumer.commands import without_erased
+from consumer.delivery.ports import Partition, Record
+from consumer.operations.erasure import ErasureKey
 from consumer.operations.letters import HeldLetter, Wanted
 from consumer.operations.people import Ids, Kind, ids_of
+from consumer.operations.replay import Letter, ReplayVerdict
 from ingest.events.fields import read_id
 from schemas.codec import varint
 
@@ -98,3 +102,24 @@ def test_a_letter_that_can_be_read_is_not_searched() -> None:
         {"alice-4711"}
     )
     assert letter(None, b"", b"u1").holds({"u1"})
+
+
+def test_replay_leaves_dead_letters_of_people_who_were_erased_since() -> None:
+    """By their hashes; those of others, and what came later, can be replayed."""
+    key = ErasureKey(b"a key of sixteen bytes or more")
+    until_ms: dict[tuple[str, str], int] = {(Kind.USER, key.digest("alice")): 5, (Kind.VISITOR, key.digest("v")): 5}
+    events = [
+        ({"userId": "alice"}, 5),
+        ({"userId": "alice"}, 6),
+        ({"anonId": "v"}, 5),
+        ({"userId": "bob", "anonId": "v"}, 5),
+        ({}, 5),
+    ]
+    letters = [
+        Letter(f"{number}", Record(Partition("events", 0), number, at_ms, b"", b""), "constraint", event=event)
+        for number, (event, at_ms) in enumerate(events)
+    ]
+    verdicts = [letter.verdict for letter in without_erased(letters, key, until_ms)]
+
+    ready, erased = ReplayVerdict.READY, ReplayVerdict.ERASED
+    assert verdicts == [erased, ready, erased, ready, ready]
