@@ -93,9 +93,16 @@ class Cluster:
         return Transient(f"no broker answers within {_CALL_S:.0f} s" + (f": {plain(trouble)}" if trouble else ""))
 
     def ends(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
-        """Return where partitions end for their producers; one that no broker answers for is left out."""
+        """Return where partitions end for their producers; one that no broker answers for is left out.
+
+        Raises:
+            Transient, Fatal: as errors.py says.
+        """
         asked = {TopicPartition(*partition): latest() for partition in partitions}
-        answers = self._admin.client.list_offsets(asked, request_timeout=_CALL_S)
+        try:
+            answers = self._admin.client.list_offsets(asked, request_timeout=_CALL_S)
+        except KafkaException as error:
+            raise _translated(error) from error
         found: dict[Partition, int] = {}
         for item, answer in answers.items():
             with suppress(KafkaException, TimeoutError):

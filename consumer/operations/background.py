@@ -24,6 +24,8 @@ def in_background(name: str, call: Callable[[], object], every_s: float) -> Iter
                 call()
             except ConsumerError as error:
                 log.warning("%s postponed", name, extra={"reason": str(error)[:300]})
+            except Exception:  # the thread would end silently; the next call may succeed
+                log.exception("unforeseen error in the %s", name)
 
     thread = threading.Thread(target=walk, name=name, daemon=True)
     if every_s > 0:
