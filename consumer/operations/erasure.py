@@ -235,7 +235,7 @@ class Eraser:
         wanted: Wanted = lambda kind, value: until_ms.get((kind, value), -1)  # noqa: E731  (a Wanted)
         values = {person.value for person in people}
         for letter in letters(self.connection, self.schema_of, max(until_ms.values(), default=-1)):
-            if letter.is_wanted(wanted) or (letter.ids is None and letter.holds(values)):
+            if letter.is_wanted(wanted) or (not letter.is_clear and letter.holds(values)):
                 yield letter
 
     def _list(self, run: str, rows: str, beside: ExternalTable | None = None) -> None:

@@ -21,6 +21,7 @@ SELECT _topic, _topic_id, _partition, _reading, _offset, letter_id, toString(rea
 FROM dead_letters WHERE value != '' AND origin_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
 """
 _LONG: Final = 8  # characters: a shorter id may stand in other values by chance
+_NAMES: Final = ("userId", "anonId", "eventId")
 # A number as JSON has it, and of no more digits than int takes.
 _NUMBER: Final = re.compile(
     rb'"(?:userId|anonId)"\s*+:\s*+(-?+(?:0|[1-9]\d{0,40}+)(?:\.\d{1,40}+)?+(?:[eE][+-]?+\d{1,3}+)?+)(?![\w.])'
@@ -55,16 +56,21 @@ class HeldLetter:
         """The ids that its event names; None when its bytes can't be read."""
         return None if self.event is None else ids_of(self.event)
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether it tells whose it is: its bytes can be read, and no id is an object or an array."""
+        return self.event is not None and not any(isinstance(self.event.get(name), dict | list) for name in _NAMES)
+
     def is_wanted(self, wanted: Wanted) -> bool:
         """Tell whether its event names a person."""
         ids = self.ids
         return ids is not None and any(wanted(kind, value) >= self.row["at_ms"] for kind, value in ids.named())
 
     def holds(self, values: Collection[str]) -> bool:
-        """Tell whether bytes that can't be read hold one of these ids, or it is the record's key."""
+        """Tell whether bytes that don't tell whose they are hold one of these ids, or it is the record's key."""
         if base64.b64decode(self.row["key"]).decode("utf-8", "replace") in values:
             return True
-        if self.event is not None:
+        if self.is_clear:
             return False
         numbers = {ids_of({"userId": json.loads(number)}).user_id for number in _NUMBER.findall(self.value)}
         return not numbers.isdisjoint(values) or any(form in self.value for value in values for form in _forms(value))

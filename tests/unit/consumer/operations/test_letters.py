@@ -96,6 +96,16 @@ def test_bytes_that_cant_be_read_hold_an_id_as_it_would_be_written(value: bytes,
     assert letter(None, value).holds({"u1", "alice-4711", "4711", "ü1", 'q"1'}) is holds
 
 
+@pytest.mark.parametrize("event", [{"userId": ["alice-4711"]}, {"userId": "bob", "anonId": {"id": "alice-4711"}}])
+def test_an_id_within_another_value_is_found(event: dict[str, Any]) -> None:
+    """That may be why the event was refused."""
+    held = letter(event, json.dumps(event).encode())
+
+    assert not held.is_clear
+    assert held.holds({"alice-4711"})
+    assert not held.holds({"carol"})
+
+
 def test_a_letter_that_can_be_read_is_not_searched() -> None:
     """What it says elsewhere, such as in an address, is not about this person; its key is."""
     assert not letter({"userId": "bob"}, json.dumps({"url": "https://x/?user=alice-4711"}).encode()).holds(
