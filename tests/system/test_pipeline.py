@@ -1,7 +1,9 @@
 """From the document's example request to rows, on the pipeline that `make run` starts."""
 
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +69,41 @@ def test_what_was_accepted_is_there_after_a_stop_and_a_new_start(data_dir: Path)
     assert code == 0
     assert len(rows) == len(ping_ids) + 1
     assert set(ping_ids) <= {row["ping_id"] for row in rows}
+
+
+def test_the_readmes_commands_do_what_it_says(pipeline: Pipeline) -> None:
+    """The first block sends two events and shows two rows; the next ones send past days and ask a question of them."""
+    here = {8080: pipeline.addresses["ingest"], 8123: pipeline.addresses["clickhouse"]}
+    text = (ROOT / "README.md").read_text("utf-8").replace("--readers 200", f"--readers 5 --url {here[8080]}")
+    for port, url in here.items():
+        text = text.replace(f"http://127.0.0.1:{port}", url)
+    _, first, traffic, question = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    post, select = first.split("\ncurl")
+
+    sent = _run(post)
+    shown = _until(f"curl{select}", "event_type:           CLICK")
+    said = _run(traffic)
+    answer = _until(question, "\u2502")
+
+    assert [json.loads(item["value"]).keys() for item in json.loads(sent)] == [{"pingId"}, {"pingId"}]
+    assert "event_type:           PING" in shown
+    assert said.rstrip().endswith("0 failed")
+    assert re.search(r"\u2502 +[1-9]", answer) is not None
+
+
+def _run(command: str) -> str:
+    """Run a command of a document."""
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout + done.stderr
+
+
+def _until(command: str, text: str) -> str:
+    """Run a command again until it prints a text, for a minute at most; return what it printed last."""
+    deadline_s = time.monotonic() + 60
+    while text not in (printed := _run(command)) and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    return printed
 
 
 def test_a_killed_worker_is_started_again_and_nothing_is_lost(pipeline: Pipeline) -> None:
