@@ -97,9 +97,16 @@ def test_a_position_that_is_assigned_is_read_from_as_it_stands(cut: KafkaCluster
 
 
 def test_a_seek_is_overtaken_by_what_was_asked_about_the_end(cut: KafkaCluster) -> None:
-    """The fact that makes a partition whose marks can't be read yet wait at an offset, not at the end."""
+    """The fact that makes a partition whose marks can't be read yet wait at an offset, not at the end.
+
+    The two race: on a busy machine the seek may win.
+    """
+    assert any(_is_overtaken(cut, f"overtaken-{number}") for number in range(10)), "the seek held each time"
+
+
+def _is_overtaken(cut: KafkaCluster, group: str) -> bool:
     start = TopicPartition(TOPIC, 0, 20, leader_epoch=epochs_of(cut)[19])
-    reader = Consumer({**member_properties(cut, "overtaken", "range"), "enable.partition.eof": True})
+    reader = Consumer({**member_properties(cut, group, "range"), "enable.partition.eof": True})
     reader.list_topics(timeout=60)
 
     def take(member: Consumer, _: object) -> None:
@@ -108,9 +115,8 @@ def test_a_seek_is_overtaken_by_what_was_asked_about_the_end(cut: KafkaCluster) 
 
     reader.subscribe([TOPIC], on_assign=take)
     (message,) = _first(reader)
-    assert message.error() is not None, "a record came: the seek held"
-    assert message.offset() == 35
     reader.close()
+    return message.error() is not None and message.offset() == 35
 
 
 def test_a_partition_that_is_opened_at_once_again_is_read_from_its_mark(

@@ -57,8 +57,10 @@ def guarded(node: GuardedKafka) -> Iterator[GuardedKafka]:
 
 @pytest.fixture(params=["range", "kip848"])
 def group(guarded: GuardedKafka, request: pytest.FixtureRequest) -> Iterator[Group]:
-    """A group on that node."""
+    """A group on that node; who is expelled meanwhile can't see the topic any more, so nobody is in a hurry here."""
     made = Group(guarded, request.param)
+    if "session.timeout.ms" in made.properties:
+        made.properties |= {"session.timeout.ms": 30_000}
     yield made
     guarded.give_back()
     made.close()

@@ -8,7 +8,7 @@ from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Part
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 
-TIMEOUT_S: Final = 20.0
+TIMEOUT_S: Final = 60.0
 
 
 class Member:
