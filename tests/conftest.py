@@ -1,5 +1,6 @@
 """What every test may ask for: the brokers and engines of tests/support, hypothesis' profiles, and three at a time."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any, Final
@@ -42,6 +43,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=patient)
         items[:] = [item for item in items if item not in patient]
     items.sort(key=_rank)
+
+
+_LOGGING: Final = pytest.StashKey[tuple[list[logging.Handler], int]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note how the process logs before a test."""
+    root = logging.getLogger()
+    item.stash[_LOGGING] = (root.handlers[:], root.level)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Take away what a test has started to log to: it is closed when the next test logs."""
+    root = logging.getLogger()
+    handlers, level = item.stash[_LOGGING]
+    for handler in [added for added in root.handlers if added not in handlers]:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def _is_for_soak_alone(item: pytest.Item) -> bool:

@@ -324,6 +324,7 @@ def test_the_command_says_what_it_does(
     rows: Rows, clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was added, how far old rows are, and that it is done; a mistake is code 2."""
+    monkeypatch.setattr("consumer.__main__.start_logging", lambda _: None)  # logging is the process's
     rows.insert('{"mood": "good"}')
     given = {
         "CLICKHOUSE_URL": clickhouse.url,
