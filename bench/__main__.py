@@ -1,4 +1,4 @@
-"""Runs all benches of docs/PERFORMANCE.md, and writes the documents: `python -m bench` (20 minutes)."""
+"""Runs all benches of docs/PERFORMANCE.md, and writes the documents: `python -m bench` (ten minutes)."""
 
 import subprocess
 import sys

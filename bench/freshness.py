@@ -3,7 +3,7 @@
 An event's age counts from its Kafka timestamp, given by the producer, to the moment at which a reader first saw it in
 the table; so what the reader's own query takes is in it.
 
-Run `python -m bench.freshness` (5 minutes). The figures go to bench/figures.
+Run `python -m bench.freshness` (2 minutes). The figures go to bench/figures.
 """
 
 import argparse

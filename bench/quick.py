@@ -1,4 +1,4 @@
-"""A look of two minutes: has anything become slower? It compares ratios between sides of one run.
+"""A look of a minute: has anything become slower? It compares ratios between sides of one run.
 
 Run `python -m bench.quick`; it fails when a ratio is worse than the kept one by more than the tolerance. `--keep` keeps
 the ratios of this run instead.

@@ -7,7 +7,7 @@ ClickHouse's processor time counts until its merges have ended. Every row is cou
 
 A third side is the engine alone: it reads the same rows from Avro files, in inserts of 100,000.
 
-Run `python -m bench.sink` (6 minutes). The figures go to bench/figures.
+Run `python -m bench.sink` (3 minutes). The figures go to bench/figures.
 """
 
 import argparse

@@ -108,7 +108,7 @@ class RegistrySchemas:
 
     def __init__(self, access: Access, cache_dir: Path, topic: str, timeout_s: float = _TIMEOUT_S) -> None:
         """Raise ValueError when a file named by `access` can't be used."""
-        from confluent_kafka import schema_registry  # noqa: PLC0415  (most have none; it is half of a start's time)
+        from confluent_kafka import schema_registry  # noqa: PLC0415  (most have none; it is a quarter of a start's time)
 
         access.check_files()
         self._library = schema_registry

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.clickhouse.migrations import create_database, migrate, migrations
-from consumer.clickhouse.products import make_products
 from docs.tables import ROOT
 from tests.support.clickhouse import PASSWORD, USER
-from tests.support.fixtures_consumer import open_database
-from tests.support.sold import sell
+from tests.support.sold import sold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +31,8 @@ DBT = ("dbt-core>=1.9,<1.11", "dbt-clickhouse")
 @pytest.fixture(scope="module")
 def database(embedded_clickhouse: EmbeddedClickHouse) -> Iterator[Connection]:
     """The views over a visit that ends in a purchase."""
-    name = f"headrace_{uuid.uuid4().hex}"
-    first = open_database(embedded_clickhouse, "")
-    create_database(first, name, time.sleep)
-    ours = open_database(embedded_clickhouse, name)
-    migrate(ours, migrations(), time.sleep)
-    make_products(ours, "UTC", time.sleep)
-    sell(ours)
-    yield ours
-    ours.close()
-    for each in (name, f"{name}_dbt"):
-        first.command(f"DROP DATABASE IF EXISTS {each}")
-    first.close()
+    with sold(embedded_clickhouse) as database:
+        yield database
 
 
 def environment(directory: Path, *packages: str) -> Path:

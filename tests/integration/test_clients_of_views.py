@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
-import uuid
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,10 @@ import sqlalchemy
 from clickhouse_driver import Client as NativeClient
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
-from consumer.clickhouse.products import make_products, products
+from consumer.clickhouse.products import products
 from tests.support import jdbc
 from tests.support.clickhouse import PASSWORD, USER
-from tests.support.fixtures_consumer import open_database
-from tests.support.sold import sell
+from tests.support.sold import sold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,17 +29,8 @@ AMOUNT = Decimal("9.9900")
 @pytest.fixture(scope="module")
 def database(embedded_clickhouse: EmbeddedClickHouse) -> Iterator[Connection]:
     """A database that everybody may read, with the views over a visit that ends in a purchase."""
-    name = f"headrace_{uuid.uuid4().hex}"
-    first = open_database(embedded_clickhouse, "")
-    create_database(first, name, time.sleep)
-    ours = open_database(embedded_clickhouse, name)
-    migrate(ours, migrations(), time.sleep)
-    make_products(ours, "UTC", time.sleep)
-    sell(ours)
-    yield ours
-    ours.close()
-    first.command(f"DROP DATABASE {name}")
-    first.close()
+    with sold(embedded_clickhouse) as database:
+        yield database
 
 
 @pytest.mark.parametrize("view", VIEWS)

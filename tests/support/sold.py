@@ -1,9 +1,15 @@
 """A visit that ends in a purchase, as rows of `events`: something in every view."""
 
-from typing import TYPE_CHECKING
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-if TYPE_CHECKING:
-    from consumer.clickhouse.client import Connection
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.products import make_products
+from tests.support.clickhouse import ClickHouse
+from tests.support.fixtures_consumer import open_database
 
 _PAGE = "00000000-0000-7000-8000-00000000000a"
 _WALL = {"paywall_id": "w", "paywall_type": "hard"}
@@ -20,7 +26,24 @@ _EVENTS = (
 )
 
 
-def sell(database: "Connection") -> None:
+@contextmanager
+def sold(clickhouse: ClickHouse) -> Iterator[Connection]:
+    """Yield a database that everybody may read, with the views over the visit."""
+    name = f"headrace_{uuid.uuid4().hex}"
+    first = open_database(clickhouse, "")
+    create_database(first, name, time.sleep)
+    ours = open_database(clickhouse, name)
+    migrate(ours, migrations(), time.sleep)
+    make_products(ours, "UTC", time.sleep)
+    _sell(ours)
+    yield ours
+    ours.close()
+    for each in (name, f"{name}_dbt"):  # the second one is dbt's
+        first.command(f"DROP DATABASE IF EXISTS {each}")
+    first.close()
+
+
+def _sell(database: Connection) -> None:
     """Insert the visit."""
     for number, (at, kind, fields) in enumerate(_EVENTS):
         columns = {"event_id": f"00000000-0000-7000-8000-00000000000{number}", "ping_id": _PAGE, "anon_id": "v"}
