@@ -1,5 +1,6 @@
 """The composition root: builds a running worker from settings. Leaving the block drains and closes everything."""
 
+import faulthandler
 import gc
 import logging
 import signal
@@ -276,6 +277,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    faulthandler.register(signal.SIGUSR1)  # writes what each thread does, for a worker that stands still
     metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     admin = AdminConnection(kafka_properties(settings))
     try:

@@ -2,12 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Generator, Iterator
+from typing import Any, Final, NamedTuple, Self
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.member import Member
 
 pytest_plugins = [
     "tests.support.fixtures_clickhouse",
@@ -45,24 +47,57 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=_rank)
 
 
-_LOGGING: Final = pytest.StashKey[tuple[list[logging.Handler], int]]()
+class LoggerState(NamedTuple):
+    """What a logger passes on, and where to."""
+
+    level: int
+    propagates: bool
+    is_disabled: bool
+    filters: list[Any]
+    handlers: list[logging.Handler]
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> Self:
+        """Return how a logger is now."""
+        return cls(logger.level, logger.propagate, logger.disabled, logger.filters[:], logger.handlers[:])
+
+    def give_back(self, logger: logging.Logger) -> None:
+        """Let a logger be as it was; of its handlers only new ones go, because pytest's own come and go meanwhile."""
+        logger.setLevel(self.level)
+        logger.propagate, logger.disabled, logger.filters[:] = self.propagates, self.is_disabled, self.filters
+        for handler in [added for added in logger.handlers if added not in self.handlers]:
+            logger.removeHandler(handler)
+
+
+_LOGGERS: Final = pytest.StashKey[dict[str, LoggerState]]()
+_NEW: Final = LoggerState(logging.NOTSET, propagates=True, is_disabled=False, filters=[], handlers=[])
+
+
+def _loggers() -> dict[str, logging.Logger]:
+    known = logging.root.manager.loggerDict
+    return {"": logging.root} | {name: item for name, item in known.items() if isinstance(item, logging.Logger)}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note how the process logs before a test."""
-    root = logging.getLogger()
-    item.stash[_LOGGING] = (root.handlers[:], root.level)
+    item.stash[_LOGGERS] = {name: LoggerState.of(logger) for name, logger in _loggers().items()}
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Take away what a test has started to log to: it is closed when the next test logs."""
-    root = logging.getLogger()
-    handlers, level = item.stash[_LOGGING]
-    for handler in [added for added in root.handlers if added not in handlers]:
-        root.removeHandler(handler)
-    root.setLevel(level)
+    """Let the process log as before: code under test sets levels, filters and handlers of the whole process."""
+    for name, logger in _loggers().items():
+        item.stash[_LOGGERS].get(name, _NEW).give_back(logger)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say of a test that failed what its workers were doing."""
+    report = yield
+    if call.when == "call" and report.failed:
+        report.sections += [(f"worker {member.process.pid}", member.state()) for member in Member.living()]
+    return report
 
 
 def _is_for_soak_alone(item: pytest.Item) -> bool:

@@ -35,6 +35,11 @@ def total(members: list[Member], topic: str) -> Counter[str]:
     return sums
 
 
+def repeated(member: Member) -> float:
+    """Return how many batches of its predecessors a worker has inserted again, under their tokens."""
+    return member.figure("headrace_consumer_intents_total", outcome="replayed")
+
+
 @pytest.fixture
 def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
     """Workers of a topic with four partitions."""
@@ -46,7 +51,10 @@ def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: P
 def test_one_to_four_to_one_under_load(
     protocol: dict[str, object], fleet: Fleet, broker: KafkaCluster, oracle: Oracle
 ) -> None:
-    """Three join, then three leave, the oldest first: exit 0, books that balance, and no row is made twice."""
+    """Three join, then three leave, the oldest first: exit 0, books that balance, and no row is made twice.
+
+    A last commit that a rebalance refuses leaves its intent: the successor repeats that batch, and counts it again.
+    """
     fleet.settings |= protocol
     feed = Feed(broker.bootstrap_servers, fleet.topic, poison_every=100)
     with feed.running(300):
@@ -54,20 +62,23 @@ def test_one_to_four_to_one_under_load(
         until(lambda: shares(crew), "one has all")
         crew += [fleet.start() for _ in range(3)]
         until(lambda: shares(crew), "four share")
-        codes = []
+        codes, repeats = [], 0.0
         for _ in range(3):
+            repeats += repeated(crew[0])
             codes.append(crew.pop(0).stop())
             until(lambda: shares(crew), "the rest share")
     fleet.settle(feed)
+    repeats += repeated(crew[0])
     codes.append(crew[0].stop())
     found = fleet.look(feed)
     sums = total(fleet.members, fleet.topic)
-    oracle.say(rows=found.rows, letters=found.letters, **sums)
+    oracle.say(rows=found.rows, letters=found.letters, repeats=repeats, **sums)
     found.check()
     assert codes == [0] * 4
-    assert sums["rows_inserted"] == len(feed.good)
-    assert sums["dead_letters"] == len(feed.poison)
-    assert sums["read"] - sums["returned"] == len(feed.good) + len(feed.poison)
+    again = sums["rows_inserted"] - len(feed.good), sums["dead_letters"] - len(feed.poison)
+    assert min(again) >= 0
+    assert repeats or max(again) == 0
+    assert sums["read"] - sums["returned"] == len(feed.good) + len(feed.poison) + sum(again)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,17 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 60.0
 _LOOK_S: Final = 0.02
+_STACKS_S: Final = 0.5
+_SAID: Final = 12_000
+_LIVING: Final[WeakSet["Member"]] = WeakSet()
 
 
 class Member:
@@ -25,6 +30,12 @@ class Member:
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
         with log.open("ab") as out:
             self.process = subprocess.Popen(command, cwd=root, env=environ, stdout=out, stderr=out)
+        _LIVING.add(self)
+
+    @classmethod
+    def living(cls) -> Iterator["Member"]:
+        """Yield the workers of this process's tests that run now."""
+        return (member for member in list(_LIVING) if member.is_alive)
 
     @property
     def is_alive(self) -> bool:
@@ -69,6 +80,14 @@ class Member:
     def said(self) -> str:
         """Return its log so far."""
         return self.log.read_text("utf-8")
+
+    def state(self) -> str:
+        """Return what it shows of itself, for the report of a failure: its health, and what each thread does."""
+        health, metrics = self.page("/readyz"), self.page("/metrics")[1]
+        lines = [line for line in metrics.splitlines() if line.startswith(("headrace_consumer_", "headrace_position"))]
+        self.process.send_signal(signal.SIGUSR1)
+        time.sleep(_STACKS_S)
+        return "\n".join([str(health), *lines, self.said()[-_SAID:]])
 
     def books(self) -> dict[str, dict[str, int]]:
         """Return what became of the records it read, per topic/partition, as the last line of its log states it.

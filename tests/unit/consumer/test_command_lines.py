@@ -1,6 +1,5 @@
 """What an operator types: each mistake is one sentence on standard error, exit code 2, and nothing is begun."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 import consumer.__main__
 import deploy.embedded.__main__
 import ingest.__main__
-from schemas.transport.librdkafka_log import LIBRARY
 
 MAINS: dict[str, Callable[[list[str]], None]] = {
     "consumer": consumer.__main__.main,
@@ -30,9 +28,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.execv", began)
-    monkeypatch.setattr("consumer.__main__.start_logging", lambda _: None)  # it is the process's, and would stay
-    library = logging.getLogger(LIBRARY)
-    monkeypatch.setattr(library, "level", library.level)
+    monkeypatch.setattr("consumer.__main__.start_logging", lambda _: None)
     monkeypatch.setattr("deploy.embedded.__main__.run", began)
 
 

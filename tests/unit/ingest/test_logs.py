@@ -2,13 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ingest.logs import REFUSALS, LineBudget, LineFormatter, log_config, start_logging
-from schemas.transport.librdkafka_log import LIBRARY
 from tests.support.fake_broker import Clock
 
 
@@ -45,19 +43,6 @@ def test_a_traceback_tells_where_but_quotes_nothing() -> None:
     assert "s3cret" not in line["traceback"]
 
 
-@pytest.fixture
-def root_as_before() -> Iterator[None]:
-    """Give the loggers back what they had: a filter that stays would swallow lines that later tests wait for."""
-    loggers = [logging.getLogger(name) for name in ("", LIBRARY, "gunicorn.error")]
-    before = [(logger.handlers[:], logger.filters[:], logger.level) for logger in loggers]
-    yield
-    logging.getLogger(REFUSALS).disabled = False
-    for logger, (handlers, filters, level) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.filters[:] = handlers, filters
-        logger.setLevel(level)
-
-
-@pytest.mark.usefixtures("root_as_before")
 def test_refusals_can_be_silenced_alone() -> None:
     """At a high rate of refusals, their lines can be switched off, and nothing else goes with them."""
     start_logging("INFO", refusals=False)
@@ -112,7 +97,6 @@ def test_the_number_of_kinds_is_bounded() -> None:
     assert len(budget) <= 1000
 
 
-@pytest.mark.usefixtures("root_as_before")
 def test_the_budget_holds_for_what_is_written(capfd: pytest.CaptureFixture[str]) -> None:
     """The process's own configuration has it, whichever logger writes."""
     start_logging("INFO", 2)
