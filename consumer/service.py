@@ -4,6 +4,7 @@ import faulthandler
 import gc
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -277,7 +278,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    faulthandler.register(signal.SIGUSR1)  # writes what each thread does, for a worker that stands still
+    faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2)  # what each thread does, for a worker that stands still
     metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     admin = AdminConnection(kafka_properties(settings))
     try:

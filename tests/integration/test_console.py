@@ -212,6 +212,7 @@ def test_the_switch_starts_and_stops_traffic(page: Page, pipeline: Pipeline) -> 
     page.press(" ")
     until(lambda: bool(processes(pipeline, "bench.traffic")))
 
+    until(lambda: len(processes(pipeline, "deploy.embedded.console")) == 1)  # it was two while it started the traffic
     (console,) = processes(pipeline, "deploy.embedded.console")
     os.kill(console, signal.SIGKILL)
     until(lambda: not processes(pipeline, "bench.traffic"))
