@@ -41,6 +41,7 @@ from consumer.kafka.formation import Formation
 from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
+from consumer.kafka.reach import Reach
 from consumer.kafka.refusals import GROUP, Refusals, check, ends_client, is_refusal, of_reading, of_topic
 from consumer.kafka.starts import Starts, seek
 from consumer.kafka.survey import Survey
@@ -71,6 +72,7 @@ class KafkaLog:
         self._ends = Ends(self._survey)
         self._starts = Starts(self._survey, self._ends, self._refusals)
         self._presence = Presence(admin, topics)
+        self._reach = Reach(lambda: self._presence.answered_s, topics[0], monotonic)
         self._topics = list(topics)
         self._listener: Listener
         self._formation = Formation(properties)
@@ -115,6 +117,7 @@ class KafkaLog:
         """Return new records and events; see `Log`."""
         if self._renew_at_s is not None and monotonic() >= self._renew_at_s:
             self._renew()
+        self._renew_if_cut_off()
         if self._wants_rejoin and self._renew_at_s is None:
             self._wants_rejoin = False
             self._consumer.unsubscribe()
@@ -168,6 +171,13 @@ class KafkaLog:
             self._renew_at_s = monotonic() + _RENEW_S
             self._listener.lost(gone := sorted(self._owned))
             self._forget(gone)
+
+    def _renew_if_cut_off(self) -> None:
+        if self._owned or self._renew_at_s is not None:
+            self._reach.has_any()  # if it does not, the session ends, and it owns nothing
+        elif self._reach.is_cut_off(self._consumer):
+            log.warning("the group's client reaches no broker although others do: replacing it")
+            self._renew()
 
     def _renew(self) -> None:
         """Join the group with a new client. What the old one says from now on is nobody's."""

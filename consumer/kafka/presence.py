@@ -26,6 +26,11 @@ class Presence:
         """The topics that were there, and when (monotonic) a broker was asked that said so last."""
         self._had_no_answer = False
 
+    @property
+    def answered_s(self) -> float:
+        """When (monotonic) a question was asked that was answered last; -inf if none was."""
+        return max(self.described.values(), default=float("-inf"))
+
     def gone(self) -> tuple[str, ...]:
         """Return the topics that are not there, as far as told; ask again when it is time."""
         if monotonic() - self._asked_s >= _EVERY_S:

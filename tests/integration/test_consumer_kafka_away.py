@@ -163,6 +163,20 @@ def test_partitions_whose_marks_can_not_be_read_are_opened_later(frail: Group) -
     assert member.offsets(place) == list(range(10))
 
 
+def test_a_client_that_knows_no_broker_any_more_is_replaced(frail: Group) -> None:
+    """As after a restart of all brokers; the broker answers other clients, and the group gives all to the new one."""
+    astray = {**frail.properties, "bootstrap.servers": f"127.0.0.1:{free_port()}"}
+    member = Member(astray, frail.topic, AdminConnection(frail.properties))
+    member.log._properties = {**member.log._properties, **frail.properties}  # noqa: SLF001  (a new client finds its way)
+
+    def turn() -> None:
+        member.log.membership()
+        member.poll()
+
+    until(lambda: len(member.owned) == 4, turn)
+    member.log.close()
+
+
 def test_a_cluster_that_nobody_answers_for_is_waited_for() -> None:
     """The id that starts the tokens, and the topic's: asked again later."""
     away: dict[str, str | int] = {"bootstrap.servers": f"127.0.0.1:{free_port()}", "group.id": "group", "log_level": 0}

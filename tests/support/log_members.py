@@ -19,8 +19,10 @@ class Member:
         starts: where to start instead; None: not at all.
     """
 
-    def __init__(self, member_properties: Mapping[str, str | int], topic: str) -> None:
-        self.log = KafkaLog(member_properties, [topic], AdminConnection(member_properties))
+    def __init__(
+        self, member_properties: Mapping[str, str | int], topic: str, admin: AdminConnection | None = None
+    ) -> None:
+        self.log = KafkaLog(member_properties, [topic], admin or AdminConnection(member_properties))
         self.owned: dict[Partition, Assigned] = {}
         self.heard: list[tuple[str, tuple[Partition, ...]]] = []
         self.starts: dict[Partition, Position | None] = {}

@@ -56,6 +56,7 @@ class Client:
         self.on_commit = on_commit
         self.sent: list[TopicPartition] = []
         self.says: list[Said] = []
+        self.is_cut_off = False
         self.on_assign: Callable[..., None]
         if on_commit is not None:
             self.made.append(self)
@@ -89,6 +90,11 @@ class Client:
         answer: Future[Any] = Future()
         answer.set_result(SimpleNamespace(offset=70))
         return dict.fromkeys(asked, answer)
+
+    def list_topics(self, *_: object, **__: object) -> None:
+        """Answer if it reaches a broker."""
+        if self.is_cut_off:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001  (its public name)
 
     def ignore(self, *_: object, **__: object) -> None:
         """Do nothing."""
@@ -256,6 +262,67 @@ def test_the_end_of_a_partition_that_is_not_read_is_asked_for(
     member.log.end_of(OTHER)
 
     assert member.log.end_of(OTHER) == 70
+
+
+class CutOff:
+    """A member that owns nothing, and whose client reaches no broker."""
+
+    def __init__(self, member: Member) -> None:
+        self.member, self.first = member, member.client
+        member.client.on_lost(member.client, [TopicPartition(*PLACE)])
+        self.first.is_cut_off = True
+
+    def turns(self, count: int, *, others_answer: bool = True) -> None:
+        """Let so many polls pass, six seconds each, with or without an answer to the admin client."""
+        for _ in range(count):
+            self.member.clock.now_s += 6
+            if others_answer:
+                self.member.log._presence.described = {"events": self.member.clock.now_s - 1}  # noqa: SLF001  (a driver's thread)
+            self.member.hears()
+
+
+def test_a_client_that_alone_reaches_no_broker_is_replaced(member: Member) -> None:
+    """After two looks; its successor joins the group."""
+    cut_off = CutOff(member)
+    cut_off.turns(1)
+    assert member.client is cut_off.first
+    cut_off.turns(1)
+
+    assert member.client is not cut_off.first
+    member.own(PLACE)
+    member.log.commit({PLACE: MARK})
+    member.client.answer()
+    assert [answer.mark for answer in member.log.poll(0).answers] == [MARK]
+
+
+def test_a_client_is_kept_while_nobody_reaches_a_broker(member: Member) -> None:
+    """A new one would not either."""
+    cut_off = CutOff(member)
+    cut_off.turns(20, others_answer=False)
+
+    assert member.client is cut_off.first
+
+
+@pytest.mark.parametrize("owns", [True, False], ids=["owner", "idle"])
+def test_a_client_that_reaches_its_brokers_is_kept(member: Member, owns: bool) -> None:  # noqa: FBT001  (a case)
+    """An idle member of a large group owns nothing for days; an owner is told by the group."""
+    cut_off = CutOff(member)
+    cut_off.first.is_cut_off = owns
+    if owns:
+        member.own(PLACE)
+    cut_off.turns(20)
+
+    assert member.client is cut_off.first
+
+
+def test_one_look_that_fails_now_and_then_replaces_no_client(member: Member) -> None:
+    """A connection is made again meanwhile."""
+    cut_off = CutOff(member)
+    for _ in range(10):
+        cut_off.first.is_cut_off = not cut_off.first.is_cut_off
+        cut_off.turns(1)
+
+    assert member.client is cut_off.first
 
 
 def test_what_came_before_a_partition_was_given_up_is_not_told_of_its_next_assignment(member: Member) -> None:

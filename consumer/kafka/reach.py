@@ -1,0 +1,52 @@
+"""Notices a client that reaches no broker although others do; a new client does.
+
+When all brokers have restarted, the first metadata may list topics and no broker yet. librdkafka then drops every
+broker that it knows, those of bootstrap.servers too, and a consumer without brokers asks nobody for metadata again. It
+says nothing of this, and can stay so for ever (seen with 2.16).
+"""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaException
+
+_EVERY_S: Final = 5.0
+_RECENT_S: Final = 11.0  # two questions of Presence, see there
+_CALL_S: Final = 1.0
+_LOOKS: Final = 2  # the pause before a new connection may be longer than one
+
+
+class Reach:
+    """Looks now and then, while a member owns nothing; one thread makes all calls."""
+
+    def __init__(self, answered_s: Callable[[], float], topic: str, now_s: Callable[[], float] = monotonic) -> None:
+        """Know when (monotonic) another client was answered last, and a topic to ask for."""
+        self._answered_s = answered_s
+        self._topic = topic
+        self._now_s = now_s
+        self._looked_s = now_s()
+        self._failures = 0
+
+    def has_any(self) -> None:
+        """Learn that the client reaches a broker."""
+        self._looked_s, self._failures = self._now_s(), 0
+
+    def is_cut_off(self, client: Consumer) -> bool:
+        """Tell whether a client has reached no broker for some time while another did. It may take a second."""
+        if self._now_s() - self._looked_s < _EVERY_S:
+            return False
+        if self._now_s() - self._answered_s() > _RECENT_S:  # the brokers are away
+            self.has_any()
+            return False
+        try:
+            client.list_topics(self._topic, timeout=_CALL_S)
+        except KafkaException:
+            self._looked_s = self._now_s()
+            self._failures += 1
+            if self._failures < _LOOKS:
+                return False
+            self._failures = 0
+            return True
+        self.has_any()
+        return False
