@@ -131,7 +131,8 @@ def watching(group: Group) -> tuple[Member, str]:
     """Return a member that read ten records and paused, and the topic's id; then the topic is another, with thirty."""
     place = group.places[0]
     group.produce([b"old"] * 10)
-    member = group.member()
+    # One that has seen that the topic was not there looks again after this; workers do after 30 s.
+    member = group.member(topic_metadata_refresh_interval_ms=2000)
     until(lambda: member.ends.get(place) == 10, member.poll)
     assert member.answer(place, CommittedOffset(10, "old")).error is None
     member.log.pause(place)
