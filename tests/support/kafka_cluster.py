@@ -11,8 +11,9 @@ from typing import ClassVar, Final
 
 from confluent_kafka import KafkaException
 
-from tests.support import kafka_distribution
+from tests.support import kafka_classes, kafka_distribution
 from tests.support.kafka_broker import Broker
+from tests.support.kafka_clients import deliver
 from tests.support.kafka_node import HOST, KafkaNode
 
 _FORMAT_TIMEOUT_S: Final = 60.0  # measured: 0.7 s
@@ -48,17 +49,27 @@ class KafkaCluster(Broker):
     name: ClassVar[str] = "apache-kafka"
 
     def __init__(
-        self, nodes: int = 1, *, min_insync: int | None = None, settings: Mapping[str, str] | None = None
+        self,
+        nodes: int = 1,
+        *,
+        min_insync: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        options: list[str] | None = None,
     ) -> None:
         """Choose ports and directories and fetch Kafka if need be; nothing is started yet.
+
+        `options` are the JVM's beside those of every node; by default those for a quick start.
 
         Raises:
             NotAvailableError: no Java 17, or Kafka cannot be fetched.
         """
         java, jars = kafka_distribution.java(), kafka_distribution.home()
+        options = kafka_classes.mapping(kafka_classes.archive(jars, _record)) if options is None else options
         self._directory = Path(tempfile.mkdtemp(prefix="headrace-kafka-"))
         self._settings = {**_sizes(nodes, min_insync), **_QUICK, **(settings or {})}
-        self.nodes = tuple(KafkaNode(n, self._directory / f"node-{n}", java, jars) for n in range(1, nodes + 1))
+        self.nodes = tuple(
+            KafkaNode(n, self._directory / f"node-{n}", java, jars, options) for n in range(1, nodes + 1)
+        )
 
     @property
     def bootstrap_servers(self) -> str:
@@ -166,6 +177,13 @@ class KafkaCluster(Broker):
             shown, _ = run.communicate(timeout=_FORMAT_TIMEOUT_S)
             if run.returncode:
                 raise RuntimeError(f"Apache Kafka's storage could not be formatted:\n{shown}")
+
+
+def _record(options: list[str]) -> None:
+    with KafkaCluster(1, options=options) as cluster:
+        cluster.create_topic("some")
+        deliver(cluster.bootstrap_servers, "some", [b"record"])
+        cluster.nodes[0].stop()
 
 
 def _sizes(nodes: int, min_insync: int | None) -> dict[str, str]:

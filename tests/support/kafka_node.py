@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,14 +24,15 @@ _JVM: Final = ["-Xms64m", "-Xmx640m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel
 class KafkaNode:
     """One broker that is a controller of its cluster too. Its ports and its data stay the same over restarts."""
 
-    def __init__(self, node_id: int, directory: Path, java: str, jars: Path) -> None:
-        """Remember where it lives; ``directory`` is its own."""
+    def __init__(self, node_id: int, directory: Path, java: str, jars: Path, options: Sequence[str] = ()) -> None:
+        """Remember where it lives; ``directory`` is its own, `options` are the JVM's."""
         self.node_id = node_id
         self.port = free_port()
         self.controller_port = free_port()
         self.directory = directory
         self._java = java
         self._jars = jars
+        self._options = options
         self._child: Child | None = None
 
     @property
@@ -137,7 +138,7 @@ class KafkaNode:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile={self._jars / 'log4j2.properties'}"
-        return [self._java, *_JVM, log4j, "-cp", f"{self._jars}/*", main, *arguments]
+        return [self._java, *_JVM, *self._options, log4j, "-cp", f"{self._jars}/*", main, *arguments]
 
 
 def _stands(pid: int) -> bool:

@@ -5,6 +5,7 @@ import subprocess
 from typing import Final
 
 from tests.support import kafka_distribution
+from tests.support.kafka_classes import archive_of, mapping
 
 _CLASSES: Final = {
     "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
@@ -25,7 +26,7 @@ def run_tool(line: str) -> str:
     """
     script, *arguments = shlex.split(line)
     java, jars = kafka_distribution.java(), kafka_distribution.home()
-    command = [java, *_JVM, "-cp", f"{jars}/*", _CLASSES[script], *arguments]
+    command = [java, *_JVM, *mapping(archive_of(jars)), "-cp", f"{jars}/*", _CLASSES[script], *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=_RUN_S, check=False)
     if run.returncode or "Error" in run.stdout:  # some of them fail with exit code 0
         raise RuntimeError(f"{line}: {run.returncode}\n{run.stdout}{run.stderr}")
