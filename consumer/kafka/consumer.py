@@ -1,44 +1,24 @@
 """The `Log` of a worker: one member of a group. The polling thread makes all calls.
 
-How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/integration/test_consumer_kafka*.py):
-
-- A synchronous commit waits as long as its broker is away, even beyond max.poll.interval.ms; so commits are
-  asynchronous, and a poll returns the answer. If one partition of a commit is refused, all get its error; so each
-  partition is committed separately.
-- A rebalance continues only while no commit is in progress; so commits are sent in rounds, see commits.py.
-- An expelled member's commits are refused (UNKNOWN_MEMBER_ID). It does not rejoin before it hears that its partitions
-  are lost, or revoked if a rebalance had begun before. Valid members also get ILLEGAL_GENERATION (cooperative) and
-  STALE_MEMBER_EPOCH (KIP-848) while a rebalance leaves them their partitions: these commits are retried.
-- A pause outlives the assignment: a partition that is assigned again is still paused.
-- After an offset out of range a partition accepts no seek; giving it up and rejoining helps.
-- An assigned position is used unchecked. Only a seek with a leader epoch asks the leader whether its log still has the
-  record before it (KIP-320), and so does a new leader epoch while reading. If not, the error is `_AUTO_OFFSET_RESET`,
-  as for an offset out of range; only the text has the reason.
-- A classic member that gets no partition is told so; a KIP-848 member is not.
-- A late answer about a partition's end, asked for before a seek, moves the partition there after the seek.
-- When a topic is deleted and recreated at once, classic members are not told and continue in the new one; a KIP-848
-  member loses the old topic and is assigned the new one. The group's commits vanish with the old topic.
-- refusals.py says what a lost permission does.
-- One call that consumes may give partitions up and get them again; what earlier calls returned is then of the old
-  assignment.
-- Closing waits for commits in progress as long as their broker is away.
+The package's docstring says how the library and the brokers behave.
 """
 
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.delivery.ports import CommittedOffset, Cut, Listener, Membership, Partition, Polled, Position, Record
+from consumer.delivery.ports import CommittedOffset, Listener, Membership, Partition, Polled, Position
 from consumer.errors import Transient
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.commits import Commits
 from consumer.kafka.ends import Ends
 from consumer.kafka.formation import Formation
-from consumer.kafka.messages import cut_of, place_of, places_of, record_of, topic_partition
+from consumer.kafka.found import Found
+from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
 from consumer.kafka.reach import Reach
@@ -55,7 +35,6 @@ _SESSION_MS: Final = 45_000  # the default of clients, and of brokers for KIP-84
 _RECORDS_MAX: Final = 5000
 _POLL_BYTES_MAX: Final = 8 * 1024 * 1024
 _PORTION: Final = 50  # small, because one call may return more than was queued when it began, whatever the size
-_UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
 _NOWHERE: Final = Position(0)  # for a paused partition, which is not fetched
 
 
@@ -126,31 +105,26 @@ class KafkaLog:
         self._survey.admin.log_messages()
         self._commits.send(self._transmit)
         began_s = monotonic()
-        records: list[Record] = []
-        ends: dict[Partition, int] = {}
-        cut: dict[Partition, Cut] = {}
-        unreadable: dict[Partition, str] = {}
-        denied: dict[Partition, str] = {}
-        for message in self._messages(timeout_s, (ends, cut, unreadable, denied), records):
+        found = Found()
+        records = found.records
+        for message in self._messages(timeout_s, found):
             error = message.error()
             if error is None:
                 records.append(record_of(message))
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  (librdkafka's local codes have such names)
-                ends[place_of(message)] = message.offset() or 0
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  (as above)
-                cut[place_of(message)] = cut_of(error)
-            elif error.code() in _UNREADABLE:
-                unreadable[place_of(message)] = f"offset {message.offset()}: {error.name()}: {error.str()}"
-            elif not is_refusal(error):
-                self._check(error)
-            elif (place := place_of(message)) in self._owned:
-                denied[place] = of_reading(place.topic, error)
-            else:
-                self._refused(message.topic() or "", error)
+            elif not found.takes(message, error):
+                self._take_error(message, error, found)
         known = {place: self._known_end(place) for place in {record.partition for record in records} & self._owned}
-        polled = Polled(records, ends, self._commits.take_answers(), cut, unreadable, denied, known)
+        polled = found.polled(self._commits.take_answers(), known)
         self._lift(polled, began_s)
         return polled
+
+    def _take_error(self, message: Message, error: KafkaError, found: Found) -> None:
+        if not is_refusal(error):
+            self._check(error)
+        elif (place := place_of(message)) in self._owned:
+            found.denied[place] = of_reading(place.topic, error)
+        else:
+            self._refused(message.topic() or "", error)
 
     def _lift(self, polled: Polled, began_s: float) -> None:
         """Lift what this poll and the last look at the topics show to be allowed; an assignment is not always due."""
@@ -188,13 +162,11 @@ class KafkaLog:
         threading.Thread(target=old.close, name="leave", daemon=True).start()
         self._subscribe()
 
-    def _messages(
-        self, timeout_s: float, events: Sequence[dict[Partition, Any]], records: list[Record]
-    ) -> Iterator[Message]:
+    def _messages(self, timeout_s: float, found: Found) -> Iterator[Message]:
         """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
 
-        `events` and `records` are what this poll has so far. Of a partition that is given up meanwhile they are
-        dropped: it may be assigned again within the same poll, and then begins at an earlier offset.
+        What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same
+        poll, and then begins at an earlier offset.
         """
         deadline_s = monotonic() + timeout_s
         count = size_bytes = 0
@@ -202,10 +174,7 @@ class KafkaLog:
         while count < _RECORDS_MAX and size_bytes < _POLL_BYTES_MAX:
             portion = self._consumer.consume(_PORTION, max(0.0, deadline_s - monotonic()))
             if self._given_up:
-                records[:] = [record for record in records if record.partition not in self._given_up]
-                for place in self._given_up:
-                    for told in events:
-                        told.pop(place, None)
+                found.drop(self._given_up)
                 self._given_up.clear()
             if not portion:
                 return

@@ -1,4 +1,4 @@
-"""What consumer/kafka/consumer.py says of commits, on real brokers: one test for each sentence."""
+"""What consumer/kafka/__init__.py says of commits, on real brokers: one test for each sentence."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What consumer/kafka/consumer.py says of a broker that is away: nothing but its start waits for it."""
+"""What consumer/kafka/__init__.py says of a broker that is away: nothing but its start waits for it."""
 
 import threading
 import time

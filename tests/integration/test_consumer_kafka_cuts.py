@@ -1,4 +1,4 @@
-"""What consumer/kafka/consumer.py says of logs that were cut, on a real broker: one test for each sentence."""
+"""What consumer/kafka/__init__.py says of logs that were cut, on a real broker: one test for each sentence."""
 
 from collections.abc import Iterator
 from pathlib import Path

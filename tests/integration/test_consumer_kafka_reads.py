@@ -1,4 +1,4 @@
-"""What consumer/kafka/consumer.py says of assignments and of reading, on real brokers: one test for each sentence."""
+"""What consumer/kafka/__init__.py says of assignments and of reading, on real brokers: one test for each sentence."""
 
 import time
 import uuid
