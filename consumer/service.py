@@ -45,6 +45,7 @@ from consumer.operations.heart import CarefulClock, Heart
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
+from consumer.tracing import open_spans
 from schemas.registry import Schemas, open_schemas
 from schemas.transport.librdkafka import read_properties, verify
 
@@ -139,7 +140,8 @@ def targets(settings: Settings) -> tuple[Target, Target]:
     )
 
 
-def _pace(settings: Settings, partitions: int = 1) -> InsertPace:
+def pace(settings: Settings, partitions: int = 1) -> InsertPace:
+    """Return how fast inserts into the tables may be, with so many partitions in both topics."""
     session_s = settings.session_timeout_ms / 1000
     return InsertPace(partitions, early_s(settings, partitions), settings.insert_timeout_s, session_s)
 
@@ -162,8 +164,8 @@ def _preflight(settings: Settings, connection: Connection, cluster: Cluster, sto
     names = (settings.topic, settings.dead_letter_topic)
     topics = patiently(lambda: find_topics(cluster, names), stop)
     partitions = sum(topic.partitions for topic in topics.values())
-    pace = _pace(settings, partitions)
-    patiently(lambda: check_tables(connection, [(target, pace) for target in targets(settings)]), stop)
+    needed = pace(settings, partitions)
+    patiently(lambda: check_tables(connection, [(target, needed) for target in targets(settings)]), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
     for sentence in size_warnings(cluster, *names, settings.batch_bytes_max):
         log.warning("topic limits", extra={"reason": sentence})
@@ -200,13 +202,13 @@ def build(
 def _pipelines(
     settings: Settings, connection: Connection, letters: KafkaDeadLetters, metrics: Metrics, topics: Topics
 ) -> dict[str, Pipeline]:
-    schemas = find_schemas(settings)
+    schemas, spans = find_schemas(settings), open_spans()
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, metrics)
         repairer = ClickHouseRepairer(connection, target, rows, metrics)
-        inserted = OffsetsTable(connection, {target.topic: target.table}, _pace(settings).late_s)
-        return Pipeline(rows, table, letters, topics, repairer, inserted)
+        inserted = OffsetsTable(connection, {target.topic: target.table}, pace(settings).late_s)
+        return Pipeline(rows, table, letters, topics, repairer, inserted, spans)
 
     events, dead = targets(settings)
     return {

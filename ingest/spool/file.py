@@ -128,6 +128,12 @@ class SpoolFile:
             cursor.close()
         return found
 
+    def parked(self) -> Iterator[tuple[Spooled, str]]:
+        """Yield the parked records, oldest first, each with the reason."""
+        with _translated(self.path):
+            for row in self._connection.execute(f"SELECT {_COLUMNS}, reason FROM parked ORDER BY seq"):  # noqa: S608  (constants)
+                yield _spooled(row[:-1]), row[-1]
+
     def delete(self, seqs: Sequence[int]) -> None:
         """Delete records; a file that is empty afterwards releases its space."""
         with _translated(self.path):

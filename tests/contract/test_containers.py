@@ -115,17 +115,6 @@ def test_the_final_stage_brings_no_tools(service: str) -> None:
     assert any("venv --without-pip /opt/headrace" in command for command in build.all("RUN"))
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_an_image_is_built_with_its_own_extra(service: str) -> None:
-    """One extra, its service's, of the stage's own wheel; only the ingress's HTTP parser is compiled."""
-    (command,) = [text for text in stages(service)[0].all("RUN") if "pip wheel" in text]
-
-    assert re.findall(r"headrace\[(.*?)\]", command) == [service]
-    assert f"headrace[{service}] @ file:///dist/" in command.replace("$(echo ", "")
-    assert "--only-binary :all:" in command
-    assert re.findall(r"--no-binary (\S+)", command) == (["gunicorn-h1c"] if service == "ingest" else [])
-
-
 def test_a_build_sees_what_it_copies_and_no_more() -> None:
     """Every COPY finds its files, and nothing else goes to the engine: no tests, no embedded parts, no history."""
     sources = [copied_files(stage) for service in SERVICES for stage in stages(service)]

@@ -65,7 +65,7 @@ def test_every_dependency_has_its_reason() -> None:
     lines = [line for some in (project["dependencies"], *project["optional-dependencies"].values()) for line in some]
     named = {re.split(r"[^\w.-]", line)[0] for line in lines} - {"headrace"}
     text = (ROOT / "docs/decisions/dependencies.md").read_text("utf-8")
-    rows = re.findall(r"^\| ([^|]+) \| (?:base|ingest|consumer|embedded|dev)", text, re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \| (?:base|ingest|consumer|tracing|embedded|dev)", text, re.MULTILINE)
 
     assert {name for row in rows for name in row.split(", ")} == named
 

@@ -164,22 +164,33 @@ def test_every_event_of_many_clients_is_there_once_while_workers_come_and_go(pip
 
 
 def test_the_commands_find_the_pipeline_by_its_environment(pipeline: Pipeline) -> None:
-    """A shell that has read the file needs no settings: every partition is listed."""
-    script = '. "$1" && python -m consumer lag && python -m ingest spool'
+    """A shell that has read the file needs no settings: partitions are listed, and an event is found in Kafka too."""
+    (ping_id,) = pipeline.post([{"eventType": "VIEW", "anonId": "searched"}])
+    pipeline.await_rows("SELECT 1 FROM headrace.events WHERE anon_id = 'searched'", 1, 60)
+    script = """
+    . "$1" && python -m consumer lag && python -m ingest spool && headrace find "$2" --everywhere && headrace top --once
+    headrace doctor; echo "code $?"
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "CONSUMER_"))}
 
     said = subprocess.run(
-        ["sh", "-c", script, "sh", str(pipeline.data_dir / "env")],
+        ["sh", "-c", script, "sh", str(pipeline.data_dir / "env"), ping_id],
         cwd=ROOT,
         env=kept,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
     assert said.returncode == 0, said.stderr
     assert "events.dead" in said.stdout
+    assert re.search(r"^row +found +events/\d/\d+ ", said.stdout, re.MULTILINE), said.stdout
+    assert re.search(r"^topic +found +events/\d/\d+ ", said.stdout, re.MULTILINE), said.stdout
+    assert "rows in the last minute" in said.stdout
+    assert "which keeps its log in memory" in said.stdout
+    assert said.stdout.endswith("code 1\n")
+    assert said.stderr == ""
 
 
 def _worker(pipeline: Pipeline) -> subprocess.Popen[bytes]:

@@ -1,0 +1,221 @@
+"""Asks the stations behind the ingress: Kafka's topics, the workers' group, ClickHouse's tables."""
+
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from consumer.clickhouse.client import Connection
+from consumer.delivery.ports import Assigned, Partition, Record
+from consumer.errors import ConsumerError
+from consumer.kafka.admin import Cluster, LogBounds, Topic
+from consumer.kafka.scan import Progress, Span, TopicReader
+from consumer.operations.lag import note_of
+from consumer.operations.preflight import find_topics
+from consumer.operations.whereabouts import SHOWN_MAX, is_counted, letters_at, letters_naming, rows_of
+from consumer.service import connect, kafka_properties
+from headrace.findings import Finding, State, Station
+from headrace.identity import Identity
+from headrace.services import Services
+from headrace.stations import Matcher, moment
+from schemas.codec import LETTER_HEADER
+
+_PATIENCE_S: Final = 5.0
+_GONE: Final = "it was a row, and is none any more: erased, expired, or replaced by an earlier record of the same id"
+
+
+class Beyond:
+    """Asks the tables and the log; a server without an address is unknown."""
+
+    def __init__(self, services: Services, matcher: Matcher, timeout_s: float) -> None:
+        self._settings = services.consumer()
+        self._matcher, self._timeout_s = matcher, timeout_s
+        without_table = services.missing("CLICKHOUSE_URL")
+        patience_s = max(_PATIENCE_S, min(timeout_s, self._settings.insert_timeout_s))
+        connection = None if without_table else connect(self._settings).patient(patience_s)
+        self._tables = Tables(connection, matcher, without_table)
+        self._without_log = services.missing("BOOTSTRAP_SERVERS")
+        self._log: Log | None = None
+
+    def tables(self, identity: Identity) -> list[Finding]:
+        """Return the rows and the dead letters that an identity names."""
+        return self._tables.ask(identity)
+
+    def log(
+        self, needles: Sequence[bytes], span_ms: tuple[int, int], told: Callable[[Progress], None]
+    ) -> Iterator[Finding]:
+        """Yield the records that are named, and how far the workers are with each.
+
+        Raises:
+            ConsumerError: the brokers do not answer.
+        """
+        if self._without_log:
+            yield Finding(Station.TOPIC, State.UNKNOWN, self._without_log)
+            return
+        settings = self._settings
+        names = [settings.topic, settings.dead_letter_topic]
+        self._log = log = Log(kafka_properties(settings), settings.group_id, names)
+        log.look()
+        records, looked_at, is_whole = log.search(self._matcher, needles, span_ms, self._timeout_s, told)
+        for record in records:
+            yield of_record(record)
+            yield log.progress(record)
+        if not is_whole:
+            sentence = f"not read to the end within {self._timeout_s:g} s: {looked_at}"
+            yield Finding(Station.TOPIC, State.UNKNOWN, sentence)
+        elif not records:
+            yield Finding(Station.TOPIC, State.ABSENT, f"not among {looked_at}")
+
+    def fate(self, place: str) -> list[Finding]:
+        """Return what became of a record that the workers have passed, and that no row or dead letter names."""
+        topic, number, offset = place.rsplit("/", 2)
+        topic_id = self._log.topics[topic].topic_id if self._log else ""
+        return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset))
+
+
+class Tables:
+    """Asks ClickHouse. `why_not` says why it can't be asked; "" when it can."""
+
+    def __init__(self, connection: Connection | None, matcher: Matcher, why_not: str = "") -> None:
+        self._connection, self._matcher, self._why_not = connection, matcher, why_not
+
+    def ask(self, identity: Identity) -> list[Finding]:
+        """Return the rows and the dead letters that an identity names."""
+        return [
+            *self._asked(Station.ROW, lambda connection: self._rows(connection, identity)),
+            *self._asked(Station.DEAD_LETTER, lambda connection: self._letters(connection, identity)),
+        ]
+
+    def ask_about(self, partition: Partition, topic_id: str, offset: int) -> list[Finding]:
+        """Return what became of a record that the workers have passed: a dead letter, or a row that is gone."""
+
+        def letters(connection: Connection) -> list[Finding]:
+            return [_of_letter(letter) for letter in letters_at(connection, partition, topic_id, offset)]
+
+        def rows(connection: Connection) -> list[Finding]:
+            counted = is_counted(connection, partition, topic_id, offset)
+            return [Finding(Station.ROW, State.PASSED, _GONE)] if counted else []
+
+        return self._asked(Station.DEAD_LETTER, letters) or self._asked(Station.ROW, rows)
+
+    def _asked(self, station: Station, question: Callable[[Connection], list[Finding]]) -> list[Finding]:
+        if self._connection is None:
+            return [Finding(station, State.UNKNOWN, self._why_not)]
+        try:
+            return question(self._connection)
+        except ConsumerError as error:
+            return [Finding(station, State.UNKNOWN, str(error))]
+
+    @staticmethod
+    def _rows(connection: Connection, identity: Identity) -> list[Finding]:
+        rows = rows_of(connection, identity.event_id, identity.trace_id)
+        if not rows:
+            return [Finding(Station.ROW, State.ABSENT, _no_row(identity))]
+        more = [Finding(Station.ROW, State.FOUND, "there are more rows")] if len(rows) > SHOWN_MAX else []
+        return [_of_row(row) for row in rows[:SHOWN_MAX]] + more
+
+    def _letters(self, connection: Connection, identity: Identity) -> list[Finding]:
+        needles = [needle.decode() for needle in identity.needles] if identity.event_id else []
+        letters = [row for row in letters_naming(connection, identity.text, needles) if self._is_named(row)]
+        return [_of_letter(letter) for letter in letters] or [
+            Finding(Station.DEAD_LETTER, State.ABSENT, "no dead letter names it")
+        ]
+
+    def _is_named(self, letter: Mapping[str, Any]) -> bool:
+        headers = {str(name): str(text).encode() for name, text in dict(letter["headers"]).items()}
+        return self._matcher.is_named(base64.b64decode(letter["content"]), headers)
+
+
+def _no_row(identity: Identity) -> str:
+    if identity.event_id:
+        return "no row has this eventId, pingId or trace id"
+    return "rows do not have a request id that the client chose: search for the pingId of the answer"
+
+
+def _of_row(row: Mapping[str, Any]) -> Finding:
+    again = f", reading {row['reading']}" if row["reading"] else ""
+    detail = (
+        f"{row['event_type']} of client {row['client_id'] or '(none)'}, event {row['event']},"
+        f" received {moment(row['received_ms'])}, inserted {moment(row['inserted_ms'])}{again}"
+    )
+    return Finding(Station.ROW, State.FOUND, detail, f"{row['topic']}/{row['partition']}/{row['offset']}")
+
+
+def _of_letter(letter: Mapping[str, Any]) -> Finding:
+    detail = f"{letter['why']}: {letter['error']} ({letter['service']}, {moment(letter['refused_ms'])})"
+    return Finding(Station.DEAD_LETTER, State.FOUND, detail, letter["letter_id"])
+
+
+class Log:
+    """Asks Kafka: the records of both topics, and how far the group is."""
+
+    def __init__(self, properties: Mapping[str, str | int], group: str, topics: Sequence[str]) -> None:
+        self._properties, self._group, self._names = properties, group, topics
+        self.topics: Mapping[str, Topic] = {}
+        self._bounds: Mapping[Partition, LogBounds] = {}
+        self._cluster: Cluster | None = None
+
+    def look(self) -> None:
+        """Ask where both logs begin and end.
+
+        Raises:
+            ConsumerError: no broker can say.
+        """
+        self._cluster = Cluster(self._properties, self._group)
+        self.topics = find_topics(self._cluster, self._names)
+        places = [Partition(name, number) for name, topic in self.topics.items() for number in range(topic.partitions)]
+        self._bounds = self._cluster.bounds(places)
+
+    def search(
+        self, matcher: Matcher, needles: Sequence[bytes], between_ms: tuple[int, int], timeout_s: float,
+        told: Callable[[Progress], None],
+    ) -> tuple[list[Record], str, bool]:  # fmt: skip
+        """Return the records that are named, what was looked at, and whether that was all of it.
+
+        Raises:
+            ConsumerError: the brokers can't be read.
+        """
+        with TopicReader(self._properties, f"{self._group}.find") as reader:
+            bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
+            spans = reader.spans(bounds, *between_ms)
+            found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
+        named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
+        return named, _looked_at(spans, seen, between_ms), is_whole
+
+    def progress(self, record: Record) -> Finding:
+        """Return whether the group has passed a record."""
+        place = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+        if self._cluster is None:
+            return Finding(Station.GROUP, State.UNKNOWN, "no broker was asked", place)
+        try:
+            mark = self._cluster.committed([record.partition]).get(record.partition)
+        except ConsumerError as error:
+            return Finding(Station.GROUP, State.UNKNOWN, str(error), place)
+        if mark is not None and mark.offset > record.offset:
+            return Finding(Station.GROUP, State.PASSED, f"the workers have committed {mark.offset}", place)
+        bounds = self._bounds[record.partition]
+        note = note_of(
+            Assigned(record.partition, self.topics[record.partition.topic].topic_id, mark, bounds.low), bounds
+        )
+        behind = record.offset - (mark.offset if mark else bounds.low) + 1
+        detail = f"the workers have not committed it yet, {behind} records to go" + (f"; {note}" if note else "")
+        return Finding(Station.GROUP, State.ABSENT, detail, place)
+
+
+def _looked_at(spans: Mapping[Partition, Span], seen: int, between_ms: tuple[int, int]) -> str:
+    cut = [place for place, span in spans.items() if span.low > 0 and span.first == span.low]
+    text = f"{seen} records, written from {moment(between_ms[0])} to {moment(between_ms[1])}"
+    oldest = ", ".join(f"{place.topic}/{place.number}" for place in cut)
+    return f"{text}; older ones are deleted in {oldest}" if cut else text
+
+
+def of_record(record: Record) -> Finding:
+    """Return a record of a topic as a finding."""
+    place = f"{record.partition.topic}/{record.partition.number}/{record.offset}"
+    headers = dict(record.headers)
+    reason, error = (
+        headers.get(f"{LETTER_HEADER}{name}", b"").decode("utf-8", "replace") for name in ("reason", "error")
+    )
+    written = f"written {moment(record.timestamp_ms)}" if record.timestamp_ms >= 0 else "written"
+    detail = f"{written}; a dead letter, {reason}: {error}" if reason else written
+    return Finding(Station.TOPIC, State.FOUND, detail, place)

@@ -1,0 +1,185 @@
+"""`headrace find ID`: says where an event is, by its pingId, its eventId or its request's id."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Final
+
+from consumer.errors import ConsumerError
+from headrace.arguments import moment_ms, seconds
+from headrace.findings import Finding, State, Station, Verdict, verdict
+from headrace.identity import Identity, identity_of
+from headrace.services import Services
+from headrace.stations import Matcher, ask_spool
+
+if TYPE_CHECKING:
+    from consumer.kafka.scan import Progress
+    from headrace.beyond import Beyond
+
+ABOUT: Final = """
+Says where an event is: a row, a dead letter with its reason, a record in Kafka that waits for a
+worker, or a record in the spool of this machine. ID is the pingId of the answer, the eventId, or
+the X-Request-Id of the answer. (Rows do not have a request id that the client chose itself.)
+
+It asks the tables first. When they have nothing, it reads the spool, and the topics from the time
+in the id on (a UUIDv7, which is what the collector makes) for --window-s; an id without a time is
+searched for in the last hour. --since and --until say what to read instead.
+
+A station that can't be asked is `unknown`: that is never taken for "not there".
+
+Exit code: 0 found; 1 not found, and every station was asked; 3 not found, and something is unknown;
+2 a setting or an argument is wrong.
+
+  headrace find 0198c1f2-7d1e-7a60-9c39-6f0d1b6f8a11
+  headrace find 4bf92f3577b34da6a3ce929d0e0e4736 --json
+  headrace find c523aa41-9f0f-4fc2-bc96-5a8ff5520b78 --since 2026-01-31T09:00 --until 2026-01-31T11:00
+"""
+_HOUR_MS: Final = 3_600_000
+_CLOCKS_MS: Final = 60_000
+"""The clock that made the id may be ahead of Kafka's by so much."""
+_TELL_S: Final = 2.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("id", metavar="ID", help="a pingId, an eventId, a request id or a trace id")
+    parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
+    parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
+    parser.add_argument(
+        "--window-s", type=seconds, default=900.0, help="read so many seconds from the id's time on (%(default)s)"
+    )
+    parser.add_argument("--timeout-s", type=seconds, default=120.0, help="read for so long at most (%(default)s)")
+    parser.add_argument("--everywhere", action="store_true", help="ask all stations, also when there is a row")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line; the last one is the verdict")
+    parser.set_defaults(call=run)
+
+
+def run(services: Services, arguments: argparse.Namespace) -> int:
+    """Ask the stations, and print what they say.
+
+    Raises:
+        ValueError: the id or a setting is wrong.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        identity = identity_of(arguments.id, now_ms)
+    except ValueError as error:
+        raise ValueError(f"argument ID: {error}") from error
+    findings: list[Finding] = []
+    for finding in Search(services, identity, arguments, now_ms).findings():
+        findings.append(finding)
+        if not arguments.json:
+            print(_line(finding), flush=True)
+    told = verdict(findings)
+    _conclude(findings, told, as_json=arguments.json)
+    return told.code
+
+
+def _line(finding: Finding) -> str:
+    place = f"{finding.place}  " if finding.place else ""
+    return f"{finding.station:<12} {finding.state:<10} {place}{finding.detail}"
+
+
+def _conclude(findings: list[Finding], told: Verdict, *, as_json: bool) -> None:
+    if not as_json:
+        print(f"\n{told.where}: {told.sentence}")
+        return
+    for finding in findings:
+        names = ("station", "state", "place", "detail")
+        print(json.dumps({name: str(getattr(finding, name)) for name in names}))
+    print(json.dumps({"verdict": told.where, "sentence": told.sentence}))
+
+
+class Search:
+    """Asks the stations in an order in which nothing that moves on can be missed: the spool, the topics, the tables."""
+
+    def __init__(self, services: Services, identity: Identity, arguments: argparse.Namespace, now_ms: int) -> None:
+        self._identity, self._arguments, self._now_ms = identity, arguments, now_ms
+        self._span_ms = span_ms(identity, arguments, now_ms)
+        self._spool_dir = services.spool_dir()
+        self._matcher = Matcher(identity, services.schemas().schema_of)
+        self._beyond, self._why_not = _open_beyond(services, self._matcher, arguments.timeout_s)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what the stations say."""
+        told = self._tables()
+        is_there = _is_found(told)
+        if is_there:
+            yield from told
+            if not self._arguments.everywhere:
+                return
+        yield from ask_spool(self._spool_dir, self._matcher)
+        passed = yield from self._log()
+        if not is_there:
+            told = self._tables()  # it may have come while the spool and the topics were read
+            yield from told
+            if self._beyond and not _is_found(told):
+                for one in passed:
+                    yield from self._beyond.fate(one)
+
+    def _tables(self) -> list[Finding]:
+        if self._beyond is None:
+            return [Finding(station, State.UNKNOWN, self._why_not) for station in (Station.ROW, Station.DEAD_LETTER)]
+        return self._beyond.tables(self._identity)
+
+    def _log(self) -> Generator[Finding, None, list[str]]:
+        """Yield what the topics say; return the places of events that the workers have passed."""
+        if self._beyond is None:
+            yield Finding(Station.TOPIC, State.UNKNOWN, self._why_not)
+            return []
+        passed: list[str] = []
+        try:
+            for finding in self._beyond.log(self._identity.needles, self._span_ms, _teller(time.monotonic)):
+                yield finding
+                if finding.station is Station.GROUP and finding.state is State.PASSED:
+                    passed.append(finding.place)
+        except ConsumerError as error:
+            yield Finding(Station.TOPIC, State.UNKNOWN, str(error))
+        return passed
+
+
+def _is_found(findings: list[Finding]) -> bool:
+    return any(finding.state is State.FOUND for finding in findings)
+
+
+def _open_beyond(services: Services, matcher: Matcher, timeout_s: float) -> "tuple[Beyond | None, str]":
+    """Return what asks Kafka and ClickHouse; or why not: an image of the ingress has no worker."""
+    try:
+        from headrace.beyond import Beyond  # noqa: PLC0415  (as above)
+    except ModuleNotFoundError as error:
+        return None, f"the worker's libraries are not installed here: there is no {error.name}"
+    return Beyond(services, matcher, timeout_s), ""
+
+
+def span_ms(identity: Identity, given: argparse.Namespace, now_ms: int) -> tuple[int, int]:
+    """Return the Kafka timestamps between which to read.
+
+    Raises:
+        ValueError: the end is not behind the beginning.
+    """
+    at_ms = identity.at_ms
+    since_ms, until_ms = given.since, given.until
+    if since_ms is None:
+        since_ms = now_ms - _HOUR_MS if at_ms is None else at_ms - _CLOCKS_MS
+    if until_ms is None:
+        until_ms = max(now_ms, since_ms) + _HOUR_MS
+        if at_ms is not None and given.since is None:
+            until_ms = at_ms + int(given.window_s * 1000)
+    if since_ms >= until_ms:
+        raise ValueError("argument --since: must be before --until")
+    return max(0, since_ms), until_ms
+
+
+def _teller(now_s: Callable[[], float]) -> "Callable[[Progress], None]":
+    """Return what prints how far a search has come, now and then."""
+    last_s = now_s()
+
+    def tell(progress: "Progress") -> None:
+        nonlocal last_s
+        if now_s() - last_s >= _TELL_S:
+            last_s = now_s()
+            print(f"reading the topics: {progress.records} of {progress.records_max} records", file=sys.stderr)
+
+    return tell

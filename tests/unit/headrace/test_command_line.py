@@ -1,0 +1,126 @@
+"""The command `headrace` itself."""
+
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from headrace.__main__ import main
+
+
+@pytest.fixture
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[object, str, str]]:
+    """A function that runs a command in an empty directory without settings; returns its code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("headrace.__main__._be_quiet", lambda _: None)  # logging is the process's
+    monkeypatch.setenv("INGEST_SPOOL_DIR", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_it_tells_its_version(said: Callable[..., tuple[object, str, str]]) -> None:
+    """The one of the package."""
+    assert said("--version") == (0, f"headrace {version('headrace')}\n", "")
+
+
+def test_help_lists_every_command_on_one_screen(said: Callable[..., tuple[object, str, str]]) -> None:
+    """And loads none of them."""
+    code, output, _ = said("--help")
+
+    assert code == 0
+    assert re.findall(r"^    (\w+) ", output, re.MULTILINE) == [
+        "ingest",
+        "consumer",
+        "run",
+        "find",
+        "tail",
+        "top",
+        "doctor",
+    ]
+    assert len(output.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("command", ["find", "tail", "top", "doctor"])
+def test_each_command_has_help_with_examples_and_exit_codes(
+    said: Callable[..., tuple[object, str, str]], command: str
+) -> None:
+    """What scripts need to know stands there."""
+    code, output, _ = said(command, "--help")
+
+    assert code == 0
+    assert "Exit code" in output
+    assert f"  headrace {command}" in output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fnd",),
+        (),
+        ("find",),
+        ("find", "a b"),
+        ("find", "x", "--window-s", "0"),
+        ("find", "x", "--since", "2026-01-02", "--until", "2026-01-01"),
+        ("find", "x", "--env", "/none"),
+        ("tail", "--where", "x"),
+        ("tail", "--from-offset", "3"),
+        ("tail", "--from-offset", "3", "--from-time", "2026-01-01"),
+        ("tail",),
+        ("top", "--every-s", "-1"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    said: Callable[..., tuple[object, str, str]], words: tuple[str, ...]
+) -> None:
+    """On standard error, and nothing else."""
+    code, output, errors = said(*words)
+
+    assert (code, output) == (2, "")
+    assert errors.startswith("headrace: ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "others"), [("consumer", "consumer"), ("ingest", "python -m ingest"), ("run", "--kafka-port")]
+)
+def test_the_services_are_behind_it(said: Callable[..., tuple[object, str, str]], command: str, others: str) -> None:
+    """With their own options."""
+    code, output, _ = said(command, "--help")
+
+    assert code == 0
+    assert others in output
+
+
+def test_a_service_that_is_not_installed_is_one_sentence(
+    said: Callable[..., tuple[object, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image has the libraries of one service only."""
+
+    def lacks(_: str) -> None:
+        raise ModuleNotFoundError(name="clickhouse_connect")
+
+    monkeypatch.setattr("headrace.__main__.import_module", lacks)
+
+    code, _, errors = said("consumer", "lag")
+
+    assert code == 2
+    assert errors == "headrace: `consumer` is not installed here: there is no clickhouse_connect\n"
+
+
+def test_without_servers_everything_is_unknown(said: Callable[..., tuple[object, str, str]]) -> None:
+    """The spool of this machine is asked all the same; what has no address is never "not there"."""
+    code, output, _ = said("find", "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78")
+
+    assert code == 3
+    assert re.search(r"^spool +not there", output, re.MULTILINE)
+    assert "CONSUMER_BOOTSTRAP_SERVERS is not set" in output
+    assert output.splitlines()[-1].startswith("unknown: ")
