@@ -37,6 +37,7 @@ from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
 from ingest.settings import Settings, finish_s, load, registry_access, store_access
+from ingest.tracing import open_spans
 from schemas.codec import Encoder, read_schema
 from schemas.event import Catalogue, open_catalogue
 from schemas.registry import RegistryAwayError, open_schemas
@@ -129,6 +130,7 @@ def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:
         ProxyPolicy(read_networks(settings.trusted_proxies), settings.ip_privacy, settings.honour_privacy_signals),
         CorsPolicy(read_origins(settings.allowed_origins)),
         OperationsPort(settings.operations_port),
+        open_spans(),
     )
 
 

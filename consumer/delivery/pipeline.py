@@ -13,6 +13,7 @@ from consumer.delivery.ports import (
     Counted,
     DeadLetters,
     InsertedOffsets,
+    InsertSpans,
     Partition,
     Poison,
     Repairer,
@@ -42,6 +43,7 @@ class Pipeline:
     topics: Topics
     repairer: Repairer
     inserted: InsertedOffsets
+    spans: InsertSpans | None = None
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
         """Find a batch's poison by frame and schema, and encode the rest; write nothing.
@@ -166,6 +168,12 @@ class Pipeline:
                 thread) that the intent fences no more.
             Halt: the table or the account is not as it must be, or no single row is to blame.
         """
+        if self.spans is None:
+            return self._insert(batch, block, attempt)
+        with self.spans.inserting(batch.partition, batch.included, is_repeated=attempt.is_repeated):
+            return self._insert(batch, block, attempt)
+
+    def _insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
         counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
         is_there = counted.offsets.issuperset(block.offsets)
         if is_there and not counted.is_remembered:

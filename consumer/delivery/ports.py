@@ -5,6 +5,7 @@ fake in the tests.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -298,6 +299,15 @@ class InsertedOffsets(Protocol):
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets are counted, or are rows that a killed server did not come to count."""
+
+
+class InsertSpans(Protocol):
+    """Records what inserts do, for tracing. Threads share it."""
+
+    def inserting(
+        self, partition: Partition, records: Sequence[Record], *, is_repeated: bool
+    ) -> AbstractContextManager[None]:
+        """Return a block in which these records are inserted, perhaps not for the first time."""
 
 
 class DeadLetters(Protocol):

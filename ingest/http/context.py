@@ -10,6 +10,7 @@ from ingest.access.control import ANYBODY
 from ingest.counters import RequestCounter
 from ingest.http.body import Stream
 from ingest.http.trace import new_id
+from ingest.tracing import RequestSpan
 
 Headers = Sequence[tuple[str, str]]
 
@@ -76,11 +77,24 @@ class RequestContext:
         admission: access control's decision; a blank one on other routes.
         is_preflight: a CORS preflight, which is answered and not counted.
         outcome: the error code; "" when the status says enough.
+        span: the request's span; None when nothing is traced.
     """
 
     __slots__ = (
-        "address", "admission", "counter", "head", "ip", "is_preflight", "outcome", "request_id", "route", "stream",
-        "trace_id", "traceparent", "user_agent",
+        "address",
+        "admission",
+        "counter",
+        "head",
+        "ip",
+        "is_preflight",
+        "outcome",
+        "request_id",
+        "route",
+        "span",
+        "stream",
+        "trace_id",
+        "traceparent",
+        "user_agent",
     )  # fmt: skip
 
     def __init__(self, head: RequestHead, stream: Stream, route: str, counter: RequestCounter) -> None:
@@ -92,6 +106,7 @@ class RequestContext:
         self.traceparent = self.address = self.ip = self.user_agent = self.outcome = ""
         self.admission = ANYBODY
         self.is_preflight = False
+        self.span: RequestSpan | None = None
 
     def header(self, name: str) -> str:
         """Return a header by its lower-case name; "" when there is none."""

@@ -28,6 +28,7 @@ from ingest.http.pixel import KEY, image_of
 from ingest.http.trace import request_id_of, trace_id_of
 from ingest.logs import REFUSALS
 from ingest.publishing.ports import SPOOL_FAULTS
+from ingest.tracing import RequestSpans
 
 log = logging.getLogger(REFUSALS)
 
@@ -77,6 +78,7 @@ class RequestPolicies:
     proxies: ProxyPolicy
     cors: CorsPolicy
     port: OperationsPort
+    spans: RequestSpans | None = None
 
 
 class RequestMiddleware:
@@ -102,6 +104,7 @@ class RequestMiddleware:
         self._add_in_flight = counters.metrics.adder("requests_in_flight")
         self._uncounted = EventCounters()
         self._policies = policies
+        self._spans = policies.spans
         self._now_s = now_s
         for route in self._routes:
             self._begin_counting(route)
@@ -152,6 +155,8 @@ class RequestMiddleware:
         self._add_in_flight(-1)
         self._metrics.count("requests_total", 1, route=context.route, status=str(status), outcome=outcome)
         self._metrics.observe("request_seconds", took_s, route=context.route)
+        if context.span is not None:
+            context.span.end(status, outcome, context.counter.events)
         if status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
             log.info("request refused", extra=_line(context, status, outcome, took_s))
 
@@ -162,6 +167,17 @@ class RequestMiddleware:
             context.request_id = request_id_of(request_id) or context.request_id
         if traceparent and (trace_id := trace_id_of(traceparent)):
             context.trace_id, context.traceparent = trace_id, traceparent
+        if self._spans is not None and context.route in COUNTED:
+            self._begin_span(context, self._spans)
+
+    @staticmethod
+    def _begin_span(context: RequestContext, spans: RequestSpans) -> None:
+        """Let the records continue the request's span; an id that is ours stays the same for both."""
+        is_ours = context.request_id == context.trace_id
+        context.span = span = spans.begin(context.head.method, context.route, context.traceparent)
+        context.trace_id, context.traceparent = span.trace_id, span.traceparent
+        if is_ours:
+            context.request_id = span.trace_id
 
     def _answer_preflight(self, context: RequestContext) -> Answer | None:
         headers = context.head.headers

@@ -1,7 +1,7 @@
 """Trace and request ids: W3C trace context and X-Request-Id.
 
-https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. The collector records no spans, so it passes
-a caller's traceparent on unchanged with each record; `tracestate` is dropped.
+https://www.w3.org/TR/trace-context/, sections 3.2.2 and 4.3. Where no spans are recorded (ingest/tracing.py), a
+caller's traceparent goes on unchanged with each record; `tracestate` is dropped.
 """
 
 import re
