@@ -11,7 +11,6 @@ from typing import Final, NoReturn
 from consumer import archives, commands, people, recovery, service
 from consumer.arguments import (
     LIMIT_MAX,
-    OFFSET_MAX,
     PARTITION_MAX,
     Parser,
     letter,
@@ -119,18 +118,6 @@ higher, and it is part of the tokens. Run `audit` afterwards: it lists what is s
   python -m consumer resume
   python -m consumer resume --partition events/3 --go
 """
-_REPROCESS: Final = """
-Makes workers read offsets again: rows were deleted, ClickHouse was restored from a backup, or
-`audit` lists missing offsets. Every record read again becomes a row again, under a new reading
-number; first delete rows that should not be there twice (`events_unique` shows each event once in
-any case). With an end, the partition then returns to where it is now; without one, it reads on to
-the newest record. Prints what it would do; commits it with --go, when all workers are stopped.
-
-Times are Kafka timestamps. Offsets that the log no longer has can't be read again.
-
-  python -m consumer reprocess --partition events/3 --from-offset 100 --to-offset 200 --go
-  python -m consumer reprocess --partition events/0 --partition events/1 --from-time 2026-01-31
-"""
 _DOWNGRADE: Final = """
 Rewrites the group's commits in the format of the previous release, whose workers would otherwise
 halt their partitions. For a rollback: stop all workers of this release with SIGTERM, run this with
@@ -223,13 +210,8 @@ def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.Arg
     """Add the commands that change the commits of a stopped group."""
     resume = _add(found, "resume", "resume halted partitions", _RESUME)
     resume.set_defaults(call=recovery.run_resume, needed=SERVERS)
-    again = _add(found, "reprocess", "read offsets again", _REPROCESS)
-    again.set_defaults(call=recovery.run_reprocess, needed=SERVERS)
-    offset = whole_number(0, OFFSET_MAX)
-    again.add_argument("--from-offset", type=offset, help="the first offset to read again")
-    again.add_argument("--from-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
-    again.add_argument("--to-offset", type=offset, help="the first offset not to read again")
-    again.add_argument("--to-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
+    again = _add(found, "reprocess", "read offsets again", recovery.REPROCESS)
+    recovery.add_reprocess(again)
     former = _add(found, "downgrade", "hand the group to the previous release", _DOWNGRADE)
     former.set_defaults(call=recovery.run_downgrade, needed=SERVERS)
     made = [resume, again, former]

@@ -22,7 +22,7 @@ from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.ports import Partition
 from consumer.errors import ConsumerError, Misconfigured
-from consumer.kafka.admin import Cluster
+from consumer.kafka.admin import Cluster, Topic
 from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
@@ -86,7 +86,8 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
     auditor = Auditor(connection, tables, cluster.gaps)
     deadline_s = time.monotonic() + arguments.patience_s
     while True:
-        findings = [auditor.audit(span) for span in _spans(auditor, cluster)]
+        topics = find_topics(cluster, list(auditor.tables))
+        findings = [auditor.audit(span) for span in spans(auditor, cluster, topics)]
         missing = sum(finding.missing.count for finding in findings)
         if not missing or time.monotonic() >= deadline_s:
             break
@@ -186,14 +187,13 @@ def without_erased(letters: Sequence[Letter], key: ErasureKey, until_ms: Mapping
     return [judged(letter) for letter in letters]
 
 
-def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
+def spans(auditor: Auditor, cluster: Cluster, topics: Mapping[str, Topic]) -> list[Span]:
     """Return the offsets that must be in the tables."""
-    topics = find_topics(cluster, list(auditor.tables))
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks = cluster.committed(partitions)  # before reading the table, so that committed offsets are in it
     bounds = cluster.bounds(partitions)
     known = {(span.partition, span.topic_id): span for span in auditor.topic_ids()}
-    spans = {
+    found = {
         name: replace(span, is_gone=True)
         for name, span in known.items()
         if span.topic_id != topics[span.partition.topic].topic_id
@@ -203,8 +203,8 @@ def _spans(auditor: Auditor, cluster: Cluster) -> list[Span]:
         intent = intended(mark)
         if intent is None or intent.topic_id == topic_id:
             first = known[partition, topic_id].low if (partition, topic_id) in known else mark.offset
-            spans[partition, topic_id] = Span(partition, topic_id, min(bounds[partition][0], first), mark.offset)
-    return [span for _, span in sorted(spans.items())]
+            found[partition, topic_id] = Span(partition, topic_id, min(bounds[partition][0], first), mark.offset)
+    return [span for _, span in sorted(found.items())]
 
 
 def _letter_line(letter: Letter) -> dict[str, object]:

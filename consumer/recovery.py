@@ -1,25 +1,43 @@
 """The commands resume, reprocess and downgrade of `python -m consumer`: they change a stopped group's commits."""
 
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from consumer.clickhouse.offsets import OffsetsTable
-from consumer.commands import say, show
+from consumer.arguments import OFFSET_MAX, moment_ms, whole_number
+from consumer.clickhouse.offsets import OffsetsTable, delete_rows
+from consumer.commands import say, show, spans
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import CommittedOffset, Partition
-from consumer.errors import Misconfigured
+from consumer.errors import Fatal, Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.kafka.admin_connection import AdminConnection
-from consumer.operations.audit import intended
+from consumer.operations.audit import Auditor, intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
 from consumer.service import connect, kafka_properties, targets
-from consumer.settings import Settings
+from consumer.settings import SERVERS, Settings
 
+REPROCESS: Final = """
+Makes workers read offsets again: rows were deleted or are wrong, ClickHouse was restored from a
+backup, or `audit` lists missing offsets. Every record read again becomes a row again, under a new
+reading number. With an end, the partition then returns to where it is now; without one, it reads
+on to the newest record. Prints what it would do; does it with --go, when all workers are stopped.
+
+--missing reads what `audit` finds missing, in all partitions or the named ones: from the first
+missing offset to the last. --delete first deletes the rows that will come again, so that no row is
+there twice (`events_unique` shows each event once in any case). It deletes nothing that the log
+can't give back.
+
+Times are Kafka timestamps. Offsets that the log no longer has can't be read again.
+
+  python -m consumer reprocess --missing --go
+  python -m consumer reprocess --partition events/3 --from-offset 100 --to-offset 200 --go
+  python -m consumer reprocess --partition events/0 --from-time 2026-01-31 --to-time 2026-02-01 --delete
+"""
 Planner = Callable[[Facts, RecordAt], Plan]
 _ERASED: Final = (
     "people who were erased come back with what is read again: when `lag` shows 0, run"
@@ -38,8 +56,49 @@ def run_downgrade(settings: Settings, arguments: Namespace) -> int:
     return Marks(settings).run(arguments, lambda facts, _: downgrade(facts))
 
 
+def add_reprocess(again: ArgumentParser) -> None:
+    """Add the arguments of reprocess."""
+    offset = whole_number(0, OFFSET_MAX)
+    again.add_argument("--missing", action="store_true", help="what `audit` finds missing")
+    again.add_argument("--from-offset", type=offset, help="the first offset to read again")
+    again.add_argument("--from-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
+    again.add_argument("--to-offset", type=offset, help="the first offset not to read again")
+    again.add_argument("--to-time", type=moment_ms, help="the same as a Kafka timestamp (UTC)")
+    again.add_argument("--delete", action="store_true", help="first delete the rows that will come again")
+    again.set_defaults(call=run_reprocess, needed=SERVERS)
+
+
 def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     """Make workers read offsets again."""
+    marks = Marks(settings)
+    if arguments.missing:
+        given = (arguments.from_offset, arguments.from_time, arguments.to_offset, arguments.to_time)
+        if any(one is not None for one in given):
+            raise Misconfigured("argument --missing: says itself where to begin and to end")
+        firsts, stops = marks.missing(marks.partitions(arguments))
+    else:
+        firsts, stops = _named_bounds(marks, arguments)
+    if not firsts:
+        say("nothing is missing", sys.stderr)
+        return 0
+    arguments.partition = [tuple(partition) for partition in firsts]
+    code = marks.run(
+        arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
+    )
+    if arguments.go and not code:
+        say(_ERASED, sys.stderr)
+    return code
+
+
+_Bounds = tuple[Mapping[Partition, int], Mapping[Partition, int | None]]
+
+
+def _named_bounds(marks: "Marks", arguments: Namespace) -> _Bounds:
+    """Return where each named partition is read from, and up to where.
+
+    Raises:
+        Misconfigured: the arguments don't say it.
+    """
     if (arguments.from_offset is None) == (arguments.from_time is None):
         raise Misconfigured("give either --from-offset or --from-time")
     if arguments.to_offset is not None and arguments.to_time is not None:
@@ -47,16 +106,10 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     by_offset = arguments.from_offset is not None or arguments.to_offset is not None
     if not arguments.partition or (by_offset and len(arguments.partition) > 1):
         raise Misconfigured("argument --partition: name one; an offset belongs to a single partition")
-    marks = Marks(settings)
     partitions = marks.partitions(arguments)
     firsts = marks.moments(partitions, arguments.from_time) or dict.fromkeys(partitions, arguments.from_offset)
     stops = marks.moments(partitions, arguments.to_time) or dict.fromkeys(partitions, arguments.to_offset)
-    code = marks.run(
-        arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
-    )
-    if arguments.go and not code:
-        say(_ERASED, sys.stderr)
-    return code
+    return firsts, stops
 
 
 def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
@@ -71,11 +124,14 @@ class Marks:
     """Collects facts about partitions, plans, and commits with --go."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         properties = kafka_properties(settings)
         admin = AdminConnection(properties)
         self._cluster = Cluster(properties, settings.group_id, admin)
         self._group = StoppedGroup(properties, settings.group_id, admin)
-        self._offsets = OffsetsTable(connect(settings), {target.topic: target.table for target in targets(settings)})
+        self._tables = {target.topic: target.table for target in targets(settings)}
+        self._connection = connect(settings)
+        self._offsets = OffsetsTable(self._connection, self._tables)
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 
     def partitions(self, arguments: Namespace) -> list[Partition]:
@@ -95,6 +151,24 @@ class Marks:
         """Return each partition's first offset at a time or later; {} when no time is given."""
         return {} if at_ms is None else self._group.offsets_at(partitions, at_ms)
 
+    def missing(self, partitions: list[Partition]) -> _Bounds:
+        """Return the first and the last missing offset of each partition that lacks any, by an audit.
+
+        Raises:
+            Fatal: so much is missing, in so many places, that an audit does not list it.
+        """
+        auditor = Auditor(self._connection, self._tables, self._cluster.gaps)
+        firsts, stops = dict[Partition, int](), dict[Partition, int | None]()
+        for span in spans(auditor, self._cluster, self._topics):
+            if span.partition not in partitions or span.is_gone:
+                continue
+            found = auditor.audit(span).missing
+            if found and not found.is_bounded:
+                raise Fatal(f"{_too_many(span.partition)}: name the offsets with --from-offset and --to-offset")
+            if found:
+                firsts[span.partition], stops[span.partition] = found.bounds
+        return firsts, stops
+
     def run(self, arguments: Namespace, plan: Planner) -> int:
         """Plan for the partitions, print the plans, commit them with --go; return the exit code."""
         if arguments.go:
@@ -111,8 +185,20 @@ class Marks:
             )
             return 0
         self._group.commit(marks)
+        if getattr(arguments, "delete", False):
+            self._delete(plans)
         say(f"committed {len(marks)} partitions: start the workers", sys.stderr)
         return 0
+
+    def _delete(self, plans: Sequence[Plan]) -> None:
+        """Delete the rows that the plans have read again.
+
+        Only now, when the plans are committed: whatever ends this half way, no row is lost, and some are there twice.
+        """
+        for made in plans:
+            if (intent := intended(made.mark) if made.mark else None) is not None:
+                count = delete_rows(self._connection, self._tables[made.partition.topic], made.partition, intent)
+                say(f"deleted {count} rows of {made.partition.topic}/{made.partition.number}", sys.stderr)
 
     def _plans(self, partitions: list[Partition], plan: Planner) -> Iterator[Plan]:
         marks, bounds = self._cluster.committed(partitions), self._group.bounds(partitions)
@@ -130,6 +216,10 @@ class Marks:
 
     def _kept(self, partition: Partition, intent: Intent | None) -> frozenset[int]:
         return self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()
+
+
+def _too_many(partition: Partition) -> str:
+    return f"{partition.topic}/{partition.number} lacks offsets in too many places"
 
 
 def _line(plan: Plan) -> dict[str, object]:

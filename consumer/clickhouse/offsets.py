@@ -37,6 +37,11 @@ _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
+_OFFSET_END: Final = 2**63 - 1
+_RANGE: Final = """
+_topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
+AND _offset >= {from:UInt64} AND _offset < {to:UInt64} AND _reading < {reading:UInt32}
+"""
 _THERE: Final = """
 SELECT DISTINCT _offset AS offset FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
@@ -168,6 +173,24 @@ class OffsetsTable:
             for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
         )
         return (counted & rows) | buried
+
+
+def delete_rows(connection: Connection, table: str, partition: Partition, intent: Intent) -> int:
+    """Delete a partition's rows that this second reading inserts again, wait for that, and return how many.
+
+    The offsets stay counted: the later reading counts for itself. It rewrites each part that has such rows.
+
+    Raises:
+        Transient, Fatal: as errors.py says.
+    """
+    end = intent.detour.end if intent.detour else _OFFSET_END
+    where = _parameters(partition, intent.topic_id) | {"reading": intent.reading, "from": intent.a, "to": end}
+    where["table"] = table
+    (row,) = connection.query(f"SELECT count() AS rows FROM {{table:Identifier}} WHERE {_RANGE}", where)  # noqa: S608  (our own text)
+    if row["rows"]:
+        statement = f"ALTER TABLE {{table:Identifier}} DELETE WHERE {_RANGE}"
+        connection.command(statement, where, settings={"mutations_sync": 2})
+    return int(row["rows"])
 
 
 def _parameters(partition: Partition, topic_id: str) -> dict[str, object]:

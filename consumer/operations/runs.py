@@ -11,10 +11,13 @@ class Runs:
 
     Attributes:
         count: the number of all offsets.
+        is_bounded: whether `bounds` are known: no offsets were only counted.
     """
 
     def __init__(self, offsets: Iterable[int] = ()) -> None:
         self.count = 0
+        self.is_bounded = True
+        self._end = 0
         self._named = 0
         self._runs: list[tuple[int, int]] = []  # [first, end)
         for first, end in runs_of(offsets):
@@ -24,6 +27,7 @@ class Runs:
         """Add the offsets [first, end), all above the earlier ones."""
         is_full = self.is_full
         self.count += end - first
+        self._end = max(self._end, end)
         if is_full or first == end:
             return
         if self._runs and self._runs[-1][1] == first:
@@ -37,6 +41,12 @@ class Runs:
     def add_unnamed(self, count: int) -> None:
         """Add this many offsets without listing them."""
         self.count += count
+        self.is_bounded = self.is_bounded and not count
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first offset, and the one after the last; there must be one, and `is_bounded`."""
+        return self._runs[0][0], self._end
 
     @property
     def is_full(self) -> bool:

@@ -49,3 +49,20 @@ def test_behind_what_has_no_name_nothing_is_named() -> None:
     runs.add(9, 12)
 
     assert (str(runs), runs.count) == ("1, and 6 more", 7)
+
+
+def test_bounds_reach_over_runs_that_are_not_listed() -> None:
+    """From the first offset to behind the last, however many runs there are."""
+    runs = Runs(range(0, 200, 2))
+
+    assert (runs.bounds, runs.is_bounded) == ((0, 199), True)
+
+
+def test_offsets_that_are_only_counted_have_no_bounds() -> None:
+    """Where they are is not known."""
+    runs = Runs([3])
+    runs.add_unnamed(0)
+    assert runs.is_bounded
+    runs.add_unnamed(1)
+
+    assert not runs.is_bounded
