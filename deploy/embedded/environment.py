@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from deploy.embedded.broker import CONSUMER_SETTINGS, HOST
 
@@ -37,6 +37,8 @@ class Options:
     workers: int
     console_port: int
     """0: no console."""
+    kafka: Literal["embedded", "apache"] = "embedded"
+    """Which broker runs."""
 
     @property
     def ingest_url(self) -> str:
@@ -77,6 +79,11 @@ class Options:
     def clickhouse_directory(self) -> Path:
         """The directory of ClickHouse's tables, log and password."""
         return self.directory / "clickhouse"
+
+    @property
+    def kafka_directory(self) -> Path:
+        """The directory of Apache Kafka's log."""
+        return self.directory / "kafka"
 
     @property
     def password_path(self) -> Path:

@@ -1,12 +1,24 @@
 """What the embedded pipeline says on a terminal: one line per part while it starts, then one screen."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import Final
 
 from deploy.embedded.environment import ANALYST, USER, Options
+
+_BROKERS: Final[Mapping[str, str]] = {
+    "embedded": """\
+The broker is Tansu, in memory: a crash here loses events without a row, a killed
+worker may double a batch. make run KAFKA=apache has no such gaps (needs Java 17).
+""",
+    "apache": """\
+The broker is Apache Kafka, with one copy of its log on this disk: a crash of any
+part loses and doubles nothing. Lose the disk, and the events are lost.
+""",
+}
 
 
 @contextmanager
@@ -43,11 +55,9 @@ An event in, and its row out a second later:
 
 Commands, from another terminal; they log in to ClickHouse as {USER}:
 
-  . {_short(environment_path)} && python -m consumer lag
+  . {_short(environment_path)} && headrace doctor     (find, tail, top; consumer lag)
 
-The broker is Tansu, in memory: a crash here loses events without a row, a killed
-worker may double a batch. Kafka has no such gaps: docker compose up.
-"""
+{_BROKERS[options.kafka]}"""
 
 
 def _short(path: Path) -> str:

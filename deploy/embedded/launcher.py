@@ -35,6 +35,7 @@ from deploy.embedded.environment import (
     write_environment,
 )
 from deploy.embedded.greeting import greeting, step
+from deploy.embedded.kafka import ApacheKafka
 from deploy.embedded.logs import LogRotation
 from deploy.embedded.process import Child, StopRequest, tail
 
@@ -88,7 +89,7 @@ def run(options: Options) -> None:
     print("headrace: starting", flush=True)
     with ExitStack() as stack:
         with step("broker"):
-            stack.enter_context(EmbeddedBroker(options.kafka_port, logs / "broker.log"))
+            stack.enter_context(_broker(options))
         parts = _start(options, logs, stack)
         environment_path = write_environment(options)
         print(f"ready {json.dumps(_addresses(options))}", flush=True)
@@ -100,6 +101,13 @@ def run(options: Options) -> None:
             for part in parts:
                 part.check() if part.name == _CLICKHOUSE else part.revive()
         print("stopping: first inserting everything that was accepted", flush=True)
+
+
+def _broker(options: Options) -> EmbeddedBroker | ApacheKafka:
+    log_path = options.logs_directory / "broker.log"
+    if options.kafka == "apache":
+        return ApacheKafka(options.kafka_port, options.kafka_directory, log_path)
+    return EmbeddedBroker(options.kafka_port, log_path)
 
 
 def _check_ports(options: Options) -> None:
@@ -129,7 +137,7 @@ def _start(options: Options, logs: Path, stack: ExitStack) -> list[Part]:
         create_topics(options.bootstrap_servers, _TOPICS)
         _migrate(consumer, logs)
     parts += _workers(options, worker, stack)
-    stack.callback(_drain, options.bootstrap_servers)
+    stack.callback(_drain, options)
     parts.append(_part("ingest", ["ingest"], ingest, logs, stack))
     with step("ingress"):
         _await_answer(f"{options.ingest_url}/readyz", parts)
@@ -206,12 +214,13 @@ def _part(
     return part
 
 
-def _drain(bootstrap_servers: str) -> None:
-    if not await_nothing_left(bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
-        print(
-            "stopped with events left on the topic: they are lost, because the embedded broker keeps them in memory",
-            flush=True,
-        )
+def _drain(options: Options) -> None:
+    if not await_nothing_left(options.bootstrap_servers, GROUP, _TOPICS, _DRAIN_S):
+        left = {
+            "embedded": "they are lost, because the embedded broker keeps them in memory",
+            "apache": "they are inserted at the next start",
+        }
+        print(f"stopped with events left on the topic: {left[options.kafka]}", flush=True)
 
 
 def _make_log_tables(options: Options) -> None:

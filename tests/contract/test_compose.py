@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import consumer.settings
-from tests.support import kafka_distribution
+from deploy.embedded import kafka_distribution
 from tests.support.containers import (
     IMAGE_OF,
     ROOT,

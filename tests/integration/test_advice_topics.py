@@ -8,8 +8,8 @@ import pytest
 from consumer.errors import Fatal
 from consumer.kafka.admin import Cluster
 from consumer.operations.preflight import check_metadata, size_warnings
+from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.support.kafka import Broker, KafkaCluster
-from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_tools import run_tool
 
 pytestmark = pytest.mark.kafka

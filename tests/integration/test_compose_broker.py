@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # its stub forgets to export
 
+from deploy.embedded.kafka_distribution import NotAvailableError, home, java
 from tests.support.containers import part
-from tests.support.kafka_broker import NotAvailableError
-from tests.support.kafka_distribution import home, java
 from tests.support.kafka_node import HOST, KafkaNode
 from tests.support.ports import free_port
 

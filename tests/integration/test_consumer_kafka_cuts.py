@@ -8,11 +8,11 @@ from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position
 from consumer.kafka import starts
+from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.integration.test_consumer_kafka_away import Deaf
 from tests.support.cut_logs import copy_log, put_back
 from tests.support.fixtures_group import PROTOCOLS, member_properties
 from tests.support.kafka import KafkaCluster
-from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_clients import deliver
 from tests.support.log_members import Member, until
 

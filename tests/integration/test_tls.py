@@ -19,6 +19,7 @@ import pytest
 
 from consumer.clickhouse.client import Connection
 from consumer.errors import Misconfigured, Transient
+from deploy.embedded.kafka_distribution import NotAvailableError
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.counters import NoMetrics
@@ -32,7 +33,6 @@ from tests.support.certificates import Authority, Pair
 from tests.support.clickhouse import PASSWORD, ClickHouse
 from tests.support.fleet import Fleet, until
 from tests.support.ingress import Ingress
-from tests.support.kafka_broker import NotAvailableError
 from tests.support.kafka_tls import TlsKafka
 from tests.support.redis_server import RedisServer
 from tests.support.registry import SchemaRegistry

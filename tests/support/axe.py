@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.embedded.kafka_distribution import CACHE, copy_dependencies, publish
 from tests.support.devtools import Page
-from tests.support.kafka_distribution import CACHE, copy_dependencies, publish
 
 _VERSION: Final = "4.10.1"
 _POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">

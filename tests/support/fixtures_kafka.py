@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.support.kafka import Broker, EmbeddedKafka, KafkaCluster, provide
-from tests.support.kafka_broker import NotAvailableError
 
 
 @pytest.fixture(scope="session")

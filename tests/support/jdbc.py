@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests.support.kafka_distribution import CACHE, copy_dependencies, java, publish
+from deploy.embedded.kafka_distribution import CACHE, copy_dependencies, java, publish
 
 VERSION: Final = "0.9.8"
 _SQLLINE_VERSION: Final = "1.12.0"

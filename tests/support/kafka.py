@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from deploy.embedded.broker import CONSUMER_SETTINGS, CannotStartError, EmbeddedBroker
-from tests.support.kafka_broker import Broker, NotAvailableError, speaks_kip848
+from deploy.embedded.kafka_distribution import NotAvailableError
+from tests.support.kafka_broker import Broker, speaks_kip848
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_node import KafkaNode
 from tests.support.ports import free_port

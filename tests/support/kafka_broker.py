@@ -17,10 +17,6 @@ _ADMIN_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.05
 
 
-class NotAvailableError(Exception):
-    """This broker cannot run here; the message is the reason, for people who wonder what was skipped."""
-
-
 class Broker(ABC):
     """A running broker, or several that form a cluster; a context manager that starts and stops it.
 

@@ -11,7 +11,8 @@ from typing import ClassVar, Final
 
 from confluent_kafka import KafkaException
 
-from tests.support import kafka_classes, kafka_distribution
+from deploy.embedded import kafka_distribution
+from tests.support import kafka_classes
 from tests.support.kafka_broker import Broker
 from tests.support.kafka_clients import deliver
 from tests.support.kafka_node import HOST, KafkaNode

@@ -4,7 +4,7 @@ import shlex
 import subprocess
 from typing import Final
 
-from tests.support import kafka_distribution
+from deploy.embedded import kafka_distribution
 from tests.support.kafka_classes import archive_of, mapping
 
 _CLASSES: Final = {

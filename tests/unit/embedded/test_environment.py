@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -75,10 +77,13 @@ def test_a_shell_reads_the_settings(tmp_path: Path, name: str) -> None:
     assert said.stderr == ""
 
 
-def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """24 lines with the prompt, 82 columns at most, with every address and the environment of the commands."""
+@pytest.mark.parametrize(("kafka", "said"), [("embedded", "KAFKA=apache"), ("apache", "loses and doubles nothing")])
+def test_the_greeting_fits_one_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kafka: Literal["embedded", "apache"], said: str
+) -> None:
+    """24 lines with the prompt, 82 columns at most: each address, the commands, which broker runs, and its limits."""
     monkeypatch.chdir(tmp_path)
-    told = options(Path(".headrace"))
+    told = replace(options(Path(".headrace")), kafka=kafka)
     text = greeting(told, told.directory / "env")
 
     lines = text.splitlines()
@@ -92,7 +97,8 @@ def test_the_greeting_fits_one_screen(tmp_path: Path, monkeypatch: pytest.Monkey
         "8080/metrics",
         "8123/play",
         ". .headrace/env",
-        "docker compose",
+        "headrace doctor",
+        said,
     ):
         assert address in text
 

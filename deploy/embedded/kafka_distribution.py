@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from tests.support.kafka_broker import NotAvailableError
-
 VERSION: Final = "4.1.1"
 _LOG4J_VERSION: Final = "2.24.3"  # the one that this Kafka brings; its binding to SLF4J does not come with it
 _JAVA_AT_LEAST: Final = 17  # Kafka 4 servers run from 17 on
@@ -17,7 +15,7 @@ CACHE: Final = Path(__file__).resolve().parents[2] / ".cache"
 
 _POM: Final = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
-  <groupId>headrace.tests</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <groupId>headrace</groupId><artifactId>kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version>
     </dependency>
@@ -39,6 +37,10 @@ rootLogger.appenderRef.out.ref = out
 """
 
 
+class NotAvailableError(Exception):
+    """This can't run here; the message is the reason."""
+
+
 def java() -> str:
     """Return the path of a Java that can run this Kafka.
 
@@ -58,7 +60,7 @@ def java() -> str:
 def home(cache: Path = CACHE) -> Path:
     """Return the directory with the jars and log4j2.properties, fetching it first when ``cache`` lacks it.
 
-    Two runs may do so at once: each fills its own directory, the first to rename it wins.
+    Several runs may do so at once: each fills its own directory, the first to rename it wins.
 
     Raises:
         NotAvailableError: Maven is missing, or could not fetch it.
