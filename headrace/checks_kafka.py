@@ -28,6 +28,7 @@ class KafkaChecks:
         self._cluster = Cluster(properties, settings.group_id)
         self._inspection = Inspection(properties, settings.group_id)
         self._names = (settings.topic, settings.dead_letter_topic)
+        self._is_embedded = False
 
     def run(self) -> Iterator[Check]:
         """Yield what the cluster says; what can't be asked is unknown."""
@@ -44,7 +45,8 @@ class KafkaChecks:
             )
             return
         yield Check(Promise.VERSIONS, Level.NOTE, f"librdkafka {self._inspection.library}, cluster {cluster_id}")
-        if cluster_id == EMBEDDED:
+        self._is_embedded = cluster_id == EMBEDDED
+        if self._is_embedded:
             says = "the broker is the embedded one, which keeps its log in memory: events without a row go with it"
             yield Check(
                 Promise.DURABLE,
@@ -117,7 +119,11 @@ class KafkaChecks:
 
     def _group(self) -> Iterator[Check]:
         members = self._inspection.members()
-        if members:
+        if not members and self._is_embedded:
+            yield Check(
+                Promise.OUTAGE, Level.UNKNOWN, "this broker does not tell a group's members: look at `headrace top`"
+            )
+        elif members:
             yield Check(Promise.ONCE, Level.HOLDS, f"{members} workers are in the group {self._settings.group_id}")
         else:
             yield Check(

@@ -5,7 +5,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.delivery.ports import Partition, Record
 from consumer.errors import ConsumerError, Transient
@@ -15,6 +15,9 @@ from consumer.kafka.properties import PINNED, REPORTING, reading
 
 END: Final = OFFSET_END
 """Stands for the offset behind a partition's newest record."""
+START: Final = OFFSET_BEGINNING
+"""Stands for the oldest offset of a partition."""
+_NEVER_MS: Final = 10_413_705_600_000  # 2299-12-31
 _CALL_S: Final = 10.0
 _POLL_S: Final = 0.25
 _SILENT_S: Final = 15.0
@@ -55,9 +58,16 @@ class TopicReader:
     def offsets_at(self, partitions: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
         """Return each partition's first offset with this Kafka timestamp or a later one; END when there is none.
 
+        A broker that knows no times gives START: the embedded one answers 0 for every time, the future's too.
+
         Raises:
             Transient, Fatal: as the packages' errors.py say.
         """
+        if any(offset != END for offset in self._at(partitions, _NEVER_MS).values()):
+            return dict.fromkeys(partitions, START)
+        return self._at(partitions, at_ms)
+
+    def _at(self, partitions: Sequence[Partition], at_ms: int) -> dict[Partition, int]:
         try:
             found = self._consumer.offsets_for_times(
                 [TopicPartition(*partition, at_ms) for partition in partitions], timeout=_CALL_S
@@ -80,6 +90,8 @@ class TopicReader:
         def span(partition: Partition) -> Span:
             low, high = bounds[partition]
             first, end = (high if at < 0 else max(low, min(at, high)) for at in (firsts[partition], ends[partition]))
+            if START in {firsts[partition], ends[partition]}:
+                first, end = low, high
             return Span(low, first, max(first, end))
 
         return {partition: span(partition) for partition in bounds}

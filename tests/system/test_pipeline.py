@@ -189,6 +189,7 @@ def test_the_commands_find_the_pipeline_by_its_environment(pipeline: Pipeline) -
     assert re.search(r"^topic +found +events/\d/\d+ ", said.stdout, re.MULTILINE), said.stdout
     assert "rows in the last minute" in said.stdout
     assert "which keeps its log in memory" in said.stdout
+    assert "no worker runs" not in said.stdout
     assert said.stdout.endswith("code 1\n")
     assert said.stderr == ""
 
