@@ -1,4 +1,7 @@
-"""Reports what a worker process uses: processor time, memory, open files. Linux only; elsewhere it reports nothing."""
+"""Writes on a thread what the way of events does not: a process's time, memory and open files, and pending counts.
+
+Process figures need Linux; elsewhere there are none.
+"""
 
 import os
 import resource
@@ -11,7 +14,8 @@ from typing import Final
 
 from ingest.counters import Metrics
 
-_EVERY_S: Final = 5.0  # scrapes are seldom closer together
+_FLUSH_S: Final = 1.0
+_REPORT_EVERY: Final = 5  # flushes; scrapes are seldom closer together
 _LEAVE_S: Final = 1.0
 _SELF: Final = Path("/proc/self")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -41,22 +45,28 @@ class ProcessReport:
 
 
 @contextmanager
-def reporting_process(metrics: Metrics) -> Iterator[None]:
-    """Report now, and every few seconds on a thread until the block is left."""
-    if not (_SELF / "statm").exists():
-        yield
-        return
-    report, stop = ProcessReport(metrics), threading.Event()
-    report.write()
+def reporting(metrics: Metrics, flush: Callable[[], None]) -> Iterator[None]:
+    """Report the process every five seconds and flush every second until the block is left, and then once more."""
+    report = ProcessReport(metrics) if (_SELF / "statm").exists() else None
+    stop = threading.Event()
 
-    def walk() -> None:
-        while not stop.wait(_EVERY_S):
+    def write() -> None:
+        flush()
+        if report is not None:
             report.write()
 
-    thread = threading.Thread(target=walk, name="process-report", daemon=True)
+    def walk() -> None:
+        ticks = 0
+        while not stop.wait(_FLUSH_S):
+            ticks += 1
+            write() if ticks % _REPORT_EVERY == 0 else flush()
+
+    write()
+    thread = threading.Thread(target=walk, name="metrics", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join(_LEAVE_S)
+        write()

@@ -37,7 +37,7 @@ from ingest.http.wsgi import WsgiDoor
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
-from ingest.process_metrics import reporting_process
+from ingest.process_metrics import reporting
 from ingest.publishing.kafka import LIBRARY_VERSION
 from ingest.settings import Settings, finish_s, load, registry_access, store_access
 from schemas.codec import Encoder, read_schema
@@ -101,7 +101,8 @@ def build(settings: Settings) -> Iterator[Service]:
         prometheus = PrometheusMetrics(LIBRARY_VERSION)
         prometheus.set("processes", 1)
         prometheus.set("spool_bytes_max", settings.spool_bytes_max)
-        stack.enter_context(reporting_process(prometheus))
+        clients = ClientCounters(prometheus)
+        stack.enter_context(reporting(prometheus, clients.flush))
         counters = EventCounters(prometheus)
         stack.callback(_log_final_counts, counters)
         publisher = stack.enter_context(open_publisher(settings, counters))
@@ -111,7 +112,7 @@ def build(settings: Settings) -> Iterator[Service]:
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         catalogue = open_catalogue(settings.catalogue_file)
         encoder = Encoder(schema, schemas.id_of(schema))
-        collector = Collector(_validator(settings, catalogue), encoder, publisher, ClientCounters(prometheus))
+        collector = Collector(_validator(settings, catalogue), encoder, publisher, clients)
         policies = _policies(settings, prometheus)
         endpoints = CollectEndpoints(
             collector, policies.access_control, _body_reader(settings), policies.load_bound, prometheus, threads

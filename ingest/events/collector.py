@@ -8,7 +8,7 @@ import msgspec
 
 from ingest.counters import NoMetrics, RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
-from ingest.events.clients import ClientCounters, Kinds
+from ingest.events.clients import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
@@ -27,13 +27,13 @@ _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beg
 class Prepared(msgspec.Struct, frozen=True):
     """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters.
 
-    An entry is the event's pingId, or why it is not taken. `kinds` counts the events by client and type.
+    An entry is the event's pingId, or why it is not taken. `kinds` are the events' clients and types.
     """
 
     entries: Sequence[str | InvalidEvent]
     records: Sequence[Record]
     events: int
-    kinds: Kinds
+    kinds: Sequence[Kind]
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Collector:
         judging = self._validator.judge(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(judging.raws), judging.expanded_bytes)
         body.lease.grow(bytes_of_records(len(judging.raws), judging.expanded_bytes))
-        kinds: dict[tuple[str, str], int] = {}
+        kinds: list[Kind] = []
         entries, records = self._encode(judging, origin, kinds)
         events = len(records)
         refused = [entry for entry in entries if isinstance(entry, InvalidEvent)] if events < len(entries) else []
@@ -119,11 +119,11 @@ class Collector:
         return self._publisher.is_ready()
 
     def _encode(
-        self, judging: Judging, origin: Sender, kinds: dict[tuple[str, str], int]
+        self, judging: Judging, origin: Sender, kinds: list[Kind]
     ) -> tuple[list[str | InvalidEvent], list[Record]]:
         """Judge and encode event by event: the next one takes the memory of the one before, still in the caches.
 
-        `kinds` is filled with the number of events by clientId and type.
+        `kinds` is filled with the events' clientIds and types.
         """
         entries: list[str | InvalidEvent] = []
         records: list[Record] = []
@@ -133,8 +133,7 @@ class Collector:
                 entries.append(entry)
                 continue
             entries.append(entry["pingId"])
-            kind = (entry["clientId"], entry["eventType"])
-            kinds[kind] = kinds.get(kind, 0) + 1
+            kinds.append((entry["clientId"], entry["eventType"]))
             records.append(Record(key_of(entry).encode(), value_of(entry), headers))
         return entries, records
 

@@ -2,12 +2,24 @@
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from ingest.process_metrics import ProcessReport, reporting_process
-from tests.unit.ingest.events.test_clients import Counted
+from ingest.process_metrics import ProcessReport, reporting
+from tests.support.consumer_fakes import Tally
+
+
+class Metered(Tally):
+    """What is counted; it also makes adders, which nothing asks for here."""
+
+    def move(self, name: str, amount: float, **labels: str) -> None:
+        """Add to a gauge."""
+        raise NotImplementedError
+
+    def adder(self, name: str, **labels: str) -> Callable[[float], None]:
+        """Return what adds."""
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -20,7 +32,7 @@ def test_the_processor_time_adds_up_over_reports(used_s: Iterator[float]) -> Non
     """Each report adds what was used since the last, so that a successor can continue the counter."""
     added: list[float] = []
 
-    class Cpu(Counted):
+    class Cpu(Metered):
         def count(self, name: str, amount: float = 1, **labels: str) -> None:
             assert (name, labels) == ("process_cpu_seconds_total", {})
             added.append(amount)
@@ -34,11 +46,12 @@ def test_the_processor_time_adds_up_over_reports(used_s: Iterator[float]) -> Non
 
 def test_memory_and_open_files_are_those_of_this_process() -> None:
     """They are reported at once, and are plausible."""
-    tally = Counted()
+    tally, flushed = Metered(), []
     before_s = time.time()
-    with reporting_process(tally):
+    with reporting(tally, lambda: flushed.append(1)):
         levels = dict(tally.levels)
 
+    assert len(flushed) >= 2  # at the start, and at the end with what is left
     assert levels["process_resident_memory_bytes"] > 10_000_000
     assert 3 <= levels["process_open_fds"] <= levels["process_max_fds"]
     assert levels["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
