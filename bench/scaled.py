@@ -52,14 +52,14 @@ def table() -> str:
     held = f"{limits['requests_at_once']} requests at once with a linger of {limits['linger_ms']} ms"
     said = (
         f"{rate} events a second, 10 a request, on a topic of {limits['partitions']} partitions.",
-        f"At the end all {accepted} accepted events were in the table: {end['missing']} missing, {end['double']} double.",
+        f"At the end all {accepted} accepted events were there: {end['missing']} missing, {end['double']} double.",
         "What was refused was sent again.",
         "",
         "Each process was held to a known capacity, because this machine's two cores are shared: an ingress process to",
         f"{held}, a worker to one insert of {limits['batch_rows']} rows at a time into a",
-        f"ClickHouse that answers {limits['insert_s']} s late. So the figures show how work is shared and handed over, not",
-        "how fast it is. A phase begins when processes are started or stopped; a worker takes part after its start and a",
-        "rebalance, in which all others pause for a moment.",
+        f"ClickHouse that answers {limits['insert_s']} s late. So the figures show how work is shared and handed over,",
+        "not how fast it is. A phase begins when processes are started or stopped; a worker takes part after its",
+        "start and a rebalance, in which all others pause for a moment.",
     )
     return "\n".join((*lines, "", *said))
 
