@@ -48,9 +48,10 @@ bench-quick: $(SETUP) ## compare a few ratios with the kept ones
 	bash tests/support/programs.sh
 	$(BIN)/python -m bench.quick
 
-docs: $(SETUP) ## generate the tables in docs/
+docs: $(SETUP) ## generate the tables in docs/ and Grafana's dashboards
 	$(BIN)/python -m docs.tables
 	$(BIN)/python -m bench.pages
+	$(BIN)/python -m deploy.grafana.dashboards
 
 run: $(RUNTIME) ## the whole pipeline on this machine; Ctrl-C stops it; KAFKA=apache: on Apache Kafka
 	@$(BIN)/python -m deploy.embedded $(if $(KAFKA),--kafka $(KAFKA)) $(ARGS)

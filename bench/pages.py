@@ -6,7 +6,7 @@ Run `python -m bench.pages` (`make docs` does). A test compares the documents wi
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from bench import answers
+from bench import answers, scaled
 from bench.charts import bars
 from bench.kept import figures, load, table
 from bench.processes import Figures
@@ -207,6 +207,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "questions-tables": answers.tables,
         "questions-costs": answers.costs,
     },
+    scaled.PAGE: {"scaling": scaled.table, "scaling-charts": lambda: links("scaling")},
     SCALE: {"costs": costs_table, "plans": lambda: plan_table(plans()), "queue": queue_table},
 }
 
@@ -234,6 +235,7 @@ def _charts() -> dict[str, str]:
     }
     made["sink-rate.svg"] = bars("Sink: rows a second", of(sink, "rows_per_s"))
     made["sink-cpu.svg"] = bars("Sink: CPU us a row, worker and ClickHouse", of(sink, "both_us_per_row"))
+    made |= scaled.charts()
     made["freshness.svg"] = bars("Freshness: p99, seconds", of(load("freshness")["sides"], "p99_s"))
     return made
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from consumer import archives, commands, people, recovery, service
+from consumer import archives, canary, commands, people, recovery, register, service
 from consumer.arguments import (
     LIMIT_MAX,
     PARTITION_MAX,
@@ -26,6 +26,7 @@ from consumer.operations.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
 from schemas.transport.librdkafka_log import LIBRARY
 
+_SERVICES: Final = ("run", "canary")  # they work until they are stopped
 _PATIENCE_S: Final = 0.5  # idle pool threads end within milliseconds
 _KAFKA, _CLICKHOUSE = "bootstrap_servers", "clickhouse_url"
 _SIGINT_CODE: Final = 130  # a shell's exit code after Ctrl-C
@@ -145,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"consumer: {error}\n")
         sys.exit(2)
     start_logging(settings.log_level)
-    if arguments.command != "run" and settings.log_level != "DEBUG":
+    if arguments.command not in _SERVICES and settings.log_level != "DEBUG":
         logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # the command's own sentence says what failed
     try:
         code = arguments.call(settings, arguments)
@@ -199,6 +200,10 @@ def parser() -> Parser:
     replay.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")
     lag = _add(found, "lag", "show how far the group is behind", _LAG)
     lag.set_defaults(call=commands.run_lag, needed=(_KAFKA,))
+    bird = _add(found, "canary", "measure how soon events can be selected, until SIGTERM", canary.CANARY)
+    bird.set_defaults(call=canary.run_canary, needed=(_CLICKHOUSE,))
+    known = _add(found, "register", "put the schemas into a registry, for viewers of topics", register.REGISTER)
+    known.set_defaults(call=register.run_register, needed=())
     marked = _add_marks(found)
     held = _add_held(found)
     for each in (audit, replay, lag, *marked, *held):

@@ -10,10 +10,20 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import product
+from platform import python_version
 from typing import Final, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from pythonjsonlogger.json import JsonFormatter
 
@@ -29,6 +39,9 @@ _CHATTY: Final = ("urllib3", "httpx", "clickhouse_connect")  # they log each try
 
 # An insert of 100,000 rows takes about 0.3 s on one core (measured); 60 s is the default timeout.
 _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+# Without this each series has a second line, `_created`, with the time when it began: nothing reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's
+
 _ROWS: Final = (1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
 
 
@@ -43,6 +56,7 @@ class Metric:
         buckets: a histogram's buckets.
         values: the values of each label, where they are known: a counter begins at 0 for each combination, because
             Prometheus's increase() misses the first step of a new series.
+        first: what a gauge begins at; None: it is not shown until it is set.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -50,6 +64,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     values: tuple[tuple[str, ...], ...] = ()
+    first: float | None = None
 
 
 _PARTITION: Final = ("topic", "partition")
@@ -101,17 +116,33 @@ METRICS: Final[Mapping[str, Metric]] = {
         "gauge", "Age in the log of the oldest waiting record; 0 when nothing is behind", _PARTITION
     ),
     "partitions": Metric("gauge", "Partitions by state: owned, paused, halted", ("state",)),
-    "waiting_bytes": Metric("gauge", "Memory of records that are read but not yet committed"),
-    "is_retrying": Metric("gauge", "1 while a step is being retried: a server is away or busy; nothing is lost"),
+    "topic_partitions": Metric("gauge", "Partitions of the topic, as the brokers say", ("topic",)),
+    "waiting_bytes": Metric("gauge", "Memory of records that are read but not yet committed", first=0),
+    "is_retrying": Metric(
+        "gauge", "1 while a step is being retried: a server is away or busy; nothing is lost", first=0
+    ),
     "is_ready": Metric("gauge", "1 while /readyz is 200: every partition makes progress"),
-    "audit_missing": Metric("gauge", "Committed offsets that are neither rows nor dead letters: must stay 0"),
-    "audit_uncounted": Metric("gauge", "Offsets that have a row but are not in the table offsets: must stay 0"),
-    "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0"),
+    "audit_missing": Metric("gauge", "Committed offsets that are neither rows nor dead letters: must stay 0", first=0),
+    "audit_uncounted": Metric(
+        "gauge", "Offsets that have a row but are not in the table offsets: must stay 0", first=0
+    ),
+    "audit_duplicates": Metric("gauge", "Rows of an offset beyond the first: must stay 0", first=0),
+    "audit_interval_seconds": Metric("gauge", "CONSUMER_AUDIT_EVERY_S; 0: no audits"),
     "audit_timestamp_seconds": Metric(
         "gauge", "When the last audit ended (Unix time); before the first one, when the process began"
     ),
 }
-"""All metrics by name, without the prefix; a counter's name gets the suffix `_total`."""
+"""A worker's metrics by name, without the prefix; a counter's name gets the suffix `_total`."""
+BUILD_INFO: Final = Metric("gauge", "1; the labels are the versions that run", ("version", "python", "librdkafka"))
+PROCESS_METRICS: Final[Mapping[str, Metric]] = {
+    "process_cpu_seconds": Metric("counter", "Processor time since the start"),
+    "process_resident_memory_bytes": Metric("gauge", "Resident memory"),
+    "process_virtual_memory_bytes": Metric("gauge", "Virtual memory"),
+    "process_open_fds": Metric("gauge", "Open files"),
+    "process_max_fds": Metric("gauge", "Open files that the process may have"),
+    "process_start_time_seconds": Metric("gauge", "Start of the process (Unix time)"),
+}
+"""What prometheus-client reports of a process on Linux, under its own names."""
 
 
 def start_logging(level: str) -> None:
@@ -125,15 +156,27 @@ def start_logging(level: str) -> None:
 
 
 class PrometheusMetrics:
-    """A `Metrics` for prometheus-client. Threads share it; a name or label that the table lacks is a KeyError."""
+    """A `Metrics` for prometheus-client. Threads share it; a name or label that the table lacks is a KeyError.
 
-    def __init__(self) -> None:
+    Args:
+        table: the metrics; a worker's by default.
+        prefix: of their names.
+        librdkafka: the version of the library, which only the driver knows.
+    """
+
+    def __init__(self, table: Mapping[str, Metric] = METRICS, prefix: str = PREFIX, librdkafka: str = "") -> None:
+        self._table = table
         self._registry = CollectorRegistry()
-        self._metrics = {name: _build(name, metric, self._registry) for name, metric in METRICS.items()}
+        build = Gauge(f"{prefix}build_info", BUILD_INFO.help, BUILD_INFO.labels, registry=self._registry)
+        build.labels(version("headrace"), python_version(), librdkafka).set(1)
+        ProcessCollector(registry=self._registry)
+        self._metrics = {name: _build(prefix + name, metric, self._registry) for name, metric in table.items()}
         self._lock = threading.Lock()
-        for name in ("audit_missing", "audit_uncounted", "audit_duplicates", "is_retrying", "waiting_bytes"):
-            self.set(name, 0)
-        self.set("audit_timestamp_seconds", time.time())  # a new worker's audit is not overdue
+        for name, metric in table.items():
+            if metric.first is not None:
+                self.set(name, metric.first)
+        if "audit_timestamp_seconds" in table:
+            self.set("audit_timestamp_seconds", time.time())  # a new worker's audit is not overdue
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -172,8 +215,8 @@ class PrometheusMetrics:
 
     def _of(self, name: str, kind: type[_Kind], labels: Mapping[str, str]) -> _Kind:
         metric = self._metrics[name]
-        if not isinstance(metric, kind) or set(METRICS[name].labels) != set(labels):
-            raise KeyError(f"{name}{sorted(labels)}: the table says {METRICS[name]}")
+        if not isinstance(metric, kind) or set(self._table[name].labels) != set(labels):
+            raise KeyError(f"{name}{sorted(labels)}: the table says {self._table[name]}")
         return metric.labels(**labels) if labels else metric
 
 
@@ -182,8 +225,7 @@ def balances(book: Mapping[str, int]) -> bool:
     return book.get("read", 0) == sum(book.get(name, 0) for name in ("rows_inserted", "dead_letters", "returned"))
 
 
-def _build(name: str, metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
-    full = PREFIX + name
+def _build(full: str, metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
     if metric.kind == "counter":
         counter = Counter(full, metric.help, metric.labels, registry=registry)
         for values in product(*metric.values) if metric.values else ():

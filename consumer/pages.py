@@ -7,14 +7,21 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Final, Protocol
 
 from consumer.errors import Misconfigured
 from consumer.health import HealthMonitor
 from consumer.metrics import CONTENT_TYPE, PrometheusMetrics
 
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _REQUEST_S: Final = 5.0
+
+
+class Answers(Protocol):
+    """What a port of this package serves."""
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
 
 
 class Pages:
@@ -34,20 +41,20 @@ class Pages:
             return 200, CONTENT_TYPE, self._page()
         if path == "/healthz":
             verdict = self._monitor.verdict()
-            return 200 if verdict.is_healthy else 503, _JSON, self._told(verdict.name, verdict.detail)
+            return 200 if verdict.is_healthy else 503, JSON, self._told(verdict.name, verdict.detail)
         if path == "/readyz":
             return self._ready()
-        return 404, _JSON, _body("not found", "there are /metrics, /healthz and /readyz")
+        return 404, JSON, body_of("not found", "there are /metrics, /healthz and /readyz")
 
     def _ready(self) -> tuple[int, str, bytes]:
         verdict = self._monitor.verdict()
         if not verdict.is_ready:
-            return 503, _JSON, self._told(verdict.name, verdict.detail)
-        return 200, _JSON, _body("ready", verdict.detail)
+            return 503, JSON, self._told(verdict.name, verdict.detail)
+        return 200, JSON, body_of("ready", verdict.detail)
 
     def _told(self, status: str, detail: str) -> bytes:
         halts = [{"code": halt.code, "sentence": halt.sentence} for halt in self._monitor.halts]
-        return _body(status, detail, halts)
+        return body_of(status, detail, halts)
 
     def _page(self) -> bytes:
         behind: dict[tuple[str, ...], float] = {}
@@ -65,7 +72,7 @@ class Pages:
 
 
 @contextmanager
-def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
+def serving(host: str, port: int, pages: Answers) -> Iterator[int]:
     """Serve on a thread until the block is left; yield the port. Port 0 starts no server, and yields 0.
 
     Raises:
@@ -91,7 +98,7 @@ def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
         thread.join()
 
 
-def _listening(host: str, port: int, pages: Pages) -> ThreadingHTTPServer:
+def _listening(host: str, port: int, pages: Answers) -> ThreadingHTTPServer:
     """Return a server at an IPv4 or IPv6 address; `::` accepts IPv4 too where the system allows it."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
 
@@ -106,7 +113,7 @@ def _listening(host: str, port: int, pages: Pages) -> ThreadingHTTPServer:
     return Server((str(address[0]), int(address[1])), _handler(pages))
 
 
-def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: Answers) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = _REQUEST_S
         server_version = "headrace-consumer"
@@ -126,6 +133,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _body(status: str, detail: str, halts: Sequence[Mapping[str, str]] = ()) -> bytes:
+def body_of(status: str, detail: str, halts: Sequence[Mapping[str, str]] = ()) -> bytes:
+    """Return a page's body: one line of JSON."""
     told: dict[str, object] = {"status": status, "detail": detail}
     return json.dumps(told | ({"halted": list(halts)} if halts else {})).encode() + b"\n"

@@ -31,7 +31,7 @@ from consumer.delivery.worker import Worker
 from consumer.errors import Misconfigured, Transient
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import Cluster
-from consumer.kafka.admin_connection import AdminConnection
+from consumer.kafka.admin_connection import LIBRARY_VERSION, AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.dead_letters import KafkaDeadLetters
 from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
@@ -153,18 +153,20 @@ def early_s(settings: Settings, partitions: int) -> float:
     return min(settings.batch_age_s_max, max(_EARLY_S_MIN, partitions / settings.early_inserts_per_s_max))
 
 
-def _preflight(settings: Settings, connection: Connection, cluster: Cluster, stop: threading.Event) -> tuple[bool, int]:
+def _preflight(
+    settings: Settings, connection: Connection, cluster: Cluster, stop: threading.Event
+) -> tuple[bool, dict[str, int]]:
     """Wait for the servers, and check what exactly-once depends on.
 
-    Tell whether the broker surely keeps intents, and how many partitions the topics have.
+    Tell whether the broker surely keeps intents, and how many partitions each topic has.
 
     Raises:
         Fatal: one sentence that says what to do.
     """
     names = (settings.topic, settings.dead_letter_topic)
     topics = patiently(lambda: find_topics(cluster, names), stop)
-    partitions = sum(topic.partitions for topic in topics.values())
-    needed = pace(settings, partitions)
+    partitions = {name: topic.partitions for name, topic in topics.items()}
+    needed = pace(settings, sum(partitions.values()))
     patiently(lambda: check_tables(connection, [(target, needed) for target in targets(settings)]), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
     for sentence in size_warnings(cluster, *names, settings.batch_bytes_max):
@@ -183,6 +185,8 @@ def build(
         connection = connect(settings)
         stack.callback(connection.close)
         keeps_metadata, partitions = _preflight(settings, connection, _cluster(settings, admin), stop)
+        for topic, count in partitions.items():
+            metrics.set("topic_partitions", count, topic=topic)
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
@@ -190,7 +194,7 @@ def build(
         for pool in pools:  # running calls are not waited for: their time is over
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
-        config = _config(settings, patiently(source.cluster_id, stop), partitions)
+        config = _config(settings, patiently(source.cluster_id, stop), sum(partitions.values()))
         config = replace(config, keeps_metadata=keeps_metadata)
         worker = Worker(source, _pipelines(settings, connection, letters, metrics, source), pools, config, metrics)
         source.listen(worker)
@@ -254,10 +258,11 @@ def _patrol(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, 
     return BackgroundAudit(Auditor(connection, tables, cluster.gaps), cluster, monitor, metrics, keep)
 
 
-def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor) -> Heart:
+def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, metrics: Metrics) -> Heart:
     connection = connect(settings).patient(_BEAT_S)
     write, clock = partial(write_heartbeats, connection), CarefulClock(partial(server_ms, connection))
-    return Heart(_cluster(settings, admin), monitor, Completeness(settings.arrival_s_max), write, clock.now_ms)
+    completeness = Completeness(settings.arrival_s_max)
+    return Heart(_cluster(settings, admin), monitor, completeness, write, clock.now_ms, metrics)
 
 
 def _spare_collector() -> None:
@@ -281,14 +286,16 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2)  # what each thread does, for a worker that stands still
-    metrics, monitor = PrometheusMetrics(), HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
+    metrics = PrometheusMetrics(librdkafka=LIBRARY_VERSION)
+    metrics.set("audit_interval_seconds", settings.audit_every_s)
+    monitor = HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     admin = AdminConnection(kafka_properties(settings))
     try:
         with (
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
             build(settings, admin, metrics, stop) as (worker, source),
             auditing_in_background(_patrol(settings, admin, monitor, metrics), settings.audit_every_s),
-            in_background("heartbeat", _heart(settings, admin, monitor).beat, settings.heartbeat_every_s),
+            in_background("heartbeat", _heart(settings, admin, monitor, metrics).beat, settings.heartbeat_every_s),
         ):
             _spare_collector()
             log.info("worker started", extra={"topic": settings.topic, "group": settings.group_id})

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.transport.access import Access
+from schemas.transport.access import Access, read_url
 from schemas.transport.librdkafka import check_servers
 from schemas.transport.tls import Tls
 
@@ -141,6 +141,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=0, le=_SECONDS_MAX),
         _says("an event that was not spooled is in Kafka this long after its receipt"),
     ] = 30.0
+    # The canary's own; workers do not read them.
+    canary_url: Annotated[str, _says("collector that `canary` sends to, http(s)://host:port/path")] = ""
+    canary_key_file: Annotated[str, _says("file with the canary's API key; empty: none is needed")] = ""
+    canary_ca_file: Annotated[str, _says(_CA)] = ""
+    # Twelve a minute: an alarm within minutes can tell a few late events from all of them.
+    canary_every_s: Annotated[Seconds, _says("seconds between the canary's events")] = 5.0
+    # Longer than a restart of ClickHouse or a rebalance; what takes longer is no delay any more.
+    canary_patience_s: Annotated[Seconds, _says("an event without a row for this long counts as late")] = 300.0
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _says("lowest level logged")] = "INFO"
 
 
@@ -215,16 +223,37 @@ def registry_access(settings: Settings) -> Access:
     return Access(settings.schema_registry_url, user, password_file, tls, takes_proxies=True)
 
 
+def canary_access(settings: Settings) -> Access:
+    """Return how the canary reaches the collector; its key is sent like a password."""
+    tls = Tls(f"{PREFIX}CANARY_", settings.canary_ca_file)
+    return Access(settings.canary_url, tls=tls)
+
+
 def _server_faults(settings: Settings) -> Iterator[str]:
     """Yield what is wrong with the servers' settings; each sentence begins with the variable's name."""
     allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     faults = (
         clickhouse_access(settings).fault(_SCHEMES, allow),
         registry_access(settings).fault(_SCHEMES, allow, several=True),
+        canary_access(settings).fault(_SCHEMES, allow),
+        _key_fault(settings, allow),
     )
     yield from filter(None, faults)
     if bool(settings.schema_registry_user) is not bool(settings.schema_registry_password_file):
         yield f"{PREFIX}SCHEMA_REGISTRY_USER: needs {PREFIX}SCHEMA_REGISTRY_PASSWORD_FILE, and the other way round"
+
+
+def _key_fault(settings: Settings, allow: str) -> str:
+    """Return a sentence when the canary's key would be sent in clear text, else ""."""
+    if not settings.canary_key_file or not allow:
+        return ""
+    url = read_url(settings.canary_url, _SCHEMES, f"{PREFIX}CANARY_KEY_FILE") if settings.canary_url else None
+    if url is None or url.keeps_secrets:
+        return ""
+    return (
+        f"{PREFIX}CANARY_URL: {url.scheme}:// would send the key to {url.address} without TLS; use https://, or set"
+        f" {allow}=true where the network is trusted"
+    )
 
 
 def _named(message: str) -> str:

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Meta
 
 import consumer.metrics
+import consumer.operations.canary
 import consumer.settings
-import ingest.metrics
+import ingest.metric_table
 import ingest.settings
 from schemas.event import read_catalogue
 
@@ -66,12 +67,19 @@ def event_properties_table() -> str:
 
 def ingest_metrics_table() -> str:
     """Return a Markdown table of the ingress's metrics."""
-    return _metrics_table(ingest.metrics.METRICS)
+    of = ingest.metric_table
+    return _metrics_table({**of.METRICS, "build_info": of.BUILD_INFO, **of.PROCESS_METRICS})
 
 
 def consumer_metrics_table() -> str:
     """Return a Markdown table of the workers' metrics."""
-    return _metrics_table(consumer.metrics.METRICS)
+    of = consumer.metrics
+    return _metrics_table({**of.METRICS, "build_info": of.BUILD_INFO, **of.PROCESS_METRICS})
+
+
+def canary_metrics_table() -> str:
+    """Return a Markdown table of the canary's metrics."""
+    return _metrics_table(consumer.operations.canary.METRICS)
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> str:
@@ -94,6 +102,7 @@ TABLES: Final[dict[str, dict[str, Table]]] = {
         "event-properties": event_properties_table,
     },
     "docs/OPERATIONS.md": {"consumer-metrics": consumer_metrics_table},
+    "docs/SLO.md": {"canary-metrics": canary_metrics_table},
     "docs/TELEMETRY.md": {"ingest-metrics": ingest_metrics_table},
 }
 

@@ -22,7 +22,7 @@ from typing import Final, Protocol, Self
 
 
 class Metrics(Protocol):
-    """Records metrics; ingest/metrics.py lists their names and labels. Any thread may call."""
+    """Records metrics; ingest/metric_table.py lists their names and labels. Any thread may call."""
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""

@@ -1,4 +1,4 @@
-"""The metrics of the ingress, declared in one table and added up over the worker processes.
+"""The metrics of the ingress (ingest/metric_table.py), added up over the worker processes.
 
 prometheus-client keeps each process's values in files of the directory PROMETHEUS_MULTIPROC_DIR (gunicorn's master
 makes it, deploy/gunicorn.conf.py) and adds them up at the scrape. It looks at that variable when it is imported, so
@@ -9,71 +9,35 @@ stay in this process. ingest/metric_files.py manages the files.
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from platform import python_version
 from typing import Any, Final, Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-PREFIX: Final = "headrace_ingest_"
+from ingest.metric_table import BUILD_INFO, LABEL_SETS_MAX, METRICS, PREFIX, PROCESS_METRICS, REST, Metric, full_name
+
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
-# Code produces fewer; in case of a defect a metric still can't exceed this: further label sets are counted as one.
-LABEL_SETS_MAX: Final = 400
-_REST: Final = "other"
+_ALL: Final[Mapping[str, Metric]] = {**METRICS, **PROCESS_METRICS}
 
-# An answer takes about one linger (3 ms) and a round trip; 5 s is the default deadline of an answer.
-_SECONDS: Final = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.035, 0.06, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 5.0)
-# From one small event to the limits: 1 MiB as sent, 5 MiB inflated.
-_BYTES: Final = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 5_242_880)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the table; label values come from code and settings, never from a client."""
-
-    kind: Literal["counter", "gauge", "histogram"]
-    help: str
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = ()
-
-
-METRICS: Final[Mapping[str, Metric]] = {
-    "requests_total": Metric(
-        "counter", "Answered requests by route, status and outcome", ("route", "status", "outcome")
-    ),
-    "request_seconds": Metric("histogram", "Time from a request's head to its answer", ("route",), _SECONDS),
-    "requests_in_flight": Metric("gauge", "Requests being answered"),
-    "body_bytes": Metric("histogram", "Size of bodies as sent and inflated, in bytes", ("form",), _BYTES),
-    "events_total": Metric("counter", "Events by outcome; see ingest/counters.py", ("outcome",)),
-    "events_in_flight": Metric("gauge", "Events received whose request is not answered yet"),
-    "acknowledgement_seconds": Metric(
-        "histogram", "Time from enqueueing a request's events to their last acknowledgement", (), _SECONDS
-    ),
-    "producer_queue_records": Metric("gauge", "Records awaiting acknowledgement"),
-    "producer_queue_bytes": Metric("gauge", "Bytes awaiting acknowledgement"),
-    "producer_renewals_total": Metric("counter", "Producers replaced after a fatal error"),
-    "breaker_open": Metric("gauge", "Worker processes whose breaker is open: they do not send to the broker"),
-    "breaker_opened_total": Metric("counter", "Times that a worker process's breaker opened"),
-    "spool_usable": Metric("gauge", "Worker processes whose spool accepts events"),
-    "spool_failures_total": Metric("counter", "Failed commits of the spool by reason", ("reason",)),
-    "spool_commit_seconds": Metric("histogram", "Time of a spool commit with its fsync", (), _SECONDS),
-    "spool_events": Metric("gauge", "Events in the spool directory, reported by the process that drains it"),
-    "spool_bytes": Metric("gauge", "Bytes in use in the spool's files"),
-    "spool_oldest_seconds": Metric("gauge", "Age of the oldest event in the spool"),
-    "spool_parked_events": Metric("gauge", "Spooled events that the broker refuses; they wait for an operator"),
-    "spool_corrupt_files": Metric("gauge", "Spool files that were set aside; they wait for an operator"),
-    "spool_drained_events_total": Metric("counter", "Spooled events that the broker acknowledged"),
-    "spool_drain_failures_total": Metric("counter", "Batches of spooled events that the broker did not acknowledge"),
-    "rate_limited_total": Metric("counter", "Requests refused by the rate limit"),
-    "rate_limit_store_failures_total": Metric(
-        "counter", "Requests admitted because the rate limit's store did not answer"
-    ),
-}
-"""All metrics by name, without the prefix."""
+# Without this each series has a second line, `_created`, with the time when it began: nothing reads it.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client's
 
 
 def count_as(number: int) -> None:
@@ -172,18 +136,36 @@ class _Series:
         return cls((child._value,))  # noqa: SLF001
 
 
+class _BuildInfo(Collector):
+    """The versions that run; all worker processes have the same, so they are in no file."""
+
+    def __init__(self, *versions: str) -> None:
+        self._versions = versions
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the one metric."""
+        family = GaugeMetricFamily(f"{PREFIX}build_info", BUILD_INFO.help, labels=BUILD_INFO.labels)
+        family.add_metric(self._versions, 1)
+        yield family
+
+
 class PrometheusMetrics:
     """The `Metrics` of a process, for prometheus-client. Threads share it.
 
-    A gauge is the sum over the living workers.
+    A gauge is the sum over the living workers, or the largest of them.
+
+    Args:
+        librdkafka: the version of the library, which only the driver knows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, librdkafka: str = "") -> None:
         self._registry = CollectorRegistry()
-        self._families = {name: self._declare(name, metric) for name, metric in METRICS.items()}
+        self._families = {name: self._declare(name, metric) for name, metric in _ALL.items()}
         self._series: dict[tuple[str, ...], _Series] = {}
-        self._sizes = dict.fromkeys(METRICS, 0)
+        self._sizes = dict.fromkeys(_ALL, 0)
         self._lock = threading.Lock()
+        self._build = _BuildInfo(version("headrace"), python_version(), librdkafka)
+        self._registry.register(self._build)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -213,14 +195,16 @@ class PrometheusMetrics:
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client's
+            registry.register(self._build)
         return generate_latest(registry)
 
     def _declare(self, name: str, metric: Metric) -> _Family:
-        full = PREFIX + name
+        full = full_name(name)
         if metric.kind == "counter":
             return Counter(full, metric.help, metric.labels, registry=self._registry)
         if metric.kind == "gauge":
-            return Gauge(full, metric.help, metric.labels, registry=self._registry, multiprocess_mode="livesum")
+            mode: Literal["livesum", "livemax"] = "livesum" if metric.of_workers == "sum" else "livemax"
+            return Gauge(full, metric.help, metric.labels, registry=self._registry, multiprocess_mode=mode)
         return Histogram(full, metric.help, metric.labels, registry=self._registry, buckets=metric.buckets)
 
     def _find(self, name: str, labels: Mapping[str, str]) -> _Series:
@@ -229,7 +213,7 @@ class PrometheusMetrics:
         return self._series.get(key) or self._new_series(key, labels)
 
     def _new_series(self, key: tuple[str, ...], labels: Mapping[str, str]) -> _Series:
-        name, declared, bounds = key[0], METRICS[key[0]].labels, METRICS[key[0]].buckets
+        name, declared, bounds = key[0], _ALL[key[0]].labels, _ALL[key[0]].buckets
         if tuple(labels) != declared:
             raise ValueError(f"{name} has the labels {declared}, got {tuple(labels)}")
         family = self._families[name]
@@ -240,7 +224,7 @@ class PrometheusMetrics:
                 full = self._sizes[name] >= LABEL_SETS_MAX
                 self._sizes[name] += not full
             if full:
-                return _Series.of(family.labels(*(_REST for _ in declared)), bounds)
+                return _Series.of(family.labels(*(REST for _ in declared)), bounds)
             child = family.labels(*labels.values())
         series = self._series[key] = _Series.of(child, bounds)
         return series

@@ -18,6 +18,7 @@ from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.counters import EventCounters, Metrics
 from ingest.durability import open_publisher
+from ingest.events.clients import ClientCounters
 from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
@@ -36,6 +37,8 @@ from ingest.http.wsgi import WsgiDoor
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
+from ingest.process_metrics import reporting
+from ingest.publishing.kafka import LIBRARY_VERSION
 from ingest.settings import Settings, finish_s, load, registry_access, store_access
 from ingest.tracing import open_spans
 from schemas.codec import Encoder, read_schema
@@ -96,7 +99,11 @@ class Service:
 def build(settings: Settings) -> Iterator[Service]:
     """Compose a collector. Call it after the fork: it starts the producer's threads."""
     with ExitStack() as stack:
-        prometheus = PrometheusMetrics()
+        prometheus = PrometheusMetrics(LIBRARY_VERSION)
+        prometheus.set("processes", 1)
+        prometheus.set("spool_bytes_max", settings.spool_bytes_max)
+        clients = ClientCounters(prometheus)
+        stack.enter_context(reporting(prometheus, clients.flush))
         counters = EventCounters(prometheus)
         stack.callback(_log_final_counts, counters)
         publisher = stack.enter_context(open_publisher(settings, counters))
@@ -105,7 +112,8 @@ def build(settings: Settings) -> Iterator[Service]:
         schema = read_schema("event")
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         catalogue = open_catalogue(settings.catalogue_file)
-        collector = Collector(_validator(settings, catalogue), Encoder(schema, schemas.id_of(schema)), publisher)
+        encoder = Encoder(schema, schemas.id_of(schema))
+        collector = Collector(_validator(settings, catalogue), encoder, publisher, clients)
         policies = _policies(settings, prometheus)
         endpoints = CollectEndpoints(
             collector, policies.access_control, _body_reader(settings), policies.load_bound, prometheus, threads

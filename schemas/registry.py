@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -73,6 +74,11 @@ class LocalSchemas:
         )
         self._texts = {local_schema_id(text): text for text in (*old, read_schema("event"), read_schema("dead_letter"))}
 
+    @property
+    def texts(self) -> Mapping[int, str]:
+        """All of them by their ids."""
+        return self._texts
+
     def id_of(self, schema: str) -> int:
         """Return the id derived from the schema's content."""
         return local_schema_id(schema)
@@ -127,7 +133,7 @@ class RegistrySchemas:
         """Return the registry's id of `schema` under `<topic>-value`; register it there when it is new.
 
         Raises:
-            ValueError: also when the registry's id is in the range derived from files.
+            ValueError: also when the registry's id is another one in the range derived from files.
         """
         name = f"id-{local_schema_id(schema)}"
         schema_id = self._answers.read(name)
@@ -161,7 +167,7 @@ class RegistrySchemas:
             raise self._away(error) from error
         if schema_id is None:
             raise RegistryAwayError("the registry's answer has no id")
-        if is_local(schema_id):
+        if is_local(schema_id) and schema_id != local_schema_id(schema):  # `consumer register` put our own there
             raise ValueError(f"the registry's id {schema_id} is in the range of ids derived from schema files")
         return schema_id
 

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, libversion
 from confluent_kafka.admin import AdminClient
 
 from consumer.kafka.properties import REPORTING
 
+LIBRARY_VERSION: Final = str(libversion()[0])
+"""Of librdkafka."""
 NO_ANSWER: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})  # noqa: SLF001  (their public names)
 """The codes with which a client says that it had no answer."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from consumer.delivery.ports import Partition
+from consumer.delivery.ports import Metrics, Partition
 from consumer.errors import Transient
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import Topic
@@ -54,19 +54,21 @@ class CarefulClock:
 class Heart:
     """Beats for the partitions of a HealthMonitor; one thread calls `beat`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (what it asks and tells)
         self,
         log: LogState,
         monitor: HealthMonitor,
         completeness: Completeness,
         write: Callable[[Sequence[Mapping[str, object]]], None],
         now_ms: Callable[[], int],
+        metrics: Metrics,
     ) -> None:
         self._log = log
         self._monitor = monitor
         self._completeness = completeness
         self._write = write
         self._now_ms = now_ms
+        self._metrics = metrics
 
     def beat(self) -> list[Heartbeat]:
         """Look at the log once, and write what follows; return it.
@@ -80,6 +82,8 @@ class Heart:
         ends = self._log.ends(owned) if owned else {}
         topics = {name: self._log.topic(name) for name in {partition.topic for partition in owned}}
         known = {name: topic for name, topic in topics.items() if topic is not None}
+        for name, topic in known.items():
+            self._metrics.set("topic_partitions", topic.partitions, topic=name)
         made = self._completeness.beat(Look(at_ms, ends, known), progress)
         if made:
             self._write([item.row() for item in made])

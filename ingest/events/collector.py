@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
-from ingest.counters import RequestCounter
+from ingest.counters import NoMetrics, RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
+from ingest.events.clients import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
@@ -26,12 +27,13 @@ _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beg
 class Prepared(msgspec.Struct, frozen=True):
     """What becomes of each event of a request, in its order, and the records to publish: events, then dead letters.
 
-    An entry is the event's pingId, or why it is not taken.
+    An entry is the event's pingId, or why it is not taken. `kinds` are the events' clients and types.
     """
 
     entries: Sequence[str | InvalidEvent]
     records: Sequence[Record]
     events: int
+    kinds: Sequence[Kind]
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -44,11 +46,14 @@ class Examined(msgspec.Struct, frozen=True):
 class Collector:
     """Takes events, or only judges them. Threads share it."""
 
-    def __init__(self, validator: Validator, encoder: Encoder, publisher: Publisher) -> None:
+    def __init__(
+        self, validator: Validator, encoder: Encoder, publisher: Publisher, clients: ClientCounters | None = None
+    ) -> None:
         self._validator = validator
         self._advisor = Advisor(*validator.rules)
         self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
+        self._clients = clients or ClientCounters(NoMetrics())
 
     @property
     def catalogue(self) -> Catalogue:
@@ -71,17 +76,18 @@ class Collector:
         judging = self._validator.judge(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(judging.raws), judging.expanded_bytes)
         body.lease.grow(bytes_of_records(len(judging.raws), judging.expanded_bytes))
-        clients: set[str] = set()
-        entries, records = self._encode(judging, origin, clients)
+        kinds: list[Kind] = []
+        entries, records = self._encode(judging, origin, kinds)
         events = len(records)
         refused = [entry for entry in entries if isinstance(entry, InvalidEvent)] if events < len(entries) else []
         if refused and not (lenient and events):
             faults = tuple(fault for entry in refused for fault in entry.faults)
             raise Rejected(faults[0].code, faults[0].headline, faults)
-        _check_clients(clients, origin)
+        if origin.client_id:
+            _check_clients({client for client, _ in kinds}, origin)
         if refused:
             records.extend(_letters(body, entries, origin))
-        return Prepared(entries, records, events)
+        return Prepared(entries, records, events, kinds)
 
     async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
         """Return where the records are safe; `counter` hears that the events are accepted.
@@ -92,6 +98,7 @@ class Collector:
         """
         durability = await self._publisher.publish(prepared.records)
         counter.accept(prepared.events)
+        self._clients.count(prepared.kinds)
         return durability
 
     def validate(self, body: Body, origin: Sender, counter: RequestCounter) -> Examined:
@@ -112,11 +119,11 @@ class Collector:
         return self._publisher.is_ready()
 
     def _encode(
-        self, judging: Judging, origin: Sender, clients: set[str]
+        self, judging: Judging, origin: Sender, kinds: list[Kind]
     ) -> tuple[list[str | InvalidEvent], list[Record]]:
         """Judge and encode event by event: the next one takes the memory of the one before, still in the caches.
 
-        `clients` is filled with the events' clientIds.
+        `kinds` is filled with the events' clientIds and types.
         """
         entries: list[str | InvalidEvent] = []
         records: list[Record] = []
@@ -126,7 +133,7 @@ class Collector:
                 entries.append(entry)
                 continue
             entries.append(entry["pingId"])
-            clients.add(entry["clientId"])
+            kinds.append((entry["clientId"], entry["eventType"]))
             records.append(Record(key_of(entry).encode(), value_of(entry), headers))
         return entries, records
 

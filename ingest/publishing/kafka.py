@@ -17,7 +17,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, libversion
 
 from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
@@ -27,6 +27,8 @@ from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
 
+LIBRARY_VERSION: Final = str(libversion()[0])
+"""Of librdkafka."""
 _POLL_S: Final = 0.1
 _ANY_PARTITION: Final = -1  # the partitioner decides
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this

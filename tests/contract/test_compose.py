@@ -26,7 +26,7 @@ from tests.support.containers import (
     volumes,
 )
 
-ONCE = {"topics", "password", "migrate"}  # they end; all others run
+ONCE = {"topics", "password", "migrate", "schemas"}  # they end; all others run
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 COMPOSE_PROGRAMS = (["docker", "compose"], ["docker-compose"])
 
@@ -113,6 +113,31 @@ def test_everybody_waits_for_what_it_needs() -> None:
     assert "clickhouse" not in part("ingest")["depends_on"]
 
 
+def test_only_who_observes_needs_the_profile() -> None:
+    """The pipeline starts without it, and waits for none of these; each of them is behind it."""
+    behind = {
+        name: service["profiles"] for name, service in compose_file()["services"].items() if "profiles" in service
+    }
+
+    assert behind == {name: ["observe"] for name in ("canary", "prometheus", "grafana", "registry", "schemas", "akhq")}
+    for name, service in compose_file()["services"].items():
+        assert name in behind or not behind.keys() & set(service.get("depends_on", ())), name
+
+
+def test_files_of_the_project_are_mounted_where_they_are_looked_for() -> None:
+    """Prometheus's and Grafana's files exist, and cannot be changed from the container."""
+    mounts = [
+        text.split(":") for name in ("prometheus", "grafana") for text in part(name)["volumes"] if text.startswith("./")
+    ]
+
+    assert {source: target for source, target, _ in mounts} == {
+        "./deploy/prometheus": "/etc/prometheus",
+        "./deploy/grafana/provisioning": "/etc/grafana/provisioning",
+        "./deploy/grafana/dashboards": "/etc/headrace/dashboards",
+    }
+    assert all((ROOT / source).is_dir() and mode == "ro" for source, _, mode in mounts)
+
+
 def test_workers_can_be_any_number() -> None:
     """Nothing of a worker can be there only once: no name, no port of the machine, a partition for each."""
     assert not part("consumer").keys() & {"container_name", "hostname", "ports", "network_mode"}
@@ -173,7 +198,7 @@ def test_every_image_is_pinned() -> None:
         if service in IMAGE_OF:
             assert image == f"headrace/{IMAGE_OF[service]}:{version()}"
         else:
-            assert re.search(r":\d+\.\d+\.\d+", image), image
+            assert re.search(r":v?\d+\.\d+\.\d+", image), image
 
 
 def test_each_image_of_ours_is_built_once() -> None:
@@ -223,7 +248,13 @@ def test_compose_accepts_the_file() -> None:
 
     for program in programs:
         run = subprocess.run(
-            [*program, "config", "--services"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            [*program, "config", "--services"],
+            cwd=ROOT,
+            env=os.environ | {"COMPOSE_PROFILES": "observe"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert (run.returncode, run.stderr) == (0, ""), program
         assert set(run.stdout.split()) == set(compose_file()["services"]), program

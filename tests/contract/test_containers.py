@@ -46,7 +46,7 @@ def test_a_container_is_given_settings_of_its_own_service_only(service: str) -> 
 def test_addresses_in_settings_are_those_of_services(service: str) -> None:
     """Every host:port that a setting names is a service of the file; Kafka's is the address that it advertises."""
     named = re.findall(r"(?:^|//|,)([a-z]+):(\d+)", "\n".join(environment(service).values()), flags=re.MULTILINE)
-    known = {("kafka", "19092"), ("clickhouse", "8123"), ("valkey", "6379")}
+    known = {("kafka", "19092"), ("clickhouse", "8123"), ("valkey", "6379"), ("ingest", "8080"), ("registry", "8081")}
 
     assert named
     assert set(named) <= known

@@ -34,7 +34,7 @@ def at_work(operator: Operator) -> Operator:
 
 def advice(alarm: str) -> str:
     """Return what an alarm's row says."""
-    (row,) = re.findall(rf"^\| {alarm} \| `[^`]+` \| (.*) \|$", OPERATIONS, re.MULTILINE)
+    (row,) = re.findall(rf"^\| <a id=[^>]+></a>{alarm} \| `[^`]+` \| (.*) \|$", OPERATIONS, re.MULTILINE)
     return str(row)
 
 

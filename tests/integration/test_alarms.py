@@ -1,130 +1,260 @@
-"""Every alarm of docs/OPERATIONS.md, evaluated by Prometheus over the series that the services really show."""
+"""Every alarm of the documents is a rule, and Prometheus fires and clears it over the series that the services show."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+import yaml
 
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import Partition
 from consumer.health import HealthMonitor
 from consumer.metrics import PrometheusMetrics
+from consumer.operations.canary import METRICS as CANARY_METRICS
+from consumer.operations.canary import PREFIX as CANARY
 from consumer.pages import Pages
+from tests.support.alarm_series import BEGINS, Ramp, Value, scraped, values_of
 from tests.support.collector import collector
 from tests.support.kafka import Broker
-from tests.support.promtool import Question, wrong_answers
+from tests.support.promtool import Question, check, wrong_answers
 
-OPERATIONS: Final = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.md").read_text("utf-8")
-_I, _C = "headrace_ingest_", "headrace_consumer_"
+ROOT: Final = Path(__file__).resolve().parents[2]
+RULES: Final = ROOT / "deploy/prometheus/headrace.rules.yml"
+ANCHOR: Final = re.compile(r'<a id="(alarm-[a-z-]+)"></a>([^\n]*)')
 OF_THE_LOG: Final = {"event counts don't add up"}
+_I, _C, _B = "headrace_ingest_", "headrace_consumer_", CANARY
+CREATED: Final = f'{_I}requests_total{{outcome="created",route="/collect/event",status="201"}}'
+ACCEPTED: Final = f'{_B}events_total{{outcome="accepted"}}'
+UNANSWERED: Final = f'{_B}events_total{{outcome="unanswered"}}'
+OVERLOADED: Final = f'{_I}requests_total{{outcome="overloaded",route="/collect/event",status="503"}}'
+LATE: Final = f'{_B}rows_total{{outcome="late"}}'
+FAILED: Final = f'{_B}lookups_total{{outcome="failed"}}'
+ANSWERED: Final = f'{_B}lookups_total{{outcome="answered"}}'
+FRESH: Final = tuple(
+    f'{_B}freshness_seconds_bucket{{le="{le}"}}'
+    for le in (
+        "1.0",
+        "1.5",
+        "2.0",
+        "3.0",
+        "5.0",
+        "10.0",
+        "20.0",
+        "30.0",
+        "60.0",
+        "120.0",
+        "300.0",
+        "900.0",
+        "3600.0",
+        "+Inf",
+    )
+)
+# What flows while all is well, by step.
+FLOWS: Final = dict.fromkeys((ACCEPTED, ANSWERED, *FRESH, f'{_B}rows_total{{outcome="found"}}'), 12.0) | {CREATED: 60.0}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What makes an alarm ring, and at which minute; before the tenth all is as at a start.
+    """What makes an alarm ring.
 
     Attributes:
-        series: the values from then on, by series.
-        minute: when it rings.
-        number: what the operator puts at the expression's end.
+        series: the values during the cause, by series; of counters the growth in a step.
+        lasts: steps of the cause.
+        clears: the step at which it no longer rings.
+        step_m: minutes of a step.
+        flows: what flows while all is well, where it is not FLOWS.
     """
 
-    series: Mapping[str, str]
-    minute: int = 12
-    number: str = ""
+    series: Mapping[str, Value]
+    lasts: int = 15
+    clears: int = 45
+    step_m: int = 1
+    flows: Mapping[str, float] = field(default_factory=lambda: FLOWS)
+
+    @property
+    def rings(self) -> int:
+        """The last step of the cause: it rings then at the latest."""
+        return BEGINS + self.lasts - 1
 
 
-CASES: Final[dict[str, Case]] = {
-    "the broker is away": Case({f"{_I}breaker_open": "1"}),
-    "the spool fills": Case({f"{_I}spool_bytes": "0+60000000"}, 20, number="2147483648"),
-    "the spool does not empty": Case({f"{_I}spool_oldest_seconds": "601"}),
-    "a spool is unusable": Case({f"{_I}spool_usable": "0"}, number="1"),
-    "no durable place": Case({f'{_I}spool_failures_total{{reason="spool_full"}}': "1", f"{_I}breaker_open": "1"}),
-    "events are parked": Case({f"{_I}spool_parked_events": "1"}),
-    "a file was set aside": Case({f"{_I}spool_corrupt_files": "1"}),
-    "the disk is slow": Case(
-        {f'{_I}spool_commit_seconds_bucket{{le="{le}"}}': "100" for le in ("0.4", "0.8", "1.5", "3.0", "5.0", "+Inf")}
-    ),
-    "the producer is replaced": Case({f"{_I}producer_renewals_total": "3"}),
-    "overload": Case({f'{_I}events_total{{outcome="shed"}}': "1"}),
-    "orphans": Case({f'{_I}events_total{{outcome="orphaned"}}': "1"}),
-    "one client sends much": Case({f"{_I}rate_limited_total": "1"}),
-    "rows are missing": Case({f"{_C}audit_missing": "1"}),
-    "rows are double": Case({f"{_C}audit_duplicates": "1"}),
-    "rows were put back": Case({f'{_C}repaired_rows_total{{table="events"}}': "7"}),
-    "the audit is silent": Case({f"{_C}audit_timestamp_seconds": "0"}, 16),
-    "not ready": Case({f"{_C}is_ready": "0"}, 16),
-    "freshness": Case({f'{_C}freshness_seconds{{partition="3",topic="events"}}': "61"}),
-    "retrying": Case({f"{_C}is_retrying": "1"}),
-    "a view fails": Case({f'{_C}retries_total{{cause="view",step="insert"}}': "1"}),
-    "dead letters": Case({f'{_C}dead_letters_total{{reason="bad_value"}}': "1"}),
-    "halted": Case({f'{_C}partitions{{state="halted"}}': "1"}),
-    "fenced often": Case({f'{_C}intents_total{{outcome="refused"}}': "5"}),
-    "no workers": Case({f'{_C}partitions{{state="owned"}}': "3"}, number="4"),
+def slow(series: Mapping[str, Value]) -> Case:
+    """Return a case of half-hour steps, in which much flows and little of it is bad."""
+    return Case(series, step_m=30, flows=dict.fromkeys(FLOWS, 100_000.0))
+
+
+CASES: Final[Mapping[str, list[Case]]] = {
+    "HeadraceBrokerAway": [Case({f"{_I}breaker_open": 1})],
+    "HeadraceSpoolFills": [Case({f"{_I}spool_bytes": Ramp(60_000_000)})],
+    "HeadraceSpoolNotEmptied": [Case({f"{_I}spool_oldest_seconds": 601})],
+    "HeadraceSpoolUnusable": [Case({f"{_I}spool_usable": 0})],
+    "HeadraceNoDurablePlace": [
+        Case({f'{_I}spool_failures_total{{reason="spool_full"}}': 1, f"{_I}breaker_open": 1}),
+    ],
+    "HeadraceEventsParked": [Case({f"{_I}spool_parked_events": 1})],
+    "HeadraceSpoolFileSetAside": [Case({f"{_I}spool_corrupt_files": 1})],
+    "HeadraceDiskSlow": [
+        Case(
+            {f'{_I}spool_commit_seconds_bucket{{le="{le}"}}': 100 for le in ("0.4", "0.8", "1.5", "3.0", "5.0", "+Inf")}
+        )
+    ],
+    "HeadraceProducerReplaced": [Case({f"{_I}producer_renewals_total": 1})],
+    "HeadraceOverload": [Case({f'{_I}events_total{{outcome="shed"}}': 1})],
+    "HeadraceOrphans": [Case({f'{_I}events_total{{outcome="orphaned"}}': 1})],
+    "HeadraceRateLimited": [Case({f"{_I}rate_limited_total": 1})],
+    "HeadraceRowsMissing": [Case({f"{_C}audit_missing": 1})],
+    "HeadraceRowsDouble": [Case({f"{_C}audit_duplicates": 1})],
+    "HeadraceRowsUncounted": [Case({f"{_C}audit_uncounted": 1})],
+    "HeadraceRowsPutBack": [Case({f'{_C}repaired_rows_total{{table="events"}}': 7}, clears=90)],
+    "HeadraceAuditSilent": [Case({f"{_C}audit_timestamp_seconds": 0}, lasts=20)],
+    "HeadraceNotReady": [Case({f"{_C}is_ready": 0})],
+    "HeadraceBehind": [Case({f'{_C}freshness_seconds{{partition="3",topic="events"}}': 61})],
+    "HeadraceRetrying": [Case({f"{_C}is_retrying": 1})],
+    "HeadraceViewFails": [Case({f'{_C}retries_total{{cause="view",step="insert"}}': 1})],
+    "HeadraceDeadLetters": [Case({f'{_C}dead_letters_total{{reason="bad_value"}}': 1})],
+    "HeadraceHalted": [Case({f'{_C}partitions{{state="halted"}}': 1})],
+    "HeadraceFencedOften": [Case({f'{_C}intents_total{{outcome="refused"}}': 1})],
+    "HeadraceNoWorkers": [
+        Case({f'{_C}partitions{{state="owned"}}': 3}),
+        Case(
+            {
+                f"{_C}build_info": None,
+                f'{_C}partitions{{state="owned"}}': None,
+                f'{_C}topic_partitions{{topic="events"}}': None,
+            }
+        ),
+    ],
+    "HeadraceUnseen": [Case({"up": 0})],
+    "HeadraceFilesRunOut": [Case({"process_open_fds": 10_000_000})],
+    "HeadraceAvailabilityBurnsFast": [
+        Case({OVERLOADED: 60}, clears=60),
+        Case({UNANSWERED: 12, ACCEPTED: 0}, clears=60),
+    ],
+    "HeadraceAvailabilityBurnsSlow": [slow({OVERLOADED: 200}), slow({UNANSWERED: 200})],
+    "HeadraceFreshnessBurnsFast": [Case(dict.fromkeys(FRESH[:6], 0), clears=60)],
+    "HeadraceFreshnessBurnsSlow": [slow(dict.fromkeys(FRESH[:6], 98_000))],
+    "HeadraceCompletenessBurnsFast": [Case({LATE: 12}, clears=60)],
+    "HeadraceCompletenessBurnsSlow": [slow({LATE: 20})],
+    "HeadraceCanaryNotSeen": [Case({f"{_B}oldest_waiting_seconds": 61})],
+    "HeadraceCanaryNotAccepted": [Case({UNANSWERED: 12, ACCEPTED: 0})],
+    "HeadraceCanaryBlind": [Case({FAILED: 12, ANSWERED: 0})],
+    "HeadraceCanarySilent": [
+        Case({ACCEPTED: 0}),
+        Case({f"{_B}build_info": None}),
+    ],
 }
 
 
-def alarms() -> dict[str, str]:
-    """Return the expressions of the two tables, and of the one in the text, as an operator copies them."""
-    rows = re.findall(r"^\| ([^|`]+) \| `([^`]+)`[^|]*\|[^|]+\|$", OPERATIONS.replace("\\|", ""), re.MULTILINE)
-    found = {name: expression for name, expression in rows if "headrace_" in expression}
-    (limited,) = re.findall(r"Alarm: `([^`]+)`", OPERATIONS.split("### Open files")[0])
-    return found | {"one client sends much": limited}
+def alerts() -> dict[str, Any]:
+    """Return the alerting rules by their names."""
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def anchors(document: str) -> dict[str, str]:
+    """Return the text behind each anchor of an alarm; its first code span that is PromQL is the expression."""
+    return dict(ANCHOR.findall((ROOT / document).read_text("utf-8").replace("\\|", "|")))
 
 
 @pytest.fixture(scope="module")
-def shown(embedded_broker: Broker) -> dict[str, float]:
-    """Every series of an ingress and a worker that have just started, with its value then."""
+def shown(embedded_broker: Broker) -> dict[str, tuple[str, float]]:
+    """Every series of an ingress, a worker and a canary that have just started, as Prometheus names it."""
     with collector(embedded_broker.bootstrap_servers) as running:
-        figures = dict(running.figures())
+        ingress = running.ask("GET", "/metrics").body.decode()
     metrics, place = PrometheusMetrics(), Partition("events", 3)
     watch = HealthMonitor(60, lambda: 0.0)
     watch.turned({place: PartitionState(place, "id", 0, None)}, lambda _: 0)
     for state, count in (("owned", 4), ("paused", 0), ("halted", 0)):  # as the worker tells at each turn
         metrics.set("partitions", count, state=state)
-    page = Pages(metrics, watch).answer("/metrics")[2].decode()
-    return figures | {
-        _named(sample.name, sample.labels): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-    }
+    metrics.set("topic_partitions", 4, topic="events")
+    metrics.set("audit_interval_seconds", 300)
+    worker = Pages(metrics, watch).answer("/metrics")[2].decode()
+    canary = PrometheusMetrics(CANARY_METRICS, CANARY).page().decode()
+    pages = {"headrace-ingest": ingress, "headrace-consumer": worker, "headrace-canary": canary}
+    series = {name: found for job, page in pages.items() for name, found in scraped(page, job)}
+    infos = {re.sub(r"\{.*", "", name): found for name, found in series.items() if "build_info" in name}
+    return series | infos | {"up": ('up{instance="headrace-ingest:80",job="headrace-ingest"}', 1.0)}
 
 
-def test_every_alarm_rings_for_its_cause_and_for_nothing_else(shown: dict[str, float]) -> None:
+def test_prometheus_accepts_the_rules() -> None:
+    """Expressions, templates and names."""
+    assert check(RULES) == ""
+
+
+def test_every_alert_leads_to_a_text_and_every_text_to_an_alert() -> None:
+    """The runbook of an alert is an anchor in a document, behind which the same expression stands."""
+    written = {f"docs/{name}": anchors(f"docs/{name}") for name in ("OPERATIONS.md", "SLO.md")}
+    led = set()
+    for name, rule in alerts().items():
+        path, _, anchor = rule["annotations"]["runbook_url"].removeprefix("https://headrace.example/").partition("#")
+        led.add((path, anchor))
+        text = written[path][anchor]
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        codes = [
+            code
+            for code in re.findall(r"`([^`]+)`", text)
+            if "headrace_" in code or "process_" in code or "up{" in code
+        ]
+        assert not codes or codes[0] == rule["expr"], name
+
+    assert led == {(path, anchor) for path, found in written.items() for anchor in found}
+
+
+def test_every_alert_fires_for_its_cause_and_clears_when_it_is_gone(
+    shown: Mapping[str, tuple[str, float]], tmp_path: Path
+) -> None:
     """Prometheus itself says so: a name, a label or a join that never meets would be an alarm that never rings."""
-    rules = alarms()
-    assert set(rules) == set(CASES)
-    begun = {name: _value(name, value) for name, value in shown.items()}
-    calm = {name: f"{value}x40" for name, value in begun.items()} | {
-        f"{_C}audit_timestamp_seconds": "0+60x40"  # an audit a minute
-    }
-    questions = []
-    for name, case in CASES.items():
-        assert case.series.keys() <= shown.keys(), name
-        expression = rules[name] + case.number
-        risen = {item: f"{begun[item]}x9 {after}x30" for item, after in case.series.items()}
-        questions.append(Question(name, expression, calm | risen, case.minute, fires=True))
-        questions.append(Question(name, expression, calm, case.minute, fires=False))
+    assert set(CASES) == set(alerts())
+    calm = Question("", series_of(shown, Case({})), dict.fromkeys((0, 5, 20), False))
+    some = few(shown)
+    asked = [
+        Question(name, series_of(some, case), {BEGINS - 1: False, case.rings: True, case.clears: False}, case.step_m)
+        for name, cases in CASES.items()
+        for case in cases
+    ]
 
-    assert wrong_answers(questions) == ""
+    wrong = wrong_answers(RULES, [calm])
+    for group in yaml.safe_load(RULES.read_text("utf-8"))[
+        "groups"
+    ]:  # one by one: the others would cost most of the time
+        alone, names = tmp_path / "group.yml", {rule.get("alert") for rule in group["rules"]}
+        alone.write_text(yaml.safe_dump({"groups": [group]}), "utf-8")
+        wrong += wrong_answers(alone, [question for question in asked if question.alert in names])
+
+    assert wrong == ""
+
+
+def few(shown: Mapping[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:
+    """Return the series that a rule can see; of answers by route and outcome, which are hundreds, those of a case."""
+    text = RULES.read_text("utf-8")
+    seen = {name: found for name, found in shown.items() if name.partition("{")[0] in text}
+    answers = f"{_I}requests_total{{"
+    return {
+        name: found for name, found in seen.items() if not name.startswith(answers) or name in {CREATED, OVERLOADED}
+    }
+
+
+def series_of(shown: Mapping[str, tuple[str, float]], case: Case) -> dict[str, str]:
+    """Return all series with a case's cause in them."""
+    assert case.series.keys() <= shown.keys()
+    assert case.flows.keys() <= shown.keys()
+    made = {}
+    for name, (full, first) in shown.items():
+        calm = case.flows.get(name, 0.0) if is_counter(name) else first
+        made[full] = values_of(name, calm, case.series.get(name, calm), case.lasts, first if is_counter(name) else 0.0)
+    return made
+
+
+def is_counter(name: str) -> bool:
+    """Tell whether a series only grows."""
+    return name.partition("{")[0].endswith(("_total", "_bucket", "_count", "_sum"))
 
 
 def test_what_is_no_expression_is_said_to_be_a_log_line() -> None:
     """An alarm without one is looked for in the log."""
-    rows = re.findall(r"^\| ([^|`]+) \| a log line", OPERATIONS, re.MULTILINE)
+    text = (ROOT / "docs/OPERATIONS.md").read_text("utf-8")
 
-    assert set(rows) == OF_THE_LOG
-
-
-def _named(name: str, labels: Mapping[str, str]) -> str:
-    pairs = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
-    return f"{name}{{{pairs}}}" if pairs else name
-
-
-def _value(name: str, value: float) -> str:
-    """Return a value as promtool takes it, whose clock begins at 0."""
-    return "0" if name.endswith("_timestamp_seconds") else f"{value:g}"
+    assert set(re.findall(r"^\| ([^|`]+) \| a log line", text, re.MULTILINE)) == OF_THE_LOG

@@ -24,6 +24,7 @@ from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.errors import Fatal
+from consumer.operations.canary import CLIENT_ID as CANARY_CLIENT
 from docs.tables import ROOT
 from ingest.events.validator import EventLimits, Sender, Validator
 from schemas.codec import Encoder
@@ -80,7 +81,7 @@ def database(clickhouse: ClickHouse) -> Iterator[Connection]:
     again = values[len(values) // 3 :]  # read again, as after a reprocess
     Random(3).shuffle(again)
     ours.command("SYSTEM STOP MERGES events")  # or there would be no copies left
-    fill(ours, [*values, *again])
+    fill(ours, [*values, *again, *canaries()])
     yield ours
     ours.close()
     first.command(f"DROP DATABASE {name}")
@@ -95,6 +96,25 @@ def encoded() -> Iterator[bytes]:
             body = json.dumps({"messageBody": [sent.event]}).encode()
             (event,) = validator.read(body, Sender(sent.at_ms, ip=sent.ip)).events
             yield encoder.encode(event)
+
+
+def canaries() -> Iterator[bytes]:
+    """Yield events of the canary, which no view may show; each would be a view, a visitor, a session, a sale."""
+    validator, encoder = Validator(read_catalogue(), EventLimits(), "production"), Encoder(EVENT, SCHEMA_ID)
+    for number in range(20):
+        sent = {
+            "eventType": ("VIEW", "PURCHASE", "CLICK")[number % 3],
+            "clientId": CANARY_CLIENT,
+            "anonId": f"canary-{number}",
+            "userId": f"canary-{number}",
+            "contentId": "canary",
+            "paywallId": "canary",
+            "amount": "lots" if number % 2 else 5,
+            "currency": "EUR",
+        }
+        body = json.dumps({"messageBody": [sent]}).encode()
+        (event,) = validator.read(body, Sender(START_MS + number * 3_600_000)).events
+        yield encoder.encode(event)
 
 
 def fill(database: Connection, values: list[bytes]) -> None:

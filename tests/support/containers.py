@@ -22,6 +22,8 @@ IMAGE_OF: Final = {
     "ingest": "ingest",
     "consumer": "consumer",
     "migrate": "consumer",
+    "canary": "consumer",
+    "schemas": "consumer",
 }  # our services in the compose file
 _ASSIGNMENT: Final = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 
@@ -116,8 +118,8 @@ def settings_of(service: str) -> ingest.settings.Settings | consumer.settings.Se
 
 
 def volumes(service: str) -> dict[str, str]:
-    """Return path in the container -> volume."""
-    pairs = [text.split(":") for text in part(service).get("volumes", [])]
+    """Return path in the container -> volume; directories of the project are none."""
+    pairs = [text.split(":") for text in part(service).get("volumes", []) if not text.startswith("./")]
     return {path: volume for volume, path, *_ in pairs}
 
 

@@ -16,14 +16,15 @@ missing=()
 for program in "${!package[@]}"; do
     command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
-[ ${#missing[@]} -eq 0 ] && command -v promtool >/dev/null && exit 0
+has_prometheus() { command -v promtool >/dev/null && command -v prometheus >/dev/null; }
+[ ${#missing[@]} -eq 0 ] && has_prometheus && exit 0
 
-# Prometheus's tool, which evaluates alarms and needs nothing else: its package would bring a server, and start it.
-fetch_promtool() (
+# Prometheus and its tool alone: the package would start a server.
+fetch_prometheus() (
     cd "$(mktemp -d)"
     apt-get -o APT::Sandbox::User=root download -qq prometheus
     dpkg-deb --extract prometheus_*.deb .
-    install usr/bin/promtool /usr/local/bin/
+    install usr/bin/promtool usr/bin/prometheus /usr/local/bin/
     rm -rf "$PWD"
 )
 
@@ -31,7 +32,7 @@ if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     [ ${#missing[@]} -eq 0 ] || apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
-    command -v promtool >/dev/null || fetch_promtool
+    has_prometheus || fetch_prometheus
 else
-    echo "not installed: ${missing[*]:-promtool}; the tests that need them will say so" >&2
+    echo "not installed: ${missing[*]:-prometheus}; the tests that need them will say so" >&2
 fi

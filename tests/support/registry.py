@@ -16,6 +16,7 @@ _HOST: Final = "127.0.0.1"
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _NO_SUBJECT: Final = (404, {"error_code": 40401, "message": "Subject not found."})
 _NO_SCHEMA: Final = (404, {"error_code": 40403, "message": "Schema not found"})
+_NO_IMPORT: Final = (422, {"error_code": 42205, "message": "Subject is not in import mode"})
 _INCOMPATIBLE: Final = (409, {"error_code": 409, "message": "Schema being registered is incompatible"})
 
 Answer = tuple[int, Any]
@@ -29,6 +30,7 @@ class SchemaRegistry:
         asked: how often each path was asked for.
         credentials: the Authorization headers that came.
         texts: what it holds, by id; a test may put more in.
+        modes: of its subjects, where they are set; only in the mode IMPORT it takes ids that it is given.
     """
 
     def __init__(self, first_id: int = 1) -> None:
@@ -37,6 +39,7 @@ class SchemaRegistry:
         self.asked: Counter[str] = Counter()
         self.credentials: set[str] = set()
         self.texts: dict[int, str] = {}
+        self.modes: dict[str, str] = {}
         self._subjects: dict[str, list[int]] = {}
         self._next_id = first_id
         self._lock = threading.Lock()
@@ -81,12 +84,19 @@ class SchemaRegistry:
                 text = self.texts.get(int(found[1]))
                 return _NO_SCHEMA if text is None else (200, {"schema": text})
             if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)/versions", path)):
-                return self._register(found[1], body["schema"])
+                return self._register(found[1], body["schema"], body.get("id"))
+            if method == "PUT" and (found := re.fullmatch(r"/mode/([^/]+)", path)):
+                self.modes[found[1]] = body["mode"]
+                return 200, body
             if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)", path)):
                 return self._look_up(found[1], body["schema"])
             return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 
-    def _register(self, subject: str, text: str) -> Answer:
+    def _register(self, subject: str, text: str, given_id: int | None) -> Answer:
+        if (given_id is not None) is not (self.modes.get(subject) == "IMPORT"):
+            return _NO_IMPORT
+        if given_id is not None and self.takes_new:
+            self.texts[given_id] = text
         if not self.takes_new and text not in self.texts.values():
             return _INCOMPATIBLE
         schema_id, versions = self._add(text), self._subjects.setdefault(subject, [])
@@ -122,6 +132,9 @@ def _handler(registry: SchemaRegistry) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def do_PUT(self) -> None:
+            self.do_POST()
 
         def _answer(self, body: Any) -> None:
             registry.credentials.add(self.headers.get("Authorization", ""))

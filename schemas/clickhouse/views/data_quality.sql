@@ -106,4 +106,5 @@ FROM
         CAST(map(reason, toUInt64(1)), 'Map(LowCardinality(String), UInt64)')
     FROM dead_letters_unique
 ) AS q
+WHERE client_id != 'headrace-canary'
 GROUP BY day, client_id;

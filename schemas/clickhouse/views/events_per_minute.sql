@@ -14,4 +14,5 @@ AS SELECT
     event_location,
     count() AS events
 FROM events_unique
+WHERE client_id != 'headrace-canary'
 GROUP BY minute, client_id, event_type, event_location;

@@ -6,12 +6,13 @@ from bench.answers import PAGE
 from bench.pages import PERFORMANCE, SCALE, charts, rendered, stages_of
 from bench.queue import outage, simulate
 from bench.scale import RATES, Assumptions, Costs, plan
+from bench.scaled import PAGE as SCALED
 from docs.tables import ROOT
 
 COSTS = Costs(20, 5, 5, 10, 50_000, 600, 300, 100)  # the outcome does not depend on them
 
 
-@pytest.mark.parametrize("path", [PERFORMANCE, SCALE, PAGE])
+@pytest.mark.parametrize("path", [PERFORMANCE, SCALE, PAGE, SCALED])
 def test_a_document_shows_what_was_kept(path: str) -> None:
     """Its tables are those that the kept figures, the plans and the simulation give."""
     assert rendered(path) == (ROOT / path).read_text("utf-8")

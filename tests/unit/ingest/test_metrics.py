@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import values
 
-from ingest.metrics import LABEL_SETS_MAX, METRICS, PREFIX, PrometheusMetrics, count_as
+from ingest.metric_table import LABEL_SETS_MAX, METRICS, PREFIX, PROCESS_METRICS, full_name
+from ingest.metrics import PrometheusMetrics, count_as
 
 keeps_files_open = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as a process does
 
@@ -20,12 +21,22 @@ def test_every_metric_of_the_table_can_be_scraped() -> None:
     """The table is the truth: what it declares is there, under one prefix, with its sentence."""
     text = text_of(PrometheusMetrics())
 
-    for name, metric in METRICS.items():
-        family = PREFIX + name
+    for name, metric in {**METRICS, **PROCESS_METRICS}.items():
+        family = full_name(name)
         assert f"# TYPE {family} {metric.kind}" in text
         assert f"# HELP {family} {metric.help}" in text
     families = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
-    assert {name for name in families if not name.endswith("_created")} == {PREFIX + name for name in METRICS}
+    ours = {full_name(name) for name in (*METRICS, *PROCESS_METRICS)}
+    assert families == ours | {f"{PREFIX}build_info"}
+
+
+def test_no_line_says_when_a_series_began() -> None:
+    """Nothing reads these lines, and they would double the page."""
+    telemetry = PrometheusMetrics()
+    telemetry.count("events_total", 1, outcome="received")
+    telemetry.observe("acknowledgement_seconds", 0.005)
+
+    assert "_created" not in text_of(telemetry)
 
 
 def test_each_kind_does_its_arithmetic() -> None:
@@ -89,12 +100,13 @@ def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) 
     """Each value is in its file at once, also in one that has outgrown its first size."""
     for number in (1, 2):
         count_as(number)
-        telemetry = PrometheusMetrics()
+        telemetry = PrometheusMetrics(librdkafka="2.0")
         for outcome in range(LABEL_SETS_MAX):
             telemetry.count("events_total", number, outcome=f"{outcome}")
         telemetry.count("events_total", number, outcome="0")
         telemetry.move("requests_in_flight", number)
         telemetry.set("breaker_open", 1)
+        telemetry.set("spool_bytes_max", 100 * number)
         telemetry.observe("acknowledgement_seconds", 0.005)
 
     text = text_of(telemetry)
@@ -102,9 +114,13 @@ def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) 
     assert f'headrace_ingest_events_total{{outcome="{LABEL_SETS_MAX - 1}"}} 3.0' in text
     assert "headrace_ingest_requests_in_flight 3.0" in text
     assert "headrace_ingest_breaker_open 2.0" in text
+    assert "headrace_ingest_spool_bytes_max 200.0" in text  # one directory, one bound
+    assert re.findall(r'^headrace_ingest_build_info\{.*librdkafka="2.0".*\} (.*)$', text, re.MULTILINE) == ["1.0"]
     assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 2.0' in text
     assert {path.name for path in shared.iterdir()} == {
-        f"{kind}_{number}.db" for kind in ("counter", "gauge_livesum", "histogram") for number in (1, 2)
+        f"{kind}_{number}.db"
+        for kind in ("counter", "gauge_livesum", "gauge_livemax", "histogram")
+        for number in (1, 2)
     }
 
 

@@ -11,6 +11,7 @@ from consumer.health import HealthMonitor, PartitionProgress
 from consumer.kafka.admin import Topic
 from consumer.operations.completeness import Completeness, Look
 from consumer.operations.heart import CarefulClock, Heart
+from tests.support.consumer_fakes import Tally
 
 PLACE = Partition("events", 0)
 TOPIC = Topic("id-1", 2)
@@ -164,7 +165,8 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
     monitor, log, table = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable()
     monitor.progress = at(7)
     now_ms = iter([100_000, 110_000, 120_000, 130_000])
-    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_ms))  # type: ignore[arg-type]  # fakes
+    tally = Tally()
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_ms), tally)  # type: ignore[arg-type]  # fakes
     heart.beat()
     table.is_away = True
     for _ in range(2):
@@ -175,6 +177,7 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
     table.is_away = False
     heart.beat()
 
+    assert tally.levels == {"topic_partitions/events": 2}
     assert [row["complete_ms"] for row in table.rows] == [0, 115_000]
     assert table.rows[1] == {
         "topic": "events",
@@ -192,7 +195,7 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
 def test_a_worker_without_partitions_asks_and_writes_nothing() -> None:
     """It knows of nothing."""
     log, table = FakeLog(), FakeTable()
-    heart = Heart(log, HealthMonitor(60, lambda: 0.0), Completeness(ARRIVAL_S), table.write, lambda: 0)  # type: ignore[arg-type]  # fakes
+    heart = Heart(log, HealthMonitor(60, lambda: 0.0), Completeness(ARRIVAL_S), table.write, lambda: 0, Tally())  # type: ignore[arg-type]  # fakes
 
     assert heart.beat() == []
     assert (log.asked, table.rows) == ([], [])
@@ -214,7 +217,7 @@ class FakeServer:
 def test_a_worker_whose_clock_is_ahead_claims_nothing_that_came_after_its_look() -> None:
     """It was an hour behind when it reached that end: the claim is of the look, not of the hour that followed."""
     monitor, log, table, server = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable(), FakeServer(ahead_s=3600)
-    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, server.clock.now_ms)  # type: ignore[arg-type]  # fakes
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, server.clock.now_ms, Tally())  # type: ignore[arg-type]  # fakes
     monitor.progress = at(3)
     heart.beat()
     server.now_s, log.end, monitor.progress = 4600.0, 99, at(7)
