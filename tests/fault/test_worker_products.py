@@ -43,7 +43,8 @@ def plan(visits_per_day: float) -> Plan:
 
 def publish(servers: str, topic: str, values: Sequence[tuple[str, bytes]]) -> None:
     """Send records as the ingress does, each visitor's to one partition."""
-    sender = producer(servers, partitioner="murmur2_random")
+    room = {"queue_buffering_max_messages": 2_000_000, "queue_buffering_max_kbytes": 2_000_000}
+    sender = producer(servers, partitioner="murmur2_random", **room)
     for key, value in values:
         sender.produce(topic, value, key)
         sender.poll(0)
