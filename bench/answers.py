@@ -97,6 +97,8 @@ def costs() -> str:
 def _cost(seen: Mapping[str, float] | None) -> str:
     if seen is None:
         return " | | "
+    if not seen:
+        return "more than 8 GB of memory | | "
     return f"{seen['cpu_ms']:,.0f} | {seen['read_rows']:,.0f} | {seen['read_bytes'] / 1e6:,.0f}"
 
 
@@ -111,6 +113,9 @@ def tables() -> str:
         "final_ms": "the same of events_unique",
         "unmerged_ms": "the same with 1 % unmerged copies",
         "erase_s": "erase one user, s",
+        "refresh_s": "make the copy page_views_hourly, s",
+        "view_ms": "the questions of page_views, ms of CPU",
+        "copy_ms": "the same of the copy",
     }
     lines = [f"| events | {' | '.join(names.values())} |", "|---" * (1 + len(names)) + "|"]
     for size, seen in document["tables"].items():
@@ -130,6 +135,21 @@ def machine() -> str:
     """Return on what the figures were measured."""
     document = load("questions")
     return f"Machine: {document['machine']}, ClickHouse {document['clickhouse']}. {document['asked']}"
+
+
+def final_price() -> str:
+    """Return what FINAL costs on many rows."""
+    document = load("final_price")
+    lines = [
+        f"| count by type of {document['rows']:,} rows | ms | ms of CPU | rows read | MB read |",
+        "|---" * 5 + "|",
+    ]
+    for name, seen in document["queries"].items():
+        lines.append(
+            f"| {name} | {_figure('_ms', seen['ms'])} | {_figure('_ms', seen['cpu_ms'])}"
+            f" | {seen['read_rows']:,.0f} | {seen['read_bytes'] / 1e6:,.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def _millions(size: str) -> str:

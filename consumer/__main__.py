@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from consumer import archives, canary, commands, people, recovery, register, service
+from consumer import archives, canary, commands, countries, people, recovery, register, service
 from consumer.arguments import (
     LIMIT_MAX,
     PARTITION_MAX,
@@ -49,8 +49,8 @@ before the workers of a new version start. It may run several times, several tim
 after one that died. An older version does not change newer tables.
 
 It also applies the settings that concern tables: CONSUMER_TIME_ZONE, and how many days rows stay
-(CONSUMER_EVENTS_DAYS, CONSUMER_DEAD_LETTERS_DAYS, CONSUMER_IP_DAYS). Without these variables rows
-stay for ever from then on, so give every `migrate` the same.
+(CONSUMER_EVENTS_DAYS, CONSUMER_DEAD_LETTERS_DAYS, CONSUMER_IP_DAYS; 0: for ever). Without one of
+these variables its rule stays as it is.
 
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
@@ -61,7 +61,8 @@ value that does not fit leaves it empty (NULL, '' or []), never the event refuse
 
 Workers go on meanwhile, and fill it in new rows at once. Old rows show it at once too; ClickHouse
 stores it in them in the background, and this command shows how many parts are left. Views are made
-again with the column. Running it again finishes what was interrupted.
+again with the column. Running it again finishes what was interrupted. For POST /collect/validate, say
+so in the collector's catalogue file (INGEST_CATALOGUE_FILE): promoted = "TYPE".
 
 To remove a column: ALTER TABLE events DROP COLUMN …, then `migrate`.
 
@@ -186,6 +187,9 @@ def parser() -> Parser:
     promote.add_argument("name", metavar="NAME", help="the member, such as readingMode")
     promote.add_argument("type", metavar="TYPE", help="string, number, integer, decimal, boolean or strings")
     promote.set_defaults(call=commands.run_promote, needed=(_CLICKHOUSE,))
+    told = _add(found, "countries", "load which country an address is of, for the views", countries.COUNTRIES)
+    told.set_defaults(call=countries.run_countries, needed=(_CLICKHOUSE,))
+    countries.add_countries(told)
     audit = _add(found, "audit", "check that every offset was inserted once", _AUDIT)
     audit.set_defaults(call=commands.run_audit, needed=SERVERS)
     audit.add_argument(

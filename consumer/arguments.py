@@ -7,6 +7,7 @@ from re import fullmatch
 from typing import Final, NoReturn
 from uuid import UUID
 
+from consumer.clickhouse.streams import text_bytes
 from consumer.operations.replay import UNTIL_MS, typed
 from schemas.codec import read_schema
 
@@ -66,7 +67,7 @@ def letter(text: str) -> str:
 
 def identifier(text: str) -> str:
     """Parse a user's or a visitor's id."""
-    if not text or len(text.encode()) > _ID_BYTES_MAX:
+    if not text or len(text_bytes(text)) > _ID_BYTES_MAX:
         raise argparse.ArgumentTypeError(f"must have 1 to {_ID_BYTES_MAX} bytes")
     return text
 

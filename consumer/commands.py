@@ -27,7 +27,7 @@ from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.audit import Auditor, Finding, Span, intended
 from consumer.operations.background_audit import facts, row_of
-from consumer.operations.erasure import ErasureKey, recorded
+from consumer.operations.erasure_key import ErasureKey, recorded
 from consumer.operations.lag import lag_lines
 from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from consumer.arguments import event_id, identifier
-from consumer.clickhouse.streams import lines
+from consumer.clickhouse.streams import lines, text_bytes
 from consumer.commands import PATIENCE_S, say, show
 from consumer.errors import Misconfigured
-from consumer.operations.erasure import Eraser, ErasureKey, Found
+from consumer.operations.erasure import Eraser, Found
+from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
 from consumer.service import connect, erasure_key, find_schemas
@@ -43,6 +44,8 @@ EXPORT: Final = """
 Writes all that the tables hold of a person as JSON lines: each record of `events`, copies of one
 event too, and each dead letter with the event in it (or its bytes in base64, when it can't be
 read). Finds the same as `erase`.
+A text that is no UTF-8, which only a foreign producer can have written, is shown with U+FFFD for
+each such byte.
 
   python -m consumer export --user-id 4711 > 4711.jsonl
   python -m consumer export --user-id 4711 --to 4711.jsonl
@@ -101,10 +104,15 @@ def run_export(settings: Settings, arguments: Namespace) -> int:
     with _output(arguments.to) as out:
         count = 0
         for line in _held(eraser, people):
-            say(json.dumps(line, ensure_ascii=False, default=str), out)
+            say(_readable(json.dumps(line, ensure_ascii=False, default=str)), out)
             count += 1
     say(f"{count} rows and dead letters were written", sys.stderr)
     return 0
+
+
+def _readable(line: str) -> str:
+    """Replace what no text can hold: bytes of a foreign producer that are no UTF-8."""
+    return text_bytes(line).decode("utf-8", "replace")
 
 
 def _held(eraser: Eraser, people: list[Person]) -> Iterator[dict[str, Any]]:

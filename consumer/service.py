@@ -40,7 +40,7 @@ from consumer.operations.audit import Auditor
 from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.completeness import Completeness
-from consumer.operations.erasure import ErasureKey
+from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.heart import CarefulClock, Heart
 from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
 from consumer.pages import Pages, serving

@@ -29,6 +29,7 @@ Count = Annotated[int, Meta(ge=1)]
 _SECONDS_MAX: Final = 31_536_000.0  # a year: more, or infinity, is a mistake, and timers can't take it
 Seconds = Annotated[float, Meta(gt=0, le=_SECONDS_MAX)]
 _DAYS_MAX: Final = 3650  # the moment at which a row expires must be one that ClickHouse's DateTime can hold
+Days = Annotated[int, Meta(ge=0, le=_DAYS_MAX)]
 
 
 def _says(doc: str) -> Meta:
@@ -72,16 +73,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     # Which day an event belongs to depends on where the business is.
     time_zone: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+/-]+$"), _says("time zone of days in the views")] = "UTC"
-    # Nothing is deleted unless somebody has decided how long it is needed, or may be kept.
+    # Nothing is deleted unless somebody has decided how long it is needed, or may be kept. A `migrate` that lacks the
+    # variables changes nothing: it may run in another place than the one that had them.
     events_days: Annotated[
-        int, Meta(ge=0, le=_DAYS_MAX), _says("days that rows of events stay after received_at; 0: for ever")
-    ] = 0
+        Days | None, _says("days that rows of events stay after received_at; 0: for ever; none: as it is")
+    ] = None
     dead_letters_days: Annotated[
-        int, Meta(ge=0, le=_DAYS_MAX), _says("days that rows of dead_letters stay; 0: for ever")
-    ] = 0
+        Days | None, _says("days that rows of dead_letters stay; 0: for ever; none: as it is")
+    ] = None
     ip_days: Annotated[
-        int, Meta(ge=0, le=_DAYS_MAX), _says("days that events keep the column ip after received_at; 0: as the row")
-    ] = 0
+        Days | None, _says("days that events keep the column ip after received_at; 0: as the row; none: as it is")
+    ] = None
     clickhouse_user: Annotated[Text, _says("ClickHouse user")] = "default"
     clickhouse_password_file: Annotated[str, _says("file with that user's password; empty: none")] = ""
     clickhouse_ca_file: Annotated[str, _says(_CA)] = ""

@@ -32,7 +32,7 @@ def settings_table(prefix: str, settings: type[msgspec.Struct]) -> str:
 def _default(field: Any) -> str:
     if field.required:
         return "required"
-    return f"`{field.default}`" if field.default != "" else "none"
+    return f"`{field.default}`" if field.default not in ("", None) else "none"
 
 
 def _meaning(hint: Any) -> str:

@@ -65,6 +65,8 @@ CLIENT_COLUMNS: Final = tuple(name for name in Event.__annotations__ if name not
 """The fields with a column that a client may fill."""
 
 _COLUMN_TYPES: Final = ("string", "id", "uuid", "int8")
+ColumnType = Literal["string", "integer", "number", "boolean", "decimal", "strings"]
+"""What `python -m consumer promote` takes."""
 Entry = TypeVar("Entry")
 
 
@@ -78,7 +80,8 @@ class EventType(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One field that clients send; an event with a value of another type is refused.
 
-    `id` is a string that may be sent as a number. `known` lists values for readers; others are accepted too.
+    `id` is a string that may be sent as a number. `known` lists values for readers; others are accepted too. `promoted`
+    is the type with which an operator has given it a column, for dry runs.
     """
 
     type: Literal["string", "id", "uuid", "int8", "integer", "number", "boolean"]
@@ -86,16 +89,19 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     length_min: int = 0
     length_max: int | None = None
     known: tuple[str, ...] = ()
+    promoted: ColumnType | None = None
 
 
 class Property(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One documented member of `properties`: any value is kept as sent; one of another type gets a warning.
 
-    One with a type has a column in the table, which stays empty for a value that does not fit.
+    One with a type has a column in the table, which stays empty for a value that does not fit. One of an operator's
+    file has one if it is `promoted`, with that type.
     """
 
     doc: str
     type: Literal["any", "string", "integer", "number", "boolean", "decimal", "strings"] = "any"
+    promoted: ColumnType | None = None
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +110,12 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     types: dict[str, EventType]
     fields: dict[str, Field]
     properties: dict[str, Property]
+
+    @property
+    def promoted(self) -> dict[str, Property]:
+        """The members of properties that an operator has given a column, by name; with its type."""
+        members: dict[str, Field | Property] = {**self.fields, **self.properties}
+        return {name: Property(entry.doc, entry.promoted) for name, entry in members.items() if entry.promoted}
 
 
 def read_catalogue(text: str | None = None) -> Catalogue:

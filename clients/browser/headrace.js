@@ -175,25 +175,35 @@ var headrace = ((script) => {
     start();
   }
 
+  // A page that a browser prerenders may never be shown: what happens there waits until it is.
+  const whenShown = (use) => document.addEventListener("prerenderingchange", use, { once: true });
+
   function track(eventType, fields) {
+    const eventId = fields && fields.eventId || newId();
+    if (document.prerendering) {
+      whenShown(() => track(eventType, { ...fields, eventId }));
+      return eventId;
+    }
     start();
     const { clientId, userId } = options;
     const event = {
       eventType, timestamp: Date.now(), clientId, userId, anonId, url: location.href,
       ...(page && { pingId: page.id, eventLocation: page.fields.eventLocation }), ...options.fields,
-      ...(page && page.fields.contentId && { contentId: page.fields.contentId }), ...fields,
+      ...(page && page.fields.contentId && { contentId: page.fields.contentId }), ...fields, eventId,
     };
-    event.eventId = event.eventId || newId();
     if (queue.size >= QUEUE_MAX) forget(queue.keys().next().value, "the queue is full");
-    keep(event.eventId, JSON.stringify(event));
+    keep(eventId, JSON.stringify(event));
     if (!sending && queue.size >= BATCH_MAX) flush();
     else if (!timer) later();
-    return event.eventId;
+    return eventId;
   }
 
-  function view(fields) {
+  function view(fields, id = newId()) {
+    if (document.prerendering) {
+      whenShown(() => view(fields, id));
+      return id;
+    }
     if (page && !gone) exit();
-    const id = newId();
     page = { id, url: location.href, fields: { eventLocation: "PAGE", ...fields } };
     depth = height = pings = 0;
     return track("VIEW", { ...page.fields, eventId: id });
@@ -205,5 +215,5 @@ var headrace = ((script) => {
     options.clientId = clientId;
     view();
   }
-  return { init, track, view, flush, pending: () => queue.size };
+  return { init, track, view: (fields) => view(fields), flush, pending: () => queue.size };
 })(document.currentScript);

@@ -1,7 +1,8 @@
 """Sets, changes and removes the tables' TTLs, as the settings say how many days rows and addresses stay.
 
-A TTL that is not ours (a tier of disks, an operator's rule) is never replaced. What ClickHouse does with a TTL, and
-what it costs: docs/OPERATIONS.md, "How long rows stay".
+A setting that is not given leaves its TTL as it is, so that a `migrate` without the variables keeps nothing longer than
+was promised. A TTL that is not ours (a tier of disks, an operator's rule) is never replaced. What ClickHouse does with
+a TTL, and what it costs: docs/OPERATIONS.md, "How long rows stay".
 """
 
 import re
@@ -26,16 +27,17 @@ WHERE database = {database:String} AND name = {table:String}
 _OF_TABLE: Final = re.compile(r" TTL (.*?)(?: SETTINGS .*)?$", re.DOTALL)
 _OF_IP: Final = re.compile(r"`ip` [^`]*? TTL (.*?), `", re.DOTALL)
 # Without the first, a new TTL would rewrite every part. With the second, a month that expires is rewritten once a day.
-_SETTINGS: Final = "MODIFY SETTING materialize_ttl_recalculate_only = 1, merge_with_ttl_timeout = 86400"
+# What a table has already is an operator's, or from an earlier run.
+_SETTINGS: Final = {"materialize_ttl_recalculate_only": 1, "merge_with_ttl_timeout": 86400}
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many days rows and addresses stay; 0: for ever."""
+    """How many days rows and addresses stay; 0: for ever; None: as the table has it."""
 
-    events_days: int = 0
-    dead_letters_days: int = 0
-    ip_days: int = 0
+    events_days: int | None = None
+    dead_letters_days: int | None = None
+    ip_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class _Rule:
             removal = f"MODIFY COLUMN {self.column} REMOVE TTL" if self.column else "REMOVE TTL"
             return [f"ALTER TABLE {self.table} {removal}"]
         where = f"COLUMN {self.column} String " if self.column else ""
-        return [f"ALTER TABLE {self.table} {_SETTINGS}", f"{change} {where}TTL {self.expiry}"]
+        return [f"{change} {where}TTL {self.expiry}"]
 
     @property
     def sentence(self) -> str:
@@ -87,12 +89,15 @@ def apply_retention(connection: Connection, retention: Retention, wait: Callable
         Fatal: it refuses; or a TTL is wanted where another one stands.
     """
     rules = (
-        _Rule("events", retention.events_days, "rows of events", _OF_TABLE),
-        _Rule("events", retention.ip_days, "addresses in events", _OF_IP, "ip"),
-        _Rule("dead_letters", retention.dead_letters_days, "rows of dead_letters", _OF_TABLE),
+        ("events", retention.events_days, "rows of events", _OF_TABLE, ""),
+        ("events", retention.ip_days, "addresses in events", _OF_IP, "ip"),
+        ("dead_letters", retention.dead_letters_days, "rows of dead_letters", _OF_TABLE, ""),
     )
     said: list[str] = []
-    for rule in rules:
+    for table, days, what, found, column in rules:
+        if days is None:
+            continue
+        rule = _Rule(table, days, what, found, column)
         patiently(lambda rule=rule: said.extend(_apply(connection, rule)), wait)  # type: ignore[misc]  # bound now, not late
     return said
 
@@ -106,12 +111,23 @@ def _apply(connection: Connection, rule: _Rule) -> list[str]:
             return [f"{rule.table} has a TTL that migrate has not set, and leaves: {there}"]
         raise Fatal(f"{rule.table} has another TTL ({there}): remove it, or set the days of {rule.what} to 0")
     try:
+        if rule.days:
+            _set_up(connection, rule.table)
         for statement in rule.statements:
             connection.command(statement)
     except ConsumerError:  # another program may have done it meanwhile
         if _there(connection, rule) != rule.expiry:
             raise
     return [rule.sentence]
+
+
+def _set_up(connection: Connection, table: str) -> None:
+    """Set those of _SETTINGS that the table lacks."""
+    (found,) = connection.query(_TABLE, {"database": connection.database, "table": table})
+    lacking = {name: value for name, value in _SETTINGS.items() if not re.search(rf"\b{name} =", found["engine"])}
+    if lacking:
+        changes = ", ".join(f"{name} = {value}" for name, value in lacking.items())
+        connection.command(f"ALTER TABLE {table} MODIFY SETTING {changes}")
 
 
 def _there(connection: Connection, rule: _Rule) -> str:

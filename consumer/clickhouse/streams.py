@@ -54,6 +54,9 @@ def lines(
 ) -> Iterator[dict[str, Any]]:
     """Yield a query's rows by column name, as JSON has them: 64-bit numbers are numbers, times and UUIDs are texts.
 
+    Foreign producers may write texts that are no UTF-8: each such byte is a lone surrogate here, which `text_bytes`
+    turns into the byte again (PEP 383).
+
     Raises:
         Transient, Rejected, Fatal: as `pieces`.
     """
@@ -62,9 +65,17 @@ def lines(
     for piece in pieces(connection, statement, parameters, rows, {"output_format_json_quote_64bit_integers": 0}):
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
-            yield json.loads(line)
+            yield json.loads(line.decode("utf-8", "surrogateescape"))
     if rest:
         raise Transient("the answer broke off within a row", Cause.UNKNOWN)
+
+
+def text_bytes(text: str) -> bytes:
+    """Return the bytes of a text of `lines`, or of a command line, as the table has them."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # JSON may name half a character; no row has it
+        return text.encode("utf-8", "surrogatepass")
 
 
 def send_file(

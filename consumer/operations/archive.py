@@ -39,6 +39,9 @@ _COMPRESSION: Final = {"output_format_parquet_compression_method": "zstd"}
 # What a refused record holds is bytes: named text, other programs refuse the file at the first that are no UTF-8.
 _IS_TEXT: Final = {"events": 1, "dead_letters": 0}
 _LISTED: Final = "topic, topic_id, partition, reading, offset"
+_BESIDE: Final = f"{{table}}_mend_{sha256(b'restore').hexdigest()[:12]}_{'0' * 12}"
+"""The table beside: one name, so of two restores at once only one creates it. `migrate` drops it after an hour."""
+_IS_THERE: Final = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = {name:String}"
 _KNOWN: Final = f"""
 ALTER TABLE {{beside}} DELETE WHERE ({PLACE}) IN (
     SELECT {PLACE} FROM {{table}} WHERE {{time}} BETWEEN {{low}} AND {{high}}
@@ -100,10 +103,11 @@ class Archive:
 
         Raises:
             Misconfigured: it is no whole Parquet file, or not of this table.
-            Transient, Fatal: as errors.py says; nothing is attached then.
+            Transient, Fatal: as errors.py says; nothing is attached then. Transient too when another restore runs: of
+                two at once each would attach what the other has not yet.
         """
         try:
-            with path.open("rb") as file, self._beside(path) as beside:
+            with path.open("rb") as file, self._beside() as beside:
                 if not is_whole(file):
                     raise Misconfigured(f"{path}: is no whole Parquet file")
                 file.seek(0)
@@ -132,10 +136,16 @@ class Archive:
         return [row["name"] for row in rows if row["kind"] in STORED]
 
     @contextmanager
-    def _beside(self, path: Path) -> Iterator[str]:
-        """Yield an empty copy of the table; `migrate` drops it when this process dies."""
-        name = f"{self.table}_mend_{sha256(path.name.encode()).hexdigest()[:12]}_{uuid4().hex[:12]}"
-        self.connection.command(f"CREATE TABLE {name} AS {self.table}")
+    def _beside(self) -> Iterator[str]:
+        """Yield an empty copy of the table that nobody else has."""
+        name = _BESIDE.format(table=self.table)
+        try:
+            self.connection.command(f"CREATE TABLE {name} AS {self.table}")
+        except ConsumerError as error:
+            if not self.connection.query(_IS_THERE, {"name": name}):
+                raise
+            left = f"another restore of {self.table} is running; if it has died, run DROP TABLE {name}"
+            raise Transient(left, Cause.BUSY) from error
         try:
             yield name
         finally:

@@ -9,8 +9,6 @@ because the audit counts it, and lose their content.
 Kafka or replayed stands at another place, so only the hashes know it.
 """
 
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +19,11 @@ from uuid import uuid4
 
 from consumer.clickhouse.client import Connection, ExternalTable
 from consumer.clickhouse.streams import lines
-from consumer.errors import Misconfigured
+from consumer.errors import Fatal
+from consumer.operations.erasure_key import ErasureKey, recorded
 from consumer.operations.letters import HeldLetter, Wanted, letters
 from consumer.operations.people import COLUMN_OF, CONDITION_OF, PLACE, Kind, Person, external, rows_of, with_visitors
 
-KEY_BYTES_MIN: Final = 16
-_BLOCK_BYTES: Final = 64  # of SHA-256, in HMAC: RFC 2104
 _CHUNK: Final = 10_000
 _POLL_S: Final = 0.2
 _NOW_AND_WHOLE: Final = {"async_insert": 0, "wait_end_of_query": 1}
@@ -36,12 +33,19 @@ INSERT INTO erasures SELECT kind, value, {key_id:String}, fromUnixTimestamp64Mil
     now64(3, 'UTC') FROM erased_people
 """
 _LISTED: Final = "topic, topic_id, partition, reading, offset"
-_LIST: Final = "INSERT INTO erased_rows SELECT {columns}, {{run:UUID}}, now64(3, 'UTC') FROM ({rows})"
+_FACTS: Final = f"{PLACE}, received_at, client_id, event_id, _precedence"
+# One row of each event counts as the event: the one that FINAL shows. Without that, data_quality took events that were
+# erased for copies.
+_LIST_ROWS: Final = f"""
+INSERT INTO erased_rows SELECT {PLACE}, {{{{run:UUID}}}}, now64(3, 'UTC'),
+    toStartOfFifteenMinutes(toDateTime(received_at, 'UTC')), client_id,
+    row_number() OVER (PARTITION BY event_id ORDER BY _precedence DESC) = 1
+FROM ({{rows}})
+"""  # noqa: S608  (our own text)
+_LIST_PLACES: Final = f"""
+INSERT INTO erased_rows ({_LISTED}, run, erased_at) SELECT {PLACE}, {{run:UUID}}, now64(3, 'UTC') FROM places
+"""  # noqa: S608  (as above)
 _COUNT: Final = "SELECT count() AS n FROM erased_rows WHERE run = {run:UUID}"
-_RECORDED: Final = """
-SELECT kind, digest, toUnixTimestamp64Milli(max(until)) AS until_ms FROM erasures WHERE key_id = {key_id:String}
-GROUP BY kind, digest
-"""
 _OTHERS: Final = "SELECT uniqExact(kind, digest) AS n FROM erasures WHERE key_id != {key_id:String}"
 _RETURNED: Final = """
 SELECT DISTINCT '{kind}' AS kind, {column} AS value, toUnixTimestamp64Milli(r.until) AS until_ms
@@ -56,7 +60,7 @@ WHERE {condition} AND e.received_at <= r.until
 """
 # The same rows under the same reading: of a backup, or of a run that did not come to its end.
 _STILL_THERE: Final = f"""
-SELECT {PLACE} FROM events WHERE ({PLACE}) IN (SELECT {_LISTED} FROM erased_rows)
+SELECT {_FACTS} FROM events WHERE ({PLACE}) IN (SELECT {_LISTED} FROM erased_rows)
 """  # noqa: S608  (our own text)
 # The same dead letters, under any reading: bytes that can't be read have no ids to hash.
 _STILL_READABLE: Final = f"""
@@ -73,49 +77,15 @@ _EMPTY: Final = f"""
 ALTER TABLE dead_letters UPDATE value = '', key = '', headers = mapFilter((name, text) -> 0, headers),
     error = 'its content was erased' WHERE {_OF_RUN}
 """
+_LEFT: Final = {
+    _DELETE: f"SELECT count() AS n FROM events WHERE {_OF_RUN}",  # noqa: S608  (as above)
+    _EMPTY: f"SELECT count() AS n FROM dead_letters WHERE value != '' AND {_OF_RUN}",  # noqa: S608  (as above)
+}
+"""What a mutation should have left nothing of."""
 _MUTATIONS: Final = """
 SELECT count() AS n, sum(parts_to_do) AS parts, max(latest_fail_reason) AS reason FROM system.mutations
 WHERE database = currentDatabase() AND NOT is_done AND position(command, {run:String}) > 0
 """
-
-
-class ErasureKey:
-    """The key of the hashes: without it ids can't be tried against them."""
-
-    def __init__(self, key: bytes) -> None:
-        if len(key) < KEY_BYTES_MIN:
-            raise Misconfigured(
-                f"CONSUMER_ERASURE_KEY_FILE: the key has {len(key)} bytes; it needs {KEY_BYTES_MIN} or more, such as"
-                " those of `openssl rand -hex 32`"
-            )
-        self._key = key
-
-    @property
-    def key_id(self) -> str:
-        """Tells the key from others, without telling it."""
-        return self.digest("")[:16]
-
-    def digest(self, value: str) -> str:
-        """Return an id's hash."""
-        return hmac.new(self._key, value.encode(), hashlib.sha256).hexdigest()
-
-    def external(self) -> ExternalTable:
-        """Return what ClickHouse needs to compute the same, beside the query and so in no log."""
-        key = self._key if len(self._key) <= _BLOCK_BYTES else hashlib.sha256(self._key).digest()
-        block = key.ljust(_BLOCK_BYTES, b"\0")
-        inner, outer = (bytes(byte ^ pad for byte in block).hex() for pad in (0x36, 0x5C))
-        row = json.dumps({"inner_pad": inner, "outer_pad": outer}).encode()
-        return ExternalTable("erasure_key", "inner_pad String, outer_pad String", row, "JSONEachRow")
-
-
-def recorded(connection: Connection, key: ErasureKey) -> dict[tuple[str, str], int]:
-    """Return until when events are erased, in Unix ms, by what an id names and its hash.
-
-    Raises:
-        Transient, Fatal: as errors.py says.
-    """
-    rows = connection.query(_RECORDED, {"key_id": key.key_id})
-    return {(row["kind"], row["digest"]): row["until_ms"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +143,7 @@ class Eraser:
         told = {"key_id": key.key_id, "by": by}
         self.connection.command(_REMEMBER, told, settings=_NOW_AND_WHOLE, rows=external(hashed))
         run = str(uuid4())
-        chosen = rows_of({person.kind for person in people}, PLACE)
-        self._list(run, chosen, external(people))
+        self._list(run, rows_of({person.kind for person in people}, _FACTS), external(people))
         rows = self._count(run)
         self._delete(run, rows)
         return rows, self._empty(run, (letter.place for letter in self.letters_of(people)))
@@ -239,7 +208,7 @@ class Eraser:
                 yield letter
 
     def _list(self, run: str, rows: str, beside: ExternalTable | None = None) -> None:
-        statement = _LIST.format(columns=PLACE, rows=rows)
+        statement = _LIST_ROWS.format(rows=rows)
         self.connection.command(statement, {"run": run}, settings=_NOW_AND_WHOLE, rows=beside)
 
     def _count(self, run: str) -> int:
@@ -257,21 +226,25 @@ class Eraser:
             payload = "\n".join(map(json.dumps, chunk)).encode()
             structure = "_topic String, _topic_id String, _partition UInt32, _reading UInt32, _offset UInt64"
             beside = ExternalTable("places", structure, payload, "JSONEachRow")
-            self._list(run, f"SELECT {PLACE} FROM places", beside)  # noqa: S608  (our own text)
+            self.connection.command(_LIST_PLACES, {"run": run}, settings=_NOW_AND_WHOLE, rows=beside)
             count += len(chunk)
         if count:
             self._mutate(_EMPTY, run)
         return count
 
     def _mutate(self, statement: str, run: str) -> None:
-        """Run a mutation, and wait for it as long as it takes."""
+        """Run a mutation, and wait for it as long as it takes.
+
+        Raises:
+            Fatal: it is gone, but what it should have changed is not: it was killed.
+        """
         settings = {"mutations_sync": 0, "allow_nondeterministic_mutations": 1}
         self.connection.command(statement.format(run=run), settings=settings)
         said = ""
         while True:
             (state,) = self.connection.query(_MUTATIONS, {"run": run})
             if not state["n"]:
-                return
+                break
             sentence = f"{state['parts']} parts of the table are left to rewrite"
             if state["reason"]:
                 sentence = f"ClickHouse tries again: {state['reason'][:300]}"
@@ -279,3 +252,7 @@ class Eraser:
                 self.report(sentence)
             said = sentence
             self.wait(_POLL_S)
+        (left,) = self.connection.query(_LEFT[statement].format(run=run))
+        if left["n"]:
+            cure = "run `python -m consumer erase --again --go`"
+            raise Fatal(f"{left['n']} rows are still there: the mutation was killed; {cure}")

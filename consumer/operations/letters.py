@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.streams import lines
+from consumer.clickhouse.streams import lines, text_bytes
 from consumer.errors import Transient
 from consumer.operations.people import Ids, Kind, ids_of
 from schemas.codec import FRAME_BYTES, FrameError, decode, schema_id_of, varint
@@ -68,7 +68,7 @@ class HeldLetter:
 
     def holds(self, values: Collection[str]) -> bool:
         """Tell whether bytes that don't tell whose they are hold one of these ids, or it is the record's key."""
-        if base64.b64decode(self.row["key"]).decode("utf-8", "replace") in values:
+        if base64.b64decode(self.row["key"]).decode("utf-8", "surrogateescape") in values:
             return True
         if self.is_clear:
             return False
@@ -78,11 +78,11 @@ class HeldLetter:
 
 def _forms(value: str) -> Iterator[bytes]:
     """Yield how an id stands in Avro and in JSON that are cut or broken; JSON may escape all but ASCII."""
-    text = value.encode()
+    text = text_bytes(value)
     yield varint(len(text)) + text
     yield b'"' + text + b'"'
     yield json.dumps(value).encode()
-    yield json.dumps(value, ensure_ascii=False).encode()
+    yield text_bytes(json.dumps(value, ensure_ascii=False))
     if len(text) >= _LONG:
         yield text
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from consumer.clickhouse.client import Connection, ExternalTable
-from consumer.clickhouse.streams import lines
+from consumer.clickhouse.streams import lines, text_bytes
 
 
 class Kind(StrEnum):
@@ -76,11 +76,11 @@ PLACE: Final = "_topic, _topic_id, _partition, _reading, _offset"
 def external(people: Iterable[Person]) -> ExternalTable:
     """Return the people as the table `erased_people` of a query."""
     rows = (
-        json.dumps({"kind": kind, "value": value, "until_ms": until_ms})
+        json.dumps({"kind": kind, "value": value, "until_ms": until_ms}, ensure_ascii=False)
         for kind, value, until_ms in dict.fromkeys(people)
     )
     return ExternalTable(
-        "erased_people", "kind String, value String, until_ms Int64", "\n".join(rows).encode(), "JSONEachRow"
+        "erased_people", "kind String, value String, until_ms Int64", b"\n".join(map(text_bytes, rows)), "JSONEachRow"
     )
 
 

@@ -44,7 +44,7 @@ WHERE event_type IN {types:Array(String)} AND client_id IN {clients:Array(String
 """
 _NOT_ASKED: Final = Rejected("not asked yet", 0)
 _NOTE: Final = """
-INSERT INTO replays SELECT {letter:String}, {event:UUID}, {topic:String}, {partition:UInt32}, {offset:UInt64},
+INSERT INTO replays SELECT {letter:String}, {topic:String}, {partition:UInt32}, {offset:UInt64},
     {changed:Array(String)}, {by:String}, {service:String}, now64(3, 'UTC')
 """
 
@@ -158,7 +158,6 @@ class Replay:
         for item, (partition, offset) in zip(ready, partitions, strict=True):
             values = {
                 "letter": item.letter_id,
-                "event": str(item.event["eventId"]),
                 "topic": partition.topic,
                 "partition": partition.number,
                 "offset": offset,

@@ -46,7 +46,7 @@ CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS
 CREATE ROLE IF NOT EXISTS headrace_analyst SETTINGS PROFILE headrace_analyst;
 CREATE QUOTA IF NOT EXISTS headrace_analyst KEYED BY user_name
     FOR INTERVAL 1 hour MAX queries = 5000, execution_time = 7200 TO headrace_analyst;
-GRANT SELECT ON headrace.* TO headrace_analyst;
+GRANT dictGet, SELECT ON headrace.* TO headrace_analyst;
 
 -- Operators: migrate, promote, audit, replay, erasing and repairing by hand. `migrate` compares the tables with those in a
 -- temporary database, whose name begins with headrace_reference_.
@@ -56,6 +56,12 @@ GRANT ALL ON headrace_reference_*.* TO headrace_ops;
 GRANT TABLE ENGINE ON * TO headrace_ops;
 GRANT SELECT ON system.* TO headrace_ops;
 GRANT KILL QUERY ON *.* TO headrace_ops;
+GRANT SYSTEM RELOAD DICTIONARY ON *.* TO headrace_ops;
+
+-- The dictionary `countries` (`python -m consumer countries`) reads its table as this account, from the server itself only.
+-- The table holds nothing but public networks.
+CREATE USER IF NOT EXISTS headrace_countries IDENTIFIED WITH no_password HOST LOCAL;
+GRANT SELECT ON headrace.networks TO headrace_countries;
 
 -- Accounts, for example:
 --   CREATE USER worker IDENTIFIED WITH sha256_password BY '…' DEFAULT ROLE headrace_worker;

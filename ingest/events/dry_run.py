@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from ingest.events.parsing import escape
 from ingest.events.times import client_time_ms
 from ingest.events.typed_columns import SPELLINGS, typed_columns
 from ingest.events.validator import FAULTS_MAX, EventLimits
-from schemas.event import COLLECTOR_FIELDS, Catalogue, Event
+from schemas.event import COLLECTOR_FIELDS, Catalogue, Event, Property
 
 ROWS_BYTES_MAX: Final = 1024 * 1024
 """Rows of one answer; beyond it they are left out."""
@@ -33,6 +34,11 @@ _TIMES: Final = ("receivedAt", "occurredAt")
 
 def _column_of(name: str) -> str:
     return _WORDS.sub("_", name).lower()
+
+
+def _promoted_column(name: str) -> str:
+    """Return the column as `python -m consumer promote` names it: each capital begins a word."""
+    return re.sub("_+", "_", re.sub("(?<!^)(?=[A-Z])", "_", name)).lower()
 
 
 _COLUMNS: Final = {name: _column_of(name) for name in Event.__annotations__}
@@ -114,8 +120,8 @@ class Advisor:
         return f"lies {abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'back'}, too far to be believed"
 
 
-def row_of(event: Event) -> dict[str, Any]:
-    """Return an event as the columns of the table would show it; times are UTC.
+def row_of(event: Event, promoted: Mapping[str, Property] = MappingProxyType({})) -> dict[str, Any]:
+    """Return an event as the columns of the table would show it; times are UTC. `promoted` are an operator's columns.
 
     A column that follows from a member of another type than the documented one is left out.
     """
@@ -125,8 +131,8 @@ def row_of(event: Event) -> dict[str, Any]:
         at = datetime.fromtimestamp(fields[name] / 1000, UTC)
         row[_COLUMNS[name]] = at.strftime("%Y-%m-%d %H:%M:%S.") + f"{fields[name] % 1000:03d}"
     properties = event["properties"].encode()
-    typed = typed_columns(msgspec.json.decode(properties), event["url"])
-    row |= {_column_of(name): value for name, value in typed.items()}
+    typed = typed_columns(msgspec.json.decode(properties), event["url"], promoted)
+    row |= {(_promoted_column if name in promoted else _column_of)(name): value for name, value in typed.items()}
     return row | {"properties": msgspec.Raw(properties)}
 
 

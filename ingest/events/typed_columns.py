@@ -9,6 +9,7 @@ compares both.
 import re
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -34,10 +35,15 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
 }
 
 
-def typed_columns(properties: Mapping[str, Any], url: str) -> dict[str, Any]:
-    """Return the values by the members' names; without those that only ClickHouse can tell."""
+def typed_columns(
+    properties: Mapping[str, Any], url: str, promoted: Mapping[str, Property] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the values by the members' names; without those that only ClickHouse can tell.
+
+    `promoted` are the members that an operator has given columns.
+    """
     values: dict[str, Any] = {}
-    for name, documented in _TYPED.items():
+    for name, documented in (_TYPED | dict(promoted)).items():
         sent = _utm_members(name, properties, url) if name in _UTM else [properties.get(name)]
         if sent is not None and all(fits(value, documented) for value in sent):
             values[name] = _column(sent, name, documented)

@@ -63,6 +63,7 @@ class CollectEndpoints:
     ) -> None:
         self._collector = collector
         self._queries = QueryReader(collector.catalogue)
+        self._promoted = collector.catalogue.promoted
         self._access_control = access_control
         self._bodies = bodies
         self._load_bound = load_bound
@@ -118,7 +119,7 @@ class CollectEndpoints:
 
         def examine(body: Body) -> bytes:
             examined = self._collector.validate(body, sender, context.counter)
-            return validation_body(examined.result, examined.warnings)
+            return validation_body(examined.result, examined.warnings, self._promoted)
 
         with self._bodies.lease() as lease:
             form, sent = await self._receive(context, lease)

@@ -1,6 +1,6 @@
 """The bodies of answers: one entry per event, and the JSON document of every error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import msgspec
 from ingest.errors import Fault
 from ingest.events.dry_run import ROWS_BYTES_MAX, Warned, row_of
 from ingest.events.validator import FAULTS_MAX, InvalidEvent, ValidationResult
+from schemas.event import Property
 
 JSON: Final = "application/json"
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
@@ -27,8 +28,10 @@ def _element(entry: str | InvalidEvent) -> str:
     return f'{{"headers": {{}}, "value": "{{\\"pingId\\": \\"{entry}\\"}}"}}'
 
 
-def validation_body(result: ValidationResult, warned: Sequence[Warned]) -> bytes:
+def validation_body(result: ValidationResult, warned: Sequence[Warned], promoted: Mapping[str, Property]) -> bytes:
     """Return the body of a dry run: whether all events are valid, and the result of each.
+
+    `promoted` are the members that an operator has given columns.
 
     A valid event shows its row until all rows together exceed ROWS_BYTES_MAX. An invalid one shows its faults, at most
     FAULTS_MAX over all events.
@@ -46,7 +49,7 @@ def validation_body(result: ValidationResult, warned: Sequence[Warned]) -> bytes
         if isinstance(entry, InvalidEvent):
             said["message"] = entry.faults[0].headline
         elif bytes_left > 0:
-            row = _encode(row_of(entry))
+            row = _encode(row_of(entry, promoted))
             bytes_left -= len(row)
             if bytes_left >= 0:
                 said["row"] = msgspec.Raw(row)

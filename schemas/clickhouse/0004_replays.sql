@@ -1,8 +1,8 @@
--- The dead letters that were put back onto the topic, by whom, and their new partition and offset.
+-- The dead letters that were put back onto the topic, by whom, and their new partition and offset. No event's id is here,
+-- so nothing is left of one that is erased.
 CREATE TABLE IF NOT EXISTS replays
 (
     letter_id     String                 COMMENT 'the dead letter',
-    event_id      UUID                   COMMENT 'the event; the same as before',
     topic         LowCardinality(String) COMMENT 'where it was put',
     partition     UInt32                 COMMENT 'its partition there',
     offset        UInt64                 COMMENT 'its offset there',

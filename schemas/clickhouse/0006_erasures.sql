@@ -25,7 +25,10 @@ CREATE TABLE IF NOT EXISTS erased_rows
     reading   UInt32                  COMMENT 'the reading that inserted the row',
     offset    UInt64                  COMMENT 'Kafka offset' CODEC(Delta, ZSTD(1)),
     run       UUID                    COMMENT 'which run of the command' CODEC(ZSTD(1)),
-    erased_at DateTime64(3, 'UTC')    COMMENT 'when the row was chosen; it is deleted right after that' CODEC(Delta, ZSTD(1))
+    erased_at DateTime64(3, 'UTC')    COMMENT 'when the row was chosen; it is deleted right after that' CODEC(Delta, ZSTD(1)),
+    quarter   DateTime('UTC')         COMMENT 'of a row of events: the quarter of an hour of received_at' CODEC(Delta, ZSTD(1)),
+    client_id LowCardinality(String)  COMMENT 'of a row of events: the sending application',
+    is_event  Bool                    COMMENT 'of several rows of one event, one counts as the event; false for dead letters'
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (topic, topic_id, partition, reading, offset, run)

@@ -13,7 +13,9 @@ from consumer.delivery.ports import Partition
 from consumer.kafka.dead_letters import SERVICE
 from consumer.operations.audit import Finding, Span
 from consumer.operations.background_audit import row_of
+from consumer.operations.people import Kind
 from consumer.operations.runs import Runs
+from tests.support.held import Held
 
 ZONE = "Asia/Kathmandu"  # days begin at a quarter past
 SPAN = Span(Partition("events", 0), "id-1", 0, 100)
@@ -98,3 +100,20 @@ def test_the_days_of_audits_have_a_line_each(views: Connection) -> None:
     ]
     kept = views.query("SELECT audited_by, missing, missing_offsets FROM audits WHERE missing > 0")
     assert kept == [{"audited_by": "worker", "missing": 8, "missing_offsets": "92-99"}]
+
+
+def test_events_that_were_erased_are_no_copies(views: Connection) -> None:
+    """They are counted by themselves, also when their copies went with them, and once when a run is repeated."""
+    held = Held(views)
+    at = {"clientId": "web", "receivedAt": 1_767_348_000_000}
+    events = held.events({"userId": "alice"} | at, {"userId": "bob"} | at, {"userId": "alice"} | at)
+    views.command("SYSTEM STOP MERGES events")
+    held.insert(events)
+    held.insert([events[0]._replace(offset=9)])
+    columns = "records, events, copies, erased"
+    assert [tuple(row.values()) for row in views.query(f"SELECT {columns} FROM data_quality")] == [(4, 3, 1, 0)]
+    views.command("SYSTEM START MERGES events")
+    held.erase(Kind.USER, "alice")
+    views.command("INSERT INTO erased_rows SELECT * REPLACE (generateUUIDv4() AS run) FROM erased_rows")
+
+    assert [tuple(row.values()) for row in views.query(f"SELECT {columns} FROM data_quality")] == [(4, 1, 1, 2)]

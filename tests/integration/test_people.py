@@ -2,19 +2,23 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
+from consumer.arguments import identifier
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.streams import lines
+from consumer.commands import say
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
-from consumer.errors import Misconfigured
+from consumer.errors import Fatal, Misconfigured
 from consumer.operations.audit import Auditor, Span
-from consumer.operations.erasure import ErasureKey
+from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.people import Kind, Person, external, rows_of
+from consumer.people import _held, _readable
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded
 from tests.support.held import KEY, LATER_MS, Held
@@ -179,6 +183,48 @@ def test_dead_letters_that_are_read_again_lose_their_content_again(held: Held) -
 
     assert held.eraser.again(KEY, "tester") == (0, 2)
     assert set(held.contents()) == {b"", values[2]}
+
+
+def test_a_mutation_that_was_killed_is_no_success(held: Held) -> None:
+    """What it left is still there: the command says so, and the next run erases it."""
+    held.insert(held.events({"userId": ALICE}, {"userId": BOB}))
+    held.bury([encoded(1, userId=ALICE)])
+
+    def kill(_: float) -> None:
+        held.database.command("KILL MUTATION WHERE database = currentDatabase() SYNC FORMAT Null")
+
+    for table, count in (("events", 1), ("dead_letters", 1)):
+        eraser = replace(held.eraser, wait=kill)
+        held.database.command(f"SYSTEM STOP MERGES {table}")
+        with pytest.raises(Fatal, match=f"{count} rows are still there.*erase --again"):
+            eraser.erase(held.people(Kind.USER, ALICE), KEY, "tester")
+        held.database.command(f"SYSTEM START MERGES {table}")
+    assert (held.offsets(), held.contents()) == ([1], [encoded(1, userId=ALICE)])
+
+    assert held.eraser.again(KEY, "tester") == (0, 1)
+    assert held.contents() == [b""]
+
+
+def test_a_foreign_producers_bytes_end_no_command(held: Held, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id that is no UTF-8 is found, erased and found again like others; half a character in JSON is nobody's."""
+    odd = b"v\xff\xc3(x".decode("utf-8", "surrogateescape")
+    held.insert(held.events({"userId": ALICE, "anonId": "odd-visitor"}, {"anonId": "odd-visitor"}, {"userId": BOB}))
+    held.database.command(
+        "INSERT INTO events SELECT * REPLACE (generateUUIDv4() AS event_id, unhex('76FFC32878') AS anon_id,"
+        f" unhex('FF') AS url, 1 AS _reading) FROM events WHERE user_id != '{BOB}'"
+    )
+    held.bury([b'{"userId": "\\ud800", "url": "\\udfff"}', b'{"anonId": "v\xff\xc3(x"}'])
+    people = held.people(Kind.USER, ALICE)
+
+    assert odd in {person.value for person in people}
+    for line in _held(held.eraser, [*people, *held.people(Kind.USER, "\ud800")]):
+        say(_readable(json.dumps(line, ensure_ascii=False, default=str)))
+    shown = capsys.readouterr().out
+    assert ('"anon_id": "v\ufffd\ufffd(x"' in shown, '"url": "\ufffd"' in shown) == (True, True)
+    assert identifier(odd) == odd
+    assert held.erase(Kind.USER, ALICE)[1] == 1
+    assert {row["user_id"] for row in held.database.query("SELECT user_id FROM events")} == {BOB}
+    assert held.eraser.again(KEY, "tester") == (0, 0)
 
 
 def test_nothing_that_is_kept_tells_who_was_erased(held: Held) -> None:

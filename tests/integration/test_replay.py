@@ -154,9 +154,8 @@ def test_a_dead_letter_whose_cause_is_gone_becomes_the_row_it_should_have_been(
         "SELECT url, _offset FROM events_unique WHERE event_id = toUUID('" + "0" * 8 + "-0000-0000-0000-000000000007')"
     )
     assert row["url"] == "https://long.example/"
-    (note,) = database.query("SELECT letter_id, toString(event_id) AS event, replayed_by, offset FROM replays")
+    (note,) = database.query("SELECT letter_id, replayed_by, offset FROM replays")
     assert (note["letter_id"], note["replayed_by"], note["offset"]) == (letter(7), "tester@here", back.offset)
-    assert note["event"].endswith("07")
 
 
 def test_a_plan_changes_nothing(graveyard: Graveyard, database: Connection) -> None:

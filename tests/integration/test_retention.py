@@ -29,6 +29,7 @@ NOW_MS = int(time.time() * 1000)
 DAY_MS = 86_400_000
 PLACE = Partition(TOPIC, 0)
 ID = "topic-id"
+FOR_EVER = Retention(0, 0, 0)
 EVENTS = Target("events", "event", TOPIC, 30)
 DEAD = Target("dead_letters", "dead_letter", "dead", 30)
 
@@ -113,7 +114,8 @@ def test_each_setting_is_set_changed_and_removed_and_a_second_run_changes_nothin
             ["addresses in events now stay 8 days", "rows of dead_letters now stay for ever"],
             {"events": ["8"]},
         ),
-        (Retention(), ["addresses in events now stay for ever"], {}),
+        (Retention(), [], {"events": ["8"]}),  # a `migrate` that lacks the variables
+        (FOR_EVER, ["addresses in events now stay for ever"], {}),
     ]
     for retention, said, there in steps:
         assert apply_retention(database, retention, no_wait) == said
@@ -126,11 +128,31 @@ def test_a_ttl_that_an_operator_has_set_is_left_alone(database: Connection) -> N
     """It may move parts to another disk: what is not ours is never replaced."""
     database.command("ALTER TABLE events MODIFY TTL toDate(received_at) + INTERVAL 1 YEAR")
 
-    (said,) = apply_retention(database, Retention(), no_wait)
+    assert apply_retention(database, Retention(), no_wait) == []
+    (said,) = apply_retention(database, FOR_EVER, no_wait)
     assert said == ("events has a TTL that migrate has not set, and leaves: toDate(received_at) + toIntervalYear(1)")
     with pytest.raises(Fatal, match=r"events has another TTL \(toDate.*set the days of rows of events to 0"):
         apply_retention(database, Retention(events_days=3), no_wait)
     assert expiry_of(database, "events") == ""
+
+
+def test_settings_of_the_table_that_an_operator_has_set_stay(database: Connection) -> None:
+    """Who wants merges for a TTL every hour has decided that; what nobody has set is set once."""
+    database.command("ALTER TABLE events MODIFY SETTING merge_with_ttl_timeout = 3600")
+    apply_retention(database, Retention(90, 30, 7), no_wait)
+    apply_retention(database, Retention(91, 31, 8), no_wait)
+
+    query = "SELECT engine_full AS text FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
+    found = {}
+    for table in ("events", "dead_letters"):
+        (row,) = database.query(query, {"table": table})
+        found[table] = dict(
+            re.findall(r"(merge_with_ttl_timeout|materialize_ttl_recalculate_only) = (\d+)", row["text"])
+        )
+    assert found == {
+        "events": {"merge_with_ttl_timeout": "3600", "materialize_ttl_recalculate_only": "1"},
+        "dead_letters": {"merge_with_ttl_timeout": "86400", "materialize_ttl_recalculate_only": "1"},
+    }
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -169,7 +191,7 @@ def test_what_has_expired_is_not_missing_and_is_counted(rows: Rows) -> None:
     assert (str(after.missing), after.duplicates, after.letters) == ("10", 0, 2)
     assert auditor.expired(span) == 6
     assert auditor.expired(Span(PLACE, "other-id", 0, 15)) == 0
-    apply_retention(rows.database, Retention(), no_wait)
+    apply_retention(rows.database, FOR_EVER, no_wait)
     assert auditor.expired(span) == 1  # rows that are gone without a retention are a loss, which nothing hides
     assert OffsetsTable(rows.database, {TOPIC: "events"}).end(PLACE, ID, 0) == 15
 

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.countries import READER, load_countries
 from consumer.clickhouse.migrations import create_database, migrate, migrations, sweep
 from consumer.clickhouse.notes import write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
@@ -91,7 +92,7 @@ def test_operators_do_all_that_the_commands_do(ops: Connection) -> None:
     migrate(ops, migrations(), no_wait)
     refresh_views(ops, "UTC", no_wait)
     apply_retention(ops, Retention(3000, 3000, 3000), no_wait)
-    apply_retention(ops, Retention(), no_wait)
+    apply_retention(ops, Retention(0, 0, 0), no_wait)
     wanted = Promotion("readingMode", "string")
     promote(ops, wanted, "UTC", no_wait)
     await_filled(ops, wanted, lambda _: None, time.sleep)
@@ -141,6 +142,20 @@ def test_a_worker_does_its_whole_work(worker: Connection, ops: Connection) -> No
     write_audits(worker, [row_of(finding, "worker")])
     write_heartbeats(worker, [Heartbeat(PLACE, "id", 1, 0, 10, 10, 0, "").row()])
     Replay(worker, table, rows, schemas.schema_of).plan(Choice(TOPIC), {}, again=False)
+
+
+def test_operators_load_countries_and_analysts_see_them(ops: Connection, analyst: Connection) -> None:
+    """Each run replaces the networks of the last; the dictionary reads them as its own account."""
+    ops.command("INSERT INTO events (event_id, event_type, ip) SELECT generateUUIDv4(), 'LOOKED_UP', '192.0.2.7'")
+    query = "SELECT country FROM events_ready WHERE event_type = 'LOOKED_UP'"
+    seen = []
+    for network in ("192.0.2.0/24", "192.0.0.0/16", "192.0.3.0/24"):
+        country = "DE" if network.endswith("24") else "FR"
+        assert load_countries(ops, [(network, country), ("2001:db8::/32", "JP")]) == 2
+        refresh_views(ops, "UTC", no_wait)
+        seen += [row["country"] for row in analyst.query(query)]
+
+    assert seen == ["DE", "FR", ""]
 
 
 @pytest.mark.parametrize(
@@ -305,6 +320,7 @@ def test_the_grants_of_roles_sql_are_those_that_the_embedded_accounts_are_tried_
         ("headrace_worker", "headrace_worker"),
         ("headrace_analyst", "analyst"),
         ("headrace_ops", "ops"),
+        (READER, READER),
     ):
         tried = {query.text for query in users.findall(f"{name}/grants/query")}
         given = {

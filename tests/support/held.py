@@ -9,7 +9,8 @@ from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
-from consumer.operations.erasure import Eraser, ErasureKey
+from consumer.operations.erasure import Eraser
+from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.people import Kind, Person, with_visitors
 from schemas.codec import LETTER_HEADER
 from schemas.registry import LocalSchemas

@@ -6,7 +6,8 @@ CREATE OR REPLACE VIEW data_quality
     client_id       LowCardinality(String)              COMMENT 'the sending application; of dead letters as far as they say it',
     records         UInt64                              COMMENT 'accepted records that were inserted, copies too',
     events          UInt64                              COMMENT 'different events among them that are there now',
-    copies          UInt64                              COMMENT 'records less events: sent twice, or read again; also events removed since by retention or erasure',
+    copies          UInt64                              COMMENT 'records less events and erased: sent twice, or read again; also events removed since by retention',
+    erased          UInt64                              COMMENT 'different events among them that were erased since',
     late            UInt64                              COMMENT 'events that happened more than an hour before their receipt',
     ahead           UInt64                              COMMENT 'events that happened after their receipt: the client''s clock is ahead',
     unbelieved      UInt64                              COMMENT 'events whose own time was not believed: occurred_at is received_at',
@@ -21,7 +22,8 @@ AS SELECT
     client_id,
     sum(q.records) AS records,
     sum(q.events) AS events,
-    if(records > events, records - events, 0) AS copies,
+    if(records > events + erased, records - events - erased, 0) AS copies,
+    sum(q.erased) AS erased,
     sum(q.late) AS late,
     sum(q.ahead) AS ahead,
     sum(q.unbelieved) AS unbelieved,
@@ -37,6 +39,7 @@ FROM
         client_id,
         r.records AS records,
         toUInt64(0) AS events,
+        toUInt64(0) AS erased,
         toUInt64(0) AS late,
         toUInt64(0) AS ahead,
         toUInt64(0) AS unbelieved,
@@ -48,10 +51,29 @@ FROM
     FROM received AS r
     UNION ALL
     SELECT
+        toDate(quarter, '{time_zone}') AS day,
+        client_id,
+        toUInt64(0),
+        toUInt64(0),
+        uniqExact(topic, topic_id, partition, reading, offset),
+        toUInt64(0),
+        toUInt64(0),
+        toUInt64(0),
+        CAST(NULL, 'Nullable(Float64)'),
+        toUInt64(0),
+        toUInt64(0),
+        toUInt64(0),
+        CAST(map(), 'Map(LowCardinality(String), UInt64)')
+    FROM erased_rows
+    WHERE is_event
+    GROUP BY day, client_id
+    UNION ALL
+    SELECT
         toDate(received_at, '{time_zone}') AS day,
         client_id,
         toUInt64(0),
         count(),
+        toUInt64(0),
         countIf(occurred_at < received_at - INTERVAL 1 HOUR),
         countIf(occurred_at > received_at),
         countIf(
@@ -83,6 +105,7 @@ FROM
         toUInt64(0),
         toUInt64(0),
         toUInt64(0),
+        toUInt64(0),
         CAST(NULL, 'Nullable(Float64)'),
         count(),
         toUInt64(0),
@@ -94,6 +117,7 @@ FROM
     SELECT
         toDate(origin_at, '{time_zone}') AS day,
         toLowCardinality(toValidUTF8(JSONExtractString(value, 'clientId'))) AS client_id,
+        toUInt64(0),
         toUInt64(0),
         toUInt64(0),
         toUInt64(0),

@@ -7,6 +7,7 @@ CREATE OR REPLACE VIEW paywall_funnel
     paywall_id   String                  COMMENT 'the paywall',
     paywall_type LowCardinality(String)  COMMENT 'its kind, as the visitor''s first event says that names it',
     is_bot       Bool                    COMMENT 'the User-Agent is a bot''s',
+    country      LowCardinality(String)  COMMENT 'of the visitor''s first event that has one; empty: not known',
     viewers      UInt64                  COMMENT 'visitors who saw it',
     clickers     UInt64                  COMMENT 'those who clicked after that',
     buyers       UInt64                  COMMENT 'those who bought after that',
@@ -20,6 +21,7 @@ AS SELECT
     paywall_id,
     paywall_type,
     is_bot,
+    country,
     countIf(level >= 1 AND anon_id != '') AS viewers,
     countIf(level >= 2 AND anon_id != '') AS clickers,
     countIf(level >= 3 AND anon_id != '') AS buyers,
@@ -34,6 +36,7 @@ FROM
         paywall_id,
         argMinIf(e.paywall_type, (e.occurred_at, e.event_id), e.paywall_type != '') AS paywall_type,
         is_bot,
+        argMinIf(e.country, (e.occurred_at, e.event_id), e.country != '') AS country,
         anon_id,
         windowFunnel(86400000)(
             toUInt64(toUnixTimestamp64Milli(occurred_at)),
@@ -48,4 +51,4 @@ FROM
     GROUP BY shown_day, client_id, paywall_id, is_bot, anon_id
     HAVING view_events + click_events + purchase_events > 0
 )
-GROUP BY shown_day, client_id, paywall_id, paywall_type, is_bot;
+GROUP BY shown_day, client_id, paywall_id, paywall_type, is_bot, country;

@@ -7,6 +7,7 @@ CREATE OR REPLACE VIEW revenue_daily
     event_type LowCardinality(String)  COMMENT 'PURCHASE or TRANSACTION',
     currency   LowCardinality(String)  COMMENT 'of all amounts of the row; empty: none was sent',
     plan       LowCardinality(String)  COMMENT 'what was bought',
+    country    LowCardinality(String)  COMMENT 'by the address; empty: not known',
     payments   UInt64                  COMMENT 'events with a positive amount',
     orders     UInt64                  COMMENT 'different order_id of these',
     gross      Decimal(38, 4)          COMMENT 'sum of their amounts',
@@ -21,6 +22,7 @@ AS SELECT
     event_type,
     currency,
     plan,
+    country,
     countIf(amount > 0) AS payments,
     uniqExactIf(order_id, amount > 0 AND order_id != '') AS orders,
     sumIf(assumeNotNull(amount), amount > 0) AS gross,
@@ -30,4 +32,4 @@ AS SELECT
     countIf(amount IS NULL) AS without
 FROM events_ready
 WHERE event_type IN ('PURCHASE', 'TRANSACTION')
-GROUP BY day, client_id, event_type, currency, plan;
+GROUP BY day, client_id, event_type, currency, plan, country;

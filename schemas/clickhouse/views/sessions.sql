@@ -17,7 +17,11 @@ CREATE OR REPLACE VIEW sessions
     referrer     String                  COMMENT 'where the first page view that says so came from',
     utm_source   String                  COMMENT 'the first traffic source',
     utm_medium   String                  COMMENT 'its medium',
-    utm_campaign String                  COMMENT 'its campaign'
+    utm_campaign String                  COMMENT 'its campaign',
+    device_type  LowCardinality(String)  COMMENT 'the kind of device',
+    browser      LowCardinality(String)  COMMENT 'browser or app by the User-Agent; empty: not known',
+    system       LowCardinality(String)  COMMENT 'operating system by the User-Agent; empty: not known',
+    country      LowCardinality(String)  COMMENT 'by the address; empty: not known'
 )
 AS SELECT
     client_id,
@@ -35,7 +39,11 @@ AS SELECT
     argMinIf(e.referrer, (e.occurred_at, e.event_id), e.referrer != '') AS referrer,
     (argMinIf((e.utm_source, e.utm_medium, e.utm_campaign), (e.occurred_at, e.event_id), (e.utm_source, e.utm_medium, e.utm_campaign) != ('', '', '')) AS came_by).1 AS utm_source,
     came_by.2 AS utm_medium,
-    came_by.3 AS utm_campaign
+    came_by.3 AS utm_campaign,
+    argMinIf(e.device_type, (e.occurred_at, e.event_id), e.device_type != '') AS device_type,
+    argMinIf(e.agent_browser, (e.occurred_at, e.event_id), e.agent_browser != '') AS browser,
+    argMinIf(e.agent_system, (e.occurred_at, e.event_id), e.agent_system != '') AS system,
+    argMinIf(e.country, (e.occurred_at, e.event_id), e.country != '') AS country
 FROM
 (
     SELECT *, sum(is_first) OVER (PARTITION BY client_id, anon_id ORDER BY occurred_at, event_id) AS number

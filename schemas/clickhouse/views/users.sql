@@ -9,7 +9,8 @@ CREATE OR REPLACE VIEW users
     last_seen_at  DateTime64(3, 'UTC') COMMENT 'the last event',
     page_views    UInt64               COMMENT 'page views that a VIEW or a PING names',
     purchases     UInt64               COMMENT 'PURCHASE events',
-    is_bot        Bool                 COMMENT 'the User-Agent is a bot''s'
+    is_bot        Bool                 COMMENT 'the User-Agent is a bot''s',
+    country       LowCardinality(String) COMMENT 'by the latest address that tells one; empty: not known'
 )
 AS WITH owners AS
 (
@@ -26,7 +27,8 @@ SELECT
     max(occurred_at) AS last_seen_at,
     uniqExactIf(ping_id, event_type IN ('VIEW', 'PING')) AS page_views,
     countIf(event_type = 'PURCHASE') AS purchases,
-    max(is_bot) AS is_bot
+    max(is_bot) AS is_bot,
+    argMaxIf(p.country, (p.occurred_at, p.event_id), p.country != '') AS country
 FROM
 (
     SELECT
@@ -36,9 +38,11 @@ FROM
         e.occurred_at AS occurred_at,
         e.ping_id AS ping_id,
         e.event_type AS event_type,
-        e.is_bot AS is_bot
+        e.is_bot AS is_bot,
+        e.event_id AS event_id,
+        e.country AS country
     FROM events_ready AS e
     LEFT JOIN owners AS o ON o.anon_id = e.anon_id
-)
+) AS p
 WHERE user_id != '' OR anon_id != ''
 GROUP BY user_id, anon_id;

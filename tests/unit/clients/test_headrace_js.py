@@ -106,6 +106,24 @@ def test_a_page_that_comes_back_has_one_exit_for_each_of_its_views() -> None:
     assert [event["pingId"] for event in exits] == [event["eventId"] for event in views[:2]]
 
 
+def test_what_a_prerendered_page_does_counts_when_it_is_shown() -> None:
+    """Most are, some never; the ids that the calls gave are those of the events."""
+    page = (
+        "const shown = []; document.prerendering = true;"
+        "document.addEventListener = (name, use) => name === 'prerenderingchange' && shown.push(use);"
+        "const ids = [headrace.view({ contentId: 'a' }), headrace.track('CLICK', { n: 1 })];"
+        "await headrace.flush(); const before = headrace.pending() + sent.length;"
+    )
+    activated = "document.prerendering = false; for (const use of shown) use(); await headrace.flush(); sent.push"
+
+    (events, (told,)) = events_of(f"{page} {activated}(JSON.stringify({{ messageBody: [{{ ids, before }}] }}));")
+
+    assert events_of(page) == []
+    assert [(event["eventType"], event["contentId"]) for event in events] == [("VIEW", "a"), ("CLICK", "a")]
+    assert told == {"ids": [event["eventId"] for event in events], "before": 0}
+    assert {event["pingId"] for event in events} == {told["ids"][0]}
+
+
 def left(client: str, number: int) -> str:
     """Return the code that leaves an event of an earlier page in the storage."""
     return f"kept['headrace:{client}:0190{number}'] = JSON.stringify({{ n: {number} }});"

@@ -38,6 +38,7 @@ def test_an_operator_can_add_a_type() -> None:
         (TYPE + '[fields.active]\ntype = "int8"\ndoc = "x"\nlength_max = 8\n', "has a length"),
         (TYPE + FIELD + '[properties]\nurl = "address"\n', "there is a field of that name"),
         (TYPE + FIELD + '[properties.x]\ntype = "date"\ndoc = "x"\n', r"\[properties.x\]: Invalid enum value"),
+        (TYPE + FIELD + '[properties.x]\npromoted = "text"\ndoc = "x"\n', r"\[properties.x\]: Invalid enum value"),
         ("types = [", "Invalid value"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.commands import without_erased
 from consumer.delivery.ports import Partition, Record
-from consumer.operations.erasure import ErasureKey
+from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter, Wanted
 from consumer.operations.people import Ids, Kind, ids_of
 from consumer.operations.replay import Letter, ReplayVerdict

@@ -48,7 +48,7 @@ class House:
         text = json.dumps({"messageBody": events}).encode()
         body = Body(text, len(text), Unbounded())
         examined = self._collector.validate(body, Sender(NOW_MS, **origin), EventCounters().open())
-        return json.loads(validation_body(examined.result, examined.warnings))
+        return json.loads(validation_body(examined.result, examined.warnings, {}))
 
     @property
     def books(self) -> tuple[int, int, int]:

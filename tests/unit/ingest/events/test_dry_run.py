@@ -1,12 +1,14 @@
 """What a dry run adds to the verdict: warnings of what may not be meant, and rows as the table would show them."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
 
+from consumer.clickhouse.promotion import Promotion
 from consumer.clickhouse.statements import TYPED, column_of
 from ingest.events.dry_run import Advisor, Warned, row_of
 from ingest.events.validator import FAULTS_MAX, EventLimits
@@ -158,6 +160,39 @@ def test_a_row_shows_no_column_that_only_the_table_knows() -> None:
 
     assert row.keys() & {"amount", "title", "scroll_depth", "utm_source"} == set()
     assert (row["counter"], row["plan"], row["referrer"], row["utm_medium"]) == (7, "year", "", "")
+
+
+@pytest.mark.parametrize("name", ["readingMode", "readURL", "a_B", "shareTarget"])
+@pytest.mark.parametrize(
+    ("kind", "sent", "shown"),
+    [
+        ("string", "dark", "dark"),
+        ("number", 1.5, 1.5),
+        ("integer", 7.0, 7),
+        ("decimal", "9.5", Decimal("9.5000")),
+        ("boolean", 1, True),
+        ("strings", ["a"], ["a"]),
+        ("string", None, ""),
+        ("number", None, None),
+    ],
+)
+def test_a_row_has_the_columns_that_an_operator_has_promoted(
+    tmp_path: Path, name: str, kind: str, sent: Any, shown: Any
+) -> None:
+    """As the catalogue file says, named as `promote` names it; one that was not promoted is not there."""
+    section = "fields" if name == "shareTarget" else "properties"
+    path = tmp_path / "own.toml"
+    own = f'[{section}.{name}]\ntype = "string"\ndoc = "x"\npromoted = "{kind}"\n'
+    path.write_text(own + '[properties.mood]\ntype = "string"\ndoc = "y"\n')
+    promoted = open_catalogue(str(path)).promoted
+    column = Promotion(name, kind).column
+
+    row = row_of(event(mood="m", **{name: sent}), promoted)
+
+    assert (row[column], type(row[column])) == (shown, type(shown))
+    assert "mood" not in row
+    assert column not in row_of(event(**{name: sent}))
+    assert column not in row_of(event(**{name: {"of": "no type"}}), promoted)
 
 
 @pytest.mark.parametrize(
