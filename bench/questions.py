@@ -48,7 +48,8 @@ BLOCK: Final = 50_000
 _MEMORY_BYTES_MAX: Final = 8_000_000_000  # an analyst's, in deploy/clickhouse/roles.sql
 _COPY: Final = """
 CREATE MATERIALIZED VIEW page_views_hourly REFRESH EVERY 1 YEAR ENGINE = MergeTree ORDER BY (day, ping_id)
-EMPTY AS SELECT * FROM page_views SETTINGS max_memory_usage = 8000000000, max_bytes_before_external_group_by = 3000000000
+EMPTY AS SELECT * FROM page_views
+SETTINGS max_memory_usage = 8000000000, max_bytes_before_external_group_by = 3000000000
 """
 _TIMES: Final = 3
 _SLOW_MS: Final = 2000  # once is enough then
