@@ -52,6 +52,11 @@ It also applies the settings that concern tables: CONSUMER_TIME_ZONE, and how ma
 (CONSUMER_EVENTS_DAYS, CONSUMER_DEAD_LETTERS_DAYS, CONSUMER_IP_DAYS; 0: for ever). Without one of
 these variables its rule stays as it is.
 
+It changes every server that CONSUMER_CLICKHOUSE_URL leads to. With CONSUMER_CLICKHOUSE_CLUSTER it
+also makes a table over all shards beside each table (events_all); where the tables are Replicated,
+one server lets all others do the same (ON CLUSTER). A new replica gets its tables as another one
+has them, with --replica-of and only the new server in CONSUMER_CLICKHOUSE_URL.
+
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
 _PROMOTE: Final = """
@@ -182,6 +187,7 @@ def parser() -> Parser:
     run = _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN)
     run.set_defaults(call=_run, needed=SERVERS)
     migrate = _add(found, "migrate", "create or update the database and its tables", _MIGRATE)
+    migrate.add_argument("--replica-of", metavar="URL", default="", help="first create what this server has")
     migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
     promote = _add(found, "promote", "give a member of properties a typed column", _PROMOTE)
     promote.add_argument("name", metavar="NAME", help="the member, such as readingMode")

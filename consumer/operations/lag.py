@@ -58,7 +58,7 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
         intent = None
     if intent and intent.topic_id != item.topic_id:
         return f"committed before the topic was recreated; the new topic is read from its start: {RUN}"
-    if halt := open_state(item).halt:
+    if halt := open_state(item, shards=max(0, intent.shard) if intent else 0).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
         return f"halted: its log ends at offset {bounds.high}; {RESUME}"
