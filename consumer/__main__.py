@@ -125,6 +125,16 @@ higher, and it is part of the tokens. Run `audit` afterwards: it lists what is s
   python -m consumer resume
   python -m consumer resume --partition events/3 --go
 """
+_ADOPT: Final = """
+Goes on with a copy of the topics on another Kafka cluster, after a failover: programs that copy
+topics (MirrorMaker 2) copy the group's commits too. Workers see that a commit is of another
+cluster, and halt: its topic's ID is another one, and they would read the copy from its start. This
+takes the commits as they are, with their translated offsets, which may be earlier than what was
+read. Events from there on come again; `events_unique` shows each once. Prints what it would do;
+commits it with --go, when all workers are stopped, and the copying has ended.
+
+  python -m consumer adopt --go
+"""
 _DOWNGRADE: Final = """
 Rewrites the group's commits in the format of the previous release, whose workers would otherwise
 halt their partitions. For a rollback: stop all workers of this release with SIGTERM, run this with
@@ -229,7 +239,9 @@ def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.Arg
     recovery.add_reprocess(again)
     former = _add(found, "downgrade", "hand the group to the previous release", _DOWNGRADE)
     former.set_defaults(call=recovery.run_downgrade, needed=SERVERS)
-    made = [resume, again, former]
+    mirrored = _add(found, "adopt", "go on with a copy of another Kafka cluster", _ADOPT)
+    mirrored.set_defaults(call=recovery.run_adopt, needed=SERVERS)
+    made = [resume, again, mirrored, former]
     for each in made:
         each.add_argument("--partition", type=partition, action="append", default=[], help="only this one; repeatable")
         each.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")

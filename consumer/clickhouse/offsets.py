@@ -15,7 +15,6 @@ from typing import Final
 from consumer.clickhouse.client import Connection
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, Counted, Partition
-from consumer.errors import Misconfigured
 
 _MOVES: Final = ("0001_events.sql",)
 """The migrations that make the table of rows, or move them to a new one: it knows none of the tokens from before."""
@@ -190,11 +189,6 @@ def delete_rows(connection: Connection, table: str, partition: Partition, intent
     Raises:
         Transient, Fatal: as errors.py says.
     """
-    if connection.layout.cluster:
-        raise Misconfigured(
-            "CONSUMER_CLICKHOUSE_CLUSTER: rows can't be deleted over all shards: read again without deleting them;"
-            " `events_unique` shows each event once"
-        )
     end = intent.detour.end if intent.detour else _OFFSET_END
     where = {"topic": partition.topic, "topic_id": intent.topic_id, "partition": partition.number} | {"reading": intent.reading, "from": intent.a, "to": end}
     where["table"] = table

@@ -23,15 +23,24 @@ RESUME: Final = (
 )
 
 
+MIRRORED: Final = (
+    "the group's commit is of the Kafka cluster {other}, and this is {own}: the topic is a copy, whose records may be"
+    " in the tables; stop the workers, run `python -m consumer adopt --go`, and start them"
+)
+
+
 def open_state(item: Assigned, *, keeps_metadata: bool = True, cluster_id: str = "", shards: int = 0) -> PartitionState:
     """Return the state of a newly assigned partition; it is halted when reading on would skip or repeat records.
 
-    A commit with another topic ID is of an earlier topic of that name; the new one is read from its start. On a broker
-    that `keeps_metadata`, a commit without metadata is a tool's; then no later offset may be in the tables.
+    A commit with another topic ID is of an earlier topic of that name; the new one is read from its start. But if it is
+    of another Kafka cluster, the topic is a copy, whose records may be in the tables. On a broker that
+    `keeps_metadata`, a commit without metadata is a tool's; then no later offset may be in the tables.
 
     Batches go to one of `shards` ClickHouse shards, by their partition; a predecessor's to the one that it names.
     """
     cluster_id = known_cluster_id(cluster_id)
+    if other := mirrored_from(item.committed, cluster_id):
+        return halted(item, HaltCode.MIRRORED, MIRRORED.format(other=other, own=cluster_id))
     state = _opened(item, keeps_metadata=keeps_metadata)
     if state.replay and (why := _shard_fault(state.replay.shard, shards)):
         return halted(item, HaltCode.SHARD, why)
@@ -43,6 +52,19 @@ def open_state(item: Assigned, *, keeps_metadata: bool = True, cluster_id: str =
 def known_cluster_id(cluster_id: str) -> str:
     """Return a Kafka cluster's id as intents have it; "" for none, or one that is no id."""
     return cluster_id if _CLUSTER_ID.fullmatch(cluster_id) and cluster_id != "None" else ""
+
+
+def mirrored_from(mark: CommittedOffset | None, cluster_id: str) -> str:
+    """Return the id of the Kafka cluster that a commit is of, if it is another one; else "".
+
+    Programs that copy topics to another cluster copy commits too, with their metadata (MirrorMaker 2).
+    """
+    try:
+        intent = decode(mark.metadata) if mark else None
+    except UnreadableError:
+        return ""
+    other = intent.cluster_id if intent else ""
+    return other if cluster_id and other != cluster_id else ""
 
 
 def _opened(item: Assigned, *, keeps_metadata: bool) -> PartitionState:

@@ -185,3 +185,17 @@ def test_a_range_for_a_shard_that_this_worker_does_not_know_halts(shards: int, s
     assert says in state.halt.why
     finished = CommittedOffset(30, Intent("now", 30, 30, shard=3).encode())
     assert open_state(assigned(finished), shards=shards).halt is None
+
+
+def test_a_commit_of_another_kafka_cluster_halts_instead_of_reading_its_copy_from_the_start() -> None:
+    """Mirrors copy commits with their metadata; the copy's topic ID is another one."""
+    mark = CommittedOffset(20, Intent("before", 20, 20, cluster_id="kafka-1").encode())
+    state = open_state(assigned(mark), cluster_id="kafka-2")
+
+    assert state.halt is not None
+    assert (state.halt.code, state.intake) == (HaltCode.MIRRORED, Intake.CLOSED)
+    assert "python -m consumer adopt" in state.halt.why
+    for known in ("kafka-1", ""):
+        assert open_state(assigned(mark), cluster_id=known).halt is None
+    nameless = CommittedOffset(20, Intent("now", 20, 20).encode())
+    assert open_state(assigned(nameless), cluster_id="kafka-2").position == 20
