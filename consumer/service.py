@@ -43,11 +43,13 @@ from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.completeness import Completeness
 from consumer.operations.erasure_key import ErasureKey
+from consumer.operations.growth import PartitionGrowth
 from consumer.operations.heart import CarefulClock, Heart
 from consumer.operations.preflight import (
     check_metadata,
     check_servers,
     check_tables,
+    check_windows,
     find_topics,
     guarantee,
     size_warnings,
@@ -62,6 +64,7 @@ log = logging.getLogger(__name__)
 
 _EARLY_S_MIN: Final = 0.25
 _BEAT_S: Final = 10.0
+_GROWTH_S: Final = 60.0
 
 _Answer = TypeVar("_Answer")
 
@@ -309,6 +312,16 @@ def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, m
     return Heart(_cluster(settings, admin), monitor, completeness, write, clock.now_ms, metrics)
 
 
+def _growth(settings: Settings, admin: AdminConnection) -> PartitionGrowth:
+    cluster, connection = _cluster(settings, admin), connect(settings)
+    names = (settings.topic, settings.dead_letter_topic)
+
+    def check(partitions: int) -> None:
+        check_windows(connection, [(target, pace(settings, partitions)) for target in targets(settings)])
+
+    return PartitionGrowth(lambda: sum(topic.partitions for topic in find_topics(cluster, names).values()), check)
+
+
 def _spare_collector() -> None:
     """Have the garbage collector look less often, and not at what lives as long as the process.
 
@@ -339,6 +352,7 @@ def run(settings: Settings) -> None:
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
             build(settings, admin, metrics, stop) as (worker, source),
             auditing_in_background(_patrol(settings, admin, monitor, metrics), settings.audit_every_s),
+            in_background("partitions", _growth(settings, admin).look, _GROWTH_S),
             in_background("heartbeat", _heart(settings, admin, monitor, metrics).beat, settings.heartbeat_every_s),
         ):
             _spare_collector()

@@ -132,6 +132,15 @@ class TableCheck:
         check_tokens(self.connection)
         self._insert()
 
+    def check_windows(self) -> None:
+        """Check only how many blocks the table and the targets of its views remember.
+
+        Raises:
+            Fatal, Transient: as run.
+        """
+        for partition in self._written():
+            self._window(partition)
+
     @property
     def _place(self) -> TableName:
         return TableName(self.connection.database, self.target.table)

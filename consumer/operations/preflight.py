@@ -43,6 +43,16 @@ def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPa
         raise Fatal(Sentence.NOT_MIGRATED.format(files=", ".join(pending)))
 
 
+def check_windows(connection: Connection, checks: Iterable[tuple[Target, InsertPace]]) -> None:
+    """Check how many blocks every table remembers.
+
+    Raises:
+        Fatal, Transient: as TableCheck.run.
+    """
+    for target, pace in checks:
+        TableCheck(connection, target, pace).check_windows()
+
+
 def check_servers(connection: Connection) -> int:
     """Check that the servers belong together; return how many shards there are, 0 without a cluster.
 
