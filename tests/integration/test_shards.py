@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.products import products
 from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.replica import copy_tables
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.clickhouse.table_check import InsertPace
@@ -365,3 +367,22 @@ def test_a_second_run_changes_only_what_an_operator_altered(two_servers: TwoServ
     make_tables(one)
     assert "more" in shown
     assert "more" not in {row["name"] for row in one.query("DESCRIBE TABLE events_all")}
+
+
+def test_a_new_replica_gets_the_tables_that_another_one_has_now(two_servers: TwoServers) -> None:
+    """With what was altered since the migrations, and every view; then `migrate` has nothing to do."""
+    query = (
+        "SELECT name, create_table_query AS text FROM system.tables WHERE database = currentDatabase() ORDER BY name"
+    )
+    with two_servers.database("two", is_empty=True) as name:
+        living, new = two_servers.each(name, "two")
+        make_tables(living)
+        living.command("ALTER TABLE events ADD COLUMN more String DEFAULT 'x', ADD INDEX more_range more TYPE minmax")
+        make_tables(living)
+        create_database(new.beside("", new.layout), name, lambda _: None)
+
+        made = copy_tables(living, new)
+
+        assert new.query(query) == living.query(query)
+        assert len(made) == len(living.query(query))
+        assert copy_tables(living, new) == []
