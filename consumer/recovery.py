@@ -78,8 +78,8 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     """Make workers read offsets again."""
     if arguments.delete and settings.clickhouse_cluster:
         raise Misconfigured(
-            "argument --delete: rows can't be deleted over all shards; read again without it: `events_unique` shows each"
-            " event once"
+            "argument --delete: rows can't be deleted over all shards; read again without it: `events_unique` shows"
+            " each event once"
         )
     marks = Marks(settings)
     if arguments.missing:

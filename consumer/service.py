@@ -194,9 +194,7 @@ def early_s(settings: Settings, partitions: int) -> float:
 
 
 class _Checked(NamedTuple):
-    """What preflight found: whether the broker surely keeps intents, and how many partitions each topic has, and how many
-    shards there are.
-    """
+    """What preflight found: whether the broker surely keeps intents, the partitions of each topic, how many shards."""
 
     keeps_metadata: bool
     partitions: dict[str, int]

@@ -190,8 +190,8 @@ def delete_rows(connection: Connection, table: str, partition: Partition, intent
         Transient, Fatal: as errors.py says.
     """
     end = intent.detour.end if intent.detour else _OFFSET_END
-    where = {"topic": partition.topic, "topic_id": intent.topic_id, "partition": partition.number} | {"reading": intent.reading, "from": intent.a, "to": end}
-    where["table"] = table
+    where = {"topic": partition.topic, "topic_id": intent.topic_id, "partition": partition.number, "table": table}
+    where |= {"reading": intent.reading, "from": intent.a, "to": end}
     (row,) = connection.query(f"SELECT count() AS rows FROM {{table:Identifier}} WHERE {_RANGE}", where)  # noqa: S608  (our own text)
     if row["rows"]:
         statement = f"ALTER TABLE {{table:Identifier}} DELETE WHERE {_RANGE}"
