@@ -52,6 +52,11 @@ It also applies the settings that concern tables: CONSUMER_TIME_ZONE, and how ma
 (CONSUMER_EVENTS_DAYS, CONSUMER_DEAD_LETTERS_DAYS, CONSUMER_IP_DAYS; 0: for ever). Without one of
 these variables its rule stays as it is.
 
+It changes every server that CONSUMER_CLICKHOUSE_URL leads to. With CONSUMER_CLICKHOUSE_CLUSTER it
+also makes a table over all shards beside each table (events_all); where the tables are Replicated,
+one server lets all others do the same (ON CLUSTER). A new replica gets its tables as another one
+has them, with --replica-of and only the new server in CONSUMER_CLICKHOUSE_URL.
+
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 python -m consumer migrate
 """
 _PROMOTE: Final = """
@@ -120,6 +125,16 @@ higher, and it is part of the tokens. Run `audit` afterwards: it lists what is s
   python -m consumer resume
   python -m consumer resume --partition events/3 --go
 """
+_ADOPT: Final = """
+Goes on with a copy of the topics on another Kafka cluster, after a failover: programs that copy
+topics (MirrorMaker 2) copy the group's commits too. Workers see that a commit is of another
+cluster, and halt: its topic's ID is another one, and they would read the copy from its start. This
+takes the commits as they are, with their translated offsets, which may be earlier than what was
+read. Events from there on come again; `events_unique` shows each once. Prints what it would do;
+commits it with --go, when all workers are stopped, and the copying has ended.
+
+  python -m consumer adopt --go
+"""
 _DOWNGRADE: Final = """
 Rewrites the group's commits in the format of the previous release, whose workers would otherwise
 halt their partitions. For a rollback: stop all workers of this release with SIGTERM, run this with
@@ -182,6 +197,7 @@ def parser() -> Parser:
     run = _add(found, "run", "work until SIGTERM: Kafka in, ClickHouse out", _RUN)
     run.set_defaults(call=_run, needed=SERVERS)
     migrate = _add(found, "migrate", "create or update the database and its tables", _MIGRATE)
+    migrate.add_argument("--replica-of", metavar="URL", default="", help="first create what this server has")
     migrate.set_defaults(call=commands.run_migrate, needed=(_CLICKHOUSE,))
     promote = _add(found, "promote", "give a member of properties a typed column", _PROMOTE)
     promote.add_argument("name", metavar="NAME", help="the member, such as readingMode")
@@ -223,7 +239,9 @@ def _add_marks(found: "argparse._SubParsersAction[Parser]") -> list[argparse.Arg
     recovery.add_reprocess(again)
     former = _add(found, "downgrade", "hand the group to the previous release", _DOWNGRADE)
     former.set_defaults(call=recovery.run_downgrade, needed=SERVERS)
-    made = [resume, again, former]
+    mirrored = _add(found, "adopt", "go on with a copy of another Kafka cluster", _ADOPT)
+    mirrored.set_defaults(call=recovery.run_adopt, needed=SERVERS)
+    made = [resume, again, mirrored, former]
     for each in made:
         each.add_argument("--partition", type=partition, action="append", default=[], help="only this one; repeatable")
         each.add_argument("--go", action="store_true", help="do it, instead of printing what would be done")

@@ -34,6 +34,15 @@ class Sentence(StrEnum):
         "{table} remembers {window} blocks, but {needed} are needed here:"
         " run `ALTER TABLE {table} MODIFY SETTING {setting} = {needed}`"
     )
+    SHORT_WINDOW = (
+        "{table} remembers blocks for {window} seconds, but {needed} are needed, on every replica:"
+        " run `ALTER TABLE {table}{everywhere} MODIFY SETTING {setting} = {needed}`"
+    )
+    DISTRIBUTED = (
+        "{table} is a Distributed table: let it be the table of each server, and set CONSUMER_CLICKHOUSE_CLUSTER"
+        ' (docs/OPERATIONS.md, "A ClickHouse cluster")'
+    )
+    NO_QUORUM = "CONSUMER_INSERT_QUORUM is set, but {table} is not replicated: unset it"
     NO_TOKENS = (
         "this ClickHouse does not drop an insert with a repeated insert_deduplication_token: use a version that"
         " headrace was tested with, and let no profile set deduplicate_insert or insert_deduplicate"
@@ -43,6 +52,43 @@ class Sentence(StrEnum):
     RENAMED = "{table} lacks the column {column}: was it renamed? run `{rename}`, or `{add}`"
     COMPUTES_NOTHING = "{table} does not compute the column {column}: run `{modify}`"
     REPLICATED = "{table} is missing, and the other tables are replicated: create it like another replica's"
+    # of several servers
+    SEPARATE_TABLES = (
+        "CONSUMER_CLICKHOUSE_URL leads to servers whose tables are not the same: {hosts}; name one of them, or replicas"
+        " of one table; for shards, set CONSUMER_CLICKHOUSE_CLUSTER"
+    )
+    NO_CLUSTER = (
+        "{host} knows no cluster {cluster}: add it to remote_servers in ClickHouse's configuration, or correct"
+        " CONSUMER_CLICKHOUSE_CLUSTER"
+    )
+    OTHER_SHARDS = (
+        "{host} and {first} know other shards or replicas of the cluster {cluster}: give them the same remote_servers,"
+        " in the same order"
+    )
+    PLAIN_REPLICAS = (
+        "shard {shard} of the cluster {cluster} has several replicas, but the tables are not replicated: make them"
+        " Replicated, or leave one replica in remote_servers"
+    )
+    WRITES_ALL_REPLICAS = (
+        "shard {shard} of the cluster {cluster} lacks internal_replication: set it to true in remote_servers, or each"
+        " insert is sent to all replicas, which replicate it too"
+    )
+    SAME_MACROS = (
+        "{host} and {other} have the same macros shard and replica, or lack one of them: give each server its own in"
+        " ClickHouse's configuration"
+    )
+    NO_ROUTE = f"there is no table {{table}} at {{host}}: {_MIGRATE}"
+    OTHER_ROUTE = (
+        "{table} at {host} is {engine}: a repeated insert could go to another shard than the first try; "
+        f"{_MIGRATE}"
+    )
+    OTHER_TABLE = (
+        "{table} at {host} has another {what} than at the first server of CONSUMER_CLICKHOUSE_URL: alter one of them"
+    )
+    UNREACHED_SHARD = (
+        "CONSUMER_CLICKHOUSE_URL names no server of shard {shard} of {cluster}: add one, because rows that a killed"
+        " server loses must be put back there"
+    )
     # of groups
     NO_ASSIGNOR_IN_COMMON = (
         "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"

@@ -10,7 +10,7 @@ from consumer.arguments import day
 from consumer.commands import PATIENCE_S, say, show
 from consumer.errors import Misconfigured
 from consumer.operations.archive import TIME_OF, Archive
-from consumer.service import connect
+from consumer.service import connect_to_shard
 from consumer.settings import Settings
 
 ARCHIVE: Final = """
@@ -34,7 +34,7 @@ file in memory meanwhile.
 
 def run_archive(settings: Settings, arguments: Namespace) -> int:
     """Write a day's files."""
-    connection = connect(settings).patient(PATIENCE_S)
+    connection = connect_to_shard(settings).patient(PATIENCE_S)
     made = [Archive(connection, table).write(arguments.day, Path(arguments.to)) for table in TIME_OF]
     told = [{"file": str(one.path), "rows": one.rows, "bytes": one.size_bytes} for one in made]
     show(told, as_json=arguments.json)
@@ -43,7 +43,7 @@ def run_archive(settings: Settings, arguments: Namespace) -> int:
 
 def run_restore(settings: Settings, arguments: Namespace) -> int:
     """Bring files back."""
-    connection = connect(settings).patient(PATIENCE_S)
+    connection = connect_to_shard(settings).patient(PATIENCE_S)
     tables = [_table_of(Path(name), arguments.table) for name in arguments.file]
     for name, table in zip(arguments.file, tables, strict=True):
         found = Archive(connection, table).read(Path(name))

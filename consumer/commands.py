@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import Final, TextIO
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database, migrate, migrations, patiently
 from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.promotion import Promotion, await_filled, promote, refresh_views
 from consumer.clickhouse.remake import RECOUNT
+from consumer.clickhouse.replica import copy_tables
 from consumer.clickhouse.retention import Retention, apply_retention
 from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.servers import servers_of
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.ports import Partition
 from consumer.errors import ConsumerError, Misconfigured
@@ -33,7 +35,7 @@ from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics
 from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
 from consumer.service import connect, erasure_key, find_schemas, kafka_properties, targets
-from consumer.settings import Settings
+from consumer.settings import Settings, settings_at
 
 log = logging.getLogger(__name__)
 
@@ -44,25 +46,54 @@ PATIENCE_S: Final = 3600.0
 """An answer about whole tables is waited for so long."""
 
 
-def run_migrate(settings: Settings, _: Namespace) -> int:
-    """Create or update the database and its tables."""
+def run_migrate(settings: Settings, arguments: Namespace) -> int:
+    """Create or update the database and its tables, on each server, or ON CLUSTER."""
     first = connect(settings, database="")
     log.info("asking ClickHouse", extra={"host": first.address})
-    create_database(first, settings.clickhouse_database, time.sleep)
-    applied = migrate(connect(settings), migrations(), time.sleep)
-    made = [] if applied.unknown else _make_more(settings)
+    for server in _servers(first):
+        if server.server and len(first.urls) > 1:
+            say(f"{server.address}:")
+        create_database(server, settings.clickhouse_database, time.sleep)
+        connection = server.beside(settings.clickhouse_database, first.layout)
+        if arguments.replica_of:
+            _copy(settings, arguments.replica_of, connection)
+        _migrate(settings, connection)
+    return 0
+
+
+def _servers(first: Connection) -> list[Connection]:
+    """Return the servers to migrate: each by itself, or one, that lets all of a cluster do the same."""
+    if first.layout.is_replicated:
+        return [first]
+    found: list[Connection] = []
+    patiently(lambda: found.extend(servers_of(first)), time.sleep)
+    return found
+
+
+def _copy(settings: Settings, url: str, connection: Connection) -> None:
+    """Create what another replica has."""
+    try:
+        source = connect(settings_at(settings, url))
+    except ValueError as error:
+        raise Misconfigured(f"argument --replica-of: {error}") from error
+    for sentence in copy_tables(source, connection):
+        say(sentence)
+    source.close()
+
+
+def _migrate(settings: Settings, connection: Connection) -> None:
+    applied = migrate(connection, migrations(), time.sleep)
+    made = [] if applied.unknown else _make_more(settings, connection)
     for name in (*applied.now, *applied.made, *made):
         say(name)
     if applied.unknown:
         say(f"left unchanged, because a newer version made them: {', '.join(applied.unknown)}")
     if not applied.now and not applied.made and not made:
         say(f"nothing to do: {len(applied.before)} migrations were applied before")
-    return 0
 
 
-def _make_more(settings: Settings) -> list[str]:
+def _make_more(settings: Settings, connection: Connection) -> list[str]:
     """Make what follows from settings: retention and views; return a sentence for each change."""
-    connection = connect(settings)
     retention = Retention(settings.events_days, settings.dead_letters_days, settings.ip_days)
     kept = apply_retention(connection, retention, time.sleep)
     return [*kept, *refresh_views(connection, settings.time_zone, time.sleep)]
@@ -70,10 +101,11 @@ def _make_more(settings: Settings) -> list[str]:
 
 def run_promote(settings: Settings, arguments: Namespace) -> int:
     """Give a member of properties a column."""
-    wanted, connection = Promotion(arguments.name, arguments.type), connect(settings)
-    for sentence in promote(connection, wanted, settings.time_zone, time.sleep):
-        say(sentence)
-    await_filled(connection, wanted, lambda text: say(text, sys.stderr), time.sleep)
+    wanted = Promotion(arguments.name, arguments.type)
+    for connection in _servers(connect(settings)):
+        for sentence in promote(connection, wanted, settings.time_zone, time.sleep):
+            say(sentence)
+        await_filled(connection, wanted, lambda text: say(text, sys.stderr), time.sleep)
     say(f"the column {wanted.column} is stored in all rows, and shown by events_unique and events_ready")
     return 0
 
@@ -121,6 +153,11 @@ def _recounted(auditor: Auditor, finding: Finding) -> Finding:
     """Count uncounted offsets, and audit again."""
     if not finding.uncounted:
         return finding
+    if auditor.connection.layout.cluster:
+        raise Misconfigured(
+            "argument --recount: run it for each shard, without CONSUMER_CLICKHOUSE_CLUSTER, and with"
+            " CONSUMER_CLICKHOUSE_URL set to one of its servers"
+        )
     auditor.recount(finding)
     return auditor.audit(finding.span)
 

@@ -39,6 +39,8 @@ class HaltCode(StrEnum):
     ALREADY_READ = "already_read"  # the tables hold offsets that the group says are unread
     UNREADABLE = "unreadable"  # the next bytes of the log can't be decompressed, or are corrupt
     FOREIGN_MARK = "foreign_mark"  # another program, or a newer worker, commits in this group
+    MIRRORED = "mirrored"  # the group's commit is of another Kafka cluster, of which this topic is a copy
+    SHARD = "shard"  # the unfinished batch goes to a ClickHouse shard that this worker does not know
     TABLE = "table"  # ClickHouse lacks the table, a column or a setting, or a batch exceeds a limit
     DENIED = "denied"  # a permission is missing
     REFUSED = "refused"  # the table refuses the batch, and no row is to blame

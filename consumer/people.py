@@ -20,7 +20,7 @@ from consumer.operations.erasure import Eraser, Found
 from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
-from consumer.service import connect, erasure_key, find_schemas
+from consumer.service import connect_to_shard, erasure_key, find_schemas
 from consumer.settings import Settings
 
 ERASE: Final = """
@@ -141,7 +141,7 @@ def _key(settings: Settings) -> ErasureKey:
 
 
 def _eraser(settings: Settings) -> Eraser:
-    connection = connect(settings).patient(PATIENCE_S)
+    connection = connect_to_shard(settings).patient(PATIENCE_S)
     return Eraser(connection, find_schemas(settings).schema_of, lambda text: say(text, sys.stderr))
 
 

@@ -1,4 +1,4 @@
-"""The commands resume, reprocess and downgrade of `python -m consumer`: they change a stopped group's commits."""
+"""The commands resume, reprocess, adopt and downgrade of `python -m consumer`: they change a group's commits."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -9,6 +9,7 @@ from consumer.arguments import OFFSET_MAX, moment_ms, whole_number
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows
 from consumer.commands import say, show, spans
 from consumer.delivery.intent import Intent
+from consumer.delivery.opening import known_cluster_id
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Misconfigured
 from consumer.kafka.admin import Cluster
@@ -16,7 +17,7 @@ from consumer.kafka.admin_connection import AdminConnection
 from consumer.operations.audit import Auditor, intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
-from consumer.operations.plans import Facts, Plan, before_detour, downgrade, reprocess, resume
+from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
 from consumer.service import connect, kafka_properties, targets
 from consumer.settings import SERVERS, Settings
@@ -51,6 +52,11 @@ def run_resume(settings: Settings, arguments: Namespace) -> int:
     return Marks(settings).run(arguments, resume)
 
 
+def run_adopt(settings: Settings, arguments: Namespace) -> int:
+    """Go on with the commits of another Kafka cluster, of which this one has a copy."""
+    return Marks(settings).run(arguments, lambda facts, _: adopt(facts, facts.cluster_id))
+
+
 def run_downgrade(settings: Settings, arguments: Namespace) -> int:
     """Rewrite the commits in the previous release's format."""
     return Marks(settings).run(arguments, lambda facts, _: downgrade(facts))
@@ -70,6 +76,11 @@ def add_reprocess(again: ArgumentParser) -> None:
 
 def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     """Make workers read offsets again."""
+    if arguments.delete and settings.clickhouse_cluster:
+        raise Misconfigured(
+            "argument --delete: rows can't be deleted over all shards; read again without it: `events_unique` shows"
+            " each event once"
+        )
     marks = Marks(settings)
     if arguments.missing:
         given = (arguments.from_offset, arguments.from_time, arguments.to_offset, arguments.to_time)
@@ -132,6 +143,7 @@ class Marks:
         self._tables = {target.topic: target.table for target in targets(settings)}
         self._connection = connect(settings)
         self._offsets = OffsetsTable(self._connection, self._tables)
+        self._cluster_id = known_cluster_id(self._cluster.cluster_id())
         self._topics = find_topics(self._cluster, [settings.topic, settings.dead_letter_topic])
 
     def partitions(self, arguments: Namespace) -> list[Partition]:
@@ -212,7 +224,7 @@ class Marks:
         intent = intended(mark) if mark else None
         before = intended(before_detour(intent.detour)) if intent and intent.detour else None
         kept = self._kept(partition, intent), self._kept(partition, before)
-        return Facts(partition, topic_id, *bounds, mark, readings, *kept)
+        return Facts(partition, topic_id, *bounds, mark, readings, *kept, cluster_id=self._cluster_id)
 
     def _kept(self, partition: Partition, intent: Intent | None) -> frozenset[int]:
         return self._offsets.kept(partition, intent) if intent and intent.is_range else frozenset()

@@ -13,9 +13,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.layout import Layout
+from consumer.clickhouse.migrations import tables
 from consumer.clickhouse.notes import server_ms, write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
@@ -41,8 +43,17 @@ from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.completeness import Completeness
 from consumer.operations.erasure_key import ErasureKey
+from consumer.operations.growth import PartitionGrowth
 from consumer.operations.heart import CarefulClock, Heart
-from consumer.operations.preflight import check_metadata, check_tables, find_topics, guarantee, size_warnings
+from consumer.operations.preflight import (
+    check_metadata,
+    check_servers,
+    check_tables,
+    check_windows,
+    find_topics,
+    guarantee,
+    size_warnings,
+)
 from consumer.pages import Pages, serving
 from consumer.settings import PREFIX, Settings, clickhouse_access, registry_access
 from consumer.tracing import open_spans
@@ -53,6 +64,7 @@ log = logging.getLogger(__name__)
 
 _EARLY_S_MIN: Final = 0.25
 _BEAT_S: Final = 10.0
+_GROWTH_S: Final = 60.0
 
 _Answer = TypeVar("_Answer")
 
@@ -66,7 +78,35 @@ def connect(settings: Settings, database: str | None = None) -> Connection:
     except ValueError as error:
         raise Misconfigured(str(error)) from error
     database = settings.clickhouse_database if database is None else database
-    return Connection(access.url, access.user, password, database, settings.insert_timeout_s, tls=access.tls)
+    return Connection(
+        access.url,
+        access.user,
+        password,
+        database,
+        settings.insert_timeout_s,
+        tls=access.tls,
+        layout=layout_of(settings),
+    )
+
+
+def connect_to_shard(settings: Settings) -> Connection:
+    """Return a connection to one server, for commands that change rows where they lie.
+
+    Raises:
+        Misconfigured: the settings name a cluster.
+    """
+    if settings.clickhouse_cluster:
+        raise Misconfigured(
+            f"{PREFIX}CLICKHOUSE_CLUSTER: must be empty here: run this for each shard, with {PREFIX}CLICKHOUSE_URL"
+            " set to one of its servers"
+        )
+    return connect(settings)
+
+
+def layout_of(settings: Settings) -> Layout:
+    """Return how the tables lie on ClickHouse's servers."""
+    is_replicated = settings.clickhouse_replicated and bool(settings.clickhouse_cluster)
+    return Layout(settings.clickhouse_cluster, is_replicated, tables(), settings.insert_quorum)
 
 
 def kafka_properties(settings: Settings) -> dict[str, str | int]:
@@ -153,12 +193,16 @@ def early_s(settings: Settings, partitions: int) -> float:
     return min(settings.batch_age_s_max, max(_EARLY_S_MIN, partitions / settings.early_inserts_per_s_max))
 
 
-def _preflight(
-    settings: Settings, connection: Connection, cluster: Cluster, stop: threading.Event
-) -> tuple[bool, dict[str, int]]:
-    """Wait for the servers, and check what exactly-once depends on.
+class _Checked(NamedTuple):
+    """What preflight found: whether the broker surely keeps intents, the partitions of each topic, how many shards."""
 
-    Tell whether the broker surely keeps intents, and how many partitions each topic has.
+    keeps_metadata: bool
+    partitions: dict[str, int]
+    shards: int
+
+
+def _preflight(settings: Settings, connection: Connection, cluster: Cluster, stop: threading.Event) -> _Checked:
+    """Wait for the servers, and check what exactly-once depends on.
 
     Raises:
         Fatal: one sentence that says what to do.
@@ -168,12 +212,13 @@ def _preflight(
     partitions = {name: topic.partitions for name, topic in topics.items()}
     needed = pace(settings, sum(partitions.values()))
     patiently(lambda: check_tables(connection, [(target, needed) for target in targets(settings)]), stop)
+    shards = patiently(lambda: check_servers(connection), stop)
     keeps = patiently(lambda: check_metadata(cluster, settings.topic), stop)
     for sentence in size_warnings(cluster, *names, settings.batch_bytes_max):
         log.warning("topic limits", extra={"reason": sentence})
     level = logging.WARNING if keeps is False else logging.INFO
     log.log(level, "preflight passed", extra={"guarantee": guarantee(keeps_metadata=keeps is not False)})
-    return keeps is True, partitions
+    return _Checked(keeps is True, partitions, shards)
 
 
 @contextmanager
@@ -184,8 +229,8 @@ def build(
     with ExitStack() as stack:
         connection = connect(settings)
         stack.callback(connection.close)
-        keeps_metadata, partitions = _preflight(settings, connection, _cluster(settings, admin), stop)
-        for topic, count in partitions.items():
+        checked = _preflight(settings, connection, _cluster(settings, admin), stop)
+        for topic, count in checked.partitions.items():
             metrics.set("topic_partitions", count, topic=topic)
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
@@ -194,8 +239,8 @@ def build(
         for pool in pools:  # running calls are not waited for: their time is over
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
-        config = _config(settings, patiently(source.cluster_id, stop), sum(partitions.values()))
-        config = replace(config, keeps_metadata=keeps_metadata)
+        config = _config(settings, patiently(source.cluster_id, stop), sum(checked.partitions.values()))
+        config = replace(config, keeps_metadata=checked.keeps_metadata, shards=checked.shards)
         worker = Worker(source, _pipelines(settings, connection, letters, metrics, source), pools, config, metrics)
         source.listen(worker)
         yield worker, source
@@ -265,6 +310,16 @@ def _heart(settings: Settings, admin: AdminConnection, monitor: HealthMonitor, m
     return Heart(_cluster(settings, admin), monitor, completeness, write, clock.now_ms, metrics)
 
 
+def _growth(settings: Settings, admin: AdminConnection) -> PartitionGrowth:
+    cluster, connection = _cluster(settings, admin), connect(settings)
+    names = (settings.topic, settings.dead_letter_topic)
+
+    def check(partitions: int) -> None:
+        check_windows(connection, [(target, pace(settings, partitions)) for target in targets(settings)])
+
+    return PartitionGrowth(lambda: sum(topic.partitions for topic in find_topics(cluster, names).values()), check)
+
+
 def _spare_collector() -> None:
     """Have the garbage collector look less often, and not at what lives as long as the process.
 
@@ -295,6 +350,7 @@ def run(settings: Settings) -> None:
             serving(settings.http_host, settings.http_port, Pages(metrics, monitor)),
             build(settings, admin, metrics, stop) as (worker, source),
             auditing_in_background(_patrol(settings, admin, monitor, metrics), settings.audit_every_s),
+            in_background("partitions", _growth(settings, admin).look, _GROWTH_S),
             in_background("heartbeat", _heart(settings, admin, monitor, metrics).beat, settings.heartbeat_every_s),
         ):
             _spare_collector()

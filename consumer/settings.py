@@ -67,7 +67,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schema_registry_key_file: Annotated[str, _says(_KEY)] = ""
     schema_cache_dir: Annotated[Text, _says("cache of registry answers")] = "/var/lib/headrace/schemas"
 
-    clickhouse_url: Annotated[Text, _says("ClickHouse's HTTP interface, http(s)://host:port/path")]
+    clickhouse_url: Annotated[
+        Text,
+        _says("ClickHouse's HTTP interface, http(s)://host:port/path, or several: the next when one gives no answer"),
+    ]
+    clickhouse_cluster: Annotated[
+        str,
+        Meta(pattern="^[A-Za-z0-9_.-]*$"),
+        _says("cluster in ClickHouse's configuration, over whose shards the tables lie; empty: no shards"),
+    ] = ""
+    # Without it a lost disk is lost data, and a killed server's rows are put back by workers.
+    clickhouse_replicated: Annotated[
+        bool,
+        _says("the cluster's tables are Replicated, made ON CLUSTER (needs Keeper); false: plain, made host by host"),
+    ] = True
+    # What one replica alone has acknowledged is lost with its disk.
+    insert_quorum: Annotated[
+        str,
+        Meta(pattern="^(0|auto|[1-9][0-9]?)$"),
+        _says("replicas that must have a batch before it counts as inserted; auto: a majority; 0: one"),
+    ] = "0"
     clickhouse_database: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$"), _says("database of the tables")] = (
         "headrace"
     )
@@ -213,6 +232,18 @@ def clickhouse_access(settings: Settings) -> Access:
     return Access(settings.clickhouse_url, settings.clickhouse_user, settings.clickhouse_password_file, tls)
 
 
+def settings_at(settings: Settings, url: str) -> Settings:
+    """Return the same settings for another ClickHouse, which they take for a single server.
+
+    Raises:
+        ValueError: the address can't be used.
+    """
+    other = msgspec.structs.replace(settings, clickhouse_url=url, clickhouse_cluster="")
+    for fault in _server_faults(other):
+        raise ValueError(fault.partition(": ")[2])
+    return other
+
+
 def registry_access(settings: Settings) -> Access:
     """Return how to reach the Schema Registry."""
     files = (
@@ -235,7 +266,7 @@ def _server_faults(settings: Settings) -> Iterator[str]:
     """Yield what is wrong with the servers' settings; each sentence begins with the variable's name."""
     allow = "" if settings.allow_plaintext_logins else f"{PREFIX}ALLOW_PLAINTEXT_LOGINS"
     faults = (
-        clickhouse_access(settings).fault(_SCHEMES, allow),
+        clickhouse_access(settings).fault(_SCHEMES, allow, several=True),
         registry_access(settings).fault(_SCHEMES, allow, several=True),
         canary_access(settings).fault(_SCHEMES, allow),
         _key_fault(settings, allow),

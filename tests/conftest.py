@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.support.fixtures_consumer",
     "tests.support.fixtures_group",
     "tests.support.fixtures_kafka",
+    "tests.support.fixtures_shards",
     "tests.support.operator",
 ]
 

@@ -26,6 +26,7 @@ from consumer.errors import Cause, Denied, Fatal, Transient
 log = logging.getLogger(__name__)
 
 _CONDITION: Final = "-- if: "
+_TABLE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\b")
 _TRIES: Final = 30  # with the backoff's steps: about five minutes
 _LEDGER: Final = """
 CREATE TABLE IF NOT EXISTS migrations
@@ -55,6 +56,11 @@ FROM system.columns AS view
 INNER JOIN system.columns AS source ON source.name = view.name
 WHERE view.table IN (concat(source.table, '_unique'), if(source.table = 'events', 'events_ready', ''))
     AND view.database = currentDatabase() AND source.database = currentDatabase() AND view.comment != source.comment
+"""
+# Behind a balancer another server may get it too, which may not have the file's tables yet.
+_NOTE: Final = """
+INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')
+WHERE {server:String} IN ('', displayName())
 """
 _GIVEN_UP: Final = 0.9  # of the client's time, the server's
 _ORPHAN_S: Final = 3600  # no search takes this long
@@ -98,6 +104,12 @@ def migrations() -> list[Migration]:
     return [Migration(name, tuple(split(text))) for name, text in sources]
 
 
+def tables() -> frozenset[str]:
+    """Return the names of the tables that the migrations create."""
+    texts = (statement for migration in migrations() for statement in migration.statements)
+    return frozenset(found[1] for text in texts if (found := _TABLE.match(text)))
+
+
 def split(text: str) -> list[str]:
     """Split a script at semicolons that end a line; drop whole-line comments, except conditions."""
     lines = (line for line in text.splitlines() if line.startswith(_CONDITION) or not line.lstrip().startswith("--"))
@@ -120,7 +132,7 @@ def create_database(connection: Connection, database: str, wait: Callable[[float
     Raises:
         Transient, Fatal: the server stays away, or refuses.
     """
-    patiently(lambda: connection.command(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
+    patiently(lambda: connection.define(f"CREATE DATABASE IF NOT EXISTS {database}"), wait)
 
 
 def migrate(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> Applied:
@@ -132,7 +144,7 @@ def migrate(connection: Connection, known: list[Migration], wait: Callable[[floa
         Transient: the server stays away.
         Fatal: it refuses a statement, a file was changed after it was applied, or an operator must recreate something.
     """
-    patiently(lambda: connection.command(_LEDGER), wait)
+    patiently(lambda: connection.define(_LEDGER.strip()), wait)
     done = applied(connection)
     for migration in known:
         if done.get(migration.name, migration.checksum) != migration.checksum:
@@ -156,7 +168,7 @@ def comment_views(connection: Connection) -> None:
         comment = row["comment"].replace("\\", "\\\\").replace("'", "\\'")
         found.setdefault(row["view"], []).append(f"COMMENT COLUMN {row['name']} '{comment}'")
     for view, changes in found.items():
-        connection.command(f"ALTER TABLE {view} {', '.join(changes)}")
+        connection.define(f"ALTER TABLE {view} {', '.join(changes)}")
 
 
 def _made_again(connection: Connection, known: list[Migration], wait: Callable[[float], object]) -> list[str]:
@@ -187,7 +199,7 @@ def run(connection: Connection, statement: str) -> None:
     """
     first, _, rest = statement.partition("\n")
     if not first.startswith(_CONDITION):
-        connection.command(statement)
+        connection.define(statement)
         return
     condition = first.removeprefix(_CONDITION)
     if not connection.query(condition):
@@ -216,8 +228,8 @@ def _apply(connection: Connection, migration: Migration, wait: Callable[[float],
         patiently(lambda statement=statement: run(connection, statement), wait)  # type: ignore[misc]  # bound now, not late
     values = {"name": migration.name, "checksum": migration.checksum, "by": f"headrace-consumer/{version('headrace')}"}
     connection.command(
-        "INSERT INTO migrations SELECT {name:String}, {checksum:String}, {by:String}, now64(3, 'UTC')",
-        values,
+        _NOTE,
+        values | {"server": connection.server},
         settings=PINNED | {"insert_deduplication_token": f"{migration.name}/{migration.checksum}"},
     )
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import FIRST_SHARD
 from consumer.clickhouse.statements import PINNED
 
 Rows = Sequence[Mapping[str, object]]
 _NOW: Final = "SELECT toUnixTimestamp64Milli(now64(3)) AS now_ms"
 # A claim of the future can only be wrong.
 _HEARTBEATS: Final = """
-INSERT INTO heartbeats
+INSERT INTO {of_heartbeats:Identifier}
     (topic, topic_id, partition, partitions, counted_at, position, log_end, complete_until, halted, beat_at)
 SELECT topic, topic_id, partition, partitions, least(fromUnixTimestamp64Milli(counted_ms, 'UTC'), now64(3, 'UTC')),
     position, log_end, least(fromUnixTimestamp64Milli(complete_ms, 'UTC'), now64(3, 'UTC')), halted, now64(3, 'UTC')
@@ -20,7 +21,7 @@ FROM input('topic String, topic_id String, partition UInt32, partitions UInt32, 
 FORMAT JSONEachRow
 """
 _AUDITS: Final = """
-INSERT INTO audits
+INSERT INTO {of_audits:Identifier}
 SELECT now64(3, 'UTC'), audited_by, topic, topic_id, partition, low, end, rows, offsets, dead_letters, missing,
     missing_offsets, unknown, uncounted, duplicates, duplicate_offsets, expired
 FROM input('audited_by String, topic String, topic_id String, partition UInt32, low UInt64, end UInt64, rows UInt64,
@@ -59,4 +60,6 @@ def write_audits(connection: Connection, rows: Rows) -> None:
 
 def _write(connection: Connection, statement: str, rows: Rows) -> None:
     lines = "\n".join(json.dumps(dict(row)) for row in rows)
-    connection.command(statement, data=lines.encode(), settings=PINNED)
+    layout = connection.layout
+    settings = PINNED | layout.of_insert(FIRST_SHARD)
+    connection.command(statement, layout.names("heartbeats", "audits"), lines.encode(), settings)

@@ -19,7 +19,8 @@ from consumer.delivery.ports import Block, Counted, Partition
 _MOVES: Final = ("0001_events.sql",)
 """The migrations that make the table of rows, or move them to a new one: it knows none of the tokens from before."""
 _OF_PARTITION: Final = (
-    "FROM offsets WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
+    "FROM {of_offsets:Identifier}"
+    " WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}"
 )
 OWN_LETTER: Final = """
     startsWith(service, 'headrace-consumer/')
@@ -50,7 +51,7 @@ WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition =
 _ROWS: Final = f"""
 {_THERE}
 UNION ALL
-SELECT offset FROM erased_rows
+SELECT offset FROM {{of_erased_rows:Identifier}}
 WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
     AND reading = {{reading:UInt32}} AND offset >= {{from:UInt64}} AND offset < {{to:UInt64}}
 """  # noqa: S608  (our own text)
@@ -62,7 +63,7 @@ _LATELY: Final = f"""
 )
 """  # noqa: S608  (our own text)
 _BURIED: Final = f"""
-SELECT DISTINCT origin_offset AS offset FROM dead_letters
+SELECT DISTINCT origin_offset AS offset FROM {{of_dead_letters:Identifier}}
 WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
     AND origin_partition = {{partition:Int32}} AND origin_reading = {{reading:UInt32}}
     AND origin_offset IN {{offsets:Array(Int64)}} AND {OWN_LETTER}
@@ -104,7 +105,9 @@ class OffsetsTable:
 
     def __init__(self, connection: Connection, tables: Mapping[str, str], remembered_s: float = 0.0) -> None:
         self._connection = connection
-        self._tables = tables
+        layout = connection.layout
+        self._names = layout.names("offsets", "erased_rows", "dead_letters")
+        self._tables = {topic: layout.over_all(table) for topic, table in tables.items()}
         self._remembered_s = int(remembered_s)
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
@@ -113,7 +116,7 @@ class OffsetsTable:
         Raises:
             Transient, Fatal: as errors.py says.
         """
-        (row,) = self._connection.query(_END, _parameters(partition, topic_id) | {"reading": reading})
+        (row,) = self._connection.query(_END, self._parameters(partition, topic_id) | {"reading": reading})
         return int(row["end"])
 
     def counted(self, partition: Partition, block: Block) -> Counted:
@@ -126,7 +129,7 @@ class OffsetsTable:
             Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
-        where = _parameters(partition, block.origin.topic_id) | bounds
+        where = self._parameters(partition, block.origin.topic_id) | bounds
         rows = self._connection.query(_OFFSETS, where)
         offsets = frozenset(row["offset"] for row in rows).intersection(block.offsets)
         if not offsets.issuperset(block.offsets):
@@ -144,7 +147,7 @@ class OffsetsTable:
             Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
-        where = _parameters(partition, block.origin.topic_id) | bounds | {"table": self._tables[partition.topic]}
+        where = self._parameters(partition, block.origin.topic_id) | bounds | {"table": self._tables[partition.topic]}
         found = [row["offset"] for query in (_OFFSETS, _ROWS) for row in self._connection.query(query, where)]
         return frozenset(found).intersection(block.offsets)
 
@@ -154,7 +157,7 @@ class OffsetsTable:
         Raises:
             Transient, Fatal: as errors.py says.
         """
-        rows = self._connection.query(_READINGS, _parameters(partition, topic_id))
+        rows = self._connection.query(_READINGS, self._parameters(partition, topic_id))
         return [Reading(row["reading"], row["first"], row["last"], dict(row["epochs"])) for row in rows]
 
     def kept(self, partition: Partition, intent: Intent) -> frozenset[int]:
@@ -167,12 +170,15 @@ class OffsetsTable:
             Transient, Fatal: as errors.py says.
         """
         bounds = {"reading": intent.reading, "from": intent.a, "to": intent.b, "offsets": list(intent.excluded)}
-        where = _parameters(partition, intent.topic_id) | bounds
+        where = self._parameters(partition, intent.topic_id) | bounds
         counted, rows, buried = (
             frozenset(row["offset"] for row in self._connection.query(query, where | {"table": table}))
-            for query, table in ((_OFFSETS, "offsets"), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
+            for query, table in ((_OFFSETS, ""), (_ROWS, self._tables[partition.topic]), (_BURIED, ""))
         )
         return (counted & rows) | buried
+
+    def _parameters(self, partition: Partition, topic_id: str) -> dict[str, object]:
+        return {**self._names, "topic": partition.topic, "topic_id": topic_id, "partition": partition.number}
 
 
 def delete_rows(connection: Connection, table: str, partition: Partition, intent: Intent) -> int:
@@ -184,14 +190,10 @@ def delete_rows(connection: Connection, table: str, partition: Partition, intent
         Transient, Fatal: as errors.py says.
     """
     end = intent.detour.end if intent.detour else _OFFSET_END
-    where = _parameters(partition, intent.topic_id) | {"reading": intent.reading, "from": intent.a, "to": end}
-    where["table"] = table
+    where = {"topic": partition.topic, "topic_id": intent.topic_id, "partition": partition.number, "table": table}
+    where |= {"reading": intent.reading, "from": intent.a, "to": end}
     (row,) = connection.query(f"SELECT count() AS rows FROM {{table:Identifier}} WHERE {_RANGE}", where)  # noqa: S608  (our own text)
     if row["rows"]:
         statement = f"ALTER TABLE {{table:Identifier}} DELETE WHERE {_RANGE}"
         connection.command(statement, where, settings={"mutations_sync": 2})
     return int(row["rows"])
-
-
-def _parameters(partition: Partition, topic_id: str) -> dict[str, object]:
-    return {"topic": partition.topic, "topic_id": topic_id, "partition": partition.number}

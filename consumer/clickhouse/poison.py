@@ -13,20 +13,20 @@ creates it and drops it afterwards: a permanent one would miss new columns.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
-from uuid import uuid4
 
 from consumer.clickhouse.alike import alike
 from consumer.clickhouse.bisect import Bisection
 from consumer.clickhouse.client import Connection, ExternalTable, Target
 from consumer.clickhouse.explain import ROWS, Explanation
 from consumer.clickhouse.knowledge import Knowledge, Known
+from consumer.clickhouse.servers import scratch_table
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Poison, Record, Rows
-from consumer.errors import ConsumerError, Halt, Reason, Rejected, Transient
+from consumer.errors import Halt, Reason, Rejected, Transient
 from schemas.codec import FRAME_BYTES, container_header, read_schema
 from schemas.walk import Walker
 
@@ -34,6 +34,8 @@ _SEARCHED_MAX: Final = 400  # rows found by bisection in one search; the next se
 _SEARCH_S_MAX: Final = 3.0
 _SEEN_S: Final = 1.0
 _NUMBER: Final = re.compile(r"-?\d+")
+_ProbeTable = tuple[Connection, str]
+"""A probe table's server, and its name there."""
 
 
 class PoisonSearch:
@@ -94,16 +96,18 @@ class PoisonSearch:
         rows = self._connection.query(explanation.select, part.origin._asdict(), sent, self._settings)
         return {row["at"]: row["faults"] for row in rows}
 
-    def probe(self, probe_table: str, part: Block) -> Rejected | None:
+    def probe(self, probe_table: _ProbeTable, part: Block) -> Rejected | None:
         """Insert some rows into a probe table; return the refusal, or None when all are accepted."""
         self._metrics.count("poison_probes", table=self._target.table)
+        one, name = probe_table
         try:
-            self._run(replace(self._target, table=probe_table).statement, part)
+            statement = replace(self._target, table=name).statement
+            one.command(statement, part.origin._asdict(), part.payload, self._settings)
         except Rejected as refusal:
             return refusal
         return None
 
-    def takes_own(self, probe_table: str, block: Block) -> bool:
+    def takes_own(self, probe_table: _ProbeTable, block: Block) -> bool:
         """Tell whether a probe table accepts an empty container of our own schema: then the table is not at fault."""
         header = container_header(read_schema(self._target.schema_name))
         return self.probe(probe_table, replace(block, payload=header)) is None
@@ -114,19 +118,10 @@ class PoisonSearch:
             return replace(block, payload=container_header(schema))
         return self._rows.blocks(records, block.origin, block.token)[0]
 
-    @contextmanager
-    def probe_table(self) -> Iterator[str]:
+    def probe_table(self) -> AbstractContextManager[_ProbeTable]:
         """Create a table that refuses what the real one refuses, and keeps nothing."""
-        probe_table = f"{self._target.table}_probe_{uuid4().hex[:12]}"
-        try:
-            self._connection.command(f"CREATE TABLE {probe_table} AS {self._target.table} ENGINE = Null")
-            yield probe_table
-        finally:
-            with suppress(ConsumerError):  # `migrate` sweeps it
-                self._connection.command(f"DROP TABLE IF EXISTS {probe_table}")
-
-    def _run(self, statement: str, part: Block) -> None:
-        self._connection.command(statement, part.origin._asdict(), part.payload, self._settings)
+        table = self._target.table
+        return scratch_table(self._connection, f"{table}_probe_", f"AS {table} ENGINE = Null")
 
 
 class _Asked:
@@ -144,7 +139,7 @@ class _Asked:
         self._schema = search.schema_of(block.schema_id)
 
     @cached_property
-    def _probe_table(self) -> str:
+    def _probe_table(self) -> _ProbeTable:
         return self._stack.enter_context(self._search.probe_table())
 
     def told(self) -> list[Poison]:

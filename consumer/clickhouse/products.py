@@ -45,6 +45,6 @@ def make_products(connection: Connection, time_zone: str, wait: Callable[[float]
     is_known = COUNTRIES in there
     wanted = products(time_zone, _COUNTRY.format(database=connection.database) if is_known else _NO_COUNTRY)
     for statement in (statement for statements in wanted.values() for statement in statements):
-        patiently(lambda statement=statement: connection.command(statement), wait)  # type: ignore[misc]  # bound now, not late
+        patiently(lambda statement=statement: connection.define(statement), wait)  # type: ignore[misc]  # bound now, not late
     patiently(lambda: comment_views(connection), wait)
     return [f"the view {name} was created" for name in wanted if name not in there]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.distributed import make_distributed
 from consumer.clickhouse.migrations import comment_views, migrations, patiently
 from consumer.clickhouse.products import make_products
 from consumer.clickhouse.statements import PROMOTED, TYPED, column_of
@@ -113,13 +114,13 @@ def promote(connection: Connection, wanted: Promotion, time_zone: str, wait: Cal
     if comment is None:
         _check_free(connection, wanted.column)
         add = f"ALTER TABLE events ADD COLUMN IF NOT EXISTS {wanted.definition} AFTER content_categories"
-        patiently(lambda: connection.command(add), wait)
+        patiently(lambda: connection.define(add), wait)
         comment = _column(connection, "events", wanted.column)
         said.append(f"events has the column {wanted.column}: {wanted.comment}")
     if comment != wanted.comment:
         raise Misconfigured(f"argument NAME: events has a column {wanted.column} already ({comment or 'no comment'})")
     if _mutation(connection, wanted) is None:
-        patiently(lambda: connection.command(f"ALTER TABLE events MATERIALIZE COLUMN {wanted.column}"), wait)
+        patiently(lambda: connection.define(f"ALTER TABLE events MATERIALIZE COLUMN {wanted.column}"), wait)
     refresh_views(connection, time_zone, wait)
     return said
 
@@ -154,13 +155,14 @@ def refresh_views(connection: Connection, time_zone: str, wait: Callable[[float]
 
     A view keeps the columns that its `SELECT *` had.
     """
+    spread = make_distributed(connection, wait)
     columns = {table: _columns(connection, table).keys() for table in ("events", *_VIEWS)}
     hidden = {"_known", "_precedence"}
     if columns["events"] - hidden != columns["events_unique"] - hidden:
         for statement in _unique():
-            patiently(lambda statement=statement: connection.command(statement), wait)  # type: ignore[misc]  # bound now, not late
+            patiently(lambda statement=statement: connection.define(statement), wait)  # type: ignore[misc]  # bound now, not late
         patiently(lambda: comment_views(connection), wait)
-    return make_products(connection, time_zone, wait)
+    return [*spread, *make_products(connection, time_zone, wait)]
 
 
 def _unique() -> list[str]:

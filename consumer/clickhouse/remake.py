@@ -79,7 +79,7 @@ class Remake:
 
     def _make(self, missing: list[dict[str, Any]], reference: str, made: list[str]) -> None:
         for row in missing:
-            self.connection.command(_again(row["text"], reference))
+            self.connection.define(again(row["text"], reference))
             made.append(f"{row['name']} was missing and has been created again")
 
     def _named_back(self, there: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -87,7 +87,7 @@ class Remake:
         left = [view for view in LEDGER_VIEWS.values() if view not in there and _other_name(view) in there]
         for view in left:
             with suppress(Fatal):  # another program is renaming it
-                self.connection.command(
+                self.connection.define(
                     f"RENAME TABLE {self._place(_other_name(view)).name} TO {self._place(view).name}"
                 )
         now = {row["name"]: row for row in self._query(_TABLES)} if left else there
@@ -124,9 +124,8 @@ class Remake:
             partition = self._place(row["name"])
             if row["name"] in detached:
                 raise Fatal(Sentence.DETACHED.format(table=partition.name))
-            if not row["engine"].startswith(_REPLICATED) and any(
-                one["engine"].startswith(_REPLICATED) for one in there
-            ):
+            is_made_for_all = row["engine"].startswith(_REPLICATED) or self.connection.layout.is_replicated
+            if not is_made_for_all and any(one["engine"].startswith(_REPLICATED) for one in there):
                 raise Fatal(Sentence.REPLICATED.format(table=partition.name))
 
     def _mend_columns(self, ours: list[dict[str, Any]], made: list[str], faults: list[str]) -> None:
@@ -149,7 +148,7 @@ class Remake:
                 names = {"column": quoted(row["name"]), "rename": rename, "add": add}
                 faults.append(Sentence.RENAMED.format(table=partition.name, **names))
                 continue
-            self.connection.command(add)
+            self.connection.define(add)
             there[row["table"], row["name"]] = row
             made.append(f"the column {row['name']} of {row['table']} was missing and has been created again")
 
@@ -176,9 +175,9 @@ class Remake:
             return [], [Sentence.OTHER_LEDGER_VIEW.format(**names)]
         if _bare(ours["query"], reference) == _bare(now["query"], database):
             return [], []
-        self.connection.command(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
+        self.connection.define(f"ALTER TABLE {partition.name} MODIFY QUERY {_bare(ours['query'], reference)}")
         other = self._place(_other_name(ours["name"])).name
-        self.connection.command(f"RENAME TABLE {partition.name} TO {other}, {other} TO {partition.name}")
+        self.connection.define(f"RENAME TABLE {partition.name} TO {other}, {other} TO {partition.name}")
         return [f"the query of {ours['name']} was changed and has been restored"], []
 
 
@@ -186,10 +185,10 @@ def _other_name(view: str) -> str:
     return f"{view}_renamed"
 
 
-def _again(text: str, reference: str) -> str:
-    """Return the statement that creates in our database what the reference has."""
+def again(text: str, database: str) -> str:
+    """Return the statement that creates in our database what another one has, from `create_table_query` there."""
     kind, rest = re.fullmatch(r"CREATE (MATERIALIZED VIEW|VIEW|TABLE) (.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # every CREATE of ours is one
-    return f"CREATE {kind} IF NOT EXISTS {_bare(rest, reference)}"
+    return f"CREATE {kind} IF NOT EXISTS {_bare(rest, database)}"
 
 
 def _bare(text: str, database: str) -> str:

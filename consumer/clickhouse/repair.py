@@ -11,7 +11,8 @@ Two workers may repair at once, one of them expelled, or one again after it gave
 drops the other's, waits until no statement for the same block runs, and only then looks for missing rows. So the later
 one sees what the other attached, and the one whose table was dropped can't attach.
 
-Replicated tables are left alone: they store token and part in one step, and a lagging replica would look like a loss.
+On a cluster of plain tables all this happens on a server of the shard itself. Replicated tables are left alone: they
+store token and part in one step, and a lagging replica would look like a loss.
 """
 
 import hashlib
@@ -19,12 +20,14 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import replace
 from typing import Any, Final
-from uuid import uuid4
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.layout import FIRST_SHARD, WHO_ANSWERS
 from consumer.clickhouse.retention import expiry_of
+from consumer.clickhouse.servers import server_of_shard
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Block, Metrics, Record, Rows
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
@@ -64,9 +67,7 @@ _OTHERS: Final = """
 SELECT name FROM system.tables
 WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND name != {own:String}
 """
-_UNDER_WAY: Final = (
-    "SELECT count() AS n FROM system.processes WHERE Settings['insert_deduplication_token'] = {token:String}"
-)
+_UNDER_WAY: Final = "SELECT count() AS n FROM %s WHERE Settings['insert_deduplication_token'] = {token:String}"
 _LEDGER: Final = "offsets"
 
 
@@ -106,11 +107,27 @@ class ClickHouseRepairer:
 
     def is_under_way(self, block: Block) -> bool:
         """Tell whether the server is inserting a block; see `Repairer`."""
-        return bool(self._connection.query(_UNDER_WAY, {"token": block.token})[0]["n"])
+        layout = self._connection.layout
+        settings = WHO_ANSWERS if layout.cluster else {}
+        query = _UNDER_WAY % layout.everywhere("system.processes")
+        return bool(self._connection.query(query, {"token": block.token}, settings=settings)[0]["n"])
 
     def _repair(self, block: Block, records: Sequence[Record]) -> int:
+        """Repair where the rows lie: a table over all shards can't attach parts."""
         if not self._is_plain():
             return 0
+        if not self._connection.layout.cluster:
+            return self._at(self._connection.sticky()).repair_here(block, records)
+        with server_of_shard(self._connection, max(block.shard, FIRST_SHARD)) as one:
+            return self._at(one).repair_here(block, records)
+
+    def _at(self, one: Connection) -> "ClickHouseRepairer":
+        other = copy(self)
+        other._connection = one  # noqa: SLF001  (of the same class)
+        return other
+
+    def repair_here(self, block: Block, records: Sequence[Record]) -> int:
+        """Do so at the connection's own server."""
         among = frozenset(block.offsets)
         mine = [record for record in records if record.offset in among]
         parameters = self._parameters_of(block, mine)
@@ -194,8 +211,7 @@ class ClickHouseRepairer:
         """
         connection = self._connection
         prefix = f"{table}_mend_{hashlib.sha256(block.token.encode()).hexdigest()[:12]}_"
-        own = prefix + uuid4().hex[:12]
-        connection.command(f"CREATE TABLE {own} AS {table}")
+        own = connection.create(prefix, f"AS {table}")
         try:
             parameters = {"database": connection.database, "prefix": prefix, "own": own}
             for other in connection.query(_OTHERS, parameters):

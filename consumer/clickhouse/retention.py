@@ -114,7 +114,7 @@ def _apply(connection: Connection, rule: _Rule) -> list[str]:
         if rule.days:
             _set_up(connection, rule.table)
         for statement in rule.statements:
-            connection.command(statement)
+            connection.define(statement)
     except ConsumerError:  # another program may have done it meanwhile
         if _there(connection, rule) != rule.expiry:
             raise

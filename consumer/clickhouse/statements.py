@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas.codec import COORDINATES, read_schema
@@ -96,3 +97,25 @@ def insert_statement(table: str, schema_name: str, topic: str) -> str:
 
 def _fields(schema_name: str) -> list[dict[str, Any]]:
     return [*COORDINATES, *json.loads(read_schema(schema_name))["fields"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The table that blocks are inserted into.
+
+    Attributes:
+        table: its name, in the connection's database.
+        schema_name: the name of the schema file that its columns come from.
+        topic: the value of its rows' `_topic`.
+        timeout_s: an unanswered insert is given up after this.
+    """
+
+    table: str
+    schema_name: str
+    topic: str
+    timeout_s: float
+
+    @property
+    def statement(self) -> str:
+        """The insert statement."""
+        return insert_statement(self.table, self.schema_name, self.topic)

@@ -7,6 +7,7 @@ setting that the protocol depends on, because servers' defaults change.
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -41,7 +42,8 @@ class ClickHouseTable:
     ) -> None:
         self._connection = connection
         self._target = target
-        self._statement = target.statement
+        self._layout = connection.layout
+        self._statement = replace(target, table=self._layout.over_all(target.table)).statement
         self._metrics = metrics
         self._timeouts: dict[str, int] = {}  # inserts without an answer, by token; the oldest first
         self._search = PoisonSearch(connection, target, rows, schema_of, metrics) if schema_of else None
@@ -70,6 +72,7 @@ class ClickHouseTable:
     def _send(self, block: Block, timeout_s: float) -> None:
         # The server gives up before the client, so that no insert continues unnoticed.
         settings = {"insert_deduplication_token": block.token, "max_execution_time": _server_limit_s(timeout_s)}
+        settings |= self._layout.of_insert(block.shard) | self._layout.of_quorum(_server_limit_s(timeout_s))
         parameters = block.origin._asdict()
         if timeout_s == self._target.timeout_s:
             self._connection.command(self._statement, parameters, block.payload, PINNED | settings)

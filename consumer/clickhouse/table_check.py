@@ -6,13 +6,14 @@ A command in backquotes is complete: it can be run as it is, and repairs the fau
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.layout import FIRST_SHARD
+from consumer.clickhouse.servers import scratch_table
 from consumer.clickhouse.statements import PINNED, columns_of_table, targets_of
 from consumer.clickhouse.table import GROWTH_MAX
 from consumer.delivery.intent import Origin
@@ -26,6 +27,7 @@ _COUNTED: Final = frozenset(
     {"topic", "topic_id", "partition", "million", "rows", "present", "first", "last", "newest_at", "reading", "epochs"}
 )
 """The columns of the table `offsets`, each filled by its views."""
+_WEEK_S: Final = 604_800
 _MONTHS: Final = 2  # table partitions that one insert touches at the turn of a month; the window counts each
 _TABLE: Final = """
 SELECT engine, engine_full, dependencies_database AS databases, dependencies_table AS views
@@ -100,6 +102,11 @@ class InsertPace:
         """
         return ceil(self.partitions / self.age_s * _MONTHS * 2 * self.late_s)
 
+    @property
+    def window_s(self) -> int:
+        """The seconds that a replicated table must remember blocks: a week, or as late as an insert may arrive."""
+        return max(_WEEK_S, ceil(2 * self.late_s))
+
 
 @dataclass(frozen=True, slots=True)
 class TableCheck:
@@ -122,8 +129,17 @@ class TableCheck:
         for partition in partitions:
             self._window(partition)
         self._settings()
-        self._token()
+        check_tokens(self.connection)
         self._insert()
+
+    def check_windows(self) -> None:
+        """Check only how many blocks the table and the targets of its views remember.
+
+        Raises:
+            Fatal, Transient: as run.
+        """
+        for partition in self._written():
+            self._window(partition)
 
     @property
     def _place(self) -> TableName:
@@ -163,6 +179,8 @@ class TableCheck:
             seen.add(partition[:2])
             yield partition
             (row,) = self._table(partition) or [{}]
+            if row.get("engine") == "Distributed":
+                raise _fault(Sentence.DISTRIBUTED, table=partition.name)
             views = zip(row.get("databases", ()), row.get("views", ()), strict=True)
             queue += filter(None, (self._target_of(*view) for view in views))
 
@@ -211,6 +229,23 @@ class TableCheck:
         if window < self.pace.window:
             needed = self.pace.window
             raise _fault(Sentence.SMALL_WINDOW, table=partition.name, window=window, needed=needed, setting=setting)
+        self._seconds(partition, engine, full)
+
+    def _seconds(self, partition: TableName, engine: str, full: str) -> None:
+        """Check how long a replicated table remembers: an intent may be repeated days later."""
+        setting, defaults = _window_setting(engine)
+        if not setting.startswith("replicated"):
+            if self.connection.layout.quorum != "0":
+                raise _fault(Sentence.NO_QUORUM, table=partition.name)
+            return
+        setting += "_seconds"
+        found = re.search(rf"\b{setting} = (\d+)", full)
+        window, needed = int(found[1]) if found else self._default(setting, defaults), self.pace.window_s
+        if window < needed:
+            cluster = self.connection.layout.cluster
+            where = f" ON CLUSTER '{cluster}'" if cluster else ""
+            names = {"window": window, "needed": needed, "setting": setting, "everywhere": where}
+            raise _fault(Sentence.SHORT_WINDOW, table=partition.name, **names)
 
     def _default(self, setting: str, defaults: str) -> int:
         rows = self.connection.query(_DEFAULT_WINDOW, {"table": defaults, "name": setting})
@@ -220,36 +255,38 @@ class TableCheck:
         """Send every pinned setting; a profile that forbids one says so."""
         self.connection.command("SELECT 1 FORMAT Null", settings=PINNED | {"insert_deduplication_token": "preflight"})
 
-    def _token(self) -> None:
-        """Insert two different rows under one token into a temporary table: it must have one."""
-        name = f"preflight_probe_{uuid4().hex[:12]}"
-        self.connection.command(
-            f"CREATE TABLE {name} (n UInt8) ENGINE = MergeTree ORDER BY n"
-            " SETTINGS non_replicated_deduplication_window = 10"
-        )
-        try:
-            for number in (1, 2):
-                settings = PINNED | {"insert_deduplication_token": "preflight"}
-                self.connection.command(f"INSERT INTO {name} SELECT {number}", settings=settings)
-            (row,) = self.connection.query(f"SELECT groupArray(n) AS rows FROM {name}")  # noqa: S608  (our own name)
-        finally:
-            with suppress(ConsumerError):
-                self.connection.command(f"DROP TABLE IF EXISTS {name}")
-        if row["rows"] != [1]:
-            raise _fault(Sentence.NO_TOKENS)
-
     def _insert(self) -> None:
         """Run the insert statement without rows: a server that refuses the statement says so now."""
         payload = container_header(read_schema(self.target.schema_name))
         settings = PINNED | {"insert_deduplication_token": "preflight"}
+        layout = self.connection.layout
+        target = replace(self.target, table=layout.over_all(self.target.table))
+        settings |= layout.of_insert(FIRST_SHARD) | layout.of_quorum(self.pace.timeout_s)
         try:
-            self.connection.command(self.target.statement, Origin("preflight")._asdict(), payload, settings)
+            self.connection.command(target.statement, Origin("preflight")._asdict(), payload, settings)
         except Transient as error:
             if error.cause is Cause.VIEW:
                 raise _fault(Sentence.TAKES_NO_ROW, table=self._place.name, why=error) from error
             raise
         except (Halt, Rejected) as error:
             raise _fault(Sentence.TAKES_NO_ROW, table=self._place.name, why=error) from error
+
+
+def check_tokens(connection: Connection) -> None:
+    """Insert two different rows under one token into a temporary table: it must have one.
+
+    Raises:
+        Fatal: it has two, or the server refuses.
+        Transient: the server is away.
+    """
+    definition = "(n UInt8) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10"
+    with scratch_table(connection, "preflight_probe_", definition) as (one, name):
+        for number in (1, 2):
+            settings = PINNED | {"insert_deduplication_token": "preflight"}
+            one.command(f"INSERT INTO {name} SELECT {number}", settings=settings)
+        (row,) = one.query(f"SELECT groupArray(n) AS rows FROM {name}")  # noqa: S608  (our own name)
+    if row["rows"] != [1]:
+        raise _fault(Sentence.NO_TOKENS)
 
 
 def cure_of(partition: TableName, column: Mapping[str, Any]) -> str:

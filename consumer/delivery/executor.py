@@ -39,6 +39,7 @@ class WorkerConfig:
         late_s: an insert that was given up arrives at most this much later.
         fence_s: an insert starts at most this long after its intent was committed; an older intent fences no more.
         keeps_metadata: whether the broker is known to keep a commit's metadata.
+        shards: how many shards the tables lie on; 0: on a single server.
         now_s: the monotonic clock; any thread may call it.
     """
 
@@ -50,6 +51,7 @@ class WorkerConfig:
     late_s: float = 120.0
     fence_s: float = 30.0
     keeps_metadata: bool = True
+    shards: int = 0
     now_s: Callable[[], float] = monotonic
 
 

@@ -15,7 +15,7 @@ from consumer.delivery.batch import Batch, Draft, Prepared
 from consumer.delivery.buffer import Buffer, BufferLimits
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.halting import Halted, Step, renewed
-from consumer.delivery.intent import NO_EPOCH, Detour, Intent
+from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Detour, Intent
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Poison, Record
 from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import OF_TABLE, Halt
@@ -63,6 +63,8 @@ class PartitionState:
         sealed_at_s: when the last batch was sealed (monotonic).
         took_s: how long the last finished batch took since it was sealed.
         ended_at: the readable end when the log was last read to its end; None before that.
+        shard: the shard that its next batches go to; NO_SHARD when there is only one.
+        cluster_id: the Kafka cluster's id; "" when not known.
     """
 
     partition: Partition
@@ -95,6 +97,8 @@ class PartitionState:
     is_squeezed: bool = False
     sealed_at_s: float = float("-inf")
     took_s: float = 0.0
+    shard: int = NO_SHARD
+    cluster_id: str = ""
 
     def add_all(self, records: Sequence[Record], now_s: float) -> int:
         """Add records that were polled together, at least one, in offset order; return how many were not dropped."""
@@ -324,7 +328,9 @@ class PartitionState:
         return None if self.committed == mark else mark
 
     def _intent(self, a: int, b: int, leader_epoch: int) -> Intent:
-        return Intent(self.topic_id, a, b, (), leader_epoch, self.reading, detour=self.detour)
+        return Intent(
+            self.topic_id, a, b, (), leader_epoch, self.reading, self.cluster_id, self.shard, detour=self.detour
+        )
 
     def _mark(self, intent: Intent) -> CommittedOffset:
         return CommittedOffset(self.position, intent.encode(), self.leader_epoch)

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from consumer.delivery.batch import Attempt, Batch, Draft, Inserted, Prepared, Sent
 from consumer.delivery.excluded import SPAN_MAX
-from consumer.delivery.intent import Intent
+from consumer.delivery.intent import NO_SHARD, Intent
 from consumer.delivery.ports import (
     Block,
     Counted,
@@ -73,7 +73,8 @@ class Pipeline:
             batch, blocks = bounded, self.rows.blocks(bounded.included, intent.origin, bounded.token(namespace))
         end = batch.intent.b
         letters = tuple(item for item in (*known, *screened) if item.offset < end)
-        return Prepared(batch, tuple(blocks), letters, tuple(item for item in known if item.offset >= end))
+        later = tuple(item for item in known if item.offset >= end)
+        return Prepared(batch, _for_shard(blocks, intent.shard), letters, later)
 
     def _check_no_rows(self, batch: Batch, screened: Sequence[Poison]) -> None:
         """Return if none of these records is a row already: a worker that knew its schema may have inserted it.
@@ -234,6 +235,11 @@ class Pipeline:
         if end > intent.a or self.repairer.is_under_way(block):
             return False
         return not self.inserted.present(batch.partition, block)
+
+
+def _for_shard(blocks: Sequence[Block], shard: int) -> tuple[Block, ...]:
+    """Return the blocks, each with the shard that its intent names."""
+    return tuple(blocks) if shard == NO_SHARD else tuple(replace(block, shard=shard) for block in blocks)
 
 
 def _halved(batch: Batch, draft: Draft) -> Batch:

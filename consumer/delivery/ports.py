@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from consumer.delivery.intent import NO_EPOCH, Origin
+from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Origin
 from consumer.errors import ConsumerError, Reason
 
 RECORD_OVERHEAD_BYTES: Final = 300  # a Record with its tuple, integers and bytes headers, by sys.getsizeof
@@ -169,6 +169,7 @@ class Block:
         token: the deduplication token.
         offsets: one per row, in order.
         payload: an Avro object container.
+        shard: the shard that it goes to; NO_SHARD when there is only one.
     """
 
     schema_id: int
@@ -176,6 +177,7 @@ class Block:
     token: str
     offsets: tuple[int, ...]
     payload: bytes
+    shard: int = NO_SHARD
 
 
 class Listener(Protocol):

@@ -79,7 +79,10 @@ class Worker:
         """Open each partition and return where to read it from."""
         starts: dict[Partition, Position | None] = {}
         for item in partitions:
-            state = open_state(item, keeps_metadata=self._config.keeps_metadata)
+            config = self._config
+            state = open_state(
+                item, keeps_metadata=config.keeps_metadata, cluster_id=config.namespace, shards=config.shards
+            )
             if state.halt is None and self._was_cut(state):  # else the log says what is wrong
                 state = halted(item, HaltCode.TRUNCATED, f"its log lacks the next offset; {RESUME}")
             if state.halt is not None:

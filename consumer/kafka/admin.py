@@ -84,6 +84,18 @@ class Cluster:
             self._admin.log_messages()
         return Topic(str(answer.topic_id), len(answer.partitions))
 
+    def cluster_id(self) -> str:
+        """Return the cluster's id.
+
+        Raises:
+            Transient: no broker answers.
+        """
+        client = self._admin.client
+        try:
+            return str(client.list_topics(timeout=_CALL_S).cluster_id)
+        except KafkaException as error:
+            raise self._away(client) from error
+
     def _away(self, client: AdminClient) -> ConsumerError:
         """Return the error that no broker answers, and why; the next call uses a new client."""
         trouble = self._admin.take_trouble()

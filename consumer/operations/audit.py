@@ -99,7 +99,7 @@ class Auditor:
 
     def topic_ids(self) -> list[Span]:
         """Return the spans in the table `offsets`, for every topic ID."""
-        rows = self.connection.query(ledger.INCARNATIONS, {"topics": list(self.tables)})
+        rows = self.connection.query(ledger.INCARNATIONS, self._names | {"topics": list(self.tables)})
         return [
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
@@ -157,6 +157,10 @@ class Auditor:
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
             settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
             self.connection.command(ledger.RECOUNT, self._parameters(span, reading), settings=settings)
+
+    @property
+    def _names(self) -> dict[str, object]:
+        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins")}
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
         """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""
@@ -236,8 +240,8 @@ class Auditor:
         return Runs(sorted(found))
 
     def _parameters(self, span: Span, reading: int) -> dict[str, object]:
-        return {
-            "table": self.tables[span.partition.topic],
+        return self._names | {
+            "table": self.connection.layout.over_all(self.tables[span.partition.topic]),
             "topic": span.partition.topic,
             "topic_id": span.topic_id,
             "partition": span.partition.number,

@@ -10,8 +10,8 @@ from typing import Final
 
 from consumer.advice import Sentence
 from consumer.delivery.intent import Intent, UnreadableError, decode
-from consumer.delivery.opening import RESUME, open_state
-from consumer.delivery.ports import Assigned, CommittedOffset, Partition
+from consumer.delivery.opening import MIRRORED, RESUME, known_cluster_id, mirrored_from, open_state
+from consumer.delivery.ports import Assigned, Partition
 from consumer.kafka.admin import Cluster, LogBounds, Topic
 
 RUN: Final = "run `python -m consumer run`"
@@ -25,17 +25,18 @@ def lag_lines(cluster: Cluster, topics: Mapping[str, Topic]) -> list[dict[str, o
     """
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks, bounds = cluster.committed(partitions), cluster.bounds(partitions)
-    return [
-        _line(cluster, partition, topics[partition.topic], marks.get(partition), bounds[partition])
-        for partition in partitions
-    ]
+    cluster_id = known_cluster_id(cluster.cluster_id())
+    lines = []
+    for partition in partitions:
+        item = Assigned(partition, topics[partition.topic].topic_id, marks.get(partition), bounds[partition].low)
+        lines.append(_line(cluster, item, bounds[partition], cluster_id))
+    return lines
 
 
-def _line(
-    cluster: Cluster, partition: Partition, topic: Topic, mark: CommittedOffset | None, bounds: LogBounds
-) -> dict[str, object]:
-    position = mark.offset if mark else bounds.low
-    notes = [note_of(Assigned(partition, topic.topic_id, mark, bounds.low), bounds)]
+def _line(cluster: Cluster, item: Assigned, bounds: LogBounds, cluster_id: str) -> dict[str, object]:
+    partition = item.partition
+    position = item.committed.offset if item.committed else bounds.low
+    notes = [note_of(item, bounds, cluster_id)]
     if bounds.high > bounds.end:
         notes.append(kept_back(cluster.servers, partition, bounds, _age_s(cluster.time_at(partition, bounds.end))))
     return {
@@ -48,7 +49,7 @@ def _line(
     }
 
 
-def note_of(item: Assigned, bounds: LogBounds) -> str:
+def note_of(item: Assigned, bounds: LogBounds, cluster_id: str = "") -> str:
     """Return a note about a partition's committed offset, "" when there is nothing to say."""
     if item.committed is None:
         return f"nothing is committed yet: {RUN}"
@@ -56,9 +57,11 @@ def note_of(item: Assigned, bounds: LogBounds) -> str:
         intent = decode(item.committed.metadata)
     except UnreadableError:
         intent = None
+    if other := mirrored_from(item.committed, cluster_id):
+        return f"halted: {MIRRORED.format(other=other, own=cluster_id)}"
     if intent and intent.topic_id != item.topic_id:
         return f"committed before the topic was recreated; the new topic is read from its start: {RUN}"
-    if halt := open_state(item).halt:
+    if halt := open_state(item, shards=max(0, intent.shard) if intent else 0).halt:
         return f"halted: {halt.why}"
     if item.committed.offset > bounds.high:
         return f"halted: its log ends at offset {bounds.high}; {RESUME}"

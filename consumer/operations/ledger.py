@@ -14,26 +14,28 @@ SELECT million, sum(n) AS rows, groupBitmapMergeState(p) AS there, groupBitmapMe
     bitmapCardinality(bitmapAnd(there, own)) AS both, bitmapOr(there, dead) AS known,
     bitmapCardinality(bitmapSubsetInRange(known, {{low:UInt64}}, {{end:UInt64}})) AS covered
 FROM (
-    SELECT million, rows AS n, present AS p, bitmapBuild(emptyArrayUInt64()) AS d, d AS o FROM offsets
+    SELECT million, rows AS n, present AS p, bitmapBuild(emptyArrayUInt64()) AS d, d AS o FROM {{of_offsets:Identifier}}
     WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
         AND reading = {{reading:UInt32}} AND million >= {{million:UInt64}}
     UNION ALL
     SELECT intDiv(toUInt64(origin_offset), 1000000) AS million, 0, bitmapBuild(emptyArrayUInt64()),
         bitmapBuild([toUInt64(origin_offset)]),
-        bitmapBuild(arrayFilter(x -> origin_reading = {{reading:UInt32}}, [toUInt64(origin_offset)])) FROM dead_letters
+        bitmapBuild(arrayFilter(x -> origin_reading = {{reading:UInt32}}, [toUInt64(origin_offset)]))
+    FROM {{of_dead_letters:Identifier}}
     WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
         AND origin_partition = {{partition:Int32}} AND origin_offset >= 0 AND million >= {{million:UInt64}}
         AND origin_reading >= {{reading:UInt32}} AND origin_offset < {{end:UInt64}} AND {OWN_LETTER}
     UNION ALL
     SELECT million, 0, bitmapBuild(emptyArrayUInt64()), bitmapSubsetInRange(offsets, 0, {{end:UInt64}}),
-        bitmapSubsetInRange(offsets, 0, if(reading = {{reading:UInt32}}, {{end:UInt64}}, 0)) FROM dead_letter_origins
+        bitmapSubsetInRange(offsets, 0, if(reading = {{reading:UInt32}}, {{end:UInt64}}, 0))
+    FROM {{of_dead_letter_origins:Identifier}}
     WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
         AND million >= {{million:UInt64}} AND reading >= {{reading:UInt32}}
 ) GROUP BY million ORDER BY million
 """  # noqa: S608  (our own text)
 COUNTS: Final = f"SELECT million, rows, offsets, letters, both, covered FROM ({LEDGER})"  # noqa: S608  (as above)
 READINGS: Final = """
-SELECT reading, min(first) AS first, max(last) AS last FROM offsets
+SELECT reading, min(first) AS first, max(last) AS last FROM {of_offsets:Identifier}
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
 GROUP BY reading ORDER BY reading DESC
 """
@@ -64,7 +66,8 @@ SELECT arrayJoin(bitmapToArray(bitmapSubsetLimit(
 ))) AS offset ORDER BY offset
 """  # noqa: S608  (as above)
 RECOUNT: Final = f"""
-INSERT INTO offsets (topic, topic_id, partition, reading, million, rows, present, first, last, newest_at, epochs)
+INSERT INTO {{of_offsets:Identifier}}
+    (topic, topic_id, partition, reading, million, rows, present, first, last, newest_at, epochs)
 WITH (SELECT groupBitmapMergeState(known) FROM ({LEDGER})) AS counted
 SELECT {{topic:String}}, {{topic_id:String}}, {{partition:UInt32}}, _reading, intDiv(_offset, 1000000) AS million,
     count(), groupBitmapState(_offset), min(_offset), max(_offset), max(_timestamp), map(_leader_epoch, min(_offset))
@@ -88,24 +91,24 @@ WITH (
 SELECT bitmapCardinality(
     bitmapSubsetInRange(groupBitmapMergeState(present), {low:UInt64}, least(left, {end:UInt64}))
 ) AS expired
-FROM offsets
+FROM {of_offsets:Identifier}
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
     AND reading = {reading:UInt32}
 """
 EXPIRED_LETTERS: Final = """
 WITH (
-    SELECT groupBitmapState(toUInt64(origin_offset)) FROM dead_letters
+    SELECT groupBitmapState(toUInt64(origin_offset)) FROM {of_dead_letters:Identifier}
     WHERE origin_topic = {topic:String} AND origin_topic_id = {topic_id:String}
         AND origin_partition = {partition:Int32} AND origin_offset >= 0 AND origin_reading = {reading:UInt32}
 ) AS left
 SELECT bitmapCardinality(
     bitmapSubsetInRange(bitmapAndnot(groupBitmapMergeState(offsets), left), {low:UInt64}, {end:UInt64})
 ) AS expired
-FROM dead_letter_origins
+FROM {of_dead_letter_origins:Identifier}
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
     AND reading = {reading:UInt32}
 """
 INCARNATIONS: Final = """
-SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM offsets
+SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM {of_offsets:Identifier}
 WHERE topic IN {topics:Array(String)} GROUP BY topic, topic_id, partition ORDER BY topic, partition, topic_id
 """

@@ -11,6 +11,7 @@ from typing import Final
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
+from consumer.delivery.opening import mirrored_from
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.operations.divergence import (
     Found,
@@ -26,6 +27,7 @@ DETOUR_BYTES_MAX: Final = 300
 """The largest commit that a second reading can return to: the reading's intents must fit beside it."""
 _FOREIGN: Final = "another program or a newer release commits in this group: use its own commands"
 _WELL: Final = "nothing is wrong: a worker continues by itself"
+_MIRRORED: Final = "it was committed in another Kafka cluster: run `python -m consumer adopt`"
 _RECREATED: Final = "the topic was recreated: the worker reads it from its start by itself"
 
 
@@ -43,6 +45,7 @@ class Facts:
         kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
         kept_before: the same of the commit to which a second reading returns.
         used: the highest number of a reading that another mark of the partition has named.
+        cluster_id: the Kafka cluster's id; "" when not known.
     """
 
     partition: Partition
@@ -54,6 +57,7 @@ class Facts:
     kept: frozenset[int] = frozenset()
     kept_before: frozenset[int] = frozenset()
     used: int = 0
+    cluster_id: str = ""
 
     @property
     def inserted_end(self) -> int:
@@ -108,6 +112,25 @@ def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -
     )
     detour = Detour(stop, before.offset, before.leader_epoch, before.metadata)
     return replace(plan, mark=_with_detour(plan.mark, detour))
+
+
+def adopt(facts: Facts, cluster_id: str) -> Plan:
+    """Return how to go on with a commit that was copied from another Kafka cluster, as its offset is here.
+
+    The copying program has translated the offset, perhaps to an earlier one. Which records behind it are in the tables
+    is unknown there, because offsets differ: they come again, with this topic's ID.
+    """
+    mark = facts.mark
+    other = mirrored_from(mark, cluster_id)
+    if mark is None or not other:
+        return Plan(facts.partition, "nothing to do: the commit is of this Kafka cluster, or does not say of which")
+    if mark.offset > facts.end:
+        return _refused(facts, f"the copy ends at offset {facts.end}, below the committed {mark.offset}: wait for it")
+    offset = max(mark.offset, facts.low)
+    intent = Intent(facts.topic_id, offset, offset, cluster_id=cluster_id)
+    lost = f"; offsets {mark.offset} to {offset - 1} were deleted" if offset > mark.offset else ""
+    why = f"was committed in {other}: goes on at offset {offset}, and what was inserted from there on comes again{lost}"
+    return Plan(facts.partition, why, CommittedOffset(offset, intent.encode()))
 
 
 def downgrade(facts: Facts) -> Plan:
@@ -297,6 +320,8 @@ def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
         intent = decode(facts.mark.metadata) if facts.mark else None
     except UnreadableError:
         return None, _refused(facts, _FOREIGN)
+    if intent is not None and facts.mark and mirrored_from(facts.mark, facts.cluster_id):
+        return None, _refused(facts, _MIRRORED)
     if intent is not None and intent.topic_id != facts.topic_id:
         return None, Plan(facts.partition, _RECREATED)
     return intent, None

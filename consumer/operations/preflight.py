@@ -14,6 +14,7 @@ from typing import Final
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.cluster_check import ClusterCheck
 from consumer.clickhouse.migrations import applied, migrations
 from consumer.clickhouse.table_check import InsertPace, TableCheck
 from consumer.delivery.intent import METADATA_BYTES_MAX
@@ -40,6 +41,28 @@ def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPa
             raise Fatal(f"preflight: {error}") from error
     if pending := [migration.name for migration in migrations() if migration.name not in applied(connection)]:
         raise Fatal(Sentence.NOT_MIGRATED.format(files=", ".join(pending)))
+
+
+def check_windows(connection: Connection, checks: Iterable[tuple[Target, InsertPace]]) -> None:
+    """Check how many blocks every table remembers.
+
+    Raises:
+        Fatal, Transient: as TableCheck.run.
+    """
+    for target, pace in checks:
+        TableCheck(connection, target, pace).check_windows()
+
+
+def check_servers(connection: Connection) -> int:
+    """Check that the servers belong together; return how many shards there are, 0 without a cluster.
+
+    Raises:
+        Fatal, Transient: as ClusterCheck.run.
+    """
+    try:
+        return ClusterCheck(connection).run()
+    except Rejected as error:
+        raise Fatal(f"preflight: {error}") from error
 
 
 def find_topics(cluster: Cluster, names: Sequence[str]) -> dict[str, Topic]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import FIRST_SHARD
 from consumer.clickhouse.statements import PINNED
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
@@ -27,24 +28,26 @@ UNTIL_MS: Final = 10_413_792_000_000
 _LETTERS: Final = """
 SELECT letter_id, origin_topic AS topic, origin_partition AS partition, origin_offset AS offset, reason,
     toUnixTimestamp64Milli(origin_at) AS at_ms, hex(key) AS key, hex(value) AS value, headers
-FROM dead_letters FINAL
+FROM {of_dead_letters:Identifier} FINAL
 WHERE origin_topic = {topic:String}
     AND (empty({reasons:Array(String)}) OR reason IN {reasons:Array(String)})
     AND (empty({ids:Array(String)}) OR letter_id IN {ids:Array(String)})
     AND ({partition:Int32} < 0 OR origin_partition = {partition:Int32})
     AND origin_at >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')
     AND origin_at < fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
-ORDER BY {again:UInt8} = 0 AND letter_id IN (SELECT letter_id FROM replays), origin_partition, origin_offset
+ORDER BY {again:UInt8} = 0 AND letter_id GLOBAL IN (SELECT letter_id FROM {of_replays:Identifier}),
+    origin_partition, origin_offset
 LIMIT {limit:UInt32}
 """
-_REPLAYED: Final = "SELECT DISTINCT letter_id FROM replays WHERE letter_id IN {ids:Array(String)}"
+_REPLAYED: Final = "SELECT DISTINCT letter_id FROM {of_replays:Identifier} WHERE letter_id IN {ids:Array(String)}"
 _PRESENT: Final = """
-SELECT DISTINCT toString(event_id) AS id FROM events
+SELECT DISTINCT toString(event_id) AS id FROM {of_events:Identifier}
 WHERE event_type IN {types:Array(String)} AND client_id IN {clients:Array(String)} AND event_id IN {ids:Array(UUID)}
 """
 _NOT_ASKED: Final = Rejected("not asked yet", 0)
 _NOTE: Final = """
-INSERT INTO replays SELECT {letter:String}, {topic:String}, {partition:UInt32}, {offset:UInt64},
+INSERT INTO {of_replays:Identifier}
+SELECT {letter:String}, {topic:String}, {partition:UInt32}, {offset:UInt64},
     {changed:Array(String)}, {by:String}, {service:String}, now64(3, 'UTC')
 """
 
@@ -155,6 +158,7 @@ class Replay:
         """
         ready = [item for item in letters if item.verdict is ReplayVerdict.READY]
         partitions = publisher.publish([_outgoing(item, by) for item in ready])
+        settings = PINNED | self.connection.layout.of_insert(FIRST_SHARD)
         for item, (partition, offset) in zip(ready, partitions, strict=True):
             values = {
                 "letter": item.letter_id,
@@ -166,8 +170,12 @@ class Replay:
                 "service": SERVICE,
             }
             token = {"insert_deduplication_token": f"{item.letter_id}/{partition.number}/{offset}"}
-            self.connection.command(_NOTE, values, settings=PINNED | token)
+            self.connection.command(_NOTE, self._names | values, settings=settings | token)
         return len(ready)
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {**self.connection.layout.names("dead_letters", "replays", "events")}
 
     def _chosen(self, choice: Choice, *, again: bool) -> Iterator[Letter]:
         parameters = {
@@ -180,7 +188,7 @@ class Replay:
             "limit": choice.limit,
             "again": int(again),
         }
-        for row in self.connection.query(_LETTERS, parameters):
+        for row in self.connection.query(_LETTERS, self._names | dict(parameters)):
             own = {name: text for name, text in row["headers"].items() if not name.startswith(LETTER_HEADER)}
             headers = tuple((name, text.encode()) for name, text in own.items())
             key, value = bytes.fromhex(row["key"]), bytes.fromhex(row["value"])
@@ -235,7 +243,7 @@ class Replay:
         return [item for block in blocks for item in self.table.find_poison(block, _NOT_ASKED, rest)]
 
     def _column(self, query: str, name: str, parameters: Mapping[str, Any]) -> set[str]:
-        return {row[name] for row in self.connection.query(query, parameters)}
+        return {row[name] for row in self.connection.query(query, self._names | dict(parameters))}
 
 
 def typed(schema: str, name: str, text: str) -> Any:

@@ -28,6 +28,12 @@ GRANT SELECT ON system.detached_tables TO headrace_worker;
 GRANT SELECT ON system.processes TO headrace_worker;
 GRANT SELECT ON system.merge_tree_settings TO headrace_worker;
 GRANT SELECT ON system.replicated_merge_tree_settings TO headrace_worker;
+GRANT SELECT ON system.clusters TO headrace_worker;
+GRANT SELECT ON system.macros TO headrace_worker;
+GRANT SELECT ON system.replicas TO headrace_worker;
+-- On a cluster (CONSUMER_CLICKHOUSE_CLUSTER) preflight asks all servers, and `clusterAllReplicas` needs these two as well:
+--   GRANT REMOTE ON *.* TO headrace_worker;
+--   GRANT CREATE TEMPORARY TABLE ON *.* TO headrace_worker;
 
 -- Analysts: they read all of the database, within limits that their queries can't lift, and nothing else.
 CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS

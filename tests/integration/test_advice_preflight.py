@@ -203,7 +203,11 @@ def test_every_sentence_about_tables_has_its_cause_here() -> None:
     in_test_migrate = {Sentence.RENAMED, Sentence.COMPUTES_NOTHING, Sentence.REPLICATED}
     by_profiles = {Sentence.NO_TOKENS, Sentence.TAKES_NO_ROW}
 
-    elsewhere = about_topics | about_groups | in_test_migrate | by_profiles
+    of_servers = set(list(Sentence)[list(Sentence).index(Sentence.SEPARATE_TABLES) :]) - about_topics - about_groups
+    in_test_shards = of_servers | {Sentence.DISTRIBUTED}
+    in_test_cluster_check = {Sentence.SHORT_WINDOW, Sentence.NO_QUORUM}
+
+    elsewhere = about_topics | about_groups | in_test_migrate | by_profiles | in_test_shards | in_test_cluster_check
     assert {fault.says for fault in FAULTS.values()} == set(Sentence) - elsewhere
 
 

@@ -9,6 +9,7 @@ reads again.
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, settings
@@ -23,6 +24,7 @@ from hypothesis.stateful import (
 
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Intent
+from consumer.delivery.partition import PartitionState
 from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
@@ -105,6 +107,11 @@ class Crashes(RuleBasedStateMachine):
     def fail_insert(self, fault: InsertFault) -> None:
         """Let the next insert fail."""
         self.world.table.faults.append(fault)
+
+    @rule()
+    def add_shard(self) -> None:
+        """Let the table get a shard more."""
+        self.world.add_shard()
 
     @invariant()
     def memory_is_bound(self) -> None:
@@ -300,6 +307,10 @@ class WithoutMending(Crashes):
     mends = False
 
 
+class WithoutShards(Crashes):
+    """A predecessor's range goes where the partition's new batches go; see `forget_shards`."""
+
+
 class WithoutEpochs(Cuts):
     """Nobody compares leader epochs, as the broker's client does not at every opening; see `blind`."""
 
@@ -319,6 +330,13 @@ class WithoutTheClientsEpochs(Cuts):
             for number in range(PARTITIONS):
                 self.world.produce(number, [value()], 0)
             super().teardown()
+
+
+def forget_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers put a predecessor's range on its partition's present shard, whichever its intent names."""
+    seal = PartitionState._seal_replay  # noqa: SLF001  (broken on purpose)
+    again = lambda state, intent: seal(state, replace(intent, shard=state.shard))  # noqa: E731
+    monkeypatch.setattr(PartitionState, "_seal_replay", again)
 
 
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +374,14 @@ def test_the_search_finds_what_is_lost_without_epochs(monkeypatch: pytest.Monkey
     search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
     with pytest.raises(AssertionError, match="nowhere"):
         run_state_machine_as_test(WithoutEpochs, settings=search)
+
+
+def test_the_search_finds_what_is_double_without_recorded_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard was added between a try and its repeat by another worker: the new one knows no token of it."""
+    forget_shards(monkeypatch)
+    search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError, match=DOUBLE):
+        run_state_machine_as_test(WithoutShards, settings=search)
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,7 @@ class EmbeddedClickHouse(ClickHouse):
     """
 
     name = "embedded server"
+    program: tuple[str, ...] = ("deploy.embedded.clickhouse",)
 
     def __init__(self, data_dir: Path | None = None) -> None:
         self._own = tempfile.TemporaryDirectory(prefix="clickhouse-") if data_dir is None else None
@@ -156,7 +157,7 @@ class EmbeddedClickHouse(ClickHouse):
     def start(self) -> None:
         """Start the process; the port stays the same from one start to the next."""
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read and closed when the process has ended
-        self._process = launch(self.data_dir, (self.port, self.native_port), self._log)
+        self._process = launch(self.data_dir, (self.port, self.native_port), self._log, self.program)
         ready = self._process.stdout.readline() if self._process.stdout else ""
         if not ready.startswith("ready "):
             code, said = self._end()
@@ -216,11 +217,13 @@ class EmbeddedClickHouse(ClickHouse):
             return process.returncode, log.read().strip()
 
 
-def launch(data_dir: Path, ports: tuple[int, int], log: IO[str]) -> subprocess.Popen[str]:
+def launch(
+    data_dir: Path, ports: tuple[int, int], log: IO[str], program: tuple[str, ...] = EmbeddedClickHouse.program
+) -> subprocess.Popen[str]:
     """Start the embedded server's process, on ports for HTTP and native; it ends with this one, however this ends."""
     data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / "password").write_text(PASSWORD)
-    command = [sys.executable, "-m", "deploy.embedded.clickhouse", "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", *program, "--data-dir", str(data_dir)]
     command += ["--port", str(ports[0]), "--native-port", str(ports[1]), "--parent-pid", str(os.getpid())]
     # SYSTEM SHUTDOWN sends its signal to all processes of the group.
     return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)

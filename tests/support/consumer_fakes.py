@@ -113,7 +113,7 @@ class Process:
         pipeline = Pipeline(rows, table, letters, broker, table, table)
         backoff = Backoff(0.1, 2.0, lambda: 0.0)
         terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
-        terms = replace(terms, keeps_metadata=broker.keeps_metadata)
+        terms = replace(terms, keeps_metadata=broker.keeps_metadata, shards=table.shards)
         self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.metrics)
         self.log.listen(self.worker)
 
@@ -158,8 +158,9 @@ class Around:
 
     @property
     def intent(self) -> Intent | None:
-        """The intent in it."""
-        return decode(self.mark.metadata)
+        """The intent in it, without the cluster's id, which is the same in all."""
+        found = decode(self.mark.metadata)
+        return replace(found, cluster_id="") if found else None
 
     def rows_of(self, incarnation: int = 1) -> dict[int, int]:
         """Return how often each offset under a topic ID is in the table."""

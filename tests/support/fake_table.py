@@ -1,9 +1,9 @@
 """A table in memory, as far as the worker's promise rests on it, and what makes its blocks.
 
-Each table partition remembers the tokens of its last blocks, and drops a block whose token it knows, whatever the rows
-(measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has its own windows. An insert may be
-refused, applied without an answer, applied in one table partition only, or applied long after it was given up. A
-server that dies in the middle of one may know its token and lack its rows, in the table or in the view.
+Each table partition of each shard remembers the tokens of its last blocks, and drops a block whose token it knows,
+whatever the rows (measured on ClickHouse, see docs/decisions/exactly-once.md). A view that sums has its own windows. An
+insert may be refused, applied without an answer, applied in one table partition only, or applied long after it was
+given up. A server that dies in the middle of one may know its token and lack its rows, in the table or in the view.
 """
 
 import json
@@ -77,6 +77,7 @@ class FakeTable:
         self.window = window
         self.mends = mends
         self.is_away = False
+        self.shards = 0  # on which workers that start now put their batches
         self.rows_max: int | None = None  # of a request that a proxy before it passes on
         self.faults: deque[InsertFault] = deque()
         self.late: list[Block] = []
@@ -196,11 +197,11 @@ class FakeTable:
             self.torn |= {key.partition("#")[0] for keys in months.values() for key in keys}
         (self._parted.discard if parts is None or parts >= len(months) else self._parted.add)(block.token)
         for month in sorted(months)[:parts]:
-            if self._is_new("table", month, block.token) and (torn is not InsertFault.TORN or month != max(months)):
+            if self._is_new("table", month, block) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
                 self._lately |= set(months[month])
         for month in sorted(months)[:parts]:
-            if self._is_new("view", month, block.token) and torn is not InsertFault.VIEW_TORN:
+            if self._is_new("view", month, block) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])
 
     @property
@@ -225,11 +226,12 @@ class FakeTable:
                 origin.leader_epoch
             )
 
-    def _is_new(self, table: str, month: int, token: str) -> bool:
-        window = self._windows.setdefault((table, month), deque(maxlen=self.window))
-        if token in window:
+    def _is_new(self, table: str, month: int, block: Block) -> bool:
+        place = (f"{table} of {max(block.shard, 1)}", month)  # a range without a shard was meant for the first
+        window = self._windows.setdefault(place, deque(maxlen=self.window))
+        if block.token in window:
             return False
-        window.append(token)
+        window.append(block.token)
         return True
 
     @staticmethod

@@ -85,11 +85,21 @@ class Fleet:
             "audit_every_s": 0,
         }
         self._directory = directory
-        self._first = Connection(clickhouse_url, USER, PASSWORD, "", 60)
+        self.connection = self.make_database(clickhouse_url)
+
+    def make_database(self, url: str) -> Connection:
+        """Make the database and its tables, without merges, and return a connection."""
+        self._first = Connection(url, USER, PASSWORD, "", 60)
         create_database(self._first, self.database, time.sleep)
-        self.connection = Connection(clickhouse_url, USER, PASSWORD, self.database, 60)
-        migrate(self.connection, migrations(), time.sleep)
-        self.connection.command("SYSTEM STOP MERGES events")  # which would hide a double
+        connection = Connection(url, USER, PASSWORD, self.database, 60)
+        migrate(connection, migrations(), time.sleep)
+        connection.command("SYSTEM STOP MERGES events")  # which would hide a double
+        return connection
+
+    def drop_database(self) -> None:
+        """Drop it."""
+        self._first.command(f"DROP DATABASE {self.database}")
+        self._first.close()
 
     def __enter__(self) -> Self:
         return self
@@ -100,8 +110,7 @@ class Fleet:
         for member in self.members:
             member.kill()
         self.connection.close()
-        self._first.command(f"DROP DATABASE {self.database}")
-        self._first.close()
+        self.drop_database()
 
     def start(self, doom: str = "", **settings: object) -> Member:
         """Start a worker; `doom` is a step at which it strikes itself, the how manyth time, and how (see doomed.py)."""
@@ -148,7 +157,7 @@ class Fleet:
     def look(self, feed: Feed, topic_id: str = "") -> Settlement:
         """Return what is there now; of one topic ID, if it is given (dead letters have none)."""
         rows = self._places(
-            "SELECT _partition AS p, _offset AS o FROM events"
+            "SELECT _partition AS p, _offset AS o FROM {of_events:Identifier}"
             " WHERE _topic = {topic:String} AND {topic_id:String} IN ('', _topic_id)",
             topic_id,
         )
@@ -175,20 +184,26 @@ class Fleet:
 
     def _counted(self, topic_id: str) -> int:
         query = (
-            "SELECT sum(rows) AS n FROM offsets WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)"
+            "SELECT sum(rows) AS n FROM {of_offsets:Identifier}"
+            " WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)"
         )
-        return int(self.connection.query(query, {"topic": self.topic, "topic_id": topic_id})[0]["n"])
+        return int(self.connection.query(query, self._names | {"topic_id": topic_id})[0]["n"])
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return self.connection.layout.names("events", "offsets", "dead_letters") | {"topic": self.topic}
 
     def _letters(self) -> dict[Place, set[str]]:
         query = """
-        SELECT origin_partition AS p, origin_offset AS o, groupUniqArray(reason) AS reasons FROM dead_letters
+        SELECT origin_partition AS p, origin_offset AS o, groupUniqArray(reason) AS reasons
+        FROM {of_dead_letters:Identifier}
         WHERE origin_topic = {topic:String} GROUP BY p, o
         """
-        found = self.connection.query(query, {"topic": self.topic})
+        found = self.connection.query(query, self._names)
         return {(row["p"], row["o"]): set(row["reasons"]) for row in found}
 
     def _places(self, query: str, topic_id: str) -> Counter[Place]:
-        found = self.connection.query(query, {"topic": self.topic, "topic_id": topic_id})
+        found = self.connection.query(query, self._names | {"topic_id": topic_id})
         return Counter((row["p"], row["o"]) for row in found)
 
 

@@ -17,6 +17,7 @@ from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 PARTITIONS = 2
 SCHEMAS = (1, 2, 3)
 WORKERS_MAX = 3
+SHARDS_MAX = 3
 _STUCK_TURNS = 200
 _REPAIRS_MAX = 10
 _POLL_BYTES_MAX = 2 * 3 * 400 * PARTITIONS  # what one poll of a FakeLog can bring, and its encoded form
@@ -246,6 +247,10 @@ class World:
             else:
                 break
         self._land_all()
+
+    def add_shard(self) -> None:
+        """Let the table get a shard more; workers that start from now on know it."""
+        self.table.shards = min(SHARDS_MAX, self.table.shards + 1)
 
     def narrow(self, rows_max: int | None) -> None:
         """Put a proxy before the table, or another one, or none; what was sent through the one before has arrived."""

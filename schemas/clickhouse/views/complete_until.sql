@@ -51,7 +51,7 @@ FROM
             argMax(h.log_end - least(h.position, h.log_end), h.beat_at) AS lag,
             max(h.beat_at) AS beat
         FROM heartbeats AS h
-        WHERE (topic, topic_id) IN (SELECT topic, argMax(topic_id, beat_at) FROM heartbeats GROUP BY topic)
+        WHERE (topic, topic_id) GLOBAL IN (SELECT topic, argMax(topic_id, beat_at) FROM heartbeats GROUP BY topic)
         GROUP BY topic, topic_id, partition
     ) AS of_partition
     GROUP BY topic

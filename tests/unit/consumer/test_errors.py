@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.schema_registry import error as registry
 
-from consumer.clickhouse.client import translate
+from consumer.clickhouse.driver import translate
 from consumer.clickhouse.errors import NAMES, of_clickhouse
 from consumer.errors import Cause, ConsumerError, Denied, Fatal, Fenced, Halt, Reason, Rejected, TooLarge, Transient
 from consumer.kafka.errors import of_kafka

@@ -40,7 +40,7 @@ _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL"
         ("CLICKHOUSE_URL", "http://[::1"),
         ("CLICKHOUSE_URL", "http://click house"),
         ("CLICKHOUSE_URL", ""),
-        ("CLICKHOUSE_URL", "http://a:1,http://b:2"),
+        ("CLICKHOUSE_URL", "http://a:1,b:2"),
         ("CLICKHOUSE_URL", "https://clickhouse/path#part"),
         ("CLICKHOUSE_URL", "https://user@clickhouse:8443"),
         ("CLICKHOUSE_URL", "https://:secret@clickhouse:8443"),

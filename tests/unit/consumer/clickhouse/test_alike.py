@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 
 from consumer.clickhouse.alike import inputs_of
-from consumer.clickhouse.client import Target
+from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.explain import Shape
 from consumer.clickhouse.poison import PoisonSearch
 from consumer.clickhouse.rows import EventRows
@@ -43,7 +43,7 @@ class Table(PoisonSearch):
 
     bad: frozenset[int] = frozenset()
 
-    def probe(self, probe_table: str, part: Block) -> Rejected | None:
+    def probe(self, probe_table: tuple[Connection, str], part: Block) -> Rejected | None:
         """Refuse a part that has one of them."""
         del probe_table
         return Rejected("NULL", 349) if self.bad & set(part.offsets) else None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
@@ -21,6 +22,8 @@ shares = st.one_of(st.just(0.0), st.just(1.0), st.floats(0.0, 1.0))
 
 class Aged:
     """A connection to tables that got one row, some seconds ago."""
+
+    layout = SINGLE
 
     def __init__(self, age_s: float) -> None:
         self._age_s = age_s

@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from consumer.clickhouse.client import Target
+from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.explain import Explanation
 from consumer.clickhouse.poison import PoisonSearch
 from consumer.clickhouse.rows import EventRows
@@ -28,7 +28,7 @@ class Search(PoisonSearch):
         del explanation, part
         raise self.failure
 
-    def probe(self, probe_table: str, part: Block) -> Rejected | None:
+    def probe(self, probe_table: tuple[Connection, str], part: Block) -> Rejected | None:
         """Refuse what has one of the two."""
         del probe_table
         return Rejected("refused", 6) if {3, 7} & set(part.offsets) else None

@@ -3,6 +3,7 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import GROWTH_MAX, ClickHouseTable
 from consumer.clickhouse.table_check import InsertPace
@@ -30,6 +31,7 @@ class Busy(Connection):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.limits_s: list[int] = []
+        self.layout = SINGLE
 
     def command(  # type: ignore[override]  # what the table calls
         self,

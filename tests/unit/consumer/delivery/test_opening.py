@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.delivery.intent import Detour, Intent
+from consumer.delivery.intent import NO_SHARD, Detour, Intent
 from consumer.delivery.opening import open_state, start_of
 from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
@@ -154,3 +154,48 @@ def test_a_second_reading_goes_on() -> None:
     over = open_state(assigned(CommittedOffset(25, Intent("now", 25, 25, reading=2, detour=detour).encode())))
     assert over.is_over
     assert over.final_mark() == CommittedOffset(90, "1|now|90|90|", 4)
+
+
+def test_new_batches_name_the_shard_of_their_partition_and_the_cluster() -> None:
+    """Of a single server they name none."""
+    state = open_state(assigned(None), cluster_id="kafka-1", shards=2)
+
+    assert (state.shard, state.cluster_id) == (2, "kafka-1")
+    assert open_state(assigned(None), cluster_id="None").cluster_id == ""
+    assert open_state(assigned(None)).shard == NO_SHARD
+
+
+def test_a_predecessor_s_range_goes_to_the_shard_that_it_names() -> None:
+    """Though its partition belongs to another one since a shard was added; without one, to the first."""
+    for shard in (1, 2, NO_SHARD):
+        intent = Intent("now", 20, 30, shard=shard)
+        state = open_state(assigned(CommittedOffset(20, intent.encode())), shards=3)
+        assert (state.replay, state.shard) == (intent, 1)
+
+
+@pytest.mark.parametrize(("shards", "says"), [(0, "a single server"), (2, "has 2")])
+def test_a_range_for_a_shard_that_this_worker_does_not_know_halts(shards: int, says: str) -> None:
+    """On another shard its repeat would double what is there."""
+    mark = CommittedOffset(20, Intent("now", 20, 30, shard=3).encode())
+    state = open_state(assigned(mark), shards=shards)
+
+    assert state.halt is not None
+    assert state.halt.code is HaltCode.SHARD
+    assert "goes to shard 3, and " in state.halt.why
+    assert says in state.halt.why
+    finished = CommittedOffset(30, Intent("now", 30, 30, shard=3).encode())
+    assert open_state(assigned(finished), shards=shards).halt is None
+
+
+def test_a_commit_of_another_kafka_cluster_halts_instead_of_reading_its_copy_from_the_start() -> None:
+    """Mirrors copy commits with their metadata; the copy's topic ID is another one."""
+    mark = CommittedOffset(20, Intent("before", 20, 20, cluster_id="kafka-1").encode())
+    state = open_state(assigned(mark), cluster_id="kafka-2")
+
+    assert state.halt is not None
+    assert (state.halt.code, state.intake) == (HaltCode.MIRRORED, Intake.CLOSED)
+    assert "python -m consumer adopt" in state.halt.why
+    for known in ("kafka-1", ""):
+        assert open_state(assigned(mark), cluster_id=known).halt is None
+    nameless = CommittedOffset(20, Intent("now", 20, 20).encode())
+    assert open_state(assigned(nameless), cluster_id="kafka-2").position == 20

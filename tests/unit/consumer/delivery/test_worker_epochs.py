@@ -235,7 +235,7 @@ def test_a_second_reading_of_a_range_goes_back_to_where_the_group_was(around: Ar
     assert rows_of(around, reading=1) == set(range(5, 15))
     assert rows_of(around) == set(range(35))
     intent = decode(around.mark.metadata)
-    assert (around.mark.offset, intent) == (35, Intent("id-1", 35, 35, leader_epoch=0))
+    assert (around.mark.offset, intent) == (35, Intent("id-1", 35, 35, leader_epoch=0, cluster_id="cluster"))
 
 
 def test_a_second_reading_survives_its_worker(around: Around) -> None:

@@ -34,7 +34,7 @@ def test_a_batch_with_more_poison_than_an_intent_lists_becomes_several(around: A
 
     assert around.rows_of() == {1: 1}
     assert around.letters.sent == {"id-1/0/0": 1, "id-1/0/2": 1, "id-1/0/3": 1}
-    assert [mark.metadata for mark in marks if "|0|4|" in mark.metadata] == ["2|id-1|0|4||0|0||-1|"]
+    assert [mark.metadata for mark in marks if "|0|4|" in mark.metadata] == ["2|id-1|0|4||0|0|cluster|-1|"]
     assert around.intent == Intent("id-1", 4, 4, leader_epoch=0)
     assert process.metrics.counts["records/events/0/dead_letters"] == 3
 

@@ -6,9 +6,10 @@ import pytest
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import Detour, Intent, decode
-from consumer.delivery.ports import CommittedOffset, Partition
+from consumer.delivery.opening import open_state
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.operations.divergence import Found
-from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, downgrade, reprocess, resume
+from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, adopt, downgrade, reprocess, resume
 
 PLACE = Partition("events", 3)
 READ = Reading(0, 0, 29, {4: 0})
@@ -184,3 +185,33 @@ def test_what_the_former_release_would_do_wrong_is_refused(known: Facts) -> None
     plan = downgrade(known)
 
     assert (plan.mark, plan.is_refused) == (None, True)
+
+
+def copied(offset: int, **fields: object) -> Facts:
+    """Return a partition of a copy, whose commit is of the cluster that was copied."""
+    text = Intent("there", offset, offset, cluster_id="kafka-1").encode()
+    return replace(facts(CommittedOffset(offset, text)), cluster_id="kafka-2", **fields)  # type: ignore[arg-type]  # as given
+
+
+def test_a_copy_is_adopted_where_its_commit_is() -> None:
+    """Under this topic's ID and this cluster's; a worker opens it there."""
+    plan = adopt(copied(30), "kafka-2")
+
+    assert plan.mark is not None
+    assert decode(plan.mark.metadata) == Intent("id", 30, 30, cluster_id="kafka-2")
+    state = open_state(Assigned(PLACE, "id", plan.mark, 0, 40), cluster_id="kafka-2")
+    assert (state.halt, state.position) == (None, 30)
+    assert adopt(replace(copied(30), mark=plan.mark), "kafka-2").mark is None
+    later = adopt(copied(30, low=35), "kafka-2")
+    assert later.mark is not None
+    assert later.mark.offset == 35
+    assert "30 to 34 were deleted" in later.why
+
+
+def test_a_copy_that_is_not_whole_is_not_adopted() -> None:
+    """Its commit would be ahead of its log; and no other command touches it."""
+    assert adopt(copied(41), "kafka-2").is_refused
+    for plan in (resume(copied(30), log), reprocess(copied(30), 0, None, log), downgrade(copied(30))):
+        assert (plan.mark, plan.is_refused) == (None, True)
+        assert "python -m consumer adopt" in plan.why
+    assert adopt(facts(mark()), "kafka-2").mark is None

@@ -1,0 +1,126 @@
+"""Finds the single servers behind a connection's addresses, and keeps a sequence of statements on one of them.
+
+An address may lead to a balancer that spreads connections, or even requests, over several servers. They are told apart
+by the display name in their answers.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from consumer.clickhouse.client import Connection
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Transient
+from schemas.transport.access import Url
+
+log = logging.getLogger(__name__)
+
+_QUIET_MIN: Final = 6
+"""So many answers in a row without a new name end the search for servers."""
+_SHARDS: Final = """
+SELECT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} AND is_local
+"""
+
+
+@contextmanager
+def scratch_table(connection: Connection, prefix: str, definition: str) -> Iterator[tuple[Connection, str]]:
+    """Create a table for a moment; yield a connection to the server that has it, and its name.
+
+    Whatever needs the table must be asked of that connection. What can't be dropped afterwards, `migrate` sweeps.
+
+    Raises:
+        Transient, Rejected, Fatal: as errors.py says.
+    """
+    one = connection.sticky()
+    name = one.create(prefix, definition)
+    try:
+        yield one, name
+    finally:
+        with suppress(ConsumerError):
+            one.command(f"DROP TABLE IF EXISTS {name}")
+
+
+def servers_of(connection: Connection) -> list[Connection]:
+    """Return a connection to each server that the addresses lead to; the caller closes them.
+
+    Raises:
+        Transient, Fatal: a server is away, or refuses.
+    """
+    return [one for url in connection.urls for one in _behind(connection, url)]
+
+
+def answering(connection: Connection) -> list[Connection]:
+    """Return the same, but pass over addresses that do not answer: a warning names them.
+
+    Raises:
+        Transient: none answers.
+        Fatal: a server refuses.
+    """
+    found: list[Connection] = []
+    silent: list[Transient] = []
+    for url in connection.urls:
+        try:
+            found += _behind(connection, url)
+        except Transient as error:
+            log.warning("a ClickHouse host does not answer", extra={"host": url.address, "reason": str(error)[:300]})
+            silent.append(error)
+    if not found:
+        raise silent[0]
+    return found
+
+
+def _behind(connection: Connection, url: Url) -> list[Connection]:
+    """Return a connection to each server that one address leads to."""
+    names: list[str] = []
+    quiet = 0
+    scout = connection.to(url)
+    try:
+        while quiet < max(_QUIET_MIN, 2 * len(names)) and "" not in names:
+            name = scout.whoami()
+            quiet = quiet + 1 if name in names else 0
+            names += [] if name in names else [name]
+            scout.redial()
+    finally:
+        scout.close()
+    return [connection.to(url, name) for name in names]
+
+
+def shard_of(one: Connection) -> int:
+    """Return which shard of the layout's cluster a server is; 0 when it is none.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    rows = one.query(_SHARDS, {"cluster": one.layout.cluster})
+    return int(rows[0]["shard"]) if rows else 0
+
+
+@contextmanager
+def server_of_shard(connection: Connection, shard: int) -> Iterator[Connection]:
+    """Yield a connection to a server of a shard itself, for what a table over all shards can't do.
+
+    Raises:
+        Transient: none answers.
+        Halt: no address leads to it; or a server refuses.
+    """
+    one = _find(connection, shard)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def _find(connection: Connection, shard: int) -> Connection:
+    is_away, cluster = False, connection.layout.cluster
+    for url in connection.urls:
+        try:
+            found = next((one for one in _behind(connection, url) if shard_of(one) == shard), None)
+        except Transient:
+            is_away = True
+            continue
+        if found is not None:
+            return found
+    if is_away:
+        raise Transient(f"shard {shard} of {cluster} does not answer", Cause.AWAY)
+    why = f"CONSUMER_CLICKHOUSE_URL names no server of shard {shard} of {cluster}: add one"
+    raise Halt(why, HaltCode.SHARD)

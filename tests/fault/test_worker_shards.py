@@ -1,0 +1,72 @@
+"""Workers over two ClickHouse servers, as shards or as entry nodes of one: each record is there once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fault.conftest import Oracle, new_topic_on
+from tests.support.clickhouse_shards import Node, ShardedFleet, TwoServers
+from tests.support.feed import Feed
+from tests.support.fleet import Member, until
+from tests.support.kafka import KafkaCluster
+
+_PER_SECOND: Final = 400
+_PARTITIONS: Final = 5
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[TwoServers]:
+    """Two servers that a test may kill; it starts them again."""
+    with TwoServers() as running:
+        yield running
+
+
+def settled(fleet: ShardedFleet, feed: Feed, oracle: Oracle) -> None:
+    """Wait until everything is there, and fail unless it is there once, and partitions lie on one shard each."""
+    found = fleet.settle(feed, 120)
+    first, second = fleet.partitions()
+    oracle.say(rows=found.rows, letters=found.letters, missing=len(found.missing), first=first, second=second)
+    found.check()
+    assert not first & second
+
+
+def killed(fleet: ShardedFleet, node: Node) -> None:
+    """Kill a server, and start it again once a worker has missed it."""
+    before = retries(fleet)
+    node.kill()
+    try:
+        until(lambda: retries(fleet) > before, "retries")
+    finally:
+        node.start()
+
+
+def retries(fleet: ShardedFleet) -> float:
+    """Return how often the workers that run have tried again."""
+    return sum(one.figure("headrace_consumer_retries_total") for one in fleet.members if one.is_alive)
+
+
+def started(fleet: ShardedFleet, count: int) -> list[Member]:
+    """Start workers, and wait until they own all partitions."""
+    members = [fleet.start(insert_timeout_s=3) for _ in range(count)]
+    until(lambda: sum(member.partitions() for member in members) >= _PARTITIONS, "partitions", 90)
+    return members
+
+
+def test_each_record_is_there_once_over_both_shards_whatever_was_killed(
+    one_node: KafkaCluster, servers: TwoServers, tmp_path: Path, oracle: Oracle
+) -> None:
+    """A worker, then a server, which is an entry node and a shard; its shard's records wait for it."""
+    topic, address = new_topic_on(one_node), one_node.bootstrap_servers
+    feed = Feed(address, topic, poison_every=97)
+    with ShardedFleet(tmp_path, address, topic, servers, "two") as fleet:
+        members = started(fleet, 2)
+        with feed.beside(poison_every=97).running(_PER_SECOND):
+            until(lambda: fleet.look(feed).rows > 0, "rows")
+            members.pop(0).kill()
+            members.append(fleet.start(insert_timeout_s=3))
+            node = servers.nodes[1]
+            killed(fleet, node)
+        settled(fleet, feed, oracle)
+        assert all(fleet.partitions())

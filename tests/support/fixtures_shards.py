@@ -1,0 +1,14 @@
+"""Two ClickHouse servers that know each other as shards."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clickhouse_shards import TwoServers
+
+
+@pytest.fixture(scope="session")
+def two_servers() -> Iterator[TwoServers]:
+    """Two servers that know each other as shards; nobody stops them."""
+    with TwoServers() as running:
+        yield running
