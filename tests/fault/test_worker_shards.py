@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import IS_SOAK, SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse_shards import Node, ShardedFleet, TwoServers
 from tests.support.feed import Feed
@@ -13,6 +14,7 @@ from tests.support.fleet import Member, until
 from tests.support.kafka import KafkaCluster
 
 _PER_SECOND: Final = 400
+_ROUNDS: Final = 8 if IS_SOAK else 1
 _PARTITIONS: Final = 5
 
 
@@ -24,7 +26,10 @@ def servers() -> Iterator[TwoServers]:
 
 
 def settled(fleet: ShardedFleet, feed: Feed, oracle: Oracle) -> None:
-    """Wait until everything is there, and fail unless it is there once, and partitions lie on one shard each."""
+    """Wait until everything is there, and fail unless it is there once, and partitions lie on one shard each.
+
+    A server that was killed merges again; what that hides of doubles, the counts tell.
+    """
     found = fleet.settle(feed, 120)
     first, second = fleet.partitions()
     oracle.say(rows=found.rows, letters=found.letters, missing=len(found.missing), first=first, second=second)
@@ -40,6 +45,21 @@ def killed(fleet: ShardedFleet, node: Node) -> None:
         until(lambda: retries(fleet) > before, "retries")
     finally:
         node.start()
+
+
+def missed(fleet: ShardedFleet, node: Node) -> None:
+    """Kill a server without data, and start it again once the workers have gone on without it."""
+    node.kill()
+    try:
+        before = inserted(fleet)
+        until(lambda: inserted(fleet) > before + _PER_SECOND, "rows")
+    finally:
+        node.start()
+
+
+def inserted(fleet: ShardedFleet) -> float:
+    """Return how many rows the workers that run have inserted."""
+    return sum(one.inserted() for one in fleet.members if one.is_alive)
 
 
 def retries(fleet: ShardedFleet) -> float:
@@ -62,11 +82,32 @@ def test_each_record_is_there_once_over_both_shards_whatever_was_killed(
     feed = Feed(address, topic, poison_every=97)
     with ShardedFleet(tmp_path, address, topic, servers, "two") as fleet:
         members = started(fleet, 2)
-        with feed.beside(poison_every=97).running(_PER_SECOND):
-            until(lambda: fleet.look(feed).rows > 0, "rows")
-            members.pop(0).kill()
-            members.append(fleet.start(insert_timeout_s=3))
-            node = servers.nodes[1]
-            killed(fleet, node)
+        with feed.running(_PER_SECOND):
+            for number in range(_ROUNDS):
+                until(lambda: fleet.look(feed).rows > 0, "rows")
+                members.pop(0).kill()
+                members.append(fleet.start(insert_timeout_s=3))
+                node = servers.nodes[1 - number % 2]
+                killed(fleet, node)
         settled(fleet, feed, oracle)
         assert all(fleet.partitions())
+
+
+@SOAK_ONLY
+def test_an_entry_node_may_be_killed_at_any_time(
+    one_node: KafkaCluster, servers: TwoServers, tmp_path: Path, oracle: Oracle
+) -> None:
+    """The data are on the first server; the workers go on through it when the second one is killed, and back."""
+    topic, address = new_topic_on(one_node), one_node.bootstrap_servers
+    feed = Feed(address, topic, poison_every=97)
+    with ShardedFleet(tmp_path, address, topic, servers, "one") as fleet:
+        fleet.settings["clickhouse_url"] = ",".join(node.url for node in reversed(servers.nodes))
+        started(fleet, 2)
+        with feed.running(_PER_SECOND):
+            for _ in range(_ROUNDS):
+                before = inserted(fleet)
+                until(lambda before=before: inserted(fleet) > before, "more rows")  # type: ignore[misc]
+                missed(fleet, servers.nodes[1])
+                killed(fleet, servers.nodes[0])
+        settled(fleet, feed, oracle)
+        assert not fleet.partitions()[1]
