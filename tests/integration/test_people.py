@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -190,11 +191,12 @@ def test_a_mutation_that_was_killed_is_no_success(held: Held) -> None:
     held.insert(held.events({"userId": ALICE}, {"userId": BOB}))
     held.bury([encoded(1, userId=ALICE)])
 
-    def kill(_: float) -> None:
-        held.database.command("KILL MUTATION WHERE database = currentDatabase() SYNC FORMAT Null")
+    def kill(table: str, _: float) -> None:
+        ours = f"database = currentDatabase() AND table = '{table}'"
+        held.database.command(f"KILL MUTATION WHERE {ours} SYNC FORMAT Null")
 
     for table, count in (("events", 1), ("dead_letters", 1)):
-        eraser = replace(held.eraser, wait=kill)
+        eraser = replace(held.eraser, wait=partial(kill, table))
         held.database.command(f"SYSTEM STOP MERGES {table}")
         with pytest.raises(Fatal, match=f"{count} rows are still there.*erase --again"):
             eraser.erase(held.people(Kind.USER, ALICE), KEY, "tester")

@@ -19,7 +19,7 @@ def test_a_user_agent_tells_browser_system_and_bots(clickhouse: ClickHouse) -> N
     (text, _) = products("UTC")["events_ready"]
     query = text.partition(" AS\n")[2].replace("    *,\n    toDate(occurred_at, 'UTC') AS day,\n", "    user_agent,\n")
     rows = "\n".join(json.dumps({"user_agent": agent["User-Agent"]}) for agent in agents)
-    beside = ExternalTable("agents", "user_agent String", rows.encode(), "JSONEachRow")
+    beside = ExternalTable("agents", "user_agent String, client_id String", rows.encode(), "JSONEachRow")
     connection = open_database(clickhouse, "")
     found = connection.query(query.replace("FROM events_unique", "FROM agents"), rows=beside)
     connection.close()

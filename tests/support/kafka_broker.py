@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 _CONSUMER_GROUP_HEARTBEAT: Final = 68  # the API key of KIP-848's groups
-_ADMIN_TIMEOUT_S: Final = 15.0
+_ADMIN_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05
 
 
