@@ -22,7 +22,8 @@ _DEFAULTS: Final = {
 }
 _FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
-_ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED})  # noqa: SLF001  (librdkafka's local codes have such names)
+# After a time-out: a client may know no broker any more (see reach.py), and a new one is connected as soon.
+_ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001  (librdkafka's local codes have such names)
 _AT_ONCE_MAX: Final = 10_000
 _CUTS_MAX: Final = 50  # enough to halve a value of a gigabyte, and a key, to nothing
 _CUT_HEADERS: Final = f"{LETTER_HEADER}cut_headers"
@@ -126,7 +127,7 @@ class DeadLetterProducer:
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 
     def _renew_after(self, errors: Iterable[KafkaError]) -> None:
-        """Make a new producer after an error that ends one, or whose topic it would call denied for minutes more."""
+        """Make a new producer after an error that ends one, or that this one may have for long, and another not."""
         if any(error.fatal() or error.code() in _ENDING or is_refusal(error) for error in errors):
             log.warning("the dead-letter producer keeps failing: replacing it")
             self.close()

@@ -1,12 +1,17 @@
 """A dead letter from its headers to its row: whatever stands there, it becomes a row."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from confluent_kafka import KafkaError
 
 from consumer.clickhouse.rows import DeadLetterRows, letter_of
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Poison, Record
-from consumer.errors import Reason
-from consumer.kafka.dead_letters import Outgoing, headers_of, letter_key, smaller
+from consumer.errors import Reason, Transient
+from consumer.kafka import dead_letters
+from consumer.kafka.dead_letters import DeadLetterProducer, Outgoing, headers_of, letter_key, smaller
 from tests.support.fixtures_consumer import AT_MS, record
 
 
@@ -80,3 +85,40 @@ def test_no_record_makes_a_letter_that_can_not_be_cut(name: str, size_bytes: int
     size = len(letter.value) + sum(len(name) + len(value or b"") for name, value in letter.headers)
     assert size < 2000
     assert dict(reversed(letter.headers))["headrace.reason"] == b"frame"
+
+
+class Sender:
+    """A producer that reports the same error of every record."""
+
+    made: int
+    code: int
+
+    def __init__(self, *_: object, **__: object) -> None:
+        Sender.made += 1
+
+    def produce(self, *_: object, on_delivery: Callable[..., None], **__: Any) -> None:
+        """Report."""
+        on_delivery(KafkaError(Sender.code), None)
+
+    def flush(self, _: float) -> None:
+        """Wait for nothing."""
+
+    def purge(self) -> None:
+        """Drop nothing."""
+
+
+@pytest.mark.parametrize(
+    ("code", "made"),
+    [(KafkaError._MSG_TIMED_OUT, 2), (KafkaError._FENCED, 2), (KafkaError.NOT_ENOUGH_REPLICAS, 1)],  # noqa: SLF001  (their public names)
+)
+def test_a_producer_that_may_fail_for_long_is_replaced(monkeypatch: pytest.MonkeyPatch, code: int, made: int) -> None:
+    """One that knows no broker any more times out for ever; where brokers refuse, a new one would fare no better."""
+    monkeypatch.setattr(Sender, "made", 0, raising=False)
+    monkeypatch.setattr(Sender, "code", code, raising=False)
+    monkeypatch.setattr(dead_letters, "Producer", Sender)
+    producer = DeadLetterProducer({}, "events.dead")
+
+    with pytest.raises(Transient, match="not acknowledged"):
+        producer.publish([Outgoing(b"k", b"v", ())])
+
+    assert Sender.made == made
