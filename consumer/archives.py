@@ -10,7 +10,7 @@ from consumer.arguments import day
 from consumer.commands import PATIENCE_S, say, show
 from consumer.errors import Misconfigured
 from consumer.operations.archive import TIME_OF, Archive
-from consumer.service import connect_to_shard
+from consumer.parts import connect_to_shard
 from consumer.settings import Settings
 
 ARCHIVE: Final = """

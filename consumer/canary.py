@@ -19,7 +19,7 @@ from consumer.metrics import CONTENT_TYPE, PrometheusMetrics
 from consumer.operations.background import in_background
 from consumer.operations.canary import CLIENT_ID, METRICS, PREFIX, Canary, Outcome
 from consumer.pages import JSON, body_of, serving
-from consumer.service import connect
+from consumer.parts import connect
 from consumer.settings import PREFIX as SETTING
 from consumer.settings import Settings, canary_access
 from schemas.transport.tls import text_of

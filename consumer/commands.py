@@ -34,7 +34,7 @@ from consumer.operations.lag import lag_lines
 from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics
 from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
-from consumer.service import connect, erasure_key, find_schemas, kafka_properties, targets
+from consumer.parts import connect, erasure_key, find_schemas, kafka_properties, targets
 from consumer.settings import Settings, settings_at
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from consumer.clickhouse.countries import load_countries
 from consumer.clickhouse.promotion import refresh_views
 from consumer.commands import PATIENCE_S, say
 from consumer.operations.networks import read_networks
-from consumer.service import connect
+from consumer.parts import connect
 from consumer.settings import Settings
 
 COUNTRIES: Final = """

@@ -20,7 +20,7 @@ from consumer.operations.erasure import Eraser, Found
 from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
-from consumer.service import connect_to_shard, erasure_key, find_schemas
+from consumer.parts import connect_to_shard, erasure_key, find_schemas
 from consumer.settings import Settings
 
 ERASE: Final = """

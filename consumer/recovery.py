@@ -19,7 +19,7 @@ from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
-from consumer.service import connect, kafka_properties, targets
+from consumer.parts import connect, kafka_properties, targets
 from consumer.settings import SERVERS, Settings
 
 REPROCESS: Final = """

@@ -9,7 +9,7 @@ from urllib3.exceptions import HTTPError
 
 from consumer.commands import say
 from consumer.errors import Cause, Fatal, Misconfigured, Transient
-from consumer.service import find_schemas
+from consumer.parts import find_schemas
 from consumer.settings import PREFIX, Settings, registry_access
 from schemas.codec import read_schema
 from schemas.registry import LocalSchemas

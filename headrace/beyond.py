@@ -13,7 +13,7 @@ from consumer.kafka.scan import Progress, Span, TopicReader
 from consumer.operations.lag import note_of
 from consumer.operations.preflight import find_topics
 from consumer.operations.whereabouts import SHOWN_MAX, is_counted, letters_at, letters_naming, rows_of
-from consumer.service import connect, kafka_properties
+from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
 from headrace.services import Services

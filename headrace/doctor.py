@@ -12,7 +12,7 @@ from consumer.errors import ConsumerError, Fatal, Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.operations.preflight import check_tables, find_topics
 from consumer.operations.whereabouts import audited, server_version
-from consumer.service import connect, kafka_properties, pace, targets
+from consumer.parts import connect, kafka_properties, pace, targets
 from consumer.settings import Settings
 from headrace.checks import Check, Level, Promise, clock, machine_checks, transport
 from headrace.checks_kafka import KafkaChecks

@@ -11,7 +11,7 @@ from consumer.errors import Fatal
 from consumer.kafka.admin import Cluster, Topic
 from consumer.kafka.scan import END, TopicReader
 from consumer.operations.preflight import find_topics
-from consumer.service import kafka_properties
+from consumer.parts import kafka_properties
 from headrace.arguments import condition, moment_ms, partition, seconds, whole_number
 from headrace.services import Services
 from headrace.stations import event_in, moment

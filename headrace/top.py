@@ -15,7 +15,7 @@ from consumer.kafka.admin import Cluster
 from consumer.operations.lag import lag_lines
 from consumer.operations.preflight import find_topics
 from consumer.operations.whereabouts import freshness
-from consumer.service import connect, kafka_properties
+from consumer.parts import connect, kafka_properties
 from headrace.arguments import seconds
 from headrace.services import Services
 

@@ -17,7 +17,7 @@ from consumer.health import HealthMonitor
 from consumer.metrics import METRICS, PREFIX, PROCESS_METRICS, PrometheusMetrics, balances
 from consumer.operations.canary import METRICS as CANARY_METRICS
 from consumer.pages import Pages, serving
-from consumer.service import targets
+from consumer.parts import targets
 from consumer.settings import load
 from tests.support.fixtures_consumer import record
 from tests.support.ports import free_port

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.service import early_s
+from consumer.parts import early_s
 from consumer.settings import load
 
 _LEAST = {"CONSUMER_BOOTSTRAP_SERVERS": "127.0.0.1:1", "CONSUMER_CLICKHOUSE_URL": "http://127.0.0.1:2"}
