@@ -5,24 +5,24 @@
 --
 -- User-Agents are looked at once for each that a block has, as LowCardinality. Android and Facebook's browser name the phone's
 -- model in a known place, and makers call phones CUBOT, M bot and Spider: that place is left out before a bot's name is
--- looked for. A bot's name ends in "bot", or has a word of the list, or an address of its makers.
+-- looked for, in two steps, because one pattern for both would read a long text again for each match. A bot's name ends in "bot", or has a word of the list, or an address of its makers.
 -- Of several patterns the first that fits names browser and system, so apps and rarer browsers come before those whose
 -- names they bear too. What no pattern knows is empty.
 CREATE OR REPLACE VIEW events_ready AS
 WITH
-    toLowCardinality(user_agent) AS _agent,
+    toLowCardinality(left(user_agent, 1024)) AS _agent,
     concat(
         '(?i)(?:^u?|[^u]|[^c]u)bots?(?:[^a-z]|$)',
         '|(?:^|[^a-z])(?:[a-z]*(?:crawler|spider|scraper|slurp|fetcher|checker|preview|monitor|validator|scanner|archiver|indexer',
         '|externalhit|externalagent)|crawl|crawling|fetch|monitoring|headless[a-z]*|phantomjs|lighthouse|heritrix|httrack|nutch|zgrab',
         '|masscan|pingdom|gtmetrix|statuscake|ptst|googleother|google-[a-z-]+|[a-z]+-google|subscribers)s?(?:[^a-z]|$)',
         '|https?:/',
-        '|^(?:curl|wget|python|java|go-http|libwww|lwp|perl|php|ruby|apache-http|axios|node|undici|scrapy|guzzle|whatsapp)(?:[^a-z]|$)'
+        '|^(?:curl|wget|python|java|go-http|libwww|lwp|perl|php|ruby|apache-http(?:client)?|axios|node|undici|scrapy|guzzle(?:http)?|postman(?:runtime)?|facebookcatalog|aiohttp|httpx|whatsapp)(?:[^a-z]|$)'
     ) AS _bots
 SELECT
     *,
     toDate(occurred_at, '{time_zone}') AS day,
-    CAST(match(replaceRegexpAll(_agent, 'Android[^;()]*[;(][^()]*\\)|FB(?:MF|BD|DV)/[^;\\]]*', ''), _bots), 'Bool') AS is_bot,
+    CAST(match(replaceRegexpAll(replaceRegexpAll(_agent, 'Android[^;()]*[;(](?:[^()]|\\([^()]*\\))*\\)', ''), 'FB(?:MF|BD|DV)/[^;\\]]*', ''), _bots), 'Bool') AS is_bot,
     multiIf(
         match(_agent, 'FBA[NV]/|FB_IAB/'), 'Facebook',
         match(_agent, 'Instagram '), 'Instagram',
