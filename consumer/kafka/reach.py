@@ -12,8 +12,9 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException
 
 _EVERY_S: Final = 5.0
+_EVERY_S_MAX: Final = 160.0
 _RECENT_S: Final = 11.0  # two questions of Presence, see there
-_CALL_S: Final = 1.0
+_CALL_S: Final = 4.0  # as long as Presence waits: slow brokers are slow for everybody
 _LOOKS: Final = 2  # the pause before a new connection may be longer than one
 
 
@@ -26,18 +27,23 @@ class Reach:
         self._topic = topic
         self._now_s = now_s
         self._looked_s = now_s()
+        self._pause_s = _EVERY_S
         self._failures = 0
 
     def has_any(self) -> None:
         """Learn that the client reaches a broker."""
-        self._looked_s, self._failures = self._now_s(), 0
+        self._looked_s, self._pause_s, self._failures = self._now_s(), _EVERY_S, 0
 
     def is_cut_off(self, client: Consumer) -> bool:
-        """Tell whether a client has reached no broker for some time while another did. It may take a second."""
-        if self._now_s() - self._looked_s < _EVERY_S:
+        """Tell whether a client has reached no broker for some time while another did. It may take some seconds.
+
+        After each time that it was told, the next may come only later: if a new client does not help, what disturbs
+        the group is the coming and going.
+        """
+        if self._now_s() - self._looked_s < self._pause_s:
             return False
         if self._now_s() - self._answered_s() > _RECENT_S:  # the brokers are away
-            self.has_any()
+            self._looked_s, self._failures = self._now_s(), 0
             return False
         try:
             client.list_topics(self._topic, timeout=_CALL_S)
@@ -46,7 +52,7 @@ class Reach:
             self._failures += 1
             if self._failures < _LOOKS:
                 return False
-            self._failures = 0
+            self._failures, self._pause_s = 0, min(2 * self._pause_s, _EVERY_S_MAX)
             return True
         self.has_any()
         return False

@@ -295,6 +295,16 @@ def test_a_client_that_alone_reaches_no_broker_is_replaced(member: Member) -> No
     assert [answer.mark for answer in member.log.poll(0).answers] == [MARK]
 
 
+def test_clients_are_replaced_less_and_less_often_when_it_does_not_help(member: Member) -> None:
+    """Each goes through a rebalance of the whole group."""
+    cut_off = CutOff(member)
+    for _ in range(40):
+        member.client.is_cut_off = True
+        cut_off.turns(1)
+
+    assert 1 < len(member.made) <= 6
+
+
 def test_a_client_is_kept_while_nobody_reaches_a_broker(member: Member) -> None:
     """A new one would not either."""
     cut_off = CutOff(member)
