@@ -27,9 +27,9 @@ def read_networks(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield each network with its country, of all files; networks without one are left out.
 
     Raises:
-        Misconfigured: a file can't be read or has another layout; the sentence names the line.
+        Misconfigured: a file can't be read or has another layout (the sentence names the line), or there is none.
     """
-    places = dict[str, str]()
+    places, is_empty = dict[str, str](), True
     for path in paths:
         for _, row in _rows(path):
             if "country_iso_code" not in row or "network" in row:
@@ -42,9 +42,12 @@ def read_networks(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
             try:
                 country = _country(row, places)
                 if country not in _UNKNOWN:
+                    is_empty = False
                     yield from ((network, country) for network in _networks(row))
             except (LookupError, TypeError, ValueError) as error:
                 raise Misconfigured(f"{path}: line {number}: {error}") from error
+    if is_empty:
+        raise Misconfigured(f"there is no network with a country in {', '.join(map(str, paths))}")
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -94,3 +94,12 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     for path in (absent, plain, cut, binary):
         with pytest.raises(Misconfigured, match=path.name):
             list(read_networks([path]))
+
+
+@pytest.mark.parametrize("text", ["network,country_code\n", "", "network,country_code\n10.0.0.0/8,-\n"])
+def test_files_without_a_network_replace_nothing(path: Path, text: str) -> None:
+    """All countries would be gone."""
+    path.write_text(text, "utf-8")
+
+    with pytest.raises(Misconfigured):
+        list(read_networks([path]))
