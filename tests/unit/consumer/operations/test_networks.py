@@ -22,7 +22,7 @@ LAYOUTS = {
     "a header": ("country,network,country_code\nGermany,192.0.2.0/24,DE\n", [("192.0.2.0/24", "DE")]),
     "a header with codes": ("network,country\n192.0.2.7/24,de\n", [("192.0.2.0/24", "DE")]),
     "a mark of order": ("\ufeffnetwork,country\n192.0.2.0/24,DE\n", [("192.0.2.0/24", "DE")]),
-    "unknown countries": ("192.0.2.0/24,ZZ\n192.0.3.0/24,\n192.0.4.0/24,-\n", []),
+    "unknown countries": ("192.0.2.0/24,ZZ\n192.0.3.0/24,\n192.0.4.0/24,-\n1.0.0.0/24,AU\n", [("1.0.0.0/24", "AU")]),
 }
 
 
