@@ -30,8 +30,8 @@ on to the newest record. Prints what it would do; does it with --go, when all wo
 
 --missing reads what `audit` finds missing, in all partitions or the named ones: from the first
 missing offset to the last. --delete first deletes the rows that will come again, so that no row is
-there twice (`events_unique` shows each event once in any case). It deletes nothing that the log
-can't give back.
+there twice (`events_unique` shows each event once in any case). It is refused
+when a row's record is no longer in the log (an unclean election), or its leader epoch is unknown.
 
 Times are Kafka timestamps. Offsets that the log no longer has can't be read again.
 
@@ -94,7 +94,10 @@ def run_reprocess(settings: Settings, arguments: Namespace) -> int:
         return 0
     arguments.partition = [tuple(partition) for partition in firsts]
     code = marks.run(
-        arguments, lambda facts, at: _read_again(facts, firsts[facts.partition], stops[facts.partition], at)
+        arguments,
+        lambda facts, at: _read_again(
+            facts, firsts[facts.partition], stops[facts.partition], at, is_deleting=arguments.delete
+        ),
     )
     if arguments.go and not code:
         say(_ERASED, sys.stderr)
@@ -123,12 +126,12 @@ def _named_bounds(marks: "Marks", arguments: Namespace) -> _Bounds:
     return firsts, stops
 
 
-def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
+def _read_again(facts: Facts, first: int, stop: int | None, record_at: RecordAt, *, is_deleting: bool) -> Plan:
     if first < 0:
         return Plan(facts.partition, "no record is that new: there is nothing to read again")
     if stop is not None and stop < 0:  # no record is newer: read up to the committed offset
         stop = facts.mark.offset if facts.mark else None
-    return reprocess(facts, first, stop, record_at)
+    return reprocess(facts, first, stop, record_at, is_deleting=is_deleting)
 
 
 class Marks:

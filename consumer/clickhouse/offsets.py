@@ -38,7 +38,8 @@ _OFFSETS: Final = f"""
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {{from:UInt64}}, {{to:UInt64}})))
     AS offset {_OF_PARTITION} AND reading = {{reading:UInt32}}
 """
-_OFFSET_END: Final = 2**63 - 1
+OFFSET_END: Final = 2**63 - 1
+"""Above every offset."""
 _RANGE: Final = """
 _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
 AND _offset >= {from:UInt64} AND _offset < {to:UInt64} AND _reading < {reading:UInt32}
@@ -189,7 +190,7 @@ def delete_rows(connection: Connection, table: str, partition: Partition, intent
     Raises:
         Transient, Fatal: as errors.py says.
     """
-    end = intent.detour.end if intent.detour else _OFFSET_END
+    end = intent.detour.end if intent.detour else OFFSET_END
     where = {"topic": partition.topic, "topic_id": intent.topic_id, "partition": partition.number, "table": table}
     where |= {"reading": intent.reading, "from": intent.a, "to": end}
     (row,) = connection.query(f"SELECT count() AS rows FROM {{table:Identifier}} WHERE {_RANGE}", where)  # noqa: S608  (our own text)

@@ -79,9 +79,31 @@ def parting(read: Iterable[Found], low: int, log_end: int, record_at: RecordAt) 
 def last_read(readings: Iterable[Reading]) -> Iterator[Found]:
     """Yield the last record of each leader epoch in the tables, for every reading."""
     for reading in readings:
-        starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
-        ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
-        yield from (Found(last, epoch) for (_, epoch), last in zip(starts, ends, strict=True))
+        yield from (Found(last, epoch) for _, last, epoch in _stretches(reading))
+
+
+def not_in_log(readings: Iterable[Reading], wanted: range, log_end: int, record_at: RecordAt) -> Found | None:
+    """Return a counted row in a range of offsets whose record the log does not have; None when it has all of them.
+
+    A record of a leader epoch at both ends of the rows of that epoch means that all of them are in the log. Rows of
+    unknown epoch can't be compared, and are called missing unless the log's epochs are unknown too.
+    """
+    for reading in readings:
+        for first, last, epoch in _stretches(reading):
+            rows = range(max(first, wanted.start), min(last + 1, wanted.stop))
+            if not rows:
+                continue
+            ends = record_at(rows.start), last_below(rows.stop, rows.start, record_at)
+            if rows.stop > log_end or any(found is None or found.leader_epoch != epoch for found in ends):
+                return Found(rows[-1], epoch)
+    return None
+
+
+def _stretches(reading: Reading) -> Iterator[tuple[int, int, int]]:
+    """Yield the first and the last offset of each leader epoch, and the epoch."""
+    starts = sorted((first, epoch) for epoch, first in reading.epochs.items())
+    ends = [first - 1 for first, _ in starts[1:]] + [reading.last]
+    yield from ((first, last, epoch) for (first, epoch), last in zip(starts, ends, strict=True))
 
 
 def _is_up_to(last: Found, found: Found) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from consumer.clickhouse.offsets import Reading
+from consumer.clickhouse.offsets import OFFSET_END, Reading
 from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
 from consumer.delivery.opening import mirrored_from
 from consumer.delivery.ports import CommittedOffset, Partition
@@ -20,6 +20,7 @@ from consumer.operations.divergence import (
     is_past_comparing,
     last_below,
     last_read,
+    not_in_log,
     parting,
 )
 
@@ -94,16 +95,20 @@ def resume(facts: Facts, record_at: RecordAt) -> Plan:
     return _repaired(facts, facts.mark, intent, record_at) or Plan(facts.partition, _WELL)
 
 
-def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt) -> Plan:
+def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt, *, is_deleting: bool = False) -> Plan:
     """Return how to read offsets again, from `first` up to but not including `stop`, or without an end.
 
-    Records read again become rows again, of a new reading; at `stop` the group returns to where it was.
+    Records read again become rows again, of a new reading; at `stop` the group returns to where it was. When the rows
+    of earlier readings are to be deleted, the log must still have the record of each.
     """
     intent, fault = _readable(facts)
     if fault:
         return fault
     for why in _faults(facts, first, stop, intent):
         return _refused(facts, why)
+    wanted = range(first, OFFSET_END if stop is None else stop)
+    if is_deleting and (lost := not_in_log(facts.readings, wanted, facts.end, record_at)):
+        return _refused(facts, _irretrievable(lost))
     if stop is None or facts.mark is None:
         return _go_on(facts, record_at, first, f"is read again from offset {first} on")
     before = facts.mark
@@ -325,6 +330,13 @@ def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
     if intent is not None and intent.topic_id != facts.topic_id:
         return None, Plan(facts.partition, _RECREATED)
     return intent, None
+
+
+def _irretrievable(lost: Found) -> str:
+    return (
+        f"--delete would delete rows that the log can't give back: it does not have all records of leader epoch"
+        f" {lost.leader_epoch} up to offset {lost.offset}; read again without --delete"
+    )
 
 
 def _refused(facts: Facts, why: str) -> Plan:

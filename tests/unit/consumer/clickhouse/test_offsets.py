@@ -1,5 +1,7 @@
 """What is asked of the table of offsets before a block is sent again."""
 
+import re
+import sqlite3
 from collections import deque
 from typing import Any, cast
 
@@ -9,9 +11,9 @@ from hypothesis import strategies as st
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import SINGLE
-from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.offsets import OffsetsTable, delete_rows
 from consumer.clickhouse.table_check import InsertPace
-from consumer.delivery.intent import Origin
+from consumer.delivery.intent import Detour, Intent, Origin
 from consumer.delivery.ports import Block, Counted, Partition
 
 PLACE = Partition("events", 0)
@@ -64,3 +66,45 @@ def test_a_token_that_is_called_remembered_is_still_known_when_its_block_comes_a
     tokens.extend(f"neighbour {number}" for number in range(int(blocks_per_s * (again_s - noted_s))))
 
     assert BLOCK.token in tokens
+
+
+class Rows:
+    """A connection to rows of two topics, of two partitions each, that were read three times."""
+
+    def __init__(self) -> None:
+        self.base = sqlite3.connect(":memory:")
+        self.base.execute("CREATE TABLE t (_topic, _topic_id, _partition, _offset, _reading)")
+        places = [(topic, f"{topic}-id", number) for topic in ("events", "others") for number in (0, 1)]
+        rows = [(*place, offset, reading) for place in places for offset in range(10) for reading in range(3)]
+        rows += [("events", "before", 0, offset, 0) for offset in range(10)]
+        self.base.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?)", rows)
+
+    def left(self) -> set[tuple[Any, ...]]:
+        """Return all rows."""
+        return set(self.base.execute("SELECT * FROM t"))
+
+    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Count rows."""
+        return [{"rows": self.base.execute(_plain(query), parameters).fetchone()[0]}]
+
+    def command(self, query: str, parameters: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Delete rows, and wait for that."""
+        assert settings["mutations_sync"] == 2
+        self.base.execute(_plain(query).replace("ALTER TABLE t DELETE", "DELETE FROM t"), parameters)
+
+
+def _plain(query: str) -> str:
+    return re.sub(r"\{(\w+):\w+\}", r":\1", query.replace("{table:Identifier}", "t"))
+
+
+@pytest.mark.parametrize(("detour", "end"), [(Detour(7, 10, 0, ""), 7), (None, 10)])
+def test_only_earlier_rows_of_the_range_are_deleted(detour: Detour | None, end: int) -> None:
+    """The rows of the new reading, of other offsets, partitions and topics stay, and so do a recreated topic's."""
+    rows = Rows()
+    before = rows.left()
+    intent = Intent("events-id", 4, 4, reading=2, detour=detour)
+    count = delete_rows(cast("Connection", rows), "t", PLACE, intent)
+
+    gone = {("events", "events-id", 0, offset, reading) for offset in range(4, end) for reading in (0, 1)}
+    assert before - rows.left() == gone
+    assert count == len(gone)

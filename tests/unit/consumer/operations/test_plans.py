@@ -164,6 +164,57 @@ def test_what_would_skip_records_or_finds_no_room_is_refused(
     assert why in plan.why
 
 
+def cut(offset: int) -> Found | None:
+    """Find records of a log that lost those of epoch 1 from offset 50 on, and has thirty of epoch 2 there instead."""
+    return Found(offset, 1 if offset < 50 else 2) if offset < 80 else None
+
+
+BEFORE_CUT, AFTER_CUT = Reading(0, 0, 99, {1: 0}), Reading(1, 50, 79, {2: 50})
+
+
+@pytest.mark.parametrize(
+    ("readings", "first", "stop"),
+    [
+        ([BEFORE_CUT, AFTER_CUT], 40, 80),
+        ([BEFORE_CUT, AFTER_CUT], 60, 70),
+        ([BEFORE_CUT, AFTER_CUT], 49, 51),
+        ([BEFORE_CUT], 60, None),
+        ([Reading(0, 0, 99, {1: 0, 2: 50})], 40, None),
+        ([Reading(0, 0, 79, {1: 0, 3: 50, 2: 60})], 40, 80),
+        ([Reading(0, 0, 79, {1: 0, 0: 20, 2: 50})], 10, 80),
+        ([Reading(0, 0, 49, {-1: 0}), AFTER_CUT], 40, 80),
+    ],
+)
+def test_rows_that_the_log_cannot_give_back_are_not_deleted(
+    readings: list[Reading], first: int, stop: int | None
+) -> None:
+    """An unclean election took their records, or nobody knows which they were; they can still be read beside others."""
+    known = Facts(PLACE, "id", 0, 80, mark(80, epoch=2), readings)
+    plan = reprocess(known, first, stop, cut, is_deleting=True)
+
+    assert (plan.mark, plan.is_refused) == (None, True)
+    assert "can't give back" in plan.why
+    assert reprocess(known, first, stop, cut).mark is not None
+
+
+@pytest.mark.parametrize(
+    ("readings", "first", "stop"),
+    [
+        ([BEFORE_CUT, AFTER_CUT], 0, 50),
+        ([AFTER_CUT], 40, None),
+        ([Reading(0, 0, 79, {1: 0, 2: 50})], 40, 80),
+        ([Reading(0, 0, 79, {1: 0, 2: 50}), Reading(1, 10, 60, {1: 10, 2: 50})], 0, None),
+        ([], 0, None),
+    ],
+)
+def test_rows_that_the_log_still_has_may_be_deleted(readings: list[Reading], first: int, stop: int | None) -> None:
+    """Also beside others that it has not, and up to the end."""
+    known = Facts(PLACE, "id", 0, 80, mark(80, epoch=2), readings)
+
+    assert reprocess(known, first, stop, cut, is_deleting=True) == reprocess(known, first, stop, cut)
+    assert reprocess(known, first, stop, cut).mark is not None
+
+
 def test_a_mark_is_handed_to_the_former_release() -> None:
     """When it says nothing that the former one can't read."""
     assert downgrade(facts(mark(), READ)).mark == CommittedOffset(30, "1|id|30|30|", 4)
