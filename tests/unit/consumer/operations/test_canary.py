@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from urllib.parse import urlencode
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -134,6 +135,64 @@ def test_a_clickhouse_that_is_away_makes_nothing_late(
     assert figures["freshness_seconds_sum"] == 10 * PATIENCE_S
     assert "rows_total/late" not in figures
     assert len(caplog.records) == 1
+
+
+def after_an_outage(world: World, events: int) -> None:
+    """Let events be accepted while ClickHouse is away; when it is back, a query may take 8 KiB of a URL."""
+    find = world.canary._find  # noqa: SLF001  (the table behind a proxy)
+
+    def asked_by_url(event_ids: Collection[str]) -> set[str]:
+        if len(urlencode({"param_ids": str(list(event_ids))})) > 8192:
+            raise Transient("Field value too long")
+        return find(event_ids)
+
+    world.canary._find = asked_by_url  # noqa: SLF001  (as above)
+    world.trouble = Transient("away")
+    for _ in range(events):
+        world.canary.send()
+    world.canary.look()
+    world.trouble = None
+
+
+def test_after_a_long_outage_all_rows_are_found(world: World) -> None:
+    """However many ids have waited, no query is so large that it is refused."""
+    after_an_outage(world, 3_400)
+    world.insert()
+    world.canary.look()
+    figures = world.figures()
+
+    assert figures["rows_total/found"] == 3_400
+    assert "rows_total/late" not in figures
+    assert "oldest_waiting_seconds" not in figures
+
+
+def test_after_a_long_outage_what_has_no_row_is_late(world: World) -> None:
+    """The few that came last are still waited for."""
+    after_an_outage(world, 3_400)
+    world.canary.look()
+
+    assert world.figures()["rows_total/late"] == 3_400 - (PATIENCE_S / 2 + 1)
+    assert world.figures()["lookups_total/failed"] == 1
+
+
+def test_a_look_at_a_slow_table_ends(world: World) -> None:
+    """Its health page would call it stuck; the next look goes on, for the oldest are found or late by then."""
+    after_an_outage(world, 1_000)
+    find = world.canary._find  # noqa: SLF001  (a slow table)
+
+    def slowly(event_ids: Collection[str]) -> set[str]:
+        world.now_s += 6
+        return find(event_ids)
+
+    world.canary._find = slowly  # noqa: SLF001  (as above)
+    world.insert()
+    began_s = world.now_s
+    world.canary.look()
+    assert (world.now_s - began_s, world.figures()["rows_total/found"]) == (12, 200)
+    for _ in range(4):
+        world.canary.look()
+
+    assert world.figures()["rows_total/found"] == 1_000
 
 
 def test_an_outage_of_days_does_not_fill_the_memory(world: World) -> None:
