@@ -227,6 +227,25 @@ def test_every_alert_fires_for_its_cause_and_clears_when_it_is_gone(
     assert wrong == ""
 
 
+@pytest.mark.parametrize(
+    ("alert", "series"),
+    [
+        ("HeadraceNotReady", {f'{_C}is_ready{{instance="a"}}': "0x3 1x60"}),
+        ("HeadraceNotReady", {f'{_C}is_ready{{instance="a"}}': "1x9 0x3 1x60"}),
+        ("HeadraceRetrying", {f'{_C}is_retrying{{instance="a"}}': "0x9 1x2 0x9 1 0x60"}),
+        ("HeadraceCanarySilent", {f'{_C}build_info{{instance="a"}}': "1x60"}),
+    ],
+)
+def test_no_alert_fires_for_a_start_a_short_trouble_or_a_canary_that_nobody_wants(
+    alert: str, series: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker that has just started is not ready yet, and a server that is restarted is away for half a minute."""
+    alone = tmp_path / "rule.yml"
+    alone.write_text(yaml.safe_dump({"groups": [{"name": "alone", "rules": [alerts()[alert]]}]}), "utf-8")
+
+    assert wrong_answers(alone, [Question(alert, series, dict.fromkeys(range(40), False))]) == ""
+
+
 def few(shown: Mapping[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:
     """Return the series that a rule can see; of answers by route and outcome, which are hundreds, those of a case."""
     text = RULES.read_text("utf-8")
