@@ -29,7 +29,7 @@ def test_events_are_counted_under_client_and_type() -> None:
 def test_clients_beyond_the_bound_are_counted_together() -> None:
     """However many names come in, as many have one as may; those keep it, and nothing waits without a bound."""
     tally = Metered()
-    counters = ClientCounters(tally, clients_max=2)
+    counters = ClientCounters(tally, clients_max=4)
 
     for number in range(50_000):
         counters.count([(f"client-{number}", "VIEW")])
@@ -45,6 +45,36 @@ def test_clients_beyond_the_bound_are_counted_together() -> None:
         "events_by_client_total/client-1/CLICK": 1,
         f"events_by_client_total/{OTHER}/CLICK": 1,
     }
+
+
+@pytest.mark.parametrize("junk", [1, 400, 2_000])
+def test_a_real_client_gets_a_name_beside_made_up_ones(junk: int) -> None:
+    """New ids in each flush use up half of the names at most, and a client that keeps coming is told apart."""
+    tally = Metered()
+    counters = ClientCounters(tally)
+
+    for flush in range(60):
+        counters.count([(f"junk-{flush}-{number}", "VIEW") for number in range(junk // 2)])
+        counters.count([("web", "VIEW"), ("web", "CLICK")] if flush > 50 else [])
+        counters.count([(f"junk-{flush}-{number}", "VIEW") for number in range(junk // 2, junk)])
+        counters.flush()
+
+    names = {key.split("/")[1] for key in tally.counts} - {OTHER}
+    assert tally.counts["events_by_client_total/web/VIEW"] == 7
+    assert len(names - {"web"}) == CLIENTS_MAX // 2
+
+
+def test_a_client_that_comes_now_and_then_gets_a_name_too() -> None:
+    """Its flushes need not follow each other; other types in one flush are no other flush."""
+    tally = Metered()
+    counters = ClientCounters(tally, clients_max=2)
+    counters.count([("first", "VIEW")])
+    for _ in range(3):
+        counters.count([("rare", "VIEW"), ("rare", "CLICK"), ("rare", "PING")])
+        for _ in range(3):
+            counters.flush()
+
+    assert tally.counts["events_by_client_total/rare/VIEW"] == 1
 
 
 @pytest.mark.parametrize("client", ["", "a" * 65, "a b", "a\n", 'a"} 1\nforged{x="', "ä", "\x00"])
