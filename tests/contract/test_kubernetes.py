@@ -340,3 +340,26 @@ def test_every_secret_is_in_the_document() -> None:
                     assert f"`{name}`" in text
                     for item in volume.get("secret", {}).get("items", ()):
                         assert f"`{item['key']}`" in text
+
+
+def test_the_page_says_what_tracing_lacks_here() -> None:
+    """No lock of an image has OpenTelemetry, and no policy lets a pod reach an exporter's usual ports."""
+    locks = [path.read_text("utf-8") for path in (ROOT / "deploy/locks").iterdir()]
+    policies = [item for item in rendered("base") if item["kind"] == "NetworkPolicy"]
+    ports = {port["port"] for item in policies for rule in item["spec"].get("egress", []) for port in rule["ports"]}
+    _, _, text = (ROOT / "docs/KUBERNETES.md").read_text("utf-8").partition("## Tracing\n")
+
+    assert locks
+    assert not [lock for lock in locks if "opentelemetry" in lock]
+    assert not ports & {4317, 4318}
+    assert "no OpenTelemetry" in text
+    assert "`egress`" in text
+
+
+def test_no_page_advises_a_sampler_that_browsers_decide_for() -> None:
+    """A `traceparent` of a request must not be able to demand a span each time."""
+    pages = [path.read_text("utf-8") for path in (ROOT / "docs").glob("**/*.md")]
+    advised = [name for page in pages for name in re.findall(r"OTEL_TRACES_SAMPLER=(\w+)", page)]
+
+    assert advised
+    assert not [name for name in advised if name.startswith("parentbased")]
