@@ -17,7 +17,7 @@ from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
 from headrace.services import Services
-from headrace.stations import Matcher, moment
+from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
 
 _PATIENCE_S: Final = 5.0
@@ -41,9 +41,7 @@ class Beyond:
         """Return the rows and the dead letters that an identity names."""
         return self._tables.ask(identity)
 
-    def log(
-        self, needles: Sequence[bytes], span_ms: tuple[int, int], told: Callable[[Progress], None]
-    ) -> Iterator[Finding]:
+    def log(self, identity: Identity, span_ms: tuple[int, int], told: Callable[[Progress], None]) -> Iterator[Finding]:
         """Yield the records that are named, and how far the workers are with each.
 
         Raises:
@@ -56,7 +54,7 @@ class Beyond:
         names = [settings.topic, settings.dead_letter_topic]
         self._log = log = Log(kafka_properties(settings), settings.group_id, names)
         log.look()
-        records, looked_at, is_whole = log.search(self._matcher, needles, span_ms, self._timeout_s, told)
+        records, looked_at, is_whole = log.search(self._matcher, identity.needles, span_ms, self._timeout_s, told)
         for record in records:
             yield of_record(record)
             yield log.progress(record)
@@ -64,7 +62,7 @@ class Beyond:
             sentence = f"not read to the end within {self._timeout_s:g} s: {looked_at}"
             yield Finding(Station.TOPIC, State.UNKNOWN, sentence)
         elif not records:
-            yield Finding(Station.TOPIC, State.ABSENT, f"not among {looked_at}")
+            yield not_named(Station.TOPIC, identity, f"not among {looked_at}")
 
     def fate(self, place: str) -> list[Finding]:
         """Return what became of a record that the workers have passed, and that no row or dead letter names."""
@@ -110,7 +108,7 @@ class Tables:
     def _rows(connection: Connection, identity: Identity) -> list[Finding]:
         rows = rows_of(connection, identity.event_id, identity.trace_id)
         if not rows:
-            return [Finding(Station.ROW, State.ABSENT, _no_row(identity))]
+            return [not_named(Station.ROW, identity, "no row has this eventId, pingId or trace id")]
         more = [Finding(Station.ROW, State.FOUND, "there are more rows")] if len(rows) > SHOWN_MAX else []
         return [_of_row(row) for row in rows[:SHOWN_MAX]] + more
 
@@ -124,12 +122,6 @@ class Tables:
     def _is_named(self, letter: Mapping[str, Any]) -> bool:
         headers = {str(name): str(text).encode() for name, text in dict(letter["headers"]).items()}
         return self._matcher.is_named(base64.b64decode(letter["content"]), headers)
-
-
-def _no_row(identity: Identity) -> str:
-    if identity.event_id:
-        return "no row has this eventId, pingId or trace id"
-    return "rows do not have a request id that the client chose: search for the pingId of the answer"
 
 
 def _of_row(row: Mapping[str, Any]) -> Finding:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 ABOUT: Final = """
 Says where an event is: a row, a dead letter with its reason, a record in Kafka that waits for a
 worker, or a record in the spool of this machine. ID is the pingId of the answer, the eventId, or
-the X-Request-Id of the answer. (Rows do not have a request id that the client chose itself.)
+the X-Request-Id of the answer.
+
+Rows and records do not have a request id that the client chose itself. So an id that may be one,
+which is every id but a UUIDv7, is never "not there": --event says that it is an event's.
 
 It asks the tables first. When they have nothing, it reads the spool, and the topics from the time
 in the id on (a UUIDv7, which is what the collector makes) for --window-s; an id without a time is
@@ -45,6 +48,7 @@ _TELL_S: Final = 2.0
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("id", metavar="ID", help="a pingId, an eventId, a request id or a trace id")
+    parser.add_argument("--event", action="store_true", help="ID is an event's: no request id that a client chose")
     parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
     parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
     parser.add_argument(
@@ -64,7 +68,7 @@ def run(services: Services, arguments: argparse.Namespace) -> int:
     """
     now_ms = time.time_ns() // 1_000_000
     try:
-        identity = identity_of(arguments.id, now_ms)
+        identity = identity_of(arguments.id, now_ms, is_event=arguments.event)
     except ValueError as error:
         raise ValueError(f"argument ID: {error}") from error
     findings: list[Finding] = []
@@ -110,7 +114,7 @@ class Search:
             yield from told
             if not self._arguments.everywhere:
                 return
-        yield from ask_spool(self._spool_dir, self._matcher)
+        yield from ask_spool(self._spool_dir, self._matcher, self._identity)
         passed = yield from self._log()
         if not is_there:
             told = self._tables()  # it may have come while the spool and the topics were read
@@ -131,7 +135,7 @@ class Search:
             return []
         passed: list[str] = []
         try:
-            for finding in self._beyond.log(self._identity.needles, self._span_ms, _teller(time.monotonic)):
+            for finding in self._beyond.log(self._identity, self._span_ms, _teller(time.monotonic)):
                 yield finding
                 if finding.station is Station.GROUP and finding.state is State.PASSED:
                     passed.append(finding.place)
