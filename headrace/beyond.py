@@ -16,6 +16,7 @@ from consumer.operations.whereabouts import SHOWN_MAX, is_counted, letters_at, l
 from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
+from headrace.reach import Part, Reach
 from headrace.services import Services
 from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
@@ -41,7 +42,7 @@ class Beyond:
         """Return the rows and the dead letters that an identity names."""
         return self._tables.ask(identity)
 
-    def log(self, identity: Identity, span_ms: tuple[int, int], told: Callable[[Progress], None]) -> Iterator[Finding]:
+    def log(self, identity: Identity, reach: Reach, told: Callable[[Progress], None]) -> Iterator[Finding]:
         """Yield the records that are named, and how far the workers are with each.
 
         Raises:
@@ -54,13 +55,17 @@ class Beyond:
         names = [settings.topic, settings.dead_letter_topic]
         self._log = log = Log(kafka_properties(settings), settings.group_id, names)
         log.look()
-        records, looked_at, is_whole = log.search(self._matcher, identity.needles, span_ms, self._timeout_s, told)
+        records, looked_at, is_whole, left_out = log.search(
+            self._matcher, identity.needles, reach, self._timeout_s, told
+        )
         for record in records:
             yield of_record(record)
             yield log.progress(record)
         if not is_whole:
             sentence = f"not read to the end within {self._timeout_s:g} s: {looked_at}"
             yield Finding(Station.TOPIC, State.UNKNOWN, sentence)
+        elif not records and left_out:
+            yield Finding(Station.TOPIC, State.UNKNOWN, f"not among {looked_at}; {left_out}")
         elif not records:
             yield not_named(Station.TOPIC, identity, f"not among {looked_at}")
 
@@ -159,20 +164,21 @@ class Log:
         self._bounds = self._cluster.bounds(places)
 
     def search(
-        self, matcher: Matcher, needles: Sequence[bytes], between_ms: tuple[int, int], timeout_s: float,
+        self, matcher: Matcher, needles: Sequence[bytes], reach: Reach, timeout_s: float,
         told: Callable[[Progress], None],
-    ) -> tuple[list[Record], str, bool]:  # fmt: skip
-        """Return the records that are named, what was looked at, and whether that was all of it.
+    ) -> tuple[list[Record], str, bool, str]:  # fmt: skip
+        """Return the records that are named, what was looked at, whether that was all of it, and what was left out.
 
         Raises:
             ConsumerError: the brokers can't be read.
         """
         with TopicReader(self._properties, f"{self._group}.find") as reader:
             bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
-            spans = reader.spans(bounds, *between_ms)
+            spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
             found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
         named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
-        return named, _looked_at(spans, seen, between_ms), is_whole
+        left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
+        return named, _looked_at(spans, seen, (reach.since_ms, reach.until_ms)), is_whole, left_out
 
     def progress(self, record: Record) -> Finding:
         """Return whether the group has passed a record."""

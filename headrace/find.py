@@ -11,6 +11,7 @@ from consumer.errors import ConsumerError
 from headrace.arguments import moment_ms, seconds
 from headrace.findings import Finding, State, Station, Verdict, verdict
 from headrace.identity import Identity, identity_of
+from headrace.reach import reach_of
 from headrace.services import Services
 from headrace.stations import Matcher, ask_spool
 
@@ -27,8 +28,9 @@ Rows and records do not have a request id that the client chose itself. So an id
 which is every id but a UUIDv7, is never "not there": --event says that it is an event's.
 
 It asks the tables first. When they have nothing, it reads the spool, and the topics from the time
-in the id on (a UUIDv7, which is what the collector makes) for --window-s; an id without a time is
-searched for in the last hour. --since and --until say what to read instead.
+in the id on (a UUIDv7, which is what the collector makes) up to now; an id without a time is
+searched for in the last hour. --since, and --until or --window-s, say what to read instead. A topic
+of which a part was left out, where it may be, is `unknown`.
 
 A station that can't be asked is `unknown`: that is never taken for "not there".
 
@@ -39,9 +41,6 @@ Exit code: 0 found; 1 not found, and every station was asked; 3 not found, and s
   headrace find 4bf92f3577b34da6a3ce929d0e0e4736 --json
   headrace find c523aa41-9f0f-4fc2-bc96-5a8ff5520b78 --since 2026-01-31T09:00 --until 2026-01-31T11:00
 """
-_HOUR_MS: Final = 3_600_000
-_CLOCKS_MS: Final = 60_000
-"""The clock that made the id may be ahead of Kafka's by so much."""
 _TELL_S: Final = 2.0
 
 
@@ -52,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
     parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
     parser.add_argument(
-        "--window-s", type=seconds, default=900.0, help="read so many seconds from the id's time on (%(default)s)"
+        "--window-s", type=seconds, help="read so many seconds from the id's time on (default: up to now)"
     )
     parser.add_argument("--timeout-s", type=seconds, default=120.0, help="read for so long at most (%(default)s)")
     parser.add_argument("--everywhere", action="store_true", help="ask all stations, also when there is a row")
@@ -101,7 +100,7 @@ class Search:
 
     def __init__(self, services: Services, identity: Identity, arguments: argparse.Namespace, now_ms: int) -> None:
         self._identity, self._arguments, self._now_ms = identity, arguments, now_ms
-        self._span_ms = span_ms(identity, arguments, now_ms)
+        self._reach = reach_of(identity, arguments, now_ms)
         self._spool_dir = services.spool_dir()
         self._matcher = Matcher(identity, services.schemas().schema_of)
         self._beyond, self._why_not = _open_beyond(services, self._matcher, arguments.timeout_s)
@@ -135,7 +134,7 @@ class Search:
             return []
         passed: list[str] = []
         try:
-            for finding in self._beyond.log(self._identity, self._span_ms, _teller(time.monotonic)):
+            for finding in self._beyond.log(self._identity, self._reach, _teller(time.monotonic)):
                 yield finding
                 if finding.station is Station.GROUP and finding.state is State.PASSED:
                     passed.append(finding.place)
@@ -155,25 +154,6 @@ def _open_beyond(services: Services, matcher: Matcher, timeout_s: float) -> "tup
     except ModuleNotFoundError as error:
         return None, f"the worker's libraries are not installed here: there is no {error.name}"
     return Beyond(services, matcher, timeout_s), ""
-
-
-def span_ms(identity: Identity, given: argparse.Namespace, now_ms: int) -> tuple[int, int]:
-    """Return the Kafka timestamps between which to read.
-
-    Raises:
-        ValueError: the end is not behind the beginning.
-    """
-    at_ms = identity.at_ms
-    since_ms, until_ms = given.since, given.until
-    if since_ms is None:
-        since_ms = now_ms - _HOUR_MS if at_ms is None else at_ms - _CLOCKS_MS
-    if until_ms is None:
-        until_ms = max(now_ms, since_ms) + _HOUR_MS
-        if at_ms is not None and given.since is None:
-            until_ms = at_ms + int(given.window_s * 1000)
-    if since_ms >= until_ms:
-        raise ValueError("argument --since: must be before --until")
-    return max(0, since_ms), until_ms
 
 
 def _teller(now_s: Callable[[], float]) -> "Callable[[Progress], None]":
