@@ -12,7 +12,16 @@ from consumer.kafka.admin import Cluster, LogBounds, Topic
 from consumer.kafka.scan import Progress, Span, TopicReader
 from consumer.operations.lag import note_of
 from consumer.operations.preflight import find_topics
-from consumer.operations.whereabouts import SHOWN_MAX, is_counted, letters_at, letters_naming, rows_of
+from consumer.operations.whereabouts import (
+    PAGE,
+    SHOWN_MAX,
+    Rows,
+    is_counted,
+    letters_at,
+    letters_in,
+    letters_naming,
+    rows_of,
+)
 from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
@@ -22,6 +31,8 @@ from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
 
 _PATIENCE_S: Final = 5.0
+_PAGES_MAX: Final = 10
+_LETTER_GONE: Final = "it was a dead letter in the table, and is none any more: erased or expired"
 _GONE: Final = "it was a row, and is none any more: erased, expired, or replaced by an earlier record of the same id"
 
 
@@ -70,10 +81,14 @@ class Beyond:
             yield not_named(Station.TOPIC, identity, f"not among {looked_at}")
 
     def fate(self, place: str) -> list[Finding]:
-        """Return what became of a record that the workers have passed, and that no row or dead letter names."""
+        """Return what became of a record that the workers have passed, and that no row or dead letter names.
+
+        A record of the dead-letter topic never was a row.
+        """
         topic, number, offset = place.rsplit("/", 2)
         topic_id = self._log.topics[topic].topic_id if self._log else ""
-        return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset))
+        is_letter = topic == self._settings.dead_letter_topic
+        return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset), is_letter=is_letter)
 
 
 class Tables:
@@ -89,17 +104,19 @@ class Tables:
             *self._asked(Station.DEAD_LETTER, lambda connection: self._letters(connection, identity)),
         ]
 
-    def ask_about(self, partition: Partition, topic_id: str, offset: int) -> list[Finding]:
-        """Return what became of a record that the workers have passed: a dead letter, or a row that is gone."""
+    def ask_about(self, partition: Partition, topic_id: str, offset: int, *, is_letter: bool) -> list[Finding]:
+        """Return what became of a record that the workers have passed: a dead letter, or what the table had once."""
+        letters_of = letters_in if is_letter else letters_at
+        station, gone = (Station.DEAD_LETTER, _LETTER_GONE) if is_letter else (Station.ROW, _GONE)
 
         def letters(connection: Connection) -> list[Finding]:
-            return [_of_letter(letter) for letter in letters_at(connection, partition, topic_id, offset)]
+            return [_of_letter(letter) for letter in letters_of(connection, partition, topic_id, offset)]
 
-        def rows(connection: Connection) -> list[Finding]:
+        def passed(connection: Connection) -> list[Finding]:
             counted = is_counted(connection, partition, topic_id, offset)
-            return [Finding(Station.ROW, State.PASSED, _GONE)] if counted else []
+            return [Finding(station, State.PASSED, gone)] if counted else []
 
-        return self._asked(Station.DEAD_LETTER, letters) or self._asked(Station.ROW, rows)
+        return self._asked(Station.DEAD_LETTER, letters) or self._asked(station, passed)
 
     def _asked(self, station: Station, question: Callable[[Connection], list[Finding]]) -> list[Finding]:
         if self._connection is None:
@@ -119,10 +136,18 @@ class Tables:
 
     def _letters(self, connection: Connection, identity: Identity) -> list[Finding]:
         needles = [needle.decode() for needle in identity.needles] if identity.event_id else []
-        letters = [row for row in letters_naming(connection, identity.text, needles) if self._is_named(row)]
-        return [_of_letter(letter) for letter in letters] or [
-            Finding(Station.DEAD_LETTER, State.ABSENT, "no dead letter names it")
-        ]
+        named: Rows = []
+        for number in range(_PAGES_MAX):
+            page = letters_naming(connection, identity.text, needles, number * PAGE)
+            named += [row for row in page if self._is_named(row)]
+            if len(named) >= SHOWN_MAX:
+                break
+            if len(page) < PAGE:
+                absent = Finding(Station.DEAD_LETTER, State.ABSENT, "no dead letter names it")
+                return [_of_letter(letter) for letter in named] or [absent]
+        unread = f"more than {_PAGES_MAX * PAGE} dead letters hold the id, and none of the newest is named by it"
+        unknown = Finding(Station.DEAD_LETTER, State.UNKNOWN, unread)
+        return [_of_letter(letter) for letter in named[:SHOWN_MAX]] or [unknown]
 
     def _is_named(self, letter: Mapping[str, Any]) -> bool:
         headers = {str(name): str(text).encode() for name, text in dict(letter["headers"]).items()}
