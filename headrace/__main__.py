@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 from headrace import surroundings
+from headrace.terminal import plain
 from schemas.transport.librdkafka_log import LIBRARY
 
 _WRONG: Final = 2
@@ -84,7 +85,7 @@ def _be_quiet(variables: Mapping[str, str]) -> None:
 
 
 def _say(error: Exception) -> None:
-    print(f"headrace: {error}", file=sys.stderr)
+    print(f"headrace: {plain(str(error))}", file=sys.stderr)
 
 
 def parser_of(words: Sequence[str]) -> Parser:

@@ -14,6 +14,7 @@ from headrace.identity import Identity, identity_of
 from headrace.reach import reach_of
 from headrace.services import Services
 from headrace.stations import Matcher, ask_spool
+from headrace.terminal import plain
 
 if TYPE_CHECKING:
     from consumer.kafka.scan import Progress
@@ -74,20 +75,26 @@ def run(services: Services, arguments: argparse.Namespace) -> int:
     for finding in Search(services, identity, arguments, now_ms).findings():
         findings.append(finding)
         if not arguments.json:
-            print(_line(finding), flush=True)
+            print(line_of(finding), flush=True)
     told = verdict(findings)
     _conclude(findings, told, as_json=arguments.json)
     return told.code
 
 
-def _line(finding: Finding) -> str:
+def line_of(finding: Finding) -> str:
+    """Return one line; control characters of a client's are escaped."""
     place = f"{finding.place}  " if finding.place else ""
-    return f"{finding.station:<12} {finding.state:<10} {place}{finding.detail}"
+    return plain(f"{finding.station:<12} {finding.state:<10} {place}{finding.detail}")
+
+
+def sum_of(told: Verdict) -> str:
+    """Return the verdict's line."""
+    return plain(f"{told.where}: {told.sentence}")
 
 
 def _conclude(findings: list[Finding], told: Verdict, *, as_json: bool) -> None:
     if not as_json:
-        print(f"\n{told.where}: {told.sentence}")
+        print(f"\n{sum_of(told)}")
         return
     for finding in findings:
         names = ("station", "state", "place", "detail")
