@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:  # 1 would be an answer
+        _say(error)
+        code = _UNKNOWN
     sys.exit(code)
 
 

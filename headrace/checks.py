@@ -119,6 +119,14 @@ def _secret_file(name: str, path: str) -> Check | None:
 
 def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
     """Yield whether the spool's directory is there, outlives the process, and has room."""
+    try:
+        yield from _spool_disk(variables, path)
+    except OSError as error:
+        says = f"the spool directory {path} can't be looked at: {error.strerror or error}"
+        yield Check(Promise.OUTAGE, Level.UNKNOWN, says, "run this as the ingress's user")
+
+
+def _spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
     if not path.is_dir():
         says = f"there is no spool directory {path} on this machine"
         cure = "run this where the ingress runs, or set INGEST_SPOOL_DIR"
@@ -135,7 +143,7 @@ def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
     bound = int(variables.get("INGEST_SPOOL_BYTES_MAX") or 2 * 1024**3)
     spare = int(variables.get("INGEST_SPOOL_FREE_BYTES_MIN") or 256 * 1024**2)
     free = shutil.disk_usage(path).free
-    held = sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+    held = sum(map(_size_bytes, path.iterdir()))
     room = f"{_mib(free)} free at {path}, the spool may grow to {_mib(bound)} and leaves {_mib(spare)}"
     if free + held >= bound + spare:
         yield Check(Promise.OUTAGE, Level.HOLDS, room)
@@ -146,6 +154,13 @@ def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
             f"{room}: it is full before its bound",
             "enlarge the disk, or lower INGEST_SPOOL_BYTES_MAX",
         )
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a drained file may be deleted at any time
+        return 0
 
 
 def kind_of_disk(path: Path, kind: str) -> Check:

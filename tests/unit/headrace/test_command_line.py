@@ -124,3 +124,16 @@ def test_without_servers_everything_is_unknown(said: Callable[..., tuple[object,
     assert re.search(r"^spool +not there", output, re.MULTILINE)
     assert "CONSUMER_BOOTSTRAP_SERVERS is not set" in output
     assert output.splitlines()[-1].startswith("unknown: ")
+
+
+def test_what_the_system_refuses_is_no_answer(
+    said: Callable[..., tuple[object, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 would say "not found"."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("headrace.__main__._call", refuse)
+
+    assert said("find", "x")[0] == 3
