@@ -96,7 +96,7 @@ def _member(event: Mapping[str, Any], name: str) -> object:
     properties = event.get("properties", "")
     try:
         members = json.loads(properties) if isinstance(properties, str) and properties else properties
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return members.get(name) if isinstance(members, dict) else None
 
