@@ -1,9 +1,12 @@
 """The command `headrace` itself."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -137,3 +140,23 @@ def test_what_the_system_refuses_is_no_answer(
     monkeypatch.setattr("headrace.__main__._call", refuse)
 
     assert said("find", "x")[0] == 3
+
+
+_LIBRARY: Final = """
+import logging
+from headrace.__main__ import _be_quiet
+
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+_be_quiet({settings})
+logging.getLogger("urllib3.connectionpool").warning("Retrying")
+"""
+
+
+@pytest.mark.parametrize(("settings", "is_told"), [({}, False), ({"CONSUMER_LOG_LEVEL": "DEBUG"}, True)])
+def test_a_library_whose_logger_has_its_own_level_is_quiet_too(settings: dict[str, str], is_told: bool) -> None:  # noqa: FBT001  (a parameter)
+    """In a process of its own, because logging is the process's."""
+    script = _LIBRARY.replace("{settings}", repr(settings))
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ("Retrying" in done.stderr) is is_told
