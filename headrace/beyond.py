@@ -87,8 +87,12 @@ class Beyond:
         """
         topic, number, offset = place.rsplit("/", 2)
         topic_id = self._log.topics[topic].topic_id if self._log else ""
-        is_letter = topic == self._settings.dead_letter_topic
+        is_letter = not self.is_event(place)
         return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset), is_letter=is_letter)
+
+    def is_event(self, place: str) -> bool:
+        """Tell whether a place is in the topic of events; the id by which it was found is then an event's."""
+        return place.rsplit("/", 2)[0] == self._settings.topic
 
 
 class Tables:

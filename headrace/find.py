@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import ConsumerError
@@ -123,6 +124,8 @@ class Search:
         yield from ask_spool(self._spool_dir, self._matcher, self._identity)
         passed = yield from self._log()
         if not is_there:
+            if self._beyond and any(map(self._beyond.is_event, passed)):
+                self._identity = replace(self._identity, is_event=True)
             told = self._tables()  # it may have come while the spool and the topics were read
             yield from told
             if self._beyond and not _is_found(told):
