@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from re import fullmatch
 from typing import Final
 
 from schemas.transport.access import is_loopback
@@ -56,12 +57,23 @@ class Check:
 
 
 def machine_checks(variables: Mapping[str, str], spool_dir: Path) -> Iterator[Check]:
-    """Yield what this machine says: versions, open files, files of secrets, and the spool's disk."""
+    """Yield what this machine says: versions, open files, files of secrets, and the spool's disk.
+
+    Raises:
+        ValueError: names the variable that is wrong.
+    """
     yield Check(Promise.VERSIONS, Level.NOTE, _versions())
-    connections = int(variables.get("INGEST_CONNECTIONS_MAX") or 10_000)
+    connections = _number(variables, "INGEST_CONNECTIONS_MAX", 10_000)
     yield open_files(connections, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield from secret_files(variables)
     yield from spool_disk(variables, spool_dir)
+
+
+def _number(variables: Mapping[str, str], name: str, default: int) -> int:
+    text = variables.get(name) or str(default)
+    if not fullmatch("[0-9]{1,30}", text):
+        raise ValueError(f"{name}: must be a whole number, not {text!r}")
+    return int(text)
 
 
 def _versions() -> str:
@@ -140,8 +152,8 @@ def _spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
             "run this as the ingress's user",
         )
     yield kind_of_disk(path, _file_system(path, Path("/proc/mounts")))
-    bound = int(variables.get("INGEST_SPOOL_BYTES_MAX") or 2 * 1024**3)
-    spare = int(variables.get("INGEST_SPOOL_FREE_BYTES_MIN") or 256 * 1024**2)
+    bound = _number(variables, "INGEST_SPOOL_BYTES_MAX", 2 * 1024**3)
+    spare = _number(variables, "INGEST_SPOOL_FREE_BYTES_MIN", 256 * 1024**2)
     free = shutil.disk_usage(path).free
     held = sum(map(_size_bytes, path.iterdir()))
     room = f"{_mib(free)} free at {path}, the spool may grow to {_mib(bound)} and leaves {_mib(spare)}"

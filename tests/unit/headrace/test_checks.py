@@ -9,7 +9,18 @@ from typing import Self
 import pytest
 
 from consumer.kafka.inspection import Copies, java_hash
-from headrace.checks import Check, Level, Promise, clock, kind_of_disk, open_files, secret_files, spool_disk, transport
+from headrace.checks import (
+    Check,
+    Level,
+    Promise,
+    clock,
+    kind_of_disk,
+    machine_checks,
+    open_files,
+    secret_files,
+    spool_disk,
+    transport,
+)
 from headrace.checks_kafka import replication
 from headrace.doctor import code_of
 
@@ -177,3 +188,11 @@ def test_a_spool_that_may_not_be_looked_at_is_unknown(
 def test_a_spool_file_that_is_drained_meanwhile_has_no_size(tmp_path: Path) -> None:
     """It was listed, and is gone."""
     assert Level.UNKNOWN not in _levels(list(spool_disk({}, Directory(tmp_path))))
+
+
+@pytest.mark.parametrize("name", ["INGEST_CONNECTIONS_MAX", "INGEST_SPOOL_BYTES_MAX", "INGEST_SPOOL_FREE_BYTES_MIN"])
+@pytest.mark.parametrize("text", ["abc", "1.5", "-1", "9" * 5000])
+def test_a_setting_that_is_no_number_is_named(tmp_path: Path, name: str, text: str) -> None:
+    """An operator has many."""
+    with pytest.raises(ValueError, match=f"^{name}: must be a whole number"):
+        list(machine_checks({name: text}, tmp_path))
