@@ -85,7 +85,7 @@ def _be_quiet(variables: Mapping[str, str]) -> None:
     is_wanted = variables.get("CONSUMER_LOG_LEVEL") == "DEBUG"
     logging.basicConfig(level=logging.DEBUG if is_wanted else logging.CRITICAL, force=True)
     logging.getLogger(LIBRARY).setLevel(logging.DEBUG if is_wanted else logging.CRITICAL + 1)
-    for handler in logging.getLogger().handlers:  # some libraries' loggers have a level of their own
+    for handler in logging.getLogger().handlers:  # a logger with a level passes the root
         handler.setLevel(logging.DEBUG if is_wanted else logging.CRITICAL)
 
 

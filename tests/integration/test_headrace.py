@@ -113,6 +113,8 @@ def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.Captu
 
     operator.database.command("ALTER TABLE events DELETE WHERE _offset IN (0, 2)", settings={"mutations_sync": 2})
     assert hands.find(capsys, _id(2)) == (0, "gone")
+    operator.database.command("ALTER TABLE dead_letters DELETE WHERE true", settings={"mutations_sync": 2})
+    assert hands.find(capsys, "order-4711") == (0, "gone")
 
 
 def test_find_takes_a_clickhouse_that_is_away_for_unknown(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:

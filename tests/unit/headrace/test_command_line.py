@@ -154,7 +154,7 @@ logging.getLogger("urllib3.connectionpool").warning("Retrying")
 
 @pytest.mark.parametrize(("settings", "is_told"), [({}, False), ({"CONSUMER_LOG_LEVEL": "DEBUG"}, True)])
 def test_a_library_whose_logger_has_its_own_level_is_quiet_too(settings: dict[str, str], is_told: bool) -> None:  # noqa: FBT001  (a parameter)
-    """In a process of its own, because logging is the process's."""
+    """In another process, because logging is the process's."""
     script = _LIBRARY.replace("{settings}", repr(settings))
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
