@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 from headrace import surroundings
+from headrace.terminal import plain
 from schemas.transport.librdkafka_log import LIBRARY
 
 _WRONG: Final = 2
@@ -60,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except OSError as error:  # 1 would be an answer
+        _say(error)
+        code = _UNKNOWN
     sys.exit(code)
 
 
@@ -81,10 +85,12 @@ def _be_quiet(variables: Mapping[str, str]) -> None:
     is_wanted = variables.get("CONSUMER_LOG_LEVEL") == "DEBUG"
     logging.basicConfig(level=logging.DEBUG if is_wanted else logging.CRITICAL, force=True)
     logging.getLogger(LIBRARY).setLevel(logging.DEBUG if is_wanted else logging.CRITICAL + 1)
+    for handler in logging.getLogger().handlers:  # a logger with a level passes the root
+        handler.setLevel(logging.DEBUG if is_wanted else logging.CRITICAL)
 
 
 def _say(error: Exception) -> None:
-    print(f"headrace: {error}", file=sys.stderr)
+    print(f"headrace: {plain(str(error))}", file=sys.stderr)
 
 
 def parser_of(words: Sequence[str]) -> Parser:

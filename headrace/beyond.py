@@ -12,15 +12,27 @@ from consumer.kafka.admin import Cluster, LogBounds, Topic
 from consumer.kafka.scan import Progress, Span, TopicReader
 from consumer.operations.lag import note_of
 from consumer.operations.preflight import find_topics
-from consumer.operations.whereabouts import SHOWN_MAX, is_counted, letters_at, letters_naming, rows_of
+from consumer.operations.whereabouts import (
+    PAGE,
+    SHOWN_MAX,
+    Rows,
+    is_counted,
+    letters_at,
+    letters_in,
+    letters_naming,
+    rows_of,
+)
 from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
+from headrace.reach import Part, Reach
 from headrace.services import Services
-from headrace.stations import Matcher, moment
+from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
 
 _PATIENCE_S: Final = 5.0
+_PAGES_MAX: Final = 10
+_LETTER_GONE: Final = "it was a dead letter in the table, and is none any more: erased or expired"
 _GONE: Final = "it was a row, and is none any more: erased, expired, or replaced by an earlier record of the same id"
 
 
@@ -41,9 +53,7 @@ class Beyond:
         """Return the rows and the dead letters that an identity names."""
         return self._tables.ask(identity)
 
-    def log(
-        self, needles: Sequence[bytes], span_ms: tuple[int, int], told: Callable[[Progress], None]
-    ) -> Iterator[Finding]:
+    def log(self, identity: Identity, reach: Reach, told: Callable[[Progress], None]) -> Iterator[Finding]:
         """Yield the records that are named, and how far the workers are with each.
 
         Raises:
@@ -56,21 +66,33 @@ class Beyond:
         names = [settings.topic, settings.dead_letter_topic]
         self._log = log = Log(kafka_properties(settings), settings.group_id, names)
         log.look()
-        records, looked_at, is_whole = log.search(self._matcher, needles, span_ms, self._timeout_s, told)
+        records, looked_at, is_whole, left_out = log.search(
+            self._matcher, identity.needles, reach, self._timeout_s, told
+        )
         for record in records:
             yield of_record(record)
             yield log.progress(record)
         if not is_whole:
             sentence = f"not read to the end within {self._timeout_s:g} s: {looked_at}"
             yield Finding(Station.TOPIC, State.UNKNOWN, sentence)
+        elif not records and left_out:
+            yield Finding(Station.TOPIC, State.UNKNOWN, f"not among {looked_at}; {left_out}")
         elif not records:
-            yield Finding(Station.TOPIC, State.ABSENT, f"not among {looked_at}")
+            yield not_named(Station.TOPIC, identity, f"not among {looked_at}")
 
     def fate(self, place: str) -> list[Finding]:
-        """Return what became of a record that the workers have passed, and that no row or dead letter names."""
+        """Return what became of a record that the workers have passed, and that no row or dead letter names.
+
+        A record of the dead-letter topic never was a row.
+        """
         topic, number, offset = place.rsplit("/", 2)
         topic_id = self._log.topics[topic].topic_id if self._log else ""
-        return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset))
+        is_letter = not self.is_event(place)
+        return self._tables.ask_about(Partition(topic, int(number)), topic_id, int(offset), is_letter=is_letter)
+
+    def is_event(self, place: str) -> bool:
+        """Tell whether a place is in the topic of events; the id by which it was found is then an event's."""
+        return place.rsplit("/", 2)[0] == self._settings.topic
 
 
 class Tables:
@@ -86,17 +108,19 @@ class Tables:
             *self._asked(Station.DEAD_LETTER, lambda connection: self._letters(connection, identity)),
         ]
 
-    def ask_about(self, partition: Partition, topic_id: str, offset: int) -> list[Finding]:
-        """Return what became of a record that the workers have passed: a dead letter, or a row that is gone."""
+    def ask_about(self, partition: Partition, topic_id: str, offset: int, *, is_letter: bool) -> list[Finding]:
+        """Return what became of a record that the workers have passed: a dead letter, or what the table had once."""
+        letters_of = letters_in if is_letter else letters_at
+        station, gone = (Station.DEAD_LETTER, _LETTER_GONE) if is_letter else (Station.ROW, _GONE)
 
         def letters(connection: Connection) -> list[Finding]:
-            return [_of_letter(letter) for letter in letters_at(connection, partition, topic_id, offset)]
+            return [_of_letter(letter) for letter in letters_of(connection, partition, topic_id, offset)]
 
-        def rows(connection: Connection) -> list[Finding]:
+        def passed(connection: Connection) -> list[Finding]:
             counted = is_counted(connection, partition, topic_id, offset)
-            return [Finding(Station.ROW, State.PASSED, _GONE)] if counted else []
+            return [Finding(station, State.PASSED, gone)] if counted else []
 
-        return self._asked(Station.DEAD_LETTER, letters) or self._asked(Station.ROW, rows)
+        return self._asked(Station.DEAD_LETTER, letters) or self._asked(station, passed)
 
     def _asked(self, station: Station, question: Callable[[Connection], list[Finding]]) -> list[Finding]:
         if self._connection is None:
@@ -110,26 +134,28 @@ class Tables:
     def _rows(connection: Connection, identity: Identity) -> list[Finding]:
         rows = rows_of(connection, identity.event_id, identity.trace_id)
         if not rows:
-            return [Finding(Station.ROW, State.ABSENT, _no_row(identity))]
+            return [not_named(Station.ROW, identity, "no row has this eventId, pingId or trace id")]
         more = [Finding(Station.ROW, State.FOUND, "there are more rows")] if len(rows) > SHOWN_MAX else []
         return [_of_row(row) for row in rows[:SHOWN_MAX]] + more
 
     def _letters(self, connection: Connection, identity: Identity) -> list[Finding]:
         needles = [needle.decode() for needle in identity.needles] if identity.event_id else []
-        letters = [row for row in letters_naming(connection, identity.text, needles) if self._is_named(row)]
-        return [_of_letter(letter) for letter in letters] or [
-            Finding(Station.DEAD_LETTER, State.ABSENT, "no dead letter names it")
-        ]
+        named: Rows = []
+        for number in range(_PAGES_MAX):
+            page = letters_naming(connection, identity.text, needles, number * PAGE)
+            named += [row for row in page if self._is_named(row)]
+            if len(named) >= SHOWN_MAX:
+                break
+            if len(page) < PAGE:
+                absent = Finding(Station.DEAD_LETTER, State.ABSENT, "no dead letter names it")
+                return [_of_letter(letter) for letter in named] or [absent]
+        unread = f"more than {_PAGES_MAX * PAGE} dead letters hold the id, and none of the newest is named by it"
+        unknown = Finding(Station.DEAD_LETTER, State.UNKNOWN, unread)
+        return [_of_letter(letter) for letter in named[:SHOWN_MAX]] or [unknown]
 
     def _is_named(self, letter: Mapping[str, Any]) -> bool:
         headers = {str(name): str(text).encode() for name, text in dict(letter["headers"]).items()}
         return self._matcher.is_named(base64.b64decode(letter["content"]), headers)
-
-
-def _no_row(identity: Identity) -> str:
-    if identity.event_id:
-        return "no row has this eventId, pingId or trace id"
-    return "rows do not have a request id that the client chose: search for the pingId of the answer"
 
 
 def _of_row(row: Mapping[str, Any]) -> Finding:
@@ -167,20 +193,21 @@ class Log:
         self._bounds = self._cluster.bounds(places)
 
     def search(
-        self, matcher: Matcher, needles: Sequence[bytes], between_ms: tuple[int, int], timeout_s: float,
+        self, matcher: Matcher, needles: Sequence[bytes], reach: Reach, timeout_s: float,
         told: Callable[[Progress], None],
-    ) -> tuple[list[Record], str, bool]:  # fmt: skip
-        """Return the records that are named, what was looked at, and whether that was all of it.
+    ) -> tuple[list[Record], str, bool, str]:  # fmt: skip
+        """Return the records that are named, what was looked at, whether that was all of it, and what was left out.
 
         Raises:
             ConsumerError: the brokers can't be read.
         """
         with TopicReader(self._properties, f"{self._group}.find") as reader:
             bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
-            spans = reader.spans(bounds, *between_ms)
+            spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
             found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
         named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
-        return named, _looked_at(spans, seen, between_ms), is_whole
+        left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
+        return named, _looked_at(spans, seen, (reach.since_ms, reach.until_ms)), is_whole, left_out
 
     def progress(self, record: Record) -> Finding:
         """Return whether the group has passed a record."""

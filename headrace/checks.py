@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from re import fullmatch
 from typing import Final
 
 from schemas.transport.access import is_loopback
@@ -56,12 +57,23 @@ class Check:
 
 
 def machine_checks(variables: Mapping[str, str], spool_dir: Path) -> Iterator[Check]:
-    """Yield what this machine says: versions, open files, files of secrets, and the spool's disk."""
+    """Yield what this machine says: versions, open files, files of secrets, and the spool's disk.
+
+    Raises:
+        ValueError: names the variable that is wrong.
+    """
     yield Check(Promise.VERSIONS, Level.NOTE, _versions())
-    connections = int(variables.get("INGEST_CONNECTIONS_MAX") or 10_000)
+    connections = _number(variables, "INGEST_CONNECTIONS_MAX", 10_000)
     yield open_files(connections, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield from secret_files(variables)
     yield from spool_disk(variables, spool_dir)
+
+
+def _number(variables: Mapping[str, str], name: str, default: int) -> int:
+    text = variables.get(name) or str(default)
+    if not fullmatch("[0-9]{1,30}", text):
+        raise ValueError(f"{name}: must be a whole number, not {text!r}")
+    return int(text)
 
 
 def _versions() -> str:
@@ -119,6 +131,14 @@ def _secret_file(name: str, path: str) -> Check | None:
 
 def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
     """Yield whether the spool's directory is there, outlives the process, and has room."""
+    try:
+        yield from _spool_disk(variables, path)
+    except OSError as error:
+        says = f"the spool directory {path} can't be looked at: {error.strerror or error}"
+        yield Check(Promise.OUTAGE, Level.UNKNOWN, says, "run this as the ingress's user")
+
+
+def _spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
     if not path.is_dir():
         says = f"there is no spool directory {path} on this machine"
         cure = "run this where the ingress runs, or set INGEST_SPOOL_DIR"
@@ -132,10 +152,10 @@ def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
             "run this as the ingress's user",
         )
     yield kind_of_disk(path, _file_system(path, Path("/proc/mounts")))
-    bound = int(variables.get("INGEST_SPOOL_BYTES_MAX") or 2 * 1024**3)
-    spare = int(variables.get("INGEST_SPOOL_FREE_BYTES_MIN") or 256 * 1024**2)
+    bound = _number(variables, "INGEST_SPOOL_BYTES_MAX", 2 * 1024**3)
+    spare = _number(variables, "INGEST_SPOOL_FREE_BYTES_MIN", 256 * 1024**2)
     free = shutil.disk_usage(path).free
-    held = sum(entry.stat().st_size for entry in path.iterdir() if entry.is_file())
+    held = sum(map(_size_bytes, path.iterdir()))
     room = f"{_mib(free)} free at {path}, the spool may grow to {_mib(bound)} and leaves {_mib(spare)}"
     if free + held >= bound + spare:
         yield Check(Promise.OUTAGE, Level.HOLDS, room)
@@ -146,6 +166,13 @@ def spool_disk(variables: Mapping[str, str], path: Path) -> Iterator[Check]:
             f"{room}: it is full before its bound",
             "enlarge the disk, or lower INGEST_SPOOL_BYTES_MAX",
         )
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a drained file may be deleted at any time
+        return 0
 
 
 def kind_of_disk(path: Path, kind: str) -> Check:

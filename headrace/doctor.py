@@ -17,6 +17,7 @@ from consumer.settings import Settings
 from headrace.checks import Check, Level, Promise, clock, machine_checks, transport
 from headrace.checks_kafka import KafkaChecks
 from headrace.services import Services
+from headrace.terminal import plain
 from schemas.transport.access import read_url
 
 ABOUT: Final = """
@@ -55,7 +56,7 @@ def run(services: Services, arguments: argparse.Namespace) -> int:
     checks: list[Check] = []
     for check in _all(services):
         checks.append(check)
-        print(_json(check) if arguments.json else _text(check), flush=True)
+        print(_json(check) if arguments.json else text_of(check), flush=True)
     if not arguments.json:
         print(f"\n{_sum(checks)}")
     return code_of(checks, is_strict=arguments.strict)
@@ -69,9 +70,10 @@ def code_of(checks: Sequence[Check], *, is_strict: bool) -> int:
     return 3 if Level.UNKNOWN in levels else 0
 
 
-def _text(check: Check) -> str:
-    cure = f"\n{'':<9}-> {check.cure}" if check.cure and check.level is not Level.HOLDS else ""
-    return f"{check.level:<8} {check.promise}: {check.says}{cure}"
+def text_of(check: Check) -> str:
+    """Return a line, and one of the cure; control characters of a server's are escaped."""
+    cure = f"\n{'':<9}-> {plain(check.cure)}" if check.cure and check.level is not Level.HOLDS else ""
+    return f"{check.level:<8} {check.promise}: {plain(check.says)}{cure}"
 
 
 def _json(check: Check) -> str:

@@ -5,14 +5,17 @@ import json
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import ConsumerError
 from headrace.arguments import moment_ms, seconds
 from headrace.findings import Finding, State, Station, Verdict, verdict
 from headrace.identity import Identity, identity_of
+from headrace.reach import reach_of
 from headrace.services import Services
 from headrace.stations import Matcher, ask_spool
+from headrace.terminal import plain
 
 if TYPE_CHECKING:
     from consumer.kafka.scan import Progress
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
 ABOUT: Final = """
 Says where an event is: a row, a dead letter with its reason, a record in Kafka that waits for a
 worker, or a record in the spool of this machine. ID is the pingId of the answer, the eventId, or
-the X-Request-Id of the answer. (Rows do not have a request id that the client chose itself.)
+the X-Request-Id of the answer.
+
+Rows and records do not have a request id that the client chose itself. So an id that may be one,
+which is every id but a UUIDv7, is never "not there": --event says that it is an event's.
 
 It asks the tables first. When they have nothing, it reads the spool, and the topics from the time
-in the id on (a UUIDv7, which is what the collector makes) for --window-s; an id without a time is
-searched for in the last hour. --since and --until say what to read instead.
+in the id on (a UUIDv7, which is what the collector makes) up to now; an id without a time is
+searched for in the last hour. --since, and --until or --window-s, say what to read instead. A topic
+of which a part was left out, where it may be, is `unknown`.
 
 A station that can't be asked is `unknown`: that is never taken for "not there".
 
@@ -36,19 +43,17 @@ Exit code: 0 found; 1 not found, and every station was asked; 3 not found, and s
   headrace find 4bf92f3577b34da6a3ce929d0e0e4736 --json
   headrace find c523aa41-9f0f-4fc2-bc96-5a8ff5520b78 --since 2026-01-31T09:00 --until 2026-01-31T11:00
 """
-_HOUR_MS: Final = 3_600_000
-_CLOCKS_MS: Final = 60_000
-"""The clock that made the id may be ahead of Kafka's by so much."""
 _TELL_S: Final = 2.0
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("id", metavar="ID", help="a pingId, an eventId, a request id or a trace id")
+    parser.add_argument("--event", action="store_true", help="ID is an event's: no request id that a client chose")
     parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
     parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
     parser.add_argument(
-        "--window-s", type=seconds, default=900.0, help="read so many seconds from the id's time on (%(default)s)"
+        "--window-s", type=seconds, help="read so many seconds from the id's time on (default: up to now)"
     )
     parser.add_argument("--timeout-s", type=seconds, default=120.0, help="read for so long at most (%(default)s)")
     parser.add_argument("--everywhere", action="store_true", help="ask all stations, also when there is a row")
@@ -64,27 +69,33 @@ def run(services: Services, arguments: argparse.Namespace) -> int:
     """
     now_ms = time.time_ns() // 1_000_000
     try:
-        identity = identity_of(arguments.id, now_ms)
+        identity = identity_of(arguments.id, now_ms, is_event=arguments.event)
     except ValueError as error:
         raise ValueError(f"argument ID: {error}") from error
     findings: list[Finding] = []
     for finding in Search(services, identity, arguments, now_ms).findings():
         findings.append(finding)
         if not arguments.json:
-            print(_line(finding), flush=True)
+            print(line_of(finding), flush=True)
     told = verdict(findings)
     _conclude(findings, told, as_json=arguments.json)
     return told.code
 
 
-def _line(finding: Finding) -> str:
+def line_of(finding: Finding) -> str:
+    """Return one line; control characters of a client's are escaped."""
     place = f"{finding.place}  " if finding.place else ""
-    return f"{finding.station:<12} {finding.state:<10} {place}{finding.detail}"
+    return plain(f"{finding.station:<12} {finding.state:<10} {place}{finding.detail}")
+
+
+def sum_of(told: Verdict) -> str:
+    """Return the verdict's line."""
+    return plain(f"{told.where}: {told.sentence}")
 
 
 def _conclude(findings: list[Finding], told: Verdict, *, as_json: bool) -> None:
     if not as_json:
-        print(f"\n{told.where}: {told.sentence}")
+        print(f"\n{sum_of(told)}")
         return
     for finding in findings:
         names = ("station", "state", "place", "detail")
@@ -97,7 +108,7 @@ class Search:
 
     def __init__(self, services: Services, identity: Identity, arguments: argparse.Namespace, now_ms: int) -> None:
         self._identity, self._arguments, self._now_ms = identity, arguments, now_ms
-        self._span_ms = span_ms(identity, arguments, now_ms)
+        self._reach = reach_of(identity, arguments, now_ms)
         self._spool_dir = services.spool_dir()
         self._matcher = Matcher(identity, services.schemas().schema_of)
         self._beyond, self._why_not = _open_beyond(services, self._matcher, arguments.timeout_s)
@@ -110,9 +121,11 @@ class Search:
             yield from told
             if not self._arguments.everywhere:
                 return
-        yield from ask_spool(self._spool_dir, self._matcher)
+        yield from ask_spool(self._spool_dir, self._matcher, self._identity)
         passed = yield from self._log()
         if not is_there:
+            if self._beyond and any(map(self._beyond.is_event, passed)):
+                self._identity = replace(self._identity, is_event=True)
             told = self._tables()  # it may have come while the spool and the topics were read
             yield from told
             if self._beyond and not _is_found(told):
@@ -131,7 +144,7 @@ class Search:
             return []
         passed: list[str] = []
         try:
-            for finding in self._beyond.log(self._identity.needles, self._span_ms, _teller(time.monotonic)):
+            for finding in self._beyond.log(self._identity, self._reach, _teller(time.monotonic)):
                 yield finding
                 if finding.station is Station.GROUP and finding.state is State.PASSED:
                     passed.append(finding.place)
@@ -151,25 +164,6 @@ def _open_beyond(services: Services, matcher: Matcher, timeout_s: float) -> "tup
     except ModuleNotFoundError as error:
         return None, f"the worker's libraries are not installed here: there is no {error.name}"
     return Beyond(services, matcher, timeout_s), ""
-
-
-def span_ms(identity: Identity, given: argparse.Namespace, now_ms: int) -> tuple[int, int]:
-    """Return the Kafka timestamps between which to read.
-
-    Raises:
-        ValueError: the end is not behind the beginning.
-    """
-    at_ms = identity.at_ms
-    since_ms, until_ms = given.since, given.until
-    if since_ms is None:
-        since_ms = now_ms - _HOUR_MS if at_ms is None else at_ms - _CLOCKS_MS
-    if until_ms is None:
-        until_ms = max(now_ms, since_ms) + _HOUR_MS
-        if at_ms is not None and given.since is None:
-            until_ms = at_ms + int(given.window_s * 1000)
-    if since_ms >= until_ms:
-        raise ValueError("argument --since: must be before --until")
-    return max(0, since_ms), until_ms
 
 
 def _teller(now_s: Callable[[], float]) -> "Callable[[Progress], None]":

@@ -84,7 +84,8 @@ def _in_the_log(found: Finding, findings: Sequence[Finding], unknown: str) -> Ve
         return Verdict("topic", f"in Kafka at {found.place}; how far the workers are is unknown", FOUND)
     if group.state is State.ABSENT:
         return Verdict("topic", f"in Kafka at {found.place}: {group.detail}", FOUND)
-    gone = next((one for one in findings if (one.station, one.state) == (Station.ROW, State.PASSED)), None)
+    tables = (Station.ROW, Station.DEAD_LETTER)
+    gone = next((one for one in findings if one.station in tables and one.state is State.PASSED), None)
     if gone is not None:
         return Verdict("gone", f"in Kafka at {found.place}: {gone.detail}", FOUND)
     if unknown:

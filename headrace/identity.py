@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,12 +24,22 @@ class Identity:
         event_id: the UUID in its usual form; "" when it is none.
         trace_id: what the column trace_id would hold; a client's own request id is in no row.
         at_ms: the Unix time in a UUIDv7; None when it has none that can be true.
+        is_event: it is known to be an event's: an eventId, a pingId or a trace id.
     """
 
     text: str
     event_id: str = ""
     trace_id: str = ""
     at_ms: int | None = None
+    is_event: bool = False
+
+    @property
+    def may_be_chosen(self) -> bool:
+        """Whether a client may have chosen it as its request id, which no row and no record of an event has.
+
+        A UUIDv7 is what the collector and its client libraries make for events.
+        """
+        return not self.is_event and self.at_ms is None
 
     @property
     def needles(self) -> tuple[bytes, ...]:
@@ -43,12 +53,19 @@ class Identity:
         return not own.isdisjoint({self.event_id, self.trace_id} - {""})
 
 
-def identity_of(text: str, now_ms: int) -> Identity:
-    """Return what an id may be.
+def identity_of(text: str, now_ms: int, *, is_event: bool = False) -> Identity:
+    """Return what an id may be; `is_event` says that it is no request id that a client chose.
 
     Raises:
         ValueError: it can be neither an event's nor a request's.
     """
+    found = _identity_of(text, now_ms)
+    if is_event and not found.event_id:
+        raise ValueError("must be a UUID or 32 hexadecimal digits with --event")
+    return replace(found, is_event=is_event)
+
+
+def _identity_of(text: str, now_ms: int) -> Identity:
     if _UUID.fullmatch(text):
         event_id = str(UUID(text))
         return Identity(event_id, event_id, event_id.replace("-", ""), _time_of(UUID(text), now_ms))

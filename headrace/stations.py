@@ -51,7 +51,17 @@ class Matcher:
         return event is None or self._identity.names(event)
 
 
-def ask_spool(directory: Path, matcher: Matcher) -> list[Finding]:
+def not_named(station: Station, identity: Identity, absent: str) -> Finding:
+    """Return that a station has nothing of an identity; unknown if it can't be asked by such an id."""
+    if not identity.may_be_chosen:
+        return Finding(station, State.ABSENT, absent)
+    unknown = "a request id that the client chose is not in events: search for the pingId of the answer"
+    if not identity.event_id:
+        return Finding(station, State.UNKNOWN, unknown)
+    return Finding(station, State.UNKNOWN, f"{absent}; but {unknown}, or say --event if this is an event's id")
+
+
+def ask_spool(directory: Path, matcher: Matcher, identity: Identity) -> list[Finding]:
     """Return what the spool of this machine holds."""
 
     def is_wanted(record: Record) -> bool:
@@ -74,4 +84,8 @@ def ask_spool(directory: Path, matcher: Matcher) -> list[Finding]:
     ]
     findings += [Finding(Station.SPOOL, State.UNKNOWN, sentence) for sentence in found.unread]
     absent = f"not among {found.records} records in {directory}; other machines have their own spool"
-    return findings or [Finding(Station.SPOOL, State.ABSENT, absent)]
+    if findings:
+        return findings
+    return [
+        not_named(Station.SPOOL, identity, absent) if found.records else Finding(Station.SPOOL, State.ABSENT, absent)
+    ]

@@ -15,6 +15,7 @@ from consumer.parts import kafka_properties
 from headrace.arguments import condition, moment_ms, partition, seconds, whole_number
 from headrace.services import Services
 from headrace.stations import event_in, moment
+from headrace.terminal import plain
 from schemas.codec import LETTER_HEADER
 
 ABOUT: Final = """
@@ -95,7 +96,7 @@ def _member(event: Mapping[str, Any], name: str) -> object:
     properties = event.get("properties", "")
     try:
         members = json.loads(properties) if isinstance(properties, str) and properties else properties
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return members.get(name) if isinstance(members, dict) else None
 
@@ -172,14 +173,10 @@ def line_of(shown: Shown) -> str:
     if reason := _headers(record).get(f"{LETTER_HEADER}reason"):
         parts.append(f"{reason}: {_headers(record).get(f'{LETTER_HEADER}error', '')}")
     if event is None:
-        return _plain("  ".join([*parts, f"not readable, {len(record.value)} bytes"]))
+        return plain("  ".join([*parts, f"not readable, {len(record.value)} bytes"]))
     names = ("eventType", "clientId", "anonId", "userId", "eventId", "url")
     said = [str(event[name])[:_TEXT_MAX] for name in names if event.get(name)]
-    return _plain("  ".join([*parts, *said]))
-
-
-def _plain(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return plain("  ".join([*parts, *said]))
 
 
 def _headers(record: Record) -> dict[str, str]:

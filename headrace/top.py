@@ -18,6 +18,7 @@ from consumer.operations.whereabouts import freshness
 from consumer.parts import connect, kafka_properties
 from headrace.arguments import seconds
 from headrace.services import Services
+from headrace.terminal import plain
 
 ABOUT: Final = """
 Shows, again and again: for each partition how far the workers are behind, how many events a second
@@ -127,12 +128,16 @@ def _show(before: Look | None, now: Look, *, as_json: bool, is_live: bool) -> No
     if is_live and sys.stdout.isatty():
         sys.stdout.write(_CLEAR)
     if lines:
-        show([{name: "-" if value is None else value for name, value in line.items()} for line in lines], as_json=False)
+        show([{name: _shown(value) for name, value in line.items()} for line in lines], as_json=False)
     if now.tables:
         print(f"\n{_of_tables(now.tables)}")
     for sentence in now.unknown:
-        print(f"unknown: {sentence}")
+        print(f"unknown: {plain(sentence)}")
     print(flush=True)
+
+
+def _shown(value: object) -> object:
+    return "-" if value is None else plain(value) if isinstance(value, str) else value
 
 
 def _of_tables(tables: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from consumer.clickhouse.offsets import OWN_LETTER
 from consumer.delivery.ports import Partition
 
 SHOWN_MAX: Final = 20
+PAGE: Final = 100
+"""So many dead letters are asked for at once."""
 _BOUNDS: Final = {"max_execution_time": 30, "timeout_overflow_mode": "throw"}
 _COLUMNS: Final = """
     toString(event_id) AS event, event_type, client_id, trace_id,
@@ -22,13 +24,21 @@ SELECT letter_id, toString(reason) AS why, error, service, origin_topic AS topic
     toUnixTimestamp64Milli(_inserted_at) AS inserted_ms, base64Encode(value) AS content, headers
 FROM dead_letters
 """
-_SHOWN: Final = "ORDER BY _inserted_at DESC LIMIT 1 BY letter_id, origin_topic_id LIMIT {limit:UInt32}"
-_IS_OF_REQUEST: Final = f"{_LETTERS} WHERE headers['headrace.request_id'] = {{text:String}}"
+_SHOWN: Final = """
+ORDER BY _inserted_at DESC, letter_id, origin_topic_id
+LIMIT 1 BY letter_id, origin_topic_id LIMIT {limit:UInt32} OFFSET {skipped:UInt32}
+"""
+_IS_OF_REQUEST: Final = f"{_LETTERS} WHERE lower(headers['headrace.request_id']) = lower({{text:String}})"
 _OF_REQUEST: Final = f"{_IS_OF_REQUEST} {_SHOWN}"
 _NAMING: Final = f"{_IS_OF_REQUEST} OR multiSearchAnyCaseInsensitive(value, {{needles:Array(String)}}) {_SHOWN}"
 _AT: Final = f"""
 {_LETTERS} WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
     AND origin_partition = {{partition:Int32}} AND origin_offset = {{offset:Int64}} AND {OWN_LETTER}
+{_SHOWN}
+"""
+_IN: Final = f"""
+{_LETTERS} WHERE _topic = {{topic:String}} AND _topic_id = {{topic_id:String}}
+    AND _partition = {{partition:UInt32}} AND _offset = {{offset:UInt64}}
 {_SHOWN}
 """
 _COUNTED: Final = """
@@ -78,8 +88,10 @@ def rows_of(connection: Connection, event_id: str, trace_id: str) -> Rows:
     return list(found.values())[: SHOWN_MAX + 1]
 
 
-def letters_naming(connection: Connection, text: str, needles: Sequence[str]) -> Rows:
+def letters_naming(connection: Connection, text: str, needles: Sequence[str], skipped: int) -> Rows:
     """Return the dead letters of a request's id, and those whose bytes hold one of the needles, if there are any.
+
+    The newest come first, PAGE of them at most after so many that are skipped.
 
     It reads the values of all dead letters. What holds a needle need not name it as its own id.
 
@@ -87,7 +99,7 @@ def letters_naming(connection: Connection, text: str, needles: Sequence[str]) ->
         Transient, Rejected, Fatal: as errors.py says.
     """
     query = _NAMING if needles else _OF_REQUEST
-    asked = {"text": text, "limit": SHOWN_MAX} | ({"needles": list(needles)} if needles else {})
+    asked = {"text": text, "limit": PAGE, "skipped": skipped} | ({"needles": list(needles)} if needles else {})
     return connection.query(query, asked, settings=_BOUNDS)
 
 
@@ -97,7 +109,20 @@ def letters_at(connection: Connection, partition: Partition, topic_id: str, offs
     Raises:
         Transient, Rejected, Fatal: as errors.py says.
     """
-    return connection.query(_AT, {**_place(partition, topic_id, offset), "limit": SHOWN_MAX}, settings=_BOUNDS)
+    return _letters_by_place(connection, _AT, _place(partition, topic_id, offset))
+
+
+def letters_in(connection: Connection, partition: Partition, topic_id: str, offset: int) -> Rows:
+    """Return the dead letter that stood at an offset of the dead-letter topic.
+
+    Raises:
+        Transient, Rejected, Fatal: as errors.py says.
+    """
+    return _letters_by_place(connection, _IN, _place(partition, topic_id, offset))
+
+
+def _letters_by_place(connection: Connection, query: str, place: Mapping[str, object]) -> Rows:
+    return connection.query(query, {**place, "limit": SHOWN_MAX, "skipped": 0}, settings=_BOUNDS)
 
 
 def is_counted(connection: Connection, partition: Partition, topic_id: str, offset: int) -> bool:

@@ -163,10 +163,11 @@ class RequestMiddleware:
     def _name(self, context: RequestContext) -> None:
         """Take the caller's request id and trace id where they are valid."""
         request_id, traceparent = context.header("x-request-id"), context.header("traceparent")
-        if request_id:
-            context.request_id = request_id_of(request_id) or context.request_id
+        chosen = request_id_of(request_id) if request_id else ""
         if traceparent and (trace_id := trace_id_of(traceparent)):
             context.trace_id, context.traceparent = trace_id, traceparent
+            context.request_id = trace_id  # so that the answer's id finds the rows
+        context.request_id = chosen or context.request_id
         if self._spans is not None and context.route in COUNTED:
             self._begin_span(context, self._spans)
 

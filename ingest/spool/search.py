@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.directory import SpoolBounds, SpoolDirectory
+from ingest.spool.directory import SpoolBounds, SpoolDirectory, translated
 from ingest.spool.file import Spooled, SpoolFile
 
 _AT_ONCE: Final = 1000
@@ -48,14 +48,16 @@ def search(path: Path, is_wanted: Callable[[Record], bool]) -> Searched:
     """Return the records of a directory's files that are wanted.
 
     Raises:
-        SpoolError: there is no such directory, or it can't be listed.
+        SpoolError: there is no such directory, or it or its files can't be looked at.
     """
+    with translated(path):
+        return _search(path, is_wanted)
+
+
+def _search(path: Path, is_wanted: Callable[[Record], bool]) -> Searched:
     if not path.is_dir():
         raise SpoolError("spool_failed", f"{path} is no directory of this machine")
-    try:
-        next(path.iterdir(), None)
-    except OSError as error:
-        raise SpoolError("spool_failed", f"{path}: {error.strerror}") from error
+    next(path.iterdir(), None)  # globbing takes a directory that may not be read for an empty one
     place = SpoolDirectory(path, SpoolBounds(0, 0))
     held: list[Held] = []
     unread = [f"{name.name} was set aside: `headrace ingest spool salvage`" for name in place.set_aside_paths()]

@@ -96,7 +96,9 @@ def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.Captu
     assert hands.find(capsys, _id(1)) == (0, "spool")
     assert hands.find(capsys, _id(2)) == (0, "topic")
     assert hands.find(capsys, "order-4711") == (0, "topic")
-    assert hands.find(capsys, _id(9)) == (1, "nowhere")
+    assert hands.find(capsys, _id(9), "--event") == (1, "nowhere")
+    assert hands.find(capsys, _id(9)) == (3, "unknown")
+    assert hands.find(capsys, "order-4712") == (3, "unknown")
 
     operator.work()
     operator.await_rows(2)
@@ -111,6 +113,8 @@ def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.Captu
 
     operator.database.command("ALTER TABLE events DELETE WHERE _offset IN (0, 2)", settings={"mutations_sync": 2})
     assert hands.find(capsys, _id(2)) == (0, "gone")
+    operator.database.command("ALTER TABLE dead_letters DELETE WHERE true", settings={"mutations_sync": 2})
+    assert hands.find(capsys, "order-4711") == (0, "gone")
 
 
 def test_find_takes_a_clickhouse_that_is_away_for_unknown(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:

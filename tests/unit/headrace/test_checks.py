@@ -1,13 +1,26 @@
 """What `headrace doctor` makes of a machine's and a topic's facts."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Generator, Sequence
+from errno import EACCES
+from pathlib import Path, PosixPath
 from resource import RLIM_INFINITY
+from typing import Self
 
 import pytest
 
 from consumer.kafka.inspection import Copies, java_hash
-from headrace.checks import Check, Level, Promise, clock, kind_of_disk, open_files, secret_files, spool_disk, transport
+from headrace.checks import (
+    Check,
+    Level,
+    Promise,
+    clock,
+    kind_of_disk,
+    machine_checks,
+    open_files,
+    secret_files,
+    spool_disk,
+    transport,
+)
 from headrace.checks_kafka import replication
 from headrace.doctor import code_of
 
@@ -136,3 +149,50 @@ def test_a_group_falls_into_the_partition_that_java_says() -> None:
     """By the value that Java's own documentation derives: "Ab" is 65 * 31 + 98; a long name wraps at 32 bits."""
     assert java_hash("Ab") == 65 * 31 + 98
     assert java_hash("polygenelubricants") == 0x8000_0000
+
+
+class Directory(PosixPath):
+    """A spool's directory, in which one call fails, or a file is deleted while it is listed."""
+
+    fails = ""
+
+    def is_dir(self) -> bool:
+        """Tell it, or fail."""
+        self._fail("is_dir")
+        return super().is_dir()
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        """List it, with a file that is gone, or fail."""
+        self._fail("iterdir")
+        yield from super().iterdir()
+        yield self / "gone.db"
+
+    def _fail(self, name: str) -> None:
+        if name == self.fails:
+            raise PermissionError(EACCES, "Permission denied", str(self))
+
+
+@pytest.mark.parametrize("call", ["is_dir", "iterdir"])
+def test_a_spool_that_may_not_be_looked_at_is_unknown(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's, or behind one that may not be entered: that is no answer, and no traceback."""
+    monkeypatch.setattr(Directory, "fails", call)
+
+    checks = list(spool_disk({}, Directory(tmp_path)))
+
+    assert checks[-1].level is Level.UNKNOWN
+    assert "Permission denied" in checks[-1].says
+
+
+def test_a_spool_file_that_is_drained_meanwhile_has_no_size(tmp_path: Path) -> None:
+    """It was listed, and is gone."""
+    assert Level.UNKNOWN not in _levels(list(spool_disk({}, Directory(tmp_path))))
+
+
+@pytest.mark.parametrize("name", ["INGEST_CONNECTIONS_MAX", "INGEST_SPOOL_BYTES_MAX", "INGEST_SPOOL_FREE_BYTES_MIN"])
+@pytest.mark.parametrize("text", ["abc", "1.5", "-1", "9" * 5000])
+def test_a_setting_that_is_no_number_is_named(tmp_path: Path, name: str, text: str) -> None:
+    """An operator has many."""
+    with pytest.raises(ValueError, match=f"^{name}: must be a whole number"):
+        list(machine_checks({name: text}, tmp_path))

@@ -1,9 +1,12 @@
 """The command `headrace` itself."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -124,3 +127,36 @@ def test_without_servers_everything_is_unknown(said: Callable[..., tuple[object,
     assert re.search(r"^spool +not there", output, re.MULTILINE)
     assert "CONSUMER_BOOTSTRAP_SERVERS is not set" in output
     assert output.splitlines()[-1].startswith("unknown: ")
+
+
+def test_what_the_system_refuses_is_no_answer(
+    said: Callable[..., tuple[object, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1 would say "not found"."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("headrace.__main__._call", refuse)
+
+    assert said("find", "x")[0] == 3
+
+
+_LIBRARY: Final = """
+import logging
+from headrace.__main__ import _be_quiet
+
+logging.getLogger("urllib3").setLevel(logging.WARNING)
+_be_quiet({settings})
+logging.getLogger("urllib3.connectionpool").warning("Retrying")
+"""
+
+
+@pytest.mark.parametrize(("settings", "is_told"), [({}, False), ({"CONSUMER_LOG_LEVEL": "DEBUG"}, True)])
+def test_a_library_whose_logger_has_its_own_level_is_quiet_too(settings: dict[str, str], is_told: bool) -> None:  # noqa: FBT001  (a parameter)
+    """In another process, because logging is the process's."""
+    script = _LIBRARY.replace("{settings}", repr(settings))
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert ("Retrying" in done.stderr) is is_told

@@ -66,9 +66,10 @@ def test_a_record_that_was_passed_while_the_tables_are_away_is_not_missing(stati
     assert "unknown" in told.sentence
 
 
-def test_a_row_that_was_erased_is_no_loss() -> None:
+@pytest.mark.parametrize("station", [Station.ROW, Station.DEAD_LETTER])
+def test_what_was_erased_is_no_loss(station: Station) -> None:
     """The table `offsets` has counted it."""
-    gone = Finding(Station.ROW, State.PASSED, "it was a row", AT)
+    gone = Finding(station, State.PASSED, "it was there", AT)
 
     assert verdict([*_instead(_IN_LOG, Finding(Station.GROUP, State.PASSED, "", AT)), gone]).where == "gone"
 

@@ -58,7 +58,7 @@ def test_bytes_that_are_no_event_are_shown_unless_there_is_a_filter() -> None:
     assert json.loads(as_json(Shown(RECORD, None)))["bytes"] == "00616263"
 
 
-@pytest.mark.parametrize("properties", ["", "[1]", "{", None])
+@pytest.mark.parametrize("properties", ["", "[1]", "{", None, "[" * 100_000, '{"plan":' * 100_000])
 def test_properties_that_are_no_object_have_no_members(properties: str | None) -> None:
     """An event of another producer may have them."""
     assert not Filter(conditions=(("plan", "year"),)).takes(EVENT | {"properties": properties})

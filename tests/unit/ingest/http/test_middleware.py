@@ -83,6 +83,17 @@ def test_the_callers_names_are_kept() -> None:
     assert app.seen.traceparent == TRACEPARENT
 
 
+@pytest.mark.parametrize("chosen", [{}, {"X_Request_Id": "no id"}])
+def test_the_id_of_an_answer_finds_the_rows_of_a_trace(chosen: dict[str, str]) -> None:
+    """Without a request id of the caller's own, the trace id is the request's."""
+    app = Application()
+
+    answer = House(app).ask(traceparent=TRACEPARENT, **chosen)
+
+    assert answer.headers["X-Request-Id"] == app.seen.request_id == app.seen.trace_id
+    assert app.seen.trace_id == "0af7651916cd43dd8448eb211c80319c"
+
+
 def test_the_callers_bad_names_are_replaced() -> None:
     """An unfit id is not echoed, an invalid traceparent is as good as none."""
     app = Application()

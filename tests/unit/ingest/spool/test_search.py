@@ -1,6 +1,7 @@
 """Looking for records in a spool that others use."""
 
-from pathlib import Path
+from errno import EACCES
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -73,3 +74,17 @@ def test_no_directory_is_an_error_and_not_an_empty_spool(tmp_path: Path) -> None
     """The spool may be another machine's."""
     with pytest.raises(SpoolError):
         search(tmp_path / "none", _is_wanted)
+
+
+class Closed(PosixPath):
+    """A directory behind one that may not be entered."""
+
+    def is_dir(self) -> bool:
+        """Fail as the system does for another user."""
+        raise PermissionError(EACCES, "Permission denied", str(self))
+
+
+def test_a_directory_that_may_not_be_looked_at_is_an_error_and_not_an_empty_spool(tmp_path: Path) -> None:
+    """Another user's, or behind one."""
+    with pytest.raises(SpoolError, match="Permission denied"):
+        search(Closed(tmp_path), _is_wanted)
