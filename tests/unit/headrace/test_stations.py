@@ -30,7 +30,9 @@ def test_a_station_is_never_empty_of_an_id_that_a_client_may_have_chosen(text: s
     assert "pingId" in found.detail
 
 
-@pytest.mark.parametrize(("text", "is_event"), [(UUID4, True), (uuid7(NOW_MS), False)])
+@pytest.mark.parametrize(
+    ("text", "is_event"), [(UUID4, True), (uuid7(NOW_MS), False)], ids=["said to be", "of the time"]
+)
 def test_what_is_an_events_id_is_not_there(text: str, is_event: bool) -> None:  # noqa: FBT001  (a parameter)
     """A UUIDv7 is what the collector makes; of another id the caller may say so."""
     assert not_named(Station.ROW, identity_of(text, NOW_MS, is_event=is_event), "").state is State.ABSENT
