@@ -14,16 +14,13 @@ from consumer.arguments import (
     PARTITION_MAX,
     Parser,
     letter,
-    moment_ms,
-    partition,
     repair,
-    seconds,
-    whole_number,
 )
 from consumer.errors import ConsumerError, Misconfigured, Reason
 from consumer.metrics import start_logging
 from consumer.operations.replay import UNTIL_MS
 from consumer.settings import SERVERS, Settings, load
+from schemas.arguments import moment_ms, partition, seconds, whole_number
 from schemas.transport.librdkafka_log import LIBRARY
 
 _SERVICES: Final = ("run", "canary")  # they work until they are stopped

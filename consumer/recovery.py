@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from consumer.arguments import OFFSET_MAX, moment_ms, whole_number
+from consumer.arguments import OFFSET_MAX
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows
 from consumer.commands import say, show, spans
 from consumer.delivery.intent import Intent
@@ -21,6 +21,7 @@ from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgra
 from consumer.operations.preflight import find_topics
 from consumer.parts import connect, kafka_properties, targets
 from consumer.settings import SERVERS, Settings
+from schemas.arguments import moment_ms, whole_number
 
 REPROCESS: Final = """
 Makes workers read offsets again: rows were deleted or are wrong, ClickHouse was restored from a

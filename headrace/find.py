@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from consumer.errors import ConsumerError
-from headrace.arguments import moment_ms, seconds
+from headrace.arguments import seconds
 from headrace.findings import Finding, State, Station, Verdict, verdict
 from headrace.identity import Identity, identity_of
 from headrace.reach import reach_of
 from headrace.services import Services
 from headrace.stations import Matcher, ask_spool
 from headrace.terminal import plain
+from schemas.arguments import moment_ms
 
 if TYPE_CHECKING:
     from consumer.kafka.scan import Progress

@@ -12,10 +12,11 @@ from consumer.kafka.admin import Cluster, Topic
 from consumer.kafka.scan import END, TopicReader
 from consumer.operations.preflight import find_topics
 from consumer.parts import kafka_properties
-from headrace.arguments import condition, moment_ms, partition, seconds, whole_number
+from headrace.arguments import condition, seconds
 from headrace.services import Services
 from headrace.stations import event_in, moment
 from headrace.terminal import plain
+from schemas.arguments import moment_ms, partition, whole_number
 from schemas.codec import LETTER_HEADER
 
 ABOUT: Final = """

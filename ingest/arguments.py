@@ -2,10 +2,8 @@
 
 import argparse
 from pathlib import Path
-from re import fullmatch
 from typing import Final, NoReturn
 
-_SECONDS_MAX: Final = 86_400
 _SET_ASIDE: Final = ".corrupt"
 
 
@@ -15,13 +13,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         self.exit(2, f"ingest: {message}\n")
-
-
-def seconds(text: str) -> float:
-    """Parse a number of seconds."""
-    if not fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or float(text) > _SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"must be from 0 to {_SECONDS_MAX}")
-    return float(text)
 
 
 def directory(text: str) -> Path:

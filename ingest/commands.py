@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from ingest.arguments import Parser, directory, seconds, set_aside
+from ingest.arguments import Parser, directory, set_aside
 from ingest.counters import EventCounters, NoMetrics
 from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.logs import start_logging
@@ -18,6 +18,7 @@ from ingest.spool.backlog import Backlog
 from ingest.spool.directory import SpoolBounds, SpoolDirectory, is_locked, lock_of
 from ingest.spool.drainer import Drainer, DrainPace
 from ingest.spool.file import Extent, SpoolFile
+from schemas.arguments import seconds
 
 _VARIABLE: Final = f"{PREFIX}SPOOL_DIR"
 _DEFAULT_DIRECTORY: Final = Settings(bootstrap_servers="none").spool_dir

@@ -8,7 +8,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +39,10 @@ class ProcessReport:
         cpu_s = self._cpu_s()
         self._metrics.count("process_cpu_seconds_total", cpu_s - self._counted_s)
         self._counted_s = cpu_s
-        resident_pages = int((_SELF / "statm").read_text().split()[1])
-        self._metrics.set("process_resident_memory_bytes", resident_pages * _PAGE_BYTES)
-        self._metrics.set("process_open_fds", len(os.listdir(_SELF / "fd")))  # noqa: PTH208  (no path for each file)
+        with suppress(OSError):  # no file can be opened: the figures stay what they were
+            resident_pages = int((_SELF / "statm").read_text().split()[1])
+            self._metrics.set("process_resident_memory_bytes", resident_pages * _PAGE_BYTES)
+            self._metrics.set("process_open_fds", len(os.listdir(_SELF / "fd")))  # noqa: PTH208  (no path for each file)
 
 
 @contextmanager

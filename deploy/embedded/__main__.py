@@ -8,13 +8,13 @@ them. Each one stops when it has passed on everything, so that all accepted even
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from re import fullmatch
 from typing import Final, NoReturn
 
 from deploy.embedded.environment import Options
 from deploy.embedded.launcher import CannotStartError, run
+from schemas.arguments import whole_number
 
 _PORT_MAX: Final = 65_535
 _WORKERS_MAX: Final = 64  # more workers than partitions would be idle
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Exits with one sentence: code 2 when an option is wrong, 1 when a part can't start or ended by itself.
     """
     parser = Parser(prog="python -m deploy.embedded", description="headrace on one machine", allow_abbrev=False)
-    port = _whole_number(1, _PORT_MAX)
+    port = whole_number(1, _PORT_MAX)
     parser.add_argument("--http-port", type=port, default=8080, help="the collector (%(default)s)")
     parser.add_argument("--clickhouse-port", type=port, default=8123, help="ClickHouse's HTTP interface (%(default)s)")
     parser.add_argument(
@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--kafka-port", type=port, default=9092, help="the broker (%(default)s)")
     parser.add_argument("--data-dir", default=".headrace", help="tables, spool and logs (%(default)s)")
-    workers = _whole_number(0, _WORKERS_MAX)
+    workers = whole_number(0, _WORKERS_MAX)
     parser.add_argument("--workers", type=workers, default=1, help="consumer workers (%(default)s)")
     parser.add_argument(
-        "--console-port", type=_whole_number(0, _PORT_MAX), default=8090, help="the console; 0: none (%(default)s)"
+        "--console-port", type=whole_number(0, _PORT_MAX), default=8090, help="the console; 0: none (%(default)s)"
     )
     parser.add_argument(
         "--kafka",
@@ -64,15 +64,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(options)
     except CannotStartError as error:
         sys.exit(f"headrace: {error}")
-
-
-def _whole_number(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not fullmatch("-?[0-9]{1,18}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
-        return int(text)
-
-    return read
 
 
 def _unusable(path: str) -> str:

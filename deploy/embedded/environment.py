@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from deploy.embedded.broker import CONSUMER_SETTINGS, HOST
+from deploy.embedded.broker import CONSUMER_SETTINGS
+from deploy.embedded.local_broker import HOST
 
 TOPIC: Final = "events"
 DEAD_LETTERS: Final = "events.dead"

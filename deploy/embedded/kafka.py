@@ -7,22 +7,15 @@ keeps its log when everything is killed. It needs Java, and Kafka's jars (see ka
 import secrets
 import signal
 import subprocess
-import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from confluent_kafka import KafkaException
-
-from deploy.embedded.broker import HOST, CannotStartError, admin_of, check_port_is_free, find_free_port
 from deploy.embedded.kafka_distribution import NotAvailableError, home, java
-from deploy.embedded.process import Child, tail
+from deploy.embedded.local_broker import HOST, CannotStartError, LocalBroker, find_free_port
 
-_START_TIMEOUT_S: Final = 120.0
 _FORMAT_TIMEOUT_S: Final = 60.0
-_STOP_TIMEOUT_S: Final = 20.0
 # The first tier of the compiler alone and the serial collector: it starts in half the time, in a third of the memory.
 _JVM: Final = ("-Xms64m", "-Xmx640m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData")
 _SETTINGS: Final[Mapping[str, str]] = {
@@ -46,32 +39,19 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }
 
 
-class ApacheKafka:
-    """One node on 127.0.0.1 in a child process that dies with this one; a context manager."""
+class ApacheKafka(LocalBroker):
+    """One node, which goes on with what it has kept."""
+
+    name = "broker"
+    start_s = 120.0
+    end = (signal.SIGTERM, 20.0)
 
     def __init__(self, port: int, directory: Path, log_path: Path | None = None) -> None:
         """Set the port, the directory that it keeps, and the log file; starts nothing."""
-        self.port = port
-        self._directory, self._log_path = directory, log_path
-        self._child: Child | None = None
+        super().__init__(port, log_path)
+        self._directory = directory
 
-    @property
-    def bootstrap_servers(self) -> str:
-        """The address for ``bootstrap.servers``."""
-        return f"{HOST}:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """The node's process id, or None before the start."""
-        return self._child.pid if self._child else None
-
-    def start(self) -> None:
-        """Start the node, with what it kept, and return when it answers a metadata request.
-
-        Raises:
-            CannotStartError: the port is taken, Java or the jars are missing, or there is no answer in time.
-        """
-        check_port_is_free(self.port, "broker")
+    def _command(self) -> list[str]:
         try:
             command = [java(), *_JVM, *_with(home())]
         except NotAvailableError as error:
@@ -79,27 +59,7 @@ class ApacheKafka:
         properties = self._configure()
         if not (self._directory / "data" / "meta.properties").is_file():
             self._format(command, properties)
-        self._child = Child([*command, "kafka.Kafka", str(properties)], self._log_path)
-        try:
-            self._await_metadata(self._child)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the node in order (SIGTERM), by force after 20 s; its log stays. A second call does nothing."""
-        if self._child:
-            self._child.stop(signal.SIGTERM, _STOP_TIMEOUT_S)
-            self._child = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+        return [*command, "kafka.Kafka", str(properties)]
 
     def _configure(self) -> Path:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -115,22 +75,6 @@ class ApacheKafka:
         run = subprocess.run([*command, *tool], capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_S, check=False)
         if run.returncode:
             raise CannotStartError(f"Apache Kafka could not use {self._directory}: {run.stderr[-300:]}")
-
-    def _await_metadata(self, child: Child) -> None:
-        admin = admin_of(self.bootstrap_servers)
-        deadline_s = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            if child.exit_code() is not None:
-                said = tail(self._log_path, 3) or "it has no log"
-                raise CannotStartError(f"Apache Kafka ended with exit code {child.exit_code()}: {said}")
-            try:
-                if admin.list_topics(timeout=0.5).brokers:
-                    return
-            except KafkaException:
-                continue
-        raise CannotStartError(
-            f"Apache Kafka did not answer within {_START_TIMEOUT_S:.0f} s: {tail(self._log_path, 3)}"
-        )
 
 
 def server_properties(port: int, controller_port: int, data: Path) -> dict[str, str]:

@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.embedded.broker import (
-    HOST,
-    CannotStartError,
-    EmbeddedBroker,
-    check_port_is_free,
-    create_topics,
-    find_free_port,
-)
+from deploy.embedded.broker import EmbeddedBroker, create_topics
 from deploy.embedded.drain import await_members, await_nothing_left
 from deploy.embedded.environment import (
     DEAD_LETTERS,
@@ -36,6 +29,7 @@ from deploy.embedded.environment import (
 )
 from deploy.embedded.greeting import greeting, step
 from deploy.embedded.kafka import ApacheKafka
+from deploy.embedded.local_broker import HOST, CannotStartError, LocalBroker, check_port_is_free, find_free_port
 from deploy.embedded.logs import LogRotation
 from deploy.embedded.process import Child, StopRequest, tail
 
@@ -103,7 +97,7 @@ def run(options: Options) -> None:
         print("stopping: first inserting everything that was accepted", flush=True)
 
 
-def _broker(options: Options) -> EmbeddedBroker | ApacheKafka:
+def _broker(options: Options) -> LocalBroker:
     log_path = options.logs_directory / "broker.log"
     if options.kafka == "apache":
         return ApacheKafka(options.kafka_port, options.kafka_directory, log_path)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from deploy.embedded.broker import CannotStartError, EmbeddedBroker, create_topics
+from deploy.embedded.broker import EmbeddedBroker, create_topics
+from deploy.embedded.local_broker import CannotStartError
 from deploy.embedded.process import Child, tail
 from tests.support.ports import free_port
 

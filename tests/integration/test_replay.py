@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from consumer.arguments import moment_ms
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
@@ -16,6 +15,7 @@ from consumer.errors import Reason
 from consumer.kafka.dead_letters import DeadLetterProducer, KafkaDeadLetters
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
+from schemas.arguments import moment_ms
 from schemas.codec import FRAME_BYTES, decode
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import AT_MS, EVENT, TOPIC, encoded, record

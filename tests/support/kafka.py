@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar, Final
 
-from deploy.embedded.broker import CONSUMER_SETTINGS, CannotStartError, EmbeddedBroker
+from deploy.embedded.broker import CONSUMER_SETTINGS, EmbeddedBroker
 from deploy.embedded.kafka_distribution import NotAvailableError
+from deploy.embedded.local_broker import CannotStartError
 from tests.support.kafka_broker import Broker, speaks_kip848
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_node import KafkaNode

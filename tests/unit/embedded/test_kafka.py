@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.broker import CannotStartError, find_free_port
 from deploy.embedded.kafka import ApacheKafka, server_properties
 from deploy.embedded.kafka_distribution import NotAvailableError
+from deploy.embedded.local_broker import CannotStartError, find_free_port
 
 
 def test_an_event_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:

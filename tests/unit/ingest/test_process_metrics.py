@@ -1,5 +1,6 @@
 """What a process uses is reported as it is."""
 
+import errno
 import resource
 import time
 from collections.abc import Callable, Iterator
@@ -56,3 +57,19 @@ def test_memory_and_open_files_are_those_of_this_process() -> None:
     assert 3 <= levels["process_open_fds"] <= levels["process_max_fds"]
     assert levels["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert before_s <= levels["process_start_time_seconds"] <= time.time()
+
+
+def test_a_process_that_can_open_no_file_reports_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when clients hold all connections: this thread must not end by it, or nothing would be reported any more."""
+
+    def refuse(_: object) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    tally = Metered()
+    report = ProcessReport(tally)
+    monkeypatch.setattr("ingest.process_metrics.os.listdir", refuse)
+
+    report.write()
+
+    assert "process_open_fds" not in tally.levels
+    assert tally.counts
