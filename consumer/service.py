@@ -37,8 +37,8 @@ from consumer.operations.audit import Auditor
 from consumer.operations.background import in_background
 from consumer.operations.background_audit import BackgroundAudit, auditing_in_background
 from consumer.operations.completeness import Completeness
-from consumer.operations.growth import PartitionGrowth
 from consumer.operations.heart import CarefulClock, Heart
+from consumer.operations.partition_growth import PartitionGrowth
 from consumer.operations.preflight import (
     check_metadata,
     check_servers,

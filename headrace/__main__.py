@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
-from headrace import surroundings
+from headrace import environment
 from headrace.terminal import plain
 from schemas.transport.librdkafka_log import LIBRARY
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     arguments = parser_of(words).parse_args(words)
     try:
-        given = surroundings.read(os.environ, arguments.env)
+        given = environment.read(os.environ, arguments.env)
         if given.path and not arguments.env:
             print(f"headrace: settings are from {given.path}", file=sys.stderr)
         code = _call(arguments, given)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _call(arguments: argparse.Namespace, given: surroundings.Surroundings) -> int:
+def _call(arguments: argparse.Namespace, given: environment.Environment) -> int:
     from consumer.errors import ConsumerError, Misconfigured  # noqa: PLC0415  (an image of the ingress has no worker)
     from headrace.services import Services  # noqa: PLC0415  (as above)
 

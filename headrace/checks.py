@@ -31,7 +31,7 @@ class Promise(StrEnum):
     DURABLE = "a 201 is durable"
     ONCE = "every record once"
     OUTAGE = "outages are bridged"
-    PRIVATE = "nobody listens or reads along"
+    PRIVATE = "traffic and secrets are private"
     CLOCKS = "times are true"
     VERSIONS = "versions"
 
@@ -107,7 +107,7 @@ def secret_files(variables: Mapping[str, str]) -> Iterator[Check]:
     faults = [check for name, path in named.items() if (check := _secret_file(name, path))]
     yield from faults
     if named and not faults:
-        yield Check(Promise.PRIVATE, Level.HOLDS, f"{len(named)} files of secrets are closed to others")
+        yield Check(Promise.PRIVATE, Level.HOLDS, f"nobody else may read the files of secrets ({len(named)})")
 
 
 def _secret_file(name: str, path: str) -> Check | None:

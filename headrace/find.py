@@ -20,7 +20,7 @@ from schemas.arguments import moment_ms
 
 if TYPE_CHECKING:
     from consumer.kafka.scan import Progress
-    from headrace.beyond import Beyond
+    from headrace.remote_stations import RemoteStations
 
 ABOUT: Final = """
 Says where an event is: a row, a dead letter with its reason, a record in Kafka that waits for a
@@ -158,13 +158,13 @@ def _is_found(findings: list[Finding]) -> bool:
     return any(finding.state is State.FOUND for finding in findings)
 
 
-def _open_beyond(services: Services, matcher: Matcher, timeout_s: float) -> "tuple[Beyond | None, str]":
+def _open_beyond(services: Services, matcher: Matcher, timeout_s: float) -> "tuple[RemoteStations | None, str]":
     """Return what asks Kafka and ClickHouse; or why not: an image of the ingress has no worker."""
     try:
-        from headrace.beyond import Beyond  # noqa: PLC0415  (as above)
+        from headrace.remote_stations import RemoteStations  # noqa: PLC0415  (as above)
     except ModuleNotFoundError as error:
         return None, f"the worker's libraries are not installed here: there is no {error.name}"
-    return Beyond(services, matcher, timeout_s), ""
+    return RemoteStations(services, matcher, timeout_s), ""
 
 
 def _teller(now_s: Callable[[], float]) -> "Callable[[Progress], None]":

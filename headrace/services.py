@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from consumer.settings import PREFIX, Settings, load, registry_access
-from headrace.surroundings import Surroundings
+from headrace.environment import Environment
 from schemas.registry import Schemas, open_schemas
 
 _INGEST: Final = "INGEST_"
@@ -24,8 +24,8 @@ class Services:
         path: the file that they are from; "" for the environment.
     """
 
-    def __init__(self, surroundings: Surroundings) -> None:
-        self.variables, self.path = surroundings
+    def __init__(self, environment: Environment) -> None:
+        self.variables, self.path = environment
 
     def consumer(self) -> Settings:
         """Return the workers' settings; what is missing there and shared is the ingress's. No address is needed.

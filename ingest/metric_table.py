@@ -1,7 +1,7 @@
 """The metrics of the ingress: names, labels and meaning, in two tables.
 
 Label values come from code and settings, with one exception: the clients of `events_by_client_total`
-(ingest/events/clients.py bounds them).
+(ingest/events/client_counters.py bounds them).
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.counters import EventCounters, Metrics
 from ingest.durability import open_publisher
-from ingest.events.clients import ClientCounters
+from ingest.events.client_counters import ClientCounters
 from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app

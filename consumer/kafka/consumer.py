@@ -15,13 +15,13 @@ from consumer.delivery.ports import CommittedOffset, Listener, Membership, Parti
 from consumer.errors import Transient
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.commits import Commits
+from consumer.kafka.connectivity import Connectivity
 from consumer.kafka.ends import Ends
 from consumer.kafka.formation import Formation
-from consumer.kafka.found import Found
 from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.kafka.poll_findings import PollFindings
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
-from consumer.kafka.reach import Reach
 from consumer.kafka.refusals import GROUP, Refusals, check, ends_client, is_refusal, of_reading, of_topic
 from consumer.kafka.starts import Starts, seek
 from consumer.kafka.survey import Survey
@@ -51,7 +51,7 @@ class KafkaLog:
         self._ends = Ends(self._survey)
         self._starts = Starts(self._survey, self._ends, self._refusals)
         self._presence = Presence(admin, topics)
-        self._reach = Reach(lambda: self._presence.answered_s, topics[0], monotonic)
+        self._connectivity = Connectivity(lambda: self._presence.answered_s, topics[0], monotonic)
         self._topics = list(topics)
         self._listener: Listener
         self._formation = Formation(properties)
@@ -105,7 +105,7 @@ class KafkaLog:
         self._survey.admin.log_messages()
         self._commits.send(self._transmit)
         began_s = monotonic()
-        found = Found()
+        found = PollFindings()
         records = found.records
         for message in self._messages(timeout_s, found):
             error = message.error()
@@ -118,7 +118,7 @@ class KafkaLog:
         self._lift(polled, began_s)
         return polled
 
-    def _take_error(self, message: Message, error: KafkaError, found: Found) -> None:
+    def _take_error(self, message: Message, error: KafkaError, found: PollFindings) -> None:
         if not is_refusal(error):
             self._check(error)
         elif (place := place_of(message)) in self._owned:
@@ -148,8 +148,8 @@ class KafkaLog:
 
     def _renew_if_cut_off(self) -> None:
         if self._owned or self._renew_at_s is not None:
-            self._reach.has_any()  # if it does not, the session ends, and it owns nothing
-        elif self._reach.is_cut_off(self._consumer):
+            self._connectivity.has_any()  # if it does not, the session ends, and it owns nothing
+        elif self._connectivity.is_cut_off(self._consumer):
             log.warning("the group's client reaches no broker although others do: replacing it")
             self._renew()
 
@@ -162,7 +162,7 @@ class KafkaLog:
         threading.Thread(target=old.close, name="leave", daemon=True).start()
         self._subscribe()
 
-    def _messages(self, timeout_s: float, found: Found) -> Iterator[Message]:
+    def _messages(self, timeout_s: float, found: PollFindings) -> Iterator[Message]:
         """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
 
         What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same

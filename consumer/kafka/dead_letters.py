@@ -22,7 +22,7 @@ _DEFAULTS: Final = {
 }
 _FLUSH_S: Final = 35.0  # longer than message.timeout.ms
 
-# After a time-out: a client may know no broker any more (see reach.py), and a new one is connected as soon.
+# After a time-out: a client may know no broker any more (see connectivity.py), and a new one is connected as soon.
 _ENDING: Final = frozenset({KafkaError._FATAL, KafkaError._FENCED, KafkaError._MSG_TIMED_OUT})  # noqa: SLF001  (librdkafka's local codes have such names)
 _AT_ONCE_MAX: Final = 10_000
 _CUTS_MAX: Final = 50  # enough to halve a value of a gigabyte, and a key, to nothing

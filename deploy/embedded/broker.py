@@ -22,8 +22,8 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import NewTopic
 
+from deploy.embedded.broker_program import UnknownProgramError, find_program
 from deploy.embedded.local_broker import HOST, CannotStartError, LocalBroker, admin_of
-from deploy.embedded.program import UnknownProgramError, find_program
 
 CONSUMER_SETTINGS: Final[Mapping[str, str | int]] = {
     "session.timeout.ms": 2000,  # the group forms in half of this

@@ -8,7 +8,7 @@ import msgspec
 
 from ingest.counters import NoMetrics, RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
-from ingest.events.clients import ClientCounters, Kind
+from ingest.events.client_counters import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events

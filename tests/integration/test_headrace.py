@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from headrace.__main__ import parser_of
+from headrace.environment import Environment
 from headrace.services import Services
-from headrace.surroundings import Surroundings
 from ingest.publishing.ports import Record
 from ingest.spool.file import SpoolFile
 from tests.support.fixtures_consumer import encoded
@@ -35,7 +35,7 @@ class Hands:
         """Run a command with --json; return exit code and lines."""
         arguments = parser_of(words).parse_args([*words, "--json"])
         variables = self.variables | {f"CONSUMER_{name}": text for name, text in settings.items()}
-        code = arguments.call(Services(Surroundings(variables, "")), arguments)
+        code = arguments.call(Services(Environment(variables, "")), arguments)
         return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     def find(self, capsys: pytest.CaptureFixture[str], event_id: str, *words: str, **settings: str) -> tuple[int, str]:

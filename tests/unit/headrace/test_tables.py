@@ -9,9 +9,9 @@ import pytest
 
 from consumer.clickhouse.client import Connection
 from consumer.delivery.ports import Partition
-from headrace.beyond import Tables
 from headrace.findings import Finding, State, Station
 from headrace.identity import identity_of
+from headrace.remote_stations import Tables
 from headrace.stations import Matcher
 from ingest.events.ids import uuid7
 

@@ -12,14 +12,14 @@ RUN_FILE: Final = Path(".headrace/env")
 _PREFIXES: Final = ("CONSUMER_", "INGEST_")
 
 
-class Surroundings(NamedTuple):
+class Environment(NamedTuple):
     """The settings' variables, and the file that they are from; "" for the environment."""
 
     variables: dict[str, str]
     path: str
 
 
-def read(environ: Mapping[str, str], path: str = "") -> Surroundings:
+def read(environ: Mapping[str, str], path: str = "") -> Environment:
     """Return the variables: of a file, if one is given; else of the environment; else of RUN_FILE, if that is there.
 
     Variables of the environment replace those of a file that was given.
@@ -29,10 +29,10 @@ def read(environ: Mapping[str, str], path: str = "") -> Surroundings:
     """
     own = {name: text for name, text in environ.items() if name.startswith(_PREFIXES)}
     if path:
-        return Surroundings(_of_file(path) | own, path)
+        return Environment(_of_file(path) | own, path)
     if own or not RUN_FILE.is_file():
-        return Surroundings(own, "")
-    return Surroundings(_of_file(str(RUN_FILE)), str(RUN_FILE))
+        return Environment(own, "")
+    return Environment(_of_file(str(RUN_FILE)), str(RUN_FILE))
 
 
 def _of_file(path: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ _LETTER_GONE: Final = "it was a dead letter in the table, and is none any more: 
 _GONE: Final = "it was a row, and is none any more: erased, expired, or replaced by an earlier record of the same id"
 
 
-class Beyond:
+class RemoteStations:
     """Asks the tables and the log; a server without an address is unknown."""
 
     def __init__(self, services: Services, matcher: Matcher, timeout_s: float) -> None:

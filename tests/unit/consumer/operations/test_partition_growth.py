@@ -3,7 +3,7 @@
 import pytest
 
 from consumer.errors import Fatal
-from consumer.operations.growth import PartitionGrowth
+from consumer.operations.partition_growth import PartitionGrowth
 
 
 class Topics:

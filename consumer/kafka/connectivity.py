@@ -18,7 +18,7 @@ _CALL_S: Final = 4.0  # as long as Presence waits: slow brokers are slow for eve
 _LOOKS: Final = 2  # the pause before a new connection may be longer than one
 
 
-class Reach:
+class Connectivity:
     """Looks now and then, while a member owns nothing; one thread makes all calls."""
 
     def __init__(self, answered_s: Callable[[], float], topic: str, now_s: Callable[[], float] = monotonic) -> None:

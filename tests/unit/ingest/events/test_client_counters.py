@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.events.clients import CLIENTS_MAX, OTHER, ClientCounters
+from ingest.events.client_counters import CLIENTS_MAX, OTHER, ClientCounters
 from ingest.metric_table import LABEL_SETS_MAX
 from schemas.event import read_catalogue
 from tests.unit.ingest.test_process_metrics import Metered

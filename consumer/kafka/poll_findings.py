@@ -11,7 +11,7 @@ from consumer.kafka.messages import cut_of, place_of
 _UNREADABLE: Final = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.INVALID_MSG})  # noqa: SLF001  (librdkafka's local codes have such names)
 
 
-class Found:
+class PollFindings:
     """Filled while a poll goes on.
 
     Attributes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.program import KNOWN, UnknownProgramError, find_program
+from deploy.embedded.broker_program import KNOWN, UnknownProgramError, find_program
 
 CONTENT = b"#!/bin/sh\nexit 0\n"
 DIGEST = {hashlib.sha256(CONTENT).hexdigest(): "here"}
