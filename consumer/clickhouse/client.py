@@ -269,7 +269,7 @@ class Connection:
         """Return a connection to one server, for statements of which each needs the ones before it; nobody closes it.
 
         Of several hosts it is the one in use. Behind a balancer it is the server that answers first; what others
-        answer is not heeded, so a statement may reach them too.
+        answer is ignored, so a statement may reach them too.
         """
         if self._pin is not None:
             return self
