@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from tests.support.freezing import freeze
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -185,6 +186,10 @@ class EmbeddedClickHouse(ClickHouse):
         if self._process is None:
             raise RuntimeError("the embedded ClickHouse does not run")
         return self._process.pid
+
+    def pause(self) -> None:
+        """Freeze it, and return when it stands."""
+        freeze(self.pid)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process."""

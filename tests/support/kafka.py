@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 from deploy.embedded.broker import CONSUMER_SETTINGS, EmbeddedBroker
 from deploy.embedded.kafka_distribution import NotAvailableError
 from deploy.embedded.local_broker import CannotStartError
+from tests.support.freezing import freeze
 from tests.support.kafka_broker import Broker, speaks_kip848
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.kafka_node import KafkaNode
@@ -129,15 +130,13 @@ class EmbeddedKafka(Broker):
 
     def pause(self) -> None:
         """Freeze it; connections stay open and nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        if self._broker.pid is not None:
+            freeze(self._broker.pid)
 
     def resume(self) -> None:
         """Let it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
         if self._broker.pid is not None:
-            os.kill(self._broker.pid, number)
+            os.kill(self._broker.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop it and forget its log."""

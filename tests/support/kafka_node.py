@@ -1,21 +1,19 @@
 """One node of Apache Kafka: a Java process that tests start, freeze, kill and bring back."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from deploy.embedded.process import Child, tail
+from tests.support.freezing import freeze
 from tests.support.kafka_broker import await_metadata, quiet_admin
 from tests.support.ports import free_port
 
 HOST: Final = "127.0.0.1"
 _READY_TIMEOUT_S: Final = 180.0  # measured: 1.6 s to 5 s; a frozen one on a busy machine over 60 s
-_PAUSE_TIMEOUT_S: Final = 10.0  # measured: under 10 ms, more on a busy machine
 _STOP_TIMEOUT_S: Final = 20.0  # a node hands its leaderships over first
 # The first tier of the compiler alone and the serial collector: half the time to start, a third of the memory.
 _JVM: Final = ["-Xms64m", "-Xmx640m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
@@ -113,19 +111,9 @@ class KafkaNode:
             self._child.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """SIGSTOP, and wait until every thread stands: its connections stay open and nothing answers.
-
-        Raises:
-            TimeoutError: it goes on after 10 s.
-        """
-        if self._child is None:
-            return
-        self._child.send(signal.SIGSTOP)
-        deadline_s = time.monotonic() + _PAUSE_TIMEOUT_S
-        while not _stands(self._child.pid):
-            if time.monotonic() >= deadline_s:
-                raise TimeoutError(f"node {self.node_id} did not stop on SIGSTOP")
-            time.sleep(0.005)
+        """Freeze it: its connections stay open and nothing answers."""
+        if self._child:
+            freeze(self._child.pid)
 
     def resume(self) -> None:
         """SIGCONT: it goes on where it stood; one that was not paused is not disturbed."""
@@ -139,10 +127,3 @@ class KafkaNode:
     def _command(self, main: str, *arguments: str) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile={self._jars / 'log4j2.properties'}"
         return [self._java, *_JVM, *self._options, log4j, "-cp", f"{self._jars}/*", main, *arguments]
-
-
-def _stands(pid: int) -> bool:
-    """Ask the kernel, and leave its answer there for who waits for the process; macOS has no such question."""
-    if sys.platform == "darwin":
-        return True
-    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None

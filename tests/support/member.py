@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakSet
 
+from tests.support.freezing import await_frozen, freeze
+
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 60.0
-_LOOK_S: Final = 0.02
 _STACKS_S: Final = 0.5
 _SAID: Final = 12_000
 _LIVING: Final[WeakSet["Member"]] = WeakSet()
@@ -48,8 +49,8 @@ class Member:
         self.process.wait(_STOP_S)
 
     def pause(self) -> None:
-        """SIGSTOP."""
-        self.process.send_signal(signal.SIGSTOP)
+        """Freeze it."""
+        freeze(self.process.pid)
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -70,12 +71,10 @@ class Member:
         Raises:
             TimeoutError: it goes on, or has ended.
         """
-        deadline_s = time.monotonic() + timeout_s
-        while self.is_alive and time.monotonic() < deadline_s:
-            if os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None:
-                return
-            time.sleep(_LOOK_S)
-        raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}")
+        try:
+            await_frozen(self.process.pid, timeout_s)
+        except (TimeoutError, ChildProcessError):
+            raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}") from None
 
     def said(self) -> str:
         """Return its log so far."""

@@ -11,6 +11,7 @@ from typing import Final, Self
 import pytest
 
 from deploy.embedded.process import Child
+from tests.support.freezing import freeze
 from tests.support.ports import free_port
 
 _PROGRAM: Final = "redis-server"
@@ -57,7 +58,7 @@ class RedisServer:
     def pause(self) -> None:
         """Freeze it: connections are taken, and nothing answers."""
         assert self._child is not None
-        self._child.send(signal.SIGSTOP)
+        freeze(self._child.pid)
 
     def resume(self) -> None:
         """Let it go on."""
