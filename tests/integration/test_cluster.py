@@ -208,5 +208,6 @@ def _send_transactions(broker: Broker, topic: str, count: int) -> None:
 
 def _probes(broker: Broker, cluster: Cluster) -> list[str]:
     """Return the groups of the preflight that are still there."""
-    groups = broker.admin().list_consumer_groups(request_timeout=60).result(60).valid
+    admin = broker.admin()  # kept by name: its answers die with it
+    groups = admin.list_consumer_groups(request_timeout=60).result(60).valid
     return [group.group_id for group in groups if group.group_id.startswith(f"{cluster.group}.preflight")]
