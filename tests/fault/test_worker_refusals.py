@@ -10,7 +10,7 @@ import pytest
 from consumer.errors import HaltCode
 from tests.fault.conftest import Oracle
 from tests.support.fleet import Member, until
-from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Profile, Refuse, Reset
+from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Refuse, Reset
 from tests.support.rig import INSERT, PROBE, QUERY, TIMEOUT_S, TWIN, Rig, page, refusal
 
 _PER_SECOND: Final = 400
@@ -186,25 +186,3 @@ def twins(rig: Rig) -> list[str]:
     for name in names:
         rig.fleet.connection.command(f"DROP TABLE {name}")
     return names
-
-
-_SMALL_BLOCKS: Final = {
-    "max_insert_block_size": 20,
-    "max_block_size": 20,
-    "min_insert_block_size_rows": 1,
-    "min_insert_block_size_bytes": 1,
-}
-
-
-def test_settings_of_the_account_do_not_split_a_block(rig: Rig, member: Member, oracle: Oracle) -> None:
-    """A profile that makes blocks of some rows would write half of a refused batch: each insert overrides it."""
-    inserts = rig.proxy.count(Profile)
-    rig.proxy.set(Profile(_SMALL_BLOCKS), only=INSERT)
-    rig.feed.send(3000)
-    found = rig.fleet.settle(rig.feed)
-    inserts = rig.proxy.count(Profile) - inserts
-    refused = member.figure("headrace_consumer_insert_seconds_count", table="events", outcome="rejected")
-    oracle.say(inserts=inserts, refused=refused, rows=found.rows, letters=found.letters)
-    found.check()
-    assert inserts > 0
-    assert refused > 0

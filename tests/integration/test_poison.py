@@ -3,6 +3,8 @@
 import json
 import uuid
 from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +17,10 @@ from consumer.delivery.ports import Block, Poison, Record
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
 from schemas.codec import Encoder, read_schema, varint
 from schemas.registry import LocalSchemas, Schemas
+from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, event, record, records
+from tests.support.proxy import FaultProxy, Profile
+from tests.support.rig import INSERT
 
 COUNT = 2000
 
@@ -146,6 +151,30 @@ def test_a_bad_record_is_found_and_its_neighbours_are_inserted_once(
     assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 1234]
     assert (probes, inserter.metrics.probes) == (1, 1)  # itself, and later nothing: its kind is known
     assert inserter.metrics.outcomes == ["rejected", "inserted"] * 2
+
+
+_SMALL_BLOCKS: Final = {
+    "max_insert_block_size": 20,
+    "max_block_size": 20,
+    "min_insert_block_size_rows": 1,
+    "min_insert_block_size_bytes": 1,
+}
+
+
+def test_settings_of_the_account_do_not_split_a_block(clickhouse: ClickHouse, database: Connection) -> None:
+    """A profile that makes blocks of some rows would write half of a refused batch: each insert overrides it."""
+    address = urlsplit(clickhouse.url)
+    batch = records(range(COUNT))
+    batch[1234] = record(1234, encoded(1234, active=5000))
+    with FaultProxy(address.hostname or "", address.port or 0) as proxy:
+        proxy.set(Profile(_SMALL_BLOCKS), only=INSERT)
+        inserter = Inserter(Connection(proxy.url, USER, PASSWORD, database.database, 30))
+        with pytest.raises(Rejected):
+            inserter.table.insert(inserter.block(batch))
+        assert offsets_in(database) == []
+        assert [item.offset for item in inserter.insert(batch)] == [1234]
+        assert proxy.count(Profile) == 3
+    assert offsets_in(database) == [offset for offset in range(COUNT) if offset != 1234]
 
 
 @pytest.mark.parametrize("place", [0, 3, 9])
