@@ -152,5 +152,17 @@ def final_price() -> str:
     return "\n".join(lines)
 
 
+def indexes() -> str:
+    """Return how many granules each condition reads, and by which indexes."""
+    document = load("indexes")
+    lines = [f"| of {document['rows']:,} rows | where | granules read | of | by |", "|---" * 5 + "|"]
+    for seen in document["conditions"]:
+        by = ", ".join(f"`{name}`" for name in seen["by"])
+        lines.append(
+            f"| `{seen['view']}` | `{seen['condition']}` | {seen['read']:,} | {seen['granules']:,} | {by or 'none'} |"
+        )
+    return "\n".join(lines)
+
+
 def _millions(size: str) -> str:
     return f"{float(size):g} M events"

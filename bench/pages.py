@@ -207,6 +207,7 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "questions-tables": answers.tables,
         "questions-costs": answers.costs,
         "final-price": answers.final_price,
+        "indexes": answers.indexes,
     },
     scaled.PAGE: {"scaling": scaled.table, "scaling-charts": lambda: links("scaling")},
     SCALE: {"costs": costs_table, "plans": lambda: plan_table(plans()), "queue": queue_table},

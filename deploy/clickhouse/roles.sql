@@ -35,7 +35,9 @@ GRANT SELECT ON system.replicas TO headrace_worker;
 --   GRANT REMOTE ON *.* TO headrace_worker;
 --   GRANT CREATE TEMPORARY TABLE ON *.* TO headrace_worker;
 
--- Analysts: they read all of the database, within limits that their queries can't lift, and nothing else.
+-- Analysts: they read all of the database, within limits that their queries can't lift, and nothing else. What would take
+-- more memory than they have is put on the disk early enough; by default it is when half of the server's memory is taken,
+-- which is more.
 CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS
     readonly = 2,
     max_execution_time = 60 MIN 1 MAX 300,
@@ -44,6 +46,11 @@ CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS
     max_result_bytes = 1000000000 MIN 1 MAX 1000000000,
     max_memory_usage = 8000000000 MIN 1 MAX 8000000000,
     max_memory_usage_for_user = 12000000000 READONLY,
+    max_bytes_before_external_group_by = 2000000000,
+    max_bytes_before_external_sort = 2000000000,
+    max_bytes_ratio_before_external_group_by = 0,
+    max_bytes_ratio_before_external_sort = 0,
+    max_temporary_data_on_disk_size_for_user = 100000000000 READONLY,
     max_concurrent_queries_for_user = 20 READONLY,
     timeout_overflow_mode = 'throw' READONLY,
     read_overflow_mode = 'throw' READONLY,

@@ -202,7 +202,7 @@ def test_every_statement_of_the_analysts_page_answers(database: Connection) -> N
         rows = database.query(statement)
         assert rows or any(view in statement for view in ("misfits_daily", "complete_until", "audit_daily")), statement
         assert number not in below or not rows or below[number] == list(rows[0]), statement
-    (copy,) = re.findall(r"`(CREATE MATERIALIZED VIEW .*?)`", page, re.DOTALL)
+    (copy,) = re.findall(r"```\n(CREATE MATERIALIZED VIEW .*?)```", page, re.DOTALL)
     database.command(copy)
     database.command("DROP VIEW page_views_hourly SYNC")
 

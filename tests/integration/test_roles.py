@@ -276,6 +276,27 @@ def test_an_analysts_queries_end_at_the_limits(analyst: Connection) -> None:
     assert (quota["quota_name"], quota["max_queries"]) == ("analyst", 5000)
 
 
+def test_what_an_analyst_asks_may_be_larger_than_the_memory(analyst: Connection) -> None:
+    """It goes to the disk at a number of bytes. A share of the server's memory, the default, would come too late."""
+    query = """
+    SELECT count() AS n FROM
+    (
+        SELECT repeat(hex(sipHash128(number)), 8) AS text, count() FROM numbers(1000000) GROUP BY text
+    )
+    SETTINGS max_threads = 1, max_memory_usage = 250000000, max_bytes_before_external_group_by = 30000000
+    """
+    (memory,) = analyst.query("SELECT toUInt64(getSetting('max_memory_usage')) AS bytes")
+
+    assert analyst.query(query) == [{"n": 1_000_000}]
+    for step in ("group_by", "sort"):
+        (limits,) = analyst.query(
+            f"SELECT toUInt64(getSetting('max_bytes_before_external_{step}')) AS bytes,"
+            f" getSetting('max_bytes_ratio_before_external_{step}') AS ratio"
+        )
+        assert 0 < limits["bytes"] <= memory["bytes"] / 4
+        assert limits["ratio"] == 0  # else a sort does not heed the bytes
+
+
 @pytest.mark.parametrize(
     "statement",
     [
