@@ -13,7 +13,7 @@ from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.partition import PartitionState
-from consumer.delivery.ports import CommittedOffset, Counted, Partition, Record
+from consumer.delivery.ports import CommittedOffset, Held, Partition, Record
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE
@@ -297,20 +297,22 @@ def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tabl
     batch = records(range(10))
     assert tables.rows.screen(batch) == []
     (block,) = tables.rows.blocks(batch, Origin(NOW), "a")
-    assert known.counted(PLACE, block) == Counted(frozenset())
+    assert known.held(PLACE, block, batch) == Held(frozenset())
     tables.insert(records(range(5)), "part")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(5)))
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(5)))
     tables.insert(records(range(5, 10)), "rest")
     tables.insert(records(range(20, 25)), "other")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=True)
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=True)
 
     moved = "ALTER TABLE migrations UPDATE applied_at = applied_at + INTERVAL {hours:Int8} HOUR WHERE 1"
     for hours, is_remembered in ((1, False), (-1, True)):
         tables.database.command(f"{moved} SETTINGS mutations_sync = 2", {"hours": hours})
-        assert known.counted(PLACE, block).is_remembered is is_remembered
+        assert known.held(PLACE, block, batch).is_remembered is is_remembered
     aged = "_inserted_at = _inserted_at - INTERVAL 570 SECOND"
-    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE 1 SETTINGS mutations_sync = 2")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=False)
+    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE _offset < 5 SETTINGS mutations_sync = 2")
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=False)
+    tables.database.command("DELETE FROM events WHERE _offset < 10")  # as retention, or a merge
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=False)
 
 
 @pytest.mark.parametrize("forged", [{}, {"reading": 2**31 - 1}, {"service": "nobody/1"}, {"key": "x"}])
