@@ -153,11 +153,6 @@ def _recounted(auditor: Auditor, finding: Finding) -> Finding:
     """Count uncounted offsets, and audit again."""
     if not finding.uncounted:
         return finding
-    if auditor.connection.layout.cluster:
-        raise Misconfigured(
-            "argument --recount: run it for each shard, without CONSUMER_CLICKHOUSE_CLUSTER, and with"
-            " CONSUMER_CLICKHOUSE_URL set to one of its servers"
-        )
     auditor.recount(finding)
     return auditor.audit(finding.span)
 

@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import FIRST_SHARD
 from consumer.clickhouse.replication import synced
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
@@ -30,6 +31,9 @@ from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
 _MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
 _NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
+
+_HERE: Final = {"parallel_distributed_insert_select": 0}
+"""The settings of an insert whose rows the server that is asked gathers; else each shard would insert its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ class Auditor:
         for span, reading in _stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
             settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
+            settings |= self.connection.layout.of_insert(FIRST_SHARD) | _HERE
             self.connection.command(ledger.RECOUNT, self._parameters(span, reading), settings=settings)
 
     @property
