@@ -32,6 +32,8 @@ from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 _MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
 _NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
 
+ADOPT: Final = "adopt"
+"""Who has audited the offsets of a copied topic that were inserted as those of the original."""
 _HERE: Final = {"parallel_distributed_insert_select": 0}
 """The settings of an insert whose rows the server that is asked gathers; else each shard would insert its own."""
 
@@ -109,6 +111,14 @@ class Auditor:
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
 
+    def adopted(self) -> dict[tuple[Partition, str], int]:
+        """Return from which offset on a copied topic's partitions were inserted; earlier ones were, as of the original.
+
+        `adopt` has noted that in the table `audits`.
+        """
+        rows = self.connection.query(ledger.ADOPTED, self._names | {"topics": list(self.tables), "by": ADOPT})
+        return {(Partition(row["topic"], row["partition"]), row["topic_id"]): row["end"] for row in rows}
+
     def audit(self, span: Span) -> Finding:
         """Compare a span with the tables; where they are replicated, nothing is missing before replicas have caught up.
 
@@ -173,7 +183,7 @@ class Auditor:
 
     @property
     def _names(self) -> dict[str, object]:
-        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins")}
+        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins", "audits")}
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
         """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""

@@ -3,11 +3,13 @@
 import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.offsets import OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
@@ -18,8 +20,8 @@ from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE
 from consumer.metrics import PrometheusMetrics
-from consumer.operations.audit import Auditor, Finding, Span
-from consumer.operations.background_audit import BackgroundAudit
+from consumer.operations.audit import ADOPT, Auditor, Finding, Span
+from consumer.operations.background_audit import BackgroundAudit, row_of
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 
@@ -393,6 +395,25 @@ def test_a_patrol_rings_when_two_rounds_miss_the_same(
     (finding,) = walker.run_once()
     assert str(finding.missing) == "10-11"
     assert alarms(metrics) == (2, 0)
+
+
+def test_what_was_inserted_of_the_original_is_not_missed_of_its_copy(
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
+) -> None:
+    """After a failover to another Kafka cluster, where `adopt` has noted from which offset on the copy is read."""
+    walker, group, metrics = patrol
+    adopted = Finding(Span(PLACE, NOW, 0, 4), 0, 0, 0)
+    write_audits(
+        tables.database, [row_of(adopted, ADOPT), row_of(replace(adopted, span=Span(PLACE, "a", 0, 9)), ADOPT)]
+    )
+    write_audits(tables.database, [row_of(replace(adopted, span=Span(PLACE, NOW, 0, 9)), "worker")])
+    tables.insert(records([4, 5, 7]), "a")
+    group.mark = CommittedOffset(8, Intent(NOW, 8, 8).encode())
+
+    walker.run_once()
+    (finding,) = walker.run_once()
+    assert str(finding.missing) == "6"
+    assert alarms(metrics) == (1, 0)
 
 
 def test_a_patrol_asks_only_for_what_the_log_has(
