@@ -33,7 +33,8 @@ docs/SLO.md), at CONSUMER_HTTP_PORT. One canary is enough.
 
 Its events have the clientId {CLIENT_ID}; the views for analysts leave them out. With a client
 registry give it an entry of that name, and its key in CONSUMER_CANARY_KEY_FILE. It needs SELECT on
-`events` and nothing else. A collector or a ClickHouse that is away never stops it.
+`events` (on a cluster `events_all`) and nothing else. A collector or a ClickHouse that is away never
+stops it.
 
   CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123 CONSUMER_CANARY_URL=http://ingest:8080 \\
       CONSUMER_HTTP_PORT=8082 python -m consumer canary
@@ -43,7 +44,7 @@ _ANSWER_S: Final = 10.0  # the collector answers within INGEST_ANSWER_DEADLINE_S
 _LOOK_EVERY_S: Final = 0.25  # so much too long a freshness may be measured
 _LOOK_S: Final = 10.0
 _STUCK_S: Final = 60.0
-_FOUND: Final = "SELECT toString(event_id) AS id FROM events WHERE event_id IN {ids:Array(UUID)}"
+_FOUND: Final = "SELECT toString(event_id) AS id FROM {of_events:Identifier} WHERE event_id IN {ids:Array(UUID)}"
 
 
 def run_canary(settings: Settings, _: Namespace) -> int:
@@ -73,9 +74,11 @@ def run_canary(settings: Settings, _: Namespace) -> int:
 
 
 def _finder(connection: Connection) -> Callable[[Collection[str]], set[str]]:
+    names = connection.layout.names("events")
+
     def find(event_ids: Collection[str]) -> set[str]:
         """Ask by the table's key, so that a look reads one granule for each event, however large the table is."""
-        return {str(row["id"]) for row in connection.query(_FOUND, {"ids": list(event_ids)})}
+        return {str(row["id"]) for row in connection.query(_FOUND, names | {"ids": list(event_ids)})}
 
     return find
 

@@ -153,11 +153,6 @@ def _recounted(auditor: Auditor, finding: Finding) -> Finding:
     """Count uncounted offsets, and audit again."""
     if not finding.uncounted:
         return finding
-    if auditor.connection.layout.cluster:
-        raise Misconfigured(
-            "argument --recount: run it for each shard, without CONSUMER_CLICKHOUSE_CLUSTER, and with"
-            " CONSUMER_CLICKHOUSE_URL set to one of its servers"
-        )
     auditor.recount(finding)
     return auditor.audit(finding.span)
 
@@ -229,7 +224,7 @@ def spans(auditor: Auditor, cluster: Cluster, topics: Mapping[str, Topic]) -> li
     partitions = [Partition(name, number) for name, topic in topics.items() for number in range(topic.partitions)]
     marks = cluster.committed(partitions)  # before reading the table, so that committed offsets are in it
     bounds = cluster.bounds(partitions)
-    known = {(span.partition, span.topic_id): span for span in auditor.topic_ids()}
+    known, adopted = {(span.partition, span.topic_id): span for span in auditor.topic_ids()}, auditor.adopted()
     found = {
         name: replace(span, is_gone=True)
         for name, span in known.items()
@@ -240,7 +235,8 @@ def spans(auditor: Auditor, cluster: Cluster, topics: Mapping[str, Topic]) -> li
         intent = intended(mark)
         if intent is None or intent.topic_id == topic_id:
             first = known[partition, topic_id].low if (partition, topic_id) in known else mark.offset
-            found[partition, topic_id] = Span(partition, topic_id, min(bounds[partition][0], first), mark.offset)
+            low = min(adopted.get((partition, topic_id), bounds[partition][0]), first, mark.offset)
+            found[partition, topic_id] = Span(partition, topic_id, low, mark.offset)
     return [span for _, span in sorted(found.items())]
 
 

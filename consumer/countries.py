@@ -9,6 +9,7 @@ from typing import Final
 
 from consumer.clickhouse.countries import load_countries
 from consumer.clickhouse.promotion import refresh_views
+from consumer.clickhouse.servers import servers_of_cluster
 from consumer.commands import PATIENCE_S, say
 from consumer.operations.networks import read_networks
 from consumer.parts import connect
@@ -33,11 +34,14 @@ at `truncated` countries are still told; at `none`, or for addresses that have e
 
 
 def run_countries(settings: Settings, arguments: Namespace) -> int:
-    """Load networks, and make the views again."""
+    """Load networks on each server, because each answers from its own dictionary, and then make the views again."""
     connection = connect(settings).patient(PATIENCE_S)
-    count = load_countries(connection, read_networks([Path(name) for name in arguments.file]))
-    for sentence in refresh_views(connection, settings.time_zone, time.sleep):
-        say(sentence)
+    servers, paths, count = servers_of_cluster(connection), [Path(name) for name in arguments.file], 0
+    for one in servers:
+        count = load_countries(one, read_networks(paths))
+    for one in servers[:1] if connection.layout.is_replicated else servers:
+        for sentence in refresh_views(one, settings.time_zone, time.sleep):
+            say(sentence)
     say(f"{count} networks have a country; the views show it", sys.stderr)
     return 0
 

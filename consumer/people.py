@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from consumer.arguments import event_id, identifier
+from consumer.clickhouse.client import Connection
 from consumer.clickhouse.streams import lines, text_bytes
 from consumer.commands import PATIENCE_S, say, show
 from consumer.errors import Misconfigured
@@ -20,7 +21,7 @@ from consumer.operations.erasure import Eraser, Found
 from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
-from consumer.parts import connect_to_shard, erasure_key, find_schemas
+from consumer.parts import connect, connect_to_shard, erasure_key, find_schemas
 from consumer.settings import Settings
 
 ERASE: Final = """
@@ -62,7 +63,7 @@ def run_erase(settings: Settings, arguments: Namespace) -> int:
     wanted = _wanted(arguments)
     if bool(wanted) is arguments.again:
         raise Misconfigured("give either --again, or whose data: --user-id, --anon-id or --event-id")
-    eraser = _eraser(settings)
+    eraser = _eraser(settings, connect_to_shard(settings))
     if arguments.again:
         return _again(eraser, _key(settings), arguments)
     people = with_visitors(eraser.connection, _until(wanted, eraser.now_ms()))
@@ -99,7 +100,7 @@ def run_export(settings: Settings, arguments: Namespace) -> int:
     wanted = _wanted(arguments)
     if not wanted:
         raise Misconfigured("whose data? give --user-id, --anon-id or --event-id")
-    eraser = _eraser(settings)
+    eraser = _eraser(settings, connect(settings))
     people = with_visitors(eraser.connection, _until(wanted, eraser.now_ms()))
     with _output(arguments.to) as out:
         count = 0
@@ -116,7 +117,7 @@ def _readable(line: str) -> str:
 
 
 def _held(eraser: Eraser, people: list[Person]) -> Iterator[dict[str, Any]]:
-    query = rows_of({person.kind for person in people}, "e.*")
+    query = rows_of({person.kind for person in people}, "e.*", eraser.connection.layout.over_all("events"))
     for row in lines(eraser.connection, query, rows=external(people)):
         yield {"table": "events"} | row
     for letter in eraser.letters_of(people):
@@ -140,9 +141,8 @@ def _key(settings: Settings) -> ErasureKey:
     )
 
 
-def _eraser(settings: Settings) -> Eraser:
-    connection = connect_to_shard(settings).patient(PATIENCE_S)
-    return Eraser(connection, find_schemas(settings).schema_of, lambda text: say(text, sys.stderr))
+def _eraser(settings: Settings, connection: Connection) -> Eraser:
+    return Eraser(connection.patient(PATIENCE_S), find_schemas(settings).schema_of, lambda text: say(text, sys.stderr))
 
 
 def _wanted(arguments: Namespace) -> list[tuple[Kind, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from consumer.arguments import OFFSET_MAX
+from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows
 from consumer.commands import say, show, spans
 from consumer.delivery.intent import Intent
@@ -14,7 +15,8 @@ from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.kafka.admin_connection import AdminConnection
-from consumer.operations.audit import Auditor, intended
+from consumer.operations.audit import ADOPT, Auditor, Finding, Span, intended
+from consumer.operations.background_audit import row_of
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgrade, reprocess, resume
@@ -55,7 +57,8 @@ def run_resume(settings: Settings, arguments: Namespace) -> int:
 
 def run_adopt(settings: Settings, arguments: Namespace) -> int:
     """Go on with the commits of another Kafka cluster, of which this one has a copy."""
-    return Marks(settings).run(arguments, lambda facts, _: adopt(facts, facts.cluster_id))
+    marks = Marks(settings)
+    return marks.run(arguments, lambda facts, _: adopt(facts, facts.cluster_id), marks.note_adopted)
 
 
 def run_downgrade(settings: Settings, arguments: Namespace) -> int:
@@ -185,8 +188,22 @@ class Marks:
                 firsts[span.partition], stops[span.partition] = found.bounds
         return firsts, stops
 
-    def run(self, arguments: Namespace, plan: Planner) -> int:
-        """Plan for the partitions, print the plans, commit them with --go; return the exit code."""
+    def note_adopted(self, plans: Sequence[Plan]) -> None:
+        """Note which offsets of the copy were inserted as those of the original, so that no audit misses them."""
+        spans = [
+            Span(made.partition, self._topics[made.partition.topic].topic_id, 0, made.mark.offset)
+            for made in plans
+            if made.mark is not None
+        ]
+        write_audits(self._connection, [row_of(Finding(span, 0, 0, 0), ADOPT) for span in spans])
+
+    def run(
+        self, arguments: Namespace, plan: Planner, before: Callable[[Sequence[Plan]], object] = lambda _: None
+    ) -> int:
+        """Plan for the partitions, print the plans, commit them with --go; return the exit code.
+
+        `before` is called with the plans right before they are committed.
+        """
         if arguments.go:
             self._group.check_stopped()
         plans = list(self._plans(self.partitions(arguments), plan))
@@ -200,6 +217,7 @@ class Marks:
                 f"nothing was committed; add --go for {len(marks)} partitions" if marks else "nothing to do", sys.stderr
             )
             return 0
+        before(plans)
         self._group.commit(marks)
         if getattr(arguments, "delete", False):
             self._delete(plans)

@@ -31,6 +31,9 @@ _WORKERS: Final = "tests/fault/test_worker_"
 _PIPELINE: Final = "tests/system/"
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
+CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
+"""The variable that names a cluster of Replicated tables."""
+collect_ignore = [] if CLUSTER in os.environ else ["integration/test_replicated_cluster.py"]
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

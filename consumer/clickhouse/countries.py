@@ -76,7 +76,7 @@ def _load(connection: Connection) -> None:
 def _beside(connection: Connection) -> Iterator[str]:
     """Yield an empty copy of the table; `migrate` drops it when this process dies."""
     name = f"{_TABLE}_mend_{sha256(_TABLE.encode()).hexdigest()[:12]}_{uuid4().hex[:12]}"
-    connection.command(f"CREATE TABLE {name} AS {_TABLE}")
+    connection.command(f"CREATE TABLE {name} AS {_TABLE} ENGINE = MergeTree ORDER BY network")
     try:
         yield name
     finally:

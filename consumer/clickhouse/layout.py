@@ -100,6 +100,14 @@ class Layout:
         limit_s = max(1, int(timeout_s * _OF_TIMEOUT))
         return {"distributed_ddl_output_mode": "none", "distributed_ddl_task_timeout": limit_s}
 
+    def sync(self, table: str, database: str) -> str:
+        """Return the statement that waits until replicas of a table have fetched what others have inserted."""
+        return f"SYSTEM SYNC REPLICA {self._on_cluster}{database}.{table} LIGHTWEIGHT"
+
+    @property
+    def _on_cluster(self) -> str:
+        return f"ON CLUSTER '{self.cluster}' " if self.is_replicated else ""
+
     def _reading(self, statement: str) -> str:
         """Return a view that reads tables of all shards."""
         if not _READER.match(statement) or not self.tables:

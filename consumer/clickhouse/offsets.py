@@ -8,14 +8,19 @@ partition, or let `resume` skip records. A dead letter that is read again become
 group itself says were left out, the dead letter is looked for.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.replication import synced
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Block, Counted, Partition
+from consumer.delivery.ports import Block, Held, Partition, Record
 
+_CLOCKS_MS: Final = (
+    3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; Kafka 4 refuses more, by default
+)
 _MOVES: Final = ("0001_events.sql",)
 """The migrations that make the table of rows, or move them to a new one: it knows none of the tokens from before."""
 _OF_PARTITION: Final = (
@@ -44,25 +49,28 @@ _RANGE: Final = """
 _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
 AND _offset >= {from:UInt64} AND _offset < {to:UInt64} AND _reading < {reading:UInt32}
 """
-_THERE: Final = """
-SELECT DISTINCT _offset AS offset FROM {table:Identifier}
+_FROM_ROWS: Final = """
+FROM {table:Identifier}
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _reading = {reading:UInt32} AND _offset >= {from:UInt64} AND _offset < {to:UInt64}
 """
-_ROWS: Final = f"""
-{_THERE}
-UNION ALL
-SELECT offset FROM {{of_erased_rows:Identifier}}
-WHERE topic = {{topic:String}} AND topic_id = {{topic_id:String}} AND partition = {{partition:UInt32}}
-    AND reading = {{reading:UInt32}} AND offset >= {{from:UInt64}} AND offset < {{to:UInt64}}
-"""  # noqa: S608  (our own text)
+_FROM_ERASED: Final = """
+FROM {of_erased_rows:Identifier}
+WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
+    AND reading = {reading:UInt32} AND offset >= {from:UInt64} AND offset < {to:UInt64}
+"""
+_ROWS: Final = f"SELECT DISTINCT _offset AS offset {_FROM_ROWS} UNION ALL SELECT offset {_FROM_ERASED}"
 """Rows that are there, and rows that an operator has erased: neither is to be inserted again."""
-_LATELY: Final = f"""
-{_THERE} AND _inserted_at >= greatest(
+_HELD: Final = f"""
+SELECT _offset AS offset, max(_inserted_at < greatest(
     now64(3, 'UTC') - INTERVAL {{remembered_s:UInt32}} SECOND,
     (SELECT max(applied_at) FROM migrations WHERE name IN ({", ".join(map(repr, _MOVES))}))
-)
+)) AS is_old
+{_FROM_ROWS} AND _inserted_at >= fromUnixTimestamp64Milli({{since_ms:Int64}}) GROUP BY offset
+UNION ALL
+SELECT offset, 1 {_FROM_ERASED}
 """  # noqa: S608  (our own text)
+"""Rows that are there, or were erased, each with whether its token may be forgotten."""
 _BURIED: Final = f"""
 SELECT DISTINCT origin_offset AS offset FROM {{of_dead_letters:Identifier}}
 WHERE origin_topic = {{topic:String}} AND origin_topic_id = {{topic_id:String}}
@@ -108,6 +116,7 @@ class OffsetsTable:
         self._connection = connection
         layout = connection.layout
         self._names = layout.names("offsets", "erased_rows", "dead_letters")
+        self._own = dict(tables)
         self._tables = {topic: layout.over_all(table) for topic, table in tables.items()}
         self._remembered_s = int(remembered_s)
 
@@ -120,24 +129,29 @@ class OffsetsTable:
         (row,) = self._connection.query(_END, self._parameters(partition, topic_id) | {"reading": reading})
         return int(row["end"])
 
-    def counted(self, partition: Partition, block: Block) -> Counted:
-        """Return which of a block's offsets are rows of its reading, and whether the table still knows its token.
+    def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
+        """Return which of a block's offsets are counted or are rows, and whether the table still knows its token.
 
-        Whether it does is asked when all are counted: it does not when the rows were moved here from another table, and
-        perhaps not when they came long ago. Finding those that came lately reads little, for there is an index.
+        It does not when the rows were moved here from another table, and perhaps not when they came long ago; of erased
+        rows nobody knows when they came. Rows are younger than their records, so finding them reads little: there is an
+        index. Where tokens may be forgotten, replicas are waited for: one that lags would look like a loss.
 
         Raises:
             Transient, Fatal: as errors.py says.
         """
+        since_ms = inserted_since_ms(records)
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
-        where = self._parameters(partition, block.origin.topic_id) | bounds
-        rows = self._connection.query(_OFFSETS, where)
-        offsets = frozenset(row["offset"] for row in rows).intersection(block.offsets)
-        if not offsets.issuperset(block.offsets):
-            return Counted(offsets)
-        since = {"table": self._tables[partition.topic], "remembered_s": self._remembered_s}
-        lately = self._connection.query(_LATELY, where | since)
-        return Counted(offsets, is_remembered=any(row["offset"] in offsets for row in lately))
+        where = self._parameters(partition, block.origin.topic_id) | bounds | {"since_ms": since_ms}
+        where |= {"table": self._tables[partition.topic], "remembered_s": self._remembered_s}
+        connection = self._connection
+        if since_ms + _CLOCKS_MS < time.time_ns() // 1_000_000 - 1000 * self._remembered_s:
+            connection = synced(connection, self._own[partition.topic], "offsets", "erased_rows") or connection
+        counted = {row["offset"] for row in connection.query(_OFFSETS, where)}
+        mine = frozenset(block.offsets)
+        found = [row for row in connection.query(_HELD, where) if row["offset"] in mine]
+        rows = {row["offset"] for row in found}
+        offsets = mine & (counted | rows)
+        return Held(offsets, not offsets or (bool(rows) and not any(row["is_old"] for row in found)))
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets are counted, or are rows that a killed server did not come to count.
@@ -180,6 +194,12 @@ class OffsetsTable:
 
     def _parameters(self, partition: Partition, topic_id: str) -> dict[str, object]:
         return {**self._names, "topic": partition.topic, "topic_id": topic_id, "partition": partition.number}
+
+
+def inserted_since_ms(records: Sequence[Record]) -> int:
+    """Return a moment before which no row of these records was inserted, as ClickHouse's clock has it."""
+    now_ms = time.time_ns() // 1_000_000
+    return max(0, min(now_ms, *(record.timestamp_ms for record in records)) - _CLOCKS_MS)
 
 
 def delete_rows(connection: Connection, table: str, partition: Partition, intent: Intent) -> int:

@@ -5,7 +5,8 @@ but not the rows, and drops every repeat (seen on 26.9: tests/fault/test_worker_
 each repeated insert the worker checks that its rows are there, and counted. Missing rows are inserted into a temporary
 table whose parts are then attached: views do not see that, and they have accepted the repeat under their own tokens. A
 row that a merge has replaced meanwhile looks missing; it is inserted again, and replaced again. A row that an operator
-has erased is listed in `erased_rows`, and is not missing.
+has erased is listed in `erased_rows`, and is not missing. Rows that were put back have as `_inserted_at` the earliest
+moment at which they can have been inserted: an hour before their records.
 
 Two workers may repair at once, one of them expelled, or one again after it gave up. Each creates its own table, then
 drops the other's, waits until no statement for the same block runs, and only then looks for missing rows. So the later
@@ -17,7 +18,6 @@ store token and part in one step, and a lagging replica would look like a loss.
 
 import hashlib
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -26,17 +26,15 @@ from typing import Any, Final
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.layout import FIRST_SHARD, WHO_ANSWERS
+from consumer.clickhouse.offsets import inserted_since_ms
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.servers import server_of_shard
-from consumer.clickhouse.statements import PINNED
+from consumer.clickhouse.statements import PINNED, SENT_NOW
 from consumer.delivery.ports import Block, Metrics, Record, Rows
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
 
 log = logging.getLogger(__name__)
 
-_CLOCKS_MS: Final = (
-    3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; beyond it a check takes longer
-)
 _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}"
 _THERE: Final = """
 SELECT _offset AS offset FROM {table:Identifier}
@@ -69,6 +67,8 @@ WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND nam
 """
 _UNDER_WAY: Final = "SELECT count() AS n FROM %s WHERE Settings['insert_deduplication_token'] = {token:String}"
 _LEDGER: Final = "offsets"
+# Their token is as old as the first try, and may be forgotten soon: see OffsetsTable.held.
+_LONG_AGO: Final = "fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')"
 
 
 class ClickHouseRepairer:
@@ -133,7 +133,7 @@ class ClickHouseRepairer:
         parameters = self._parameters_of(block, mine)
         if not self._missing(block, parameters) and not self._uncounted(block, parameters):
             return 0
-        put_back = self._put_back(block, mine, parameters | {"since_ms": 0})
+        put_back = self._put_back(block, mine, parameters)
         counted = self._count(block, parameters)
         if not put_back and not counted:  # the time window was too short: the producers' clocks are ahead
             return 0
@@ -144,12 +144,13 @@ class ClickHouseRepairer:
 
     def _put_back(self, block: Block, records: Sequence[Record], parameters: dict[str, Any]) -> int:
         with self._taken(self._target.table, block) as beside:
-            missing = self._missing(block, parameters)
+            missing = self._missing(block, parameters | {"since_ms": 0})
             if missing:
                 lost = [record for record in records if record.offset in missing]
                 (part,) = self._rows.blocks(lost, block.origin, block.token)
-                statement = replace(self._target, table=beside).statement
-                self._connection.command(statement, part.origin._asdict(), part.payload, PINNED)
+                statement = replace(self._target, table=beside).statement.replace(SENT_NOW, _LONG_AGO)
+                when = {"since_ms": parameters["since_ms"]}
+                self._connection.command(statement, part.origin._asdict() | when, part.payload, PINNED)
                 missing = self._lasting(beside, missing)
             if missing:
                 self._attach(self._target.table, beside, block.token)
@@ -187,7 +188,7 @@ class ClickHouseRepairer:
             "partition": records[0].partition.number,
             "first": block.offsets[0],
             "last": block.offsets[-1],
-            "since_ms": max(0, min(*times_ms, time.time_ns() // 1_000_000) - _CLOCKS_MS),
+            "since_ms": inserted_since_ms(records),
             "newest_ms": max(0, *times_ms),
         }
 

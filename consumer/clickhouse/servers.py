@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from consumer.clickhouse.client import Connection
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
 from schemas.transport.access import Url
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ _QUIET_MIN: Final = 6
 _SHARDS: Final = """
 SELECT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} AND is_local
 """
+_COUNT: Final = "SELECT count() AS n FROM system.clusters WHERE cluster = {cluster:String}"
 
 
 @contextmanager
@@ -47,6 +48,23 @@ def servers_of(connection: Connection) -> list[Connection]:
         Transient, Fatal: a server is away, or refuses.
     """
     return [one for url in connection.urls for one in _behind(connection, url)]
+
+
+def servers_of_cluster(connection: Connection) -> list[Connection]:
+    """Return the same, all servers of the layout's cluster among them; for what each must do by itself.
+
+    Raises:
+        Transient, Fatal: a server is away, or refuses.
+        Misconfigured: the addresses do not lead to all.
+    """
+    found, cluster = servers_of(connection), connection.layout.cluster
+    count = found[0].query(_COUNT, {"cluster": cluster})[0]["n"] if cluster else 0
+    if len(found) >= count:
+        return found
+    for one in found:
+        one.close()
+    named = f"names {len(found)} of {count} servers of the cluster {cluster}"
+    raise Misconfigured(f"CONSUMER_CLICKHOUSE_URL: {named}: name all for this command")
 
 
 def answering(connection: Connection) -> list[Connection]:

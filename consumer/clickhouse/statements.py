@@ -43,6 +43,9 @@ PINNED: Final = _ONE_BLOCK | {
 }
 """The settings of every insert, without the token."""
 
+SENT_NOW: Final = "now64(3, 'UTC')"
+"""The expression of `_inserted_at`."""
+
 
 def column_of(field: str) -> str:
     """Return the column of an Avro field: eventId -> event_id; properties are kept as text, not parsed."""
@@ -75,7 +78,7 @@ def targets_of(schema_name: str, topic: str) -> dict[str, str]:
         "_topic_id": "{topic_id:String}",
         "_leader_epoch": "{leader_epoch:Int32}",
         "_reading": "{reading:UInt32}",
-        "_inserted_at": "now64(3, 'UTC')",
+        "_inserted_at": SENT_NOW,
     }
 
 

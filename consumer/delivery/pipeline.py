@@ -10,8 +10,8 @@ from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import NO_SHARD, Intent
 from consumer.delivery.ports import (
     Block,
-    Counted,
     DeadLetters,
+    Held,
     InsertedOffsets,
     InsertSpans,
     Partition,
@@ -159,9 +159,10 @@ class Pipeline:
     def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
-        Before a block is sent again, the table `offsets` is asked which of its rows are counted. If all are, and the
-        tables may have forgotten its token (a migration, a long outage), it is not sent again. If they still know the
-        token, it is sent: the tables drop it, and a view that missed it takes it. A server that died during an earlier
+        Before a block is sent again, the tables are asked what they hold of it. If they still know its token, it is
+        sent whole: they drop what is there, and a view that missed it takes it. If they may have forgotten the token (a
+        migration, a long outage), only those rows are sent that are not there. They keep the token: it counts for each
+        month of rows by itself, and an insert brings a month whole or not at all. A server that died during an earlier
         try may have the token or the counts, but not the rows; so after a repeat the rows are looked for.
 
         Raises:
@@ -175,26 +176,35 @@ class Pipeline:
             return self._insert(batch, block, attempt)
 
     def _insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
-        counted = self.inserted.counted(batch.partition, block) if attempt.is_repeated else Counted()
-        is_there = counted.offsets.issuperset(block.offsets)
-        if is_there and not counted.is_remembered:
-            log.warning(
-                _NOT_SENT, extra={"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
-            )
-        else:
+        held = self.inserted.held(batch.partition, block, batch.included) if attempt.is_repeated else Held()
+        is_there = held.offsets.issuperset(block.offsets)
+        sent = block if held.is_remembered else self._lacking(batch, block, held.offsets)
+        if sent.offsets:
             if not attempt.is_fresh():
                 raise Transient("too long after its intent, which must be committed again first", Cause.BUSY)
             try:
-                self.table.insert(block)
+                self.table.insert(sent)
             except Rejected as refusal:
                 if not is_there:
-                    return self._refused(batch, block, attempt, refusal)
+                    refused = self._refused(batch, sent, attempt, refusal)
+                    return refused if sent is block else replace(refused, is_untouched=False)
             except TooLarge as refusal:
                 if not is_there:
                     return self._too_large(batch, block, attempt, refusal)
         if attempt.is_repeated:
             self.repairer.repair(block, batch.included)
         return Inserted()
+
+    def _lacking(self, batch: Batch, block: Block, there: frozenset[int]) -> Block:
+        """Return a block of those rows that are not there, under the same token; it may be empty."""
+        where = {"partition": batch.partition.number, "a": batch.intent.a, "b": batch.intent.b}
+        log.warning(_NOT_SENT, extra=where | {"rows": len(there)})
+        lacking = frozenset(block.offsets) - there
+        records = [record for record in batch.included if record.offset in lacking]
+        if not records:
+            return replace(block, offsets=(), payload=b"")
+        (part,) = self.rows.blocks(records, block.origin, block.token)
+        return replace(part, token=block.token, shard=block.shard)
 
     def _refused(self, batch: Batch, block: Block, attempt: Attempt, refusal: Rejected) -> Inserted:
         """Return the rows of a block that the table refuses, none of which is in it.

@@ -278,12 +278,12 @@ class Repairer(Protocol):
         """Tell whether the server is inserting a block, from any worker."""
 
 
-class Counted(NamedTuple):
-    """What the record of inserted offsets has of a block.
+class Held(NamedTuple):
+    """What the tables hold of a block that may have been inserted before.
 
     Attributes:
-        offsets: those of its rows that are counted.
-        is_remembered: some of them came lately, and to this table: it still knows the block's token.
+        offsets: those of its offsets that are counted, or are rows.
+        is_remembered: none of them is there, or they came lately, and to this table: it still knows the block's token.
     """
 
     offsets: frozenset[int] = frozenset()
@@ -296,8 +296,8 @@ class InsertedOffsets(Protocol):
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
-    def counted(self, partition: Partition, block: Block) -> Counted:
-        """Return which of a block's offsets are rows of its reading, as the view has counted them."""
+    def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
+        """Return what is there of a block, in its reading, counted or not; `records` are those of its batch."""
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets are counted, or are rows that a killed server did not come to count."""

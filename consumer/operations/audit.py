@@ -20,6 +20,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import FIRST_SHARD
+from consumer.clickhouse.replication import synced
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.intent import Intent, UnreadableError, decode
@@ -29,6 +31,11 @@ from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 
 _MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
 _NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
+
+ADOPT: Final = "adopt"
+"""Who has audited the offsets of a copied topic that were inserted as those of the original."""
+_HERE: Final = {"parallel_distributed_insert_select": 0}
+"""The settings of an insert whose rows the server that is asked gathers; else each shard would insert its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +111,27 @@ class Auditor:
             Span(Partition(row["topic"], row["partition"]), row["topic_id"], row["low"], row["end"]) for row in rows
         ]
 
+    def adopted(self) -> dict[tuple[Partition, str], int]:
+        """Return from which offset on a copied topic's partitions were inserted; earlier ones were, as of the original.
+
+        `adopt` has noted that in the table `audits`.
+        """
+        rows = self.connection.query(ledger.ADOPTED, self._names | {"topics": list(self.tables), "by": ADOPT})
+        return {(Partition(row["topic"], row["partition"]), row["topic_id"]): row["end"] for row in rows}
+
     def audit(self, span: Span) -> Finding:
-        """Compare a span with the tables.
+        """Compare a span with the tables; where they are replicated, nothing is missing before replicas have caught up.
 
         Raises:
-            Transient, Fatal: as the packages' errors.py say.
+            Transient, Fatal: as the packages' errors.py say; Transient too when a replica does not catch up.
         """
+        finding = self._audit(span)
+        if not (finding.missing or finding.untold or finding.uncounted):
+            return finding
+        one = synced(self.connection, *{*self.tables.values(), "offsets", "dead_letter_origins"})
+        return finding if one is None else replace(self, connection=one)._audit(span)  # noqa: SLF001  (of the same class)
+
+    def _audit(self, span: Span) -> Finding:
         readings = self._readings(span)
         counts = {number: self._counts(span, number) for number in sorted({0, *(number for number, _, _ in readings)})}
         lost, uncounted = self._lacking(_stretches(span, readings))
@@ -156,11 +178,12 @@ class Auditor:
         for span, reading in _stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
             settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
+            settings |= self.connection.layout.of_insert(FIRST_SHARD) | _HERE
             self.connection.command(ledger.RECOUNT, self._parameters(span, reading), settings=settings)
 
     @property
     def _names(self) -> dict[str, object]:
-        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins")}
+        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins", "audits")}
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
         """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""

@@ -89,12 +89,13 @@ class BackgroundAudit:
         marks = self._cluster.committed(owned)  # before reading the table, so that committed offsets are in it
         lows = {partition: bounds.low for partition, bounds in self._cluster.bounds(owned).items()}
         topics = {name: self._cluster.topic(name) for name in {partition.topic for partition in owned}}
-        spans = []
+        spans, adopted = [], self._auditor.adopted()
         for partition, mark in marks.items():
             intent, topic = intended(mark), topics[partition.topic]
             if topic is None or (intent and intent.topic_id != topic.topic_id):
                 continue
-            low = max(lows[partition], self._clean_to.get((partition, topic.topic_id), 0))
+            place = (partition, topic.topic_id)
+            low = max(lows[partition], self._clean_to.get(place, 0), adopted.get(place, 0))
             spans.append(Span(partition, topic.topic_id, min(low, mark.offset), mark.offset))
         return spans
 

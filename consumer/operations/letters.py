@@ -18,7 +18,7 @@ _LETTERS: Final = """
 SELECT _topic, _topic_id, _partition, _reading, _offset, letter_id, toString(reason) AS reason, error,
     toString(origin_at) AS refused_at, toUnixTimestamp64Milli(origin_at) AS at_ms,
     base64Encode(key) AS key, base64Encode(value) AS value, headers
-FROM dead_letters WHERE value != '' AND origin_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
+FROM {of_dead_letters:Identifier} WHERE value != '' AND origin_at <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')
 """
 _LONG: Final = 8  # characters: a shorter id may stand in other values by chance
 _NAMES: Final = ("userId", "anonId", "eventId")
@@ -94,7 +94,7 @@ def letters(connection: Connection, schema_of: Callable[[int], str], until_ms: i
         Transient: ClickHouse or the registry is away.
         Fatal: as errors.py says.
     """
-    for row in lines(connection, _LETTERS, {"until_ms": until_ms}):
+    for row in lines(connection, _LETTERS, connection.layout.names("dead_letters") | {"until_ms": until_ms}):
         value = base64.b64decode(row["value"])
         yield HeldLetter(row, _event(value, schema_of), value)
 

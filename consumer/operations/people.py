@@ -57,14 +57,14 @@ _CHOSEN: Final = {  # for the index: a join alone reads every row
     Kind.VISITOR: "user_id = '' AND anon_id IN (SELECT value FROM erased_people WHERE kind = 'visitor')",
 }
 _ROWS: Final = """
-SELECT {columns} FROM events AS e INNER JOIN erased_people AS p ON p.value = {column}
+SELECT {columns} FROM {table} AS e INNER JOIN erased_people AS p ON p.value = {column}
 WHERE p.kind = '{kind}' AND {chosen} AND e.received_at <= fromUnixTimestamp64Milli(p.until_ms, 'UTC')
 """
 # The latest sign-in of each visitor id that the users have ever signed in from.
 _VISITORS: Final = """
-SELECT anon_id AS value, argMax(user_id, (occurred_at, event_id)) AS owner FROM events
-WHERE user_id != '' AND anon_id IN (
-    SELECT anon_id FROM events
+SELECT anon_id AS value, argMax(user_id, (occurred_at, event_id)) AS owner FROM {of_events:Identifier}
+WHERE user_id != '' AND anon_id GLOBAL IN (
+    SELECT anon_id FROM {of_events:Identifier}
     WHERE anon_id != '' AND user_id IN (SELECT value FROM erased_people WHERE kind = 'user_id')
 )
 GROUP BY anon_id HAVING owner IN (SELECT value FROM erased_people WHERE kind = 'user_id')
@@ -84,10 +84,11 @@ def external(people: Iterable[Person]) -> ExternalTable:
     )
 
 
-def rows_of(kinds: Collection[Kind], columns: str) -> str:
+def rows_of(kinds: Collection[Kind], columns: str, table: str = "events") -> str:
     """Return the query for the rows of the people of `external`, each row once; `kinds` are theirs."""
     texts = (
-        _ROWS.format(columns=columns, column=COLUMN_OF[kind], kind=kind, chosen=_CHOSEN[kind]) for kind in sorted(kinds)
+        _ROWS.format(columns=columns, table=table, column=COLUMN_OF[kind], kind=kind, chosen=_CHOSEN[kind])
+        for kind in sorted(kinds)
     )
     return "UNION DISTINCT".join(texts)
 
@@ -99,7 +100,8 @@ def with_visitors(connection: Connection, people: Collection[Person]) -> list[Pe
         Transient, Fatal: as errors.py says.
     """
     until_ms = {person.value: person.until_ms for person in people if person.kind is Kind.USER}
-    found = lines(connection, _VISITORS, rows=external(people)) if until_ms else ()
+    names = connection.layout.names("events")
+    found = lines(connection, _VISITORS, names, external(people)) if until_ms else ()
     named = [*people, *(Person(Kind.VISITOR, row["value"], until_ms[row["owner"]]) for row in found)]
     latest = {person[:2]: person for person in sorted(named, key=lambda person: person.until_ms)}
     return list(latest.values())

@@ -22,7 +22,7 @@ _LETTERS: Final = """
 SELECT letter_id, toString(reason) AS why, error, service, origin_topic AS topic, origin_topic_id AS topic_id,
     origin_partition AS partition, origin_offset AS offset, toUnixTimestamp64Milli(origin_at) AS refused_ms,
     toUnixTimestamp64Milli(_inserted_at) AS inserted_ms, base64Encode(value) AS content, headers
-FROM dead_letters
+FROM {of_dead_letters:Identifier}
 """
 _SHOWN: Final = """
 ORDER BY _inserted_at DESC, letter_id, origin_topic_id
@@ -42,16 +42,16 @@ _IN: Final = f"""
 {_SHOWN}
 """
 _COUNTED: Final = """
-SELECT bitmapContains(groupBitmapMergeState(present), {offset:UInt64}) AS is_counted FROM offsets
+SELECT bitmapContains(groupBitmapMergeState(present), {offset:UInt64}) AS is_counted FROM {of_offsets:Identifier}
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
     AND million = intDiv({offset:UInt64}, 1000000)
 """
 
 _FRESHNESS: Final = """
 SELECT
-    (SELECT count() FROM events WHERE _inserted_at > now64(3) - INTERVAL 60 SECOND) AS rows_per_minute,
-    (SELECT round(quantile(0.5)(dateDiff('millisecond', received_at, _inserted_at)) / 1000, 2) FROM events
-        WHERE _inserted_at > now64(3) - INTERVAL 60 SECOND) AS delay_s,
+    (SELECT count() FROM {of_events:Identifier} WHERE _inserted_at > now64(3) - INTERVAL 60 SECOND) AS rows_per_minute,
+    (SELECT round(quantile(0.5)(dateDiff('millisecond', received_at, _inserted_at)) / 1000, 2)
+        FROM {of_events:Identifier} WHERE _inserted_at > now64(3) - INTERVAL 60 SECOND) AS delay_s,
     (SELECT dateDiff('second', any(complete_until), now64(3)) FROM complete_until WHERE topic = {topic:String})
         AS complete_s
 """
@@ -61,8 +61,10 @@ SELECT count() AS partitions, sum(missing) AS missing, sum(duplicates) AS duplic
 FROM (
     SELECT max(audited_at) AS at, argMax(a.missing, a.audited_at) AS missing,
         argMax(a.duplicates, a.audited_at) AS duplicates
-    FROM audits AS a WHERE audited_at > now() - INTERVAL 7 DAY
-        AND (topic, topic_id) IN (SELECT topic, argMax(topic_id, audited_at) FROM audits GROUP BY topic)
+    FROM {of_audits:Identifier} AS a WHERE audited_at > now() - INTERVAL 7 DAY
+        AND (topic, topic_id) GLOBAL IN (
+            SELECT topic, argMax(topic_id, audited_at) FROM {of_audits:Identifier} GROUP BY topic
+        )
     GROUP BY topic, partition
 )
 """
@@ -81,9 +83,9 @@ def rows_of(connection: Connection, event_id: str, trace_id: str) -> Rows:
     conditions = (*(_BY_ID if event_id else ()), *(_BY_TRACE if trace_id else ()))
     found: dict[tuple[object, ...], dict[str, Any]] = {}
     for condition in conditions:
-        query = f"SELECT {_COLUMNS} FROM events WHERE {condition} LIMIT {{limit:UInt32}}"  # noqa: S608  (our own text)
+        query = f"SELECT {_COLUMNS} FROM {{of_events:Identifier}} WHERE {condition} LIMIT {{limit:UInt32}}"  # noqa: S608  (our own text)
         asked = {"id": event_id or None, "trace": trace_id, "limit": SHOWN_MAX + 1}
-        for row in connection.query(query, {name: value for name, value in asked.items() if value}, settings=_BOUNDS):
+        for row in _asked(connection, query, {name: value for name, value in asked.items() if value}):
             found[row["topic_id"], row["partition"], row["offset"], row["reading"]] = row
     return list(found.values())[: SHOWN_MAX + 1]
 
@@ -100,7 +102,7 @@ def letters_naming(connection: Connection, text: str, needles: Sequence[str], sk
     """
     query = _NAMING if needles else _OF_REQUEST
     asked = {"text": text, "limit": PAGE, "skipped": skipped} | ({"needles": list(needles)} if needles else {})
-    return connection.query(query, asked, settings=_BOUNDS)
+    return _asked(connection, query, asked)
 
 
 def letters_at(connection: Connection, partition: Partition, topic_id: str, offset: int) -> Rows:
@@ -122,7 +124,13 @@ def letters_in(connection: Connection, partition: Partition, topic_id: str, offs
 
 
 def _letters_by_place(connection: Connection, query: str, place: Mapping[str, object]) -> Rows:
-    return connection.query(query, {**place, "limit": SHOWN_MAX, "skipped": 0}, settings=_BOUNDS)
+    return _asked(connection, query, {**place, "limit": SHOWN_MAX, "skipped": 0})
+
+
+def _asked(connection: Connection, query: str, parameters: Mapping[str, object]) -> Rows:
+    """Ask the tables of all shards."""
+    names = connection.layout.names("events", "dead_letters", "offsets", "audits")
+    return connection.query(query, {**names, **parameters}, settings=_BOUNDS)
 
 
 def is_counted(connection: Connection, partition: Partition, topic_id: str, offset: int) -> bool:
@@ -131,7 +139,7 @@ def is_counted(connection: Connection, partition: Partition, topic_id: str, offs
     Raises:
         Transient, Rejected, Fatal: as errors.py says.
     """
-    rows = connection.query(_COUNTED, _place(partition, topic_id, offset), settings=_BOUNDS)
+    rows = _asked(connection, _COUNTED, _place(partition, topic_id, offset))
     return bool(rows and rows[0]["is_counted"])
 
 
@@ -141,7 +149,7 @@ def freshness(connection: Connection, topic: str) -> Mapping[str, Any]:
     Raises:
         Transient, Rejected, Fatal: as errors.py says.
     """
-    (row,) = connection.query(_FRESHNESS, {"topic": topic}, settings=_BOUNDS)
+    (row,) = _asked(connection, _FRESHNESS, {"topic": topic})
     return row
 
 
@@ -164,5 +172,5 @@ def audited(connection: Connection) -> Mapping[str, Any]:
     Raises:
         Transient, Rejected, Fatal: as errors.py says.
     """
-    (row,) = connection.query(_AUDITED, settings=_BOUNDS)
+    (row,) = _asked(connection, _AUDITED, {})
     return row

@@ -31,6 +31,11 @@ GRANT SELECT ON system.replicated_merge_tree_settings TO headrace_worker;
 GRANT SELECT ON system.clusters TO headrace_worker;
 GRANT SELECT ON system.macros TO headrace_worker;
 GRANT SELECT ON system.replicas TO headrace_worker;
+-- Where tables are Replicated, a worker waits for replicas before it inserts old rows again, and before its audit says
+-- that rows are missing.
+GRANT SYSTEM SYNC REPLICA ON headrace.* TO headrace_worker;
+-- On a cluster of Replicated tables it waits ON CLUSTER, which needs this as well, for the operators too:
+--   GRANT CLUSTER ON *.* TO headrace_worker;
 -- On a cluster (CONSUMER_CLICKHOUSE_CLUSTER) preflight asks all servers, and `clusterAllReplicas` needs these two as well:
 --   GRANT REMOTE ON *.* TO headrace_worker;
 --   GRANT CREATE TEMPORARY TABLE ON *.* TO headrace_worker;

@@ -3,23 +3,25 @@
 import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.offsets import OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.partition import PartitionState
-from consumer.delivery.ports import CommittedOffset, Counted, Partition, Record
+from consumer.delivery.ports import CommittedOffset, Held, Partition, Record
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE
 from consumer.metrics import PrometheusMetrics
-from consumer.operations.audit import Auditor, Finding, Span
-from consumer.operations.background_audit import BackgroundAudit
+from consumer.operations.audit import ADOPT, Auditor, Finding, Span
+from consumer.operations.background_audit import BackgroundAudit, row_of
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 
@@ -297,20 +299,22 @@ def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tabl
     batch = records(range(10))
     assert tables.rows.screen(batch) == []
     (block,) = tables.rows.blocks(batch, Origin(NOW), "a")
-    assert known.counted(PLACE, block) == Counted(frozenset())
+    assert known.held(PLACE, block, batch) == Held(frozenset())
     tables.insert(records(range(5)), "part")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(5)))
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(5)))
     tables.insert(records(range(5, 10)), "rest")
     tables.insert(records(range(20, 25)), "other")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=True)
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=True)
 
     moved = "ALTER TABLE migrations UPDATE applied_at = applied_at + INTERVAL {hours:Int8} HOUR WHERE 1"
     for hours, is_remembered in ((1, False), (-1, True)):
         tables.database.command(f"{moved} SETTINGS mutations_sync = 2", {"hours": hours})
-        assert known.counted(PLACE, block).is_remembered is is_remembered
+        assert known.held(PLACE, block, batch).is_remembered is is_remembered
     aged = "_inserted_at = _inserted_at - INTERVAL 570 SECOND"
-    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE 1 SETTINGS mutations_sync = 2")
-    assert known.counted(PLACE, block) == Counted(frozenset(range(10)), is_remembered=False)
+    tables.database.command(f"ALTER TABLE events UPDATE {aged} WHERE _offset < 5 SETTINGS mutations_sync = 2")
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=False)
+    tables.database.command("DELETE FROM events WHERE _offset < 10")  # as retention, or a merge
+    assert known.held(PLACE, block, batch) == Held(frozenset(range(10)), is_remembered=False)
 
 
 @pytest.mark.parametrize("forged", [{}, {"reading": 2**31 - 1}, {"service": "nobody/1"}, {"key": "x"}])
@@ -391,6 +395,25 @@ def test_a_patrol_rings_when_two_rounds_miss_the_same(
     (finding,) = walker.run_once()
     assert str(finding.missing) == "10-11"
     assert alarms(metrics) == (2, 0)
+
+
+def test_what_was_inserted_of_the_original_is_not_missed_of_its_copy(
+    tables: Tables, patrol: tuple[BackgroundAudit, Group, PrometheusMetrics]
+) -> None:
+    """After a failover to another Kafka cluster, where `adopt` has noted from which offset on the copy is read."""
+    walker, group, metrics = patrol
+    adopted = Finding(Span(PLACE, NOW, 0, 4), 0, 0, 0)
+    write_audits(
+        tables.database, [row_of(adopted, ADOPT), row_of(replace(adopted, span=Span(PLACE, "a", 0, 9)), ADOPT)]
+    )
+    write_audits(tables.database, [row_of(replace(adopted, span=Span(PLACE, NOW, 0, 9)), "worker")])
+    tables.insert(records([4, 5, 7]), "a")
+    group.mark = CommittedOffset(8, Intent(NOW, 8, 8).encode())
+
+    walker.run_once()
+    (finding,) = walker.run_once()
+    assert str(finding.missing) == "6"
+    assert alarms(metrics) == (1, 0)
 
 
 def test_a_patrol_asks_only_for_what_the_log_has(

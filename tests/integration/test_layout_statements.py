@@ -4,6 +4,7 @@ import urllib.request
 
 import pytest
 
+from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import _LEDGER, migrations, tables
 from consumer.clickhouse.products import products
@@ -32,6 +33,16 @@ def test_every_statement_for_a_replicated_cluster_parses(clickhouse: ClickHouse)
             assert answer.read(), text
 
     assert sum("ON CLUSTER 'a-cluster'" in text for text in made) == len(made)
+
+
+@pytest.mark.parametrize("layout", [Layout(), REPLICATED])
+def test_the_statement_that_waits_for_replicas_parses(layout: Layout, database: Connection) -> None:
+    """As it is written here; EXPLAIN knows no such statement."""
+    text = layout.sync("events", "d")
+    (row,) = database.query("SELECT formatQuery({text:String}) AS text", {"text": text})
+
+    assert row["text"].replace("a-cluster", "'a-cluster'").replace("`", "") == text
+    assert ("ON CLUSTER" in text) is layout.is_replicated
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout("c", tables=tables()), REPLICATED])

@@ -3,7 +3,7 @@
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Block, Partition
+from consumer.delivery.ports import Block, Held, Partition, Record
 
 PLACE = Partition("events", 3)
 
@@ -20,7 +20,7 @@ def test_rows_that_a_killed_server_did_not_count_are_there(database: Connection)
     """In the table, and not in the counts; those of another reading or partition are others."""
     table = OffsetsTable(database, {"events": "events"}, 600)
     columns = "(event_id, _topic, _topic_id, _partition, _offset, _reading, _inserted_at)"
-    values = "generateUUIDv4(), 'events', 'id', {}, number, {}, now()"
+    values = "generateUUIDv4(), 'events', 'id', {}, number, {}, now64(3)"
     insert = f"INSERT INTO events {columns} SELECT {values} FROM numbers({{}}, 2)"
     database.command(insert.format(3, 0, 10))
     database.command("DETACH TABLE events_to_offsets SYNC")
@@ -28,5 +28,6 @@ def test_rows_that_a_killed_server_did_not_count_are_there(database: Connection)
         database.command(insert.format(*place))
     block = Block(1, Origin("id"), "token", tuple(range(8, 18)), b"")
 
-    assert table.counted(PLACE, block).offsets == {10, 11}
+    batch = [Record(PLACE, offset, -1, b"", b"") for offset in block.offsets]
+    assert table.held(PLACE, block, batch) == Held(frozenset({10, 11, 12, 13}), is_remembered=True)
     assert table.present(PLACE, block) == {10, 11, 12, 13}

@@ -133,7 +133,7 @@ def test_a_worker_does_its_whole_work(worker: Connection, ops: Connection) -> No
 
     offsets = OffsetsTable(worker, {TOPIC: "events"}, 500)
     assert offsets.end(PLACE, "id", 0) == 10
-    assert offsets.counted(PLACE, block).is_remembered
+    assert offsets.held(PLACE, block, batch).offsets == set(range(10))
     assert offsets.present(PLACE, block) == offsets.kept(PLACE, Intent("id", 0, 10)) == set(range(10))
     auditor = Auditor(worker, {TOPIC: "events", "dead": "dead_letters"}, None)
     finding = auditor.audit(Span(PLACE, "id", 0, 10))

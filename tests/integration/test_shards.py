@@ -153,11 +153,11 @@ def test_rows_are_found_on_whichever_shard_they_are(two_servers: TwoServers, dat
     one = two_servers.each(database, "two")[0]
     Inserter(one).insert(range(30), shard=2, partition=1)
     table = OffsetsTable(one, {TOPIC: "events"}, 60)
-    block, _ = Inserter(one).block(range(40), shard=2, partition=1)
+    block, batch = Inserter(one).block(range(40), shard=2, partition=1)
     part = Partition(TOPIC, 1)
 
     assert table.end(part, TOPIC_ID, 0) == 30
-    assert table.counted(part, block).offsets == frozenset(range(30))
+    assert table.held(part, block, batch).offsets == frozenset(range(30))
     assert table.present(part, block) == frozenset(range(30))
     assert [(reading.first, reading.last) for reading in table.readings(part, TOPIC_ID)] == [(0, 29)]
 

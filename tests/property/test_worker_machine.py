@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import PartitionState
+from consumer.delivery.pipeline import Pipeline
 from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
@@ -307,6 +308,15 @@ class WithoutMending(Crashes):
     mends = False
 
 
+class WithoutLooking(Crashes):
+    """A repeated range is sent whole, whatever is there, though its token may be forgotten; see below."""
+
+    @rule()
+    def forget_tokens(self) -> None:
+        """Let the table forget all tokens."""
+        self.world.forget_tokens()
+
+
 class WithoutShards(Crashes):
     """A predecessor's range goes where the partition's new batches go; see `forget_shards`."""
 
@@ -382,6 +392,14 @@ def test_the_search_finds_what_is_double_without_recorded_shards(monkeypatch: py
     search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
     with pytest.raises(AssertionError, match=DOUBLE):
         run_state_machine_as_test(WithoutShards, settings=search)
+
+
+def test_the_search_finds_what_is_double_where_a_range_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it was there, and no table knew its token any more."""
+    monkeypatch.setattr(Pipeline, "_lacking", lambda _, __, block, ___: block)
+    search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError, match=DOUBLE):
+        run_state_machine_as_test(WithoutLooking, settings=search)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Origin
-from consumer.delivery.ports import Block, Counted, Partition, Poison, Record
+from consumer.delivery.ports import Block, Held, Partition, Poison, Record
 from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
 
 
@@ -85,7 +85,6 @@ class FakeTable:
         self.viewed: Counter[str] = Counter()
         self.torn: set[str] = set()  # records that a dying server has lost at some time
         self._lately: set[str] = set()  # rows that came since tokens were forgotten
-        self._parted: set[str] = set()  # tokens of blocks that are there in part
         self._windows: dict[tuple[str, int], deque[str]] = {}
         self._offsets: dict[tuple[str, int, int], dict[int, int]] = {}  # of each reading: its offsets, and their epochs
 
@@ -148,20 +147,23 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
-    def counted(self, partition: Partition, block: Block) -> Counted:
-        """Return which of a block's offsets the view has, and whether any of them came since tokens were forgotten."""
-        if self.is_away:
-            raise Transient("the table is away")
-        offsets = self.offsets(partition, block.origin.topic_id, block.origin.reading).intersection(block.offsets)
-        return Counted(offsets, is_remembered=any(key in self._lately for key, _, _ in _rows(block)))
+    def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
+        """Return which of a block's offsets are there, and whether all of those came since tokens were forgotten."""
+        assert set(block.offsets) <= {record.offset for record in records}
+        offsets = self.present(partition, block)
+        rows = [key for key, _, _ in _rows(block) if self.rows[key]]
+        return Held(offsets, not offsets or (bool(rows) and self._lately.issuperset(rows)))
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets the view has, or the table."""
+        if self.is_away:
+            raise Transient("the table is away")
         suffix = f"#{block.origin.reading}" if block.origin.reading else ""
         prefix = f"{block.origin.topic_id}/{partition.number}/"
         keys = {key.removesuffix(suffix).partition("@")[0] for key in self.rows if key.endswith(suffix)}
         rows = {offset for offset in block.offsets if f"{prefix}{offset}" in keys}
-        return self.counted(partition, block).offsets | rows
+        counted = self.offsets(partition, block.origin.topic_id, block.origin.reading)
+        return counted.intersection(block.offsets) | rows
 
     def readings(self, partition: Partition, topic_id: str) -> list[Reading]:
         """Return every reading of a partition."""
@@ -195,7 +197,6 @@ class FakeTable:
             months.setdefault(month, []).append(key)
         if torn or parts:
             self.torn |= {key.partition("#")[0] for keys in months.values() for key in keys}
-        (self._parted.discard if parts is None or parts >= len(months) else self._parted.add)(block.token)
         for month in sorted(months)[:parts]:
             if self._is_new("table", month, block) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
@@ -203,11 +204,6 @@ class FakeTable:
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether some block is there in part, or in the table and not in the view, or the other way round."""
-        return bool(self._parted) or self.rows != self.viewed
 
     def forget_tokens(self) -> None:
         """Forget what was inserted under which token, as a table that takes another one's place, or time, does."""

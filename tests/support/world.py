@@ -166,10 +166,9 @@ class World:
             self.broker.delete_below(number, low)
 
     def forget_tokens(self) -> None:
-        """Let the table forget its tokens, once nothing is under way; not those of a block that is there in part."""
+        """Let the table forget its tokens, once nothing is under way."""
         self._land_all()
-        if not self.table.has_parts:
-            self.table.forget_tokens()
+        self.table.forget_tokens()
 
     def lose_marks(self) -> None:
         """Let the offsets of a group without members expire."""

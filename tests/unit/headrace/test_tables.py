@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import SINGLE
 from consumer.delivery.ports import Partition
 from headrace.findings import Finding, State, Station
 from headrace.identity import identity_of
@@ -23,6 +24,8 @@ DEAD = Partition("dead", 0)
 class Server:
     """A ClickHouse that has dead letters, the newest first, and answers a page of them."""
 
+    layout = SINGLE
+
     def __init__(self, *events: Mapping[str, Any], counted: bool = False) -> None:
         self._letters = [_letter(number, event) for number, event in enumerate(events)]
         self._counted = counted
@@ -32,7 +35,7 @@ class Server:
         assert settings
         if "is_counted" in query:
             return [{"is_counted": self._counted}]
-        if "dead_letters" not in query or "offset" in asked:
+        if "of_dead_letters" not in query or "offset" in asked:
             return []
         skipped = asked["skipped"]
         return self._letters[skipped : skipped + asked["limit"]]

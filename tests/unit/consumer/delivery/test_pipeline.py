@@ -1,6 +1,7 @@
 """The slow steps of a batch: nothing is written but by `send` and `insert`, and poison is told apart from outages."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from consumer.delivery.batch import Attempt, Batch, Inserted, Sent
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Block, Poison
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, TooLarge, Transient
-from tests.support.fake_table import FakeTable, InsertFault, value
+from tests.support.fake_table import FakeRows, FakeTable, InsertFault, value
 from tests.support.pipelines import Around
 
 
@@ -156,6 +157,53 @@ def test_rows_that_are_counted_are_not_sent_again(around: Around) -> None:
     assert around.table.rows == around.table.viewed == {"id-1/0/0": 1, "id-1/0/1": 1}
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True])
+@pytest.mark.parametrize("parts", [0, 1, 2, 3])
+@pytest.mark.parametrize("torn", [None, InsertFault.TORN, InsertFault.VIEW_TORN])
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_whatever_an_earlier_try_left_each_row_is_there_once(
+    around: Around,
+    is_forgotten: bool,  # noqa: FBT001  (a case)
+    parts: int,
+    torn: InsertFault | None,
+    others: int,
+) -> None:
+    """Whole months, counted or not, or a token alone; known or forgotten; with expelled workers that repeat it too."""
+    batch, (block,) = prepared_blocks(around, value(), value(month=1), value(), value(month=2))
+    if parts:
+        around.table.apply(block, parts, torn)
+    if is_forgotten:
+        around.table.forget_tokens()
+    around.table.faults.extend([InsertFault.LATE] * others)
+    for _ in range(others):
+        with suppress(Transient):
+            around.pipeline.insert(batch, block, AGAIN)
+    around.table.faults.clear()
+    for late in around.table.late[1:]:
+        around.table.apply(late)
+
+    once = {f"id-1/0/{offset}": 1 for offset in range(4)}
+    assert around.pipeline.insert(batch, block, AGAIN) == Inserted()
+    assert around.table.rows == around.table.viewed == once
+    for late in around.table.late[:1]:
+        around.table.apply(late)
+    assert around.pipeline.insert(batch, block, AGAIN) == Inserted()
+    assert around.table.rows == around.table.viewed == once
+
+
+def test_a_row_that_is_refused_beside_rows_that_are_there_leaves_the_range_as_it_is(around: Around) -> None:
+    """Tokens are forgotten, so the missing month comes alone; a constraint has come between."""
+    batch, block = changed_since(around, value(), value(month=1), parts=1)
+    around.table.forget_tokens()
+    rows = FakeRows({1})
+    refused = [record._replace(value=value(1, record.offset, "table" * record.offset)) for record in batch.records]
+    batch = replace(batch, records=tuple(refused))
+    pipeline = Pipeline(rows, around.table, around.letters, around.broker, around.table, around.table)
+
+    found = pipeline.insert(batch, block, AGAIN)
+    assert found == Inserted((Poison(1, Reason.BAD_VALUE, "refused"),), is_untouched=False)
+
+
 class Views(FakeTable):
     """A table with one more view, that takes what is sent."""
 
@@ -185,6 +233,20 @@ def test_rows_that_are_counted_are_sent_for_the_views_that_may_lack_them(
 
     assert pipeline.insert(batch, block, AGAIN) == Inserted()
     assert len(table.seen) == is_sent
+
+
+def test_what_a_block_lacks_is_sent_under_its_token(around: Around) -> None:
+    """So an insert of the whole block that comes later can't bring these rows again."""
+    table = Views()
+    pipeline = Pipeline(around.rows, table, around.letters, around.broker, table, table)
+    batch, (block,) = prepared_blocks(around, value(), value(month=1), value(month=1))
+    table.apply(block, 1)
+    table.forget_tokens()
+
+    assert pipeline.insert(batch, block, AGAIN) == Inserted()
+    assert table.seen == [block.token]
+    table.apply(block)
+    assert (table.rows["id-1/0/1"], table.rows["id-1/0/2"]) == (1, 1)
 
 
 def test_rows_that_are_counted_and_lost_are_put_back(around: Around) -> None:
@@ -242,17 +304,17 @@ def test_a_batch_that_is_there_in_part_and_is_refused_now_halts(around: Around) 
 
 
 def uncounted(around: Around, *values: bytes) -> tuple[Batch, Block]:
-    """Insert a block as a server did that was killed before its view had counted it."""
+    """Insert a block's first month as a server did that was killed before its view had counted it."""
     batch, (block,) = prepared_blocks(around, *values)
-    around.table.apply(block, torn=InsertFault.VIEW_TORN)
+    around.table.apply(block, 1, InsertFault.VIEW_TORN)
     assert around.table.rows
-    assert not around.table.counted(batch.partition, block).offsets
+    assert not around.table.offsets(batch.partition, block.origin.topic_id, 0)
     return batch, block
 
 
 def test_a_row_that_is_not_counted_is_no_dead_letter_though_the_table_would_refuse_it_now(around: Around) -> None:
     """The counts lack what the server did not come to."""
-    batch, block = uncounted(around, value())
+    batch, block = uncounted(around, value(), value(month=1))
     refused = [[key, month, "table"] for key, month, _ in json.loads(block.payload)]
     with pytest.raises(Halt, match="offset 0 is a row, and the table would refuse it now"):
         around.pipeline.insert(batch, replace(block, payload=json.dumps(refused).encode()), AGAIN)
@@ -268,7 +330,7 @@ def test_a_row_that_is_not_counted_is_no_dead_letter_though_its_schema_is_forgot
 
 def test_a_batch_that_is_not_counted_is_not_made_smaller_when_a_proxy_refuses_it_now(around: Around) -> None:
     """Its rows would come again under other tokens."""
-    batch, block = uncounted(around, value(), value())
+    batch, block = uncounted(around, value(), value(month=1))
     around.table.rows_max = 1
     with pytest.raises(TooLarge):
         around.pipeline.insert(batch, block, AGAIN)

@@ -1,0 +1,157 @@
+"""A cluster with Replicated tables and ClickHouse Keeper; collected only where one is named, see CONTRIBUTING.
+
+HEADRACE_TEST_CLICKHOUSE_CLUSTER=NAME=URL,URL,… gives the cluster's name and its servers, with two replicas of one shard
+among them at least.
+"""
+
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.layout import Layout
+from consumer.clickhouse.migrations import create_database, migrate, migrations, tables
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.products import make_products
+from consumer.clickhouse.replication import synced
+from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.servers import servers_of, shard_of
+from consumer.clickhouse.table import ClickHouseTable
+from consumer.clickhouse.table_check import InsertPace
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.errors import Fatal, Transient
+from consumer.operations.audit import Auditor, Span
+from consumer.operations.preflight import check_servers, check_tables
+from schemas.registry import LocalSchemas
+from tests.conftest import CLUSTER
+from tests.support.clickhouse import PASSWORD, USER
+from tests.support.consumer_fakes import Tally
+from tests.support.fixtures_consumer import TOPIC, encoded, record
+
+TARGET = Target("events", "event", TOPIC, 30)
+PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
+PLACE, ID = Partition(TOPIC, 0), "incarnation"
+SHORT_S = 5.0
+
+
+class Replicas:
+    """Two replicas of one shard, with the tables of a database on all servers."""
+
+    def __init__(self, database: str) -> None:
+        self.name, _, self.urls = os.environ[CLUSTER].partition("=")
+        self.database = database
+        first = self.connect("")
+        create_database(first, database, time.sleep)
+        migrate(self.connect(database), migrations(), time.sleep)
+        make_products(self.connect(database), "UTC", time.sleep)
+        found = servers_of(self.connect(database))
+        self.shard = Counter(map(shard_of, found)).most_common(1)[0][0]
+        self.first, self.second, *_ = [one for one in found if shard_of(one) == self.shard]
+
+    def connect(self, database: str, *, quorum: str = "0", timeout_s: float = 30.0) -> Connection:
+        """Return a connection to all."""
+        layout = Layout(self.name, is_replicated=True, tables=tables(), quorum=quorum)
+        return Connection(self.urls, USER, PASSWORD, database, timeout_s, layout=layout)
+
+    def drop(self) -> None:
+        """Drop the database everywhere."""
+        self.connect("").command(f"DROP DATABASE {self.database} ON CLUSTER '{self.name}' SYNC")
+
+    def block(self, offsets: range, token: str) -> tuple[Block, list[Record]]:
+        """Return a block for the shard, and its records."""
+        rows = EventRows(LocalSchemas())
+        batch = [record(offset, encoded(offset)) for offset in offsets]
+        assert rows.screen(batch) == []
+        (block,) = rows.blocks(batch, Origin(ID), token)
+        return replace(block, shard=self.shard), batch
+
+    def insert(self, through: Connection, offsets: range, token: str) -> None:
+        """Insert rows through a server."""
+        schemas = LocalSchemas()
+        table = ClickHouseTable(through, TARGET, EventRows(schemas), schemas.schema_of, Tally())
+        table.insert(self.block(offsets, token)[0])
+
+    @contextmanager
+    def lagging(self) -> Iterator[None]:
+        """Let the second replica fetch nothing."""
+        for table in ("events", "offsets"):
+            self.second.command(f"SYSTEM STOP FETCHES {self.database}.{table}")
+        try:
+            yield
+        finally:
+            for table in ("events", "offsets"):
+                self.second.command(f"SYSTEM START FETCHES {self.database}.{table}")
+
+    def there(self, low: int, end: int) -> list[Counter[int]]:
+        """Return how often each of these offsets is on each replica, once they have caught up."""
+        synced(self.connect(self.database), "events", "offsets")
+        query = "SELECT _offset AS o FROM events WHERE _offset >= {low:UInt64} AND _offset < {end:UInt64}"
+        found = [one.query(query, {"low": low, "end": end}) for one in (self.first, self.second)]
+        return [Counter(row["o"] for row in rows) for rows in found]
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[Replicas]:
+    """The replicas, with new tables."""
+    made = Replicas(f"replicated_{uuid.uuid4().hex[:12]}")
+    yield made
+    made.drop()
+
+
+def test_what_migrate_makes_is_replicated_and_passes_preflight(replicas: Replicas) -> None:
+    """Engines, windows and macros of every server; a second run changes nothing."""
+    connection = replicas.connect(replicas.database)
+    check_tables(connection, [(TARGET, PACE)])
+
+    assert check_servers(connection) >= 1
+    assert not migrate(connection, migrations(), time.sleep).now
+
+
+def test_a_repeat_through_another_replica_is_dropped(replicas: Replicas) -> None:
+    """They share their tokens."""
+    for one in (replicas.first, replicas.second, replicas.first):
+        replicas.insert(one, range(30), "tokens")
+
+    assert replicas.there(0, 30) == [Counter(range(30))] * 2
+
+
+def test_a_replica_that_lags_is_waited_for_and_is_no_loss(replicas: Replicas) -> None:
+    """Neither the audit nor a worker that repeats old rows takes its word."""
+    auditor = Auditor(replicas.connect(replicas.database, timeout_s=SHORT_S), {TOPIC: "events"}, None)
+    block, batch = replicas.block(range(100, 130), "lag")
+    known = OffsetsTable(replicas.connect(replicas.database, timeout_s=SHORT_S), {TOPIC: "events"}, 570)
+    with replicas.lagging():
+        replicas.insert(replicas.first, range(100, 130), "lag")
+        with pytest.raises(Transient, match="does not have yet what another one has"):
+            known.held(PLACE, block, batch)
+
+    assert known.held(PLACE, block, batch).offsets == frozenset(range(100, 130))
+    assert auditor.audit(Span(PLACE, ID, 100, 130)).is_clean
+
+
+def test_a_quorum_that_is_not_reached_is_tried_again_and_inserts_once(replicas: Replicas) -> None:
+    """The same on every try."""
+    through = replicas.connect(replicas.database, quorum="2", timeout_s=SHORT_S)
+    with replicas.lagging(), pytest.raises(Transient):
+        replicas.insert(through, range(200, 230), "quorum")
+    replicas.insert(replicas.connect(replicas.database, quorum="2"), range(200, 230), "quorum")
+
+    assert replicas.there(200, 230) == [Counter(range(200, 230))] * 2
+
+
+def test_a_window_that_one_replica_keeps_too_short_is_refused(replicas: Replicas) -> None:
+    """That replica removes the tokens of all."""
+    setting = "replicated_deduplication_window_seconds"
+    replicas.second.command(f"ALTER TABLE events MODIFY SETTING {setting} = 5")
+    try:
+        with pytest.raises(Fatal, match="events"):
+            check_servers(replicas.connect(replicas.database))
+    finally:
+        replicas.second.command(f"ALTER TABLE events MODIFY SETTING {setting} = 1209600")

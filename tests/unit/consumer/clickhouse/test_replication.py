@@ -1,0 +1,158 @@
+"""Replicas are waited for where rows could otherwise look lost, and nowhere else."""
+
+import time
+from typing import Any, Self, cast
+
+import pytest
+
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import SINGLE, Layout
+from consumer.clickhouse.offsets import OffsetsTable
+from consumer.clickhouse.replication import synced
+from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block, Held, Partition, Record
+from consumer.errors import Cause, Denied, Transient
+from consumer.operations.audit import Auditor, Span
+
+PLACE = Partition("events", 0)
+BLOCK = Block(1, Origin("id"), "token", (3, 4), b"")
+CLUSTER = Layout("c", is_replicated=True)
+SYNC = "SYSTEM SYNC REPLICA {}d.{} LIGHTWEIGHT"
+
+
+class Replica:
+    """A server whose tables may be Replicated; it has rows once it was waited for."""
+
+    database, timeout_s = "d", 60.0
+
+    def __init__(self, layout: Layout = SINGLE, engine: str = "Replicated", fault: Exception | None = None) -> None:
+        self.layout, self.is_replicated, self.fault = layout, engine == "Replicated", fault
+        self.waited: list[str] = []
+        self.settings: list[dict[str, Any]] = []
+        self.is_pinned = False
+
+    def sticky(self) -> Self:
+        """Stay at one server."""
+        self.is_pinned = True
+        return self
+
+    def command(self, statement: str, *, settings: dict[str, Any]) -> None:
+        """Wait for a replica."""
+        if self.fault is not None:
+            raise self.fault
+        assert self.is_pinned or self.layout.cluster
+        self.waited.append(statement)
+        self.settings.append(settings)
+
+    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Answer as a table that has got its rows just now, or never."""
+        if "startsWith(engine" in query:
+            return [{"name": name} for name in sorted(parameters["tables"]) if self.is_replicated]
+        if "is_old" in query:
+            return [{"offset": 3, "is_old": 1}] if self.waited else []
+        return []
+
+
+def held(replica: Replica, timestamp_ms: int) -> Held:
+    """Ask what is there of a block of this age."""
+    table = OffsetsTable(cast("Connection", replica), {"events": "events"}, 570)
+    return table.held(PLACE, BLOCK, [Record(PLACE, offset, timestamp_ms, b"", b"") for offset in (3, 4)])
+
+
+@pytest.mark.parametrize(("layout", "where"), [(SINGLE, ""), (CLUSTER, "ON CLUSTER 'c' ")])
+def test_before_old_rows_are_inserted_again_their_replicas_are_waited_for(layout: Layout, where: str) -> None:
+    """The token may be forgotten, and a replica that lags would look empty."""
+    replica = Replica(layout)
+
+    assert held(replica, 1_700_000_000_000) == Held(frozenset({3}), is_remembered=False)
+    assert sorted(replica.waited) == [SYNC.format(where, table) for table in ("erased_rows", "events", "offsets")]
+
+
+def test_young_rows_wait_for_no_replica() -> None:
+    """Their token is known: whatever a replica lacks, the repeat is dropped."""
+    replica = Replica()
+
+    assert held(replica, time.time_ns() // 1_000_000) == Held()
+    assert not replica.waited
+
+
+@pytest.mark.parametrize("layout", [SINGLE, Layout("c")])
+def test_plain_tables_are_not_waited_for(layout: Layout) -> None:
+    """There is nothing to wait for, and ClickHouse would refuse the statement."""
+    replica = Replica(layout, engine="MergeTree")
+
+    assert synced(cast("Connection", replica), "events") is None
+    assert held(replica, -1) == Held()
+    assert not replica.waited
+
+
+def test_a_replica_that_does_not_catch_up_is_told_and_waited_for_again() -> None:
+    """Where to look is in the sentence; a right that is missing is another matter."""
+    says = r"a replica of d.events does not have yet .*replication_queue.*: code 159"
+    with pytest.raises(Transient, match=says) as late:
+        synced(cast("Connection", Replica(fault=Transient("code 159", Cause.UNKNOWN))), "events")
+    assert late.value.cause is Cause.BUSY
+    with pytest.raises(Denied):
+        synced(cast("Connection", Replica(fault=Denied("no right"))), "events")
+
+
+def test_the_server_gives_up_waiting_before_its_client_does() -> None:
+    """Of a cluster only replicas that run are waited for: nobody reads the others."""
+    alone, cluster = Replica(), Replica(CLUSTER)
+    for replica in (alone, cluster):
+        synced(cast("Connection", replica), "events")
+
+    assert alone.settings == [{"receive_timeout": 54}]
+    mode = {"distributed_ddl_output_mode": "none_only_active", "distributed_ddl_task_timeout": 54}
+    assert cluster.settings == [{"receive_timeout": 54} | mode]
+
+
+class Ledger(Replica):
+    """The same; an audit finds an offset missing until it was waited for."""
+
+    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Answer the audit's queries."""
+        if "AS offset ORDER BY offset" in query:
+            return [{"offset": 3}]
+        if "covered FROM" in query:
+            counts = dict.fromkeys(("million", "letters", "both"), 0)
+            there = 4 if self.waited else 3
+            return [counts | {"rows": there, "offsets": there, "covered": there}]
+        return super().query(query, parameters)
+
+
+@pytest.mark.parametrize(("engine", "missing"), [("Replicated", 0), ("MergeTree", 1)])
+def test_an_audit_waits_for_replicas_before_it_says_that_something_is_missing(engine: str, missing: int) -> None:
+    """A replica that lagged has it; of plain tables there is no other one."""
+    ledger = Ledger(engine=engine)
+    auditor = Auditor(cast("Connection", ledger), {"events": "events", "dead": "dead_letters"}, None)
+
+    assert auditor.audit(Span(PLACE, "id", 0, 4)).missing.count == missing
+    names = ("dead_letter_origins", "dead_letters", "events", "offsets")
+    assert sorted(ledger.waited) == [SYNC.format("", name) for name in names] * (not missing)
+
+
+def test_an_audit_without_faults_waits_for_nobody() -> None:
+    """It costs nothing where all is there."""
+    ledger = Ledger()
+    auditor = Auditor(cast("Connection", ledger), {"events": "events"}, None)
+
+    assert auditor.audit(Span(PLACE, "id", 0, 3)).is_clean
+    assert not ledger.waited
+
+
+class Uncounted(Ledger):
+    """The same; what it lacks are counts, and the rows are there."""
+
+    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        """Show the row that no view has counted."""
+        if "AS uncounted" in query:
+            return [] if self.waited else [{"million": 0, "uncounted": 1}]
+        return super().query(query, parameters)
+
+
+def test_counts_that_a_replica_lacks_are_not_uncounted() -> None:
+    """To count them again would count them twice."""
+    auditor = Auditor(cast("Connection", Uncounted()), {"events": "events"}, None)
+
+    assert auditor.audit(Span(PLACE, "id", 0, 4)).is_clean
