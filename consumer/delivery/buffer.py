@@ -32,8 +32,8 @@ class BufferLimits:
     def age_s(self, *, is_behind: bool, is_cheap: bool) -> float:
         """Return the age at which a batch closes.
 
-        While more records lie ahead than it has (`is_behind`), it may grow: those would wait longer than these. It
-        closes early while its partition is idle and its inserts are cheap.
+        While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. It closes
+        early while its partition is idle and its inserts are cheap.
         """
         if is_behind:
             return self.age_s_max * GROWTH

@@ -1,15 +1,23 @@
 """Completions that other threads set and a coroutine awaits; one wake-up of the loop serves a whole burst.
 
-Delivery reports and spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system
-call: only the first completion of a burst wakes it, and the loop then resolves every future that is ready.
+Spool commits arrive on other threads, often hundreds at once. Waking an event loop is a system call: only the first
+completion of a burst wakes it, and the loop then resolves every future that is ready.
+
+What brings completions when it is called, the loop may call itself while somebody waits: a thread that brings them
+needs the interpreter for each, and both threads pay for every change of hands.
 """
 
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 _local = threading.local()
+_BRING_S: Final = 0.001  # the resolution of the loop's timers
+Bring = Callable[[], None]
+"""Brings completions that are ready, and never waits or raises."""
 
 
 class LoopWaker:
@@ -19,6 +27,7 @@ class LoopWaker:
         self.loop = loop
         self._ready: deque[asyncio.Future[None]] = deque()
         self._is_asked = False
+        self._brings: dict[Bring, int] = {}  # with how many wait for it
 
     @staticmethod
     def running() -> "LoopWaker":
@@ -35,6 +44,25 @@ class LoopWaker:
             self._is_asked = True
             with suppress(RuntimeError):  # the loop is closed
                 self.loop.call_soon_threadsafe(self._resolve_all)
+
+    def begin(self, bring: Bring) -> None:
+        """Call this every millisecond, until `end`."""
+        if not self._brings:
+            self.loop.call_later(_BRING_S, self._bring_all)
+        self._brings[bring] = self._brings.get(bring, 0) + 1
+
+    def end(self, bring: Bring) -> None:
+        """Take back one `begin`."""
+        self._brings[bring] -= 1
+
+    def _bring_all(self) -> None:
+        for bring, waiting in list(self._brings.items()):
+            if waiting:
+                bring()
+            else:
+                del self._brings[bring]
+        if self._brings:
+            self.loop.call_later(_BRING_S, self._bring_all)
 
     def _resolve_all(self) -> None:
         self._is_asked = False  # before emptying the queue: a later completion wakes the loop again
@@ -61,8 +89,8 @@ class Completion:
         if self._event is not None:
             self._event.set()
 
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait in a coroutine; False when the time is over before it is set."""
+    async def wait(self, timeout_s: float, bring: Bring | None = None) -> bool:
+        """Wait in a coroutine, which calls `bring` meanwhile; False when the time is over before it is set."""
         if self.is_set:
             return True
         waker = LoopWaker.running()
@@ -70,10 +98,14 @@ class Completion:
         self._waker, self._future = waker, future
         if not self.is_set:
             timer = waker.loop.call_later(timeout_s, _finish, future)
+            if bring is not None:
+                waker.begin(bring)
             try:
                 await future
             finally:
                 timer.cancel()
+                if bring is not None:
+                    waker.end(bring)
         return self.is_set
 
     def wait_in_thread(self, timeout_s: float) -> bool:

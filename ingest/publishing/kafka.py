@@ -1,7 +1,8 @@
 """Sends records to Kafka: one producer per process, and the delivery status of each record.
 
-The producer is made after the fork: one made before it silently delivers nothing (confluent-kafka-python#1122). A
-thread polls it, because delivery reports come only from poll().
+The producer is made after the fork: one made before it silently delivers nothing (confluent-kafka-python#1122).
+Delivery reports come only from poll(). While requests wait, their event loop polls; else, or when the loop is late, a
+thread does.
 
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 LIBRARY_VERSION: Final = str(libversion()[0])
 """Of librdkafka."""
 _POLL_S: Final = 0.1
+_LOOP_LATE_S: Final = 0.05  # a loop that has not polled for so long does not poll; it does every millisecond
 _ANY_PARTITION: Final = -1  # the partitioner decides
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
@@ -69,17 +71,18 @@ class TopicNames:
 class _Delivery:
     """Records on their way; `producer` is the one that has them."""
 
-    def __init__(self, count: int, on_end: Callable[["_Delivery"], None]) -> None:
+    def __init__(self, count: int, on_end: Callable[["_Delivery"], None], poll: Callable[[], None]) -> None:
         self.producer: Producer
         self.count = count
         self._statuses = [UNKNOWN] * count
         self._left = count
         self._on_end = on_end
+        self._poll = poll
         self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
     async def wait(self, timeout_s: float) -> bool:
-        return await self._end.wait(timeout_s)
+        return await self._end.wait(timeout_s, self._poll)
 
     def wait_in_thread(self, timeout_s: float) -> bool:
         return self._end.wait_in_thread(timeout_s)
@@ -126,6 +129,7 @@ class KafkaBroker:
         self._producer = Producer(self._properties)
         self._renewed_at_s = float("-inf")
         self._is_renewal_asked = False
+        self._loop_polled_s = float("-inf")
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._poller.start()
@@ -139,7 +143,7 @@ class KafkaBroker:
 
     def send(self, records: Sequence[Record]) -> _Delivery:
         """Enqueue records in order; stop at the first that the producer does not accept."""
-        delivery = _Delivery(len(records), self._release)
+        delivery = _Delivery(len(records), self._release, self._poll_in_loop)
         if self._stopping.is_set():
             delivery.give_up()
             return delivery
@@ -214,16 +218,26 @@ class KafkaBroker:
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self._producer.poll(_POLL_S)
-            except Exception as error:  # whatever it is: without this thread no request gets its statuses
-                log.exception("producer failed, making a new one", extra={"reason": str(error)})
-                self._renew()
+            if monotonic() - self._loop_polled_s < _LOOP_LATE_S:
+                self._stopping.wait(_LOOP_LATE_S)
+            else:
+                self._take_reports(_POLL_S)
             if self._is_renewal_asked:
                 self._renew()
 
+    def _poll_in_loop(self) -> None:
+        if not self._is_renewal_asked:  # it raises until the thread has replaced it
+            self._loop_polled_s = monotonic()
+            self._take_reports(0)
+
+    def _take_reports(self, wait_s: float) -> None:
+        try:
+            self._producer.poll(wait_s)
+        except Exception as error:  # whatever it is: without polls no request gets its statuses
+            log.exception("producer failed, making a new one", extra={"reason": str(error)})
+            self._is_renewal_asked = True
+
     def _renew(self) -> None:
-        self._is_renewal_asked = False
         self._metrics.count("producer_renewals_total")
         old = self._producer
         if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
@@ -231,6 +245,7 @@ class KafkaBroker:
             with self._lock:
                 self._producer = new
             self._renewed_at_s = monotonic()
+        self._is_renewal_asked = False
         self._retire(old)
 
     def _retire(self, producer: Producer) -> None:

@@ -7,7 +7,7 @@ import pytest
 from consumer.delivery.batch import Prepared
 from consumer.delivery.buffer import GROWTH
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import SUSPECT_BATCHES, Intake
+from consumer.delivery.partition import LARGE_ROWS, SUSPECT_BATCHES, Intake
 from consumer.delivery.ports import Cut, Poison, Record
 from consumer.delivery.task import Stage
 from consumer.errors import Reason
@@ -57,15 +57,29 @@ def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
         assert state.tasks or state.seal(LIMITS, 10.0) is not None
 
 
-@pytest.mark.parametrize(("known_end", "grows"), [(0, False), (2, False), (3, True)])
-def test_a_batch_grows_while_more_lies_ahead_than_it_has(known_end: int, *, grows: bool) -> None:
+@pytest.mark.parametrize(("known_end", "grows"), [(0, False), (20, False), (21, False), (22, False), (23, True)])
+def test_a_batch_grows_while_more_than_a_tenth_of_it_lies_ahead(known_end: int, *, grows: bool) -> None:
     """Under a backlog freshness is lost already, and a few large inserts cost least; but nothing waits for ever."""
     state = opened(0)
-    feed(state, 0)
+    feed(state, *range(20))
     state.known_end = known_end
-    age_s = LIMITS.age_s_max * (GROWTH if grows else 1)
-    assert state.seal(LIMITS, age_s - 0.1) is None
-    assert state.seal(LIMITS, age_s) is not None
+    limits = replace(LIMITS, rows_max=100)
+    age_s = limits.age_s_max * (GROWTH if grows else 1)
+    assert state.seal(limits, age_s - 0.1) is None
+    assert state.seal(limits, age_s) is not None
+
+
+@pytest.mark.parametrize(("rows", "at_end", "closes"), [(10, True, True), (9, True, False), (10, False, False)])
+def test_a_large_batch_does_not_wait_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
+    """Nothing more is there to wait for, and another insert costs less than these rows wait for."""
+    state = opened(0)
+    step = LARGE_ROWS // 10
+    feed(state, *range(rows * step))
+    state.known_end = 2 * LARGE_ROWS
+    if at_end:
+        state.reached_end(rows * step)
+
+    assert (state.seal(replace(LIMITS, rows_max=100 * LARGE_ROWS, bytes_max=2**40), 0.0) is not None) == closes
 
 
 def test_a_batch_does_not_grow_for_what_a_transaction_keeps_back() -> None:

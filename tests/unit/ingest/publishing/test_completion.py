@@ -125,3 +125,39 @@ def test_a_loop_that_is_over_hears_no_more() -> None:
 
     waker = asyncio.run(scene())
     waker.resolve(waker.loop.create_future())
+
+
+class FastLoop(asyncio.SelectorEventLoop):
+    """Its time flies, so that no timer is waited for."""
+
+    now_s = 0.0
+
+    def time(self) -> float:
+        """Return a later moment each time."""
+        self.now_s += 1000
+        return self.now_s
+
+
+def test_the_loop_calls_what_brings_completions_while_somebody_waits_for_it() -> None:
+    """In its own thread, for several requests at once, and no more afterwards."""
+    calls: list[int] = []
+
+    async def scene() -> None:
+        first, second = Completion(), Completion()
+
+        def bring() -> None:
+            calls.append(threading.get_ident())
+            if len(calls) > 2:
+                (second if first.is_set else first).set()
+
+        assert all(await asyncio.gather(first.wait(1e12, bring), second.wait(1e12, bring)))
+        made = len(calls)
+        await asyncio.sleep(500)  # less than a step
+        assert len(calls) == made
+        again = Completion()
+        assert await again.wait(1e12, again.set)
+
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
+        runner.run(scene())
+    assert len(calls) >= 4
+    assert set(calls) == {threading.get_ident()}
