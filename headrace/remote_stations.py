@@ -3,10 +3,11 @@
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
-from consumer.delivery.ports import Assigned, Partition, Record
+from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Record
 from consumer.errors import ConsumerError
 from consumer.kafka.admin import Cluster, LogBounds, Topic
 from consumer.kafka.scan import Progress, Span, TopicReader
@@ -179,18 +180,21 @@ class Log:
         self._properties, self._group, self._names = properties, group, topics
         self.topics: Mapping[str, Topic] = {}
         self._bounds: Mapping[Partition, LogBounds] = {}
+        self._marks: Mapping[Partition, CommittedOffset] | None = None
         self._cluster: Cluster | None = None
 
     def look(self) -> None:
-        """Ask where both logs begin and end.
+        """Ask where both logs begin and end, and how far the group is in them, if this account may know that.
 
         Raises:
             ConsumerError: no broker can say.
         """
-        self._cluster = Cluster(self._properties, self._group)
+        self._cluster = cluster = Cluster(self._properties, self._group)
         self.topics = find_topics(self._cluster, self._names)
         places = [Partition(name, number) for name, topic in self.topics.items() for number in range(topic.partitions)]
-        self._bounds = self._cluster.bounds(places)
+        self._bounds = cluster.bounds(places)
+        with suppress(ConsumerError):
+            self._marks = cluster.committed(places)
 
     def search(
         self, matcher: Matcher, needles: Sequence[bytes], reach: Reach, timeout_s: float,
@@ -204,6 +208,10 @@ class Log:
         with TopicReader(self._properties, f"{self._group}.find") as reader:
             bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
             spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
+            if not reach.is_given and self._marks is not None:
+                spans = {place: _with_unread(span, self._marks.get(place)) for place, span in spans.items()}
+            elif not reach.is_given:
+                reach = reach._replace(begins=False)
             found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
         named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
         left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
@@ -229,9 +237,18 @@ class Log:
         return Finding(Station.GROUP, State.ABSENT, detail, place)
 
 
+def _with_unread(span: Span, mark: CommittedOffset | None) -> Span:
+    """Return a span that begins where the group stands at the latest: the tables can't have what is behind that.
+
+    The clock that made an id may have been ahead, and then its record is older than the id.
+    """
+    unread = span.low if mark is None else max(span.low, mark.offset)
+    return span._replace(first=min(span.first, unread))
+
+
 def _looked_at(spans: Mapping[Partition, Span], seen: int, between_ms: tuple[int, int]) -> str:
     cut = [place for place, span in spans.items() if span.low > 0 and span.first == span.low]
-    text = f"{seen} records, written from {moment(between_ms[0])} to {moment(between_ms[1])}"
+    text = f"{seen} records, written from {moment(between_ms[0])} to {moment(between_ms[1])} or not yet inserted"
     oldest = ", ".join(f"{place.topic}/{place.number}" for place in cut)
     return f"{text}; older ones are deleted in {oldest}" if cut else text
 

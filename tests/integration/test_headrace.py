@@ -1,6 +1,7 @@
 """`headrace find`, `tail`, `top` and `doctor` on a real broker and ClickHouse, at each station of an event's way."""
 
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from confluent_kafka import TopicPartition
 from headrace.__main__ import parser_of
 from headrace.environment import Environment
 from headrace.services import Services
+from ingest.events.ids import uuid7
 from ingest.publishing.ports import Record
 from ingest.spool.file import SpoolFile
 from tests.support.fixtures_consumer import encoded
@@ -84,20 +86,30 @@ def _send_dead_letter(operator: Operator, request_id: str) -> None:
 
 
 def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the spool to a row, to a dead letter, to a row that was deleted; and of what nobody has seen, "nowhere"."""
+    """From the spool to a row, to a dead letter, to a row that was deleted; and of what nobody has seen, "nowhere".
+
+    By the event's id, and by the id that a client chose for its request: a UUIDv7, as events have, or a word.
+    """
     operator = hands.operator
     servers = operator.broker.bootstrap_servers
+    chosen = [uuid7(time.time_ns() // 1_000_000) for _ in range(5)]
+    spooled, row, refused, letter, strange = chosen
+    traced = [{"traceId": one.replace("-", "")} for one in chosen]
     spool = SpoolFile(hands.spool_dir / "1-1.db")
-    spool.append([Record(b"", encoded(1))], 1_767_323_045_678)
+    spool.append([Record(b"", encoded(1, **traced[0]))], 1_767_323_045_678)
     spool.close()
-    deliver(servers, operator.topic, [encoded(2), encoded(3, active=5000), encoded(4)], 0)
+    events = [encoded(2, **traced[1]), encoded(3, active=5000, **traced[2]), encoded(4)]
+    deliver(servers, operator.topic, events, 0)
     _send_dead_letter(operator, "order-4711")
+    _send_dead_letter(operator, letter)
 
-    assert hands.find(capsys, _id(1)) == (0, "spool")
-    assert hands.find(capsys, _id(2)) == (0, "topic")
-    assert hands.find(capsys, "order-4711") == (0, "topic")
-    assert hands.find(capsys, _id(9), "--event") == (1, "nowhere")
-    assert hands.find(capsys, _id(9)) == (3, "unknown")
+    for sent in (_id(1), spooled):
+        assert hands.find(capsys, sent) == (0, "spool")
+    for sent in (_id(2), row, refused, "order-4711", letter):
+        assert hands.find(capsys, sent) == (0, "topic")
+    for sent in (_id(9), strange):
+        assert hands.find(capsys, sent, "--event") == (1, "nowhere")
+        assert hands.find(capsys, sent) == (3, "unknown")
     assert hands.find(capsys, "order-4712") == (3, "unknown")
 
     operator.work()
@@ -105,8 +117,10 @@ def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.Captu
     operator.await_status("idle", "/healthz")
     operator.stop()
 
-    assert hands.find(capsys, _id(2)) == (0, "row")
-    assert hands.find(capsys, "order-4711") == (0, "dead_letter")
+    for sent in (_id(2), row, row.replace("-", "").upper()):
+        assert hands.find(capsys, sent) == (0, "row")
+    for sent in ("order-4711", letter, refused):
+        assert hands.find(capsys, sent) == (0, "dead_letter")
     code, lines = hands.run(capsys, "find", _id(3))
     assert (code, lines[-1]["verdict"]) == (0, "dead_letter")
     assert "bad_value" in lines[-1]["sentence"]
@@ -129,7 +143,9 @@ def test_find_takes_a_clickhouse_that_is_away_for_unknown(hands: Hands, capsys: 
     code, lines = hands.run(capsys, "find", _id(0), **away)
     assert (code, lines[-1]["verdict"]) == (0, "topic")
     assert "unknown" in lines[-1]["sentence"]
-    assert hands.find(capsys, _id(9), **away) == (3, "unknown")
+    for sent in (_id(9), uuid7(time.time_ns() // 1_000_000)):
+        assert hands.find(capsys, sent, **away) == (3, "unknown")
+        assert hands.find(capsys, sent, "--event", **away) == (3, "unknown")
     assert hands.find(capsys, _id(0)) == (1, "missing")
     hands.variables["INGEST_SPOOL_DIR"] = str(hands.spool_dir / "none")
     assert hands.find(capsys, _id(9)) == (3, "unknown")
@@ -143,7 +159,22 @@ def test_find_takes_brokers_that_are_away_for_unknown(
     hands.operator.database.command(statement, {"id": _id(8)})
 
     assert hands.find(capsys, _id(8), **no_broker) == (0, "row")
-    assert hands.find(capsys, _id(9), **no_broker) == (3, "unknown")
+    for sent in (_id(9), uuid7(time.time_ns() // 1_000_000)):
+        assert hands.find(capsys, sent, "--event", **no_broker) == (3, "unknown")
+
+
+def test_find_reads_what_the_workers_have_not(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id whose clock was an hour ahead, or that has no time, and an old record that still waits for a worker."""
+    operator = hands.operator
+    now_ms = time.time_ns() // 1_000_000
+    ahead = uuid7(now_ms - 3_600_000)
+    sender = producer(operator.broker.bootstrap_servers)
+    for value in (encoded(1, eventId=ahead), encoded(2)):
+        sender.produce(operator.topic, value, timestamp=now_ms - 7_200_000)
+    assert sender.flush(30) == 0
+
+    for sent in (ahead, _id(2)):
+        assert hands.find(capsys, sent, "--event") == (0, "topic")
 
 
 def test_a_search_that_is_cut_short_is_unknown(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:
