@@ -16,6 +16,7 @@ from consumer.parts import connect, kafka_properties, pace, targets
 from consumer.settings import Settings
 from headrace.checks import Check, Level, Promise, clock, machine_checks, transport
 from headrace.checks_kafka import KafkaChecks
+from headrace.checks_registry import registry_checks
 from headrace.services import Services
 from headrace.terminal import plain
 from schemas.transport.access import read_url
@@ -23,8 +24,9 @@ from schemas.transport.access import read_url
 ABOUT: Final = """
 Says which guarantees hold here and now: of this machine (open files, the spool's disk, files of
 secrets, versions), of Kafka (copies, min.insync.replicas, sizes, retention, whether it keeps
-intents, its clocks) and of ClickHouse (tables, deduplication windows, audits, its clock). Each
-finding that is not fine says what to do. What can't be asked is `unknown`.
+intents, its clocks), of ClickHouse (tables, deduplication windows, audits, its clock) and of the
+Schema Registry, if there is one. Each finding that is not fine says what to do. What can't be asked
+is `unknown`.
 
 It leaves nothing behind: like a worker at its start it commits for groups of random names,
 which it deletes, and makes temporary tables, which it drops.
@@ -88,6 +90,7 @@ def _sum(checks: Sequence[Check]) -> str:
 def _all(services: Services) -> Iterator[Check]:
     settings = services.consumer()
     yield from machine_checks(services.variables, services.spool_dir())
+    yield from registry_checks(settings)
     if why := services.missing("BOOTSTRAP_SERVERS"):
         yield Check(Promise.DURABLE, Level.UNKNOWN, f"Kafka: {why}", "set it")
     else:

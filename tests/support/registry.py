@@ -72,6 +72,12 @@ class SchemaRegistry:
         with self._lock:
             return self._add(text)
 
+    def forget(self) -> None:
+        """Lose everything, as a registry whose disk is lost."""
+        with self._lock:
+            self.texts.clear()
+            self._subjects.clear()
+
     def subject(self, name: str) -> list[int]:
         """Return the ids under a subject, in the order of their versions."""
         return list(self._subjects.get(name, []))
