@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        self.exit(_WRONG, f"headrace: {message}\n")
+        self.exit(_WRONG, f"headrace: {message}; see `{self.prog} --help`\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = environment.read(os.environ, arguments.env)
         if given.path and not arguments.env:
             print(f"headrace: settings are from {given.path}", file=sys.stderr)
+        elif not given.variables:
+            print(f"headrace: {environment.NONE}", file=sys.stderr)
         code = _call(arguments, given)
     except ValueError as error:
         _say(error)

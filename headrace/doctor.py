@@ -17,7 +17,7 @@ from consumer.settings import Settings
 from headrace.checks import Check, Level, Promise, clock, machine_checks, transport
 from headrace.checks_kafka import KafkaChecks
 from headrace.checks_registry import registry_checks
-from headrace.services import Services
+from headrace.services import Services, addresses
 from headrace.terminal import plain
 from schemas.transport.access import read_url
 
@@ -39,6 +39,7 @@ broken, and something is unknown; 2 a setting or an argument is wrong.
 """
 _TESTED: Final = "26."
 _PATIENCE_S: Final = 10.0
+_SET: Final = "set it, or name a file that does with --env"
 _AUDIT_OLD_S: Final = 3600
 
 
@@ -92,11 +93,11 @@ def _all(services: Services) -> Iterator[Check]:
     yield from machine_checks(services.variables, services.spool_dir())
     yield from registry_checks(settings)
     if why := services.missing("BOOTSTRAP_SERVERS"):
-        yield Check(Promise.DURABLE, Level.UNKNOWN, f"Kafka: {why}", "set it")
+        yield Check(Promise.DURABLE, Level.UNKNOWN, f"Kafka: {why}", _SET)
     else:
         yield from KafkaChecks(settings, kafka_properties(settings)).run()
     if why := services.missing("CLICKHOUSE_URL"):
-        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {why}", "set it")
+        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {why}", _SET)
     else:
         yield from _clickhouse(services, settings)
 
@@ -112,7 +113,8 @@ def _clickhouse(services: Services, settings: Settings) -> Iterator[Check]:
         yield Check(Promise.ONCE, Level.BROKEN, f"ClickHouse: {error}", "see the sentence")
         return
     except ConsumerError as error:
-        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {error}", "start it, or repair the way to it")
+        says = f"{error}; asked: {addresses(connection)}"
+        yield Check(Promise.ONCE, Level.UNKNOWN, says, "start it, or repair the way to it")
         return
     yield _version(told)
     yield from _tables(services, settings, connection)

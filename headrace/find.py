@@ -52,12 +52,19 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("id", metavar="ID", help="a pingId, an eventId, a request id or a trace id")
     parser.add_argument("--event", action="store_true", help="ID is an event's (pingId, eventId), and no request id")
-    parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
-    parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
     parser.add_argument(
-        "--window-s", type=seconds, help="read so many seconds from the id's time on (default: up to now)"
+        "--since", type=moment_ms, metavar="TIME", help="read the topics from this time on (ISO 8601, UTC)"
     )
-    parser.add_argument("--timeout-s", type=seconds, default=120.0, help="read for so long at most (%(default)s)")
+    parser.add_argument("--until", type=moment_ms, metavar="TIME", help="read the topics up to this time")
+    parser.add_argument(
+        "--window-s",
+        type=seconds,
+        metavar="SECONDS",
+        help="read so many seconds from the id's time on (default: up to now)",
+    )
+    parser.add_argument(
+        "--timeout-s", type=seconds, default=120.0, metavar="SECONDS", help="read for so long at most (%(default)s)"
+    )
     parser.add_argument("--everywhere", action="store_true", help="ask all stations, also when there is a row")
     parser.add_argument("--json", action="store_true", help="one JSON object per line; the last one is the verdict")
     parser.set_defaults(call=run)

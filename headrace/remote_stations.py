@@ -27,7 +27,7 @@ from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
 from headrace.reach import Part, Reach
-from headrace.services import Services
+from headrace.services import Services, addresses
 from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
 
@@ -129,7 +129,7 @@ class Tables:
         try:
             return question(self._connection)
         except ConsumerError as error:
-            return [Finding(station, State.UNKNOWN, str(error))]
+            return [Finding(station, State.UNKNOWN, f"{error}; asked: {addresses(self._connection)}")]
 
     @staticmethod
     def _rows(connection: Connection, identity: Identity) -> list[Finding]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Final
 
+from consumer.clickhouse.client import Connection
 from consumer.settings import PREFIX, Settings, load, registry_access
 from headrace.environment import Environment
 from schemas.registry import Schemas, open_schemas
@@ -14,6 +15,11 @@ _SHARED: Final = (
     "SCHEMA_REGISTRY_URL", "SCHEMA_REGISTRY_USER", "SCHEMA_REGISTRY_PASSWORD_FILE", "SCHEMA_REGISTRY_CA_FILE",
     "SCHEMA_REGISTRY_CERTIFICATE_FILE", "SCHEMA_REGISTRY_KEY_FILE", "SCHEMA_CACHE_DIR",
 )  # fmt: skip
+
+
+def addresses(connection: Connection) -> str:
+    """Return where ClickHouse is asked, for a sentence."""
+    return ", ".join(map(str, connection.urls))
 
 
 class Services:

@@ -93,6 +93,29 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    ("words", "shown"), [(("find",), "headrace find --help"), (("dcotor",), "headrace --help"), ((), "headrace --help")]
+)
+def test_a_mistake_says_where_the_help_is(
+    said: Callable[..., tuple[object, str, str]], words: tuple[str, ...], shown: str
+) -> None:
+    """Of the command that was meant."""
+    assert f"see `{shown}`" in said(*words)[2]
+
+
+@pytest.mark.parametrize("words", [("find", "x"), ("tail",), ("top", "--once", "--every-s", "0.1"), ("doctor",)])
+def test_without_any_setting_it_says_what_to_set(
+    said: Callable[..., tuple[object, str, str]], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Once, and the command goes on with what it can say."""
+    monkeypatch.delenv("INGEST_SPOOL_DIR")
+
+    _, _, errors = said(*words)
+
+    assert errors.startswith("headrace: there are no settings: ")
+    assert "--env" in errors
+
+
+@pytest.mark.parametrize(
     ("command", "others"), [("consumer", "consumer"), ("ingest", "python -m ingest"), ("run", "--kafka-port")]
 )
 def test_the_services_are_behind_it(said: Callable[..., tuple[object, str, str]], command: str, others: str) -> None:
