@@ -3,7 +3,7 @@
 prometheus-client's files only grow. Here a client's name can be retired, so that another client gets one: from then
 on no scrape shows the client, whichever process answers it, until a process sees it again. So to Prometheus its series
 ends, with the counts of all processes at once, and no counter ever shows less than before. The processes drop what they
-have of it within a minute (ingest/events/client_counters.py); if it comes again, its series begins anew.
+have of it within a minute (ingest/events/client_counters.py); if it comes again, its series starts at 0.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 OTHER = "other"
-"""Stands for all clients without a name of their own."""
+"""Stands for all clients that have no name."""
 
 
 class ClientShare(msgspec.Struct, frozen=True):

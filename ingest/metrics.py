@@ -172,7 +172,7 @@ class _BuildInfo(Collector):
 
 
 class _ClientsCollector(Collector):
-    """The events by client, which are in files of their own (ingest/client_series.py)."""
+    """The events by client, which are in separate files (ingest/client_series.py)."""
 
     def __init__(self, series: ClientSeries) -> None:
         self._series = series

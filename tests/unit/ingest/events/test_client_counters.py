@@ -154,7 +154,7 @@ def test_a_client_that_did_not_come_for_an_hour_makes_room(two: Processes) -> No
     assert seen["new", "VIEW"] > 1
 
 
-def test_a_retired_client_that_comes_again_begins_anew(two: Processes) -> None:
+def test_a_retired_client_that_comes_again_starts_at_0(two: Processes) -> None:
     """Also in a process that has not yet dropped what it had of it, and in one that continues a dead one's share."""
     two.now_s += IDLE_S
     two.come(0, "new", "newer", flushes=64)
