@@ -11,8 +11,8 @@ RUN_FILE: Final = Path(".headrace/env")
 """What `make run` writes, in the directory in which it runs."""
 _PREFIXES: Final = ("CONSUMER_", "INGEST_")
 NONE: Final = (
-    "there are no settings: the environment has no CONSUMER_ or INGEST_ variable, and here is no"
-    f" {RUN_FILE}; set CONSUMER_BOOTSTRAP_SERVERS and CONSUMER_CLICKHOUSE_URL, or name a file with --env"
+    "there are no settings: the environment has no CONSUMER_ or INGEST_ variable, and there is no"
+    f" {RUN_FILE} here; set CONSUMER_BOOTSTRAP_SERVERS and CONSUMER_CLICKHOUSE_URL, or name a file with --env"
 )
 """What to tell somebody whose settings are nowhere."""
 

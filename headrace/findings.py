@@ -73,7 +73,7 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     if found := of(Station.TOPIC, State.FOUND):
         return _in_the_log(found[0], findings, asked)
     if unknown:
-        return Verdict("unknown", f"not found, but not for certain, see above: {asked}", UNKNOWN)
+        return Verdict("unknown", f"not found, but these can't say for certain: {asked}", UNKNOWN)
     return Verdict("nowhere", "not found where this has looked; was it answered 201, in this environment?", NOT_FOUND)
 
 

@@ -93,7 +93,13 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"), [(("find",), "headrace find --help"), (("dcotor",), "headrace --help"), ((), "headrace --help")]
+    ("words", "shown"),
+    [
+        (("find",), "headrace find --help"),
+        (("tail", "--cuont", "3"), "headrace tail --help"),
+        (("dcotor",), "headrace --help"),
+        ((), "headrace --help"),
+    ],
 )
 def test_a_mistake_says_where_the_help_is(
     said: Callable[..., tuple[object, str, str]], words: tuple[str, ...], shown: str
