@@ -229,7 +229,7 @@ class Marks:
         told = list(delete_read_again(plans, self._group, self._offsets.readings, self._delete_rows))
         for one in told:
             where = f"{one.partition.topic}/{one.partition.number}"
-            said = f"kept the rows of {where}, which come again: the log was cut a moment ago; {one.why_not}"
+            said = f"kept the earlier rows of {where}, which come again beside them: {one.why_not}"
             say(said if one.why_not else f"deleted {one.rows} rows of {where}", sys.stderr)
         return sum(bool(one.why_not) for one in told)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from consumer.clickhouse.offsets import OFFSET_END, Reading
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
+from consumer.errors import Transient
 from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.plans import Plan, irretrievable
@@ -49,7 +50,7 @@ def delete_read_again(
         delete: deletes the rows that a second reading inserts again; returns how many.
 
     Raises:
-        Transient, Fatal: as the packages' errors.py say.
+        Transient, Fatal: as the packages' errors.py say; not when the log can't be asked: then its rows are kept.
     """
     for plan in plans:
         intent = intended(plan.mark) if plan.mark else None
@@ -64,6 +65,9 @@ def delete_read_again(
 
 def _why_not(partition: Partition, intent: Intent, log: Log, readings: Sequence[Reading]) -> str:
     wanted = range(intent.a, intent.detour.end if intent.detour else OFFSET_END)
-    _, end = log.bounds([partition])[partition]
-    with log.reading(partition) as record_at:
-        return irretrievable(readings, wanted, end, record_at)
+    try:
+        _, end = log.bounds([partition])[partition]
+        with log.reading(partition) as record_at:
+            return irretrievable(readings, wanted, end, record_at)
+    except Transient as error:  # an election is going on, perhaps an unclean one
+        return f"the log can't be asked now whether it still has their records: {error}"

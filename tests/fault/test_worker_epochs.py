@@ -114,7 +114,7 @@ def test_an_unclean_election(elected: OnePartition) -> None:
 
 @SOAK_ONLY
 def test_rows_stay_when_an_older_log_comes_back_before_they_are_deleted(
-    restored: OnePartition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    restored: OnePartition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`reprocess --delete` was planned while the log had all thirty; ten of them are gone when it would delete."""
     topic, node = restored.fleet.topic, restored.cluster.nodes[0]
@@ -129,6 +129,7 @@ def test_rows_stay_when_an_older_log_comes_back_before_they_are_deleted(
     def cut_behind(group: StoppedGroup, marks: Mapping[Partition, CommittedOffset]) -> None:
         commit(group, marks)
         put_back(node, topic, 0, tmp_path / "copy")
+        await_leader(topic, [node])
 
     monkeypatch.setattr(StoppedGroup, "commit", cut_behind)
     settings = load({f"CONSUMER_{name.upper()}": str(value) for name, value in restored.fleet.settings.items()})
@@ -136,6 +137,7 @@ def test_rows_stay_when_an_older_log_comes_back_before_they_are_deleted(
     arguments = parser().parse_args(words)
 
     assert arguments.call(settings, arguments) == 1
+    assert "can't give back" in capsys.readouterr().err
     assert restored.rows().keys() == set(range(30))
 
 

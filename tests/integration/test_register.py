@@ -62,6 +62,9 @@ def test_a_registry_that_refuses_or_does_not_answer_is_one_sentence(registry: Sc
         register(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Misconfigured, match="CONSUMER_SCHEMA_REGISTRY_URL"):
         register("")
+    registry.has_modes = False
+    with pytest.raises(Fatal, match="it has no mode IMPORT"):
+        register(registry.url)
 
 
 def test_doctor_says_what_the_registry_has(registry: SchemaRegistry, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,12 @@ from tests.support.ingress import ingress
 from tests.support.operator import Operator
 
 EVENT = read_schema("event")
+
+
+def _demand_compatibility(url: str) -> None:
+    body = json.dumps({"compatibility": "BACKWARD"}).encode()
+    headers = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
+    urllib.request.urlopen(urllib.request.Request(f"{url}/config", body, headers, method="PUT"), timeout=30).close()
 
 
 def _post(port: int, number: int) -> int:
@@ -80,5 +87,6 @@ def test_it_answers_as_the_client_expects(registry: str, tmp_path: Path) -> None
     )
     with pytest.raises(UnknownSchemaError):
         first.schema_of(schema_id + 1000)
+    _demand_compatibility(registry)
     with pytest.raises(ValueError, match="the registry refuses the schema"):
         first.id_of('{"type": "record", "name": "Event", "fields": [{"name": "new", "type": "long"}]}')

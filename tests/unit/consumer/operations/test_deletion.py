@@ -8,6 +8,7 @@ import pytest
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
+from consumer.errors import Transient
 from consumer.operations.deletion import Deleted, delete_read_again
 from consumer.operations.divergence import Found, RecordAt
 from consumer.operations.plans import Facts, Plan, reprocess
@@ -70,6 +71,18 @@ def test_a_log_that_was_cut_since_the_plan_keeps_its_rows(log: Log, first: int, 
 
     assert begun == []
     assert "can't give back" in told.why_not
+
+
+def test_a_log_that_can_not_be_asked_keeps_its_rows() -> None:
+    """It has no leader while brokers elect one."""
+
+    def away(_: int) -> Found | None:
+        raise Transient("no leader")
+
+    (told,), begun = deleted(Log(away), plan(10, 40))
+
+    assert begun == []
+    assert "can't be asked now" in told.why_not
 
 
 def test_rows_below_the_cut_are_deleted_all_the_same() -> None:
