@@ -205,17 +205,25 @@ class Log:
         Raises:
             ConsumerError: the brokers can't be read.
         """
-        with TopicReader(self._properties, f"{self._group}.find") as reader:
-            bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
+        bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
+        deadline_s = time.monotonic() + timeout_s
+        with self._reader() as reader:
             spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
-            if not reach.is_given and self._marks is not None:
-                spans = {place: _with_unread(span, self._marks.get(place)) for place, span in spans.items()}
-            elif not reach.is_given:
-                reach = reach._replace(begins=False)
-            found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
-        named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
+            found, seen, is_whole = reader.search(spans, needles, deadline_s, told)
+        named = _named(found, matcher)
+        if not named and is_whole and not reach.is_given and self._marks is not None:
+            unread = {place: _unread(span, self._marks.get(place)) for place, span in spans.items()}
+            with self._reader() as reader:
+                found, more, is_whole = reader.search(unread, needles, deadline_s, told)
+            named, seen = _named(found, matcher), seen + more
+            spans = {place: span._replace(first=unread[place].first) for place, span in spans.items()}
+        elif self._marks is None:
+            reach = reach._replace(begins=reach.is_given)
         left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
         return named, _looked_at(spans, seen, (reach.since_ms, reach.until_ms)), is_whole, left_out
+
+    def _reader(self) -> TopicReader:
+        return TopicReader(self._properties, f"{self._group}.find")
 
     def progress(self, record: Record) -> Finding:
         """Return whether the group has passed a record."""
@@ -237,13 +245,17 @@ class Log:
         return Finding(Station.GROUP, State.ABSENT, detail, place)
 
 
-def _with_unread(span: Span, mark: CommittedOffset | None) -> Span:
-    """Return a span that begins where the group stands at the latest: the tables can't have what is behind that.
+def _named(found: Sequence[Record], matcher: Matcher) -> list[Record]:
+    return [record for record in found if matcher.is_named(record.value, dict(record.headers))]
+
+
+def _unread(span: Span, mark: CommittedOffset | None) -> Span:
+    """Return what lies before a span and the group has not passed: no table can have it yet.
 
     The clock that made an id may have been ahead, and then its record is older than the id.
     """
-    unread = span.low if mark is None else max(span.low, mark.offset)
-    return span._replace(first=min(span.first, unread))
+    passed = span.low if mark is None else max(span.low, mark.offset)
+    return Span(span.low, min(span.first, passed), span.first)
 
 
 def _looked_at(spans: Mapping[Partition, Span], seen: int, between_ms: tuple[int, int]) -> str:
