@@ -3,11 +3,10 @@
 import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
-from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Record
+from consumer.delivery.ports import Assigned, Partition, Record
 from consumer.errors import ConsumerError
 from consumer.kafka.admin import Cluster, LogBounds, Topic
 from consumer.kafka.scan import Progress, Span, TopicReader
@@ -180,21 +179,18 @@ class Log:
         self._properties, self._group, self._names = properties, group, topics
         self.topics: Mapping[str, Topic] = {}
         self._bounds: Mapping[Partition, LogBounds] = {}
-        self._marks: Mapping[Partition, CommittedOffset] | None = None
         self._cluster: Cluster | None = None
 
     def look(self) -> None:
-        """Ask where both logs begin and end, and how far the group is in them, if this account may know that.
+        """Ask where both logs begin and end.
 
         Raises:
             ConsumerError: no broker can say.
         """
-        self._cluster = cluster = Cluster(self._properties, self._group)
+        self._cluster = Cluster(self._properties, self._group)
         self.topics = find_topics(self._cluster, self._names)
         places = [Partition(name, number) for name, topic in self.topics.items() for number in range(topic.partitions)]
-        self._bounds = cluster.bounds(places)
-        with suppress(ConsumerError):
-            self._marks = cluster.committed(places)
+        self._bounds = self._cluster.bounds(places)
 
     def search(
         self, matcher: Matcher, needles: Sequence[bytes], reach: Reach, timeout_s: float,
@@ -211,19 +207,33 @@ class Log:
             spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
             found, seen, is_whole = reader.search(spans, needles, deadline_s, told)
         named = _named(found, matcher)
-        if not named and is_whole and not reach.is_given and self._marks is not None:
-            unread = {place: _unread(span, self._marks.get(place)) for place, span in spans.items()}
+        if not named and is_whole and not reach.is_given:
+            unread = self._unread(spans)
+            reach = reach._replace(begins=reach.begins and unread is not None)
             with self._reader() as reader:
-                found, more, is_whole = reader.search(unread, needles, deadline_s, told)
+                found, more, is_whole = reader.search(unread or {}, needles, deadline_s, told)
             named, seen = _named(found, matcher), seen + more
-            spans = {place: span._replace(first=unread[place].first) for place, span in spans.items()}
-        elif self._marks is None:
-            reach = reach._replace(begins=reach.is_given)
+            spans |= {place: span._replace(first=unread[place].first) for place, span in spans.items() if unread}
         left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
         return named, _looked_at(spans, seen, (reach.since_ms, reach.until_ms)), is_whole, left_out
 
     def _reader(self) -> TopicReader:
         return TopicReader(self._properties, f"{self._group}.find")
+
+    def _unread(self, spans: Mapping[Partition, Span]) -> dict[Partition, Span] | None:
+        """Return what lies before spans and the group has not passed; None when this account may not know that.
+
+        No table can have it yet. The clock that made an id may have been ahead, and then its record is older than it.
+        """
+        try:
+            marks = self._cluster.committed(list(spans)) if self._cluster else {}
+        except ConsumerError:
+            return None
+        passed = {place: marks[place].offset if place in marks else span.low for place, span in spans.items()}
+        return {
+            place: Span(span.low, min(span.first, max(span.low, passed[place])), span.first)
+            for place, span in spans.items()
+        }
 
     def progress(self, record: Record) -> Finding:
         """Return whether the group has passed a record."""
@@ -247,15 +257,6 @@ class Log:
 
 def _named(found: Sequence[Record], matcher: Matcher) -> list[Record]:
     return [record for record in found if matcher.is_named(record.value, dict(record.headers))]
-
-
-def _unread(span: Span, mark: CommittedOffset | None) -> Span:
-    """Return what lies before a span and the group has not passed: no table can have it yet.
-
-    The clock that made an id may have been ahead, and then its record is older than the id.
-    """
-    passed = span.low if mark is None else max(span.low, mark.offset)
-    return Span(span.low, min(span.first, passed), span.first)
 
 
 def _looked_at(spans: Mapping[Partition, Span], seen: int, between_ms: tuple[int, int]) -> str:
