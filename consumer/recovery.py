@@ -1,6 +1,7 @@
 """The commands resume, reprocess, adopt and downgrade of `python -m consumer`: they change a group's commits."""
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -226,7 +227,7 @@ class Marks:
 
     def _delete(self, plans: Sequence[Plan]) -> int:
         """Delete the rows that the committed plans read again; return of how many partitions they were kept."""
-        told = list(delete_read_again(plans, self._group, self._offsets.readings, self._delete_rows))
+        told = list(delete_read_again(plans, self._group, self._offsets.readings, self._delete_rows, time.sleep))
         for one in told:
             where = f"{one.partition.topic}/{one.partition.number}"
             said = f"kept the earlier rows of {where}, which come again beside them: {one.why_not}"

@@ -54,7 +54,7 @@ def deleted(log: Log, *plans: Plan) -> tuple[list[Deleted], list[int]]:
         begun.append(intent.a)
         return 7
 
-    return list(delete_read_again(plans, log, lambda *_: [READ], delete)), begun
+    return list(delete_read_again(plans, log, lambda *_: [READ], delete, lambda _: None)), begun
 
 
 @pytest.mark.parametrize(("first", "stop"), [(10, 40), (60, 70), (0, None)])
@@ -73,16 +73,20 @@ def test_a_log_that_was_cut_since_the_plan_keeps_its_rows(log: Log, first: int, 
     assert "can't give back" in told.why_not
 
 
-def test_a_log_that_can_not_be_asked_keeps_its_rows() -> None:
+@pytest.mark.parametrize(("faults", "is_deleted"), [(1, True), (10_000, False)])
+def test_a_log_that_can_not_be_asked_for_long_keeps_its_rows(faults: int, is_deleted: bool) -> None:  # noqa: FBT001  (a table's column)
     """It has no leader while brokers elect one."""
+    left = iter(range(faults))
 
-    def away(_: int) -> Found | None:
-        raise Transient("no leader")
+    def away(offset: int) -> Found | None:
+        if next(left, None) is not None:
+            raise Transient("no leader")
+        return whole(offset)
 
     (told,), begun = deleted(Log(away), plan(10, 40))
 
-    assert begun == []
-    assert "can't be asked now" in told.why_not
+    assert begun == ([10] if is_deleted else [])
+    assert ("can't be asked now" in told.why_not) is not is_deleted
 
 
 def test_rows_below_the_cut_are_deleted_all_the_same() -> None:
