@@ -55,7 +55,7 @@ def waiting(database: Connection) -> Waiting:
 
 
 def test_all_rows_are_found_after_an_outage(waiting: Waiting) -> None:
-    """Their ids do not fit one request; while ClickHouse is away none of them is late."""
+    """By some hundred ids at once, in one look; while ClickHouse is away none of them is late."""
     table = waiting.connection
     for some in range(0, _EVENTS, 500):
         table.command(_INSERT, {"ids": waiting.ids[some : some + 500]})
