@@ -16,7 +16,7 @@ from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.plans import Plan, irretrievable
 
-_TRIES: Final = 20  # brokers elect a leader within seconds, and a client learns of it a little later
+_TRIES: Final = 10  # brokers elect a leader within seconds, and a client learns of it a little later
 _REST_S: Final = 1.0
 
 
