@@ -59,7 +59,7 @@ def run_canary(settings: Settings, _: Namespace) -> int:
     metrics = PrometheusMetrics(METRICS, PREFIX)
     collector = CollectorClient(settings)
     canary = Canary(
-        collector.post, _finder(connect(settings).patient(_LOOK_S)), metrics, settings.canary_patience_s, monotonic
+        collector.post, finder(connect(settings).patient(_LOOK_S)), metrics, settings.canary_patience_s, monotonic
     )
     pages = CanaryPages(metrics, monotonic)
     with (
@@ -73,7 +73,8 @@ def run_canary(settings: Settings, _: Namespace) -> int:
     return 0
 
 
-def _finder(connection: Connection) -> Callable[[Collection[str]], set[str]]:
+def finder(connection: Connection) -> Callable[[Collection[str]], set[str]]:
+    """Return what looks for rows of events, by their ids."""
     names = connection.layout.names("events")
 
     def find(event_ids: Collection[str]) -> set[str]:

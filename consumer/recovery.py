@@ -1,6 +1,7 @@
 """The commands resume, reprocess, adopt and downgrade of `python -m consumer`: they change a group's commits."""
 
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
@@ -17,6 +18,7 @@ from consumer.kafka.admin import Cluster
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.operations.audit import ADOPT, Auditor, Finding, Span, intended
 from consumer.operations.background_audit import row_of
+from consumer.operations.deletion import delete_read_again
 from consumer.operations.divergence import RecordAt
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgrade, reprocess, resume
@@ -219,20 +221,21 @@ class Marks:
             return 0
         before(plans)
         self._group.commit(marks)
-        if getattr(arguments, "delete", False):
-            self._delete(plans)
+        kept = self._delete(plans) if getattr(arguments, "delete", False) else 0
         say(f"committed {len(marks)} partitions: start the workers", sys.stderr)
-        return 0
+        return 1 if kept else 0
 
-    def _delete(self, plans: Sequence[Plan]) -> None:
-        """Delete the rows that the plans have read again.
+    def _delete(self, plans: Sequence[Plan]) -> int:
+        """Delete the rows that the committed plans read again; return of how many partitions they were kept."""
+        told = list(delete_read_again(plans, self._group, self._offsets.readings, self._delete_rows, time.sleep))
+        for one in told:
+            where = f"{one.partition.topic}/{one.partition.number}"
+            said = f"kept the earlier rows of {where}, which come again beside them: {one.why_not}"
+            say(said if one.why_not else f"deleted {one.rows} rows of {where}", sys.stderr)
+        return sum(bool(one.why_not) for one in told)
 
-        Only now, when the plans are committed: whatever ends this half way, no row is lost, and some are there twice.
-        """
-        for made in plans:
-            if (intent := intended(made.mark) if made.mark else None) is not None:
-                count = delete_rows(self._connection, self._tables[made.partition.topic], made.partition, intent)
-                say(f"deleted {count} rows of {made.partition.topic}/{made.partition.number}", sys.stderr)
+    def _delete_rows(self, partition: Partition, intent: Intent) -> int:
+        return delete_rows(self._connection, self._tables[partition.topic], partition, intent)
 
     def _plans(self, partitions: list[Partition], plan: Planner) -> Iterator[Plan]:
         marks, bounds = self._cluster.committed(partitions), self._group.bounds(partitions)

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from http import HTTPStatus
 from typing import Any, Final
 
 from urllib3 import PoolManager, Timeout, make_headers
@@ -44,7 +45,7 @@ def run_register(settings: Settings, _: Namespace) -> int:
     registry, subject = _Registry(access), f"{settings.topic}-value"
     missing = {schema_id: text for schema_id, text in _of_events().items() if not registry.has(schema_id)}
     if missing:
-        registry.ask("PUT", f"/mode/{subject}?force=true", {"mode": "IMPORT"})
+        registry.begin_import(subject)
         try:
             for schema_id, text in missing.items():
                 registry.ask("POST", f"/subjects/{subject}/versions", {"schema": text, "id": schema_id})
@@ -75,6 +76,20 @@ class _Registry:
     def has(self, schema_id: int) -> bool:
         """Tell whether it knows an id."""
         return self._answer("GET", f"/schemas/ids/{schema_id}", None)[0] < _FIRST_FAULT
+
+    def begin_import(self, subject: str) -> None:
+        """Have it take ids that it is given.
+
+        Raises:
+            Transient, Fatal: it does not answer, or has no such mode.
+        """
+        path = f"/mode/{subject}?force=true"
+        status, text = self._answer("PUT", path, {"mode": "IMPORT"})
+        if status == HTTPStatus.NOT_FOUND:
+            why = "it has no mode IMPORT, in which it would take ids that it is given: set it for both services instead"
+            raise Fatal(f"the registry refuses PUT {path}: {why}")
+        if status >= _FIRST_FAULT:
+            raise Fatal(f"the registry refuses PUT {path}: status {status}, {text[:200]}")
 
     def ask(self, method: str, path: str, body: Any) -> None:
         """Have it do something.

@@ -34,11 +34,13 @@ _COMMANDS: Final[Mapping[str, str]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence and exit code 2."""
+    """An argument parser whose errors are one sentence and exit code 2; `meant` is the command, if it is known."""
+
+    meant = ""
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        self.exit(_WRONG, f"headrace: {message}\n")
+        self.exit(_WRONG, f"headrace: {message}; see `{self.meant or self.prog} --help`\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         given = environment.read(os.environ, arguments.env)
         if given.path and not arguments.env:
             print(f"headrace: settings are from {given.path}", file=sys.stderr)
+        elif not given.variables:
+            print(f"headrace: {environment.NONE}", file=sys.stderr)
         code = _call(arguments, given)
     except ValueError as error:
         _say(error)
@@ -97,6 +101,8 @@ def parser_of(words: Sequence[str]) -> Parser:
     """Return the parser of all commands; only the one that is called is loaded."""
     made = Parser(prog="headrace", description="Event collection: HTTP in, Kafka, ClickHouse.", allow_abbrev=False)
     made.add_argument("--version", action="version", version=f"headrace {version('headrace')}")
+    if words and words[0] in _COMMANDS:
+        made.meant = f"headrace {words[0]}"
     found = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (_, summary) in _SERVICES.items():
         found.add_parser(name, help=summary, add_help=False)

@@ -34,7 +34,7 @@ class KafkaChecks:
         """Yield what the cluster says; what can't be asked is unknown."""
         yield self._transport()
         try:
-            cluster_id = self._inspection.cluster_id()
+            cluster_id = self._cluster.cluster_id()
             topics = find_topics(self._cluster, self._names)
         except Fatal as error:
             yield Check(Promise.DURABLE, Level.BROKEN, f"Kafka: {error}", "see the sentence")

@@ -16,15 +16,17 @@ from consumer.parts import connect, kafka_properties, pace, targets
 from consumer.settings import Settings
 from headrace.checks import Check, Level, Promise, clock, machine_checks, transport
 from headrace.checks_kafka import KafkaChecks
-from headrace.services import Services
+from headrace.checks_registry import registry_checks
+from headrace.services import Services, addresses
 from headrace.terminal import plain
 from schemas.transport.access import read_url
 
 ABOUT: Final = """
 Says which guarantees hold here and now: of this machine (open files, the spool's disk, files of
 secrets, versions), of Kafka (copies, min.insync.replicas, sizes, retention, whether it keeps
-intents, its clocks) and of ClickHouse (tables, deduplication windows, audits, its clock). Each
-finding that is not fine says what to do. What can't be asked is `unknown`.
+intents, its clocks), of ClickHouse (tables, deduplication windows, audits, its clock) and of the
+Schema Registry, if there is one. Each finding that is not fine says what to do. What can't be asked
+is `unknown`.
 
 It leaves nothing behind: like a worker at its start it commits for groups of random names,
 which it deletes, and makes temporary tables, which it drops.
@@ -37,6 +39,7 @@ broken, and something is unknown; 2 a setting or an argument is wrong.
 """
 _TESTED: Final = "26."
 _PATIENCE_S: Final = 10.0
+_SET: Final = "set it, or name a file that does with --env"
 _AUDIT_OLD_S: Final = 3600
 
 
@@ -88,12 +91,13 @@ def _sum(checks: Sequence[Check]) -> str:
 def _all(services: Services) -> Iterator[Check]:
     settings = services.consumer()
     yield from machine_checks(services.variables, services.spool_dir())
+    yield from registry_checks(settings)
     if why := services.missing("BOOTSTRAP_SERVERS"):
-        yield Check(Promise.DURABLE, Level.UNKNOWN, f"Kafka: {why}", "set it")
+        yield Check(Promise.DURABLE, Level.UNKNOWN, f"Kafka: {why}", _SET)
     else:
         yield from KafkaChecks(settings, kafka_properties(settings)).run()
     if why := services.missing("CLICKHOUSE_URL"):
-        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {why}", "set it")
+        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {why}", _SET)
     else:
         yield from _clickhouse(services, settings)
 
@@ -109,7 +113,8 @@ def _clickhouse(services: Services, settings: Settings) -> Iterator[Check]:
         yield Check(Promise.ONCE, Level.BROKEN, f"ClickHouse: {error}", "see the sentence")
         return
     except ConsumerError as error:
-        yield Check(Promise.ONCE, Level.UNKNOWN, f"ClickHouse: {error}", "start it, or repair the way to it")
+        says = f"{error}; asked: {addresses(connection)}"
+        yield Check(Promise.ONCE, Level.UNKNOWN, says, "start it, or repair the way to it")
         return
     yield _version(told)
     yield from _tables(services, settings, connection)

@@ -10,6 +10,11 @@ from schemas.transport.tls import text_of
 RUN_FILE: Final = Path(".headrace/env")
 """What `make run` writes, in the directory in which it runs."""
 _PREFIXES: Final = ("CONSUMER_", "INGEST_")
+NONE: Final = (
+    "there are no settings: the environment has no CONSUMER_ or INGEST_ variable, and there is no"
+    f" {RUN_FILE} here; set CONSUMER_BOOTSTRAP_SERVERS and CONSUMER_CLICKHOUSE_URL, or name a file with --env"
+)
+"""What to tell somebody whose settings are nowhere."""
 
 
 class Environment(NamedTuple):
@@ -25,11 +30,13 @@ def read(environ: Mapping[str, str], path: str = "") -> Environment:
     Variables of the environment replace those of a file that was given.
 
     Raises:
-        ValueError: the file can't be read, or is no list of `export NAME=value`.
+        ValueError: the file can't be read, is no list of `export NAME=value`, or has no setting.
     """
     own = {name: text for name, text in environ.items() if name.startswith(_PREFIXES)}
     if path:
-        return Environment(_of_file(path) | own, path)
+        if not (named := _of_file(path)):
+            raise ValueError(f"{path}: has no line such as CONSUMER_CLICKHOUSE_URL=http://clickhouse:8123")
+        return Environment(named | own, path)
     if own or not RUN_FILE.is_file():
         return Environment(own, "")
     return Environment(_of_file(str(RUN_FILE)), str(RUN_FILE))

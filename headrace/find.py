@@ -27,13 +27,14 @@ Says where an event is: a row, a dead letter with its reason, a record in Kafka 
 worker, or a record in the spool of this machine. ID is the pingId of the answer, the eventId, or
 the X-Request-Id of the answer.
 
-Rows and records do not have a request id that the client chose itself. So an id that may be one,
-which is every id but a UUIDv7, is never "not there": --event says that it is an event's.
+Rows and records have the request id that a client chose itself when it is a UUID, or 32 hexadecimal
+digits, and came without a traceparent. They do not have others. So an id that no event has is
+`unknown`, because it may be such a request id: --event says that it is an event's.
 
-It asks the tables first. When they have nothing, it reads the spool, and the topics from the time
-in the id on (a UUIDv7, which is what the collector makes) up to now; an id without a time is
-searched for in the last hour. --since, and --until or --window-s, say what to read instead. A topic
-of which a part was left out, where it may be, is `unknown`.
+It asks the tables first. When they have nothing, it reads the spool, and the topics: what the
+workers have not read yet, and what was written from the time in the id on (a UUIDv7), or in the
+last hour. --since, and --until or --window-s, say what to read instead. A topic of which a part was
+left out, where it may be, is `unknown`.
 
 A station that can't be asked is `unknown`: that is never taken for "not there".
 
@@ -50,13 +51,20 @@ _TELL_S: Final = 2.0
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("id", metavar="ID", help="a pingId, an eventId, a request id or a trace id")
-    parser.add_argument("--event", action="store_true", help="ID is an event's: no request id that a client chose")
-    parser.add_argument("--since", type=moment_ms, help="read the topics from this time on (ISO 8601, UTC)")
-    parser.add_argument("--until", type=moment_ms, help="read the topics up to this time")
+    parser.add_argument("--event", action="store_true", help="ID is an event's (pingId, eventId), and no request id")
     parser.add_argument(
-        "--window-s", type=seconds, help="read so many seconds from the id's time on (default: up to now)"
+        "--since", type=moment_ms, metavar="TIME", help="read the topics from this time on (ISO 8601, UTC)"
     )
-    parser.add_argument("--timeout-s", type=seconds, default=120.0, help="read for so long at most (%(default)s)")
+    parser.add_argument("--until", type=moment_ms, metavar="TIME", help="read the topics up to this time")
+    parser.add_argument(
+        "--window-s",
+        type=seconds,
+        metavar="SECONDS",
+        help="read so many seconds from the id's time on (default: up to now)",
+    )
+    parser.add_argument(
+        "--timeout-s", type=seconds, default=120.0, metavar="SECONDS", help="read for so long at most (%(default)s)"
+    )
     parser.add_argument("--everywhere", action="store_true", help="ask all stations, also when there is a row")
     parser.add_argument("--json", action="store_true", help="one JSON object per line; the last one is the verdict")
     parser.set_defaults(call=run)

@@ -63,7 +63,7 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
         return [one for one in findings if (one.station, one.state) == (station, state)]
 
     unknown = [one.station for one in findings if one.state is State.UNKNOWN]
-    asked = " and ".join(dict.fromkeys(map(str, unknown)))
+    asked = ", ".join(dict.fromkeys(map(str, unknown)))
     if found := of(Station.ROW, State.FOUND):
         return Verdict("row", f"in the table: {found[0].detail}", FOUND)
     if found := of(Station.DEAD_LETTER, State.FOUND):
@@ -73,7 +73,7 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     if found := of(Station.TOPIC, State.FOUND):
         return _in_the_log(found[0], findings, asked)
     if unknown:
-        return Verdict("unknown", f"not found, but this is unknown: {asked}", UNKNOWN)
+        return Verdict("unknown", f"not found, but these can't say for certain: {asked}", UNKNOWN)
     return Verdict("nowhere", "not found where this has looked; was it answered 201, in this environment?", NOT_FOUND)
 
 

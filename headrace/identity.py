@@ -22,7 +22,7 @@ class Identity:
     Attributes:
         text: in small letters if it is a UUID or a trace id.
         event_id: the UUID in its usual form; "" when it is none.
-        trace_id: what the column trace_id would hold; a client's own request id is in no row.
+        trace_id: what the column trace_id would hold, also for a request id that a client chose without a traceparent.
         at_ms: the Unix time in a UUIDv7; None when it has none that can be true.
         is_event: it is known to be an event's: an eventId, a pingId or a trace id.
     """
@@ -35,11 +35,12 @@ class Identity:
 
     @property
     def may_be_chosen(self) -> bool:
-        """Whether a client may have chosen it as its request id, which no row and no record of an event has.
+        """Whether a client may have chosen it as its request id; then an event without it may be the one.
 
-        A UUIDv7 is what the collector and its client libraries make for events.
+        Its form does not tell: clients choose UUIDs of every version, also beside a traceparent, whose trace id the
+        rows have instead.
         """
-        return not self.is_event and self.at_ms is None
+        return not self.is_event
 
     @property
     def needles(self) -> tuple[bytes, ...]:

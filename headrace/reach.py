@@ -22,11 +22,18 @@ class Part(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The Kafka timestamps between which topics are read; `begins` when no older record can be meant."""
+    """Which records of the topics are read.
+
+    Attributes:
+        since_ms, until_ms: the Kafka timestamps between which they were written.
+        begins: no older record can be meant, if the clock that made the id was right.
+        is_given: the caller has said since when; otherwise older ones that the workers have not passed are read too.
+    """
 
     since_ms: int
     until_ms: int
     begins: bool
+    is_given: bool = False
 
     def left_out(self, parts: Iterable[Part]) -> str:
         """Return what was not read though a wanted record may be there; "" when nothing was left out.
@@ -48,7 +55,8 @@ def reach_of(identity: Identity, given: argparse.Namespace, now_ms: int) -> Reac
         ValueError: the end is not behind the beginning.
     """
     since_ms, until_ms = span_ms(identity, given, now_ms)
-    return Reach(since_ms, until_ms, begins=given.since is not None or is_timed(identity, now_ms))
+    is_given = given.since is not None
+    return Reach(since_ms, until_ms, is_given or is_timed(identity, now_ms), is_given)
 
 
 def span_ms(identity: Identity, given: argparse.Namespace, now_ms: int) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from consumer.parts import connect, kafka_properties
 from headrace.findings import Finding, State, Station
 from headrace.identity import Identity
 from headrace.reach import Part, Reach
-from headrace.services import Services
+from headrace.services import Services, addresses
 from headrace.stations import Matcher, moment, not_named
 from schemas.codec import LETTER_HEADER
 
@@ -128,7 +128,7 @@ class Tables:
         try:
             return question(self._connection)
         except ConsumerError as error:
-            return [Finding(station, State.UNKNOWN, str(error))]
+            return [Finding(station, State.UNKNOWN, f"{error}; asked: {addresses(self._connection)}")]
 
     @staticmethod
     def _rows(connection: Connection, identity: Identity) -> list[Finding]:
@@ -201,13 +201,39 @@ class Log:
         Raises:
             ConsumerError: the brokers can't be read.
         """
-        with TopicReader(self._properties, f"{self._group}.find") as reader:
-            bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
+        bounds = {place: (at.low, at.end) for place, at in self._bounds.items()}
+        deadline_s = time.monotonic() + timeout_s
+        with self._reader() as reader:
             spans = reader.spans(bounds, reach.since_ms, reach.until_ms)
-            found, seen, is_whole = reader.search(spans, needles, time.monotonic() + timeout_s, told)
-        named = [record for record in found if matcher.is_named(record.value, dict(record.headers))]
+            found, seen, is_whole = reader.search(spans, needles, deadline_s, told)
+        named = _named(found, matcher)
+        if not named and is_whole and not reach.is_given:
+            unread = self._unread(spans)
+            reach = reach._replace(begins=reach.begins and unread is not None)
+            with self._reader() as reader:
+                found, more, is_whole = reader.search(unread or {}, needles, deadline_s, told)
+            named, seen = _named(found, matcher), seen + more
+            spans |= {place: span._replace(first=unread[place].first) for place, span in spans.items() if unread}
         left_out = reach.left_out(Part(*span, bounds[place][1]) for place, span in spans.items())
         return named, _looked_at(spans, seen, (reach.since_ms, reach.until_ms)), is_whole, left_out
+
+    def _reader(self) -> TopicReader:
+        return TopicReader(self._properties, f"{self._group}.find")
+
+    def _unread(self, spans: Mapping[Partition, Span]) -> dict[Partition, Span] | None:
+        """Return what lies before spans and the group has not passed; None when this account may not know that.
+
+        No table can have it yet. The clock that made an id may have been ahead, and then its record is older than it.
+        """
+        try:
+            marks = self._cluster.committed(list(spans)) if self._cluster else {}
+        except ConsumerError:
+            return None
+        passed = {place: marks[place].offset if place in marks else span.low for place, span in spans.items()}
+        return {
+            place: Span(span.low, min(span.first, max(span.low, passed[place])), span.first)
+            for place, span in spans.items()
+        }
 
     def progress(self, record: Record) -> Finding:
         """Return whether the group has passed a record."""
@@ -229,9 +255,13 @@ class Log:
         return Finding(Station.GROUP, State.ABSENT, detail, place)
 
 
+def _named(found: Sequence[Record], matcher: Matcher) -> list[Record]:
+    return [record for record in found if matcher.is_named(record.value, dict(record.headers))]
+
+
 def _looked_at(spans: Mapping[Partition, Span], seen: int, between_ms: tuple[int, int]) -> str:
     cut = [place for place, span in spans.items() if span.low > 0 and span.first == span.low]
-    text = f"{seen} records, written from {moment(between_ms[0])} to {moment(between_ms[1])}"
+    text = f"{seen} records, written from {moment(between_ms[0])} to {moment(between_ms[1])} or not yet inserted"
     oldest = ", ".join(f"{place.topic}/{place.number}" for place in cut)
     return f"{text}; older ones are deleted in {oldest}" if cut else text
 

@@ -1,11 +1,14 @@
 """The settings of both services as the commands need them: a server without an address is unknown, and no mistake."""
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consumer.settings import PREFIX, Settings, load, registry_access
 from headrace.environment import Environment
 from schemas.registry import Schemas, open_schemas
+
+if TYPE_CHECKING:  # an image of the ingress has no driver of ClickHouse
+    from consumer.clickhouse.client import Connection
 
 _INGEST: Final = "INGEST_"
 # A machine of the ingress has these settings, which mean the same to both services.
@@ -14,6 +17,11 @@ _SHARED: Final = (
     "SCHEMA_REGISTRY_URL", "SCHEMA_REGISTRY_USER", "SCHEMA_REGISTRY_PASSWORD_FILE", "SCHEMA_REGISTRY_CA_FILE",
     "SCHEMA_REGISTRY_CERTIFICATE_FILE", "SCHEMA_REGISTRY_KEY_FILE", "SCHEMA_CACHE_DIR",
 )  # fmt: skip
+
+
+def addresses(connection: "Connection") -> str:
+    """Return where ClickHouse is asked, for a sentence."""
+    return ", ".join(map(str, connection.urls))
 
 
 class Services:

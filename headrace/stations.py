@@ -14,6 +14,7 @@ from schemas.codec import FRAME_BYTES, LETTER_HEADER, FrameError, decode, schema
 
 SchemaOf = Callable[[int], str]
 _OF_REQUEST: Final = f"{LETTER_HEADER}request_id"
+_INSTEAD: Final = "search for the pingId of the answer"
 
 
 def moment(at_ms: float) -> str:
@@ -55,10 +56,12 @@ def not_named(station: Station, identity: Identity, absent: str) -> Finding:
     """Return that a station has nothing of an identity; unknown if it can't be asked by such an id."""
     if not identity.may_be_chosen:
         return Finding(station, State.ABSENT, absent)
-    unknown = "a request id that the client chose is not in events: search for the pingId of the answer"
     if not identity.event_id:
-        return Finding(station, State.UNKNOWN, unknown)
-    return Finding(station, State.UNKNOWN, f"{absent}; but {unknown}, or say --event if this is an event's id")
+        return Finding(station, State.UNKNOWN, f"events do not have such a request id: {_INSTEAD}")
+    unknown = (
+        f"a request id that came with a traceparent is in no event: say --event if this is an event's id, or {_INSTEAD}"
+    )
+    return Finding(station, State.UNKNOWN, f"{absent}; but {unknown}")
 
 
 def ask_spool(directory: Path, matcher: Matcher, identity: Identity) -> list[Finding]:

@@ -42,20 +42,34 @@ _TEXT_MAX: Final = 80
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--client", action="append", default=[], help="only of this clientId; repeatable")
+    parser.add_argument("--client", action="append", default=[], metavar="ID", help="only of this clientId; repeatable")
     parser.add_argument("--type", action="append", default=[], help="only of this eventType; repeatable")
-    parser.add_argument("--event-id", action="append", default=[], help="only this eventId or pingId; repeatable")
+    parser.add_argument(
+        "--event-id", action="append", default=[], metavar="ID", help="only this eventId or pingId; repeatable"
+    )
     parser.add_argument(
         "--where", type=condition, action="append", default=[], metavar="NAME=VALUE", help="only with this"
     )
-    parser.add_argument("--partition", type=partition, action="append", default=[], help="only this one; repeatable")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--from-time", type=moment_ms, help="begin at this Kafka timestamp (ISO 8601, UTC)")
-    start.add_argument(
-        "--from-offset", type=whole_number(0, _OFFSET_MAX), help="begin at this offset; needs one --partition"
+    parser.add_argument(
+        "--partition",
+        type=partition,
+        action="append",
+        default=[],
+        metavar="TOPIC/NUMBER",
+        help="only this one; repeatable",
     )
-    parser.add_argument("--count", type=whole_number(1, _COUNT_MAX), help="end after so many")
-    parser.add_argument("--for-s", type=seconds, help="end after so many seconds")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--from-time", type=moment_ms, metavar="TIME", help="begin at this Kafka timestamp (ISO 8601, UTC)"
+    )
+    start.add_argument(
+        "--from-offset",
+        type=whole_number(0, _OFFSET_MAX),
+        metavar="OFFSET",
+        help="begin at this offset; needs one --partition",
+    )
+    parser.add_argument("--count", type=whole_number(1, _COUNT_MAX), metavar="N", help="end after so many")
+    parser.add_argument("--for-s", type=seconds, metavar="SECONDS", help="end after so many seconds")
     parser.add_argument("--dead-letters", action="store_true", help="show dead letters instead of events")
     parser.add_argument("--json", action="store_true", help="one JSON object per line, with everything")
     parser.set_defaults(call=run)

@@ -17,7 +17,7 @@ from consumer.operations.preflight import find_topics
 from consumer.operations.whereabouts import freshness
 from consumer.parts import connect, kafka_properties
 from headrace.arguments import seconds
-from headrace.services import Services
+from headrace.services import Services, addresses
 from headrace.terminal import plain
 
 ABOUT: Final = """
@@ -41,7 +41,9 @@ _PATIENCE_S: Final = 5.0
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--every-s", type=seconds, default=2.0, help="look again after so long (%(default)s)")
+    parser.add_argument(
+        "--every-s", type=seconds, default=2.0, metavar="SECONDS", help="look again after so long (%(default)s)"
+    )
     parser.add_argument("--once", action="store_true", help="show it once, and end")
     parser.add_argument("--json", action="store_true", help="one JSON object per look")
     parser.set_defaults(call=run)
@@ -177,7 +179,7 @@ class Watch:
             try:
                 tables = freshness(self._connection, self._settings.topic)
             except ConsumerError as error:
-                unknown.append(f"ClickHouse: {error}")
+                unknown.append(f"{error}; asked: {addresses(self._connection)}")
         return Look(at_s, lines, tables, tuple(unknown))
 
     def _lines(self, cluster: Cluster) -> list[Mapping[str, Any]]:

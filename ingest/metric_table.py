@@ -1,7 +1,7 @@
 """The metrics of the ingress: names, labels and meaning, in two tables.
 
 Label values come from code and settings, with one exception: the clients of `events_by_client_total`
-(ingest/events/client_counters.py bounds them).
+(ingest/events/client_counters.py bounds them, ingest/client_series.py keeps them).
 """
 
 from collections.abc import Mapping
@@ -39,6 +39,8 @@ class Metric:
     of_workers: Literal["sum", "max"] = "sum"
 
 
+BY_CLIENT: Final = "events_by_client_total"
+
 METRICS: Final[Mapping[str, Metric]] = {
     "processes": Metric("gauge", "Worker processes"),
     "requests_total": Metric(
@@ -48,7 +50,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "requests_in_flight": Metric("gauge", "Requests being answered"),
     "body_bytes": Metric("histogram", "Size of bodies as sent and inflated, in bytes", ("form",), _BYTES),
     "events_total": Metric("counter", "Events by outcome; see ingest/counters.py", ("outcome",)),
-    "events_by_client_total": Metric(
+    BY_CLIENT: Metric(
         "counter", "Accepted events by client and type; clients beyond a bound are `other`", ("client", "event_type")
     ),
     "events_in_flight": Metric("gauge", "Events received whose request is not answered yet"),

@@ -10,7 +10,7 @@ import os
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from platform import python_version
@@ -25,13 +25,24 @@ from prometheus_client import (
     generate_latest,
     values,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from ingest.metric_table import BUILD_INFO, LABEL_SETS_MAX, METRICS, PREFIX, PROCESS_METRICS, REST, Metric, full_name
+from ingest.client_series import ClientSeries, added_up
+from ingest.metric_table import (
+    BUILD_INFO,
+    BY_CLIENT,
+    LABEL_SETS_MAX,
+    METRICS,
+    PREFIX,
+    PROCESS_METRICS,
+    REST,
+    Metric,
+    full_name,
+)
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_1_0_0
 _ALL: Final[Mapping[str, Metric]] = {**METRICS, **PROCESS_METRICS}
@@ -46,6 +57,17 @@ def count_as(number: int) -> None:
     No two living processes may have the same number.
     """
     values.ValueClass = partial(_SharedValue, _Files(number))
+    _OWN.number = number
+
+
+@dataclass(slots=True)
+class _Own:
+    """This process's number; its process id where it has none."""
+
+    number: int = field(default_factory=os.getpid)
+
+
+_OWN: Final = _Own()
 
 
 class _Files:
@@ -149,10 +171,25 @@ class _BuildInfo(Collector):
         yield family
 
 
+class _ClientsCollector(Collector):
+    """The events by client, which are in separate files (ingest/client_series.py)."""
+
+    def __init__(self, series: ClientSeries) -> None:
+        self._series = series
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the one metric."""
+        metric = METRICS[BY_CLIENT]
+        family = CounterMetricFamily(full_name(BY_CLIENT), metric.help, labels=metric.labels)
+        for labels, events in added_up(self._series.shares()).items():
+            family.add_metric(labels, events)
+        yield family
+
+
 class PrometheusMetrics:
     """The `Metrics` of a process, for prometheus-client. Threads share it.
 
-    A gauge is the sum over the living workers, or the largest of them.
+    A gauge is the sum over the living workers, or the largest of them. `clients` are the events by client.
 
     Args:
         librdkafka: the version of the library, which only the driver knows.
@@ -160,12 +197,15 @@ class PrometheusMetrics:
 
     def __init__(self, librdkafka: str = "") -> None:
         self._registry = CollectorRegistry()
-        self._families = {name: self._declare(name, metric) for name, metric in _ALL.items()}
+        self._families = {name: self._declare(name, metric) for name, metric in _ALL.items() if name != BY_CLIENT}
         self._series: dict[tuple[str, ...], _Series] = {}
         self._sizes = dict.fromkeys(_ALL, 0)
         self._lock = threading.Lock()
         self._build = _BuildInfo(version("headrace"), python_version(), librdkafka)
+        self.clients = ClientSeries(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), _OWN.number)
+        self._by_client = _ClientsCollector(self.clients)
         self._registry.register(self._build)
+        self._registry.register(self._by_client)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -196,6 +236,7 @@ class PrometheusMetrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus-client's
             registry.register(self._build)
+            registry.register(self._by_client)
         return generate_latest(registry)
 
     def _declare(self, name: str, metric: Metric) -> _Family:

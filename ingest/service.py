@@ -102,7 +102,7 @@ def build(settings: Settings) -> Iterator[Service]:
         prometheus = PrometheusMetrics(LIBRARY_VERSION)
         prometheus.set("processes", 1)
         prometheus.set("spool_bytes_max", settings.spool_bytes_max)
-        clients = ClientCounters(prometheus)
+        clients = ClientCounters(prometheus.clients)
         stack.enter_context(reporting(prometheus, clients.flush))
         counters = EventCounters(prometheus)
         stack.callback(_log_final_counts, counters)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SUBJECT_NOT_FOUND: Final = 40401
 _SCHEMA_NOT_FOUND: Final = 40403  # the registry's own code, which a proxy would not send
 _ID_MAX: Final = 2**31 - 1  # for a larger id a registry answers as for an unknown path
 _TIMEOUT_S: Final = 3  # it normally answers in milliseconds, and the worker retries
@@ -135,11 +136,10 @@ class RegistrySchemas:
         Raises:
             ValueError: also when the registry's id is another one in the range derived from files.
         """
-        name = f"id-{local_schema_id(schema)}"
-        schema_id = self._answers.read(name)
-        if not isinstance(schema_id, int):
+        schema_id = self.cached_id(schema)
+        if schema_id is None:
             schema_id = self._register(schema)
-            self._answers.write(name, schema_id)
+            self._answers.write(f"id-{local_schema_id(schema)}", schema_id)
             self._answers.write(f"schema-{schema_id}", schema)
         return schema_id
 
@@ -153,6 +153,29 @@ class RegistrySchemas:
             text = self._answers.read(f"schema-{schema_id}")
             self._texts[schema_id] = text if isinstance(text, str) else self._asked(schema_id)
         return self._texts[schema_id]
+
+    def cached_id(self, schema: str) -> int | None:
+        """Return the id under which this machine's services write `schema`; None when it is not cached."""
+        schema_id = self._answers.read(f"id-{local_schema_id(schema)}")
+        return schema_id if isinstance(schema_id, int) else None
+
+    def registered_id(self, schema: str) -> int | None:
+        """Ask the registry for its id of `schema` under `<topic>-value`; None when it has none. Changes nothing.
+
+        Raises:
+            RegistryAwayError: as it says.
+        """
+        try:
+            with self._library.SchemaRegistryClient(self._conf) as client:
+                found = client.lookup_schema(self._subject, self._library.Schema(schema, "AVRO"))
+        except self._library.error.SchemaRegistryError as error:
+            if error.error_code in {_SUBJECT_NOT_FOUND, _SCHEMA_NOT_FOUND}:
+                return None
+            raise RegistryAwayError(f"the registry answers {error.http_status_code}") from error
+        except Exception as error:  # as above
+            raise self._away(error) from error
+        schema_id: int | None = found.schema_id
+        return schema_id
 
     def _register(self, schema: str) -> int:
         try:

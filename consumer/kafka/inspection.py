@@ -50,14 +50,6 @@ class Inspection:
         """The version of librdkafka."""
         return str(libversion()[0])
 
-    def cluster_id(self) -> str:
-        """Return the cluster's id.
-
-        Raises:
-            Transient: no broker answers.
-        """
-        return str(self._metadata().cluster_id)
-
     def copies(self, topic: str) -> Copies | None:
         """Return how often a topic is kept; None when it does not exist.
 

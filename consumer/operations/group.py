@@ -96,10 +96,15 @@ class StoppedGroup:
 
     def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = {TopicPartition(*partition): spec for partition in partitions}
-        answers = self._admin.client.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
-        return {
-            Partition(item.topic, item.partition): _answer(answer.result).offset for item, answer in answers.items()
-        }
+        client = self._admin.client
+        answers = client.list_offsets(asked, request_timeout=_CALL_S) if asked else {}
+        try:
+            return {
+                Partition(item.topic, item.partition): _answer(answer.result).offset for item, answer in answers.items()
+            }
+        except Transient:
+            self._admin.renew(client)  # librdkafka 2.16 goes on asking under the epoch of a former leader
+            raise
 
 
 def _answer(call: Callable[[], _Answer]) -> _Answer:

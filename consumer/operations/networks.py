@@ -1,5 +1,8 @@
 """Reads which country each network is of, from files as their publishers lay them out.
 
+A network has one country: two lines that say two of the same one are refused, whichever way they write it. A network
+inside another one may have another country.
+
 A file is CSV, also compressed as .gz. With a header: `network` beside `country_code`, `country_iso_code` or `country`
 (two letters); or GeoLite2's, whose blocks name places by `geoname_id` that a file of locations has with their
 `country_iso_code`. Without one: network and country, or first address, last address and country, as DB-IP has them.
@@ -10,9 +13,16 @@ import gzip
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import ip_address, ip_network, summarize_address_range
+from ipaddress import (
+    IPv4Network,
+    IPv6Network,
+    ip_address,
+    ip_network,
+    summarize_address_range,
+)
 from pathlib import Path
 from re import fullmatch
+from sys import intern
 from typing import Final, TextIO
 
 from consumer.errors import Misconfigured
@@ -21,15 +31,43 @@ _CODES: Final = ("country_code", "country_iso_code", "country")
 _PLACES: Final = ("geoname_id", "registered_country_geoname_id")
 _UNKNOWN: Final = frozenset({"", "-", "ZZ"})
 _RANGE_COLUMNS: Final = 3
+_SIX: Final = 6
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses in the form of IPv6 (RFC 4291, section 2.5.5.2): for ClickHouse the same addresses."""
+
+Network = IPv4Network | IPv6Network
+
+
+class _Countries:
+    """Which country each network is of, and the line that has said so. Publishers' files have a million networks."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, tuple[str, Path, int]] = {}  # an int takes a fifth of a network's memory
+
+    def add(self, network: Network, country: str, path: Path, number: int) -> bool:
+        """Note a network; tell whether it is new.
+
+        Raises:
+            Misconfigured: another line has said another country.
+        """
+        key = int(network.network_address) << 9 | network.prefixlen << 1 | (network.version == _SIX)
+        before = self._said.get(key)
+        if before is None:
+            self._said[key] = (intern(country), path, number)
+        elif before[0] != country:
+            said = f"{before[1]}: line {before[2]} says {before[0]}"
+            raise Misconfigured(f"{path}: line {number}: the network {network} is of {country}, but {said}")
+        return before is None
 
 
 def read_networks(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """Yield each network with its country, of all files; networks without one are left out.
 
     Raises:
-        Misconfigured: a file can't be read or has another layout (the sentence names the line), or there is none.
+        Misconfigured: a file can't be read or has another layout, two lines contradict each other (the sentence names
+            the lines), or there is no network.
     """
-    places, is_empty = dict[str, str](), True
+    places, known, is_empty = dict[str, str](), _Countries(), True
     for path in paths:
         for _, row in _rows(path):
             if "country_iso_code" not in row or "network" in row:
@@ -43,7 +81,11 @@ def read_networks(paths: Sequence[Path]) -> Iterator[tuple[str, str]]:
                 country = _country(row, places)
                 if country not in _UNKNOWN:
                     is_empty = False
-                    yield from ((network, country) for network in _networks(row))
+                    yield from (
+                        (str(network), country)
+                        for network in _networks(row)
+                        if known.add(network, country, path, number)
+                    )
             except (LookupError, TypeError, ValueError) as error:
                 raise Misconfigured(f"{path}: line {number}: {error}") from error
     if is_empty:
@@ -108,15 +150,22 @@ def _country(row: Mapping[str, str], places: Mapping[str, str]) -> str:
     return code
 
 
-def _networks(row: Mapping[str, str]) -> Iterator[str]:
-    """Yield the networks of a row; a range may need several.
+def _networks(row: Mapping[str, str]) -> Iterator[Network]:
+    """Yield the networks of a row, each in its one form; a range may need several.
 
     Raises:
         ValueError: it names none.
         TypeError: it begins and ends in different versions of IP.
     """
     if "network" in row:
-        yield str(ip_network(row["network"].strip(), strict=False))
+        yield _unmapped(ip_network(row["network"].strip(), strict=False))
         return
     first, last = (ip_address(row[name].strip()) for name in ("first", "last"))
-    yield from map(str, summarize_address_range(first, last))  # it checks that both are of one version
+    yield from map(_unmapped, summarize_address_range(first, last))  # it checks that both are of one version
+
+
+def _unmapped(network: Network) -> Network:
+    """Return the IPv4 network that one of IPv6 stands for; others as they are."""
+    if not isinstance(network, IPv6Network) or not network.subnet_of(_MAPPED):
+        return network
+    return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))

@@ -107,8 +107,8 @@ def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt, *
     for why in _faults(facts, first, stop, intent):
         return _refused(facts, why)
     wanted = range(first, OFFSET_END if stop is None else stop)
-    if is_deleting and (lost := not_in_log(facts.readings, wanted, facts.end, record_at)):
-        return _refused(facts, _irretrievable(lost))
+    if is_deleting and (why := irretrievable(facts.readings, wanted, facts.end, record_at)):
+        return _refused(facts, why)
     if stop is None or facts.mark is None:
         return _go_on(facts, record_at, first, f"is read again from offset {first} on")
     before = facts.mark
@@ -117,6 +117,17 @@ def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt, *
     )
     detour = Detour(stop, before.offset, before.leader_epoch, before.metadata)
     return replace(plan, mark=_with_detour(plan.mark, detour))
+
+
+def irretrievable(readings: Sequence[Reading], wanted: range, log_end: int, record_at: RecordAt) -> str:
+    """Return why rows in a range of offsets may not be deleted: the log lacks the record of one; "" when it has all."""
+    lost = not_in_log(readings, wanted, log_end, record_at)
+    if lost is None:
+        return ""
+    return (
+        f"--delete would delete rows that the log can't give back: it does not have all records of leader epoch"
+        f" {lost.leader_epoch} up to offset {lost.offset}; read again without --delete"
+    )
 
 
 def adopt(facts: Facts, cluster_id: str) -> Plan:
@@ -330,13 +341,6 @@ def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
     if intent is not None and intent.topic_id != facts.topic_id:
         return None, Plan(facts.partition, _RECREATED)
     return intent, None
-
-
-def _irretrievable(lost: Found) -> str:
-    return (
-        f"--delete would delete rows that the log can't give back: it does not have all records of leader epoch"
-        f" {lost.leader_epoch} up to offset {lost.offset}; read again without --delete"
-    )
 
 
 def _refused(facts: Facts, why: str) -> Plan:

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from ingest.counters import NoMetrics, RequestCounter
+from ingest.client_series import ClientSeries
+from ingest.counters import RequestCounter
 from ingest.errors import ErrorCode, Fault, Rejected
 from ingest.events.client_counters import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
@@ -53,7 +54,7 @@ class Collector:
         self._advisor = Advisor(*validator.rules)
         self._encoder = encoder.sharing(REQUEST_FIELDS)
         self._publisher = publisher
-        self._clients = clients or ClientCounters(NoMetrics())
+        self._clients = clients or ClientCounters(ClientSeries())
 
     @property
     def catalogue(self) -> Catalogue:

@@ -69,7 +69,7 @@ class RequestContext:
         route: the path if it is a route, else "other".
         counter: the request's event counter.
         request_id: the caller's X-Request-Id when it is valid, else a fresh one.
-        trace_id: from the caller's traceparent, else the request id if that is fresh, else a fresh one.
+        trace_id: from the caller's traceparent, else the request id if that can be one, else a fresh one.
         traceparent: the caller's, when it is valid, else "".
         address: the client's full address, used for limits only.
         ip: the part of the address that a row may keep.

@@ -25,7 +25,7 @@ from ingest.http.headers import check_host, header_text, read_api_key
 from ingest.http.inflight import LoadBound
 from ingest.http.operations import OperationsPort
 from ingest.http.pixel import KEY, image_of
-from ingest.http.trace import request_id_of, trace_id_of
+from ingest.http.trace import request_id_of, trace_id_like, trace_id_of
 from ingest.logs import REFUSALS
 from ingest.publishing.ports import SPOOL_FAULTS
 from ingest.tracing import RequestSpans
@@ -167,17 +167,18 @@ class RequestMiddleware:
         if traceparent and (trace_id := trace_id_of(traceparent)):
             context.trace_id, context.traceparent = trace_id, traceparent
             context.request_id = trace_id  # so that the answer's id finds the rows
+        elif chosen:
+            context.trace_id = trace_id_like(chosen) or context.trace_id  # for the same reason
         context.request_id = chosen or context.request_id
         if self._spans is not None and context.route in COUNTED:
-            self._begin_span(context, self._spans)
+            self._begin_span(context, self._spans, is_chosen=bool(chosen))
 
     @staticmethod
-    def _begin_span(context: RequestContext, spans: RequestSpans) -> None:
-        """Let the records continue the request's span; an id that is ours stays the same for both."""
-        is_ours = context.request_id == context.trace_id
+    def _begin_span(context: RequestContext, spans: RequestSpans, *, is_chosen: bool) -> None:
+        """Let the records continue the request's span; an id that the caller did not choose stays the same for both."""
         context.span = span = spans.begin(context.head.method, context.route, context.traceparent)
         context.trace_id, context.traceparent = span.trace_id, span.traceparent
-        if is_ours:
+        if not is_chosen:
             context.request_id = span.trace_id
 
     def _answer_preflight(self, context: RequestContext) -> Answer | None:

@@ -15,6 +15,8 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[A-Za-z0-9_.-]{0,64})?"
 )
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
+_NONE: Final = "0" * 32
 
 
 def trace_id_of(traceparent: str) -> str:
@@ -31,6 +33,14 @@ def trace_id_of(traceparent: str) -> str:
 def request_id_of(header: str) -> str:
     """Return the caller's X-Request-Id when it is 1 to 128 of A-Z a-z 0-9 . _ -, else ""."""
     return header if _REQUEST_ID.fullmatch(header) else ""
+
+
+def trace_id_like(request_id: str) -> str:
+    """Return the trace id that a UUID, or 32 hexadecimal digits, can also be; "" for other ids and for zero."""
+    if not _UUID.fullmatch(request_id):
+        return ""
+    digits = request_id.replace("-", "").lower()
+    return "" if digits == _NONE else digits
 
 
 def new_id() -> str:

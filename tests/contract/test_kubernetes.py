@@ -4,11 +4,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -24,6 +25,10 @@ COMPLETE: Final = OVERLAYS[1:]
 API: Final = "1.34"
 KUBECTL: Final = Path(sys.executable).parent / "kubectl"
 MIB: Final = 1024 * 1024
+SCALER_READS: Final = frozenset({
+    "bootstrapServers", "consumerGroup", "topic", "lagThreshold", "activationLagThreshold", "offsetResetPolicy",
+    "allowIdleConsumers", "excludePersistentLag", "sasl", "username", "password", "tls", "ca",
+})  # fmt: skip
 SIZES: Final = {"Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB}
 
 Manifest = dict[str, Any]
@@ -67,6 +72,46 @@ def environment(overlay: str, workload: str) -> dict[str, str]:
     return stages(image)[-1].environment() | {name: str(text) for each in maps for name, text in each.items()} | own
 
 
+def validate(item: Manifest) -> None:
+    """Hold an object against the API's schema of its kind, or against KEDA's.
+
+    Raises:
+        ValidationError: a field is unknown, or not of its type.
+        LookupError: there is no schema for it.
+    """
+    group, _, version_of = item["apiVersion"].rpartition("/")
+    if group == "keda.sh":
+        jsonschema.validate(item, keda_schema(item["kind"], version_of))
+    else:
+        kubernetes_validate.validate(item, API, strict=True)
+
+
+@cache
+def keda_schema(kind: str, version_of: str) -> Manifest:
+    """Return the schema of one of KEDA's kinds, in which an unknown field is an error."""
+    path = ROOT / f"tests/support/keda/keda.sh_{kind.lower()}s.yaml"
+    if not path.exists():
+        raise LookupError(f"there is no schema of KEDA's {kind}")
+    versions = yaml.safe_load(path.read_text("utf-8"))["spec"]["versions"]
+    found = {one["name"]: one["schema"]["openAPIV3Schema"] for one in versions}
+    return dict(closed(found[version_of], is_top=True))
+
+
+def closed(schema: Any, *, is_top: bool = False) -> Any:
+    """Return a schema whose objects have no other members than the named ones; `metadata` is the API's."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: closed(one) for name, one in schema.items()}
+    is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+    if isinstance(schema.get("properties"), dict) and not is_open:
+        made["additionalProperties"] = False
+    if is_top:
+        made["properties"]["metadata"] = {"type": "object"}
+    return made
+
+
 def size_bytes(text: str) -> int:
     """Return a quantity of Kubernetes in bytes."""
     number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()  # type: ignore[union-attr]  # it matches
@@ -75,12 +120,11 @@ def size_bytes(text: str) -> int:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_object_is_valid_for_the_api(overlay: str) -> None:
-    """Each field is one of the API's schema, of its type; KEDA's kinds are checked below."""
+    """Each field is one of the API's schema, or of KEDA's, of its type."""
     kinds = set()
     for item in rendered(overlay):
         kinds.add(item["kind"])
-        if not item["apiVersion"].startswith("keda.sh/"):
-            kubernetes_validate.validate(item, API, strict=True)
+        validate(item)
 
     assert kinds >= {"StatefulSet", "Deployment", "Job", "Service", "PodDisruptionBudget", "NetworkPolicy", "ConfigMap"}
 
@@ -90,7 +134,47 @@ def test_the_check_finds_a_slip() -> None:
     slipped = json.loads(json.dumps(find("base", "StatefulSet", "ingest")))
     slipped["spec"]["template"]["spec"]["terminationGracePeriod"] = 3
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(slipped, API, strict=True)
+        validate(slipped)
+
+
+def _scaler(**spec: object) -> Manifest:
+    made: Manifest = json.loads(json.dumps(find("overlays/production", "ScaledObject", "consumer")))
+    made["spec"].update(spec)
+    return made
+
+
+def _login(**secret: object) -> Manifest:
+    made: Manifest = json.loads(json.dumps(find("overlays/production", "TriggerAuthentication", "kafka")))
+    made["spec"]["secretTargetRef"][0].update(secret)
+    return made
+
+
+@pytest.mark.parametrize(
+    "slipped",
+    [
+        lambda: _scaler(maxReplicas=12),
+        lambda: _scaler(maxReplicaCount="12"),
+        lambda: _scaler(scaleTargetRef={"kind": "StatefulSet"}),
+        lambda: _scaler(triggers=[{"type": "kafka", "metadata": {"lagThreshold": 100}}]),
+        lambda: _scaler(triggers=[{"type": "kafka"}]),
+        lambda: _login(secretName="x"),
+        lambda: _login(key=None),
+        lambda: _scaler() | {"apiVersion": "keda.sh/v1"},
+    ],
+)
+def test_the_check_finds_a_slip_in_an_object_of_keda(slipped: Callable[[], Manifest]) -> None:
+    """Its API would drop an unknown field silently."""
+    with pytest.raises((jsonschema.ValidationError, LookupError)):
+        validate(slipped())
+
+
+def test_the_scaler_takes_each_member_of_the_trigger() -> None:
+    """The schema of KEDA allows any: these are what its scaler for Kafka reads (its page `apache-kafka`)."""
+    (trigger,) = find("overlays/production", "ScaledObject", "consumer")["spec"]["triggers"]
+    secrets = find("overlays/production", "TriggerAuthentication", "kafka")["spec"]["secretTargetRef"]
+
+    assert trigger["metadata"].keys() <= SCALER_READS
+    assert {secret["parameter"] for secret in secrets} <= SCALER_READS
 
 
 @pytest.mark.parametrize("overlay", COMPLETE)

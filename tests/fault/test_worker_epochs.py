@@ -2,12 +2,16 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from consumer.__main__ import parser
+from consumer.delivery.ports import CommittedOffset, Partition
+from consumer.operations.group import StoppedGroup
+from consumer.settings import load
 from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
@@ -106,6 +110,35 @@ def test_an_unclean_election(elected: OnePartition) -> None:
     assert "the log was cut at or below offset 20" in sentence
     assert_goes_on(elected, new, range(30))
     assert {row.reading for number in new for row in elected.rows()[number]} == {1}
+
+
+@SOAK_ONLY
+def test_rows_stay_when_an_older_log_comes_back_before_they_are_deleted(
+    restored: OnePartition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`reprocess --delete` was planned while the log had all thirty; ten of them are gone when it would delete."""
+    topic, node = restored.fleet.topic, restored.cluster.nodes[0]
+    restored.send(20)
+    copy_log(node, topic, 0, tmp_path / "copy")
+    restored.send(10)
+    worker = restored.fleet.start()
+    restored.await_rows(range(30))
+    worker.stop()
+    commit = StoppedGroup.commit
+
+    def cut_behind(group: StoppedGroup, marks: Mapping[Partition, CommittedOffset]) -> None:
+        commit(group, marks)
+        put_back(node, topic, 0, tmp_path / "copy")
+        await_leader(topic, [node])
+
+    monkeypatch.setattr(StoppedGroup, "commit", cut_behind)
+    settings = load({f"CONSUMER_{name.upper()}": str(value) for name, value in restored.fleet.settings.items()})
+    words = ["reprocess", "--partition", f"{topic}/0", "--from-offset", "0", "--delete", "--go"]
+    arguments = parser().parse_args(words)
+
+    assert arguments.call(settings, arguments) == 1
+    assert "can't give back" in capsys.readouterr().err
+    assert restored.rows().keys() == set(range(30))
 
 
 class Schedule:

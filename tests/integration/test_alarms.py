@@ -233,6 +233,8 @@ def test_every_alert_fires_for_its_cause_and_clears_when_it_is_gone(
         ("HeadraceNotReady", {f'{_C}is_ready{{instance="a"}}': "0x3 1x60"}),
         ("HeadraceNotReady", {f'{_C}is_ready{{instance="a"}}': "1x9 0x3 1x60"}),
         ("HeadraceRetrying", {f'{_C}is_retrying{{instance="a"}}': "0x9 1x2 0x9 1 0x60"}),
+        ("HeadraceBrokerAway", {f'{_I}breaker_open{{instance="a"}}': "0x9 1 0x60"}),
+        ("HeadraceBrokerAway", {f'{_I}breaker_open{{instance="a"}}': "0x9 1x2 0x5 1 0x60"}),
         ("HeadraceCanarySilent", {f'{_C}build_info{{instance="a"}}': "1x60"}),
     ],
 )
@@ -244,6 +246,18 @@ def test_no_alert_fires_for_a_start_a_short_trouble_or_a_canary_that_nobody_want
     alone.write_text(yaml.safe_dump({"groups": [{"name": "alone", "rules": [alerts()[alert]]}]}), "utf-8")
 
     assert wrong_answers(alone, [Question(alert, series, dict.fromkeys(range(40), False))]) == ""
+
+
+def test_a_breaker_that_closes_for_one_scrape_clears_nothing(tmp_path: Path) -> None:
+    """It probes the broker again and again; the alert clears when the broker has been there for minutes."""
+    alone = tmp_path / "rule.yml"
+    rule = alerts()["HeadraceBrokerAway"]
+    alone.write_text(yaml.safe_dump({"groups": [{"name": "alone", "rules": [rule]}]}), "utf-8")
+    scrapes = "0x9 1x7 0 1x7 _ 1x7 0x20"
+    fires = dict.fromkeys(range(15), False) | dict.fromkeys(range(15, 36), True) | dict.fromkeys(range(38, 50), False)
+
+    series = {f'{_I}breaker_open{{instance="a"}}': scrapes}
+    assert wrong_answers(alone, [Question("HeadraceBrokerAway", series, fires)]) == ""
 
 
 def few(shown: Mapping[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:

@@ -1,6 +1,7 @@
 """`headrace find`, `tail`, `top` and `doctor` on a real broker and ClickHouse, at each station of an event's way."""
 
 import json
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from confluent_kafka import TopicPartition
 from headrace.__main__ import parser_of
 from headrace.environment import Environment
 from headrace.services import Services
+from ingest.events.ids import uuid7
 from ingest.publishing.ports import Record
 from ingest.spool.file import SpoolFile
 from tests.support.fixtures_consumer import encoded
@@ -83,30 +85,51 @@ def _send_dead_letter(operator: Operator, request_id: str) -> None:
     assert sender.flush(30) == 0
 
 
+def _send_with_a_clock_ahead(operator: Operator, now_ms: int) -> str:
+    """Send an event of two hours ago whose id says that it is of an hour ago; return the id."""
+    event_id = uuid7(now_ms - 3_600_000)
+    sender = producer(operator.broker.bootstrap_servers)
+    sender.produce(operator.topic, encoded(5, eventId=event_id), partition=1, timestamp=now_ms - 7_200_000)
+    assert sender.flush(30) == 0
+    return event_id
+
+
 def test_find_tells_the_truth_at_each_station(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the spool to a row, to a dead letter, to a row that was deleted; and of what nobody has seen, "nowhere"."""
+    """From the spool to a row, to a dead letter, to a row that was deleted; and of what nobody has seen, "nowhere".
+
+    By the event's id, and by the id that a client chose for its request: a UUIDv7, as events have, or a word. What the
+    workers have not inserted is found whatever the time in its id.
+    """
     operator = hands.operator
     servers = operator.broker.bootstrap_servers
+    now_ms = time.time_ns() // 1_000_000
+    chosen = [uuid7(now_ms) for _ in range(5)]
+    spooled, row, refused, letter, strange = chosen
+    traced = [{"traceId": one.replace("-", "")} for one in chosen]
     spool = SpoolFile(hands.spool_dir / "1-1.db")
-    spool.append([Record(b"", encoded(1))], 1_767_323_045_678)
+    spool.append([Record(b"", encoded(1, **traced[0]))], 1_767_323_045_678)
     spool.close()
-    deliver(servers, operator.topic, [encoded(2), encoded(3, active=5000), encoded(4)], 0)
+    events = [encoded(2, **traced[1]), encoded(3, active=5000, **traced[2]), encoded(4)]
+    deliver(servers, operator.topic, events, 0)
+    ahead = _send_with_a_clock_ahead(operator, now_ms)
     _send_dead_letter(operator, "order-4711")
+    _send_dead_letter(operator, letter)
 
-    assert hands.find(capsys, _id(1)) == (0, "spool")
-    assert hands.find(capsys, _id(2)) == (0, "topic")
-    assert hands.find(capsys, "order-4711") == (0, "topic")
-    assert hands.find(capsys, _id(9), "--event") == (1, "nowhere")
-    assert hands.find(capsys, _id(9)) == (3, "unknown")
-    assert hands.find(capsys, "order-4712") == (3, "unknown")
+    assert hands.find(capsys, spooled) == (0, "spool")
+    for sent in (row, letter, ahead):
+        assert hands.find(capsys, sent) == (0, "topic")
+    assert hands.find(capsys, strange, "--event") == (1, "nowhere")
+    assert hands.find(capsys, strange) == (3, "unknown")
 
     operator.work()
-    operator.await_rows(2)
+    operator.await_rows(3)
     operator.await_status("idle", "/healthz")
     operator.stop()
 
-    assert hands.find(capsys, _id(2)) == (0, "row")
-    assert hands.find(capsys, "order-4711") == (0, "dead_letter")
+    for sent in (_id(2), row, row.replace("-", "").upper()):
+        assert hands.find(capsys, sent) == (0, "row")
+    for sent in ("order-4711", letter, refused):
+        assert hands.find(capsys, sent) == (0, "dead_letter")
     code, lines = hands.run(capsys, "find", _id(3))
     assert (code, lines[-1]["verdict"]) == (0, "dead_letter")
     assert "bad_value" in lines[-1]["sentence"]
@@ -129,7 +152,7 @@ def test_find_takes_a_clickhouse_that_is_away_for_unknown(hands: Hands, capsys: 
     code, lines = hands.run(capsys, "find", _id(0), **away)
     assert (code, lines[-1]["verdict"]) == (0, "topic")
     assert "unknown" in lines[-1]["sentence"]
-    assert hands.find(capsys, _id(9), **away) == (3, "unknown")
+    assert hands.find(capsys, uuid7(time.time_ns() // 1_000_000), "--event", **away) == (3, "unknown")
     assert hands.find(capsys, _id(0)) == (1, "missing")
     hands.variables["INGEST_SPOOL_DIR"] = str(hands.spool_dir / "none")
     assert hands.find(capsys, _id(9)) == (3, "unknown")
@@ -143,7 +166,7 @@ def test_find_takes_brokers_that_are_away_for_unknown(
     hands.operator.database.command(statement, {"id": _id(8)})
 
     assert hands.find(capsys, _id(8), **no_broker) == (0, "row")
-    assert hands.find(capsys, _id(9), **no_broker) == (3, "unknown")
+    assert hands.find(capsys, uuid7(time.time_ns() // 1_000_000), "--event", **no_broker) == (3, "unknown")
 
 
 def test_a_search_that_is_cut_short_is_unknown(hands: Hands, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ import pytest
 from consumer.__main__ import parser
 from consumer.errors import Fatal, Misconfigured, Transient
 from consumer.settings import load
+from headrace.checks import Level
+from headrace.checks_registry import registry_checks
 from schemas.codec import local_schema_id, read_schema
 from schemas.registry import LocalSchemas, RegistrySchemas
 from schemas.transport.access import Access
@@ -60,3 +62,27 @@ def test_a_registry_that_refuses_or_does_not_answer_is_one_sentence(registry: Sc
         register(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(Misconfigured, match="CONSUMER_SCHEMA_REGISTRY_URL"):
         register("")
+    registry.has_modes = False
+    with pytest.raises(Fatal, match="it has no mode IMPORT"):
+        register(registry.url)
+
+
+def test_doctor_says_what_the_registry_has(registry: SchemaRegistry, tmp_path: Path) -> None:
+    """Nothing yet, this release's schema, another id than services here write, no answer; it changes nothing."""
+
+    def told(url: str = registry.url) -> tuple[Level, str]:
+        variables = {"CONSUMER_SCHEMA_REGISTRY_URL": url, "CONSUMER_SCHEMA_CACHE_DIR": str(tmp_path)}
+        *_, last = registry_checks(load({name: text for name, text in variables.items() if text}, ()))
+        return last.level, last.says
+
+    assert told("")[0] is Level.NOTE
+    assert told()[0] is Level.WEAK
+    assert registry.texts == {}
+    schema_id = RegistrySchemas(Access(registry.url), tmp_path, "events").id_of(EVENT)
+    assert told() == (
+        Level.HOLDS, f"the Schema Registry has the schema of this release under events-value, with the id {schema_id}"
+    )  # fmt: skip
+    registry.forget()
+    level, says = told()
+    assert (level, "the registry has no id" in says) == (Level.BROKEN, True)
+    assert told(f"http://127.0.0.1:{free_port()}")[0] is Level.UNKNOWN

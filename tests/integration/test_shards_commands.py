@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from consumer.canary import _finder
+from consumer.canary import finder
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import tables
@@ -67,7 +67,7 @@ def test_an_event_is_found_on_whichever_shard_it_is(both: Connection) -> None:
     """By `headrace find`, and by the canary; the figures of `headrace top` can be asked for."""
     ids = [str(row["id"]) for row in both.query("SELECT event_id AS id FROM events_all WHERE _partition < 2")]
 
-    assert _finder(both)(ids) == set(ids)
+    assert finder(both)(ids) == set(ids)
     assert len(ids) == 40
     assert all(len(rows_named(both, name, "")) == 1 for name in ids)
     assert is_counted(both, Partition(TOPIC, 1), ID, 3)

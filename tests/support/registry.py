@@ -27,6 +27,7 @@ class SchemaRegistry:
 
     Attributes:
         takes_new: whether it takes schemas that it does not have yet; else they are incompatible.
+        has_modes: whether it knows modes at all, as not every registry does.
         asked: how often each path was asked for.
         credentials: the Authorization headers that came.
         texts: what it holds, by id; a test may put more in.
@@ -35,7 +36,7 @@ class SchemaRegistry:
 
     def __init__(self, first_id: int = 1) -> None:
         """Choose a port; ids count up from `first_id`."""
-        self.takes_new = True
+        self.takes_new = self.has_modes = True
         self.asked: Counter[str] = Counter()
         self.credentials: set[str] = set()
         self.texts: dict[int, str] = {}
@@ -72,6 +73,12 @@ class SchemaRegistry:
         with self._lock:
             return self._add(text)
 
+    def forget(self) -> None:
+        """Lose everything, as a registry whose disk is lost."""
+        with self._lock:
+            self.texts.clear()
+            self._subjects.clear()
+
     def subject(self, name: str) -> list[int]:
         """Return the ids under a subject, in the order of their versions."""
         return list(self._subjects.get(name, []))
@@ -85,7 +92,7 @@ class SchemaRegistry:
                 return _NO_SCHEMA if text is None else (200, {"schema": text})
             if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)/versions", path)):
                 return self._register(found[1], body["schema"], body.get("id"))
-            if method == "PUT" and (found := re.fullmatch(r"/mode/([^/]+)", path)):
+            if method == "PUT" and self.has_modes and (found := re.fullmatch(r"/mode/([^/]+)", path)):
                 self.modes[found[1]] = body["mode"]
                 return 200, body
             if method == "POST" and (found := re.fullmatch(r"/subjects/([^/]+)", path)):

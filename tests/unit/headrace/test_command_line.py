@@ -1,5 +1,6 @@
 """The command `headrace` itself."""
 
+import os
 import re
 import subprocess
 import sys
@@ -93,6 +94,35 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("find",), "headrace find --help"),
+        (("tail", "--cuont", "3"), "headrace tail --help"),
+        (("dcotor",), "headrace --help"),
+        ((), "headrace --help"),
+    ],
+)
+def test_a_mistake_says_where_the_help_is(
+    said: Callable[..., tuple[object, str, str]], words: tuple[str, ...], shown: str
+) -> None:
+    """Of the command that was meant."""
+    assert f"see `{shown}`" in said(*words)[2]
+
+
+@pytest.mark.parametrize("words", [("find", "x"), ("tail",), ("top", "--once", "--every-s", "0.1"), ("doctor",)])
+def test_without_any_setting_it_says_what_to_set(
+    said: Callable[..., tuple[object, str, str]], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Once, and the command goes on with what it can say."""
+    monkeypatch.delenv("INGEST_SPOOL_DIR")
+
+    _, _, errors = said(*words)
+
+    assert errors.startswith("headrace: there are no settings: ")
+    assert "--env" in errors
+
+
+@pytest.mark.parametrize(
     ("command", "others"), [("consumer", "consumer"), ("ingest", "python -m ingest"), ("run", "--kafka-port")]
 )
 def test_the_services_are_behind_it(said: Callable[..., tuple[object, str, str]], command: str, others: str) -> None:
@@ -160,3 +190,30 @@ def test_a_library_whose_logger_has_its_own_level_is_quiet_too(settings: dict[st
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert ("Retrying" in done.stderr) is is_told
+
+
+_OF_THE_INGRESS: Final = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "clickhouse_connect":
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Missing())
+from headrace.__main__ import main
+main(["find", "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"])
+"""
+
+
+def test_find_looks_into_the_spool_where_only_the_ingress_is_installed(tmp_path: Path) -> None:
+    """Its image has no driver of ClickHouse; in another process, because this one has loaded it."""
+    environ = {**os.environ, "INGEST_SPOOL_DIR": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", _OF_THE_INGRESS], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (3, "")
+    assert re.search(r"^spool +not there", done.stdout, re.MULTILINE)
+    assert "there is no clickhouse_connect" in done.stdout

@@ -53,6 +53,16 @@ def test_a_file_that_can_not_be_read_is_one_sentence(tmp_path: Path, text: str |
         environment.read({}, str(path))
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "root:x:0:0\n", "export PATH=/bin\n"])
+def test_a_file_without_a_setting_is_another_file(tmp_path: Path, text: str) -> None:
+    """Everything would be unknown, and nobody would know why."""
+    path = tmp_path / "env"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match="has no line such as"):
+        environment.read({"CONSUMER_TOPIC": "mine"}, str(path))
+
+
 def test_a_machine_of_the_ingress_needs_no_settings_of_workers() -> None:
     """What both services mean by the same name is taken from the ingress; ClickHouse stays unknown there."""
     services = Services(Environment({"INGEST_BOOTSTRAP_SERVERS": "kafka:9092", "INGEST_TOPIC": "t"}, ""))

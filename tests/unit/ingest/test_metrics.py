@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import values
 
+from ingest.events.client_counters import ClientCounters
 from ingest.metric_table import LABEL_SETS_MAX, METRICS, PREFIX, PROCESS_METRICS, full_name
 from ingest.metrics import PrometheusMetrics, count_as
 
@@ -93,6 +94,23 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)  # the test replaces it
     return tmp_path
+
+
+@keeps_files_open
+def test_events_by_client_are_those_of_all_workers(shared: Path) -> None:
+    """Each has its file, which its successor continues; a file that is broken is no share."""
+    for number in (1, 2, 1):
+        count_as(number)
+        telemetry = PrometheusMetrics()
+        counters = ClientCounters(telemetry.clients)
+        counters.count([("web", "VIEW"), ("web", "VIEW"), ("", "PING")])
+        counters.flush()
+    (shared / "clients_3.json").write_text("{")
+
+    text = text_of(telemetry)
+    assert 'headrace_ingest_events_by_client_total{client="web",event_type="VIEW"} 6.0' in text
+    assert 'headrace_ingest_events_by_client_total{client="other",event_type="PING"} 3.0' in text
+    assert text.count("# TYPE headrace_ingest_events_by_client_total counter") == 1
 
 
 @keeps_files_open

@@ -84,6 +84,19 @@ def test_a_request_continues_the_span_of_its_caller() -> None:
     assert answer.headers["X-Request-Id"] == "mine-1"
 
 
+def test_a_request_id_that_looks_like_a_trace_id_stays_the_callers() -> None:
+    """The span has its own trace, and so have the records."""
+    app = Application()
+    traced = Traced(app)
+
+    answer = traced.ask(X_Request_Id="4bf92f3577b34da6a3ce929d0e0e4736")
+
+    (span,) = traced.spans
+    assert span.context is not None
+    assert answer.headers["X-Request-Id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert app.seen.trace_id == f"{span.context.trace_id:032x}" != "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
 def test_a_sampled_out_request_says_so_to_what_follows() -> None:
     """Nothing is recorded, and the records' header lacks the flag; the trace id is in the rows all the same."""
     app = Application()

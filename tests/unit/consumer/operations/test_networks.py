@@ -83,6 +83,55 @@ def test_a_line_that_is_wrong_is_named(path: Path, text: str, said: str) -> None
         list(read_networks([path]))
 
 
+SAME = [
+    ("192.0.2.0/24", "192.0.2.0/24"),
+    ("192.0.2.0/24", "192.0.2.77/24"),
+    ("192.0.2.0/24", "192.0.2.0/255.255.255.0"),
+    ("192.0.2.7", "192.0.2.7/32"),
+    ("192.0.2.0/24", "::ffff:192.0.2.0/120"),
+    ("0.0.0.0/0", "::ffff:0:0/96"),
+    ("2001:db8::/32", "2001:0DB8:0:0:0:0:0:1/32"),
+    ("2001:db8::1", "2001:db8::1/128"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), SAME + [(second, first) for first, second in SAME])
+def test_a_network_with_two_countries_is_refused_with_both_lines(tmp_path: Path, first: str, second: str) -> None:
+    """However it is written, in one file or in two: the last line would win, and nobody would know."""
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    both = f"network,country\n10.0.0.0/8,AU\n{first},DE\n10.1.0.0/16,AU\n{second},FR\n"
+    one.write_text(both)
+    with pytest.raises(
+        Misconfigured, match=r"one.csv: line 5: the network \S+ is of FR, but .*one.csv: line 3 says DE"
+    ):
+        list(read_networks([one]))
+
+    one.write_text(f"network,country\n{first},DE\n")
+    two.write_text(f"{second},FR\n")
+    with pytest.raises(Misconfigured, match=r"two.csv: line 1: .*one.csv: line 2 says DE"):
+        list(read_networks([one, two]))
+    two.write_text(f"{second},DE\n")
+    assert len(list(read_networks([one, two]))) == 1
+
+
+def test_ranges_that_share_a_network_are_compared_with_it(path: Path) -> None:
+    """A range is a list of networks, also one of IPv4 addresses in the form of IPv6."""
+    path.write_text("1.0.0.0,1.0.2.255,AU\n1.0.2.0,1.0.2.255,CN\n")
+    with pytest.raises(Misconfigured, match=r"line 2: the network 1.0.2.0/24 is of CN, but .*line 1 says AU"):
+        list(read_networks([path]))
+
+    path.write_text("::ffff:1.0.0.0,::ffff:1.0.0.255,AU\n1.0.0.0,1.0.0.255,CN\n")
+    with pytest.raises(Misconfigured, match=r"line 2: the network 1.0.0.0/24 is of CN"):
+        list(read_networks([path]))
+
+
+def test_a_network_inside_another_may_have_another_country(path: Path) -> None:
+    """The longest one counts; and 0.0.0.0/0 is not ::/0."""
+    path.write_text("10.0.0.0/8,DE\n10.0.0.0/16,FR\n0.0.0.0/0,AU\n::/0,US\n::/96,JP\n0.0.0.0,CN\n::,KR\n")
+
+    assert len(list(read_networks([path]))) == 7
+
+
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     """Absent, not compressed as its name says, cut, or no text."""
     names = ("absent.csv", "plain.csv.gz", "cut.csv.gz", "binary.csv")

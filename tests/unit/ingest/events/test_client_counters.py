@@ -1,16 +1,20 @@
 """Events by client and type: counted once, under names that no sender can make many of."""
 
+import random
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
-from ingest.events.client_counters import CLIENTS_MAX, OTHER, ClientCounters
+from ingest.client_series import OTHER, ClientSeries, added_up
+from ingest.events.client_counters import CLIENTS_MAX, IDLE_S, ClientCounters
 from ingest.metric_table import LABEL_SETS_MAX
 from schemas.event import read_catalogue
-from tests.unit.ingest.test_process_metrics import Metered
 
 
 def test_events_are_counted_under_client_and_type() -> None:
     """Each request adds its events; a flush writes them once."""
-    tally = Metered()
+    tally = ClientSeries()
     counters = ClientCounters(tally)
 
     counters.count([("web", "VIEW"), ("web", "PING"), ("web", "VIEW")])
@@ -19,38 +23,38 @@ def test_events_are_counted_under_client_and_type() -> None:
     for _ in range(3):
         counters.flush()
 
-    assert tally.counts == {
-        "events_by_client_total/web/VIEW": 3,
-        "events_by_client_total/web/PING": 1,
-        "events_by_client_total/app/VIEW": 1,
+    assert added_up(tally.shares()) == {
+        ("web", "VIEW"): 3,
+        ("web", "PING"): 1,
+        ("app", "VIEW"): 1,
     }
 
 
 def test_clients_beyond_the_bound_are_counted_together() -> None:
     """However many names come in, as many have one as may; those keep it, and nothing waits without a bound."""
-    tally = Metered()
+    tally = ClientSeries()
     counters = ClientCounters(tally, clients_max=4)
 
     for number in range(50_000):
         counters.count([(f"client-{number}", "VIEW")])
-    unflushed = 50_000 - sum(tally.counts.values())
+    unflushed = 50_000 - sum(added_up(tally.shares()).values())
     counters.count([("client-1", "CLICK"), ("client-2", "CLICK")])
     counters.flush()
 
     assert unflushed <= 20_000
-    assert tally.counts == {
-        "events_by_client_total/client-0/VIEW": 1,
-        "events_by_client_total/client-1/VIEW": 1,
-        f"events_by_client_total/{OTHER}/VIEW": 49_998,
-        "events_by_client_total/client-1/CLICK": 1,
-        f"events_by_client_total/{OTHER}/CLICK": 1,
+    assert added_up(tally.shares()) == {
+        ("client-0", "VIEW"): 1,
+        ("client-1", "VIEW"): 1,
+        (OTHER, "VIEW"): 49_998,
+        ("client-1", "CLICK"): 1,
+        (OTHER, "CLICK"): 1,
     }
 
 
 @pytest.mark.parametrize("junk", [1, 400, 2_000])
 def test_a_real_client_gets_a_name_beside_made_up_ones(junk: int) -> None:
     """New ids in each flush use up half of the names at most, and a client that keeps coming is told apart."""
-    tally = Metered()
+    tally = ClientSeries()
     counters = ClientCounters(tally)
 
     for flush in range(60):
@@ -60,14 +64,14 @@ def test_a_real_client_gets_a_name_beside_made_up_ones(junk: int) -> None:
         counters.flush()
         assert len(counters._flushes) <= 1000  # noqa: SLF001  (its memory has no other sign)
 
-    names = {key.split("/")[1] for key in tally.counts} - {OTHER}
-    assert tally.counts["events_by_client_total/web/VIEW"] == 7
+    names = {client for client, _ in added_up(tally.shares())} - {OTHER}
+    assert added_up(tally.shares())[("web", "VIEW")] == 7
     assert len(names - {"web"}) == CLIENTS_MAX // 2
 
 
 def test_a_client_that_comes_now_and_then_gets_a_name_too() -> None:
     """Its flushes need not follow each other; other types in one flush are no other flush."""
-    tally = Metered()
+    tally = ClientSeries()
     counters = ClientCounters(tally, clients_max=2)
     counters.count([("first", "VIEW")])
     for _ in range(3):
@@ -75,21 +79,119 @@ def test_a_client_that_comes_now_and_then_gets_a_name_too() -> None:
         for _ in range(3):
             counters.flush()
 
-    assert tally.counts["events_by_client_total/rare/VIEW"] == 1
+    assert added_up(tally.shares())[("rare", "VIEW")] == 1
 
 
 @pytest.mark.parametrize("client", ["", "a" * 65, "a b", "a\n", 'a"} 1\nforged{x="', "ä", "\x00"])
 def test_what_does_not_look_like_a_name_gets_none(client: str) -> None:
     """Nor does it use up a name."""
-    tally = Metered()
+    tally = ClientSeries()
     counters = ClientCounters(tally, clients_max=1)
 
     counters.count([(client, "VIEW"), ("web", "VIEW")])
     counters.flush()
 
-    assert tally.counts == {f"events_by_client_total/{OTHER}/VIEW": 1, "events_by_client_total/web/VIEW": 1}
+    assert added_up(tally.shares()) == {(OTHER, "VIEW"): 1, ("web", "VIEW"): 1}
 
 
 def test_all_names_with_all_types_fit_the_metric() -> None:
     """No type of the catalogue is merged with others because clients have many names."""
     assert (CLIENTS_MAX + 1) * len(read_catalogue().types) <= LABEL_SETS_MAX
+
+
+Scrape = dict[tuple[str, str], int]
+
+
+class Processes:
+    """Worker processes that share a directory and a clock; each has two names for clients."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self.now_s = 1_767_323_045.0
+        self._directory = directory
+        self._processes = [self._start(number) for number in range(count)]
+
+    def _start(self, number: int) -> ClientCounters:
+        return ClientCounters(ClientSeries(str(self._directory), number), 2, lambda: self.now_s)
+
+    def replace(self, number: int) -> None:
+        """Let one die, and another one continue its share."""
+        self._processes[number] = self._start(number)
+
+    def come(self, number: int, *clients: str, flushes: int = 1) -> None:
+        """Let events of clients come to a process, a second apart."""
+        for _ in range(flushes):
+            self.now_s += 1
+            self._processes[number].count([(client, "VIEW") for client in clients])
+            self._processes[number].flush()
+
+    def scrape(self) -> Scrape:
+        """Return what Prometheus sees, whichever process answers."""
+        return added_up(ClientSeries(str(self._directory), 99).shares())
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Processes:
+    """Two processes, which have given their names to two clients."""
+    made = Processes(tmp_path, 2)
+    for number in (0, 1):
+        made.come(number, "old", "older", flushes=3)
+    return made
+
+
+def test_a_client_that_did_not_come_for_an_hour_makes_room(two: Processes) -> None:
+    """Its series ends with the counts of both processes, and the new one's begins; nothing is counted twice."""
+    two.come(0, "new", flushes=5)
+    assert two.scrape() == {("old", "VIEW"): 6, ("older", "VIEW"): 2, (OTHER, "VIEW"): 4 + 5}
+
+    two.now_s += IDLE_S
+    two.come(1, "old")
+    two.come(0, "new", flushes=70)
+
+    seen = two.scrape()
+    assert seen["old", "VIEW"] == 7
+    assert ("older", "VIEW") not in seen
+    assert seen["new", "VIEW"] + seen[OTHER, "VIEW"] == 4 + 5 + 70
+    assert seen["new", "VIEW"] > 1
+
+
+def test_a_retired_client_that_comes_again_starts_at_0(two: Processes) -> None:
+    """Also in a process that has not yet dropped what it had of it, and in one that continues a dead one's share."""
+    two.now_s += IDLE_S
+    two.come(0, "new", "newer", flushes=64)
+    assert set(two.scrape()) == {("new", "VIEW"), ("newer", "VIEW"), (OTHER, "VIEW")}
+
+    two.replace(1)
+    two.come(1, "older", flushes=5)
+
+    assert two.scrape()["older", "VIEW"] <= 5
+
+
+def test_without_another_client_an_idle_one_keeps_its_name(two: Processes) -> None:
+    """A client that comes once a day is told apart where names are left."""
+    two.now_s += 24 * IDLE_S
+    two.come(0, "old", flushes=100)
+
+    assert two.scrape()["older", "VIEW"] == 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_prometheus_sees_each_event_once_and_no_counter_goes_back(tmp_path: Path, seed: int) -> None:
+    """Whatever comes where and when: what grew between two scrapes is what came, and what is shown only grows."""
+    chance = random.Random(seed)
+    processes = Processes(tmp_path, 3)
+    before: Scrape = {}
+    ended = Counter[str]()
+    for _ in range(300):
+        clients = [f"c{chance.randrange(6)}" for _ in range(chance.randrange(3))]
+        number = chance.randrange(3)
+        if chance.random() < 0.02:
+            processes.replace(number)
+        processes.now_s += chance.choice([0, 0, 0, 10, 61, IDLE_S / 2, IDLE_S + 1])
+        processes.come(number, *clients)
+        now = processes.scrape()
+        ended.update(client for client, _ in before.keys() - now.keys())
+        assert all(now[series] >= events for series, events in before.items() if series in now)
+        assert sum(events - before.get(series, 0) for series, events in now.items()) == len(clients)
+        before = now
+
+    assert ended

@@ -94,6 +94,38 @@ def test_the_id_of_an_answer_finds_the_rows_of_a_trace(chosen: dict[str, str]) -
     assert app.seen.trace_id == "0af7651916cd43dd8448eb211c80319c"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "trace_id"),
+    [
+        ("0198C1F2-7d1e-7a60-9c39-6f0d1b6f8a11", "0198c1f27d1e7a609c396f0d1b6f8a11"),
+        ("c523aa41-9f0f-4fc2-bc96-5a8ff5520b78", "c523aa419f0f4fc2bc965a8ff5520b78"),
+        ("4BF92F3577B34DA6A3CE929D0E0E4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
+    ],
+)
+def test_a_chosen_request_id_that_can_be_a_trace_id_is_the_rows_too(chosen: str, trace_id: str) -> None:
+    """So the id that a client or a proxy has chosen finds the rows; the answer has it as it came."""
+    app = Application()
+
+    answer = House(app).ask(X_Request_Id=chosen)
+
+    assert answer.headers["X-Request-Id"] == app.seen.request_id == chosen
+    assert app.seen.trace_id == trace_id
+    House(app).ask(X_Request_Id=chosen, traceparent=TRACEPARENT)
+    assert app.seen.trace_id == TRACEPARENT[3:35]
+
+
+@pytest.mark.parametrize("chosen", ["order-4711", "0" * 32, "00000000-0000-0000-0000-000000000000", "4bf9-2f35" * 4])
+def test_a_chosen_request_id_that_can_be_no_trace_id_is_not_the_rows(chosen: str) -> None:
+    """They have a new one: zero is no trace id."""
+    app = Application()
+
+    House(app).ask(X_Request_Id=chosen)
+
+    assert len(app.seen.trace_id) == 32
+    assert int(app.seen.trace_id, 16)
+    assert app.seen.request_id == chosen
+
+
 def test_the_callers_bad_names_are_replaced() -> None:
     """An unfit id is not echoed, an invalid traceparent is as good as none."""
     app = Application()
