@@ -18,7 +18,7 @@ from tests.support.kafka_clients import deliver
 from tests.support.kafka_node import HOST, KafkaNode
 
 _FORMAT_TIMEOUT_S: Final = 60.0  # measured: 0.7 s
-_LEADER_TIMEOUT_S: Final = 30.0
+_LEADER_TIMEOUT_S: Final = 60.0
 _HEAL_TIMEOUT_S: Final = 180.0
 
 # Short where production is patient, so that a test waits for the fault and not for a default.
@@ -34,6 +34,7 @@ _QUICK: Final[Mapping[str, str]] = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "log.cleaner.dedupe.buffer.size": "4194304",  # its default is half of this heap
+    "metadata.max.idle.interval.ms": "0",  # no record twice a second that says nothing
     "num.io.threads": "4",
     "num.network.threads": "2",
 }
@@ -104,7 +105,7 @@ class KafkaCluster(Broker):
         """Return the node that leads a partition; ``other_than`` one, once the others have elected it.
 
         Raises:
-            TimeoutError: there is none after 30 s.
+            TimeoutError: there is none after 60 s.
         """
         deadline_s = time.monotonic() + _LEADER_TIMEOUT_S
         while time.monotonic() < deadline_s:
