@@ -18,7 +18,7 @@ def free_port() -> int:
 
     Binding port 0 gives one from the range of outgoing connections: while its server is down, a client that keeps
     trying to reconnect can be given that very port, connect to itself and keep the server from coming back.
-    No port is returned twice, nor by two of the processes that share a test run: each has a range of its own, because
+    No port is returned twice, nor by two of the processes that share a test run: each has a separate range, because
     servers bind theirs later, and again. The choice does not follow the seed of the test run, so that two runs differ.
 
     Raises:
