@@ -20,8 +20,9 @@ from consumer.operations.audit import ADOPT, Auditor, Finding, Span, intended
 from consumer.operations.background_audit import row_of
 from consumer.operations.deletion import delete_read_again
 from consumer.operations.divergence import RecordAt
+from consumer.operations.facts import Facts, Plan
 from consumer.operations.group import StoppedGroup
-from consumer.operations.plans import Facts, Plan, adopt, before_detour, downgrade, reprocess, resume
+from consumer.operations.plans import adopt, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
 from consumer.parts import connect, kafka_properties, targets
 from consumer.settings import SERVERS, Settings

@@ -14,7 +14,8 @@ from consumer.delivery.ports import Partition
 from consumer.errors import Transient
 from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
-from consumer.operations.plans import Plan, irretrievable
+from consumer.operations.facts import Plan
+from consumer.operations.plans import irretrievable
 
 _TRIES: Final = 10  # brokers elect a leader within seconds, and a client learns of it a little later
 _REST_S: Final = 1.0

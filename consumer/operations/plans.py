@@ -6,13 +6,13 @@ readings apart.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from consumer.clickhouse.offsets import OFFSET_END, Reading
-from consumer.delivery.intent import NO_EPOCH, Detour, Intent, UnreadableError, decode
+from consumer.delivery.intent import NO_EPOCH, Detour, Intent, decode
 from consumer.delivery.opening import mirrored_from
-from consumer.delivery.ports import CommittedOffset, Partition
+from consumer.delivery.ports import CommittedOffset
 from consumer.operations.divergence import (
     Found,
     RecordAt,
@@ -23,69 +23,16 @@ from consumer.operations.divergence import (
     not_in_log,
     parting,
 )
+from consumer.operations.facts import Facts, Plan, readable, refused
 
 DETOUR_BYTES_MAX: Final = 300
 """The largest commit that a second reading can return to: the reading's intents must fit beside it."""
-_FOREIGN: Final = "another program or a newer release commits in this group: use its own commands"
 _WELL: Final = "nothing is wrong: a worker continues by itself"
-_MIRRORED: Final = "it was committed in another Kafka cluster: run `python -m consumer adopt`"
-_RECREATED: Final = "the topic was recreated: the worker reads it from its start by itself"
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of one partition.
-
-    Attributes:
-        partition: the partition.
-        topic_id: the topic's ID.
-        low: the oldest offset of the log.
-        end: the offset after its newest record.
-        mark: the group's commit.
-        readings: what is in the tables.
-        kept: offsets of the mark's own range that are rows of its reading, or that it leaves out and are dead letters.
-        kept_before: the same of the commit to which a second reading returns.
-        used: the highest number of a reading that another mark of the partition has named.
-        cluster_id: the Kafka cluster's id; "" when not known.
-    """
-
-    partition: Partition
-    topic_id: str
-    low: int
-    end: int
-    mark: CommittedOffset | None
-    readings: Sequence[Reading] = ()
-    kept: frozenset[int] = frozenset()
-    kept_before: frozenset[int] = frozenset()
-    used: int = 0
-    cluster_id: str = ""
-
-    @property
-    def inserted_end(self) -> int:
-        """The offset after the last one in the tables."""
-        return max((reading.end for reading in self.readings), default=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a command would do with one partition.
-
-    Attributes:
-        partition: the partition.
-        why: one sentence that says what was found.
-        mark: what to commit; None when nothing needs to be done, or can be.
-        is_refused: the request can't be done.
-    """
-
-    partition: Partition
-    why: str
-    mark: CommittedOffset | None = None
-    is_refused: bool = False
 
 
 def resume(facts: Facts, record_at: RecordAt) -> Plan:
     """Return how to resume a halted partition: after the rows in the tables, with every record since."""
-    intent, fault = _readable(facts)
+    intent, fault = readable(facts)
     if fault:
         return fault
     if facts.mark is None:
@@ -101,14 +48,14 @@ def reprocess(facts: Facts, first: int, stop: int | None, record_at: RecordAt, *
     Records read again become rows again, of a new reading; at `stop` the group returns to where it was. When the rows
     of earlier readings are to be deleted, the log must still have the record of each.
     """
-    intent, fault = _readable(facts)
+    intent, fault = readable(facts)
     if fault:
         return fault
     for why in _faults(facts, first, stop, intent):
-        return _refused(facts, why)
+        return refused(facts, why)
     wanted = range(first, OFFSET_END if stop is None else stop)
     if is_deleting and (why := irretrievable(facts.readings, wanted, facts.end, record_at)):
-        return _refused(facts, why)
+        return refused(facts, why)
     if stop is None or facts.mark is None:
         return _go_on(facts, record_at, first, f"is read again from offset {first} on")
     before = facts.mark
@@ -141,7 +88,7 @@ def adopt(facts: Facts, cluster_id: str) -> Plan:
     if mark is None or not other:
         return Plan(facts.partition, "nothing to do: the commit is of this Kafka cluster, or does not say of which")
     if mark.offset > facts.end:
-        return _refused(facts, f"the copy ends at offset {facts.end}, below the committed {mark.offset}: wait for it")
+        return refused(facts, f"the copy ends at offset {facts.end}, below the committed {mark.offset}: wait for it")
     offset = max(mark.offset, facts.low)
     intent = Intent(facts.topic_id, offset, offset, cluster_id=cluster_id)
     lost = f"; offsets {mark.offset} to {offset - 1} were deleted" if offset > mark.offset else ""
@@ -151,16 +98,16 @@ def adopt(facts: Facts, cluster_id: str) -> Plan:
 
 def downgrade(facts: Facts) -> Plan:
     """Return the same commit in the previous release's format."""
-    intent, fault = _readable(facts)
+    intent, fault = readable(facts)
     if fault:
         return fault
     mark = facts.mark
     if mark is None or intent is None or intent.version == 1:
         return Plan(facts.partition, "nothing to do: the previous release can read this")
     if intent.is_range:
-        return _refused(facts, "a batch is unfinished: first start a worker of this release and stop it with SIGTERM")
+        return refused(facts, "a batch is unfinished: first start a worker of this release and stop it with SIGTERM")
     if intent.detour is not None or facts.inserted_end > mark.offset:
-        return _refused(facts, "offsets are being read again, which the previous release can't: let it finish first")
+        return refused(facts, "offsets are being read again, which the previous release can't: let it finish first")
     old = Intent(intent.topic_id, mark.offset, mark.offset, version=1)
     return Plan(
         facts.partition,
@@ -328,20 +275,3 @@ def _newest_epoch(readings: Sequence[Reading]) -> int:
     """Return the leader epoch of the highest row in the tables."""
     newest = max(readings, key=lambda reading: reading.last)
     return max(newest.epochs.items(), key=lambda item: item[1])[0] if newest.epochs else NO_EPOCH
-
-
-def _readable(facts: Facts) -> tuple[Intent | None, Plan | None]:
-    """Return the commit's intent, or a plan that says why it can't be used."""
-    try:
-        intent = decode(facts.mark.metadata) if facts.mark else None
-    except UnreadableError:
-        return None, _refused(facts, _FOREIGN)
-    if intent is not None and facts.mark and mirrored_from(facts.mark, facts.cluster_id):
-        return None, _refused(facts, _MIRRORED)
-    if intent is not None and intent.topic_id != facts.topic_id:
-        return None, Plan(facts.partition, _RECREATED)
-    return intent, None
-
-
-def _refused(facts: Facts, why: str) -> Plan:
-    return Plan(facts.partition, why, is_refused=True)

@@ -42,6 +42,7 @@ _UNCONFINED: Final = (
 )
 _START_S: Final = 60.0
 _TICK_S: Final = 0.02
+_WATCH_S: Final = 0.1  # a stop is noticed that late; measured: at 0.02 an idle server took 0.3 % of a core for this
 
 
 class CannotStartError(Exception):
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"ready http://{HOST}:{options.port}", flush=True)
             while not stop.asked and options.parent_pid in (None, os.getppid()):
                 server.check()
-                time.sleep(_TICK_S)
+                time.sleep(_WATCH_S)
             server.stop()
     except CannotStartError as error:
         print(f"clickhouse: {error}", file=sys.stderr)

@@ -46,13 +46,13 @@ def durabilities(requests: list[Request]) -> dict[str, int]:
 def test_an_error_on_the_nth_produce(mock: MockCluster, tmp_path: Path, oracle: Oracle, code: int) -> None:
     """What librdkafka retries nobody notices; what fails goes to disk and is sent again."""
     with (
-        ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
+        ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC, ack_slow_s=30) as collector,
         load(collector.port, tmp_path, clients=4, rate=100) as clients,
     ):
         clients.await_count(30)
         mock.push_request_errors(Api.PRODUCE, code)
         clients.await_count(len(clients.so_far) + 50)
-        collector.await_drained(30)
+        collector.await_drained(60)
         clients.await_count(len(clients.so_far) + 50)
         requests = clients.stop()
         renewals = collector.figures()["producer_renewals_total"]
@@ -128,7 +128,7 @@ def test_an_event_too_large_for_the_log(mock: MockCluster, tmp_path: Path, oracl
 
 def test_an_event_that_the_broker_finds_too_large(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Its limit is lower than ours: kept on disk out of the way of the others, told, and sent by hand once repaired."""
-    with ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector:
+    with ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC, ack_slow_s=30) as collector:
         mock.push_request_errors(Api.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)
         with load(collector.port, tmp_path, clients=1, rate=5, events=1) as clients:
             clients.await_count(1)
@@ -138,7 +138,7 @@ def test_an_event_that_the_broker_finds_too_large(mock: MockCluster, tmp_path: P
             clients.await_count(200)
             requests += clients.stop()
         collector.terminate()
-        collector.await_end(20)
+        collector.await_end(60)
         command = [sys.executable, "-m", "ingest", "spool", "drain", "--parked"]
         run = subprocess.run(command, env=collector.environ(), capture_output=True, text=True, timeout=60, check=True)
         account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
@@ -150,7 +150,7 @@ def test_an_event_that_the_broker_finds_too_large(mock: MockCluster, tmp_path: P
 
 def await_figure(collector: Ingress, name: str) -> float:
     """Wait until a metric is not 0 and return it."""
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + 60
     while not (value := collector.figures()[name]):
         assert time.monotonic() < deadline_s, f"{name} stays 0"
         time.sleep(0.1)
@@ -188,11 +188,11 @@ def test_a_producer_that_may_not_write_at_the_start(mock: MockCluster, tmp_path:
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
         load(collector.port, tmp_path, clients=4, rate=50) as clients,
     ):
-        deadline_s = time.monotonic() + 40
+        deadline_s = time.monotonic() + 60
         while not clients.so_far or clients.so_far[-1].durability != "broker":
             assert time.monotonic() < deadline_s, "never with the broker"
             time.sleep(0.2)
-        collector.await_drained(30)
+        collector.await_drained(60)
         requests = clients.stop()
         renewals = collector.figures()["producer_renewals_total"]
         account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)

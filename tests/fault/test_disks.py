@@ -35,7 +35,7 @@ def small_disk(path: Path, size_bytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def await_status(clients: Load, status: int, timeout_s: float = 30.0) -> None:
+def await_status(clients: Load, status: int, timeout_s: float = 60.0) -> None:
     """Wait until the clients hear a status in their latest requests."""
     deadline_s = time.monotonic() + timeout_s
     while status not in {request.status for request in clients.so_far[-5:]}:
@@ -43,7 +43,7 @@ def await_status(clients: Load, status: int, timeout_s: float = 30.0) -> None:
         time.sleep(0.05)
 
 
-def await_durability(clients: Load, durability: str, timeout_s: float = 30.0) -> None:
+def await_durability(clients: Load, durability: str, timeout_s: float = 60.0) -> None:
     """Wait until the clients hear where their latest events are."""
     deadline_s = time.monotonic() + timeout_s
     while durability not in {request.durability for request in clients.so_far[-5:]}:
@@ -202,7 +202,7 @@ def test_without_a_spool_the_broker_alone_answers(
     """A directory that never was is loud and does not stop the service."""
     missing = tmp_path / "no" / "spool"
     with (
-        ingress(tmp_path, broker.bootstrap_servers, topic=events, spool_dir=missing) as collector,
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, spool_dir=missing, ack_slow_s=30) as collector,
         load(collector.port, tmp_path) as clients,
     ):
         clients.await_count(300)

@@ -3,12 +3,16 @@
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.fault.conftest import Oracle, statuses
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
 from tests.support.load import NO_ANSWER, load
+
+_GRACE_S: Final = 3
+_PATIENT: Final[dict[str, object]] = {"answer_deadline_s": 30, "delivery_timeout_ms": 29_000}
+_ENDED_S_MAX: Final = 20.0  # of an end that waits for nothing; a frozen broker's requests have the time above
 
 
 def books(collector: Ingress) -> list[dict[str, Any]]:
@@ -28,7 +32,7 @@ def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path:
         time.sleep(0.5)  # every thread waits by now, and the breaker has not opened yet
         began_s = time.monotonic()
         collector.terminate()
-        code = collector.await_end(30)
+        code = collector.await_end(60)
         ended_s = time.monotonic() - began_s
         requests = clients.stop()
         in_spool, said = collector.spooled(), books(collector)
@@ -38,7 +42,7 @@ def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path:
         account = oracle.prove(requests, broker, events)
         oracle.tell(account, requests, ended_s=ended_s, in_spool=in_spool, drained_s=drained_s)
     assert code == 0
-    assert ended_s < 10
+    assert ended_s < _ENDED_S_MAX
     # A request of two events says "disk" when one of them is there: the broker may have acknowledged the other.
     assert in_spool >= account.on_disk / 2 > 0
     assert len(said) == 2
@@ -49,38 +53,39 @@ def test_the_end_with_a_dead_broker(broker: KafkaCluster, events: str, tmp_path:
 def test_the_end_with_a_broker_that_is_well(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """Not ready at once, serving on for the grace time, then gone without one request cut off or one event spooled."""
     with (
-        ingress(tmp_path, broker.bootstrap_servers, topic=events, shutdown_grace_s=2) as collector,
+        ingress(
+            tmp_path, broker.bootstrap_servers, topic=events, shutdown_grace_s=_GRACE_S, ack_slow_s=30
+        ) as collector,
         load(collector.port, tmp_path) as clients,
     ):
         clients.await_count(200)
         began_s = time.monotonic()
         at_s = time.time()
         collector.terminate()
-        while collector.status("/readyz") == 200:
-            assert time.monotonic() - began_s < 1, "still ready"
+        while (ready := collector.status("/readyz")) == 200:
+            assert time.monotonic() - began_s < _GRACE_S, "still ready"
         not_ready_s = time.monotonic() - began_s
-        time.sleep(1)
         healthy = collector.status("/healthz")
-        code = collector.await_end(30)
+        code = collector.await_end(60)
         ended_s = time.monotonic() - began_s
         requests = clients.stop()
         served = sum(request.status == 201 and request.at_s > at_s + 1 for request in requests)
         account = oracle.prove(requests, broker, events)
         oracle.tell(account, requests, not_ready_s=not_ready_s, served_after_1s=served, ended_s=ended_s)
-    assert (code, healthy) == (0, 200)
+    assert (code, ready, healthy) == (0, 503, 200)
     assert served > 100
-    assert 2 < ended_s < 10
+    assert _GRACE_S < ended_s < _GRACE_S + 20
     assert account.on_disk == 0
     assert account.unclaimed == 0
     assert not list(collector.spool.glob("*.db*"))
-    assert {request.status for request in requests if request.at_s < at_s + 2} == {201}
+    assert {request.status for request in requests if request.at_s < at_s + _GRACE_S} == {201}
     assert set(statuses(requests)) == {201, NO_ANSWER}
 
 
 def test_the_quick_end(broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle) -> None:
     """SIGQUIT, as Ctrl-C: at once, but requests that wait for a frozen broker are spooled and answered."""
     with (
-        ingress(tmp_path, broker.bootstrap_servers, topic=events, ack_slow_s=30) as collector,
+        ingress(tmp_path, broker.bootstrap_servers, topic=events, ack_slow_s=60, **_PATIENT) as collector,
         load(collector.port, tmp_path, clients=24) as clients,
     ):
         clients.await_count(200)
@@ -88,7 +93,7 @@ def test_the_quick_end(broker: KafkaCluster, events: str, tmp_path: Path, oracle
         time.sleep(0.5)
         quit_at = time.time()
         collector.process.send_signal(signal.SIGQUIT)
-        code = collector.await_end(30)
+        code = collector.await_end(60)
         ended_s = time.time() - quit_at
         requests = clients.stop()
         # All may have come while the broker's threads were stopping one by one.
@@ -100,8 +105,8 @@ def test_the_quick_end(broker: KafkaCluster, events: str, tmp_path: Path, oracle
         account = oracle.prove(requests, broker, events)
         oracle.tell(account, requests, waiting=statuses(waiting), in_spool=in_spool, ended_s=ended_s)
     assert code == 0
-    assert ended_s < 10
+    assert ended_s < _ENDED_S_MAX
     assert waiting
     assert statuses(waiting) == {201: len(waiting)}
-    assert max(request.took_s for request in waiting) < 4.5  # the deadline is 5 s
+    assert max(request.took_s for request in waiting) < _ENDED_S_MAX
     assert all(line["balanced"] and not line["in_flight"] for line in said)

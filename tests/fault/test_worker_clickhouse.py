@@ -70,7 +70,7 @@ def test_a_fault_at_an_insert_costs_nothing_but_time(rig: Rig, member: Member, o
         for mode in modes:
             count = rig.proxy.count(type(mode)) + times
             rig.proxy.set(mode, times, only=INSERT)
-            rig.proxy.await_count(type(mode), count, 30)
+            rig.proxy.await_count(type(mode), count, 60)
     found = rig.fleet.settle(rig.feed)
     retries = member.figure("headrace_consumer_retries_total", step="insert", cause=cause) - retries
     ended = member.figure("headrace_consumer_insert_seconds_count", table="events", outcome=cause) - ended

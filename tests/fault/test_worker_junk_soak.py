@@ -117,5 +117,5 @@ def _send_junk(rig: Rig, time_s: float) -> int:
         )
         sending.poll(0)
         time.sleep(1 / _JUNK_PER_S)
-    sending.flush(30)
+    sending.flush(60)
     return number

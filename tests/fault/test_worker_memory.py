@@ -35,8 +35,8 @@ def send_amplified(servers: str, topic: str) -> None:
         partition = number // _RECORDS % _PARTITIONS
         client.produce(topic, encoded(number, properties=filler), b"one", partition, on_delivery=report)
         if number % 200 == 199:
-            client.flush(30)
-    assert not client.flush(30)
+            client.flush(60)
+    assert not client.flush(60)
     assert not faults
 
 

@@ -25,6 +25,7 @@ AWAY_S: Final = 20.0
 _FROZEN_S: Final = 12.0
 _LAG_S_MAX: Final = 60.0  # a slow machine's feed needs longer to fill what a worker may hold
 _POLL_MS_MAX: Final = 10_000  # the least that is allowed; both outages are longer
+_SESSION_MS: Final = 8000  # shorter than both outages, longer than a busy machine lets a heartbeat wait
 _WAITING_MAX: Final = 1024 * 1024
 _ONE_POLL: Final = 1024 * 1024  # what the feed sends in a second or two, and what Python adds to it
 _PREFETCH: Final = 16 * 1024 * 1024  # librdkafka's own queue
@@ -78,6 +79,7 @@ def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path:
     with EmbeddedClickHouse() as own, Fleet(tmp_path, broker.bootstrap_servers, topic, own.url) as fleet:
         feed = Feed(broker.bootstrap_servers, topic, poison_every=100)
         settings = {"max_poll_interval_ms": _POLL_MS_MAX, "waiting_bytes_max": _WAITING_MAX, "insert_timeout_s": 4}
+        settings["session_timeout_ms"] = _SESSION_MS
         member = fleet.start("", **settings)
         with feed.running(_PER_SECOND):
             until(lambda: member.figure("headrace_consumer_batch_rows_count") >= 8, "rows")

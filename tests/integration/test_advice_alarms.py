@@ -122,7 +122,7 @@ def test_a_group_that_has_lost_its_offsets_goes_on(at_work: Operator) -> None:
     at_work.stop()
     group = at_work.environ["CONSUMER_GROUP_ID"]
     admin = at_work.broker.admin()
-    admin.delete_consumer_groups([group])[group].result(30)
+    admin.delete_consumer_groups([group])[group].result(60)
     at_work.send(3, first=20)
     at_work.work()
     said = at_work.await_status("halted")

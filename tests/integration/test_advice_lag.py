@@ -116,7 +116,7 @@ def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
     work_off(on_kafka)
     member = consumer(on_kafka.broker, on_kafka.environ["CONSUMER_GROUP_ID"])
     (mark,) = member.committed([TopicPartition(on_kafka.topic, 0)], timeout=60)
-    admin.delete_topics([on_kafka.topic])[on_kafka.topic].result(30)
+    admin.delete_topics([on_kafka.topic])[on_kafka.topic].result(60)
     on_kafka.broker.create_topic(on_kafka.topic, partitions=2)
     member.commit(offsets=[mark], asynchronous=False)  # as one that was under way when the topic was deleted
     member.close()
@@ -139,7 +139,7 @@ def test_records_that_were_deleted_unread(on_kafka: Operator) -> None:
     work_off(on_kafka)
     on_kafka.send(10, first=5)
     admin = on_kafka.broker.admin()
-    admin.delete_records([TopicPartition(on_kafka.topic, 0, 12)])[TopicPartition(on_kafka.topic, 0)].result(30)
+    admin.delete_records([TopicPartition(on_kafka.topic, 0, 12)])[TopicPartition(on_kafka.topic, 0)].result(60)
     note = lag(on_kafka)[1]
     assert note.startswith("halted: records up to offset 12 were deleted before they were read")
 

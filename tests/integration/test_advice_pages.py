@@ -36,7 +36,7 @@ def test_a_topic_that_was_deleted(at_work: Operator) -> None:
     at_work.work()
     at_work.await_status("ready")
     admin = at_work.broker.admin()
-    admin.delete_topics([at_work.topic])[at_work.topic].result(30)
+    admin.delete_topics([at_work.topic])[at_work.topic].result(60)
 
     said = at_work.await_status("no_topic")
     assert at_work.status("/healthz") == "no_topic"
@@ -89,7 +89,7 @@ def test_partitions_that_are_added_are_read(at_work: Operator) -> None:
     at_work.work()
     at_work.await_status("ready")
     admin = at_work.broker.admin()
-    admin.create_partitions([NewPartitions(at_work.topic, 3)])[at_work.topic].result(30)
+    admin.create_partitions([NewPartitions(at_work.topic, 3)])[at_work.topic].result(60)
     at_work.send(2, partition=2)
 
     at_work.await_rows(2)

@@ -108,7 +108,7 @@ def test_what_the_log_holds_no_more_is_no_gap(kafka: Broker, new_topic: Callable
     cluster = Cluster({"bootstrap.servers": kafka.bootstrap_servers}, "group")
     admin = kafka.admin()
     (deleted,) = admin.delete_records([TopicPartition(name, 0, 4)]).values()
-    deleted.result(30)
+    deleted.result(60)
 
     assert cluster.gaps(Partition(name, 0), list(range(9))) == {5, 7}
     assert cluster.gaps(Partition(name, 0), [0, 1, 2]) == set()

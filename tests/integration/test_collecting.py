@@ -23,7 +23,7 @@ from tests.support.front import event_of
 from tests.support.kafka import EmbeddedKafka
 from tests.support.kafka_clients import consumer, read
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 MIB: Final = 1024 * 1024
 VIEW: Final = {"eventType": "VIEW", "clientId": "web"}
 LENIENT: Final = {"Prefer": "handling=lenient"}

@@ -124,7 +124,7 @@ def test_audit_counts_what_was_deleted_unread_as_missing(operator: Operator) -> 
     deliver(broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(20, 40)], 0)
     admin = broker.admin()
     (deleted,) = admin.delete_records([TopicPartition(operator.topic, 0, 30)]).values()
-    deleted.result(30)
+    deleted.result(60)
     _, lag = operator.lines("lag")
     before, _ = operator.lines("audit", "--patience-s", "0")
     member = consumer(broker, operator.environ["CONSUMER_GROUP_ID"])
@@ -145,7 +145,7 @@ def test_audit_tells_gaps_of_a_topic_that_was_made_anew_apart(operator: Operator
     _insert(operator, 5, transactional_id=operator.topic)
     admin = operator.broker.admin()
     (deleted,) = admin.delete_topics([operator.topic]).values()
-    deleted.result(30)
+    deleted.result(60)
     operator.broker.create_topic(operator.topic, partitions=2)
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(30)], 0)
     code, output, said = operator.run("audit", "--json", "--patience-s", "0")
@@ -207,7 +207,7 @@ def test_without_servers_a_worker_waits_and_stops_when_told(operator: Operator) 
 
     assert (json.loads(body)["status"], status) == ("starting", 200)
     assert code == 0
-    assert time.monotonic() - began_s < 30
+    assert time.monotonic() - began_s < 50
     assert lines[-1]["message"] == "worker stopped"
 
 

@@ -71,7 +71,7 @@ def test_it_follows_workers_and_never_passes_what_is_not_in_the_table(operator: 
 
     admin = AdminClient({"bootstrap.servers": operator.broker.bootstrap_servers})
     for future in admin.create_partitions([NewPartitions(operator.topic, 3)]).values():
-        future.result(30)
+        future.result(60)
 
     until(lambda: arrives(operator), timeout_s=60)
     sent_ms = int(time.time() * 1000) + 1

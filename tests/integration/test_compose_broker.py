@@ -52,7 +52,7 @@ def test_kafka_takes_every_setting(node: KafkaNode) -> None:
     """It starts, knows each property by its name, and has taken the value."""
     admin = AdminClient({"bootstrap.servers": node.address})
     resource = ConfigResource(ConfigResource.Type.BROKER, "1")
-    known = admin.describe_configs([resource], request_timeout=20)[resource].result(timeout=20)
+    known = admin.describe_configs([resource], request_timeout=60)[resource].result(timeout=60)
 
     addresses = {"log.dirs", "listeners", "advertised.listeners", "controller.quorum.voters"}
     for name, value in properties().items():

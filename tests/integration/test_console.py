@@ -188,7 +188,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(page: Page) -> None:
     first = page.run(asked)
     page.wait(f"{asked} > {first}")
     page.run(hide % "true" + event)
-    time.sleep(0.3)  # one may be under way
+    time.sleep(1)  # one may be under way
     hidden = page.run(asked)
     time.sleep(1.5)
     still = page.run(asked)

@@ -187,9 +187,9 @@ def test_a_member_in_good_standing_is_refused_while_partitions_move(group: Group
     code = "ILLEGAL_GENERATION" if group.protocol == "cooperative" else "STALE_MEMBER_EPOCH"
     for _ in range(10):
         second = group.member(topic)
-        until(is_shared(24, first, second), busy.poll, second.poll, timeout_s=5)
+        until(is_shared(24, first, second), busy.poll, second.poll, timeout_s=30)
         second.log.close()
-        until(lambda: len(first.owned) == 24, busy.poll, timeout_s=5)
+        until(lambda: len(first.owned) == 24, busy.poll, timeout_s=30)
         if busy.errors[code]:
             break
 

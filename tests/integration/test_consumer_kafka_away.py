@@ -108,7 +108,7 @@ def test_commits_and_polls_wait_for_no_broker(frail: Group) -> None:
     member.log.commit({second: CommittedOffset(2, "second")})
     for _ in range(5):
         member.poll()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
     assert member.answers == []
 
     thaw(frail)
@@ -128,7 +128,7 @@ def test_a_close_gives_up_on_a_broker_that_is_away(frail: Group, caplog: pytest.
     began_s = time.monotonic()
     member.log.close()
 
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 45
     assert member.names == ["assigned", "revoked"]
     assert "left the group without committing: no broker answers" in caplog.text
 

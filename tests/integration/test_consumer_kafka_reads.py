@@ -118,7 +118,7 @@ def recreate(group: Group) -> None:
     """Delete the group's topic and recreate it as soon as the broker allows."""
     admin: AdminClient = group.broker.admin()
     admin.delete_topics([group.topic])[group.topic].result(60)
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         try:
             admin.create_topics([NewTopic(group.topic, 4, 1)])[group.topic].result(60)

@@ -157,12 +157,12 @@ def test_a_group_that_refuses_its_member_is_told_and_joined_again(
     member = group.member()
     until(lambda: len(member.owned) == 4, member.poll)
     guarded.deny(ResourceType.GROUP, str(group.properties["group.id"]), AclOperation.READ)
-    until(lambda: bool(member.log.refusal) and not member.owned, member.poll, timeout_s=40)
+    until(lambda: bool(member.log.refusal) and not member.owned, member.poll, timeout_s=60)
     assert "authorization failed" in member.log.refusal
     assert f"the account may not be in the group {group.properties['group.id']}" in member.log.refusal
 
     guarded.give_back()
-    until(lambda: len(member.owned) == 4, member.poll, timeout_s=40)
+    until(lambda: len(member.owned) == 4, member.poll, timeout_s=60)
     assert member.log.refusal == ""
     assert member.answer(group.places[0], CommittedOffset(0, "again")).error is None
 

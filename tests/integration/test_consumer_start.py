@@ -31,7 +31,7 @@ def lines_of_a_start(directory: Path, word: str, **settings: str) -> list[dict[s
     try:
         until(lambda: word in path.read_text() or worker.poll() is not None)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(40) == 0, path.read_text()
+        assert worker.wait(60) == 0, path.read_text()
     finally:
         worker.kill()
     return [json.loads(line) for line in path.read_text().splitlines()]

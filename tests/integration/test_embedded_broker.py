@@ -83,7 +83,7 @@ def test_it_dies_with_the_process_that_started_it() -> None:
         parent.stdout.readline()
         assert is_listening(port)
         parent.kill()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while is_listening(port):
         assert time.monotonic() < deadline_s, "the broker outlived its parent"
         time.sleep(0.02)
@@ -91,15 +91,15 @@ def test_it_dies_with_the_process_that_started_it() -> None:
 
 def test_a_child_that_ignores_the_signal_is_killed_after_its_time(tmp_path: Path) -> None:
     """Stop is bounded, and stopping again tells the same exit code."""
-    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(60)\n"
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf')\ntime.sleep(600)\n"
     child = Child([sys.executable, "-u", "-c", deaf], tmp_path / "log")
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while tail(tmp_path / "log") != "deaf":
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     start_s = time.monotonic()
     assert child.stop(timeout_s=0.2) == -signal.SIGKILL
-    assert 0.2 <= time.monotonic() - start_s < 5
+    assert 0.2 <= time.monotonic() - start_s < 60
     assert child.stop() == -signal.SIGKILL
 
 

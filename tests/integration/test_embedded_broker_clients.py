@@ -62,7 +62,7 @@ def test_key_headers_and_timestamp_round_trip(embedded_broker: Broker, topic: st
 def test_the_group_forms_in_half_of_the_session_timeout(embedded_broker: Broker, topic: str) -> None:
     """The heartbeat has no part in it; consumer_settings keep it near 1 s."""
     took_s = {}
-    for session_ms, heartbeat_ms in ((2000, 500), (5000, 200)):
+    for session_ms, heartbeat_ms in ((2000, 500), (9000, 200)):
         member = consumer(
             embedded_broker,
             f"group-{topic}-{session_ms}",
@@ -72,8 +72,8 @@ def test_the_group_forms_in_half_of_the_session_timeout(embedded_broker: Broker,
         member.subscribe([topic])
         took_s[session_ms] = await_assignment([member], 1)
         member.close()
-    assert took_s[5000] > 2.4
-    assert took_s[2000] < took_s[5000] - 0.8  # they differ by 1.5 s on a quiet machine
+    assert took_s[9000] > 4.4
+    assert took_s[2000] < took_s[9000] - 0.8  # they differ by 3.5 s on a quiet machine
 
 
 def test_two_members_share_the_partitions_and_one_inherits(embedded_broker: Broker, new_topic: Topics) -> None:
@@ -83,10 +83,10 @@ def test_two_members_share_the_partitions_and_one_inherits(embedded_broker: Brok
     first.subscribe([topic])
     await_assignment([first], 4)
     second.subscribe([topic])
-    assert await_assignment([first, second], 4) < 15
+    assert await_assignment([first, second], 4) < 45
     assert (len(first.assignment()), len(second.assignment())) == (2, 2)
     second.close()
-    assert await_assignment([first], 4) < 15
+    assert await_assignment([first], 4) < 45
     first.close()
 
 
@@ -106,7 +106,7 @@ def test_a_killed_member_is_expelled_after_its_session(embedded_broker: Broker, 
         victim.kill()
     successor = consumer(embedded_broker, f"group-{topic}")
     successor.subscribe([topic])
-    assert await_assignment([successor], 1) < 15
+    assert await_assignment([successor], 1) < 45
     successor.close()
 
 
@@ -140,7 +140,7 @@ def test_an_expelled_member_cannot_commit(embedded_broker: Broker, topic: str) -
     member = consumer(embedded_broker, f"group-{topic}", max_poll_interval_ms=2000, session_timeout_ms=2000)
     member.subscribe([topic])
     await_assignment([member], 1)
-    deadline_s = time.monotonic() + 15
+    deadline_s = time.monotonic() + 60
     refusals: set[int] = set()
     while not refusals and time.monotonic() < deadline_s:
         time.sleep(0.5)  # not polling is the fault that this test makes
@@ -192,7 +192,7 @@ def test_only_fetch_tells_the_true_end(embedded_broker: Broker, topic: str) -> N
 def test_a_waiting_fetch_looks_again_after_half_of_its_limit(embedded_broker: Broker, topic: str) -> None:
     """A record that comes meanwhile is seen only then, so consumer_settings have a small fetch.wait.max.ms."""
     took_s = {}
-    for wait_ms in (4000, 50):
+    for wait_ms in (6000, 50):
         reader = consumer(embedded_broker, f"group-{topic}", fetch_wait_max_ms=wait_ms)
         (start,) = deliver(embedded_broker.bootstrap_servers, topic, [b"first"])
         reader.assign([TopicPartition(topic, 0, start)])
@@ -202,7 +202,7 @@ def test_a_waiting_fetch_looks_again_after_half_of_its_limit(embedded_broker: Br
         read(reader, 1)
         took_s[wait_ms] = time.monotonic() - acknowledged_s
         reader.close()
-    assert took_s[50] + 0.5 < took_s[4000] < 4.0
+    assert took_s[50] + 0.5 < took_s[6000] < 6.0
 
 
 def test_topics_have_ids_and_an_unknown_one_is_an_error(embedded_broker: Broker, topic: str) -> None:

@@ -48,7 +48,7 @@ class Ports:
         self, method: str, path: str, *, port: int = 0, headers: Sequence[tuple[str, str]] = ()
     ) -> tuple[int, bytes]:
         """Return status and body, of the public port unless another one is given."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.ingress.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.ingress.port, timeout=30)
         body = _BODY if method == "POST" else ""
         connection.putrequest(method, path)
         for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(body))), *headers):

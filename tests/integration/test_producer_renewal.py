@@ -18,7 +18,7 @@ from tests.support.load import load
 from tests.support.mock_cluster import MockCluster
 
 _ROOM_BYTES = 8 * 1024 * 1024
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 _FROZEN_S = 6.0
 
 
@@ -185,17 +185,15 @@ def test_a_producer_that_a_frozen_broker_has_fenced_is_replaced(tmp_path: Path) 
             broker.pause()
             time.sleep(_FROZEN_S)
             broker.resume()
-            deadline_s = time.monotonic() + 40
-            while clients.so_far[-1].durability != "broker":
+            collector.await_drained(60)
+            deadline_s = time.monotonic() + 60
+            while {request.durability for request in clients.so_far[-20:]} != {"broker"}:
                 assert time.monotonic() < deadline_s, "never with the broker again"
                 time.sleep(0.2)
-            collector.await_drained(40)
-            clients.await_count(len(clients.so_far) + 20)
             requests = clients.stop()
             renewals = collector.figures()["producer_renewals_total"]
             account = settle(requests, topic_census(broker.bootstrap_servers, "events"))
     account.check()
     assert {request.status for request in requests} == {201}
     assert account.on_disk > 0
-    assert {request.durability for request in requests[-10:]} == {"broker"}
     assert renewals >= 1

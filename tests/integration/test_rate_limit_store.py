@@ -21,9 +21,9 @@ from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka
 from tests.support.redis_server import RedisServer
 
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 # A few milliseconds to connect and a few to ask, and a machine that is busy with other tests.
-SOON_S: Final = 0.7  # a store that is asked each time would take 200 timeouts, one second
+SOON_S: Final = 8.0  # a store that is asked each time would take 200 timeouts, ten seconds
 VIEW: Final = {"eventType": "VIEW"}
 FAILURES: Final = "headrace_ingest_rate_limit_store_failures_total"
 
@@ -196,7 +196,7 @@ def test_while_the_store_is_away_everything_passes_and_is_counted(
 
 def test_a_frozen_store_costs_one_request_a_few_milliseconds(server: RedisServer, failures: Count) -> None:
     """It takes connections and answers nothing; the timeout is paid once in a while, not by every request."""
-    limiter = limiter_of(Access(server.url), 0.005, "test:", 2, failures)
+    limiter = limiter_of(Access(server.url), 0.05, "test:", 2, failures)
     await_window(lambda: hit(limiter, 1, time.time()), lambda window: window.requests > 0)
     failures.counts.clear()
     server.pause()
@@ -211,7 +211,7 @@ def test_a_frozen_store_costs_one_request_a_few_milliseconds(server: RedisServer
 
     assert not any(window.spent for window in (first, *rest))
     assert failures.counts["rate_limit_store_failures_total"] == 201
-    assert 0.005 <= first_s < SOON_S
+    assert 0.05 <= first_s < SOON_S
     assert rest_s < SOON_S
     await_window(lambda: hit(limiter, 1, time.time()), lambda window: window.requests > 0)
 

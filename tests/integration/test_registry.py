@@ -24,6 +24,7 @@ from tests.support.registry import SchemaRegistry
 EVENT = read_schema("event")
 OTHER = '{"type": "record", "name": "Other", "fields": [{"name": "a", "type": "string"}]}'
 TIMEOUT_S = 0.3
+_HANGING_S = 3
 REFUSALS = [
     Refuse(),
     Answer(500, body=b'{"error_code": 50001, "message": "Error in the backend datastore"}'),
@@ -86,7 +87,7 @@ def test_whatever_is_no_answer_of_a_registry_is_an_outage(
         asker.schema_of(schema_id)
     proxy.set(Pass())
 
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while True:
         try:
             assert asker.schema_of(schema_id) == OTHER
@@ -102,13 +103,13 @@ def test_an_id_that_the_registry_does_not_have_is_unknown_until_it_has(
 ) -> None:
     """It says so with its own code; who registers the schema later is heard a little later."""
     asker = schemas(registry.url, tmp_path)
-    asker.unknown_s = 0.3
+    asker.unknown_s = 1.0
     for _ in range(5):
         with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
             asker.schema_of(1)
     assert registry.asked == {"/schemas/ids/1": 1}
     registry.add(OTHER)
-    time.sleep(0.3)
+    time.sleep(1.0)
 
     assert asker.schema_of(1) == OTHER
 
@@ -152,7 +153,7 @@ def test_a_hanging_registry_holds_one_thread_and_only_for_its_timeout(
     registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     """Others that ask give up soon, those that know need not wait, and after a failure nobody asks for a while."""
-    asker = RegistrySchemas(Access(proxy.url), tmp_path, "events", timeout_s=1)
+    asker = RegistrySchemas(Access(proxy.url), tmp_path, "events", timeout_s=_HANGING_S)
     known, unknown = asker.id_of(EVENT), registry.add(OTHER)
     proxy.set(BlackHole())
     with ThreadPoolExecutor(5) as pool:
@@ -160,12 +161,12 @@ def test_a_hanging_registry_holds_one_thread_and_only_for_its_timeout(
         proxy.await_count(BlackHole, 1)
         began_s = time.monotonic()
         assert asker.schema_of(known) == EVENT
-        assert time.monotonic() - began_s < 0.9
+        assert time.monotonic() - began_s < _HANGING_S
         others = [pool.submit(asker.schema_of, unknown + number) for number in range(4)]
         assert all(isinstance(other.exception(), RegistryAwayError) for other in others)
         assert not first.done()
         assert isinstance(first.exception(), RegistryAwayError)
-    assert time.monotonic() - began_s < 2 * 1 + 3
+    assert time.monotonic() - began_s < 2 * _HANGING_S + 10
     with pytest.raises(RegistryAwayError, match="a moment ago"):
         asker.schema_of(unknown)
     assert proxy.count(BlackHole) == 2  # one thread's question, and the client's second try

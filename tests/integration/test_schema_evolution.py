@@ -21,7 +21,7 @@ from tests.support.registry import SchemaRegistry
 from tests.support.release import Visitors, await_rows, next_release, run_migrate
 
 OLD = Path(__file__).resolve().parents[2]
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Deployment:

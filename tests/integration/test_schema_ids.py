@@ -23,7 +23,7 @@ from tests.support.registry import SchemaRegistry
 from tests.support.release import Visitors
 from tests.support.rig import INSERT
 
-WAIT_S = 40.0
+WAIT_S = 60.0
 PARTITIONS = 6
 PACE_S = 5.0  # what a partition may wait for others; a hanging question takes longer
 ABSENT_ID = 77

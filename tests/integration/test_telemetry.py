@@ -23,7 +23,7 @@ BAD: Final = {"eventType": "NOTHING"}
 TRACE_ID: Final = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT: Final = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 SECRET: Final = "s3cret-value"  # noqa: S105  (what must not be found in the log)
-WAIT_S: Final = 20.0
+WAIT_S: Final = 60.0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ FLAGS: Final = (
 )
 _STAY: Final = "--remote-debugging-port=0"  # until it is ended
 _RENDER_S: Final = 60.0
-_STOP_S: Final = 10.0
+_STOP_S: Final = 60.0
 
 
 class Site:

@@ -19,7 +19,7 @@ from tests.support.kafka import KafkaCluster
 from tests.support.kafka_broker import quiet_admin
 from tests.support.kafka_node import KafkaNode
 
-_ELECT_S: Final = 30.0
+_ELECT_S: Final = 60.0
 _ASK_S: Final = 0.3
 
 

@@ -2,7 +2,8 @@
 
 from consumer.delivery.intent import Intent, decode
 from consumer.delivery.ports import Partition
-from consumer.operations.plans import Facts, Plan, reprocess, resume
+from consumer.operations.facts import Facts, Plan
+from consumer.operations.plans import reprocess, resume
 from tests.support.fake_group import TOPIC, FakeBroker
 from tests.support.fake_table import FakeLetters, FakeTable
 

@@ -18,7 +18,7 @@ ANY_PARTITION: Final = -1
 _APART: Final = 10_000_000
 _MONTH_MS: Final = 31 * 24 * 3600 * 1000
 _FLUSH_S: Final = 60.0
-_TICK_S: Final = 0.02
+_TICK_S: Final = 0.1  # each tick is a request for the broker, and wakes the workers
 
 
 class Feed:

@@ -44,9 +44,9 @@ def any_broker(request: pytest.FixtureRequest) -> Broker:
     return broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def three_nodes(pytestconfig: pytest.Config) -> Iterator[KafkaCluster]:
-    """Three nodes of Apache Kafka for the session; tests that hurt them take `kafka_cluster`."""
+    """Three nodes of Apache Kafka for a module, as idle nodes cost time; tests that hurt them take `kafka_cluster`."""
     try:
         broker = provide(nodes=3, say=_teller(pytestconfig))
     except NotAvailableError as reason:

@@ -7,8 +7,8 @@ import pytest
 from tests.support.clickhouse_shards import TwoServers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_servers() -> Iterator[TwoServers]:
-    """Two servers that know each other as shards; nobody stops them."""
+    """Two servers that know each other as shards, for a module, as idle servers cost time; nobody stops them."""
     with TwoServers() as running:
         yield running

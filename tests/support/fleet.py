@@ -26,7 +26,8 @@ from tests.support.ports import free_port
 __all__ = ["Fleet", "Member", "Settlement", "until"]
 
 _ASK_S: Final = 0.25
-_ASK_KAFKA_S: Final = 10.0
+_LOOK_S_MAX: Final = 4.0
+_ASK_KAFKA_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,19 @@ class Fleet:
 
     def settle(self, feed: Feed, timeout_s: float = 60.0, topic_id: str = "") -> Settlement:
         """Wait until nothing is missing, or the time is over, and return what is there then."""
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s, pause_s = time.monotonic() + timeout_s, _ASK_S
         while (found := self.look(feed, topic_id)).missing and time.monotonic() < deadline_s:
-            time.sleep(_ASK_S)
+            self._await_counted(found.counted + found.letters + len(found.missing), topic_id, pause_s)
+            pause_s = min(2 * pause_s, _LOOK_S_MAX)
         return found
+
+    def _await_counted(self, records: int, topic_id: str, timeout_s: float) -> None:
+        """Wait until so many are counted, or the time is over: a sum costs a tenth of looking at each record."""
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            time.sleep(_ASK_S)
+            if self._counted(topic_id) + len(self._letters()) >= records:
+                return
 
     def look(self, feed: Feed, topic_id: str = "") -> Settlement:
         """Return what is there now; of one topic ID, if it is given (dead letters have none)."""
@@ -208,13 +218,14 @@ class Fleet:
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-    """Ask until a condition holds.
+    """Ask until a condition holds, less often each time.
 
     Raises:
         TimeoutError: it does not; the message says what was waited for.
     """
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, _ASK_S / 10
     while not condition():
         if time.monotonic() >= deadline_s:
             raise TimeoutError(f"after {timeout_s:.0f} s still not: {what}")
-        time.sleep(_ASK_S)
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, _ASK_S)

@@ -16,7 +16,7 @@ from ingest.commands import listing
 from tests.support.ports import free_port
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_START_S: Final = 30.0
+_START_S: Final = 60.0
 
 
 class Ingress:
@@ -80,15 +80,19 @@ class Ingress:
         return [int(pid) for pid in children.read_text().split()] if children.exists() else []
 
     def kill_worker(self) -> None:
-        """SIGKILL one worker."""
-        os.kill(self.workers[0], signal.SIGKILL)
+        """SIGKILL one worker, once there is one."""
+        deadline_s = time.monotonic() + _START_S
+        while not (workers := self.workers):
+            assert time.monotonic() < deadline_s, "no worker was started again"
+            time.sleep(0.05)
+        os.kill(workers[0], signal.SIGKILL)
 
     def kill_master(self) -> None:
         """SIGKILL the master, and wait until its workers have noticed and ended."""
         workers = self.workers
         self.process.kill()
         self.process.wait()
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + 60
         while any(Path(f"/proc/{pid}").exists() for pid in workers):
             assert time.monotonic() < deadline_s, "a worker outlives its master"
             time.sleep(0.05)
@@ -123,7 +127,7 @@ class Ingress:
 
     def figures(self) -> dict[str, float]:
         """Return the samples of /metrics by name, without the prefix."""
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=5)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=30)
         try:
             connection.request("GET", "/metrics")
             lines = connection.getresponse().read().decode().splitlines()

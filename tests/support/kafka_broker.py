@@ -148,12 +148,12 @@ def speaks_kip848(bootstrap_servers: str) -> bool:
     """Ask the first address for its APIs (ApiVersions, version 0): is KIP-848's heartbeat one of them?
 
     Raises:
-        OSError: nobody answers within 5 s.
+        OSError: nobody answers within 30 s.
     """
     host, _, port = bootstrap_servers.split(",", maxsplit=1)[0].rpartition(":")
     # size, API key 18, version 0, correlation id 1, no client id: https://kafka.apache.org/protocol
     request = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-    with socket.create_connection((host, int(port)), timeout=5) as connection, connection.makefile("rb") as answers:
+    with socket.create_connection((host, int(port)), timeout=30) as connection, connection.makefile("rb") as answers:
         connection.sendall(request)
         (size,) = struct.unpack(">i", answers.read(4))
         body = answers.read(size)

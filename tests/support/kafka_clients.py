@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from tests.support.kafka_broker import Broker
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 60.0
 
 
 def producer(bootstrap_servers: str, **settings: str | float | bool) -> Producer:

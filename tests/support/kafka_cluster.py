@@ -4,7 +4,6 @@ import secrets
 import shutil
 import tempfile
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final
@@ -15,10 +14,10 @@ from deploy.embedded import kafka_distribution
 from tests.support import kafka_classes
 from tests.support.kafka_broker import Broker
 from tests.support.kafka_clients import deliver
-from tests.support.kafka_node import HOST, KafkaNode
+from tests.support.kafka_node import CHECKPOINT, HOST, KafkaNode, new_id
 
 _FORMAT_TIMEOUT_S: Final = 60.0  # measured: 0.7 s
-_LEADER_TIMEOUT_S: Final = 30.0
+_LEADER_TIMEOUT_S: Final = 60.0
 _HEAL_TIMEOUT_S: Final = 180.0
 
 # Short where production is patient, so that a test waits for the fault and not for a default.
@@ -34,6 +33,7 @@ _QUICK: Final[Mapping[str, str]] = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "log.cleaner.dedupe.buffer.size": "4194304",  # its default is half of this heap
+    "metadata.max.idle.interval.ms": "0",  # no record twice a second that says nothing
     "num.io.threads": "4",
     "num.network.threads": "2",
 }
@@ -67,6 +67,7 @@ class KafkaCluster(Broker):
         java, jars = kafka_distribution.java(), kafka_distribution.home()
         options = kafka_classes.mapping(kafka_classes.archive(jars, _record)) if options is None else options
         self._directory = Path(tempfile.mkdtemp(prefix="headrace-kafka-"))
+        self._checkpoint = jars.with_name(f"{jars.name}.checkpoint")  # the same for each node of this Kafka
         self._settings = {**_sizes(nodes, min_insync), **_QUICK, **(settings or {})}
         self.nodes = tuple(
             KafkaNode(n, self._directory / f"node-{n}", java, jars, options) for n in range(1, nodes + 1)
@@ -104,7 +105,7 @@ class KafkaCluster(Broker):
         """Return the node that leads a partition; ``other_than`` one, once the others have elected it.
 
         Raises:
-            TimeoutError: there is none after 30 s.
+            TimeoutError: there is none after 60 s.
         """
         deadline_s = time.monotonic() + _LEADER_TIMEOUT_S
         while time.monotonic() < deadline_s:
@@ -168,16 +169,21 @@ class KafkaCluster(Broker):
         return (self.nodes[0].directory / "data").is_dir()
 
     def _format(self) -> None:
-        # 16 bytes in base64; the first one is 0, as an id that began with "-" would be read as an option.
-        cluster_id = urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
+        cluster_id = new_id()
         voters = ",".join(f"{node.node_id}@{HOST}:{node.controller_port}" for node in self.nodes)
         for node in self.nodes:
             node.configure({"controller.quorum.voters": voters, **self._settings})
-        runs = [node.format(cluster_id) for node in self.nodes]  # side by side: each is its own JVM
-        for run in runs:
+        if not self._checkpoint.exists():
+            first, draft = self.nodes[0], self._checkpoint.with_name(f".{self._checkpoint.name}.{secrets.token_hex(4)}")
+            run = first.format(cluster_id)
             shown, _ = run.communicate(timeout=_FORMAT_TIMEOUT_S)
             if run.returncode:
                 raise RuntimeError(f"Apache Kafka's storage could not be formatted:\n{shown}")
+            shutil.copy(first.directory / "data" / CHECKPOINT, draft)
+            draft.replace(self._checkpoint)
+        for node in self.nodes:
+            if not (node.directory / "data").is_dir():
+                node.lay_out(cluster_id, self._checkpoint)
 
 
 def _record(options: list[str]) -> None:

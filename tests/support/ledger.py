@@ -20,9 +20,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from schemas.codec import FRAME_BYTES, decode, read_schema
 from tests.support.load import Request
 
-_READ_S: Final = 30.0
+_READ_S: Final = 60.0
 _ASK_S: Final = 5.0
 _PAUSE_S: Final = 0.2
+_PAUSE_S_MAX: Final = 1.0
 
 _Ends = dict[int, int]
 
@@ -60,14 +61,15 @@ class Account:
         assert not self.doubled, f"{len(self.doubled)} events doubled, such as {min(self.doubled)}"
 
 
-def settle(requests: Iterable[Request], census: Census, timeout_s: float = 30.0) -> Account:
+def settle(requests: Iterable[Request], census: Census, timeout_s: float = 60.0) -> Account:
     """Count until every event that was taken is there, or the time is over."""
     requests = list(requests)
     taken = {one for request in requests if request.status == 201 for one in request.ids}
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, _PAUSE_S
     found = census()
     while taken - found.keys() and time.monotonic() < deadline_s:
-        time.sleep(0.2)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _PAUSE_S_MAX)  # a census of many events takes a part of a second itself
         found = census()
     return _account(requests, taken, found)
 

@@ -54,13 +54,21 @@ class Load:
         """Take over started clients."""
         self._process = process
         self._log = log
+        self._read_bytes = 0
+        self._ended: list[Request] = []
 
     @property
     def so_far(self) -> list[Request]:
         """The requests that have ended by now, in the order in which they ended."""
-        return _read(self._log)
+        with self._log.open("rb") as log:
+            log.seek(self._read_bytes)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]  # the last line may be half written
+        self._read_bytes += len(whole)
+        self._ended += [Request(tuple(ids), *rest) for ids, *rest in map(json.loads, whole.splitlines())]
+        return self._ended.copy()
 
-    def await_count(self, requests: int, timeout_s: float = 30.0) -> None:
+    def await_count(self, requests: int, timeout_s: float = 60.0) -> None:
         """Wait until so many requests have ended."""
         deadline_s = time.monotonic() + timeout_s
         while len(self.so_far) < requests:
@@ -96,12 +104,6 @@ def load(port: int, directory: Path, **orders: Any) -> Iterator[Load]:
         yield running
     finally:
         running.kill()
-
-
-def _read(log: Path) -> list[Request]:
-    text = log.read_text()
-    lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may be half written
-    return [Request(tuple(ids), *rest) for ids, *rest in map(json.loads, lines)]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

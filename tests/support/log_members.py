@@ -9,6 +9,8 @@ from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 
 TIMEOUT_S: Final = 60.0
+_PAUSE_S_MIN: Final = 0.01
+_PAUSE_S_MAX: Final = 0.2
 
 
 class Member:
@@ -92,21 +94,20 @@ def _start(item: Assigned) -> Position:
 
 
 def until(condition: Callable[[], bool], *polls: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
-    """Poll in turns, or rest, until a condition holds.
+    """Poll in turns, or rest longer each time, until a condition holds.
 
     Raises:
         TimeoutError: it does not.
     """
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s, pause_s = time.monotonic() + timeout_s, _PAUSE_S_MIN
     while not condition():
         if time.monotonic() >= deadline_s:
             raise TimeoutError(f"not within {timeout_s} s")
-        for poll in polls or (_rest,):
+        for poll in polls:
             poll()
-
-
-def _rest() -> None:
-    time.sleep(0.02)
+        if not polls:
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _PAUSE_S_MAX)
 
 
 def is_shared(partitions: int, *members: Member) -> Callable[[], bool]:

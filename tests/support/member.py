@@ -105,7 +105,7 @@ class Member:
     def page(self, path: str) -> tuple[int, str]:
         """Return status and text of one of its pages; (0, why) when it does not answer."""
         try:
-            with urllib.request.urlopen(self._url + path, timeout=5) as answer:
+            with urllib.request.urlopen(self._url + path, timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -1,5 +1,6 @@
 """Ports for servers that stop and come back under the eyes of their clients."""
 
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -17,18 +18,27 @@ def free_port() -> int:
 
     Binding port 0 gives one from the range of outgoing connections: while its server is down, a client that keeps
     trying to reconnect can be given that very port, connect to itself and keep the server from coming back.
-    No port is returned twice. The choice does not follow the seed of the test run, so that two runs differ.
+    No port is returned twice, nor by two of the processes that share a test run: each has a separate range, because
+    servers bind theirs later, and again. The choice does not follow the seed of the test run, so that two runs differ.
 
     Raises:
         OSError: none found free.
     """
-    ceiling = _first_ephemeral_port()
+    ours = _ours(_first_ephemeral_port())
     for _ in range(_TRIES):
-        port = _LOWEST + secrets.randbelow(ceiling - _LOWEST)
+        port = secrets.choice(ours)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
-    raise OSError(f"no free port found between {_LOWEST} and {ceiling}")
+    raise OSError(f"no free port found between {ours.start} and {ours.stop}")
+
+
+def _ours(ceiling: int) -> range:
+    """Return the range of this process among those of pytest-xdist."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % processes
+    share = (ceiling - _LOWEST) // processes
+    return range(_LOWEST + number * share, _LOWEST + (number + 1) * share)
 
 
 def _first_ephemeral_port() -> int:

@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 _HOST: Final = "127.0.0.1"
-_CALL_TIMEOUT_S: Final = 10.0
+_CALL_TIMEOUT_S: Final = 60.0
 _DIAL_TIMEOUT_S: Final = 5.0
 _STEPS_TO_LINK: Final = 4  # the accepting task starts, makes its transport, calls back; and one to spare
 _NEXT_STEPS_S: Final = 0.01  # what was aborted is closed in the loop's next steps

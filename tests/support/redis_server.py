@@ -15,7 +15,7 @@ from tests.support.freezing import freeze
 from tests.support.ports import free_port
 
 _PROGRAM: Final = "redis-server"
-_START_S: Final = 10.0
+_START_S: Final = 60.0
 
 
 class RedisServer:

@@ -129,7 +129,7 @@ def await_rows(fleet: Fleet, sent: dict[str, str], timeout_s: float = 60.0) -> N
 
 
 def _post(port: int, events: list[dict[str, str]]) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         body = json.dumps({"messageBody": events})
         connection.request("POST", "/collect/event", body, {"Content-Type": "application/json"})

@@ -21,10 +21,13 @@ START_S = 60.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, and that no outgoing connection is given meanwhile."""
+    """Return ports that nobody listens on, and that no outgoing connection or other process of tests is given."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % processes
+    share = 2000 // processes
     found: set[int] = set()
     while len(found) < count:
-        port = 12_000 + secrets.randbelow(20_000)
+        port = 10_000 + number * share + secrets.randbelow(share)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.add(port)

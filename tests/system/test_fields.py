@@ -105,7 +105,7 @@ def test_members_of_properties_are_queried_by_path_and_keep_their_type(pipeline:
         properties.day AS day, properties.moment AS moment FROM headrace.events_unique
         WHERE ping_id = '{ping_id}'"""
 
-    row = pipeline.await_rows(query, 1, 10)[0]
+    row = pipeline.await_rows(query, 1, 60)[0]
 
     assert (row["depth"], int(str(row["counter"])), row["tags"]) == (55.5, PROPERTIES["counter"], ["a", "b"])
     assert (int(str(row["dotted"])), int(str(row["nested"]))) == (1, 2)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_the_documents_example_becomes_two_rows(new_pipeline: Pipeline) -> None:
 
     ping_ids = new_pipeline.post(events)
     answered_s = time.monotonic()
-    rows = new_pipeline.await_rows("SELECT * FROM headrace.events ORDER BY event_type", 2, 10)
+    rows = new_pipeline.await_rows("SELECT * FROM headrace.events ORDER BY event_type", 2, 60)
     seconds = time.monotonic() - answered_s
 
     print(f"ready after {new_pipeline.started_s:.1f} s; 201 to SELECT {seconds:.2f} s")
@@ -63,7 +64,7 @@ def test_what_was_accepted_is_there_after_a_stop_and_a_new_start(data_dir: Path)
 
     second = start(data_dir)
     second.post([{"eventType": "VIEW"}])
-    rows = second.await_rows("SELECT ping_id FROM headrace.events", len(ping_ids) + 1, 10)
+    rows = second.await_rows("SELECT ping_id FROM headrace.events", len(ping_ids) + 1, 60)
     code = second.stop(signal.SIGINT)
 
     assert code == 0
@@ -148,8 +149,10 @@ def test_every_event_of_many_clients_is_there_once_while_workers_come_and_go(pip
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         futures = [clients.submit(client, seed) for seed in range(CLIENTS)]
-        second = _worker(pipeline)
+        (port,) = free_ports(1)
+        second = _worker(pipeline, port)
         _await(lambda: len(sent) > EVENTS * 3 // 4, 60)
+        _await(lambda: _owns(port), 60)
         second.send_signal(signal.SIGTERM)
         for future in futures:
             future.result()
@@ -194,7 +197,19 @@ def test_the_commands_find_the_pipeline_by_its_environment(pipeline: Pipeline) -
     assert said.stderr == ""
 
 
-def _worker(pipeline: Pipeline) -> subprocess.Popen[bytes]:
+def _owns(port: int) -> bool:
+    """Tell whether the worker whose pages are at a port has partitions."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            return (
+                re.search(rb'^headrace_consumer_partitions\{state="owned"\} [1-9]', answer.read(), re.MULTILINE)
+                is not None
+            )
+    except OSError:  # it is only starting
+        return False
+
+
+def _worker(pipeline: Pipeline, port: int) -> subprocess.Popen[bytes]:
     environ = os.environ | {
         "CONSUMER_BOOTSTRAP_SERVERS": pipeline.addresses["kafka"],
         "CONSUMER_CLICKHOUSE_URL": pipeline.addresses["clickhouse"],
@@ -202,6 +217,8 @@ def _worker(pipeline: Pipeline) -> subprocess.Popen[bytes]:
         "CONSUMER_CLICKHOUSE_PASSWORD_FILE": str(pipeline.data_dir / "clickhouse" / "password"),
         "CONSUMER_SCHEMA_CACHE_DIR": str(pipeline.data_dir / "schemas"),
         "CONSUMER_SESSION_TIMEOUT_MS": "2000",
+        "CONSUMER_HTTP_HOST": "127.0.0.1",
+        "CONSUMER_HTTP_PORT": str(port),
     }
     with (pipeline.data_dir / "second.log").open("wb") as log:
         return subprocess.Popen(

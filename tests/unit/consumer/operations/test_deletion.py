@@ -11,7 +11,8 @@ from consumer.delivery.ports import Partition
 from consumer.errors import Transient
 from consumer.operations.deletion import Deleted, delete_read_again
 from consumer.operations.divergence import Found, RecordAt
-from consumer.operations.plans import Facts, Plan, reprocess
+from consumer.operations.facts import Facts, Plan
+from consumer.operations.plans import reprocess
 from tests.unit.consumer.operations.test_plans import PLACE, cut, mark
 
 READ = Reading(0, 0, 79, {1: 0})

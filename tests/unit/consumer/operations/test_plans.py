@@ -9,7 +9,8 @@ from consumer.delivery.intent import Detour, Intent, decode
 from consumer.delivery.opening import open_state
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.operations.divergence import Found
-from consumer.operations.plans import DETOUR_BYTES_MAX, Facts, adopt, downgrade, reprocess, resume
+from consumer.operations.facts import Facts
+from consumer.operations.plans import DETOUR_BYTES_MAX, adopt, downgrade, reprocess, resume
 
 PLACE = Partition("events", 3)
 READ = Reading(0, 0, 29, {4: 0})
