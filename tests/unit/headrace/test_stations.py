@@ -7,13 +7,12 @@ import pytest
 from headrace.findings import State, Station
 from headrace.identity import identity_of
 from headrace.stations import Matcher, ask_spool, not_named
-from ingest.events.ids import uuid7
 from ingest.publishing.ports import Record
 from ingest.spool.file import SpoolFile
 
 NOW_MS = 1_767_323_045_678
 UUID4 = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
-UUID7 = uuid7(NOW_MS)
+UUID7 = "019b7ca9-8f2e-7615-99e2-0ec1c6bc52af"  # of NOW_MS
 CHOSEN = ["My-Order.4711", UUID4, UUID4.replace("-", ""), UUID7, UUID7.replace("-", "").upper(), "0" * 32]
 
 
