@@ -28,7 +28,7 @@ check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, unit and 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile.ingest deploy/Dockerfile.consumer
-	$(BIN)/pytest -q tests/unit tests/property
+	$(BIN)/pytest -q -n 2 tests/unit tests/property
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
