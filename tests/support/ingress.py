@@ -43,6 +43,7 @@ class Ingress:
             "gunicorn_config": _ROOT / "deploy/gunicorn.conf.py",
             "rate_limit_requests": 0,
             "shutdown_grace_s": 0,
+            "spool_deadline_s": 20,  # other tests write to the same disk
             **settings,
         }
 
