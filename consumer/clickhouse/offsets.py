@@ -141,7 +141,9 @@ class OffsetsTable:
         """
         since_ms = inserted_since_ms(records)
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
-        where = self._parameters(partition, block.origin.topic_id) | bounds | {"since_ms": since_ms}
+        where = self._parameters(partition, block.origin.topic_id) | bounds
+        # Rows that were put back have what this was then: up to an hour earlier, if their records' clock is ahead.
+        where |= {"since_ms": max(0, since_ms - _CLOCKS_MS)}
         where |= {"table": self._tables[partition.topic], "remembered_s": self._remembered_s}
         connection = self._connection
         if since_ms + _CLOCKS_MS < time.time_ns() // 1_000_000 - 1000 * self._remembered_s:

@@ -1,7 +1,7 @@
 """Deletes the rows that a second reading inserts again, as long as the log can give each of them back.
 
-The plan has asked the log; that is seconds or minutes ago. An unclean election may have cut it since, so it is asked
-once more just before: a row without a record would be lost for ever.
+The plan has asked the log; that is seconds or minutes ago. An unclean election may have cut it since, or its retention
+deleted its beginning, so it is asked once more just before: a row without a record would be lost for ever.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,9 @@ def _why_not(
     why = ""
     for _ in range(_TRIES):
         try:
-            _, end = log.bounds([partition])[partition]
+            low, end = log.bounds([partition])[partition]
+            if low > wanted.start and any(one.first < low and one.end > wanted.start for one in readings):
+                return f"the log begins at offset {low} now: it can't give back those before"
             with log.reading(partition) as record_at:
                 return irretrievable(readings, wanted, end, record_at)
         except Transient as error:  # an election is going on, perhaps an unclean one

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import SINGLE
-from consumer.clickhouse.offsets import OffsetsTable, delete_rows
+from consumer.clickhouse.offsets import OffsetsTable, delete_rows, inserted_since_ms
 from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Detour, Intent, Origin
 from consumer.delivery.ports import Block, Held, Partition, Record
@@ -52,6 +52,25 @@ def test_a_token_is_called_remembered_for_as_long_as_preflight_makes_a_table_rem
     known = OffsetsTable(cast("Connection", Aged(age_s)), {"events": "events"}, pace.late_s)
 
     assert known.held(PLACE, BLOCK, records()) == Held(frozenset({3}), is_remembered=is_remembered)
+
+
+@pytest.mark.parametrize("ahead_s", [0, 5, 1800, 3600])
+def test_rows_that_were_put_back_are_found_later(monkeypatch: pytest.MonkeyPatch, ahead_s: int) -> None:
+    """Also where their producer's clock is ahead: what they say is then reckoned from the time of the repair."""
+    repaired_s = 1_800_000_000
+    monkeypatch.setattr(time, "time_ns", lambda: repaired_s * 10**9)
+    records = [Record(PLACE, 3, (repaired_s + ahead_s) * 1000, b"", b"")]
+    says_ms = inserted_since_ms(records)
+
+    class Repaired(Aged):
+        def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+            found = super().query(query, parameters)
+            return found if "is_old" in query and says_ms >= parameters["since_ms"] else []
+
+    for later_s in (1, 60, 3600, 86_400):
+        monkeypatch.setattr(time, "time_ns", lambda: (repaired_s + later_s) * 10**9)  # noqa: B023  (called at once)
+        known = OffsetsTable(cast("Connection", Repaired(4000)), {"events": "events"}, 10**6)
+        assert known.held(PLACE, BLOCK, records).offsets == {3}
 
 
 @given(first_late=shares, asked=st.floats(0.0, 1.5), second_late=shares)

@@ -26,12 +26,12 @@ def whole(offset: int) -> Found | None:
 class Log:
     """A log that is as it is at the moment."""
 
-    def __init__(self, record_at: RecordAt, end: int = 80) -> None:
-        self._record_at, self._end = record_at, end
+    def __init__(self, record_at: RecordAt, end: int = 80, low: int = 0) -> None:
+        self._record_at, self._end, self._low = record_at, end, low
 
     def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return where it begins and ends."""
-        return dict.fromkeys(partitions, (0, self._end))
+        return dict.fromkeys(partitions, (self._low, self._end))
 
     @contextmanager
     def reading(self, partition: Partition) -> Iterator[RecordAt]:
@@ -72,6 +72,15 @@ def test_a_log_that_was_cut_since_the_plan_keeps_its_rows(log: Log, first: int, 
 
     assert begun == []
     assert "can't give back" in told.why_not
+
+
+@pytest.mark.parametrize(("low", "is_deleted"), [(10, True), (11, False), (39, False), (50, False)])
+def test_a_log_whose_beginning_was_deleted_since_the_plan_keeps_its_rows(low: int, is_deleted: bool) -> None:  # noqa: FBT001  (a table's column)
+    """Behind what retention has deleted, a reader finds the next record, of the same epoch."""
+    (told,), begun = deleted(Log(lambda offset: whole(max(offset, low)), low=low), plan(10, 40))
+
+    assert begun == ([10] if is_deleted else [])
+    assert ("can't give back" in told.why_not) is not is_deleted
 
 
 @pytest.mark.parametrize(("faults", "is_deleted"), [(1, True), (10_000, False)])
