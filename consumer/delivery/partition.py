@@ -21,9 +21,11 @@ from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import OF_TABLE, Halt
 
 LARGE_ROWS: Final = 10_000
-"""At its log's end a batch of so many rows does not wait for more: it costs more than another insert would (50 ms)."""
-# While more than a tenth of a batch lies ahead, it grows. A steady flow has less: what comes between two polls.
+"""At its log's end a batch of so many rows closes early, whatever inserts cost: so many wait, and no more are there."""
+# While more than a tenth of a batch lies ahead, it grows. A steady flow has less: what comes between two polls, and the
+# marks of transactions, which are never read.
 _REST: Final = 10
+_FEW: Final = 100
 SUSPECT_BATCHES: Final = 10
 """So many batches without poison end the suspicion: asking takes 10 µs an event, and a refused insert much longer."""
 
@@ -193,11 +195,12 @@ class PartitionState:
         return task
 
     def _is_due(self, limits: BufferLimits, now_s: float) -> bool:
-        rows = len(self.buffer.records)
-        if self.is_squeezed or (self.is_at_end and rows >= LARGE_ROWS):
+        if self.is_squeezed:
             return True
-        is_behind = (self.known_end - self.read_to) * _REST > rows and not self.is_at_end
-        age_s = limits.age_s(is_behind=is_behind, is_cheap=not self.tasks and self.took_s <= limits.early_s)
+        rows, ahead = len(self.buffer.records), self.known_end - self.read_to
+        is_behind = ahead > max(rows / _REST, _FEW) and not self.is_at_end
+        is_cheap = not self.tasks and self.took_s <= limits.early_s
+        age_s = limits.age_s(is_behind=is_behind, is_cheap=is_cheap or (self.is_at_end and rows >= LARGE_ROWS))
         return self.buffer.is_due(limits, now_s, age_s)
 
     @property

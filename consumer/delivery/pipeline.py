@@ -190,7 +190,7 @@ class Pipeline:
                     return refused if sent is block else replace(refused, is_untouched=False)
             except TooLarge as refusal:
                 if not is_there:
-                    return self._too_large(batch, block, attempt, refusal)
+                    return self._too_large(batch, block, attempt, refusal, is_part=sent is not block)
         if attempt.is_repeated:
             self.repairer.repair(block, batch.included)
         return Inserted()
@@ -223,14 +223,14 @@ class Pipeline:
             raise Halt(f"{why}; take back what the table has got since, until this batch is through", HaltCode.REFUSED)
         return Inserted(refused=tuple(poison), is_untouched=attempt.number == 0 and not present)
 
-    def _too_large(self, batch: Batch, block: Block, attempt: Attempt, refusal: TooLarge) -> Inserted:
-        """Return that a batch can be made smaller, if it can.
+    def _too_large(self, batch: Batch, block: Block, attempt: Attempt, refusal: TooLarge, *, is_part: bool) -> Inserted:
+        """Return that a batch can be made smaller, if it can: it can't once a part of it is there.
 
         Raises:
             TooLarge: not yet.
             Halt: it can't.
         """
-        if attempt.number or len(block.offsets) == 1:
+        if attempt.number or len(block.offsets) == 1 or is_part:
             why = f"HTTP 413 for a request of {refusal.size_bytes} bytes, which can't be smaller: raise the limit"
             where = "of the proxy before ClickHouse (nginx: client_max_body_size)"
             raise Halt(f"{why} {where}", HaltCode.TOO_LARGE) from refusal

@@ -57,29 +57,36 @@ def test_a_batch_that_is_not_due_waits_unless_no_more_will_come() -> None:
         assert state.tasks or state.seal(LIMITS, 10.0) is not None
 
 
-@pytest.mark.parametrize(("known_end", "grows"), [(0, False), (20, False), (21, False), (22, False), (23, True)])
-def test_a_batch_grows_while_more_than_a_tenth_of_it_lies_ahead(known_end: int, *, grows: bool) -> None:
-    """Under a backlog freshness is lost already, and a few large inserts cost least; but nothing waits for ever."""
+@pytest.mark.parametrize(
+    ("rows", "ahead", "grows"), [(2, 0, False), (2, 100, False), (2, 101, True), (1500, 150, False), (1500, 151, True)]
+)
+def test_a_batch_grows_while_much_lies_ahead(rows: int, ahead: int, *, grows: bool) -> None:
+    """More than a tenth of it, under a backlog: a few large inserts cost least; but nothing waits for ever.
+
+    Behind each transaction lies its mark, so a few records always lie ahead.
+    """
     state = opened(0)
-    feed(state, *range(20))
-    state.known_end = known_end
-    limits = replace(LIMITS, rows_max=100)
+    feed(state, *range(rows))
+    state.known_end = rows + ahead
+    limits = replace(LIMITS, rows_max=2000, bytes_max=2**40)
     age_s = limits.age_s_max * (GROWTH if grows else 1)
     assert state.seal(limits, age_s - 0.1) is None
     assert state.seal(limits, age_s) is not None
 
 
 @pytest.mark.parametrize(("rows", "at_end", "closes"), [(10, True, True), (9, True, False), (10, False, False)])
-def test_a_large_batch_does_not_wait_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
-    """Nothing more is there to wait for, and another insert costs less than these rows wait for."""
+def test_a_large_batch_closes_early_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
+    """No more is there to wait for. Not before the early age: windows of tokens are reckoned from that."""
     state = opened(0)
     step = LARGE_ROWS // 10
     feed(state, *range(rows * step))
-    state.known_end = 2 * LARGE_ROWS
+    state.known_end, state.took_s = 2 * LARGE_ROWS, 5.0
     if at_end:
         state.reached_end(rows * step)
+    limits = replace(LIMITS, rows_max=100 * LARGE_ROWS, bytes_max=2**40, early_s=2.0)
 
-    assert (state.seal(replace(LIMITS, rows_max=100 * LARGE_ROWS, bytes_max=2**40), 0.0) is not None) == closes
+    assert state.seal(limits, 1.9) is None
+    assert (state.seal(limits, 2.0) is not None) == closes
 
 
 def test_a_batch_does_not_grow_for_what_a_transaction_keeps_back() -> None:

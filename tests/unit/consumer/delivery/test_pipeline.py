@@ -249,6 +249,18 @@ def test_what_a_block_lacks_is_sent_under_its_token(around: Around) -> None:
     assert (table.rows["id-1/0/1"], table.rows["id-1/0/2"]) == (1, 1)
 
 
+def test_a_part_that_a_proxy_refuses_halts_and_says_what_to_raise(around: Around) -> None:
+    """It would be refused for ever, and a range of which a part is there can't be made smaller."""
+    batch, (block,) = prepared_blocks(around, value(), value(month=1), value(month=1))
+    around.table.apply(block, 1)
+    around.table.forget_tokens()
+    around.table.rows_max = 1
+
+    with pytest.raises(Halt, match="raise the limit") as halt:
+        around.pipeline.insert(batch, block, AGAIN)
+    assert halt.value.code is HaltCode.TOO_LARGE
+
+
 def test_rows_that_are_counted_and_lost_are_put_back(around: Around) -> None:
     """A server that was killed has counted them, and has them no more."""
     batch, blocks = prepared_blocks(around, value())
