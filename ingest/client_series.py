@@ -2,8 +2,9 @@
 
 prometheus-client's files only grow. Here a client's name can be retired, so that another client gets one: from then
 on no scrape shows the client, whichever process answers it, until a process sees it again. So to Prometheus its series
-ends, with the counts of all processes at once, and no counter ever shows less than before. The processes drop what they
-have of it within a minute (ingest/events/client_counters.py); if it comes again, its series starts at 0.
+ends, with the counts of all processes at once, and no counter shows less than before. The processes drop what they have
+of it within a minute (ingest/events/client_counters.py); if it comes again, its series starts at 0. One case is left: a
+client that another process sees again in the milliseconds in which it is retired keeps only that process's counts.
 """
 
 import os

@@ -333,6 +333,17 @@ def test_clickhouse_parses_every_statement_of_roles_sql(server: EmbeddedClickHou
         assert "IF NOT EXISTS" in statement or statement.startswith("GRANT")
 
 
+def test_the_profile_of_roles_sql_puts_on_the_disk_what_is_larger_than_the_memory() -> None:
+    """As the embedded analyst's does: by bytes, and by no share of the server's memory."""
+    limits = {
+        name: int(number) for name, number in re.findall(r"^    (\w+) = (\d+)", ROLES.read_text("utf-8"), re.MULTILINE)
+    }
+
+    for step in ("group_by", "sort"):
+        assert 0 < limits[f"max_bytes_before_external_{step}"] <= limits["max_memory_usage"] / 4
+        assert limits[f"max_bytes_ratio_before_external_{step}"] == 0
+
+
 def test_the_grants_of_roles_sql_are_those_that_the_embedded_accounts_are_tried_with() -> None:
     """What is not tried here would be a guess."""
     users = ET.parse(USERS).getroot().find("users")  # noqa: S314  (our own file)

@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.support.http_server import HttpServer
 
 INSTRUMENT: Final = str(Path(sys.executable).parent / "opentelemetry-instrument")
 """The command that gives a program a tracer provider and an exporter; it stands before the program."""
@@ -32,38 +33,20 @@ class Told(NamedTuple):
         return f"00-{self.span.trace_id.hex()}-{self.span.span_id.hex()}-01"
 
 
-class SpanCollector:
-    """A server on its own port, on threads; a context manager. Spans are in `told`, in the order in which they came."""
+class SpanCollector(HttpServer):
+    """A server to which exporters add /v1/traces. Spans are in `told`, in the order in which they came."""
 
     def __init__(self) -> None:
         self.told: list[Told] = []
         self.held = 0
         self._answers = threading.Event()
         self._answers.set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="otlp")
-
-    @property
-    def url(self) -> str:
-        """The endpoint, to which exporters add /v1/traces."""
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(_handler(self), "otlp")
 
     def close(self) -> None:
         """Answer what waits, and listen no more."""
         self._answers.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().close()
 
     def named(self, name: str) -> list[Told]:
         """Return the spans of a name."""

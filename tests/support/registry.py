@@ -8,11 +8,11 @@ import json
 import re
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Final, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final
 
-_HOST: Final = "127.0.0.1"
+from tests.support.http_server import HttpServer
+
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _NO_SUBJECT: Final = (404, {"error_code": 40401, "message": "Subject not found."})
 _NO_SCHEMA: Final = (404, {"error_code": 40403, "message": "Schema not found"})
@@ -22,8 +22,8 @@ _INCOMPATIBLE: Final = (409, {"error_code": 409, "message": "Schema being regist
 Answer = tuple[int, Any]
 
 
-class SchemaRegistry:
-    """A server on its own port, on a thread; a context manager.
+class SchemaRegistry(HttpServer):
+    """A registry that holds its schemas in memory.
 
     Attributes:
         takes_new: whether it takes schemas that it does not have yet; else they are incompatible.
@@ -44,29 +44,7 @@ class SchemaRegistry:
         self._subjects: dict[str, list[int]] = {}
         self._next_id = first_id
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer((_HOST, 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="registry")
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at the end."""
-        return f"http://{_HOST}:{self.port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler(self), "registry")
 
     def add(self, text: str) -> int:
         """Hold a schema under no subject and return its id; the same text keeps its id."""
