@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Final
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import tables
-from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Misconfigured
 from consumer.kafka.properties import OWNED, PINNED, PRODUCER_PINNED, reading
 from consumer.operations.erasure_key import ErasureKey

@@ -15,8 +15,9 @@ from typing import Final
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.cluster_check import ClusterCheck
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import applied, migrations
-from consumer.clickhouse.table_check import InsertPace, TableCheck
+from consumer.clickhouse.table_check import TableCheck
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.errors import Fatal, Rejected
 from consumer.kafka.admin import Cluster, Topic

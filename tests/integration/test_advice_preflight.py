@@ -9,11 +9,11 @@ import pytest
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import migrations
 from consumer.clickhouse.remake import RECOUNT
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition
 from consumer.errors import Fatal

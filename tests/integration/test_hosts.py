@@ -7,8 +7,8 @@ import pytest
 
 from consumer.__main__ import main
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.servers import scratch_table, servers_of
-from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
 from consumer.operations.preflight import check_servers, check_tables
 from tests.integration.test_shards import Inserter, places, rows_of

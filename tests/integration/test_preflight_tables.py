@@ -3,9 +3,9 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import migrate, migrations, run
 from consumer.clickhouse.statements import PINNED
-from consumer.clickhouse.table_check import InsertPace
 from consumer.errors import Fatal, Transient
 from consumer.operations.preflight import check_tables
 from tests.support.clickhouse import ClickHouse

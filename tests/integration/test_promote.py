@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from consumer.__main__ import main
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import migrate, migrations
 from consumer.clickhouse.promotion import TYPES, Promotion, await_filled, promote, refresh_views
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.errors import Misconfigured, Rejected
 from consumer.operations.preflight import check_tables

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from schemas.codec import read_schema
-from schemas.registry import Answers, RegistrySchemas
+from schemas.registry import RegistrySchemas
+from schemas.registry_cache import Answers
 from schemas.transport.access import Access
 from tests.support.registry import SchemaRegistry
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import create_database, migrate, migrations, tables
 from consumer.clickhouse.offsets import OffsetsTable
@@ -23,7 +24,6 @@ from consumer.clickhouse.replication import synced
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.servers import servers_of, shard_of
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Fatal, Transient

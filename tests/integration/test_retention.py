@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import migrate, migrations
 from consumer.clickhouse.offsets import OWN_LETTER, OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.retention import Retention, apply_retention, expiry_of
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Fatal, Rejected

@@ -11,6 +11,7 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.countries import READER, load_countries
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import create_database, migrate, migrations, sweep
 from consumer.clickhouse.notes import write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
@@ -19,7 +20,6 @@ from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.retention import Retention, apply_retention
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.ports import Partition, Record
 from consumer.errors import ConsumerError, Denied, Halt, Rejected

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.products import products
@@ -15,7 +16,6 @@ from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.replica import copy_tables
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import NO_SHARD, Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient

@@ -7,8 +7,9 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.cluster_check import check_macros, check_replication
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import Layout
-from consumer.clickhouse.table_check import InsertPace, TableCheck, TableName
+from consumer.clickhouse.table_check import TableCheck, TableName
 from consumer.errors import Fatal
 
 PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)

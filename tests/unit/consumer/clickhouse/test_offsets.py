@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows, inserted_since_ms
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Detour, Intent, Origin
 from consumer.delivery.ports import Block, Held, Partition, Record
 

@@ -3,10 +3,10 @@
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import GROWTH_MAX, ClickHouseTable
-from consumer.clickhouse.table_check import InsertPace
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block
 from consumer.errors import Cause, Transient
