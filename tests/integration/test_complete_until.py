@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.notes import write_heartbeats
 from consumer.clickhouse.products import make_products
 from consumer.delivery.ports import Partition
@@ -18,6 +18,7 @@ from consumer.operations.completeness import Heartbeat
 from tests.support.clickhouse import ClickHouse
 from tests.support.complete import complete_ms
 from tests.support.fixtures_consumer import open_database
+from tests.support.migrated import make_tables
 
 START_S = 1_700_000_000
 VIEW = "SELECT toUnixTimestamp64Milli(complete_until) AS at_ms FROM complete_until WHERE topic = {topic:String}"
@@ -30,7 +31,7 @@ def tables(clickhouse: ClickHouse) -> Iterator[Connection]:
     first = open_database(clickhouse, "")
     create_database(first, name, time.sleep)
     ours = open_database(clickhouse, name)
-    migrate(ours, migrations(), time.sleep)
+    make_tables(ours)
     make_products(ours, "UTC", time.sleep)
     yield ours
     ours.close()

@@ -10,6 +10,7 @@ from consumer.clickhouse.migrations import migrate, migrations
 from consumer.clickhouse.products import make_products
 from consumer.errors import Fatal
 from tests.support.known_networks import know_countries
+from tests.support.migrated import make_tables
 
 _OF_EACH = "SELECT ip, country FROM events_ready ORDER BY ip"
 
@@ -17,7 +18,7 @@ _OF_EACH = "SELECT ip, country FROM events_ready ORDER BY ip"
 @pytest.fixture
 def views(empty_database: Connection) -> Connection:
     """The views over an event of each kind of address."""
-    migrate(empty_database, migrations(), time.sleep)
+    make_tables(empty_database)
     make_products(empty_database, "UTC", time.sleep)
     for ip in ("", "10.1.2.3", "70.0.0.0", "200.1.1.1", "::ffff:65.1.1.1", "2001:db8::1", "no address"):
         empty_database.command(

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import migrate, migrations
 from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.products import make_products
 from consumer.delivery.ports import Partition
@@ -16,6 +15,7 @@ from consumer.operations.background_audit import row_of
 from consumer.operations.people import Kind
 from consumer.operations.runs import Runs
 from tests.support.held import Held
+from tests.support.migrated import make_tables
 
 ZONE = "Asia/Kathmandu"  # days begin at a quarter past
 SPAN = Span(Partition("events", 0), "id-1", 0, 100)
@@ -24,7 +24,7 @@ SPAN = Span(Partition("events", 0), "id-1", 0, 100)
 @pytest.fixture
 def views(empty_database: Connection) -> Connection:
     """The views over tables without rows."""
-    migrate(empty_database, migrations(), time.sleep)
+    make_tables(empty_database)
     make_products(empty_database, ZONE, time.sleep)
     return empty_database
 

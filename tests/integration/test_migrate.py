@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -36,6 +37,20 @@ def test_a_second_run_applies_nothing_and_changes_nothing(empty_database: Connec
     assert (second.now, second.before) == ((), NAMES)
     assert tables(empty_database) == made
     assert {"events", "events_unique", "dead_letters", "offsets", "replays", "migrations"} <= set(made)
+
+
+def test_the_tables_of_other_tests_are_those_of_a_migration(database: Connection, clickhouse: ClickHouse) -> None:
+    """Most tests make them by the statements that the first migration left, and test what a migration makes."""
+    name = f"{database.database}_migrated"
+    create_database(database, name, no_wait)
+    with closing(open_database(clickhouse, name)) as ours:
+        migrate(ours, migrations(), no_wait)
+        migrated = {table: text.replace(f"{name}.", f"{database.database}.") for table, text in tables(ours).items()}
+    database.command(f"DROP DATABASE {name}")
+
+    assert tables(database) == migrated
+    outcome = migrate(database, migrations(), no_wait)
+    assert (outcome.now, outcome.before, outcome.made) == ((), NAMES, ())
 
 
 def test_eight_at_once_leave_what_one_leaves(empty_database: Connection, clickhouse: ClickHouse) -> None:

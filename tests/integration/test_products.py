@@ -14,7 +14,7 @@ import pytest
 from bench.answers import headers, questions
 from bench.readers import DAY_MS, Plan, traffic
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.products import make_products, products
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
@@ -30,6 +30,7 @@ from tests.support.clickhouse import ClickHouse
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import EVENT, SCHEMA_ID, TOPIC, open_database, record
 from tests.support.known_networks import know_countries
+from tests.support.migrated import make_tables
 from tests.support.slow_products import (
     WANTED,
     ZONE,
@@ -62,7 +63,7 @@ def database(clickhouse: ClickHouse) -> Iterator[Connection]:
     first = open_database(clickhouse, "")
     create_database(first, name, time.sleep)
     ours = open_database(clickhouse, name)
-    migrate(ours, migrations(), time.sleep)
+    make_tables(ours)
     made = make_products(ours, ZONE, time.sleep)
     assert made == [f"the view {view} was created" for view in products(ZONE)]
     know_countries(ours)
@@ -179,7 +180,7 @@ def test_another_time_zone_replaces_the_views(database: Connection) -> None:
 
 def test_a_value_that_did_not_fit_is_counted(empty_database: Connection) -> None:
     """By member, with an example; the event is there."""
-    migrate(empty_database, migrations(), time.sleep)
+    make_tables(empty_database)
     make_products(empty_database, ZONE, time.sleep)
     empty_database.command(
         "INSERT INTO events (event_id, client_id, properties_text) SELECT generateUUIDv4(), 'odd', {text:String}",
@@ -210,7 +211,7 @@ def test_every_statement_of_the_analysts_page_answers(database: Connection) -> N
 @pytest.fixture
 def views(empty_database: Connection) -> Connection:
     """The views over a table without events."""
-    migrate(empty_database, migrations(), time.sleep)
+    make_tables(empty_database)
     make_products(empty_database, ZONE, time.sleep)
     return empty_database
 

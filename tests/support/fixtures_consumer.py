@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database
 from consumer.delivery.ports import Partition, Record
 from schemas.codec import Encoder, local_schema_id, read_schema
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
+from tests.support.migrated import make_tables
 
 TOPIC = "events"
 AT_MS = 1_767_323_045_678
@@ -40,8 +41,8 @@ def empty_database(clickhouse: ClickHouse) -> Iterator[Connection]:
 
 @pytest.fixture
 def database(empty_database: Connection) -> Connection:
-    """A database of the test's own, migrated."""
-    migrate(empty_database, migrations(), time.sleep)
+    """A database of the test's own, with what a migration makes."""
+    make_tables(empty_database)
     return empty_database
 
 

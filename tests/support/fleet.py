@@ -14,13 +14,14 @@ from typing import Final, Self
 from confluent_kafka.admin import AdminClient
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database
 from consumer.delivery.intent import Intent, decode
 from consumer.delivery.ports import Partition
 from consumer.kafka.admin import Cluster
 from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.feed import Feed, Place
 from tests.support.member import Member
+from tests.support.migrated import make_tables
 from tests.support.ports import free_port
 
 __all__ = ["Fleet", "Member", "Settlement", "until"]
@@ -93,7 +94,7 @@ class Fleet:
         self._first = Connection(url, USER, PASSWORD, "", 60)
         create_database(self._first, self.database, time.sleep)
         connection = Connection(url, USER, PASSWORD, self.database, 60)
-        migrate(connection, migrations(), time.sleep)
+        make_tables(connection)
         connection.command("SYSTEM STOP MERGES events")  # which would hide a double
         return connection
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.migrations import create_database, migrate, migrations
+from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.products import make_products
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import open_database
+from tests.support.migrated import make_tables
 
 _PAGE = "00000000-0000-7000-8000-00000000000a"
 _WALL = {"paywall_id": "w", "paywall_type": "hard"}
@@ -33,7 +34,7 @@ def sold(clickhouse: ClickHouse) -> Iterator[Connection]:
     first = open_database(clickhouse, "")
     create_database(first, name, time.sleep)
     ours = open_database(clickhouse, name)
-    migrate(ours, migrations(), time.sleep)
+    make_tables(ours)
     make_products(ours, "UTC", time.sleep)
     _sell(ours)
     yield ours
