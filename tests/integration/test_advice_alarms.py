@@ -24,7 +24,7 @@ OPERATIONS: Final = (Path(__file__).resolve().parents[2] / "docs" / "OPERATIONS.
 @pytest.fixture
 def at_work(operator: Operator) -> Operator:
     """An operator whose worker has inserted twenty events."""
-    assert operator.run("migrate")[0] == 0
+    operator.make_tables()
     operator.send(20)
     operator.work()
     operator.await_rows(20)

@@ -59,7 +59,7 @@ def test_a_topic_that_is_not_there_is_made(operator: Operator) -> None:
 
 def test_nothing_committed_yet(operator: Operator) -> None:
     """A worker that runs commits, even where nothing is to be read."""
-    operator.run("migrate")
+    operator.make_tables()
     operator.send(3)
     assert lag(operator) == (3, "nothing is committed yet: run `python -m consumer run`")
 
@@ -72,7 +72,7 @@ def test_nothing_committed_yet(operator: Operator) -> None:
 
 def test_a_transactions_marker_is_no_lag(on_kafka: Operator) -> None:
     """A lag of 1 for ever was what people saw."""
-    on_kafka.run("migrate")
+    on_kafka.make_tables()
     sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex)
     sender.init_transactions(30)
     for number in range(3):
@@ -88,7 +88,7 @@ def test_a_transactions_marker_is_no_lag(on_kafka: Operator) -> None:
 def test_an_open_transaction_is_no_lag_and_is_said(on_kafka: Operator) -> None:
     """What can't be read yet is not behind; the tool's own words name the producer, and end it."""
     sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex)
-    on_kafka.run("migrate")
+    on_kafka.make_tables()
     sender.init_transactions(30)
     sender.begin_transaction()
     sender.produce(on_kafka.topic, encoded(0), partition=0)
@@ -110,7 +110,7 @@ def test_an_open_transaction_is_no_lag_and_is_said(on_kafka: Operator) -> None:
 def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
     """Its mark is of the one before; a worker knows, and reads the new one from its start."""
     admin = on_kafka.broker.admin()
-    on_kafka.run("migrate")
+    on_kafka.make_tables()
     on_kafka.send(5)
     on_kafka.work()
     work_off(on_kafka)
@@ -133,7 +133,7 @@ def test_a_topic_that_was_made_anew(on_kafka: Operator) -> None:
 
 def test_records_that_were_deleted_unread(on_kafka: Operator) -> None:
     """The partition is halted at what is gone; who runs the command goes on with what is there."""
-    on_kafka.run("migrate")
+    on_kafka.make_tables()
     on_kafka.send(5)
     on_kafka.work()
     work_off(on_kafka)
@@ -155,7 +155,7 @@ def test_an_intent_that_a_dead_worker_left(operator: Operator) -> None:
     """A worker that starts inserts the range."""
     if not operator.broker.supports_commit_metadata:
         pytest.skip("without metadata there is no intent")
-    operator.run("migrate")
+    operator.make_tables()
     with FaultProxy("127.0.0.1", urlsplit(operator.environ["CONSUMER_CLICKHOUSE_URL"]).port or 0) as proxy:
         doomed = operator.work(CLICKHOUSE_URL=proxy.url)
         operator.send(2)

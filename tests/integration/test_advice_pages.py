@@ -26,7 +26,7 @@ def at_work(operator: Operator, tmp_path: Path) -> Iterator[Operator]:
         "CONSUMER_INSERT_TIMEOUT_S": "2",
         "CONSUMER_STALL_S": "3",
     }
-    assert operator.run("migrate")[0] == 0
+    operator.make_tables()
     yield operator
     operator.stop()
 

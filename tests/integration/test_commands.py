@@ -17,8 +17,8 @@ TRUNCATED, NOT_FRAMED = encoded(1)[:-3], b"nonsense"
 
 
 def _insert(operator: Operator, count: int, transactional_id: str = "") -> None:
-    """Migrate, and let a worker insert events of partition 0, each of its own transaction if that is named."""
-    operator.run("migrate")
+    """Make the tables, and let a worker insert events of partition 0, each of its own transaction if that is named."""
+    operator.make_tables()
     servers, events = operator.broker.bootstrap_servers, [encoded(n) for n in range(count)]
     if transactional_id:
         sender = producer(servers, transactional_id=transactional_id)
@@ -92,7 +92,7 @@ def test_a_worker_from_migrate_to_its_last_line(operator: Operator, empty_databa
 
 def test_audit_names_what_is_missing_and_what_is_double(operator: Operator, empty_database: Connection) -> None:
     """Rows that are lost with their counts, and rows put in twice: exit code 1, and the offsets."""
-    operator.run("migrate")
+    operator.make_tables()
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(n) for n in range(20)], 0)
     worker = operator.start("run")
     operator.await_page("/metrics", lambda _, body: 'outcome="rows_inserted",partition="0"' in body)
@@ -160,7 +160,7 @@ def test_a_dead_letter_is_repaired_and_replayed_from_the_command_line(
     operator: Operator, empty_database: Connection
 ) -> None:
     """Refused by a constraint, planned, repaired, put back, inserted by the running worker; a second time, nothing."""
-    operator.run("migrate")
+    operator.make_tables()
     empty_database.command("ALTER TABLE events ADD CONSTRAINT short_url CHECK length(url) < 20")
     deliver(operator.broker.bootstrap_servers, operator.topic, [encoded(1), encoded(2, url="u" * 30), encoded(3)], 0)
     worker = operator.start("run")

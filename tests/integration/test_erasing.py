@@ -21,7 +21,7 @@ def test_what_is_read_again_after_an_erasure_is_erased_again(
     key = tmp_path / "key"
     key.write_text("0123456789abcdef0123456789abcdef\n")
     operator.environ["CONSUMER_ERASURE_KEY_FILE"] = str(key)
-    operator.run("migrate")
+    operator.make_tables()
     values = [encoded(n, userId=ALICE if n % 2 else BOB) for n in range(10)]
     values += [encoded(10, userId=ALICE)[:-3], encoded(11, userId=ALICE, active=5000)]
     deliver(operator.broker.bootstrap_servers, operator.topic, values, 0)

@@ -22,6 +22,7 @@ from tests.support.fixtures_consumer import encoded, open_database
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import deliver
 from tests.support.log_members import until
+from tests.support.migrated import make_tables
 from tests.support.ports import free_port
 
 WAIT_S: Final = 60.0
@@ -85,6 +86,10 @@ class Operator:
         """Start a worker that ends with the test at the latest."""
         self.workers.append(self.start("run", **settings))
         return self.workers[-1]
+
+    def make_tables(self) -> None:
+        """Make the tables in this process; the views for analysts are left out."""
+        make_tables(self.database)
 
     def send(self, count: int, partition: int = 0, first: int = 0) -> None:
         """Append good events to the topic."""
