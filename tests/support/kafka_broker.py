@@ -14,6 +14,7 @@ from confluent_kafka.cimpl import NewTopic
 
 _CONSUMER_GROUP_HEARTBEAT: Final = 68  # the API key of KIP-848's groups
 _ADMIN_TIMEOUT_S: Final = 60.0
+_ADMIN_TRY_S: Final = 20.0
 _POLL_S: Final = 0.05
 
 
@@ -73,12 +74,21 @@ class Broker(ABC):
 
         Raises:
             KafkaException: the broker refuses it, for one that exists too.
-            TimeoutError: it did not come up within 15 s.
+            TimeoutError: it did not come up within a minute.
         """
         factor = replication_factor or self._default_replication_factor()
         topic = NewTopic(name, num_partitions=partitions, replication_factor=factor, config=dict(config or {}))
-        admin = self.admin()
-        admin.create_topics([topic])[name].result(_ADMIN_TIMEOUT_S)
+        for is_last in (False, False, True):  # a broker that was frozen a moment ago may leave a request unanswered
+            admin = self.admin()
+            try:
+                admin.create_topics([topic], request_timeout=_ADMIN_TRY_S)[name].result(_ADMIN_TIMEOUT_S)
+            except (KafkaException, TimeoutError) as error:
+                if is_last or not _is_unanswered(error):
+                    raise
+                if name in self.leaders(self.bootstrap_servers):
+                    break
+            else:
+                break
         self._await_topic(name, partitions)
 
     def delete_topic(self, name: str) -> None:
@@ -86,7 +96,7 @@ class Broker(ABC):
 
         Raises:
             KafkaException: no topic has that name.
-            TimeoutError: it is still there after 15 s.
+            TimeoutError: it is still there after a minute.
         """
         admin = self.admin()
         admin.delete_topics([name])[name].result(_ADMIN_TIMEOUT_S)
@@ -124,6 +134,10 @@ class Broker(ABC):
         for address in self._addresses():
             while not _is_complete(self.leaders(address).get(name, {}), partitions):
                 _pause(deadline_s, f"topic {name} has no leader for each of its {partitions} partitions at {address}")
+
+
+def _is_unanswered(error: KafkaException | TimeoutError) -> bool:
+    return isinstance(error, TimeoutError) or error.args[0].name() in {"_TIMED_OUT", "REQUEST_TIMED_OUT", "_TRANSPORT"}
 
 
 def quiet_admin(bootstrap_servers: str) -> AdminClient:
