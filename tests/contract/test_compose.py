@@ -79,9 +79,9 @@ def test_the_password_is_made_once_and_only_for_its_readers(tmp_path: Path) -> N
     command = [text.replace("/run/secrets", str(tmp_path)) for text in part("password")["entrypoint"]]
     file = tmp_path / "clickhouse_password"
 
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=120)
     made = file.read_text().strip()
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=120)
 
     assert re.fullmatch(r"[A-Za-z0-9_-]{32}", made)
     assert file.read_text().strip() == made

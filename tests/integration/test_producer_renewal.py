@@ -58,7 +58,7 @@ def room() -> Room:
 @pytest.fixture
 def broker(mock: MockCluster, room: Room) -> Iterator[KafkaBroker]:
     """The edge before it."""
-    properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 15_000, "linger.ms": 1}
+    properties = {"bootstrap.servers": mock.bootstrap_servers, "message.timeout.ms": 300_000, "linger.ms": 1}
     edge = KafkaBroker(properties, TopicNames("events", "dead"), _ROOM_BYTES, room)
     yield edge
     edge.close(0)
@@ -72,14 +72,12 @@ def records(count: int) -> list[Record]:
 def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
     mock: MockCluster, broker: KafkaBroker, room: Room
 ) -> None:
-    """Long before its own timeout; the senders spool it."""
+    """Before the broker would have acknowledged it; the senders spool it."""
     assert broker.send(records(3)).wait_in_thread(_WAIT_S)
     mock.set_rtt(1, 10_000)
     stuck = [broker.send(records(5)) for _ in range(10)]
-    began_s = time.monotonic()
     broker.renew()
     ended = [sending.wait_in_thread(_WAIT_S) for sending in stuck]
-    took_s = time.monotonic() - began_s
     mock.set_rtt(1, 0)
     after = broker.send(records(5))
 
@@ -87,7 +85,6 @@ def test_what_is_on_its_way_fails_at_once_and_the_new_producer_delivers(
     assert set(after.statuses()) == {DeliveryStatus.DELIVERED}
     assert all(ended)
     assert {fate for sending in stuck for fate in sending.statuses()} == {DeliveryStatus.FAILED}
-    assert took_s < 8
     assert (room.renewals, room.bytes) == (1, 0)
 
 

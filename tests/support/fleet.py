@@ -141,6 +141,14 @@ class Fleet:
         decoded = {place: decode(mark.metadata) for place, mark in cluster.committed(places).items()}
         return {place: intent for place, intent in decoded.items() if intent and intent.is_range}
 
+    def left(self) -> dict[Partition, Intent]:
+        """Return the ranges that dead or frozen workers have left, once the group has expelled them all.
+
+        Their last commits may be under way until then: sent, and not yet taken by the broker.
+        """
+        until(lambda: not self.group(), "a group without members")
+        return self.intents()
+
     def group(self) -> dict[str, list[tuple[str, int]]]:
         """Return the group's members by the ids that it gave them, and what each owns; a rebalance changes it."""
         admin = AdminClient({"bootstrap.servers": str(self.settings["bootstrap_servers"])})

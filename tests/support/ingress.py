@@ -44,6 +44,7 @@ class Ingress:
             "rate_limit_requests": 0,
             "shutdown_grace_s": 0,
             "spool_deadline_s": 20,  # other tests write to the same disk
+            "queue_wait_s": 30,  # and use the same processor: a process that stood still is no overload
             **settings,
         }
 
@@ -115,7 +116,7 @@ class Ingress:
         """Wait for the end and return the exit code."""
         return self.process.wait(timeout_s)
 
-    def status(self, path: str, timeout_s: float = 5.0) -> int:
+    def status(self, path: str, timeout_s: float = 60.0) -> int:
         """Ask for a path on a new connection; 0 when nobody answers."""
         connection = http.client.HTTPConnection(self.address, self.port, timeout=timeout_s)
         try:

@@ -16,7 +16,7 @@ from tests.support.kafka_broker import Broker
 from tests.support.kafka_clients import deliver
 from tests.support.kafka_node import CHECKPOINT, HOST, KafkaNode, new_id
 
-_FORMAT_TIMEOUT_S: Final = 60.0  # measured: 0.7 s
+_FORMAT_TIMEOUT_S: Final = 180.0  # measured: 0.7 s
 _LEADER_TIMEOUT_S: Final = 60.0
 _HEAL_TIMEOUT_S: Final = 180.0
 

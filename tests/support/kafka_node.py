@@ -78,8 +78,13 @@ class KafkaNode:
         self._properties.write_text("".join(lines))
 
     def format(self, cluster_id: str) -> subprocess.Popen[str]:
-        """Start writing the first state of an empty data directory; the caller waits for the program's end."""
-        command = self._command("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties))
+        """Start writing the first state of an empty data directory; the caller waits for the program's end.
+
+        Without the node's options of the JVM: it would record this program's classes, too, which takes a minute on a
+        busy machine.
+        """
+        told = ["format", "-t", cluster_id, "-c", str(self._properties)]
+        command = self._command("kafka.tools.StorageTool", *told, options=())
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def lay_out(self, cluster_id: str, checkpoint: Path) -> None:
@@ -93,7 +98,7 @@ class KafkaNode:
     def spawn(self) -> None:
         """Start the process and return at once; one that runs is left alone."""
         if not self.is_alive():
-            command = self._command("kafka.Kafka", str(self._properties))
+            command = self._command("kafka.Kafka", str(self._properties), options=self._options)
             self._child = Child(command, self.directory / "node.log")
 
     def start(self) -> None:
@@ -144,6 +149,6 @@ class KafkaNode:
     def _properties(self) -> Path:
         return self.directory / "server.properties"
 
-    def _command(self, main: str, *arguments: str) -> list[str]:
+    def _command(self, main: str, *arguments: str, options: Sequence[str]) -> list[str]:
         log4j = f"-Dlog4j2.configurationFile={self._jars / 'log4j2.properties'}"
-        return [self._java, *_JVM, *self._options, log4j, "-cp", f"{self._jars}/*", main, *arguments]
+        return [self._java, *_JVM, *options, log4j, "-cp", f"{self._jars}/*", main, *arguments]

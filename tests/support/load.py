@@ -25,7 +25,12 @@ NO_ANSWER: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the clients do. `rate` is of all clients together, in requests per second, whatever the answers take."""
+    """What the clients do.
+
+    Attributes:
+        rate: of all clients together, in requests per second, whatever the answers take.
+        requests_max: how many requests each client sends at most; 0 is no bound.
+    """
 
     port: int
     log: str
@@ -33,6 +38,7 @@ class Orders:
     rate: float = 300.0
     events: int = 2
     padding: int = 100
+    requests_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +130,15 @@ class _Client:
         self._offset_s = self._every_s * number / orders.clients
 
     async def run(self, stop: asyncio.Event) -> None:
-        due_s = time.monotonic() + self._offset_s
-        while not stop.is_set():
+        due_s, sent = time.monotonic() + self._offset_s, 0
+        while not stop.is_set() and (not self._orders.requests_max or sent < self._orders.requests_max):
             wait_s = due_s - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             if stop.is_set():
                 break
             await self._request()
+            sent += 1
             # A client that waits for an answer asks nothing meanwhile; it does not make up for it later.
             due_s = max(due_s + self._every_s, time.monotonic() - self._every_s)
         self._hang_up()
