@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 RUNTIME := .venv/.runtime
+COMPILED := deploy/build_hook.py ingest/events/plain_writer.pyx
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, whatever the caller's environment says: a worker starts in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
@@ -13,12 +14,12 @@ help: ## list the targets
 
 setup: $(SETUP) ## make .venv with all dependencies (Python >= 3.11)
 
-$(SETUP): pyproject.toml
+$(SETUP): pyproject.toml $(COMPILED)
 	@PYTHON='$(PYTHON)' bash deploy/install.sh dev
 	@touch $(RUNTIME) $@
 
 # What the pipeline needs, without the tools of developers.
-$(RUNTIME): pyproject.toml
+$(RUNTIME): pyproject.toml $(COMPILED)
 	@PYTHON='$(PYTHON)' bash deploy/install.sh embedded
 	@touch $@
 

@@ -1,10 +1,11 @@
 """What validation and encoding of an event cost: events of 3, 10 and 20 members, 1, 10 and 100 of them a request.
 
-    python bench/encode.py [ROUNDS]
+    python -m bench.encode [ROUNDS]
 
 Process CPU time in us an event, median and range of the rounds. In each round every part runs once, so all see the
-same machine. `fastavro` writes the same records, one by one: it is what the compiled encoder is measured by, and what
-it must equal byte by byte. `both` is what the collector does with a request, from its bytes to the records' bytes.
+same machine. `fastavro` writes the same records, one by one: it is what the encoder is measured by, and what it must
+equal byte by byte. `Python` and `compiled` are what the collector does with a request, from its bytes to its records:
+without and with compiled code.
 """
 
 import io
@@ -18,9 +19,13 @@ from typing import Any, Final
 import fastavro
 import msgspec
 
+from ingest.counters import EventCounters
+from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Sender, Validator
+from ingest.memory import UNBOUNDED, Body
 from schemas.codec import FRAME_BYTES, Encoder, read_schema
 from schemas.event import REQUEST_FIELDS, Event, read_catalogue
+from tests.support.front import Shelf
 
 NOW_MS: Final = 1_800_000_000_000
 AGENT: Final = (
@@ -55,7 +60,7 @@ EVENTS_PER_PART: Final = 3000  # of a round: some 30 ms
 
 def main(rounds: int) -> None:
     """Print one line per shape of a request."""
-    parts = ("parse", "validate", "fastavro", "compiled", "both")
+    parts = ("parse", "validate", "fastavro", "encode", "Python", "compiled")
     print(f"{'members':>9} {'events':>7} " + " ".join(f"{part:>20}" for part in parts))
     for members in (3, 10, 20):
         for events in (1, 10, 100):
@@ -89,9 +94,18 @@ def parts_of(body: bytes) -> dict[str, Callable[[], object]]:
         "parse": lambda: msgspec.json.decode(body),
         "validate": lambda: intake.read(body, origin),
         "fastavro": lambda: by_fastavro(schema, taken),
-        "compiled": lambda: encode_all(taken),
-        "both": lambda: encode_all(intake.read(body, origin).events),
+        "encode": lambda: encode_all(taken),
+        "Python": preparing(intake, body, origin, is_compiled=False),
+        "compiled": preparing(intake, body, origin, is_compiled=True),
     }
+
+
+def preparing(intake: Validator, text: bytes, origin: Sender, *, is_compiled: bool) -> Callable[[], object]:
+    """Return a collector's way from a request to its records."""
+    collector = Collector(intake, Encoder(read_schema("event"), 1), Shelf(), is_compiled=is_compiled)
+    assert collector.is_compiled is is_compiled
+    body, counter = Body(text, len(text), UNBOUNDED), EventCounters().open()
+    return lambda: collector.prepare(body, origin, counter)
 
 
 def by_fastavro(schema: Any, events: list[Event]) -> list[bytes]:

@@ -36,9 +36,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from bench.kept import Rounds, keep
 from bench.processes import cpu_s, memory_mib
 from bench.sample_events import START_MS, visit
+from ingest.counters import EventCounters
+from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Sender, Validator
+from ingest.memory import UNBOUNDED, Body
 from schemas.codec import Encoder, read_schema
 from schemas.event import read_catalogue
+from tests.support.front import Shelf
 from tests.support.ingress import Ingress
 from tests.support.kafka import KafkaCluster
 from tests.support.ports import free_port
@@ -192,13 +196,16 @@ def send(side: Side, size: int, connections: int, seconds: int, directory: Path)
 
 def bare_loop(topic: str, bootstrap_servers: str, size: int, seconds: float) -> float:
     """Return the processor time (us) an event of validating, encoding and producing the same bodies without HTTP."""
-    validator, encoder = Validator(read_catalogue(), EventLimits(), "production"), Encoder(read_schema("event"), 1)
+    validator = Validator(read_catalogue(), EventLimits(), "production")
+    collector = Collector(validator, Encoder(read_schema("event"), 1), Shelf())
     producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "linger.ms": 5})
     requests, events, number = bodies(size), 0, 0
     began_s, used_s = time.monotonic(), time.process_time()
     while time.monotonic() - began_s < seconds:
-        for event in validator.read(requests[number % len(requests)], Sender(int(time.time() * 1000))).events:
-            producer.produce(topic, encoder.encode(event), event["anonId"], on_delivery=lambda _error, _message: None)
+        text = requests[number % len(requests)]
+        body, sender = Body(text, len(text), UNBOUNDED), Sender(int(time.time() * 1000))
+        for record in collector.prepare(body, sender, EventCounters().open()).records:
+            producer.produce(topic, record.value, record.key, on_delivery=lambda _error, _message: None)
             events += 1
         number += 1
         while len(producer) > 20_000:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One dependency of the ingress, gunicorn's HTTP parser, has no wheel: pip compiles it. A missing compiler is installed
-# where this is Debian and we may; elsewhere this says what is missing.
+# One dependency of the ingress, gunicorn's HTTP parser, has no wheel: pip compiles it, and plain_writer.pyx of the ingress.
+# A missing compiler is installed where this is Debian and we may; elsewhere this says what is missing.
 set -euo pipefail
 command -v cc >/dev/null && exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then

@@ -43,6 +43,7 @@ BY_CLIENT: Final = "events_by_client_total"
 
 METRICS: Final[Mapping[str, Metric]] = {
     "processes": Metric("gauge", "Worker processes"),
+    "processes_compiled": Metric("gauge", "Worker processes that write events with compiled code"),
     "requests_total": Metric(
         "counter", "Answered requests by route, status and outcome", ("route", "status", "outcome")
     ),

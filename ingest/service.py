@@ -113,7 +113,10 @@ def build(settings: Settings) -> Iterator[Service]:
         schemas = open_schemas(registry_access(settings), Path(settings.schema_cache_dir), settings.topic)
         catalogue = open_catalogue(settings.catalogue_file)
         encoder = Encoder(schema, schemas.id_of(schema))
-        collector = Collector(_validator(settings, catalogue), encoder, publisher, clients)
+        validator = _validator(settings, catalogue)
+        collector = Collector(validator, encoder, publisher, clients, is_compiled=settings.compiled)
+        prometheus.set("processes_compiled", collector.is_compiled)
+        _log_codec(is_compiled=collector.is_compiled, is_wanted=settings.compiled)
         policies = _policies(settings, prometheus)
         endpoints = CollectEndpoints(
             collector, policies.access_control, _body_reader(settings), policies.load_bound, prometheus, threads
@@ -140,6 +143,12 @@ def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:
         OperationsPort(settings.operations_port),
         open_spans(),
     )
+
+
+def _log_codec(*, is_compiled: bool, is_wanted: bool) -> None:
+    """Log how this process writes events."""
+    level = logging.INFO if is_compiled or not is_wanted else logging.WARNING
+    log.log(level, "events are written with %s", "compiled code" if is_compiled else "Python alone")
 
 
 def _log_final_counts(counters: EventCounters) -> None:

@@ -136,6 +136,20 @@ class Encoder:
 
         return encode
 
+    @property
+    def layout(self) -> tuple[tuple[str, str], ...]:
+        """How a value is put together behind its frame (`Compiled.layout`); empty when only fastavro can write it."""
+        return self._compiled.layout if self._compiled else ()
+
+    @property
+    def frame(self) -> bytes:
+        """What every value begins with."""
+        return self._frame
+
+    def shared_bytes(self, common: Mapping[str, Any]) -> list[bytes]:
+        """Return the bytes of each run of shared fields; raises one of UNUSUAL where only fastavro can write them."""
+        return [piece.encode("latin-1") for piece in self._compiled.share(common)] if self._compiled else []
+
     def _encode_unusual(self, record: Mapping[str, Any]) -> bytes:
         out = io.BytesIO()
         out.write(self._frame)

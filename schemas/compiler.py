@@ -38,6 +38,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
@@ -64,10 +65,13 @@ class Compiled:
     """The functions of one schema, and the text that they were compiled from.
 
     Attributes:
-        share: the pieces that a record has in common with others, from one of them.
+        layout: how a record is put together behind its frame: of each field that is not shared, how it is written
+            ("text", "number", "bytes", "strings" or "other") and its name; ("shared", "") for each run of shared ones.
+        share: the pieces that a record has in common with others, from one of them: one for each of these runs.
         write: a record's bytes, from the record, its frame and the pieces.
     """
 
+    layout: tuple[tuple[str, str], ...]
     source: str
     share: Callable[[Mapping[str, Any]], tuple[str, ...]]
     write: Callable[..., bytes]
@@ -100,7 +104,14 @@ def compile_schema(parsed: Any, shared: Sequence[str] = ()) -> Compiled | None:
             helpers[f"write_{field['name']}"] = _writer({**parsed, "fields": [field]}, field["name"])
     source = source_of(parsed["fields"], shared)
     exec(source, helpers)  # noqa: S102  (our own text: of a schema only names are in it, and _NAME has seen them)
-    return Compiled(source, helpers["share"], helpers["write"])
+    return Compiled(_layout(parsed["fields"], shared), source, helpers["share"], helpers["write"])
+
+
+def _layout(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pieces: list[tuple[str, str]] = []
+    for is_shared, group in groupby(fields, lambda field: field["name"] in shared):
+        pieces += [("shared", "")] if is_shared else [(_kind(field), field["name"]) for field in group]
+    return tuple(pieces)
 
 
 def source_of(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """One request's way: body -> validated events -> Avro -> durable. No HTTP in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -13,6 +13,7 @@ from ingest.events.client_counters import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
+from ingest.events.plain import KEY_LENGTH_MAX, compile_writer
 from ingest.events.validator import InvalidEvent, Judging, Sender, ValidationResult, Validator
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
@@ -21,7 +22,6 @@ from schemas.event import REQUEST_FIELDS, Catalogue, Event
 
 _ROWS_COPIES: Final = 2  # of a dry run: each row's text, and the answer that they stand in
 _SERVICE: Final = f"headrace-ingest/{version('headrace')}".encode()
-_KEY_LENGTH_MAX: Final = 128
 _LETTER_BYTES_MAX: Final = 256 * 1024  # of an event that was too large, the beginning
 
 
@@ -45,14 +45,24 @@ class Examined(msgspec.Struct, frozen=True):
 
 
 class Collector:
-    """Takes events, or only judges them. Threads share it."""
+    """Takes events, or only judges them. Threads share it.
+
+    `is_compiled`: plain events are written by compiled code, where there is any.
+    """
 
     def __init__(
-        self, validator: Validator, encoder: Encoder, publisher: Publisher, clients: ClientCounters | None = None
+        self,
+        validator: Validator,
+        encoder: Encoder,
+        publisher: Publisher,
+        clients: ClientCounters | None = None,
+        *,
+        is_compiled: bool = True,
     ) -> None:
         self._validator = validator
         self._advisor = Advisor(*validator.rules)
         self._encoder = encoder.sharing(REQUEST_FIELDS)
+        self._plain = compile_writer(validator, self._encoder) if is_compiled else None
         self._publisher = publisher
         self._clients = clients or ClientCounters(ClientSeries())
 
@@ -60,6 +70,11 @@ class Collector:
     def catalogue(self) -> Catalogue:
         """What events are judged by."""
         return self._validator.rules[0]
+
+    @property
+    def is_compiled(self) -> bool:
+        """Tell whether compiled code writes plain events."""
+        return self._plain is not None
 
     def prepare(self, body: Body, origin: Sender, counter: RequestCounter, *, lenient: bool = False) -> Prepared:
         """Judge a request's events and encode what is to be published; takes processor time, and waits for nobody.
@@ -77,8 +92,7 @@ class Collector:
         judging = self._validator.judge(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(judging.raws), judging.expanded_bytes)
         body.lease.grow(bytes_of_records(len(judging.raws), judging.expanded_bytes))
-        kinds: list[Kind] = []
-        entries, records = self._encode(judging, origin, kinds)
+        entries, records, kinds = self._encode(judging, origin)
         events = len(records)
         refused = [entry for entry in entries if isinstance(entry, InvalidEvent)] if events < len(entries) else []
         if refused and not (lenient and events):
@@ -119,29 +133,33 @@ class Collector:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
 
-    def _encode(
-        self, judging: Judging, origin: Sender, kinds: list[Kind]
-    ) -> tuple[list[str | InvalidEvent], list[Record]]:
-        """Judge and encode event by event: the next one takes the memory of the one before, still in the caches.
-
-        `kinds` is filled with the events' clientIds and types.
-        """
+    def _encode(self, judging: Judging, origin: Sender) -> tuple[list[str | InvalidEvent], list[Record], list[Kind]]:
+        """Judge and encode event by event: the next one takes the memory of the one before, still in the caches."""
         entries: list[str | InvalidEvent] = []
         records: list[Record] = []
-        value_of, headers = self._encoder.writer(judging.common), origin.record_headers
-        for entry in judging.entries:
-            if isinstance(entry, InvalidEvent):
-                entries.append(entry)
-                continue
-            entries.append(entry["pingId"])
-            kinds.append((entry["clientId"], entry["eventType"]))
-            records.append(Record(key_of(entry).encode(), value_of(entry), headers))
-        return entries, records
+        kinds: list[Kind] = []
+        write_plain = self._plain.writer(judging) if self._plain else None
+        value_of: Callable[[Event], bytes] | None = None
+        for index, raw in enumerate(judging.raws):
+            written = write_plain(raw) if write_plain and index not in judging.refused else None
+            if written is None:
+                entry = judging.entry(index)
+                if isinstance(entry, InvalidEvent):
+                    entries.append(entry)
+                    continue
+                value_of = value_of or self._encoder.writer(judging.common.blank)
+                kind = (entry["clientId"], entry["eventType"])
+                written = entry["pingId"], kind, key_of(entry).encode(), value_of(entry)
+            ping_id, kind, key, value = written
+            entries.append(ping_id)
+            kinds.append(kind)
+            records.append(Record(key, value, origin.record_headers))
+        return entries, records, kinds
 
 
 def key_of(event: Event) -> str:
     """Return the record key: one person's events share a partition, and no client's do."""
-    return event["anonId"] or event["userId"][:_KEY_LENGTH_MAX] or event["eventId"]
+    return event["anonId"] or event["userId"][:KEY_LENGTH_MAX] or event["eventId"]
 
 
 def _check_clients(clients: set[str], origin: Sender) -> None:

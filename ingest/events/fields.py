@@ -3,12 +3,14 @@
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 from ingest.errors import Rule
 from ingest.events.ids import NIL, canonical_uuid
 from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN, kind
-from schemas.event import Catalogue, Field, Property
+from schemas.event import CLIENT_COLUMNS, Catalogue, Field, Property
 
 _INT8: Final = range(-128, 128)
 _INT64_MAX: Final = 2**63 - 1  # an integer's column holds no more; what is beyond it is kept, as all JSON integers are
@@ -41,13 +43,36 @@ def compile_readers(catalogue: Catalogue) -> dict[str, Reader]:
     return readers
 
 
-def plain_fields(catalogue: Catalogue) -> frozenset[str]:
-    """Return the fields whose reader gives back any string as it is."""
-    return frozenset(
-        name
-        for name, field in catalogue.fields.items()
-        if field.type in ("string", "id") and not field.length_min and field.length_max is None and name != "eventType"
-    )
+class AsSent(msgspec.Struct, frozen=True):
+    """The values that a field's reader gives back as they are: what a fast way may take without a call.
+
+    Attributes:
+        kind: texts of `bounds` characters; the `words`; UUIDs in canonical form, but the nil UUID; or integers within
+            `bounds`.
+    """
+
+    kind: Literal["text", "word", "uuid", "number"]
+    bounds: tuple[int, int] = (0, 0)
+    words: frozenset[str] = frozenset()
+
+
+ANY_TEXT: Final = AsSent("text", (0, sys.maxsize))
+
+
+def taken_as_sent(catalogue: Catalogue) -> dict[str, AsSent]:
+    """Return what the readers of fields with a column give back as it is."""
+    columns = {name: field for name, field in catalogue.fields.items() if name in CLIENT_COLUMNS}
+    found = {name: _as_sent(field) for name, field in columns.items()}
+    found["eventType"] = AsSent("word", words=frozenset(catalogue.types))
+    return found
+
+
+def _as_sent(field: Field) -> AsSent:
+    if field.type == "uuid":
+        return AsSent("uuid")
+    if field.type == "int8":
+        return AsSent("number", (_INT8[0], _INT8[-1]))
+    return AsSent("text", (field.length_min, field.length_max or sys.maxsize))
 
 
 def fits(value: Any, documented: Property) -> bool:

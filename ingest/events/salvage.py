@@ -11,6 +11,7 @@ is good JSON never comes here.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -24,8 +25,6 @@ _MARKS_MAX: Final = 50_000  # runs of brackets, and the list's own commas; 500 f
 _QUOTES_MAX: Final = 1_000_000
 _MEMBERS_MAX: Final = 1000  # of the request itself
 _EVENT_MEMBERS_MAX: Final = 10_000  # beyond it a fault is not pinned to a member
-_RAW_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_RAW_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _BLANK_CONTROLS: Final = bytes.maketrans(bytes(range(32)), b" " * 32)
 # Behind a string comes a comma, a colon or a bracket. Anything else means that a quote is missing somewhere, and what
@@ -91,10 +90,16 @@ def elements(body: bytes, member: str) -> list[bytes]:
     """Return each element of the array member of a body that was judged, as it was sent."""
     body = body.removeprefix(BOM)
     try:
-        return [bytes(item) for item in _RAW_ELEMENTS.decode(_RAW_MEMBERS.decode(body)[member])]
+        return [bytes(item) for item in getattr(_decoder_of(member).decode(body), member)]
     except PARSE_ERRORS:
         split = _split(body, member, len(body))
         return split.elements if split is not None else []
+
+
+@lru_cache
+def _decoder_of(member: str) -> msgspec.json.Decoder[Any]:
+    """Return a decoder that passes over a request once, and notes where the elements of an array member stand."""
+    return msgspec.json.Decoder(msgspec.defstruct("Request", [(member, list[msgspec.Raw])]))
 
 
 def read_element(text: bytes) -> Any:

@@ -3,21 +3,28 @@
 parse -> shape of the request -> each event: fields, guards, ids, times -> `ValidationResult`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
-from ingest.errors import ErrorCode, Fault, Rejected, Rule
-from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of, no_event
-from ingest.events.fields import FieldError, Reader, compile_readers, plain_fields
+from ingest.errors import Fault, Rejected, Rule
+from ingest.events.envelope import (
+    BODY,
+    copied_bytes,
+    events_of,
+    guard_others,
+    headers_of,
+    no_event,
+)
+from ingest.events.fields import ANY_TEXT, FieldError, Reader, compile_readers, taken_as_sent
 from ingest.events.ids import canonical_json, uuid5, uuid7s
-from ingest.events.lines import read_lines, sent_events
+from ingest.events.lines import read_lines
 from ingest.events.parsing import FLAT, escape, guard, parse
 from ingest.events.salvage import COPIES, salvage
-from ingest.events.structure import count_names, may_have_names
+from ingest.events.sizes import crowded, oversize, too_large
 from ingest.events.times import client_time_ms
 from ingest.memory import UNBOUNDED, Lease
 from schemas.event import AT_MAX_MS, CLIENT_COLUMNS, Catalogue, Event
@@ -84,19 +91,7 @@ class ValidationResult(msgspec.Struct, frozen=True):
         return tuple(fault for entry in self.entries if isinstance(entry, InvalidEvent) for fault in entry.faults)
 
 
-class Judging(msgspec.Struct, frozen=True):
-    """A request whose events (`raws`, as parsed) are judged one by one while `entries` is iterated, which is done once.
-
-    `common` is an event with what all of them share; `expanded_bytes` is about what they are as records.
-    """
-
-    raws: list[Any]
-    common: Mapping[str, Any]
-    entries: Iterator[Event | InvalidEvent]
-    expanded_bytes: int
-
-
-class _Request(msgspec.Struct, frozen=True):
+class Common(msgspec.Struct, frozen=True):
     """What the events of a request have in common.
 
     Attributes:
@@ -112,6 +107,27 @@ class _Request(msgspec.Struct, frozen=True):
     latest_ms: int
 
 
+class Judging(msgspec.Struct, frozen=True):
+    """A request whose events can be judged one by one, in any order but each once.
+
+    Attributes:
+        raws: the events as they were parsed.
+        refused: what has been decided already, by index: events that are too much as a whole.
+        judge: the verdict on one event, from it, its index and `common`.
+        expanded_bytes: about what the events are as records.
+    """
+
+    raws: list[Any]
+    common: Common
+    refused: Mapping[int, InvalidEvent]
+    judge: Callable[[Any, int, Common], Event | InvalidEvent]
+    expanded_bytes: int
+
+    def entry(self, index: int) -> Event | InvalidEvent:
+        """Return the verdict on one event."""
+        return self.refused.get(index) or self.judge(self.raws[index], index, self.common)
+
+
 class Validator:
     """Turns bodies into verdicts under one catalogue. Immutable, so threads share it.
 
@@ -125,13 +141,15 @@ class Validator:
         readers = compile_readers(catalogue)
         self._readers: Mapping[str, Reader] = {name: readers[name] for name in CLIENT_COLUMNS if name in readers}
         self._own_readers = {name: reader for name, reader in readers.items() if name not in self._readers}
-        self._plain = plain_fields(catalogue) & self._readers.keys()
-        self._depth_left = limits.depth_max - _EVENT_DEPTH - 1
+        self._plain = frozenset(name for name, as_sent in taken_as_sent(catalogue).items() if as_sent == ANY_TEXT)
+        self._depth_left = depth_in_member(limits)
         self._required = required
         self._needed = itemgetter("eventType", *required)  # of one name alone it would return no tuple
         self._limits = limits
         self._blank: dict[str, Any] = dict.fromkeys(Event.__annotations__, "") | {
             "active": -1,
+            "receivedAt": 0,
+            "occurredAt": 0,
             "environment": environment,
             "headers": {},
             "properties": "{}",
@@ -141,6 +159,16 @@ class Validator:
     def rules(self) -> tuple[Catalogue, EventLimits]:
         """What requests are judged by."""
         return self._catalogue, self._limits
+
+    @property
+    def blank(self) -> Mapping[str, Any]:
+        """An event without a member, in a request that nothing is known of."""
+        return self._blank
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The fields that no event may lack; eventType is always among them."""
+        return ("eventType", *self._required)
 
     def read(
         self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False
@@ -153,7 +181,8 @@ class Validator:
     ) -> tuple[ValidationResult, list[Any]]:
         """Judge a whole request and return its events as they were parsed, too; takes and raises what `judge` does."""
         judging = self.judge(body, origin, lease, is_lines=is_lines)
-        return ValidationResult(tuple(judging.entries), judging.expanded_bytes), judging.raws
+        entries = tuple(map(judging.entry, range(len(judging.raws))))
+        return ValidationResult(entries, judging.expanded_bytes), judging.raws
 
     def judge(self, body: bytes, origin: Sender, lease: Lease = UNBOUNDED, *, is_lines: bool = False) -> Judging:
         """Begin to judge a request.
@@ -173,11 +202,14 @@ class Validator:
         guard_others(request, self._limits.depth_max)
         blank, shared_bytes = self._blank_of(request, origin)
         copies_bytes = copied_bytes(len(events), shared_bytes, self._limits.copied_bytes_max)
-        unread = self._oversize(body, is_lines=is_lines) | self._crowded(body, events)
+        limits = self._limits
+        faults = oversize(body, limits.event_bytes_max, is_lines=is_lines) | crowded(
+            body, events, (limits.members_max, limits.paths_max), limits.depth_max - _EVENT_DEPTH
+        )
+        refused = {index: InvalidEvent((fault,)) for index, fault in faults.items()}
         at_ms = origin.received_at_ms
-        common = _Request(origin, blank, uuid7s(at_ms), *self._limits.believed_ms(at_ms))
-        entries = (unread.get(index) or self._read_event(raw, index, common) for index, raw in enumerate(events))
-        return Judging(events, blank, entries, len(body) + copies_bytes)
+        common = Common(origin, blank, uuid7s(at_ms), *self._limits.believed_ms(at_ms))
+        return Judging(events, common, refused, self._read_event, len(body) + copies_bytes)
 
     def _parse(self, body: bytes, lease: Lease) -> Any:
         """Return a request; where it is no JSON for the fault of single events, those are Malformed."""
@@ -205,39 +237,7 @@ class Validator:
         blank["headers"] = headers
         return blank, headers_bytes + _ENTRY_BYTES * len(headers) + len(origin.user_agent.encode())
 
-    def _oversize(self, body: bytes, *, is_lines: bool) -> dict[int, InvalidEvent]:
-        """Return the events over the size limit, by index; free for a body that is under it as a whole."""
-        limit = self._limits.event_bytes_max
-        if len(body) <= limit:
-            return {}
-        sizes = enumerate(map(len, sent_events(body, is_lines=is_lines)))
-        return {index: self._too_large(index) for index, size in sizes if size > limit}
-
-    def _crowded(self, body: bytes, events: list[Any]) -> dict[int, InvalidEvent]:
-        """Return the events of too many members, by index; next to nothing for a request that can have none.
-
-        Raises:
-            Rejected: 413, all events together have too many names.
-        """
-        limits = self._limits
-        if not may_have_names(body, events, limits.members_max, limits.paths_max):
-            return {}
-        members, paths = count_names(events, limits.depth_max - _EVENT_DEPTH)
-        if paths > limits.paths_max:
-            message = f"the events have more than {limits.paths_max} different names, send fewer at once"
-            raise Rejected(ErrorCode.TOO_MANY_NAMES, message)
-        message = f"an event must have at most {limits.members_max} members, with those of the objects in it"
-        return {
-            index: InvalidEvent((Fault(Rule.MEMBERS, f"/{BODY}/{index}", message, index),))
-            for index, count in enumerate(members)
-            if count > limits.members_max
-        }
-
-    def _too_large(self, index: int) -> InvalidEvent:
-        message = f"an event must have at most {self._limits.event_bytes_max} bytes"
-        return InvalidEvent((Fault(Rule.SIZE, f"/{BODY}/{index}", message, index),))
-
-    def _read_event(self, raw: Any, index: int, request: _Request) -> Event | InvalidEvent:
+    def _read_event(self, raw: Any, index: int, request: Common) -> Event | InvalidEvent:
         if type(raw) is not dict:
             return InvalidEvent((no_event(raw, index),))
         event = request.blank.copy()
@@ -250,7 +250,7 @@ class Validator:
         if properties:
             text = _encode_json(properties)
             if len(text) > self._limits.event_bytes_max:  # 1e15 is longer when it is written out
-                return self._too_large(index)
+                return InvalidEvent((too_large(index, self._limits.event_bytes_max),))
             event["properties"] = text.decode()
             said_ms = client_time_ms(properties.get("timestamp"))
             if said_ms is not None and request.earliest_ms <= said_ms <= request.latest_ms:
@@ -294,6 +294,11 @@ class Validator:
                 message = f"{name} {field_error.message}"
                 faults.append(Fault(field_error.rule, f"/{BODY}/{index}/{escape(name)}", message, index))
         return faults
+
+
+def depth_in_member(limits: EventLimits) -> int:
+    """Return how many levels an event's member may have in itself."""
+    return limits.depth_max - _EVENT_DEPTH - 1
 
 
 def _derived_id(event: dict[str, Any], raw: dict[str, Any], index: int, origin: Sender) -> str:

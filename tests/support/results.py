@@ -8,6 +8,7 @@ import pytest
 from ingest.errors import Rejected
 from ingest.events.validator import EventLimits, Sender, ValidationResult, Validator
 from schemas.event import Event, read_catalogue
+from tests.support.both_ways import assert_alike
 
 NOW_MS: Final = 1_800_000_000_000
 ID: Final = "c523aa41-9f0f-4fc2-bc96-5a8ff5520b78"
@@ -21,8 +22,10 @@ def intake(limits: EventLimits | None = None, required: tuple[str, ...] = ("even
 
 
 def judge(*events: Any, origin: Sender = ORIGIN, limits: EventLimits | None = None, **members: Any) -> ValidationResult:
-    """Judge events, with further members of the request."""
-    return intake(limits).read(json.dumps({"messageBody": events} | members).encode(), origin)
+    """Judge events, with further members of the request; compiled code must come to the same."""
+    validator, body = intake(limits), json.dumps({"messageBody": events} | members).encode()
+    assert_alike(validator, body, origin)
+    return validator.read(body, origin)
 
 
 def event(origin: Sender = ORIGIN, limits: EventLimits | None = None, /, **fields: Any) -> Event:

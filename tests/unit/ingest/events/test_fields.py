@@ -8,6 +8,7 @@ import pytest
 
 from ingest.events.validator import EventLimits, Validator
 from schemas.event import open_catalogue
+from tests.support.both_ways import assert_alike
 from tests.support.results import ID, ORIGIN
 
 OWN = """
@@ -57,8 +58,9 @@ def own(tmp_path: Path) -> Validator:
 
 def judge(own: Validator, **fields: Any) -> Any:
     """Return the entry of one event of the operator's type."""
-    body = json.dumps({"messageBody": [{"eventType": "share"} | fields]})
-    return own.read(body.encode(), ORIGIN).entries[0]
+    body = json.dumps({"messageBody": [{"eventType": "share"} | fields]}).encode()
+    assert_alike(own, body, ORIGIN)
+    return own.read(body, ORIGIN).entries[0]
 
 
 @pytest.mark.parametrize(

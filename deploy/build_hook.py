@@ -1,0 +1,45 @@
+"""Compiles ingest/events/plain_writer.pyx when headrace is installed or packed; hatchling calls this (pyproject.toml).
+
+Where there is no C compiler the installation goes on without it: the ingress then writes every event in Python.
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from Cython.Build import cythonize
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from setuptools import Distribution, Extension
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
+
+_MODULE: Final = "ingest.events.plain_writer"
+
+
+class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is only there while building
+    """Makes the wheel one for this platform, with the compiled module in it."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (hatchling's form)
+        """Compile before files are collected."""
+        if self.target_name != "wheel":
+            return
+        try:
+            _compile(Path(self.root))
+        except (BaseError, CCompilerError) as error:
+            print(f"headrace: nothing is compiled, events will be written in Python: {error}", file=sys.stderr)
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+
+def _compile(root: Path) -> None:
+    """Put the module beside its source, where an editable installation finds it."""
+    with TemporaryDirectory() as directory:
+        source = root.joinpath(*_MODULE.split(".")).with_suffix(".pyx").relative_to(Path.cwd())
+        modules = cythonize([Extension(_MODULE, [str(source)])], build_dir=directory, quiet=True)
+        command = build_ext(Distribution({"ext_modules": modules}))
+        command.inplace = True
+        command.build_temp = directory
+        command.ensure_finalized()
+        command.run()
