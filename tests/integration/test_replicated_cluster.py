@@ -27,8 +27,9 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Fatal, Transient
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.preflight import check_servers, check_tables
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
 from tests.conftest import CLUSTER
 from tests.support.clickhouse import PASSWORD, USER
@@ -130,8 +131,9 @@ def test_a_replica_that_lags_is_waited_for_and_is_no_loss(replicas: Replicas) ->
     with replicas.lagging():
         replicas.insert(replicas.first, range(100, 130), "lag")
         with pytest.raises(Transient, match="does not have yet what another one has"):
-            known.held(PLACE, block, batch)
+            known.await_replicas(batch, time.monotonic(), always=False)
 
+    known.await_replicas(batch, time.monotonic(), always=False)
     assert known.held(PLACE, block, batch).offsets == frozenset(range(100, 130))
     assert auditor.audit(Span(PLACE, ID, 100, 130)).is_clean
 
