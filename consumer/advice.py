@@ -89,6 +89,10 @@ class Sentence(StrEnum):
         "CONSUMER_CLICKHOUSE_URL names no server of shard {shard} of {cluster}: add one, because rows that a killed"
         " server loses must be put back there"
     )
+    NO_GRANT = (
+        "the account {user} at {host} lacks a right that replicas or a cluster need (deploy/clickhouse/roles.sql):"
+        " let an administrator run `GRANT {grant} TO {user}`"
+    )
     # of groups
     NO_ASSIGNOR_IN_COMMON = (
         "the group {group} has members whose CONSUMER_GROUP_PROTOCOL or CONSUMER_ASSIGNOR is another one than here:"

@@ -27,13 +27,14 @@ from consumer.errors import ConsumerError, Misconfigured
 from consumer.kafka.admin import Cluster, Topic
 from consumer.kafka.dead_letters import DeadLetterProducer
 from consumer.metrics import PrometheusMetrics
-from consumer.operations.audit import Auditor, Finding, Span, intended
+from consumer.operations.audit import Auditor
 from consumer.operations.background_audit import facts, row_of
 from consumer.operations.erasure_key import ErasureKey, recorded
 from consumer.operations.lag import lag_lines
 from consumer.operations.people import ids_of
 from consumer.operations.preflight import find_topics
 from consumer.operations.replay import Choice, Letter, Replay, ReplayVerdict
+from consumer.operations.spans import Finding, Span, intended
 from consumer.parts import connect, erasure_key, find_schemas, kafka_properties, targets
 from consumer.settings import Settings, settings_at
 
@@ -44,6 +45,11 @@ _SHOWN_MAX: Final = 20
 _PAUSE_S: Final = 2.0
 PATIENCE_S: Final = 3600.0
 """An answer about whole tables is waited for so long."""
+
+
+def operator() -> str:
+    """Return who runs this, as tables keep it."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def run_migrate(settings: Settings, arguments: Namespace) -> int:
@@ -192,7 +198,7 @@ def run_replay(settings: Settings, arguments: Namespace) -> int:
         return 0
     publisher = DeadLetterProducer(kafka_properties(settings), settings.topic)
     try:
-        count = replay.make(letters, publisher, f"{getpass.getuser()}@{socket.gethostname()}")
+        count = replay.make(letters, publisher, operator())
     finally:
         publisher.close()
     say(f"{count} dead letters were put back onto {settings.topic}", sys.stderr)

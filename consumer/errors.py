@@ -2,7 +2,8 @@
 
 ConsumerError
 ├── Transient   retry the same step later: a server was away, or the outcome is unknown
-│   └── TooLarge    retry, with less at a time: a proxy does not accept a request of this size
+│   ├── TooLarge    retry, with less at a time: a proxy does not accept a request of this size
+│   └── Unseen      the rows are acknowledged, but not to be seen: wait for replicas, then look again
 ├── Rejected    the table refuses these rows and has written none of them: find the poison
 ├── Fenced      the group has expelled this member: stop work on the partition, commit nothing
 ├── Recreated   the topic was recreated: discard what was read of it, and ask for its partitions again
@@ -57,6 +58,7 @@ class Cause(StrEnum):
     BUSY = "busy"  # refused for now: memory, parts, connections, a replica without its Keeper
     UNKNOWN = "unknown"  # no definite answer: the rows may be in the table
     TOO_LARGE = "too_large"  # a proxy does not accept a request of this size, and did not pass it on
+    REPLICA = "replica"  # a replica does not have yet what another one has
     VIEW = "view"  # a materialized view failed; the rows are in the table, and an operator must act
 
 
@@ -86,6 +88,13 @@ class TooLarge(Transient):
     def __init__(self, message: str, size_bytes: int) -> None:
         super().__init__(message, Cause.TOO_LARGE)
         self.size_bytes = size_bytes
+
+
+class Unseen(Transient):
+    """A replica does not show rows that were acknowledged: it lags, or they are lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Cause.REPLICA)
 
 
 class Rejected(ConsumerError):

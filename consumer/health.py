@@ -31,6 +31,7 @@ _KEPT_BACK_S: Final = 60.0  # the default of transaction.timeout.ms: until then 
 _ILL: Final = frozenset({"stalled", "poll_stuck"})
 _READY: Final = frozenset({"moving", "idle"})
 _MEMBER: Final = Membership()
+_SEE: Final = "; see headrace_consumer_retries_total"
 
 
 def _now_ms() -> float:
@@ -103,7 +104,7 @@ class HealthMonitor:
         self._servers = servers
         self._turned_s = now_s()
         self._noted_s = float("-inf")
-        self._is_retrying = False
+        self._is_retrying, self._trouble = False, ""
         self._membership = Membership(is_formed=False)
         self.has_begun = False
         self.progress: Mapping[Partition, PartitionProgress] = {}
@@ -116,7 +117,9 @@ class HealthMonitor:
     ) -> None:
         """Record a turn of the polling thread, and once a second the progress of its partitions, halted ones too."""
         self._turned_s = now_s = self._now_s()
-        self._is_retrying, self.has_begun = any(state.is_retrying for state in states.values()), True
+        retried = {partition: state.trouble for partition, state in states.items() if state.is_retrying}
+        self._is_retrying, self.has_begun = bool(retried), True
+        self._trouble = next((f" of {name.topic}/{name.number}: {why}" for name, why in retried.items() if why), "")
         self._membership = membership
         if now_s - self._noted_s < _EVERY_S and states.keys() == self.progress.keys():
             return
@@ -188,7 +191,7 @@ class HealthMonitor:
         if refusal:
             return Health("halted", refusal)
         if self._is_retrying:
-            return Health("retrying", "a step is being retried; see headrace_consumer_retries_total")
+            return Health("retrying", f"a step is being retried{self._trouble or _SEE}")
         if not is_formed:
             return Health("joining", trouble or "the group has not given out its partitions yet")
         return None

@@ -69,7 +69,7 @@ class Metric:
 
 _PARTITION: Final = ("topic", "partition")
 _TABLES: Final = ("events", "dead_letters")
-_STEPS: Final = (Step.PREPARE, Step.SEND, Step.INSERT)
+_STEPS: Final = (Step.PREPARE, Step.SEND, Step.AWAIT, Step.INSERT)
 METRICS: Final[Mapping[str, Metric]] = {
     "records": Metric(
         "counter",

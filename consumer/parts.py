@@ -37,20 +37,6 @@ def connect(settings: Settings, database: str | None = None) -> Connection:
     )
 
 
-def connect_to_shard(settings: Settings) -> Connection:
-    """Return a connection to one server, for commands that change rows where they lie.
-
-    Raises:
-        Misconfigured: the settings name a cluster.
-    """
-    if settings.clickhouse_cluster:
-        raise Misconfigured(
-            f"{PREFIX}CLICKHOUSE_CLUSTER: must be empty here: run this for each shard, with {PREFIX}CLICKHOUSE_URL"
-            " set to one of its servers"
-        )
-    return connect(settings)
-
-
 def layout_of(settings: Settings) -> Layout:
     """Return how the tables lie on ClickHouse's servers."""
     is_replicated = settings.clickhouse_replicated and bool(settings.clickhouse_cluster)

@@ -2,26 +2,26 @@
 
 import argparse
 import base64
-import getpass
 import json
 import os
-import socket
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TextIO
 
 from consumer.arguments import event_id, identifier
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.servers import each_shard
 from consumer.clickhouse.streams import lines, text_bytes
-from consumer.commands import PATIENCE_S, say, show
+from consumer.commands import PATIENCE_S, operator, say, show
 from consumer.errors import Misconfigured
 from consumer.operations.erasure import Eraser, Found
 from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.letters import HeldLetter
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
-from consumer.parts import connect, connect_to_shard, erasure_key, find_schemas
+from consumer.parts import connect, erasure_key, find_schemas
 from consumer.settings import Settings
 
 ERASE: Final = """
@@ -63,13 +63,18 @@ def run_erase(settings: Settings, arguments: Namespace) -> int:
     wanted = _wanted(arguments)
     if bool(wanted) is arguments.again:
         raise Misconfigured("give either --again, or whose data: --user-id, --anon-id or --event-id")
-    eraser = _eraser(settings, connect_to_shard(settings))
+    connection = connect(settings).patient(PATIENCE_S)
+    with each_shard(connection) as shards:
+        return _erase(settings, _eraser(settings, connection, list(shards.values())), wanted, arguments)
+
+
+def _erase(settings: Settings, eraser: Eraser, wanted: list[tuple[Kind, str]], arguments: Namespace) -> int:
     if arguments.again:
         return _again(eraser, _key(settings), arguments)
     people = with_visitors(eraser.connection, _until(wanted, eraser.now_ms()))
     if not arguments.go:
         return _show(eraser.count(people), as_json=arguments.json)
-    rows, letters = eraser.erase(people, _key(settings), _operator())
+    rows, letters = eraser.erase(people, _key(settings), operator())
     say(f"{rows} rows and the content of {letters} dead letters were erased; {_ON_ITS_WAY}", sys.stderr)
     return 0
 
@@ -79,7 +84,7 @@ def _again(eraser: Eraser, key: ErasureKey, arguments: Namespace) -> int:
         say(f"{others} ids were erased under other keys: what comes back of them is not found", sys.stderr)
     if not arguments.go:
         return _show(eraser.count_again(key), as_json=arguments.json)
-    rows, letters = eraser.again(key, _operator())
+    rows, letters = eraser.again(key, operator())
     say(f"{rows} rows and the content of {letters} dead letters had come back, and were erased", sys.stderr)
     return 1 if others else 0
 
@@ -91,16 +96,12 @@ def _show(found: Found, *, as_json: bool) -> int:
     return 0
 
 
-def _operator() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
-
-
 def run_export(settings: Settings, arguments: Namespace) -> int:
     """Write what is there of people."""
     wanted = _wanted(arguments)
     if not wanted:
         raise Misconfigured("whose data? give --user-id, --anon-id or --event-id")
-    eraser = _eraser(settings, connect(settings))
+    eraser = _eraser(settings, connect(settings).patient(PATIENCE_S))
     people = with_visitors(eraser.connection, _until(wanted, eraser.now_ms()))
     with _output(arguments.to) as out:
         count = 0
@@ -141,8 +142,9 @@ def _key(settings: Settings) -> ErasureKey:
     )
 
 
-def _eraser(settings: Settings, connection: Connection) -> Eraser:
-    return Eraser(connection.patient(PATIENCE_S), find_schemas(settings).schema_of, lambda text: say(text, sys.stderr))
+def _eraser(settings: Settings, connection: Connection, shards: Sequence[Connection] = ()) -> Eraser:
+    report = partial(say, where=sys.stderr)
+    return Eraser(connection, find_schemas(settings).schema_of, report, shards=shards)
 
 
 def _wanted(arguments: Namespace) -> list[tuple[Kind, str]]:

@@ -3,27 +3,29 @@
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from consumer.arguments import OFFSET_MAX
-from consumer.clickhouse.notes import write_audits
+from consumer.clickhouse.notes import write_adoptions
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows
-from consumer.commands import say, show, spans
+from consumer.clickhouse.replication import synced
+from consumer.clickhouse.servers import each_shard
+from consumer.commands import operator, say, show, spans
 from consumer.delivery.intent import Intent
 from consumer.delivery.opening import known_cluster_id
 from consumer.delivery.ports import CommittedOffset, Partition
-from consumer.errors import Fatal, Misconfigured
+from consumer.errors import ConsumerError, Fatal, Misconfigured
 from consumer.kafka.admin import Cluster
 from consumer.kafka.admin_connection import AdminConnection
-from consumer.operations.audit import ADOPT, Auditor, Finding, Span, intended
-from consumer.operations.background_audit import row_of
+from consumer.operations.audit import Auditor
 from consumer.operations.deletion import delete_read_again
 from consumer.operations.divergence import RecordAt
 from consumer.operations.facts import Facts, Plan
 from consumer.operations.group import StoppedGroup
 from consumer.operations.plans import adopt, before_detour, downgrade, reprocess, resume
 from consumer.operations.preflight import find_topics
+from consumer.operations.spans import intended
 from consumer.parts import connect, kafka_properties, targets
 from consumer.settings import SERVERS, Settings
 from schemas.arguments import moment_ms, whole_number
@@ -50,6 +52,7 @@ _ERASED: Final = (
     "people who were erased come back with what is read again: when `lag` shows 0, run"
     " `python -m consumer erase --again --go`"
 )
+_NOTE_AGAIN: Final = "run this command again before the workers start, else audits miss what was inserted before"
 _NOT_THERE: Final = "argument --partition: there is no "
 
 
@@ -61,7 +64,12 @@ def run_resume(settings: Settings, arguments: Namespace) -> int:
 def run_adopt(settings: Settings, arguments: Namespace) -> int:
     """Go on with the commits of another Kafka cluster, of which this one has a copy."""
     marks = Marks(settings)
-    return marks.run(arguments, lambda facts, _: adopt(facts, facts.cluster_id), marks.note_adopted)
+    adopted = marks.adopted()
+
+    def plan(facts: Facts, _: RecordAt) -> Plan:
+        return adopt(facts, facts.cluster_id, is_noted=(facts.partition, facts.topic_id) in adopted)
+
+    return marks.run(arguments, plan, marks.note_adopted)
 
 
 def run_downgrade(settings: Settings, arguments: Namespace) -> int:
@@ -83,11 +91,6 @@ def add_reprocess(again: ArgumentParser) -> None:
 
 def run_reprocess(settings: Settings, arguments: Namespace) -> int:
     """Make workers read offsets again."""
-    if arguments.delete and settings.clickhouse_cluster:
-        raise Misconfigured(
-            "argument --delete: rows can't be deleted over all shards; read again without it: `events_unique` shows"
-            " each event once"
-        )
     marks = Marks(settings)
     if arguments.missing:
         given = (arguments.from_offset, arguments.from_time, arguments.to_offset, arguments.to_time)
@@ -191,21 +194,31 @@ class Marks:
                 firsts[span.partition], stops[span.partition] = found.bounds
         return firsts, stops
 
+    def adopted(self) -> Collection[tuple[Partition, str]]:
+        """Return which partitions of copies were adopted, under which topic IDs."""
+        return Auditor(self._connection, self._tables, None).adopted().keys()
+
     def note_adopted(self, plans: Sequence[Plan]) -> None:
         """Note which offsets of the copy were inserted as those of the original, so that no audit misses them."""
-        spans = [
-            Span(made.partition, self._topics[made.partition.topic].topic_id, 0, made.mark.offset)
+        rows = [
+            {
+                "topic": made.partition.topic,
+                "topic_id": self._topics[made.partition.topic].topic_id,
+                "partition": made.partition.number,
+                "end": made.mark.offset,
+                "adopted_by": operator(),
+            }
             for made in plans
             if made.mark is not None
         ]
-        write_audits(self._connection, [row_of(Finding(span, 0, 0, 0), ADOPT) for span in spans])
+        write_adoptions(self._connection, rows)
 
     def run(
-        self, arguments: Namespace, plan: Planner, before: Callable[[Sequence[Plan]], object] = lambda _: None
+        self, arguments: Namespace, plan: Planner, note: Callable[[Sequence[Plan]], object] = lambda _: None
     ) -> int:
         """Plan for the partitions, print the plans, commit them with --go; return the exit code.
 
-        `before` is called with the plans right before they are committed.
+        `note` writes down what was committed; it is called without plans before, and must succeed.
         """
         if arguments.go:
             self._group.check_stopped()
@@ -220,8 +233,13 @@ class Marks:
                 f"nothing was committed; add --go for {len(marks)} partitions" if marks else "nothing to do", sys.stderr
             )
             return 0
-        before(plans)
+        note(())
         self._group.commit(marks)
+        try:
+            note(plans)
+        except ConsumerError as error:
+            say(f"committed {len(marks)} partitions, but that is not noted: {error}; {_NOTE_AGAIN}", sys.stderr)
+            return 1
         kept = self._delete(plans) if getattr(arguments, "delete", False) else 0
         say(f"committed {len(marks)} partitions: start the workers", sys.stderr)
         return 1 if kept else 0
@@ -236,7 +254,10 @@ class Marks:
         return sum(bool(one.why_not) for one in told)
 
     def _delete_rows(self, partition: Partition, intent: Intent) -> int:
-        return delete_rows(self._connection, self._tables[partition.topic], partition, intent)
+        with each_shard(self._connection) as shards:
+            table, places = self._tables[partition.topic], shards.values() or [self._connection]
+            current = [synced(one, table) or one for one in places]
+            return sum(delete_rows(one, table, partition, intent) for one in current)
 
     def _plans(self, partitions: list[Partition], plan: Planner) -> Iterator[Plan]:
         marks, bounds = self._cluster.committed(partitions), self._group.bounds(partitions)

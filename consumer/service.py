@@ -18,6 +18,7 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.notes import server_ms, write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.replication import Replicas
 from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.backoff import Backoff
@@ -103,7 +104,11 @@ def build(
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
-        pools = Pools(ThreadPoolExecutor(settings.insert_threads, "rows"), ThreadPoolExecutor(1, "letters"))
+        pools = Pools(
+            ThreadPoolExecutor(settings.insert_threads, "rows"),
+            ThreadPoolExecutor(1, "letters"),
+            ThreadPoolExecutor(len(targets(settings)), "replicas"),
+        )
         for pool in pools:  # running calls are not waited for: their time is over
             stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         stack.callback(source.close)
@@ -123,8 +128,9 @@ def _pipelines(
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, metrics)
-        repairer = ClickHouseRepairer(connection, target, rows, metrics)
-        inserted = OffsetsTable(connection, {target.topic: target.table}, pace(settings).late_s)
+        replicas = Replicas(connection, target.table, "offsets", "erased_rows")
+        repairer = ClickHouseRepairer(connection, target, rows, metrics, replicas)
+        inserted = OffsetsTable(connection, {target.topic: target.table}, pace(settings).late_s, replicas)
         return Pipeline(rows, table, letters, topics, repairer, inserted, spans)
 
     events, dead = targets(settings)

@@ -135,16 +135,16 @@ class Search:
         if not is_there:
             if self._beyond and any(map(self._beyond.is_event, passed)):
                 self._identity = replace(self._identity, is_event=True)
-            told = self._tables()  # it may have come while the spool and the topics were read
+            told = self._tables(is_last=True)  # it may have come while the spool and the topics were read
             yield from told
             if self._beyond and not _is_found(told):
                 for one in passed:
                     yield from self._beyond.fate(one)
 
-    def _tables(self) -> list[Finding]:
+    def _tables(self, *, is_last: bool = False) -> list[Finding]:
         if self._beyond is None:
             return [Finding(station, State.UNKNOWN, self._why_not) for station in (Station.ROW, Station.DEAD_LETTER)]
-        return self._beyond.tables(self._identity)
+        return self._beyond.tables(self._identity, is_last=is_last)
 
     def _log(self) -> Generator[Finding, None, list[str]]:
         """Yield what the topics say; return the places of events that the workers have passed."""

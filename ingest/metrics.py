@@ -181,7 +181,7 @@ class _ClientsCollector(Collector):
         """Yield the one metric."""
         metric = METRICS[BY_CLIENT]
         family = CounterMetricFamily(full_name(BY_CLIENT), metric.help, labels=metric.labels)
-        for labels, events in added_up(self._series.shares()).items():
+        for labels, events in added_up(self._series.read()).items():
             family.add_metric(labels, events)
         yield family
 

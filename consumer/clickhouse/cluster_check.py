@@ -2,7 +2,8 @@
 
 On a cluster: all entry nodes know the same shards; each shard's replicas replicate themselves, and have macros of their
 own; tables over all shards have no sharding key; all replicas' tables have the same columns, engines and windows; and
-where tables are plain, each shard has a server that can be reached. Servers without a cluster must share their tables.
+where tables are plain, each shard has a server that can be reached. The account has the rights for this. Servers
+without a cluster must share their tables.
 A server that does not answer is passed over: a worker must be able to start while one is down.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.grants import OF_CLUSTER, check_grants, of_replicas
 from consumer.clickhouse.layout import WHO_ANSWERS
 from consumer.clickhouse.servers import answering, servers_of, shard_of
 from consumer.clickhouse.table_check import TableName, check_tokens
@@ -81,6 +83,9 @@ class ClusterCheck:
         servers = answering(self.connection)
         for one in servers:
             stack.callback(one.close)
+        for one in servers:
+            if self._identity(one)[0].startswith("Replicated"):
+                check_grants(one, of_replicas(one.layout, one.database))
         if len(servers) == 1 == len(self.connection.urls):
             return
         found = {self._identity(one): one.address for one in servers}
@@ -101,6 +106,7 @@ class ClusterCheck:
     def _check_cluster(self, servers: Sequence[Connection]) -> int:
         shards = self._shards(servers)
         for one in servers:
+            check_grants(one, OF_CLUSTER)
             self._check_routes(one)
             check_tokens(one)
         is_plain = self._check_alike(servers)
@@ -108,6 +114,8 @@ class ClusterCheck:
             self._check_reached(servers, {row["shard"] for row in shards})
         check_replication(self.connection.layout.cluster, shards, is_plain=is_plain)
         if not is_plain:
+            for one in servers:
+                check_grants(one, of_replicas(one.layout, one.database))
             query = _MACROS % self.connection.layout.everywhere("system.macros")
             check_macros(self.connection.query(query, settings=WHO_ANSWERS))
         return len({row["shard"] for row in shards})

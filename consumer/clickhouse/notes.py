@@ -1,4 +1,7 @@
-"""Writes what workers find out about the tables into small tables: heartbeats and audits. Each row is a mapping."""
+"""Writes what workers and operators find out and do into small tables: heartbeats, audits, adoptions.
+
+Each row is a mapping.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,6 +30,12 @@ SELECT now64(3, 'UTC'), audited_by, topic, topic_id, partition, low, end, rows, 
 FROM input('audited_by String, topic String, topic_id String, partition UInt32, low UInt64, end UInt64, rows UInt64,
     offsets UInt64, dead_letters UInt64, missing UInt64, missing_offsets String, unknown UInt64, uncounted UInt64,
     duplicates UInt64, duplicate_offsets String, expired UInt64')
+FORMAT JSONEachRow
+"""
+_ADOPTIONS: Final = """
+INSERT INTO {of_adoptions:Identifier}
+SELECT topic, topic_id, partition, end, adopted_by, now64(3, 'UTC')
+FROM input('topic String, topic_id String, partition UInt32, end UInt64, adopted_by String')
 FORMAT JSONEachRow
 """
 
@@ -58,8 +67,17 @@ def write_audits(connection: Connection, rows: Rows) -> None:
     _write(connection, _AUDITS, rows)
 
 
+def write_adoptions(connection: Connection, rows: Rows) -> None:
+    """Insert where copies of topics were adopted: the columns of the table but adopted_at. No rows: try whether it can.
+
+    Raises:
+        Transient, Fatal: the server is away, or refuses.
+    """
+    _write(connection, _ADOPTIONS, rows)
+
+
 def _write(connection: Connection, statement: str, rows: Rows) -> None:
     lines = "\n".join(json.dumps(dict(row)) for row in rows)
     layout = connection.layout
     settings = PINNED | layout.of_insert(FIRST_SHARD)
-    connection.command(statement, layout.names("heartbeats", "audits"), lines.encode(), settings)
+    connection.command(statement, layout.names("heartbeats", "audits", "adoptions"), lines.encode(), settings)

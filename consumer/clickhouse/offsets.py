@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.replication import synced
+from consumer.clickhouse.replication import Replicas
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, Held, Partition, Record
 
 _CLOCKS_MS: Final = (
     3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; Kafka 4 refuses more, by default
 )
+_BESIDE: Final = ("offsets", "erased_rows")
 _MOVES: Final = ("0001_events.sql",)
 """The migrations that make the table of rows, or move them to a new one: it knows none of the tokens from before."""
 _OF_PARTITION: Final = (
@@ -109,16 +110,22 @@ class OffsetsTable:
     """An `InsertedOffsets`. Threads share it.
 
     `tables` maps each topic to the table of its rows. A token is known for `remembered_s`, at the least: preflight
-    checks that the tables' windows are so large. With 0 no token is.
+    checks that the tables' windows are so large. With 0 no token is. `replicas` are those of these tables.
     """
 
-    def __init__(self, connection: Connection, tables: Mapping[str, str], remembered_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Mapping[str, str],
+        remembered_s: float = 0.0,
+        replicas: Replicas | None = None,
+    ) -> None:
         self._connection = connection
         layout = connection.layout
         self._names = layout.names("offsets", "erased_rows", "dead_letters")
-        self._own = dict(tables)
         self._tables = {topic: layout.over_all(table) for topic, table in tables.items()}
         self._remembered_s = int(remembered_s)
+        self._replicas = replicas or Replicas(connection, *tables.values(), *_BESIDE)
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none.
@@ -134,10 +141,10 @@ class OffsetsTable:
 
         It does not when the rows were moved here from another table, and perhaps not when they came long ago; of erased
         rows nobody knows when they came. Rows are younger than their records, so finding them reads little: there is an
-        index. Where tokens may be forgotten, replicas are waited for: one that lags would look like a loss.
+        index. Where tokens may be forgotten, replicas must have been waited for: one that lags would look like a loss.
 
         Raises:
-            Transient, Fatal: as errors.py says.
+            Transient, Fatal: as errors.py says; Transient too when replicas must be waited for first.
         """
         since_ms = inserted_since_ms(records)
         bounds = {"reading": block.origin.reading, "from": block.offsets[0], "to": block.offsets[-1] + 1}
@@ -145,15 +152,21 @@ class OffsetsTable:
         # Rows that were put back have what this was then: up to an hour earlier, if their records' clock is ahead.
         where |= {"since_ms": max(0, since_ms - _CLOCKS_MS)}
         where |= {"table": self._tables[partition.topic], "remembered_s": self._remembered_s}
-        connection = self._connection
-        if since_ms + _CLOCKS_MS < time.time_ns() // 1_000_000 - 1000 * self._remembered_s:
-            connection = synced(connection, self._own[partition.topic], "offsets", "erased_rows") or connection
+        connection = self._replicas.reader if self._may_be_forgotten(since_ms) else self._connection
         counted = {row["offset"] for row in connection.query(_OFFSETS, where)}
         mine = frozenset(block.offsets)
         found = [row for row in connection.query(_HELD, where) if row["offset"] in mine]
         rows = {row["offset"] for row in found}
         offsets = mine & (counted | rows)
         return Held(offsets, not offsets or (bool(rows) and not any(row["is_old"] for row in found)))
+
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
+        """Wait for replicas if tokens of these records may be forgotten, or always; see `InsertedOffsets`."""
+        if always or self._may_be_forgotten(inserted_since_ms(records)):
+            self._replicas.wait(asked_s)
+
+    def _may_be_forgotten(self, since_ms: int) -> bool:
+        return since_ms + _CLOCKS_MS < time.time_ns() // 1_000_000 - 1000 * self._remembered_s
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets are counted, or are rows that a killed server did not come to count.
@@ -207,7 +220,8 @@ def inserted_since_ms(records: Sequence[Record]) -> int:
 def delete_rows(connection: Connection, table: str, partition: Partition, intent: Intent) -> int:
     """Delete a partition's rows that this second reading inserts again, wait for that, and return how many.
 
-    The offsets stay counted: the later reading counts for itself. It rewrites each part that has such rows.
+    Of the server that is asked, and of its replicas, which are waited for. The offsets stay counted: the later
+    reading counts for itself. It rewrites each part that has such rows.
 
     Raises:
         Transient, Fatal: as errors.py says.

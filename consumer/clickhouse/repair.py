@@ -12,8 +12,9 @@ Two workers may repair at once, one of them expelled, or one again after it gave
 drops the other's, waits until no statement for the same block runs, and only then looks for missing rows. So the later
 one sees what the other attached, and the one whose table was dropped can't attach.
 
-On a cluster of plain tables all this happens on a server of the shard itself. Replicated tables are left alone: they
-store token and part in one step, and a lagging replica would look like a loss.
+On a cluster all this happens on a server of the shard itself. Replicated tables store token and part in one step, but a
+replica may have acknowledged rows and lose its disk before another one has fetched them. Their rows are believed to be
+lost only when replicas were waited for after the acknowledgement, and no one has them.
 """
 
 import hashlib
@@ -24,32 +25,34 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Final
 
+from consumer.clickhouse.beside import definition_beside
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.layout import FIRST_SHARD, WHO_ANSWERS
 from consumer.clickhouse.offsets import inserted_since_ms
+from consumer.clickhouse.replication import Replicas
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.servers import server_of_shard
 from consumer.clickhouse.statements import PINNED, SENT_NOW
 from consumer.delivery.ports import Block, Metrics, Record, Rows
-from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Rejected, Transient, Unseen
 
 log = logging.getLogger(__name__)
 
 _ENGINE: Final = "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}"
 _THERE: Final = """
-SELECT _offset AS offset FROM {table:Identifier}
+SELECT _offset AS offset FROM %(table)s
 WHERE _topic = {topic:String} AND _topic_id = {topic_id:String} AND _partition = {partition:UInt32}
     AND _offset BETWEEN {first:UInt64} AND {last:UInt64} AND _reading = {reading:UInt32}
     AND _inserted_at >= fromUnixTimestamp64Milli({since_ms:Int64})
 UNION ALL
-SELECT offset FROM erased_rows
+SELECT offset FROM %(erased_rows)s
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
     AND offset BETWEEN {first:UInt64} AND {last:UInt64} AND reading = {reading:UInt32}
 """
 _COUNTED: Final = """
 SELECT arrayJoin(bitmapToArray(bitmapSubsetInRange(groupBitmapMergeState(present), {first:UInt64}, {last:UInt64} + 1)))
     AS offset
-FROM offsets
+FROM %(offsets)s
 WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {partition:UInt32}
     AND reading = {reading:UInt32}
 """
@@ -67,6 +70,8 @@ WHERE database = {database:String} AND startsWith(name, {prefix:String}) AND nam
 """
 _UNDER_WAY: Final = "SELECT count() AS n FROM %s WHERE Settings['insert_deduplication_token'] = {token:String}"
 _LEDGER: Final = "offsets"
+_READ_TOO: Final = (_LEDGER, "erased_rows")
+_UNSEEN: Final = "rows or counts of an acknowledged insert are on no replica that answers: its replicas are waited for"
 # Their token is as old as the first try, and may be forgotten soon: see OffsetsTable.held.
 _LONG_AGO: Final = "fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')"
 
@@ -74,30 +79,35 @@ _LONG_AGO: Final = "fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')"
 class ClickHouseRepairer:
     """A `Repairer` of one table, and of its counts in the table `offsets`. Threads share it.
 
-    `rows` makes the blocks of missing rows.
+    `rows` makes the blocks of missing rows. `replicas` are those of the table, of the counts and of the erased rows.
     """
 
-    def __init__(self, connection: Connection, target: Target, rows: Rows, metrics: Metrics) -> None:
+    def __init__(
+        self, connection: Connection, target: Target, rows: Rows, metrics: Metrics, replicas: Replicas | None = None
+    ) -> None:
         self._connection = connection
+        self._replicas = replicas or Replicas(connection, target.table, *_READ_TOO)
         self._target = target
         self._rows = rows
         self._metrics = metrics
         self._engine = ""
 
-    def repair(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool = False) -> int:
         """Insert again the missing rows of a block whose repeated insert succeeded; return how many.
 
         Args:
             block: the block as it was sent.
             records: the records of its batch.
+            is_awaited: whether replicas were waited for since it succeeded.
 
         Raises:
+            Unseen: see `Repairer`.
             Transient: as errors.py says; also when a table is missing, because another worker that repairs may have
                 dropped it.
             Halt: a permission is missing, or the rows are refused.
         """
         try:
-            return self._repair(block, records)
+            return self._repair(block, records, is_awaited=is_awaited)
         except Halt as error:
             if error.code is HaltCode.TABLE:
                 raise Transient(f"rows may be missing and can't be repaired yet: {error}", Cause.BUSY) from error
@@ -112,14 +122,35 @@ class ClickHouseRepairer:
         query = _UNDER_WAY % layout.everywhere("system.processes")
         return bool(self._connection.query(query, {"token": block.token}, settings=settings)[0]["n"])
 
-    def _repair(self, block: Block, records: Sequence[Record]) -> int:
+    def _repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool) -> int:
         """Repair where the rows lie: a table over all shards can't attach parts."""
-        if not self._is_plain():
+        engine = self._engine_of_table()
+        if not engine.endswith("MergeTree") or engine.startswith("Shared"):
             return 0
-        if not self._connection.layout.cluster:
-            return self._at(self._connection.sticky()).repair_here(block, records)
-        with server_of_shard(self._connection, max(block.shard, FIRST_SHARD)) as one:
+        connection = self._connection
+        if engine.startswith("Replicated"):
+            connection = self._replicas.reader if is_awaited else connection
+            if self._at(connection).is_seen(block, records):
+                return 0
+            if not is_awaited:
+                raise Unseen(_UNSEEN)
+        if not connection.layout.cluster:
+            return self._at(connection.sticky()).repair_here(block, records)
+        with server_of_shard(connection, max(block.shard, FIRST_SHARD)) as one:
             return self._at(one).repair_here(block, records)
+
+    def is_seen(self, block: Block, records: Sequence[Record]) -> bool:
+        """Tell whether all rows of a block, and their counts, are on replicas that answer."""
+        parameters = self._parameters_of(block, self._mine(block, records))
+        layout, database = self._connection.layout, self._connection.database
+        names = {name: layout.everywhere(f"{database}.{name}") for name in (self._target.table, *_READ_TOO)}
+        settings = WHO_ANSWERS if layout.cluster else {}
+        for query in (_THERE, _COUNTED):
+            text = query % (names | {"table": names[self._target.table]})
+            found = {row["offset"] for row in self._connection.query(text, parameters, settings=settings)}
+            if not found.issuperset(block.offsets):
+                return False
+        return True
 
     def _at(self, one: Connection) -> "ClickHouseRepairer":
         other = copy(self)
@@ -128,8 +159,7 @@ class ClickHouseRepairer:
 
     def repair_here(self, block: Block, records: Sequence[Record]) -> int:
         """Do so at the connection's own server."""
-        among = frozenset(block.offsets)
-        mine = [record for record in records if record.offset in among]
+        mine = self._mine(block, records)
         parameters = self._parameters_of(block, mine)
         if not self._missing(block, parameters) and not self._uncounted(block, parameters):
             return 0
@@ -173,11 +203,16 @@ class ClickHouseRepairer:
                 self._attach(_LEDGER, beside, block.token)
         return len(uncounted)
 
-    def _is_plain(self) -> bool:
+    def _engine_of_table(self) -> str:
         if not self._engine:
             parameters = {"database": self._connection.database, "table": self._target.table}
             self._engine = "".join(row["engine"] for row in self._connection.query(_ENGINE, parameters))
-        return self._engine.endswith("MergeTree") and not self._engine.startswith(("Replicated", "Shared"))
+        return self._engine
+
+    @staticmethod
+    def _mine(block: Block, records: Sequence[Record]) -> list[Record]:
+        among = frozenset(block.offsets)
+        return [record for record in records if record.offset in among]
 
     def _parameters_of(self, block: Block, records: Sequence[Record]) -> dict[str, Any]:
         times_ms = [record.timestamp_ms for record in records]
@@ -193,10 +228,16 @@ class ClickHouseRepairer:
         }
 
     def _missing(self, block: Block, parameters: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_THERE, parameters)}
+        return frozenset(block.offsets) - self._found(_THERE, parameters)
 
     def _uncounted(self, block: Block, parameters: Mapping[str, Any]) -> frozenset[int]:
-        return frozenset(block.offsets) - {row["offset"] for row in self._connection.query(_COUNTED, parameters)}
+        return frozenset(block.offsets) - self._found(_COUNTED, parameters)
+
+    def _found(self, query: str, parameters: Mapping[str, Any]) -> set[int]:
+        names = {name: name for name in _READ_TOO}
+        return {
+            row["offset"] for row in self._connection.query(query % (names | {"table": self._target.table}), parameters)
+        }
 
     def _attach(self, table: str, beside: str, token: str) -> None:
         """Attach the parts of a copy; the token does nothing but name the block that this statement is for."""
@@ -212,7 +253,7 @@ class ClickHouseRepairer:
         """
         connection = self._connection
         prefix = f"{table}_mend_{hashlib.sha256(block.token.encode()).hexdigest()[:12]}_"
-        own = connection.create(prefix, f"AS {table}")
+        own = connection.create(prefix, definition_beside(connection, table))
         try:
             parameters = {"database": connection.database, "prefix": prefix, "own": own}
             for other in connection.query(_OTHERS, parameters):

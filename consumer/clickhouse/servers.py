@@ -6,7 +6,7 @@ by the display name in their answers.
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from consumer.clickhouse.client import Connection
@@ -19,6 +19,9 @@ _QUIET_MIN: Final = 6
 """So many answers in a row without a new name end the search for servers."""
 _SHARDS: Final = """
 SELECT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} AND is_local
+"""
+_NUMBERS: Final = """
+SELECT DISTINCT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} ORDER BY shard
 """
 _COUNT: Final = "SELECT count() AS n FROM system.clusters WHERE cluster = {cluster:String}"
 
@@ -126,6 +129,20 @@ def server_of_shard(connection: Connection, shard: int) -> Iterator[Connection]:
         yield one
     finally:
         one.close()
+
+
+@contextmanager
+def each_shard(connection: Connection) -> Iterator[dict[int, Connection]]:
+    """Yield a connection to a server of each shard, by the shard's number; none without a cluster.
+
+    Raises:
+        Transient: a shard has none that answers.
+        Halt: no address leads to a shard; or a server refuses.
+    """
+    cluster = connection.layout.cluster
+    rows = connection.query(_NUMBERS, {"cluster": cluster}) if cluster else []
+    with ExitStack() as stack:
+        yield {row["shard"]: stack.enter_context(server_of_shard(connection, row["shard"])) for row in rows}
 
 
 def _find(connection: Connection, shard: int) -> Connection:

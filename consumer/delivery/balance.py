@@ -13,7 +13,8 @@ paused: that range is one batch, and only its end frees it.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
+from consumer.delivery.reading import Intake
 
 
 class Balance(NamedTuple):

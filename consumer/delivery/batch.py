@@ -112,12 +112,14 @@ class Attempt:
         is_fresh: tells whether its intent still fences.
         is_repeated: an earlier try may have brought its rows into the table.
         is_settled: none of those can arrive any more.
+        is_unseen: the table has acknowledged it, replicas were waited for since, and not all of its rows were seen.
     """
 
     number: int
     is_fresh: Callable[[], bool]
     is_repeated: bool = False
     is_settled: bool = True
+    is_unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,11 @@ class Inserted:
     refused: tuple[Poison, ...] = ()
     is_untouched: bool = False
     is_too_large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Replicas have what earlier tries may have inserted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,25 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple
 
 from consumer.delivery.backoff import Backoff
-from consumer.delivery.batch import Attempt, Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Awaited, Inserted, Prepared
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Metrics, Partition
-from consumer.delivery.task import BatchTask, Stage
-from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient
+from consumer.delivery.task import BatchTask, Outcome, Stage
+from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient, Unseen
 
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 30.0
 _HALT_BACKOFF: Final = Backoff(2.0, 60.0)
-_STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.SENDING: Step.SEND}
+_STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.AWAITING: Step.AWAIT, Stage.SENDING: Step.SEND}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,14 @@ class WorkerConfig:
 
 
 class Pools(NamedTuple):
-    """Thread pools of the slow steps; apart, so that a dead-letter topic that is away can't block other batches."""
+    """Thread pools of the slow steps.
+
+    They are apart, so that neither a dead-letter topic that is away nor a replica that lags can block other batches.
+    """
 
     rows: Executor
     letters: Executor
+    waits: Executor
 
 
 class StepExecutor:
@@ -84,6 +89,13 @@ class StepExecutor:
                 pipeline = self._pipelines[state.partition.topic]
                 task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
+    def await_replicas(self, state: PartitionState, now_s: float) -> None:
+        """Start to wait for replicas, before the head's intent is committed: an intent fences only for a while."""
+        task = state.tasks[0] if state.tasks else None
+        if task is not None and task.must_await(now_s):
+            call = partial(self._pipelines[state.partition.topic].await_replicas, always=task.is_unseen)
+            task.awaiting(self._pools.waits.submit(call, task.batch, now_s))
+
     def check(self, state: PartitionState, now_s: float) -> None:
         """Check from time to time the topic of an idle partition; a batch checks it itself.
 
@@ -101,6 +113,8 @@ class StepExecutor:
         So a batch that the table refuses has sent nothing, and its range can still change.
         """
         task, pipeline = state.tasks[0], self._pipelines[state.partition.topic]
+        if task.must_await(now_s):  # the commit took long
+            return
         if not task.intended:
             self._metrics.count("intents", outcome="written")
         task.begun()
@@ -110,7 +124,7 @@ class StepExecutor:
         until_s = now_s + self._config.fence_s
         is_settled = task.too_large_since_s is not None and now_s - task.too_large_since_s >= self._config.late_s
         is_fresh = lambda: self._config.now_s() < until_s  # noqa: E731  (called on the pool's thread)
-        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled)
+        attempt = Attempt(task.blocks_in, is_fresh, task.is_repeated, is_settled, task.is_unseen)
         task.inserting(self._pools.rows.submit(pipeline.insert, task.batch, task.blocks[task.blocks_in], attempt))
 
     def collect(self, state: PartitionState, now_s: float) -> None:
@@ -131,7 +145,7 @@ class StepExecutor:
             try:
                 outcome = job.result()
             except Transient as error:
-                self._postpone(task, step, now_s, error)
+                self._postpone(state.partition, task, step, error)
             except Halt as error:
                 self._halt(state, task, step, now_s, error)
             except ConsumerError:
@@ -160,9 +174,11 @@ class StepExecutor:
         if state.halt is not None:
             state.halt = remind(state.halt, now_s)
 
-    def _take(self, state: PartitionState, task: BatchTask, outcome: Prepared | Sent | Inserted) -> None:
+    def _take(self, state: PartitionState, task: BatchTask, outcome: Outcome) -> None:
         if isinstance(outcome, Prepared):
             state.prepared(task, outcome)
+        elif isinstance(outcome, Awaited):
+            task.awaited(self._config.now_s())
         elif isinstance(outcome, Inserted):
             self._take_inserted(state, task, outcome)
         else:
@@ -231,12 +247,15 @@ class StepExecutor:
         task.postpone(now_s + self._config.halt_backoff.delay_s(task.attempt + 1))
         self.halt(state, step, now_s, error)
 
-    def _postpone(self, task: BatchTask, step: Step, now_s: float, error: Transient) -> None:
+    def _postpone(self, partition: Partition, task: BatchTask, step: Step, error: Transient) -> None:
         """Retry later; a prepared batch commits its intent again first."""
+        now_s, why = self._config.now_s(), str(error)[:300]
         until_s = now_s + self._config.backoff.delay_s(task.attempt + 1)
         if isinstance(error, TooLarge):
-            task.postpone_too_large(now_s, until_s)
+            task.postpone_too_large(now_s, until_s, why)
         else:
-            task.postpone(until_s)
+            task.postpone(until_s, why)
+        task.is_unseen = task.is_unseen or isinstance(error, Unseen)
         self._metrics.count("retries", step=step, cause=error.cause)
-        log.warning("will try again", extra={"step": step, "attempt": task.attempt, "reason": str(error)[:300]})
+        where = {"topic": partition.topic, "partition": partition.number}
+        log.warning("will try again", extra=where | {"step": step, "attempt": task.attempt, "reason": why})

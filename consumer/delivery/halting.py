@@ -27,6 +27,7 @@ class Step(StrEnum):
     READ = "read"
     PREPARE = "prepare"
     SEND = "send"
+    AWAIT = "await"
     INSERT = "insert"
     COMMIT = "commit"
 

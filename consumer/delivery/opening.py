@@ -7,8 +7,9 @@ from typing import Final
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Intent, UnreadableError, decode
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import Assigned, CommittedOffset, Cut, Position
+from consumer.delivery.reading import Intake
 from consumer.errors import HaltCode
 
 log = logging.getLogger(__name__)

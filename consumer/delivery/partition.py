@@ -5,18 +5,16 @@ commit that finishes one batch carries the intent of the next. It makes no calls
 """
 
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
 
 from consumer.delivery.batch import Batch, Draft, Prepared
-from consumer.delivery.buffer import Buffer, BufferLimits
-from consumer.delivery.continuity import Continuity
+from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Halted, Step, renewed
-from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Detour, Intent
-from consumer.delivery.ports import CommittedOffset, Cut, Partition, Poison, Record
+from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Intent
+from consumer.delivery.ports import CommittedOffset, Poison
+from consumer.delivery.reading import ReadingState
 from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import OF_TABLE, Halt
 
@@ -30,122 +28,56 @@ SUSPECT_BATCHES: Final = 10
 """So many batches without poison end the suspicion: asking takes 10 µs an event, and a refused insert much longer."""
 
 
-class Intake(Enum):
-    """Whether a partition's records are taken."""
-
-    OPEN = "open"
-    PAUSED = "paused"
-    """Not for now: too much of it waits in memory."""
-    CLOSED = "closed"
-    """Not any more: it is revoked, an operator must decide, or the worker is stopping."""
-
-
 @dataclass(slots=True)
-class PartitionState:
-    """The state of one owned partition.
+class PartitionState(ReadingState):
+    """The state of one owned partition, with what is read of it.
 
     Attributes:
         known: poison after the tasks' batches that was already found, by offset; no intent lists it.
-        position: all offsets below it are in the table or in the dead letters.
         leader_epoch: of the last record below the position.
-        continuity: whether what is read is still the log that was read before.
         reading: 0, and one more each time that an operator has offsets read again.
-        detour: where this reading ends, if it does.
-        read_to: the next offset to take from the log.
-        committed: the mark that the group holds, as far as known.
         pending_commit: the commit that was sent and is not answered yet.
         commit_at_s: no commit before this moment (monotonic); `commit_attempt` counts failed ones in a row.
         replay: the range that the predecessor left unfinished, until it is sealed.
-        intake: whether its records are taken.
-        cut: why the log can't be read from `read_to` on, if so.
         inserted_max: no offset from here on may be in the table yet; None once that was checked.
         denied: why reading is not permitted, if so; tried again at `ask_at_s` (monotonic).
         halt: why the partition waits for an operator; None when it does not.
         suspect_batches: of so many more batches the table is asked beforehand which rows it would refuse, because it
             would have refused some lately. That happens while the head is being inserted, so it holds up nothing.
         check: the running check that the topic is still the same; last started at `checked_at_s`.
-        known_end: the log's end as last heard; what lies beyond is not known.
         is_squeezed: whether the next batch must be sealed because memory is short.
         sealed_at_s: when the last batch was sealed (monotonic).
         took_s: how long the last finished batch took since it was sealed.
-        ended_at: the readable end when the log was last read to its end; None before that.
         shard: the shard that its next batches go to; NO_SHARD when there is only one.
         cluster_id: the Kafka cluster's id; "" when not known.
     """
 
-    partition: Partition
-    topic_id: str
-    position: int
-    committed: CommittedOffset | None
     replay: Intent | None = None
     known: dict[int, Poison] = field(default_factory=dict)
     leader_epoch: int = NO_EPOCH
     reading: int = 0
-    detour: Detour | None = None
-    continuity: Continuity = field(default_factory=Continuity)
-    buffer: Buffer = field(default_factory=Buffer)
     tasks: deque[BatchTask] = field(default_factory=deque)
-    read_to: int = 0
     pending_commit: CommittedOffset | None = None
     commit_at_s: float = 0.0
     commit_attempt: int = 0
-    intake: Intake = Intake.OPEN
-    cut: Cut | None = None
     inserted_max: int | None = None
     denied: Halt | None = None
     ask_at_s: float = 0.0
     halt: Halted | None = None
     check: Future[None] | None = None
     checked_at_s: float = 0.0
-    ended_at: int | None = None
     suspect_batches: int = 0
-    known_end: int = 0
     is_squeezed: bool = False
     sealed_at_s: float = float("-inf")
     took_s: float = 0.0
     shard: int = NO_SHARD
     cluster_id: str = ""
 
-    def add_all(self, records: Sequence[Record], now_s: float) -> int:
-        """Add records that were polled together, at least one, in offset order; return how many were not dropped."""
-        is_plain = self.is_taking and self.detour is None and self.continuity.are_plain(records)
-        if not is_plain or records[0].offset < self.read_to:
-            return sum(self.add(record, now_s) for record in records)
-        self.buffer.add_all(records, now_s)
-        self.continuity.read(records[-1])
-        self.read_to = records[-1].offset + 1
-        return len(records)
-
-    def add(self, record: Record, now_s: float) -> bool:
-        """Add one record; False when it is dropped, such as one that a seek has brought again."""
-        if not self.is_taking or not self._follows(record) or record.offset < self.read_to:
-            return False
-        if self.detour is not None and record.offset >= self.detour.end:
-            self.read_to = self.detour.end
-            return False
-        self.buffer.add(record, now_s)
-        self.continuity.read(record)
-        self.read_to = record.offset + 1
-        return True
-
-    def _follows(self, record: Record) -> bool:
-        if self.continuity.is_plain(record) or self.continuity.admits(record):
-            return True
-        if self.continuity.broken_at is not None:
-            self.cut = Cut(is_other=True, end=self.continuity.broken_at)
-        return False
-
     def reached_end(self, offset: int) -> None:
-        """Record that the log ends at an offset for now: gaps below it hold no records.
-
-        A partition that is not reading ignores it, because it has dropped records.
-        """
-        self.continuity.reached_end(offset)
-        if not self.is_taking or self.continuity.is_waiting:
-            return
-        self.ended_at = offset
-        self.read_to = max(self.read_to, offset if self.detour is None else min(offset, self.detour.end))
-        self._pass_gap()
+        """Record that the log ends at an offset for now; see `ReadingState`."""
+        ReadingState.reached_end(self, offset)
+        if self.is_taking and not self.continuity.is_waiting:
+            self._pass_gap()
 
     def _pass_gap(self) -> None:
         """Move the position up to `read_to` when no record below it waits."""
@@ -161,11 +93,6 @@ class PartitionState:
     def waiting_records(self) -> int:
         """The number of records that were read but are not finished."""
         return len(self.buffer.records) + sum(len(task.batch.records) for task in self.tasks)
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether all was read that can be, as of the last poll: what lies behind, a transaction keeps back."""
-        return self.ended_at is not None and self.ended_at >= self.read_to and self.intake is Intake.OPEN
 
     @property
     def oldest_ms(self) -> int | None:
@@ -202,16 +129,6 @@ class PartitionState:
         is_cheap = not self.tasks and self.took_s <= limits.early_s
         age_s = limits.age_s(is_behind=is_behind, is_cheap=is_cheap or (self.is_at_end and rows >= LARGE_ROWS))
         return self.buffer.is_due(limits, now_s, age_s)
-
-    @property
-    def is_taking(self) -> bool:
-        """Whether more records may come."""
-        return self.intake is not Intake.CLOSED and self.cut is None and not self.is_over
-
-    @property
-    def is_over(self) -> bool:
-        """Whether a second reading has reached its end."""
-        return self.detour is not None and self.read_to >= self.detour.end
 
     def _seal_replay(self, intent: Intent) -> BatchTask | None:
         if self.read_to < intent.b:
@@ -299,6 +216,11 @@ class PartitionState:
         """Whether a step is being retried that needs no operator."""
         return self.halt is None and bool(self.commit_attempt or any(task.attempt for task in self.tasks))
 
+    @property
+    def trouble(self) -> str:
+        """Why a batch is being retried; "" when none is."""
+        return next((task.trouble for task in self.tasks if task.trouble), "")
+
     def cancel_jobs(self) -> None:
         """Cancel jobs that have not started; do not wait for running ones."""
         for job in (self.check, *(task.job for task in self.tasks)):
@@ -312,7 +234,7 @@ class PartitionState:
         head = self.tasks[0] if self.tasks else None
         if head is None or (head.stage is Stage.WAITING and head.attempt):
             return self.final_mark()  # finished batches do not wait for a failing one
-        if head.stage is Stage.PREPARED and now_s >= head.retry_at_s:
+        if head.is_ready(now_s):
             return self._mark(head.batch.intent)
         return None
 

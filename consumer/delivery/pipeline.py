@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from consumer.delivery.batch import Attempt, Batch, Draft, Inserted, Prepared, Sent
+from consumer.delivery.batch import Attempt, Awaited, Batch, Draft, Inserted, Prepared, Sent
 from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import NO_SHARD, Intent
 from consumer.delivery.ports import (
@@ -156,6 +156,16 @@ class Pipeline:
         self.letters.send(batch.records, poison, batch.intent.origin)
         return Sent()
 
+    def await_replicas(self, batch: Batch, asked_s: float, *, always: bool) -> Awaited:
+        """Wait until replicas have what earlier tries of a batch may have inserted up to a moment (monotonic).
+
+        Raises:
+            Transient: a replica does not catch up, or a server is away.
+            Halt: the account may not wait for replicas.
+        """
+        self.inserted.await_replicas(batch.included, asked_s, always=always)
+        return Awaited()
+
     def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
         """Insert a block of a batch; on a refusal find the rows that caused it.
 
@@ -163,9 +173,11 @@ class Pipeline:
         sent whole: they drop what is there, and a view that missed it takes it. If they may have forgotten the token (a
         migration, a long outage), only those rows are sent that are not there. They keep the token: it counts for each
         month of rows by itself, and an insert brings a month whole or not at all. A server that died during an earlier
-        try may have the token or the counts, but not the rows; so after a repeat the rows are looked for.
+        try may have the token or the counts, but not the rows; so after a repeat the rows are looked for. Where they
+        may be on a replica only, they are looked for once more when all replicas have caught up.
 
         Raises:
+            Unseen: some rows are not to be seen, and replicas must be waited for.
             Transient: a server was away, or the outcome is not known, or so much time has passed (for want of a
                 thread) that the intent fences no more.
             Halt: the table or the account is not as it must be, or no single row is to blame.
@@ -176,6 +188,9 @@ class Pipeline:
             return self._insert(batch, block, attempt)
 
     def _insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
+        if attempt.is_unseen:
+            self.repairer.repair(block, batch.included, is_awaited=True)
+            return Inserted()
         held = self.inserted.held(batch.partition, block, batch.included) if attempt.is_repeated else Held()
         is_there = held.offsets.issuperset(block.offsets)
         sent = block if held.is_remembered else self._lacking(batch, block, held.offsets)
@@ -192,7 +207,7 @@ class Pipeline:
                 if not is_there:
                     return self._too_large(batch, block, attempt, refusal, is_part=sent is not block)
         if attempt.is_repeated:
-            self.repairer.repair(block, batch.included)
+            self.repairer.repair(block, batch.included, is_awaited=False)
         return Inserted()
 
     def _lacking(self, batch: Batch, block: Block, there: frozenset[int]) -> Block:

@@ -271,8 +271,17 @@ class Table(Protocol):
 class Repairer(Protocol):
     """Checks repeated inserts for lost rows. Called on the pool's threads; raises Transient and Fatal, as they say."""
 
-    def repair(self, block: Block, records: Sequence[Record]) -> int:
-        """Insert again the rows of a repeated block that the server has lost; return how many."""
+    def repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool) -> int:
+        """Insert again the rows of a block that the server has lost since it acknowledged them; return how many.
+
+        Args:
+            block: the block.
+            records: those of its batch.
+            is_awaited: whether replicas were waited for after the acknowledgement.
+
+        Raises:
+            Unseen: rows are not to be seen, and replicas were not waited for.
+        """
 
     def is_under_way(self, block: Block) -> bool:
         """Tell whether the server is inserting a block, from any worker."""
@@ -295,6 +304,12 @@ class InsertedOffsets(Protocol):
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
+
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
+        """Wait until replicas have what was inserted of these records up to a moment (monotonic). That takes long.
+
+        Not where tables are plain, nor where they surely still know the records' tokens, unless `always`.
+        """
 
     def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
         """Return what is there of a block, in its reading, counted or not; `records` are those of its batch."""

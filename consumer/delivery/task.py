@@ -5,17 +5,21 @@ stage       means                                       left when
 WAITING     sealed, or to be prepared again             it is due -> PREPARING
 PREPARING   being screened and encoded on the pool;     prepared -> PREPARED; transient -> WAITING; the topic was
             nothing is written                          recreated -> the partition is given up
-PREPARED    its intent waits to be committed            committed -> INSERTING, or SENDING if its rows are in the
+AWAITING    replicas are waited for, because an         they have caught up -> PREPARED; transient -> PREPARED, later
+            earlier try may have inserted its rows
+PREPARED    its intent waits to be committed            an earlier try may have inserted its rows -> AWAITING, each
+                                                        time; committed -> INSERTING, or SENDING if its rows are in the
                                                         table; fenced -> the partition is given up
 INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one per writer
             token                                       schema), because each needs its own commit of the intent;
                                                         else SENDING if it has dead letters, else finished;
                                                         transient -> PREPARED, later: the same bytes again, after its
-                                                        intent was committed again, which fences; refused -> WAITING,
-                                                        to be prepared without the poison, and smaller if needed and
-                                                        none of it is in the table; too large for a proxy, and none
-                                                        of it is in the table -> WAITING, to be prepared with half of
-                                                        its records
+                                                        intent was committed again, which fences; acknowledged, but
+                                                        not to be seen -> PREPARED, later: looked for once more, not
+                                                        sent; refused -> WAITING, to be prepared without the poison,
+                                                        and smaller if needed and none of it is in the table; too
+                                                        large for a proxy, and none of it is in the table -> WAITING,
+                                                        to be prepared with half of its records
 SENDING     its poison is sent to the dead letters      acknowledged -> finished; transient -> PREPARED, later
 
 Only the head is ever SENDING or INSERTING. When it is made smaller, the task after it is unsealed in any stage: it has
@@ -25,11 +29,15 @@ written nothing, and its records wait after the head's remaining ones.
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
-from consumer.delivery.batch import Batch, Inserted, Prepared, Sent
+from consumer.delivery.batch import Awaited, Batch, Inserted, Prepared, Sent
 from consumer.delivery.ports import Block, Poison
 
-Job = Future[Prepared | Sent | Inserted]
+Outcome = Prepared | Awaited | Sent | Inserted
+Job = Future[Outcome]
+AWAITED_S: Final = 30.0
+"""What replicas had so long ago, they are waited for again: the commit of the intent may have taken long."""
 
 
 class Stage(Enum):
@@ -37,6 +45,7 @@ class Stage(Enum):
 
     WAITING = auto()
     PREPARING = auto()
+    AWAITING = auto()
     PREPARED = auto()
     SENDING = auto()
     INSERTING = auto()
@@ -61,6 +70,9 @@ class BatchTask:
         is_untouched: the table has refused it, and no row of it is there; until its intent is committed again.
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have reached the server.
+        is_unseen: its next block is acknowledged, but replicas did not show all of its rows.
+        awaited_at_s: when (monotonic) replicas had caught up for its next try; None before that.
+        trouble: why the last try failed; "" when it did not.
         is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
         sealed_at_s: when it was sealed (monotonic); -inf for a predecessor's range.
         too_large_since_s: since when (monotonic) every try was too large; None when the last one was not.
@@ -81,6 +93,9 @@ class BatchTask:
     is_untouched: bool = False
     is_inserted: bool = False
     is_repeated: bool = False
+    is_unseen: bool = False
+    awaited_at_s: float | None = None
+    trouble: str = ""
     is_too_large: bool = False
     too_large_since_s: float | None = None
     sealed_at_s: float = float("-inf")
@@ -94,6 +109,27 @@ class BatchTask:
     def is_fixed(self) -> bool:
         """Whether rows of it may be in the table, or still arrive: then its range must not change."""
         return self.is_promised and not self.is_untouched
+
+    def is_ready(self, now_s: float) -> bool:
+        """Tell whether its intent can be committed now, and its rows inserted."""
+        return self.stage is Stage.PREPARED and now_s >= self.retry_at_s and not self._must_await(now_s)
+
+    def must_await(self, now_s: float) -> bool:
+        """Tell whether replicas must be waited for now."""
+        return self.stage is Stage.PREPARED and now_s >= self.retry_at_s and self._must_await(now_s)
+
+    def _must_await(self, now_s: float) -> bool:
+        if not self.is_repeated or self.blocks_in == len(self.blocks):
+            return False
+        return self.awaited_at_s is None or now_s - self.awaited_at_s > AWAITED_S
+
+    def awaiting(self, job: Job) -> None:
+        """Learn that a job waits for replicas."""
+        self.stage, self.job = Stage.AWAITING, job
+
+    def awaited(self, now_s: float) -> None:
+        """Record that replicas have caught up."""
+        self.stage, self.awaited_at_s = Stage.PREPARED, now_s
 
     def is_due(self, now_s: float) -> bool:
         """Tell whether it can be prepared now."""
@@ -110,15 +146,15 @@ class BatchTask:
 
     def inserting(self, job: Job) -> None:
         """Learn that a job inserts its next block."""
-        self.stage, self.job = Stage.INSERTING, job
+        self.stage, self.job, self.awaited_at_s = Stage.INSERTING, job, None
 
     def sending(self, job: Job) -> None:
         """Learn that a job sends its dead letters."""
         self.stage, self.job = Stage.SENDING, job
 
-    def postpone(self, until_s: float) -> None:
+    def postpone(self, until_s: float, trouble: str = "") -> None:
         """Retry later; a prepared batch commits its intent again first."""
-        self.too_large_since_s = None
+        self.too_large_since_s, self.trouble = None, trouble
         self.is_repeated = self.is_repeated or self.stage is Stage.INSERTING
         self.stage = Stage.WAITING if self.stage is Stage.PREPARING else Stage.PREPARED
         self.retry_at_s = until_s
@@ -128,20 +164,21 @@ class BatchTask:
         """Take the result of preparing; of a batch that was refused behind some blocks, those are repeated."""
         self.is_repeated = self.is_repeated or self.blocks_in > 0
         self.batch, self.blocks, self.blocks_in, self.refused = outcome.batch, outcome.blocks, 0, ()
-        self.letters = outcome.letters
-        self.is_too_large = False
+        self.letters, self.trouble = outcome.letters, ""
+        self.is_too_large = self.is_unseen = False
         self.stage, self.retry_at_s, self.attempt = Stage.PREPARED, 0.0, 0
 
     def block_inserted(self) -> None:
         """Learn that a block is in the table; the next one goes through the intent again."""
         self.blocks_in += 1
+        self.is_unseen, self.trouble = False, ""
         self.stage, self.attempt, self.too_large_since_s = Stage.PREPARED, 0, None
         self.is_inserted = self.blocks_in == len(self.blocks)
 
-    def postpone_too_large(self, now_s: float, until_s: float) -> None:
+    def postpone_too_large(self, now_s: float, until_s: float, trouble: str) -> None:
         """Retry later: the proxy passed nothing on this time, but an earlier try may still arrive."""
         since_s = self.too_large_since_s
-        self.postpone(until_s)
+        self.postpone(until_s, trouble)
         self.too_large_since_s = now_s if since_s is None else since_s
 
     def was_too_large(self) -> None:
@@ -153,4 +190,4 @@ class BatchTask:
     def was_refused(self, outcome: Inserted) -> None:
         """Record the rows that the table refused."""
         self.refused, self.is_untouched = outcome.refused, outcome.is_untouched
-        self.stage, self.attempt, self.refusals = Stage.WAITING, 0, self.refusals + 1
+        self.stage, self.attempt, self.refusals, self.trouble = Stage.WAITING, 0, self.refusals + 1, ""

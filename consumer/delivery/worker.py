@@ -32,9 +32,10 @@ from consumer.delivery.balance import balance
 from consumer.delivery.executor import Pools, StepExecutor, WorkerConfig
 from consumer.delivery.halting import Step
 from consumer.delivery.opening import RESUME, SET_OFFSET, cut_off, halted, open_state, start_of
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Answer, Assigned, CommittedOffset, Cut, Log, Metrics, Partition, Polled, Position
+from consumer.delivery.reading import Intake
 from consumer.errors import Denied, Fatal, Fenced, Halt, HaltCode, Recreated
 
 log = logging.getLogger(__name__)
@@ -211,6 +212,7 @@ class Worker:
         self._executor.remind(state, now_s)
         state.seal(self._executor.limits, now_s)
         self._executor.prepare(state, now_s)
+        self._executor.await_replicas(state, now_s)
         self._executor.check(state, now_s)
         if state.cut is not None and state.is_done:
             self._stop_at(state, state.cut)

@@ -6,6 +6,7 @@ them no second time. Rows that are in the table, or that were erased since, are 
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 from uuid import uuid4
 
+from consumer.clickhouse.beside import definition_beside
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.replication import synced
 from consumer.clickhouse.streams import pieces, send_file
 from consumer.clickhouse.table_check import STORED, quoted
 from consumer.errors import Cause, ConsumerError, Misconfigured, Transient
@@ -38,6 +41,7 @@ FROM {table:Identifier} WHERE {time:Identifier} >= fromUnixTimestamp64Milli({low
 _COMPRESSION: Final = {"output_format_parquet_compression_method": "zstd"}
 # What a refused record holds is bytes: named text, other programs refuse the file at the first that are no UTF-8.
 _IS_TEXT: Final = {"events": 1, "dead_letters": 0}
+_OF_SHARD: Final = "-shard-{}"
 _LISTED: Final = "topic, topic_id, partition, reading, offset"
 _BESIDE: Final = f"{{table}}_mend_{sha256(b'restore').hexdigest()[:12]}_{'0' * 12}"
 """The table beside: one name, so of two restores at once only one creates it. `migrate` drops it after an hour."""
@@ -67,19 +71,24 @@ class Restored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Archives and restores the rows of one table; `table` is one of `TIME_OF`."""
+    """Archives and restores the rows of one table; `table` is one of `TIME_OF`.
+
+    Of a cluster the connection leads to a server of one shard, whose number is in the names of the files.
+    """
 
     connection: Connection
     table: str
+    shard: int = 0
 
     def write(self, day: date, directory: Path) -> Archived:
-        """Write a day's rows to a new file `<table>-<day>.parquet`.
+        """Write a day's rows to a new file `<table>-<day>.parquet`, or `<table>-<day>-shard-<n>.parquet`.
 
         Raises:
             Misconfigured: the file is there, or can't be written.
             Transient, Fatal: as errors.py says; no file is left.
         """
-        path = directory / f"{self.table}-{day.isoformat()}.parquet"
+        path = directory / f"{self.table}-{day.isoformat()}{_OF_SHARD.format(self.shard) if self.shard else ''}.parquet"
+        synced(self.connection, self.table)
         low = datetime(day.year, day.month, day.day, tzinfo=UTC)
         bounds = {
             "table": self.table,
@@ -111,6 +120,7 @@ class Archive:
                 if not is_whole(file):
                     raise Misconfigured(f"{path}: is no whole Parquet file")
                 file.seek(0)
+                synced(self.connection, self.table, "erased_rows")
                 send_file(self.connection, beside, self._columns(), file)
                 return self._attach(path, beside)
         except OSError as error:
@@ -140,7 +150,7 @@ class Archive:
         """Yield an empty copy of the table that nobody else has."""
         name = _BESIDE.format(table=self.table)
         try:
-            self.connection.command(f"CREATE TABLE {name} AS {self.table}")
+            self.connection.command(f"CREATE TABLE {name} {definition_beside(self.connection, self.table)}")
         except ConsumerError as error:
             if not self.connection.query(_IS_THERE, {"name": name}):
                 raise
@@ -151,6 +161,12 @@ class Archive:
         finally:
             with suppress(ConsumerError):
                 self.connection.command(f"DROP TABLE IF EXISTS {name} SYNC")
+
+
+def shard_of_file(path: Path) -> int:
+    """Return the shard that a file's name says; 0 when it says none."""
+    found = re.search(r"-shard-(\d{1,4})\.parquet$", path.name)
+    return int(found[1]) if found else 0
 
 
 def is_whole(file: BinaryIO) -> bool:

@@ -15,8 +15,7 @@ Memory does not grow with the missing offsets: at most ten thousand are listed a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
@@ -24,66 +23,15 @@ from consumer.clickhouse.layout import FIRST_SHARD
 from consumer.clickhouse.replication import synced
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
-from consumer.delivery.intent import Intent, UnreadableError, decode
-from consumer.delivery.ports import CommittedOffset, Partition
+from consumer.delivery.ports import Partition
 from consumer.operations import ledger
 from consumer.operations.runs import NAMED_MAX, Runs, runs_of
+from consumer.operations.spans import MILLION, Finding, Piece, Span, stretches
 
-_MILLION: Final = 1_000_000  # offsets per row of the table `offsets`, schemas/clickhouse/0003_offsets.sql
 _NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
 
-ADOPT: Final = "adopt"
-"""Who has audited the offsets of a copied topic that were inserted as those of the original."""
 _HERE: Final = {"parallel_distributed_insert_select": 0}
 """The settings of an insert whose rows the server that is asked gathers; else each shard would insert its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The offsets [low, end) of a partition, under one topic ID, that must be in the tables.
-
-    `is_gone` when the topic was deleted or recreated since: its log can't be asked any more.
-    """
-
-    partition: Partition
-    topic_id: str
-    low: int
-    end: int
-    is_gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What an audit found of one span.
-
-    Attributes:
-        span: the offsets audited.
-        rows: the number of rows inserted.
-        offsets: distinct offsets among them, summed over readings.
-        letters: distinct offsets among the dead letters, summed over readings.
-        missing: offsets that are neither, and no gaps of the log.
-        untold: the same for a deleted topic: gaps or loss.
-        uncounted: offsets that have a row but are not in `offsets`, because its view was missing.
-        duplicates: per reading, rows beyond the first of their offset, and offsets that are both row and dead letter.
-        duplicates_shown: the first duplicates that the table still shows; merges may have replaced the others.
-        expired: rows and dead letters that retention has removed, as far as it was asked: see Auditor.expired.
-    """
-
-    span: Span
-    rows: int
-    offsets: int
-    letters: int
-    missing: Runs = field(default_factory=Runs)
-    untold: Runs = field(default_factory=Runs)
-    uncounted: Runs = field(default_factory=Runs)
-    duplicates: int = 0
-    duplicates_shown: Runs = field(default_factory=Runs)
-    expired: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether no offset is missing, duplicate or uncounted."""
-        return not self.missing and not self.uncounted and not self.duplicates
 
 
 Gaps = Callable[[Partition, Sequence[int]], set[int]]
@@ -114,9 +62,9 @@ class Auditor:
     def adopted(self) -> dict[tuple[Partition, str], int]:
         """Return from which offset on a copied topic's partitions were inserted; earlier ones were, as of the original.
 
-        `adopt` has noted that in the table `audits`.
+        `adopt` has noted that in the table `adoptions`.
         """
-        rows = self.connection.query(ledger.ADOPTED, self._names | {"topics": list(self.tables), "by": ADOPT})
+        rows = self.connection.query(ledger.ADOPTED, self._names | {"topics": list(self.tables)})
         return {(Partition(row["topic"], row["partition"]), row["topic_id"]): row["end"] for row in rows}
 
     def audit(self, span: Span) -> Finding:
@@ -134,7 +82,7 @@ class Auditor:
     def _audit(self, span: Span) -> Finding:
         readings = self._readings(span)
         counts = {number: self._counts(span, number) for number in sorted({0, *(number for number, _, _ in readings)})}
-        lost, uncounted = self._lacking(_stretches(span, readings))
+        lost, uncounted = self._lacking(stretches(span, readings))
         double = {
             (number, row["million"]): row["rows"] - row["offsets"] + row["both"]
             for number, rows in counts.items()
@@ -175,7 +123,7 @@ class Auditor:
         Raises:
             Transient, Fatal: as the packages' errors.py say.
         """
-        for span, reading in _stretches(finding.span, self._readings(finding.span)):
+        for span, reading in stretches(finding.span, self._readings(finding.span)):
             token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
             settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
             settings |= self.connection.layout.of_insert(FIRST_SHARD) | _HERE
@@ -183,7 +131,7 @@ class Auditor:
 
     @property
     def _names(self) -> dict[str, object]:
-        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins", "audits")}
+        return {**self.connection.layout.names("offsets", "dead_letters", "dead_letter_origins", "adoptions")}
 
     def _readings(self, span: Span) -> list[tuple[int, int, int]]:
         """Return each reading in `offsets`, newest first: its number, and its offsets [low, end)."""
@@ -212,12 +160,12 @@ class Auditor:
             self._name(uncounted, replace(piece, looks=True, is_shown=True), count)
         return lost, uncounted
 
-    def _pieces(self, span: Span, reading: int) -> list["_Piece"]:
+    def _pieces(self, span: Span, reading: int) -> list[Piece]:
         covered = {row["million"]: row["covered"] for row in self._counts(span, reading)}
-        millions = range(span.low // _MILLION, -(-span.end // _MILLION))
-        return [_Piece(span, reading, million, covered.get(million, 0)) for million in millions]
+        millions = range(span.low // MILLION, -(-span.end // MILLION))
+        return [Piece(span, reading, million, covered.get(million, 0)) for million in millions]
 
-    def _name(self, found: Runs, piece: "_Piece", left: int) -> None:
+    def _name(self, found: Runs, piece: Piece, left: int) -> None:
         """Add this many offsets of a piece, without gaps of the log.
 
         The log is asked about ten thousand offsets at a time, as long as it explains any of them.
@@ -241,7 +189,7 @@ class Auditor:
         else:
             found.add_unnamed(left)
 
-    def _named(self, piece: "_Piece", at: int) -> Sequence[int]:
+    def _named(self, piece: Piece, at: int) -> Sequence[int]:
         bounds = {"from": at, "to": piece.end, "this": piece.million, "limit": _NAMED_MAX}
         looks = {"looks": int(piece.looks), "is_shown": int(piece.is_shown)}
         rows = self.connection.query(ledger.NAMED, self._parameters(piece.span, piece.reading) | bounds | looks)
@@ -255,7 +203,7 @@ class Auditor:
     def _double(self, span: Span, partitions: Iterable[tuple[int, int]]) -> Runs:
         found: list[int] = []
         for reading, million in partitions:
-            bounds = {"from": million * _MILLION, "to": (million + 1) * _MILLION, "limit": NAMED_MAX - len(found)}
+            bounds = {"from": million * MILLION, "to": (million + 1) * MILLION, "limit": NAMED_MAX - len(found)}
             where = self._parameters(span, reading) | bounds
             found += [row["offset"] for row in self.connection.query(ledger.DOUBLE, where)]
             if len(found) >= NAMED_MAX:
@@ -271,59 +219,9 @@ class Auditor:
             "reading": reading,
             "low": span.low,
             "end": span.end,
-            "million": span.low // _MILLION,
+            "million": span.low // MILLION,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Up to a million offsets of a span, and how many of them are counted or dead letters.
-
-    It stands for the others; with `looks` without those that the table shows, with `is_shown` for just those.
-    """
-
-    span: Span
-    reading: int
-    million: int
-    covered: int
-    looks: bool = False
-    is_shown: bool = False
-
-    @property
-    def first(self) -> int:
-        """The first offset."""
-        return max(self.span.low, self.million * _MILLION)
-
-    @property
-    def end(self) -> int:
-        """The offset after the last."""
-        return min(self.span.end, (self.million + 1) * _MILLION)
-
-    @property
-    def count(self) -> int:
-        """The number of offsets not covered."""
-        return self.end - self.first - self.covered
 
 
 def _sum(counts: Mapping[int, Sequence[Mapping[str, Any]]], column: str) -> int:
     return sum(row[column] for rows in counts.values() for row in rows)
-
-
-def _stretches(span: Span, readings: Sequence[tuple[int, int, int]]) -> list[tuple[Span, int]]:
-    """Split a span by the newest reading of each offset; `readings` is newest first: number, low, end."""
-    bounds = {span.low, span.end, *(at for _, low, end in readings for at in (low, end) if span.low < at < span.end)}
-    pieces: list[tuple[Span, int]] = []
-    for low, end in pairwise(sorted(bounds)):
-        reading = next((number for number, first, last in readings if first <= low < last), 0)
-        if pieces and pieces[-1][1] == reading:
-            low = pieces.pop()[0].low  # noqa: PLW2901  (joins the previous piece)
-        pieces.append((replace(span, low=low, end=end), reading))
-    return pieces
-
-
-def intended(mark: CommittedOffset) -> Intent | None:
-    """Return a commit's intent, or None when it has none that this version can read."""
-    try:
-        return decode(mark.metadata)
-    except UnreadableError:
-        return None

@@ -11,9 +11,10 @@ from consumer.delivery.ports import CommittedOffset, Metrics, Partition
 from consumer.errors import ConsumerError
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
-from consumer.operations.audit import Auditor, Finding, Span, intended
+from consumer.operations.audit import Auditor
 from consumer.operations.background import in_background
 from consumer.operations.runs import Runs
+from consumer.operations.spans import Finding, Span, intended
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from consumer.clickhouse.offsets import OFFSET_END, Reading
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
 from consumer.errors import Transient
-from consumer.operations.audit import intended
 from consumer.operations.divergence import RecordAt
 from consumer.operations.facts import Plan
 from consumer.operations.plans import irretrievable
+from consumer.operations.spans import intended
 
 _TRIES: Final = 10  # brokers elect a leader within seconds, and a client learns of it a little later
 _REST_S: Final = 1.0

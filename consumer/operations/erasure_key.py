@@ -12,8 +12,8 @@ from consumer.errors import Misconfigured
 KEY_BYTES_MIN: Final = 16
 _BLOCK_BYTES: Final = 64  # of SHA-256, in HMAC: RFC 2104
 _RECORDED: Final = """
-SELECT kind, digest, toUnixTimestamp64Milli(max(until)) AS until_ms FROM erasures WHERE key_id = {key_id:String}
-GROUP BY kind, digest
+SELECT kind, digest, toUnixTimestamp64Milli(max(until)) AS until_ms FROM {of_erasures:Identifier}
+WHERE key_id = {key_id:String} GROUP BY kind, digest
 """
 
 
@@ -52,5 +52,5 @@ def recorded(connection: Connection, key: ErasureKey) -> dict[tuple[str, str], i
     Raises:
         Transient, Fatal: as errors.py says.
     """
-    rows = connection.query(_RECORDED, {"key_id": key.key_id})
+    rows = connection.query(_RECORDED, {**connection.layout.names("erasures"), "key_id": key.key_id})
     return {(row["kind"], row["digest"]): row["until_ms"] for row in rows}

@@ -109,8 +109,8 @@ WHERE topic = {topic:String} AND topic_id = {topic_id:String} AND partition = {p
     AND reading = {reading:UInt32}
 """
 ADOPTED: Final = """
-SELECT topic, topic_id, partition, max(end) AS end FROM {of_audits:Identifier}
-WHERE audited_by = {by:String} AND topic IN {topics:Array(String)} GROUP BY topic, topic_id, partition
+SELECT topic, topic_id, partition, argMax(end, adopted_at) AS end FROM {of_adoptions:Identifier}
+WHERE topic IN {topics:Array(String)} GROUP BY topic, topic_id, partition
 """
 INCARNATIONS: Final = """
 SELECT topic, topic_id, partition, min(first) AS low, max(last) + 1 AS end FROM {of_offsets:Identifier}

@@ -87,14 +87,14 @@ def _forms(value: str) -> Iterator[bytes]:
         yield text
 
 
-def letters(connection: Connection, schema_of: Callable[[int], str], until_ms: int) -> Iterator[HeldLetter]:
-    """Yield every dead letter that was refused until then and has content.
+def letters(connection: Connection, schema_of: Callable[[int], str], until_ms: int, table: str) -> Iterator[HeldLetter]:
+    """Yield every dead letter of a table that was refused until then and has content.
 
     Raises:
         Transient: ClickHouse or the registry is away.
         Fatal: as errors.py says.
     """
-    for row in lines(connection, _LETTERS, connection.layout.names("dead_letters") | {"until_ms": until_ms}):
+    for row in lines(connection, _LETTERS, {"of_dead_letters": table, "until_ms": until_ms}):
         value = base64.b64decode(row["value"])
         yield HeldLetter(row, _event(value, schema_of), value)
 

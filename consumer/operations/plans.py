@@ -77,14 +77,18 @@ def irretrievable(readings: Sequence[Reading], wanted: range, log_end: int, reco
     )
 
 
-def adopt(facts: Facts, cluster_id: str) -> Plan:
+def adopt(facts: Facts, cluster_id: str, *, is_noted: bool = True) -> Plan:
     """Return how to go on with a commit that was copied from another Kafka cluster, as its offset is here.
+
+    What was adopted and not noted (`is_noted`), because that failed, is committed again as it is, and noted.
 
     The copying program has translated the offset, perhaps to an earlier one. Which records behind it are in the tables
     is unknown there, because offsets differ: they come again, with this topic's ID.
     """
     mark = facts.mark
     other = mirrored_from(mark, cluster_id)
+    if mark is not None and not other and not is_noted and _is_adopted(facts, mark):
+        return Plan(facts.partition, f"was adopted at offset {mark.offset}, and is noted now", mark)
     if mark is None or not other:
         return Plan(facts.partition, "nothing to do: the commit is of this Kafka cluster, or does not say of which")
     if mark.offset > facts.end:
@@ -94,6 +98,14 @@ def adopt(facts: Facts, cluster_id: str) -> Plan:
     lost = f"; offsets {mark.offset} to {offset - 1} were deleted" if offset > mark.offset else ""
     why = f"was committed in {other}: goes on at offset {offset}, and what was inserted from there on comes again{lost}"
     return Plan(facts.partition, why, CommittedOffset(offset, intent.encode()))
+
+
+def _is_adopted(facts: Facts, mark: CommittedOffset) -> bool:
+    """Tell whether a commit is as `adopt` makes it: a worker's that has read anything knows a leader epoch."""
+    intent, fault = readable(facts)
+    if fault or intent is None or intent.topic_id != facts.topic_id or facts.readings:
+        return False
+    return mark.leader_epoch == NO_EPOCH and not intent.is_range and mark.offset > facts.low
 
 
 def downgrade(facts: Facts) -> Plan:

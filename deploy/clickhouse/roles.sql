@@ -1,4 +1,5 @@
--- Roles for headrace on a ClickHouse that stores accounts (CREATE ROLE). Every statement may be repeated. The database is
+-- Roles for headrace on a ClickHouse that stores accounts (CREATE ROLE). Run the whole file again after each upgrade: what is
+-- there already gets what this file says, and accounts keep their roles. The database is
 -- headrace; change the name here if CONSUMER_CLICKHOUSE_DATABASE is another one. What each role is for, and which
 -- commands run with it: docs/SECURITY.md. The accounts of the embedded server have the same grants (users.xml beside
 -- its configuration), where tests try them.
@@ -12,8 +13,8 @@ GRANT CREATE TABLE, DROP TABLE ON headrace.events_mend_* TO headrace_worker;
 GRANT CREATE TABLE, DROP TABLE ON headrace.dead_letters_mend_* TO headrace_worker;
 GRANT CREATE TABLE, DROP TABLE ON headrace.offsets_mend_* TO headrace_worker;
 GRANT CREATE TABLE, DROP TABLE ON headrace.preflight_probe_* TO headrace_worker;
--- ClickHouse asks for this right where parts are attached, which puts back rows that a killed server lost. Replicated
--- tables lose none: leave the three out there.
+-- ClickHouse asks for this right where parts are attached, which puts back rows that a killed server lost, or a replica's
+-- lost disk.
 GRANT ALTER DELETE ON headrace.events TO headrace_worker;
 GRANT ALTER DELETE ON headrace.dead_letters TO headrace_worker;
 GRANT ALTER DELETE ON headrace.offsets TO headrace_worker;
@@ -43,7 +44,9 @@ GRANT SYSTEM SYNC REPLICA ON headrace.* TO headrace_worker;
 -- Analysts: they read all of the database, within limits that their queries can't lift, and nothing else. What would take
 -- more memory than they have is put on the disk early enough; by default it is when half of the server's memory is taken,
 -- which is more.
-CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS
+-- Not OR REPLACE: that makes another profile of the same name, and a role that has the old one would have no limits.
+CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst;
+ALTER SETTINGS PROFILE headrace_analyst SETTINGS
     readonly = 2,
     max_execution_time = 60 MIN 1 MAX 300,
     max_rows_to_read = 5000000000 MIN 1 MAX 5000000000,
@@ -61,8 +64,10 @@ CREATE SETTINGS PROFILE IF NOT EXISTS headrace_analyst SETTINGS
     read_overflow_mode = 'throw' READONLY,
     result_overflow_mode = 'throw' READONLY,
     allow_introspection_functions = 0 READONLY;
-CREATE ROLE IF NOT EXISTS headrace_analyst SETTINGS PROFILE headrace_analyst;
-CREATE QUOTA IF NOT EXISTS headrace_analyst KEYED BY user_name
+CREATE ROLE IF NOT EXISTS headrace_analyst;
+ALTER ROLE headrace_analyst SETTINGS PROFILE headrace_analyst;
+CREATE QUOTA IF NOT EXISTS headrace_analyst;
+ALTER QUOTA headrace_analyst KEYED BY user_name
     FOR INTERVAL 1 hour MAX queries = 5000, execution_time = 7200 TO headrace_analyst;
 GRANT dictGet, SELECT ON headrace.* TO headrace_analyst;
 

@@ -62,7 +62,7 @@ class ClientCounters:
 
     def flush(self) -> None:
         """Write what was counted since the last time."""
-        with self._lock:
+        with self._lock, self._series.locked():
             taken, now_s = Counter(self._taken()), self._now_s()
             came = {client for client, _ in taken}
             is_time = self._is_time(came, now_s)

@@ -17,8 +17,9 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition
 from consumer.errors import Fatal
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.preflight import check_tables
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
 from tests.support.advice import follow
 from tests.support.clickhouse import USER, ClickHouse, password_file

@@ -3,13 +3,13 @@
 import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
-from consumer.clickhouse.notes import write_audits
+from consumer.clickhouse.notes import write_adoptions, write_audits
 from consumer.clickhouse.offsets import OffsetsTable, Reading
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
@@ -20,8 +20,9 @@ from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE
 from consumer.metrics import PrometheusMetrics
-from consumer.operations.audit import ADOPT, Auditor, Finding, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.background_audit import BackgroundAudit, row_of
+from consumer.operations.spans import Finding, Span
 from schemas.registry import LocalSchemas
 from tests.support.fixtures_consumer import TOPIC, encoded, record, records
 
@@ -299,6 +300,7 @@ def test_the_table_of_offsets_says_what_is_counted_and_how_long_ago_it_came(tabl
     batch = records(range(10))
     assert tables.rows.screen(batch) == []
     (block,) = tables.rows.blocks(batch, Origin(NOW), "a")
+    known.await_replicas(batch, monotonic(), always=False)
     assert known.held(PLACE, block, batch) == Held(frozenset())
     tables.insert(records(range(5)), "part")
     assert known.held(PLACE, block, batch) == Held(frozenset(range(5)))
@@ -402,11 +404,10 @@ def test_what_was_inserted_of_the_original_is_not_missed_of_its_copy(
 ) -> None:
     """After a failover to another Kafka cluster, where `adopt` has noted from which offset on the copy is read."""
     walker, group, metrics = patrol
-    adopted = Finding(Span(PLACE, NOW, 0, 4), 0, 0, 0)
-    write_audits(
-        tables.database, [row_of(adopted, ADOPT), row_of(replace(adopted, span=Span(PLACE, "a", 0, 9)), ADOPT)]
-    )
-    write_audits(tables.database, [row_of(replace(adopted, span=Span(PLACE, NOW, 0, 9)), "worker")])
+    noted = {"topic": PLACE.topic, "partition": PLACE.number, "adopted_by": "me"}
+    for topic_id, end in ((NOW, 6), ("a", 9), (NOW, 4)):  # the last one counts
+        write_adoptions(tables.database, [noted | {"topic_id": topic_id, "end": end}])
+    write_audits(tables.database, [row_of(Finding(Span(PLACE, NOW, 0, 9), 0, 0, 0), "worker")])
     tables.insert(records([4, 5, 7]), "a")
     group.mark = CommittedOffset(8, Intent(NOW, 8, 8).encode())
 

@@ -10,10 +10,10 @@ from consumer.clickhouse.notes import write_audits
 from consumer.clickhouse.products import make_products
 from consumer.delivery.ports import Partition
 from consumer.kafka.dead_letters import SERVICE
-from consumer.operations.audit import Finding, Span
 from consumer.operations.background_audit import row_of
 from consumer.operations.people import Kind
 from consumer.operations.runs import Runs
+from consumer.operations.spans import Finding, Span
 from tests.support.held import Held
 from tests.support.migrated import make_tables
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
@@ -148,5 +149,6 @@ def test_whatever_a_predecessor_left_each_row_is_there_once(
         inherited.grow_old()
 
     for _ in range(2):
+        inherited.pipeline.await_replicas(inherited.batch, monotonic(), always=False)
         assert inherited.pipeline.insert(inherited.batch, inherited.block, AGAIN) == Inserted()
         assert inherited.there() == (Counter(range(COUNT)), COUNT)

@@ -1,20 +1,25 @@
 """Rows that ClickHouse knows the token of and does not have: put back once, unheard by views."""
 
+import re
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from consumer.clickhouse.beside import plain_engine
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.replication import Replicas
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Record
-from consumer.errors import ConsumerError, Halt, Transient
+from consumer.errors import ConsumerError, Halt, Transient, Unseen
 from schemas.registry import LocalSchemas
+from tests.support.clickhouse import PASSWORD, USER
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record
 
@@ -236,3 +241,65 @@ def test_two_records_of_one_event_are_two_rows_and_nothing_is_missing(database: 
 
     assert database.query("SELECT count() AS n FROM events") == [{"n": 4}]
     assert ClickHouseRepairer(database, target, rows, metrics).repair(block, batch) == 0
+
+
+class Posing(Connection):
+    """A server that says of its tables that they are Replicated, with paths in Keeper."""
+
+    def query(self, statement: str, *arguments: Any, **named: Any) -> list[dict[str, Any]]:
+        """Answer as the server would with replicas."""
+        found = super().query(statement, *arguments, **named)
+        if "startsWith(engine, 'Replicated')" in statement:
+            return []  # nothing to wait for: it has no replicas
+        for row in found:
+            if "engine" in row:
+                row["engine"] = f"Replicated{row['engine']}"
+            if "engine_full AS text" in statement:
+                row["text"] = _replicated(row["text"])
+        return found
+
+
+def _replicated(engine: str) -> str:
+    """Return an engine as ClickHouse writes it for a replica."""
+    name, arguments, rest = re.fullmatch(r"(\w+)(?:\(([^()]*)\))?(.*)", engine, re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"Replicated{name}({_PATHS}{', ' + arguments if arguments else ''}){rest}"
+
+
+_PATHS = "'/clickhouse/tables/{shard}/d/it\\'s', '{replica}'"
+
+
+def test_what_no_replica_has_is_put_back_once_replicas_were_waited_for(torn: Torn) -> None:
+    """A replica acknowledged it, and lost its disk: token and counts are known, and the rows are nowhere."""
+    database = torn.database
+    posing = Posing(f"http://{database.address}", USER, PASSWORD, database.database, 30)
+    rows, replicas = EventRows(LocalSchemas()), Replicas(posing, "events")
+    assert rows.screen(torn.records) == []
+    repairer = ClickHouseRepairer(posing, Target("events", "event", TOPIC, 30), rows, torn.metrics, replicas)
+    assert repairer.repair(torn.block, torn.records) == 0
+    torn.lose("events", "_offset % 2 = 1")
+    torn.lose("offsets", "1")
+
+    with pytest.raises(Unseen):
+        repairer.repair(torn.block, torn.records)
+    with pytest.raises(Transient, match="not waited for yet"):
+        repairer.repair(torn.block, torn.records, is_awaited=True)
+    assert sum(torn.offsets().values()) == COUNT // 2
+    replicas.wait(time.monotonic())
+    assert repairer.repair(torn.block, torn.records, is_awaited=True) == COUNT // 2
+    assert torn.is_whole()
+    assert repairer.repair(torn.block, torn.records) == 0
+
+
+@pytest.mark.parametrize(
+    ("engine", "plain"),
+    [
+        (f"ReplicatedReplacingMergeTree({_PATHS}, v) ORDER BY a", "ReplacingMergeTree(v) ORDER BY a"),
+        (f"ReplicatedMergeTree({_PATHS}) ORDER BY a", "MergeTree() ORDER BY a"),
+        (f"ReplicatedSummingMergeTree({_PATHS}, (b, c)) ORDER BY a", "SummingMergeTree((b, c)) ORDER BY a"),
+        ("ReplicatedMergeTree ORDER BY a", "MergeTree ORDER BY a"),
+        ("ReplacingMergeTree(v) ORDER BY a", "ReplacingMergeTree(v) ORDER BY a"),
+    ],
+)
+def test_a_copy_of_a_replicated_table_is_plain(engine: str, plain: str) -> None:
+    """Its paths in Keeper are those of the table."""
+    assert plain_engine(engine) == plain

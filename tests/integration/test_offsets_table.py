@@ -1,5 +1,7 @@
 """What the tables say of a partition's offsets, on ClickHouse."""
 
+from time import monotonic
+
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.delivery.intent import Origin
@@ -29,5 +31,6 @@ def test_rows_that_a_killed_server_did_not_count_are_there(database: Connection)
     block = Block(1, Origin("id"), "token", tuple(range(8, 18)), b"")
 
     batch = [Record(PLACE, offset, -1, b"", b"") for offset in block.offsets]
+    table.await_replicas(batch, monotonic(), always=False)
     assert table.held(PLACE, block, batch) == Held(frozenset({10, 11, 12, 13}), is_remembered=True)
     assert table.present(PLACE, block) == {10, 11, 12, 13}

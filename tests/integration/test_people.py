@@ -16,9 +16,10 @@ from consumer.commands import say
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Partition
 from consumer.errors import Fatal, Misconfigured
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.erasure_key import ErasureKey
 from consumer.operations.people import Kind, Person, external, rows_of
+from consumer.operations.spans import Span
 from consumer.people import _held, _readable
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded

@@ -20,15 +20,21 @@ from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import create_database, migrate, migrations, tables
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.products import make_products
+from consumer.clickhouse.repair import ClickHouseRepairer
+from consumer.clickhouse.replication import Replicas as WaitedFor
 from consumer.clickhouse.replication import synced
 from consumer.clickhouse.rows import EventRows
-from consumer.clickhouse.servers import servers_of, shard_of
+from consumer.clickhouse.servers import each_shard, servers_of, shard_of
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
-from consumer.errors import Fatal, Transient
-from consumer.operations.audit import Auditor, Span
+from consumer.errors import Fatal, Transient, Unseen
+from consumer.operations.audit import Auditor
+from consumer.operations.erasure import Eraser
+from consumer.operations.erasure_key import ErasureKey
+from consumer.operations.people import Kind, Person
 from consumer.operations.preflight import check_servers, check_tables
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
 from tests.conftest import CLUSTER
 from tests.support.clickhouse import PASSWORD, USER
@@ -53,7 +59,8 @@ class Replicas:
         make_products(self.connect(database), "UTC", time.sleep)
         found = servers_of(self.connect(database))
         self.shard = Counter(map(shard_of, found)).most_common(1)[0][0]
-        self.first, self.second, *_ = [one for one in found if shard_of(one) == self.shard]
+        self.all = [one for one in found if shard_of(one) == self.shard]
+        self.first, self.second, *_ = self.all
 
     def connect(self, database: str, *, quorum: str = "0", timeout_s: float = 30.0) -> Connection:
         """Return a connection to all."""
@@ -62,7 +69,9 @@ class Replicas:
 
     def drop(self) -> None:
         """Drop the database everywhere."""
-        self.connect("").command(f"DROP DATABASE {self.database} ON CLUSTER '{self.name}' SYNC")
+        statement = f"DROP DATABASE {self.database} ON CLUSTER '{self.name}' SYNC"
+        first = self.connect("")
+        first.command(statement, settings=first.layout.settings_of(statement, first.timeout_s))
 
     def block(self, offsets: range, token: str) -> tuple[Block, list[Record]]:
         """Return a block for the shard, and its records."""
@@ -130,20 +139,55 @@ def test_a_replica_that_lags_is_waited_for_and_is_no_loss(replicas: Replicas) ->
     with replicas.lagging():
         replicas.insert(replicas.first, range(100, 130), "lag")
         with pytest.raises(Transient, match="does not have yet what another one has"):
-            known.held(PLACE, block, batch)
+            known.await_replicas(batch, time.monotonic(), always=False)
 
+    known.await_replicas(batch, time.monotonic(), always=False)
     assert known.held(PLACE, block, batch).offsets == frozenset(range(100, 130))
     assert auditor.audit(Span(PLACE, ID, 100, 130)).is_clean
 
 
 def test_a_quorum_that_is_not_reached_is_tried_again_and_inserts_once(replicas: Replicas) -> None:
-    """The same on every try."""
-    through = replicas.connect(replicas.database, quorum="2", timeout_s=SHORT_S)
+    """The same on every try, of all replicas; a replica that fetches nothing has none of it."""
+    every = str(len(replicas.all))
+    through = replicas.connect(replicas.database, quorum=every, timeout_s=SHORT_S).to(replicas.first.urls[0])
     with replicas.lagging(), pytest.raises(Transient):
         replicas.insert(through, range(200, 230), "quorum")
-    replicas.insert(replicas.connect(replicas.database, quorum="2"), range(200, 230), "quorum")
+    replicas.insert(replicas.connect(replicas.database, quorum=every), range(200, 230), "quorum")
 
     assert replicas.there(200, 230) == [Counter(range(200, 230))] * 2
+
+
+def test_what_no_replica_has_is_put_back_on_all(replicas: Replicas) -> None:
+    """As if acknowledged rows had gone with a disk: the token is known, the rows are nowhere."""
+    connection = replicas.connect(replicas.database)
+    rows, waiting = EventRows(LocalSchemas()), WaitedFor(connection, "events", "offsets", "erased_rows")
+    block, batch = replicas.block(range(300, 330), "lost")
+    assert rows.screen(batch) == []
+    repairer = ClickHouseRepairer(connection, TARGET, rows, Tally(), waiting)
+    replicas.insert(replicas.first, range(300, 330), "lost")
+    lose = "ALTER TABLE events DELETE WHERE _offset >= 300 AND _offset < 320"
+    replicas.first.command(lose, settings={"mutations_sync": 2})
+    replicas.insert(replicas.second, range(300, 330), "lost")
+    with pytest.raises(Unseen):
+        repairer.repair(block, batch)
+
+    for put_back in (20, 0):
+        waiting.wait(time.monotonic())
+        assert repairer.repair(block, batch, is_awaited=True) == put_back
+        assert replicas.there(300, 330) == [Counter(range(300, 330))] * 2
+
+
+def test_a_person_is_erased_from_every_replica(replicas: Replicas) -> None:
+    """Each deletes by its own list of rows, which it has before."""
+    connection = replicas.connect(replicas.database)
+    replicas.insert(replicas.first, range(400, 430), "erased")
+    query = "SELECT DISTINCT toString(event_id) AS id FROM events WHERE _offset >= 400 AND _offset < 430"
+    people = [Person(Kind.EVENT, row["id"], 2**41) for row in replicas.first.query(query)]
+    with each_shard(connection) as shards:
+        eraser = Eraser(connection, LocalSchemas().schema_of, print, shards=list(shards.values()))
+        assert eraser.erase(people, ErasureKey(b"k" * 32), "test") == (30, 0)
+
+    assert replicas.there(400, 430) == [Counter()] * 2
 
 
 def test_a_window_that_one_replica_keeps_too_short_is_refused(replicas: Replicas) -> None:

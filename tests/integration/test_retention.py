@@ -19,8 +19,9 @@ from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Fatal, Rejected
 from consumer.kafka.dead_letters import SERVICE
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.preflight import check_tables
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import TOPIC, encoded, encoded_loosely, record

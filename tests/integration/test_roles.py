@@ -11,7 +11,9 @@ import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.countries import READER, load_countries
+from consumer.clickhouse.grants import OF_CLUSTER, check_grants, of_replicas
 from consumer.clickhouse.insert_pace import InsertPace
+from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import create_database, migrate, migrations, sweep
 from consumer.clickhouse.notes import write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
@@ -22,12 +24,13 @@ from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.ports import Partition, Record
-from consumer.errors import ConsumerError, Denied, Halt, Rejected
-from consumer.operations.audit import Auditor, Span
+from consumer.errors import ConsumerError, Denied, Fatal, Halt, Rejected
+from consumer.operations.audit import Auditor
 from consumer.operations.background_audit import row_of
 from consumer.operations.completeness import Heartbeat
 from consumer.operations.preflight import check_tables
 from consumer.operations.replay import Choice, Replay
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import PASSWORD, EmbeddedClickHouse
 from tests.support.consumer_fakes import Tally
@@ -133,6 +136,7 @@ def test_a_worker_does_its_whole_work(worker: Connection, ops: Connection) -> No
 
     offsets = OffsetsTable(worker, {TOPIC: "events"}, 500)
     assert offsets.end(PLACE, "id", 0) == 10
+    offsets.await_replicas(batch, time.monotonic(), always=False)
     assert offsets.held(PLACE, block, batch).offsets == set(range(10))
     assert offsets.present(PLACE, block) == offsets.kept(PLACE, Intent("id", 0, 10)) == set(range(10))
     auditor = Auditor(worker, {TOPIC: "events", "dead": "dead_letters"}, None)
@@ -330,7 +334,31 @@ def test_clickhouse_parses_every_statement_of_roles_sql(server: EmbeddedClickHou
         request = urllib.request.Request(server.url, f"EXPLAIN AST {statement.rstrip(';')}".encode(), headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             assert b"Query" in answer.read(), statement
-        assert "IF NOT EXISTS" in statement or statement.startswith("GRANT")
+
+
+def test_whatever_was_there_gets_what_roles_sql_says_now() -> None:
+    """Who is made if missing has nothing but a name; all else is altered, which keeps who has it, and its rights."""
+    for statement in statements():
+        if statement.startswith("CREATE") and not statement.startswith("CREATE USER"):
+            assert re.fullmatch(r"CREATE (?:ROLE|QUOTA|SETTINGS PROFILE) IF NOT EXISTS \w+;?", statement), statement
+        else:
+            assert statement.startswith(("GRANT", "ALTER", "CREATE USER IF NOT EXISTS")), statement
+    altered = [found[1] for text in statements() if (found := re.match(r"ALTER (.+?) headrace_analyst", text))]
+    assert altered == ["SETTINGS PROFILE", "ROLE", "QUOTA"]
+
+
+def test_preflight_names_the_right_that_an_account_lacks(worker: Connection) -> None:
+    """In the words of roles.sql, where each of them stands: on a cluster, and for replicas."""
+    check_grants(worker, of_replicas(Layout(), DATABASE))
+    says = r"the account headrace_worker at \S+ lacks .*`GRANT REMOTE ON \*\.\* TO headrace_worker`"
+    with pytest.raises(Fatal, match=says):
+        check_grants(worker, OF_CLUSTER)
+    with pytest.raises(Fatal, match=r"`GRANT CLUSTER ON \*\.\* TO headrace_worker`"):
+        check_grants(worker, of_replicas(Layout("c", is_replicated=True), DATABASE))
+
+    text = ROLES.read_text("utf-8")
+    for grant in (*OF_CLUSTER, *of_replicas(Layout("c", is_replicated=True), DATABASE)):
+        assert f"GRANT {grant} TO headrace_worker;" in text
 
 
 def test_the_profile_of_roles_sql_puts_on_the_disk_what_is_larger_than_the_memory() -> None:

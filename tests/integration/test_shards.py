@@ -4,24 +4,30 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.insert_pace import InsertPace
+from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import create_database
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.products import products
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.replica import copy_tables
 from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.streams import pieces
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import NO_SHARD, Origin
 from consumer.delivery.ports import Block, Partition, Record
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
 from consumer.operations.preflight import check_servers, check_tables
+from consumer.operations.spans import Span
 from schemas.registry import LocalSchemas
+from tests.conftest import SOAK_ONLY
+from tests.support.clickhouse import PASSWORD
 from tests.support.clickhouse_shards import TwoServers, make_tables
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import TOPIC, encoded, record
@@ -157,6 +163,7 @@ def test_rows_are_found_on_whichever_shard_they_are(two_servers: TwoServers, dat
     part = Partition(TOPIC, 1)
 
     assert table.end(part, TOPIC_ID, 0) == 30
+    table.await_replicas(batch, monotonic(), always=False)
     assert table.held(part, block, batch).offsets == frozenset(range(30))
     assert table.present(part, block) == frozenset(range(30))
     assert [(reading.first, reading.last) for reading in table.readings(part, TOPIC_ID)] == [(0, 29)]
@@ -329,6 +336,13 @@ def test_preflight_refuses_a_cluster_that_it_can_not_keep_exact(two_servers: Two
         check_servers(two_servers.connect(database))
 
 
+def test_preflight_names_the_right_that_the_account_lacks(two_servers: TwoServers, database: str) -> None:
+    """Before it asks all servers, whose answer would not name it."""
+    as_worker = Connection(two_servers.url, "headrace_worker", PASSWORD, database, 30, layout=Layout("two"))
+    with pytest.raises(Fatal, match=r"let an administrator run `GRANT REMOTE ON \*\.\* TO headrace_worker`"):
+        check_servers(as_worker)
+
+
 def test_preflight_refuses_plain_tables_as_replicas(two_servers: TwoServers) -> None:
     """Each server would have the rows that went to it."""
     says = "shard 1 of the cluster copies has several replicas, but the tables are not"
@@ -386,3 +400,28 @@ def test_a_new_replica_gets_the_tables_that_another_one_has_now(two_servers: Two
         assert new.query(query) == living.query(query)
         assert len(made) == len(living.query(query))
         assert copy_tables(living, new) == []
+
+
+@SOAK_ONLY
+def test_shards_come_back_from_backups_of_one_round(two_servers: TwoServers) -> None:
+    """Each by itself, as docs/RECOVERY.md has it for one server; then all is as it was, over both."""
+    with two_servers.database("two") as name:
+        one = two_servers.each(name, "two")[0]
+        for shard, partition in ((1, 0), (2, 1)):
+            Inserter(one).insert(range(30), shard=shard, partition=partition)
+        counted_first = f"TABLE {name}.offsets, TABLE {name}.dead_letter_origins"
+        rest = f"DATABASE {name} EXCEPT TABLES {name}.offsets, {name}.dead_letter_origins"
+        for number, server in enumerate(two_servers.each("")):
+            b"".join(pieces(server, f"BACKUP {counted_first} TO File('{name}-{number}-offsets')"))
+            b"".join(pieces(server, f"BACKUP {rest} TO File('{name}-{number}-tables')"))
+        for server in two_servers.each(""):
+            server.command(f"DROP DATABASE {name} SYNC")
+        for number, server in enumerate(two_servers.each("")):
+            b"".join(pieces(server, f"RESTORE DATABASE {name} FROM File('{name}-{number}-tables')"))
+            b"".join(pieces(server, f"RESTORE {counted_first} FROM File('{name}-{number}-offsets')"))
+
+        assert preflight(two_servers.connect(name, "two")) == 2
+        assert rows_of(two_servers, name) == [places(0, range(30)), places(1, range(30))]
+        auditor = Auditor(one, {TOPIC: "events"}, None)
+        assert all(auditor.audit(Span(Partition(TOPIC, number), TOPIC_ID, 0, 30)).is_clean for number in (0, 1))
+        make_tables(one)

@@ -1,25 +1,30 @@
 """What operators run over two ClickHouse servers as shards: every command sees the rows of both."""
 
+import json
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from msgspec import structs
 
+from consumer.__main__ import parser
 from consumer.canary import finder
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.migrations import tables
-from consumer.clickhouse.rows import EventRows
+from consumer.clickhouse.rows import DeadLetterRows, EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.countries import run_countries
 from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Partition
-from consumer.errors import Misconfigured
-from consumer.operations.audit import Auditor, Span
+from consumer.delivery.ports import Partition, Record
+from consumer.errors import Halt, Misconfigured
+from consumer.operations.audit import Auditor
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
+from consumer.operations.spans import Span
 from consumer.operations.whereabouts import audited, freshness, is_counted
 from consumer.operations.whereabouts import rows_of as rows_named
 from consumer.settings import Settings
@@ -27,7 +32,7 @@ from schemas.registry import LocalSchemas
 from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.clickhouse_shards import TwoServers, make_tables
 from tests.support.consumer_fakes import Tally
-from tests.support.fixtures_consumer import TOPIC, encoded, record
+from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record
 
 TARGET = Target("events", "event", TOPIC, 30)
 ID = "incarnation"
@@ -157,3 +162,143 @@ def insert_of(two_servers: TwoServers, database: str, shard: int, ip: str) -> No
     one = Connection(two_servers.url, USER, PASSWORD, database, 30, layout=Layout("two", tables=tables()))
     statement = "INSERT INTO events_all (event_id, event_type, ip) SELECT generateUUIDv4(), 'VIEW', {ip:String}"
     one.command(statement, {"ip": ip}, settings=one.layout.of_insert(shard))
+
+
+class Spread:
+    """What an operator does on a cluster of two shards."""
+
+    def __init__(self, two_servers: TwoServers, database: str, key: str) -> None:
+        self.servers, self.database = two_servers, database
+        self.both = two_servers.connect(database, "two")
+        self.settings = Settings(
+            bootstrap_servers="nobody:1",
+            clickhouse_url=two_servers.url,
+            clickhouse_user=USER,
+            clickhouse_password_file=str(password_file()),
+            clickhouse_database=database,
+            clickhouse_cluster="two",
+            clickhouse_replicated=False,
+            erasure_key_file=key,
+        )
+
+    def fill(self) -> None:
+        """Insert twenty events of a visitor on each shard, who signs in on both, and a dead letter of theirs."""
+        for shard, partition in ((1, 0), (2, 1)):
+            insert(self.both, shard, partition, range(20))
+            bury(self.both, shard, partition)
+
+    def run(self, *words: str) -> int:
+        """Run a command, as main does."""
+        arguments = parser().parse_args(words)
+        return int(arguments.call(self.settings, arguments))
+
+    def there(self) -> list[tuple[int, int, int]]:
+        """Return each shard's rows of events, dead letters with content, and counted rows."""
+        query = """
+        SELECT (SELECT count() FROM events) AS rows, (SELECT countIf(value != '') FROM dead_letters) AS letters,
+            (SELECT sum(rows) FROM offsets WHERE topic = {topic:String}) AS counted
+        """
+        found = [one.query(query, {"topic": TOPIC})[0] for one in self.servers.each(self.database)]
+        return [(row["rows"], row["letters"], row["counted"]) for row in found]
+
+
+@pytest.fixture(scope="module")
+def emptied(two_servers: TwoServers) -> Iterator[str]:
+    """A database like it, whose tables each test empties."""
+    with two_servers.database("two") as name:
+        yield name
+
+
+@pytest.fixture
+def spread(two_servers: TwoServers, emptied: str, tmp_path: Path) -> Spread:
+    """The settings of the cluster of the database, whose tables are emptied before."""
+    for one in two_servers.each(emptied):
+        for table in ("events", "offsets", "received", "dead_letters", "erasures", "erased_rows"):
+            one.command(f"TRUNCATE TABLE {table} SYNC")
+    key = tmp_path / "key"
+    key.write_text("k" * 64)
+    return Spread(two_servers, emptied, str(key))
+
+
+def bury(connection: Connection, shard: int, partition: int) -> None:
+    """Insert a dead letter of the visitor."""
+    rows = DeadLetterRows()
+    value = json.dumps({"anonId": "a", "userId": "u", "eventId": str(uuid4())}).encode()
+    dead = [Record(Partition("dead", partition), 0, AT_MS, b"k", value, (("headrace.origin_topic", b"events"),))]
+    (block,) = rows.blocks(dead, Origin(ID), f"dead/{partition}")
+    target = Target("dead_letters", "dead_letter", "dead", 30)
+    ClickHouseTable(connection, target, rows, None, Tally()).insert(replace(block, shard=shard))
+
+
+def test_a_person_is_erased_on_all_shards(spread: Spread, capsys: pytest.CaptureFixture[str]) -> None:
+    """By one command, which counts all before; a visitor is a user's by the sign-ins of all shards."""
+    spread.fill()
+    assert spread.run("erase", "--user-id", "u") == 0
+    assert "add --go to erase 42" in capsys.readouterr().err
+    assert spread.there() == [(20, 1, 20), (20, 1, 20)]
+
+    assert spread.run("erase", "--user-id", "u", "--go") == 0
+    assert "40 rows and the content of 2 dead letters were erased" in capsys.readouterr().err
+    assert spread.there() == [(0, 0, 20), (0, 0, 20)]
+    auditor = Auditor(spread.both, {TOPIC: "events"}, None)
+    assert all(auditor.audit(Span(Partition(TOPIC, number), ID, 0, 20)).is_clean for number in (0, 1))
+    assert spread.both.query("SELECT uniqExact(digest) AS n FROM erasures_all") == [{"n": 2}]
+
+
+def test_who_comes_back_on_another_shard_is_erased_there(spread: Spread, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who was erased is known on all shards, and on those that are added later."""
+    insert(spread.both, 1, 0, range(20))
+    assert spread.run("erase", "--user-id", "u", "--go") == 0
+    insert(spread.both, 2, 3, range(20))
+
+    assert spread.run("erase", "--again") == 0
+    assert "add --go to erase 20" in capsys.readouterr().err
+    assert spread.run("erase", "--again", "--go") == 0
+    assert "20 rows and the content of 0 dead letters had come back" in capsys.readouterr().err
+    assert [rows for rows, _, _ in spread.there()] == [0, 0]
+
+
+def test_nothing_is_erased_while_a_shard_can_not_be_reached(spread: Spread) -> None:
+    """An address of each is needed, and said."""
+    spread.fill()
+    spread.settings = structs.replace(spread.settings, clickhouse_url=spread.servers.nodes[0].url)
+    with pytest.raises(Halt, match="names no server of shard 2 of two: add one"):
+        spread.run("erase", "--user-id", "u", "--go")
+    assert [rows for rows, _, _ in spread.there()] == [20, 20]
+
+
+def test_a_day_of_each_shard_comes_back_to_it(spread: Spread, tmp_path: Path) -> None:
+    """By one command each; it is counted once, and what is there is left alone."""
+    spread.fill()
+    day = datetime.fromtimestamp(AT_MS / 1000, UTC).date().isoformat()
+    assert spread.run("archive", "--day", day, "--to", str(tmp_path)) == 0
+    files = sorted(str(path) for path in tmp_path.glob("*.parquet"))
+    assert [Path(name).name for name in files] == [
+        f"{table}-{day}-shard-{shard}.parquet" for table in ("dead_letters", "events") for shard in (1, 2)
+    ]
+    for one in spread.servers.each(spread.database):
+        for table in ("events", "dead_letters"):
+            one.command(f"TRUNCATE TABLE {table} SYNC")
+
+    for _ in range(2):
+        assert spread.run("restore", *files) == 0
+        assert spread.there() == [(20, 1, 20), (20, 1, 20)]
+    assert spread.both.query("SELECT DISTINCT _partition AS p FROM events_all ORDER BY p") == [{"p": 0}, {"p": 1}]
+
+
+@pytest.mark.parametrize(("name", "option", "there"), [("", (), [20, 0]), ("-shard-2", ("--shard", "1"), [20, 0])])
+def test_a_file_goes_to_the_shard_that_is_named(
+    spread: Spread, tmp_path: Path, name: str, option: tuple[str, ...], there: list[int]
+) -> None:
+    """A file of the single server before the cluster goes to the first one."""
+    insert(spread.both, 2, 1, range(20))
+    day = datetime.fromtimestamp(AT_MS / 1000, UTC).date().isoformat()
+    assert spread.run("archive", "--day", day, "--to", str(tmp_path)) == 0
+    file = tmp_path / f"events-old{name}.parquet"
+    (tmp_path / f"events-{day}-shard-2.parquet").rename(file)
+    spread.servers.each(spread.database)[1].command("TRUNCATE TABLE events SYNC")
+    with pytest.raises(Misconfigured, match="is of shard 3, and the cluster has 2"):
+        spread.run("restore", str(file), "--shard", "3")
+
+    assert spread.run("restore", str(file), *option) == 0
+    assert [rows for rows, _, _ in spread.there()] == there

@@ -26,6 +26,7 @@ from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
+from consumer.delivery.task import BatchTask
 from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
@@ -212,6 +213,11 @@ class Schedule(Cuts):
         """Let a server go away, or come back."""
         getattr(self.world, server).is_away = is_away
 
+    @rule(is_behind=st.booleans())
+    def lag(self, is_behind: bool) -> None:  # noqa: FBT001  (as above)
+        """Let the replica that is asked first lag, or fetch again."""
+        self.world.table.is_behind = is_behind
+
     @rule()
     def forget_tokens(self) -> None:
         """Let the table forget all tokens: it was migrated, or an outage was longer than its memory."""
@@ -317,6 +323,16 @@ class WithoutLooking(Crashes):
         self.world.forget_tokens()
 
 
+class WithoutWaiting(WithoutLooking):
+    """Nobody waits for a replica that lags; see below."""
+
+    @initialize(is_eager=st.booleans())
+    def begin(self, is_eager: bool) -> None:  # noqa: FBT001  (hypothesis calls it)
+        """Start with one worker."""
+        super().begin(is_eager)
+        self.world.table.is_behind = True
+
+
 class WithoutShards(Crashes):
     """A predecessor's range goes where the partition's new batches go; see `forget_shards`."""
 
@@ -400,6 +416,14 @@ def test_the_search_finds_what_is_double_where_a_range_is_sent_whole(monkeypatch
     search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
     with pytest.raises(AssertionError, match=DOUBLE):
         run_state_machine_as_test(WithoutLooking, settings=search)
+
+
+def test_the_search_finds_what_is_double_where_replicas_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The replica that was asked lacked the rows, and no table knew their token any more."""
+    monkeypatch.setattr(BatchTask, "_must_await", lambda *_: False)
+    search = settings(max_examples=3000, stateful_step_count=60, deadline=None, phases=[Phase.generate], database=None)
+    with pytest.raises(AssertionError, match=DOUBLE):
+        run_state_machine_as_test(WithoutWaiting, settings=search)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two ClickHouse servers that know each other as shards of clusters, and a balancer before them."""
+"""Two or three ClickHouse servers that know each other as shards of clusters, and a balancer before them."""
 
 import shutil
 import tempfile
@@ -29,6 +29,7 @@ CLUSTERS: Final = {
     "two": ((0,), (1,)),
     "one": ((0,),),
     "copies": ((0, 1),),
+    "three": ((0,), (1,), (2,)),
 }
 """Each cluster's shards, and their replicas, as numbers of servers. To each server `apart` begins with itself."""
 
@@ -49,6 +50,7 @@ class Node(EmbeddedClickHouse):
         shards = {
             name: "".join(f"<shard>{''.join(_replica(nodes[n]) for n in shard)}</shard>" for shard in cluster)
             for name, cluster in {**CLUSTERS, "apart": own_first}.items()
+            if all(number < len(nodes) for shard in cluster for number in shard)
         }
         known = "".join(f"<{name}>{text}</{name}>" for name, text in shards.items())
         own = f"<display_name>{self.display_name}</display_name><remote_servers>{known}</remote_servers>"
@@ -63,11 +65,13 @@ def _replica(node: Node) -> str:
 
 
 class TwoServers:
-    """Two servers; a context manager."""
+    """Two servers, or more; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="clickhouse-shards-"))
-        self.nodes = tuple(Node(f"node-{number}", self._directory / f"config-{number}") for number in (1, 2))
+        self.nodes = tuple(
+            Node(f"node-{number}", self._directory / f"config-{number}") for number in range(1, count + 1)
+        )
         for node in self.nodes:
             node.configure(self.nodes)
         self._stack = ExitStack()
@@ -127,14 +131,20 @@ class ShardedFleet(Fleet):
         self.settings |= {"clickhouse_cluster": cluster, "clickhouse_replicated": "false"}
 
     def make_database(self, url: str) -> Connection:
-        """Make it on both servers, and return a connection to both."""
+        """Make it on all servers, and return a connection to all."""
         for one in self.servers.each(self.database, self.cluster):
             make_tables(one)
             one.command("SYSTEM STOP MERGES events")
         return self.servers.connect(self.database, self.cluster, url, 60)
 
+    def grow(self, cluster: str) -> None:
+        """Lay the tables over another cluster, which has more shards; workers that start now know it."""
+        self.cluster = self.settings["clickhouse_cluster"] = cluster
+        self.connection.close()
+        self.connection = self.make_database(self.servers.url)
+
     def drop_database(self) -> None:
-        """Drop it on both."""
+        """Drop it on all."""
         for one in self.servers.each(""):
             one.command(f"DROP DATABASE {self.database}")
 

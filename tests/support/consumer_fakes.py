@@ -102,6 +102,7 @@ class Process:
 
     revoke_s = 0.0
     letters_wait = False
+    replicas_wait = False
 
     def __init__(
         self, broker: FakeBroker, table: FakeTable, letters: FakeLetters, rows: FakeRows, clock: Clock
@@ -109,12 +110,15 @@ class Process:
         self.log = FakeLog(broker)
         self.pool = Pool()
         self.senders = Pool() if self.letters_wait else self.pool
+        self.waiters = Pool() if self.replicas_wait else self.pool
         self.metrics = Tally()
         pipeline = Pipeline(rows, table, letters, broker, table, table)
         backoff = Backoff(0.1, 2.0, lambda: 0.0)
         terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
         terms = replace(terms, keeps_metadata=broker.keeps_metadata, shards=table.shards)
-        self.worker = Worker(self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders), terms, self.metrics)
+        self.worker = Worker(
+            self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders, self.waiters), terms, self.metrics
+        )
         self.log.listen(self.worker)
 
     def step(self) -> None:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Origin
 from consumer.delivery.ports import Block, Held, Partition, Poison, Record
-from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient
+from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient, Unseen
 
 
 class InsertFault(Enum):
@@ -77,6 +77,11 @@ class FakeTable:
         self.window = window
         self.mends = mends
         self.is_away = False
+        self.is_stuck = False  # a replica, that never catches up
+        self.is_unseen = False  # whether no replica shows what was acknowledged
+        self.is_behind = False  # whether the replica that is asked beforehand lacks what comes now
+        self._hidden: set[str] = set()  # rows that it lacks
+        self.waits: list[bool] = []  # each wait for replicas: whether it was asked for always
         self.shards = 0  # on which workers that start now put their batches
         self.rows_max: int | None = None  # of a request that a proxy before it passes on
         self.faults: deque[InsertFault] = deque()
@@ -126,11 +131,13 @@ class FakeTable:
         rows = zip(block.offsets, json.loads(block.payload), strict=True)
         return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
 
-    def repair(self, block: Block, records: Sequence[Record]) -> int:
+    def repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool) -> int:
         """Put back what is missing of an inserted block; no view hears of it, but for its own gaps."""
         assert set(block.offsets) <= {record.offset for record in records}
         if self.is_away:
             raise Transient("the table is away")
+        if self.is_unseen and not is_awaited:
+            raise Unseen("not to be seen yet")
         keys = [key for key, _, _ in _rows(block)] if self.mends else []
         lost = [key for key in keys if not self.rows[key]]
         self.rows.update(lost)
@@ -147,11 +154,22 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
+        """Wait for replicas, unless one lags."""
+        del records, asked_s
+        self.waits.append(always)
+        if self.is_stuck:
+            raise Transient("replica r2 lags", Cause.REPLICA)
+        self.is_unseen = self.is_unseen and not always
+        self._hidden.clear()
+
     def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
         """Return which of a block's offsets are there, and whether all of those came since tokens were forgotten."""
         assert set(block.offsets) <= {record.offset for record in records}
-        offsets = self.present(partition, block)
-        rows = [key for key, _, _ in _rows(block) if self.rows[key]]
+        keys = [key for key, _, _ in _rows(block)]
+        shown = {offset for offset, key in zip(block.offsets, keys, strict=True) if key not in self._hidden}
+        offsets = self.present(partition, block) & shown
+        rows = [key for key in keys if self.rows[key] and key not in self._hidden]
         return Held(offsets, not offsets or (bool(rows) and self._lately.issuperset(rows)))
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
@@ -201,6 +219,7 @@ class FakeTable:
             if self._is_new("table", month, block) and (torn is not InsertFault.TORN or month != max(months)):
                 self.rows.update(months[month])
                 self._lately |= set(months[month])
+                self._hidden |= set(months[month]) if self.is_behind else set()
         for month in sorted(months)[:parts]:
             if self._is_new("view", month, block) and torn is not InsertFault.VIEW_TORN:
                 self._view(block.origin, months[month])

@@ -15,7 +15,7 @@ LIMITS = BufferLimits(rows_max=3, bytes_max=100_000, age_s_max=10.0, waiting_byt
 def opened(position: int = 0, replay: Intent | None = None) -> PartitionState:
     """Return a state at a position."""
     committed = CommittedOffset(position, replay.encode()) if replay else None
-    return PartitionState(PLACE, "id", position, committed, replay, read_to=position)
+    return PartitionState(PLACE, "id", position, committed, replay=replay, read_to=position)
 
 
 def feed(state: PartitionState, *offsets: int, now_s: float = 0.0, epoch: int = -1) -> None:

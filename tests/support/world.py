@@ -9,7 +9,7 @@ from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import CommittedOffset, Partition, Record
 from consumer.errors import ConsumerError, Reason
 from consumer.operations.divergence import last_below
-from tests.support.consumer_fakes import LIMITS, Clock, Process
+from tests.support.consumer_fakes import LATE_S, LIMITS, Clock, Process
 from tests.support.fake_group import TOPIC, FakeBroker, FakeLog, PartitionLog
 from tests.support.fake_operator import facts_of, reprocessed, resumed
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
@@ -169,6 +169,7 @@ class World:
         """Let the table forget its tokens, once nothing is under way."""
         self._land_all()
         self.table.forget_tokens()
+        self.clock.now_s += 2 * LATE_S
 
     def lose_marks(self) -> None:
         """Let the offsets of a group without members expire."""

@@ -9,7 +9,8 @@ from consumer.commands import spans
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.kafka.admin import Cluster, LogBounds, Topic
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
+from consumer.operations.spans import Span
 
 PLACE = Partition("events", 0)
 

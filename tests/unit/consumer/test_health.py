@@ -9,8 +9,9 @@ import pytest
 
 from consumer.delivery.buffer import BufferLimits
 from consumer.delivery.halting import Step
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import Membership, Poison, Record
+from consumer.delivery.reading import Intake
 from consumer.errors import Halt, HaltCode, Reason
 from consumer.health import HealthMonitor
 from consumer.metrics import PrometheusMetrics

@@ -1,6 +1,10 @@
 """Replicas are waited for where rows could otherwise look lost, and nowhere else."""
 
+import itertools
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import copy
 from typing import Any, Self, cast
 
 import pytest
@@ -8,11 +12,12 @@ import pytest
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import SINGLE, Layout
 from consumer.clickhouse.offsets import OffsetsTable
-from consumer.clickhouse.replication import synced
+from consumer.clickhouse.replication import Replicas, synced
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Held, Partition, Record
 from consumer.errors import Cause, Denied, Transient
-from consumer.operations.audit import Auditor, Span
+from consumer.operations.audit import Auditor
+from consumer.operations.spans import Span
 
 PLACE = Partition("events", 0)
 BLOCK = Block(1, Origin("id"), "token", (3, 4), b"")
@@ -44,8 +49,10 @@ class Replica:
         self.waited.append(statement)
         self.settings.append(settings)
 
-    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def query(self, query: str, parameters: dict[str, Any], **_: object) -> list[dict[str, Any]]:
         """Answer as a table that has got its rows just now, or never."""
+        if "absolute_delay" in query:
+            return [{"host": "r2", "port": 9000, "delay_s": 11, "entries": 3}]
         if "startsWith(engine" in query:
             return [{"name": name} for name in sorted(parameters["tables"]) if self.is_replicated]
         if "is_old" in query:
@@ -54,9 +61,11 @@ class Replica:
 
 
 def held(replica: Replica, timestamp_ms: int) -> Held:
-    """Ask what is there of a block of this age."""
+    """Wait for replicas if need be, and ask what is there of a block of this age."""
     table = OffsetsTable(cast("Connection", replica), {"events": "events"}, 570)
-    return table.held(PLACE, BLOCK, [Record(PLACE, offset, timestamp_ms, b"", b"") for offset in (3, 4)])
+    records = [Record(PLACE, offset, timestamp_ms, b"", b"") for offset in (3, 4)]
+    table.await_replicas(records, time.monotonic(), always=False)
+    return table.held(PLACE, BLOCK, records)
 
 
 @pytest.mark.parametrize(("layout", "where"), [(SINGLE, ""), (CLUSTER, "ON CLUSTER 'c' ")])
@@ -87,11 +96,11 @@ def test_plain_tables_are_not_waited_for(layout: Layout) -> None:
 
 
 def test_a_replica_that_does_not_catch_up_is_told_and_waited_for_again() -> None:
-    """Where to look is in the sentence; a right that is missing is another matter."""
-    says = r"a replica of d.events does not have yet .*replication_queue.*: code 159"
+    """Which one and where to look is in the sentence; a right that is missing is another matter."""
+    says = r"a replica of d.events does not have yet .*\(r2:9000 is 11 s behind, with 3 .*replication_queue.*: code 159"
     with pytest.raises(Transient, match=says) as late:
         synced(cast("Connection", Replica(fault=Transient("code 159", Cause.UNKNOWN))), "events")
-    assert late.value.cause is Cause.BUSY
+    assert late.value.cause is Cause.REPLICA
     with pytest.raises(Denied):
         synced(cast("Connection", Replica(fault=Denied("no right"))), "events")
 
@@ -107,10 +116,84 @@ def test_the_server_gives_up_waiting_before_its_client_does() -> None:
     assert cluster.settings == [{"receive_timeout": 54} | mode]
 
 
+class Behind(Replica):
+    """A replica that is always so far behind that it catches up only in so much time."""
+
+    def __init__(self, needs_s: float) -> None:
+        super().__init__()
+        self.needs_s, self.timeouts = needs_s, list[float]()
+
+    def patient(self, timeout_s: float) -> Self:
+        """Wait for longer."""
+        other = copy(self)
+        other.timeout_s = timeout_s
+        return other
+
+    def close(self) -> None:
+        """End."""
+
+    def command(self, statement: str, *, settings: dict[str, Any]) -> None:
+        """Wait for as long as asked."""
+        self.timeouts.append(self.timeout_s)
+        if settings["receive_timeout"] < self.needs_s:
+            raise Transient("code 159", Cause.UNKNOWN)
+        super().command(statement, settings=settings)
+
+
+def replicas(replica: Replica, clock: Iterator[float]) -> Replicas:
+    """Return the replicas of one table, over a server."""
+    return Replicas(cast("Connection", replica), "events", now_s=clock.__next__)
+
+
+def test_one_wait_serves_all_who_asked_before_it_began() -> None:
+    """As many partitions as are repeated; who asks while it goes on may miss rows, and waits for another one."""
+    replica = Replica()
+    waiting = replicas(replica, iter([10.0, 20.0]))
+    for asked_s in (8.0, 9.0, 7.0):
+        waiting.wait(asked_s)
+    assert len(replica.waited) == 1
+
+    waiting.wait(11.0)
+    waiting.wait(10.5)
+    assert len(replica.waited) == 2
+
+
+def test_a_failed_wait_is_told_to_all_who_asked_before_it_began() -> None:
+    """Else a partition after the other would spend the whole time with it."""
+    replica = Behind(70)
+    waiting = replicas(replica, iter([10.0, 20.0]))
+    for _ in range(3):
+        with pytest.raises(Transient, match="r2:9000 is 11 s behind"):
+            waiting.wait(9.0)
+    assert replica.timeouts == [60.0]
+
+
+@pytest.mark.parametrize("needs_s", [1, 70, 200, 400])
+def test_a_replica_that_is_always_as_far_behind_is_caught_up_with(needs_s: float) -> None:
+    """A wait of a fixed length would never end: what came meanwhile takes the same time."""
+    replica = Behind(needs_s)
+    waiting = replicas(replica, itertools.count(10.0))
+    for tries in range(1, 6):
+        with suppress(Transient):
+            waiting.wait(10.0 * tries)
+            break
+
+    assert waiting.reader is cast("Connection", replica)
+    assert replica.timeouts == [60.0 * 2**number for number in range(tries)]
+
+
+def test_nothing_is_read_of_replicas_that_were_not_waited_for() -> None:
+    """Rows whose token may be forgotten could be there twice."""
+    table = OffsetsTable(cast("Connection", Replica()), {"events": "events"}, 570)
+    with pytest.raises(Transient, match="not waited for yet") as failure:
+        table.held(PLACE, BLOCK, [Record(PLACE, offset, -1, b"", b"") for offset in (3, 4)])
+    assert failure.value.cause is Cause.REPLICA
+
+
 class Ledger(Replica):
     """The same; an audit finds an offset missing until it was waited for."""
 
-    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def query(self, query: str, parameters: dict[str, Any], **_: object) -> list[dict[str, Any]]:
         """Answer the audit's queries."""
         if "AS offset ORDER BY offset" in query:
             return [{"offset": 3}]
@@ -144,7 +227,7 @@ def test_an_audit_without_faults_waits_for_nobody() -> None:
 class Uncounted(Ledger):
     """The same; what it lacks are counts, and the rows are there."""
 
-    def query(self, query: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    def query(self, query: str, parameters: dict[str, Any], **_: object) -> list[dict[str, Any]]:
         """Show the row that no view has counted."""
         if "AS uncounted" in query:
             return [] if self.waited else [{"million": 0, "uncounted": 1}]

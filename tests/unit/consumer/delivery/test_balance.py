@@ -7,8 +7,9 @@ from consumer.delivery.balance import balance
 from consumer.delivery.batch import Batch
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
+from consumer.delivery.reading import Intake
 from consumer.delivery.task import BatchTask
 from consumer.errors import HaltCode
 

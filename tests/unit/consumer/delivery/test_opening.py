@@ -4,8 +4,8 @@ import pytest
 
 from consumer.delivery.intent import NO_SHARD, Detour, Intent
 from consumer.delivery.opening import open_state, start_of
-from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition, Position
+from consumer.delivery.reading import Intake
 from consumer.errors import HaltCode
 
 PLACE = Partition("events", 3)

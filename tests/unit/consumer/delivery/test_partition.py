@@ -7,8 +7,9 @@ import pytest
 from consumer.delivery.batch import Prepared
 from consumer.delivery.buffer import GROWTH
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import LARGE_ROWS, SUSPECT_BATCHES, Intake
+from consumer.delivery.partition import LARGE_ROWS, SUSPECT_BATCHES
 from consumer.delivery.ports import Cut, Poison, Record
+from consumer.delivery.reading import Intake
 from consumer.delivery.task import Stage
 from consumer.errors import Reason
 from tests.support.states import LIMITS, PLACE, feed, mark, opened, prepare, sealed

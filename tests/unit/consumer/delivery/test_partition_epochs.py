@@ -2,8 +2,9 @@
 
 from consumer.delivery.continuity import Continuity
 from consumer.delivery.intent import Detour, Intent
-from consumer.delivery.partition import Intake, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import CommittedOffset, Cut
+from consumer.delivery.reading import Intake
 from consumer.delivery.task import BatchTask, Stage
 from tests.support.states import LIMITS, PLACE, feed, opened, prepare, sealed
 

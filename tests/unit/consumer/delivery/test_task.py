@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 
-from consumer.delivery.batch import Inserted, Prepared, Sent
+from consumer.delivery.task import Outcome
 from tests.support.states import feed, opened, sealed
 
 
@@ -12,7 +12,7 @@ def test_a_failed_preparation_is_repeated_only_when_its_time_has_come() -> None:
     feed(state, 0, 1, 2)
     task = sealed(state)
     assert task.is_due(10.0)
-    job: Future[Prepared | Sent | Inserted] = Future()
+    job: Future[Outcome] = Future()
     task.preparing(job)
     assert not task.is_due(10.0)
 

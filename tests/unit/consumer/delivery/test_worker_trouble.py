@@ -3,8 +3,8 @@
 import pytest
 
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import Intake
 from consumer.delivery.ports import Block, CommittedOffset, Position
+from consumer.delivery.reading import Intake
 from consumer.errors import Cause, Transient
 from tests.support.consumer_fakes import LIMITS, PLACE, Around, get_on
 from tests.support.fake_table import FakeTable, value

@@ -260,6 +260,19 @@ def test_a_copy_is_adopted_where_its_commit_is() -> None:
     assert "30 to 34 were deleted" in later.why
 
 
+def test_an_adoption_that_was_not_noted_is_noted_by_another_run() -> None:
+    """Its commit stays as it is. A worker's own commit is none: it knows a leader epoch, or the tables have rows."""
+    mark = adopt(copied(30), "kafka-2").mark
+    assert mark is not None
+    adopted = replace(copied(30), mark=mark)
+
+    assert adopt(adopted, "kafka-2", is_noted=False).mark == mark
+    assert adopt(adopted, "kafka-2").mark is None
+    assert adopt(replace(adopted, mark=replace(mark, leader_epoch=0)), "kafka-2", is_noted=False).mark is None
+    assert adopt(replace(adopted, readings=[Reading(0, 30, 33, {})]), "kafka-2", is_noted=False).mark is None
+    assert adopt(replace(adopted, low=30), "kafka-2", is_noted=False).mark is None
+
+
 def test_a_copy_that_is_not_whole_is_not_adopted() -> None:
     """Its commit would be ahead of its log; and no other command touches it."""
     assert adopt(copied(41), "kafka-2").is_refused

@@ -1,12 +1,14 @@
 """Events by client and type: counted once, under names that no sender can make many of."""
 
 import random
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ingest.client_series import OTHER, ClientSeries, added_up
+from ingest.client_series import OTHER, ClientSeries, ClientShare, added_up
 from ingest.events.client_counters import CLIENTS_MAX, IDLE_S, ClientCounters
 from ingest.metric_table import LABEL_SETS_MAX
 from schemas.event import read_catalogue
@@ -111,7 +113,7 @@ class Processes:
         self._processes = [self._start(number) for number in range(count)]
 
     def _start(self, number: int) -> ClientCounters:
-        return ClientCounters(ClientSeries(str(self._directory), number), 2, lambda: self.now_s)
+        return ClientCounters(ClientSeries(str(self._directory), number, 60.0), 2, lambda: self.now_s)
 
     def replace(self, number: int) -> None:
         """Let one die, and another one continue its share."""
@@ -126,7 +128,7 @@ class Processes:
 
     def scrape(self) -> Scrape:
         """Return what Prometheus sees, whichever process answers."""
-        return added_up(ClientSeries(str(self._directory), 99).shares())
+        return added_up(ClientSeries(str(self._directory), 99, 60.0).read())
 
 
 @pytest.fixture
@@ -164,6 +166,37 @@ def test_a_retired_client_that_comes_again_starts_at_0(two: Processes) -> None:
     two.come(1, "older", flushes=5)
 
     assert two.scrape()["older", "VIEW"] <= 5
+
+
+def test_a_client_that_comes_again_while_it_is_retired_starts_at_0(tmp_path: Path) -> None:
+    """In another process, which looks before the retirement is written: it would keep that process's counts alone."""
+    two = Processes(tmp_path, 2)
+    for number in (0, 1):
+        two.come(number, "old", "older", flushes=3)
+    two.now_s += IDLE_S
+    come = threading.Thread(target=two.come, args=(1, "old"))
+
+    class Interrupted(ClientSeries):
+        """A process that is interrupted between looking and writing."""
+
+        looks = 0
+
+        def shares(self) -> Iterator[ClientShare]:
+            """Yield the shares, and let the other process come at the second look, which retires names."""
+            yield from super().shares()
+            self.looks += 1
+            if self.looks == 2:
+                come.start()
+                come.join(0.05)
+
+    retiring = ClientCounters(Interrupted(str(tmp_path), 0, 60.0), 2, lambda: two.now_s)
+    for _ in range(2):
+        two.now_s += 61
+        retiring.count([("new", "VIEW"), ("newer", "VIEW")])
+        retiring.flush()
+    come.join()
+
+    assert two.scrape().get(("old", "VIEW"), 0) <= 1
 
 
 def test_without_another_client_an_idle_one_keeps_its_name(two: Processes) -> None:
