@@ -8,11 +8,13 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
+from consumer.delivery.ports import Block
 from consumer.errors import Cause, Transient
 from schemas.registry import LocalSchemas
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import TOPIC, records
+from tests.support.log_members import until
 from tests.support.proxy import DelayAnswer, FaultProxy
 
 TIMEOUT_S = 1.0
@@ -35,15 +37,33 @@ def test_the_time_grows_with_the_tries_until_there_is_an_answer(database: Connec
     batch = records(range(5))
     rows.screen(batch)
     (block,) = rows.blocks(batch, Origin("id"), "token")
-    behind.client()
+    until(lambda: is_open(behind))
     proxy.set(DelayAnswer(2.5), only="INSERT")
-    for _ in range(2):
-        with pytest.raises(Transient) as unknown:
-            table.insert(block)
-        assert unknown.value.cause is Cause.UNKNOWN
-    table.insert(block)
+    first_tries = [is_inserted(table, block) for _ in range(2)]
+    until(lambda: is_inserted(table, block))
 
-    assert proxy.count(DelayAnswer) == 3
+    assert first_tries == [False, False]
     assert database.query("SELECT count() AS n FROM events") == [{"n": 5}]
-    assert metrics.counts == {"insert_seconds/events/unknown": 2, "insert_seconds/events/inserted": 1}
+    assert metrics.counts["insert_seconds/events/inserted"] == 1
+    assert metrics.counts["insert_seconds/events/unknown"] >= 2  # more, where a busy machine takes its time too
     behind.close()
+
+
+def is_open(connection: Connection) -> bool:
+    """Open a connection; a busy server may need longer for it than this one waits."""
+    try:
+        connection.client()
+    except Transient:
+        return False
+    return True
+
+
+def is_inserted(table: ClickHouseTable, block: Block) -> bool:
+    """Try to insert a block; tell whether an answer came in time."""
+    try:
+        table.insert(block)
+    except Transient as late:
+        if late.cause is not Cause.UNKNOWN:
+            raise
+        return False
+    return True

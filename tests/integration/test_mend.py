@@ -133,7 +133,7 @@ def test_other_batches_of_the_partition_are_none_of_its_business(torn: Torn) -> 
 def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
     """Its client gave it up; it may have noted its token, and be about to bring its rows."""
     torn.lose("events", "1")
-    slow = "INSERT INTO FUNCTION null('n UInt64') SELECT sleepEachRow(0.5) FROM numbers(6)"
+    slow = "INSERT INTO FUNCTION null('n UInt64') SELECT sleepEachRow(0.3) FROM numbers(100)"
     settings = {"insert_deduplication_token": torn.block.token, "max_block_size": 1}
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(torn.database.command, slow, settings=settings)
@@ -141,6 +141,8 @@ def test_an_insert_that_still_runs_is_waited_for(torn: Torn) -> None:
             assert not running.done()
         with pytest.raises(Transient, match="is still running"):
             torn.mender.repair(torn.block, torn.records)
+        torn.database.command(f"KILL QUERY WHERE query LIKE '{slow[:20]}%' SYNC FORMAT Null")
+        assert running.exception()
     assert not torn.offsets()
     assert torn.mender.repair(torn.block, torn.records) == COUNT
     assert torn.is_whole()

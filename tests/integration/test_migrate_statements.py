@@ -56,9 +56,9 @@ def test_the_server_gives_up_a_copy_before_its_client_does(
     empty_database: Connection, clickhouse: ClickHouse, slow: str
 ) -> None:
     """Else it would run on beside the next try of it."""
-    impatient = open_database(clickhouse, empty_database.database, timeout_s=3)  # of which the server has two
+    impatient = open_database(clickhouse, empty_database.database, timeout_s=6)  # of which the server has four
     with pytest.raises(Transient, match="159 TIMEOUT_EXCEEDED"):
-        run(impatient, slow)
+        run(impatient, slow.replace("numbers(6)", "numbers(60)"))
     impatient.close()
 
     assert not running(empty_database)
