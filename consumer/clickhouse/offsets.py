@@ -16,7 +16,8 @@ from typing import Final
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.replication import Replicas
 from consumer.delivery.intent import Intent
-from consumer.delivery.ports import Block, Held, Partition, Record
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.delivery.repeats import Held
 
 _CLOCKS_MS: Final = (
     3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; Kafka 4 refuses more, by default

@@ -6,21 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from consumer.delivery.batch import Attempt, Awaited, Batch, Draft, Inserted, Prepared, Sent
-from consumer.delivery.excluded import SPAN_MAX
 from consumer.delivery.intent import NO_SHARD, Intent
 from consumer.delivery.ports import (
     Block,
     DeadLetters,
-    Held,
-    InsertedOffsets,
     InsertSpans,
     Partition,
     Poison,
-    Repairer,
     Rows,
     Table,
     Topics,
 )
+from consumer.delivery.repeats import Held, InsertedOffsets, Repairer
+from consumer.delivery.sizing import bounded, fitting, halved, searched
 from consumer.errors import Cause, Halt, HaltCode, Reason, Recreated, Rejected, TooLarge, Transient
 
 log = logging.getLogger(__name__)
@@ -66,11 +64,11 @@ class Pipeline:
             self._check_no_rows(draft.batch, screened)
         if draft.is_suspect:
             known = (*known, *self._refusable(draft.batch.without((*known, *screened))))
-        batch = _halved(_searched(draft.batch.without((*known, *screened)), draft), draft)
-        batch = _fitting(batch, is_fixed=draft.is_fixed)
+        batch = halved(searched(draft.batch.without((*known, *screened)), draft), draft)
+        batch = fitting(batch, is_fixed=draft.is_fixed)
         blocks = self.rows.blocks(batch.included, intent.origin, batch.token(namespace))
-        if len(blocks) > 1 and (bounded := _bounded(batch, is_fixed=draft.is_fixed)) is not batch:
-            batch, blocks = bounded, self.rows.blocks(bounded.included, intent.origin, bounded.token(namespace))
+        if len(blocks) > 1 and (shorter := bounded(batch, is_fixed=draft.is_fixed)) is not batch:
+            batch, blocks = shorter, self.rows.blocks(shorter.included, intent.origin, shorter.token(namespace))
         end = batch.intent.b
         letters = tuple(item for item in (*known, *screened) if item.offset < end)
         later = tuple(item for item in known if item.offset >= end)
@@ -265,52 +263,3 @@ class Pipeline:
 def _for_shard(blocks: Sequence[Block], shard: int) -> tuple[Block, ...]:
     """Return the blocks, each with the shard that its intent names."""
     return tuple(blocks) if shard == NO_SHARD else tuple(replace(block, shard=shard) for block in blocks)
-
-
-def _halved(batch: Batch, draft: Draft) -> Batch:
-    """Return the batch, or its first half when it was too large for a proxy before ClickHouse."""
-    return batch if draft.is_fixed or not draft.is_too_large else batch.first(max(1, len(batch.records) // 2))
-
-
-def _searched(batch: Batch, draft: Draft) -> Batch:
-    """Return the batch, or the part that was searched, when one search did not find all of its poison.
-
-    So rows are inserted after every second search, however much poison there is.
-    """
-    if draft.is_fixed or draft.refusals <= 1 or not draft.refused:
-        return batch
-    last = max(item.offset for item in draft.refused)
-    return batch.first(sum(item.offset <= last for item in batch.records))
-
-
-def _bounded(batch: Batch, *, is_fixed: bool) -> Batch:
-    """Return the batch, or a beginning so short that an intent can list any poison in it.
-
-    A batch of several schemas is several inserts: once the first is in the table, the range can't be made smaller when
-    the second one is refused.
-    """
-    intent = batch.intent
-    if is_fixed or intent.b - intent.a <= SPAN_MAX:
-        return batch
-    return batch.first(max(1, sum(record.offset < intent.a + SPAN_MAX for record in batch.records)))
-
-
-def _fitting(batch: Batch, *, is_fixed: bool) -> Batch:
-    """Return the batch, or a beginning whose poison an intent can list within the broker's limit.
-
-    Raises:
-        Halt: the batch does not fit, and it is fixed.
-    """
-    if batch.intent.fits:
-        return batch
-    if is_fixed:
-        shown = f"{len(batch.intent.excluded)} of {len(batch.records)}"
-        raise Halt(f"more poison than an intent can list: {shown}", HaltCode.INTENT)
-    fits, too_many = 1, len(batch.records)
-    while too_many - fits > 1 + fits // 16:
-        middle = (fits + too_many) // 2
-        if batch.first(middle).intent.fits:
-            fits = middle
-        else:
-            too_many = middle
-    return batch.first(fits)

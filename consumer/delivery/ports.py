@@ -1,7 +1,6 @@
-"""The values and ports of the worker.
+"""The values and ports of the worker; repeats.py has those of repeated inserts.
 
-An offset always means the next one to read, except in a record. Each port is implemented by one edge module, and by a
-fake in the tests.
+An offset always means the next one to read, except in a record. Edge modules implement the ports, and fakes in tests.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -266,56 +265,6 @@ class Table(Protocol):
         Raises:
             Transient, Fatal: as they say.
         """
-
-
-class Repairer(Protocol):
-    """Checks repeated inserts for lost rows. Called on the pool's threads; raises Transient and Fatal, as they say."""
-
-    def repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool) -> int:
-        """Insert again the rows of a block that the server has lost since it acknowledged them; return how many.
-
-        Args:
-            block: the block.
-            records: those of its batch.
-            is_awaited: whether replicas were waited for after the acknowledgement.
-
-        Raises:
-            Unseen: rows are not to be seen, and replicas were not waited for.
-        """
-
-    def is_under_way(self, block: Block) -> bool:
-        """Tell whether the server is inserting a block, from any worker."""
-
-
-class Held(NamedTuple):
-    """What the tables hold of a block that may have been inserted before.
-
-    Attributes:
-        offsets: those of its offsets that are counted, or are rows.
-        is_remembered: none of them is there, or they came lately, and to this table: it still knows the block's token.
-    """
-
-    offsets: frozenset[int] = frozenset()
-    is_remembered: bool = True
-
-
-class InsertedOffsets(Protocol):
-    """The record of what is in the tables. Called on the pool's threads; raises Transient and Fatal, as they say."""
-
-    def end(self, partition: Partition, topic_id: str, reading: int) -> int:
-        """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
-
-    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
-        """Wait until replicas have what was inserted of these records up to a moment (monotonic). That takes long.
-
-        Not where tables are plain, nor where they surely still know the records' tokens, unless `always`.
-        """
-
-    def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
-        """Return what is there of a block, in its reading, counted or not; `records` are those of its batch."""
-
-    def present(self, partition: Partition, block: Block) -> frozenset[int]:
-        """Return which of a block's offsets are counted, or are rows that a killed server did not come to count."""
 
 
 class InsertSpans(Protocol):

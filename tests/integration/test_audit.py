@@ -15,7 +15,8 @@ from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Intent, Origin
 from consumer.delivery.partition import PartitionState
-from consumer.delivery.ports import CommittedOffset, Held, Partition, Record
+from consumer.delivery.ports import CommittedOffset, Partition, Record
+from consumer.delivery.repeats import Held
 from consumer.health import HealthMonitor
 from consumer.kafka.admin import LogBounds, Topic
 from consumer.kafka.dead_letters import SERVICE

@@ -5,7 +5,8 @@ from time import monotonic
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Block, Held, Partition, Record
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.delivery.repeats import Held
 
 PLACE = Partition("events", 3)
 

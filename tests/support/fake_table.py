@@ -13,7 +13,8 @@ from enum import Enum, auto
 
 from consumer.clickhouse.offsets import Reading
 from consumer.delivery.intent import NO_EPOCH, Origin
-from consumer.delivery.ports import Block, Held, Partition, Poison, Record
+from consumer.delivery.ports import Block, Partition, Poison, Record
+from consumer.delivery.repeats import Held
 from consumer.errors import Cause, Reason, Rejected, TooLarge, Transient, Unseen
 
 

@@ -15,7 +15,8 @@ from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.offsets import OffsetsTable, delete_rows, inserted_since_ms
 from consumer.delivery.intent import Detour, Intent, Origin
-from consumer.delivery.ports import Block, Held, Partition, Record
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.delivery.repeats import Held
 
 PLACE = Partition("events", 0)
 PACE = InsertPace(partitions=3, age_s=1.0, timeout_s=10.0, session_s=30.0)

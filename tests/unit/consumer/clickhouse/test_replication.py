@@ -14,7 +14,8 @@ from consumer.clickhouse.layout import SINGLE, Layout
 from consumer.clickhouse.offsets import OffsetsTable
 from consumer.clickhouse.replication import Replicas, synced
 from consumer.delivery.intent import Origin
-from consumer.delivery.ports import Block, Held, Partition, Record
+from consumer.delivery.ports import Block, Partition, Record
+from consumer.delivery.repeats import Held
 from consumer.errors import Cause, Denied, Transient
 from consumer.operations.audit import Auditor
 from consumer.operations.spans import Span
