@@ -86,8 +86,8 @@ class PartitionState(ReadingState):
 
     @property
     def size_bytes(self) -> int:
-        """The partition's memory: its records, and as much again for their encoded form."""
-        return 2 * (self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks))
+        """The partition's memory: its records. Their encoded form is made when it is sent."""
+        return self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks)
 
     @property
     def waiting_records(self) -> int:

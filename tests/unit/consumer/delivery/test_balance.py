@@ -21,7 +21,7 @@ def waiting(number: int, size_bytes: int, **fields: object) -> PartitionState:
     place = Partition("events", number)
     made = PartitionState(place, "id", 0, None, sealed_at_s=float(number))
     if size_bytes:
-        made.add(Record(place, 0, 0, b"", b"x" * (size_bytes // 2 - RECORD_OVERHEAD_BYTES)), 0.0)
+        made.add(Record(place, 0, 0, b"", b"x" * (size_bytes - RECORD_OVERHEAD_BYTES)), 0.0)
     for name, value in fields.items():
         setattr(made, name, value)
     assert made.size_bytes == size_bytes
@@ -112,7 +112,7 @@ def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool]], count:
         state = states[number % count]
         state.halt = stuck(0, 0).halt if sticks else state.halt
         if state.intake is Intake.OPEN:
-            record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes // 2 - RECORD_OVERHEAD_BYTES))
+            record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes - RECORD_OVERHEAD_BYTES))
             state.add(record, 0.0)
         paused, resumed, squeezed = balance(states, BOUND)
         for item in (*paused, *resumed):

@@ -297,14 +297,14 @@ def test_it_is_done_when_all_is_committed_or_a_successors() -> None:
     assert opened(0, Intent("id", 0, 5)).is_done
 
 
-def test_records_and_their_encoded_form_have_their_place() -> None:
-    """Memory is reserved for both from the first moment, so that sealing and encoding never pass the bound."""
+def test_a_batch_that_waits_needs_the_memory_of_its_records() -> None:
+    """Sealing and preparing add nothing: a block is encoded when it is sent."""
     state = opened(0)
     feed(state, 0, 1, 2, 3)
     before = state.size_bytes
     prepare(state, sealed(state))
 
-    assert before == state.size_bytes == 2 * 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes
+    assert before == state.size_bytes == 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes
 
 
 @pytest.mark.parametrize(
