@@ -75,6 +75,21 @@ def test_a_batch_grows_while_much_lies_ahead(rows: int, ahead: int, *, grows: bo
     assert state.seal(limits, age_s) is not None
 
 
+@pytest.mark.parametrize("rest", [0, 1, 100])
+def test_the_rest_of_a_backlog_joins_its_last_batch(rest: int) -> None:
+    """An insert of its own would cost ClickHouse dearly; but what does not come soon is not waited for."""
+    state = opened(0)
+    feed(state, *range(2000))
+    state.known_end = 2500
+    limits = replace(LIMITS, rows_max=3000, bytes_max=2**40)
+    old_s = limits.age_s_max + 1
+    assert state.seal(limits, old_s) is None
+    feed(state, *range(2000, 2500 - rest))
+
+    assert (state.seal(limits, old_s + 0.4) is None) == bool(rest)
+    assert state.tasks or state.seal(limits, old_s + 0.5) is not None
+
+
 @pytest.mark.parametrize(("rows", "at_end", "closes"), [(10, True, True), (9, True, False), (10, False, False)])
 def test_a_large_batch_closes_early_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
     """No more is there to wait for. Not before the early age: windows of tokens are reckoned from that."""
