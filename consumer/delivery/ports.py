@@ -168,7 +168,7 @@ class Block:
         origin: the log that its rows come from.
         token: the deduplication token.
         offsets: one per row, in order.
-        payload: an Avro object container; it may be made again each time it is asked for, so that waiting blocks need no
+        payload: an Avro object container; it may be made again each time it is asked for, so waiting blocks need no
             memory for it.
         shard: the shard that it goes to; NO_SHARD when there is only one.
     """
