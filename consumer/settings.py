@@ -116,9 +116,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # One insert per partition at a time; this many partitions at once.
     insert_threads: Annotated[Count, _says("concurrent inserts and preparations")] = 4
 
-    # An insert must be one block: ClickHouse splits at 1,048,449 rows and 256 MiB.
+    # An insert must be one block: ClickHouse splits at 1,048,449 rows and 256 MiB. 100,000 usual events are 95 MiB.
     batch_rows_max: Annotated[int, Meta(ge=1, le=1_000_000), _says("a batch closes at this many rows")] = 100_000
-    batch_bytes_max: Annotated[int, Meta(ge=1, le=200 * 1024 * 1024), _says("or at this many bytes")] = 64 * 1024 * 1024
+    batch_bytes_max: Annotated[int, Meta(ge=1, le=200 * 1024 * 1024), _says("or at this many bytes")] = 96 * 1024 * 1024
     # An event can be selected about this long after its 201; a longer time makes fewer, larger parts.
     batch_age_s_max: Annotated[Seconds, _says("or when its oldest record has waited this long")] = 1.0
     # An insert costs ClickHouse about 50 ms of a core, however few its rows: twelve are 0.6 of one. Five partitions

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, SupportsBytes, TypeVar
 from uuid import uuid4
 
 from consumer.clickhouse.driver import (
@@ -144,7 +144,7 @@ class Connection:
         self,
         statement: str,
         parameters: Mapping[str, Any] | None = None,
-        data: bytes | None = None,
+        data: SupportsBytes | None = None,
         settings: Mapping[str, Any] | None = None,
         *,
         rows: ExternalTable | None = None,
@@ -157,11 +157,11 @@ class Connection:
             Transient, Rejected, Fatal: as errors.py says.
         """
         # ClickHouse puts a newline between statement and data; a second one would be an empty row.
-        body = None if data is None else RowsText(data)
+        body = None if data is None else RowsText(bytes(data))
         beside = rows.sent if rows else None
 
         def send() -> None:
-            with self.translating(len(data or b"")) as client:
+            with self.translating(len(body or b"")) as client:
                 answer = client.command(
                     statement.rstrip(), dict(parameters or {}), body, dict(settings or {}), external_data=beside
                 )

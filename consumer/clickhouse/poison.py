@@ -92,7 +92,7 @@ class PoisonSearch:
 
     def faults(self, explanation: Explanation, part: Block) -> dict[int, list[int]]:
         """Return the numbers of the checks that a block's rows fail, by offset."""
-        sent = ExternalTable(ROWS, explanation.structure, part.payload)
+        sent = ExternalTable(ROWS, explanation.structure, bytes(part.payload))
         rows = self._connection.query(explanation.select, part.origin._asdict(), sent, self._settings)
         return {row["at"]: row["faults"] for row in rows}
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
@@ -51,6 +52,22 @@ def _timestamp_ms(record: Record) -> int:
 def _frames(records: Sequence[Record]) -> set[bytes]:
     """Return the first bytes of all values: almost always one frame, so that no value needs to be read singly."""
     return {record.value[:FRAME_BYTES] for record in records}
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """The container of some records of one partition and schema, made each time it is sent."""
+
+    header: bytes
+    records: Sequence[Record]
+
+    def __bytes__(self) -> bytes:
+        number = varint(self.records[0].partition.number)
+        rows = (
+            number + near_varint(record.offset) + near_varint(_timestamp_ms(record)) + record.value[FRAME_BYTES:]
+            for record in self.records
+        )
+        return container(self.header, rows)
 
 
 class EventRows:
@@ -104,17 +121,9 @@ class EventRows:
             for schema_id in groups:
                 groups[schema_id] = [record for record in records if schema_id_of(record.value) == schema_id]
         return [
-            Block(schema_id, origin, f"{token}/{schema_id}", _offsets(group), self._payload(schema_id, group))
+            Block(schema_id, origin, f"{token}/{schema_id}", _offsets(group), _Events(self._headers[schema_id], group))
             for schema_id, group in sorted(groups.items())
         ]
-
-    def _payload(self, schema_id: int, records: Sequence[Record]) -> bytes:
-        number = varint(records[0].partition.number)
-        rows = (
-            number + near_varint(record.offset) + near_varint(_timestamp_ms(record)) + record.value[FRAME_BYTES:]
-            for record in records
-        )
-        return container(self._headers[schema_id], rows)
 
     def _learn(self, schema_id: int) -> dict[int, str]:
         """Remember a schema's container head; if it can never be read, return the reason by its id.

@@ -1,13 +1,15 @@
 """Decides which partitions to pause and resume, so that waiting records stay within one memory bound.
 
-Under a backlog a few large inserts cost ClickHouse half as much as many small ones. So above half of the bound only one
-partition reads on, until its batch is full or three quarters of the bound are in use. When no running insert will free
-memory, its batch is sealed as it is. The partition that was sealed longest ago is next. That one reads up to its share
-of the last quarter whatever the others hold, so stuck partitions do not starve the others. A partition that holds
-nothing is not paused: beyond the bound, each such partition may add one poll.
+Under a backlog a few large inserts cost ClickHouse half as much as many small ones. So partitions that are far behind
+take turns: one of them reads until its batch is full, and is inserted while the next one reads. The others go on.
 
-All resume when less than a quarter of the bound is in use. A partition that reads a predecessor's range is never
-paused: that range is one batch, and only its end frees it.
+Above half of the bound only one partition of all reads on, until its batch is full or three quarters of the bound are
+in use. When no running insert will free memory, its batch is sealed as it is. The partition that was sealed longest ago
+is next. That one reads up to its share of the last quarter whatever the others hold, so stuck partitions do not starve
+the others. A partition that holds nothing is not paused: beyond the bound, each such partition may add one poll.
+
+All but those that await their turn resume when less than a quarter of the bound is in use. A partition that reads a
+predecessor's range is never paused: that range is one batch, and only its end frees it.
 """
 
 from collections.abc import Collection
@@ -36,14 +38,18 @@ def balance(states: Collection[PartitionState], bound_bytes: int) -> Balance:
     total = sum(state.size_bytes for state in states)
     is_busy = any(state.tasks and not _is_stuck(state) for state in states)  # that will free memory
     share = bound_bytes / 4 / max(1, len(states))
-    next_one = min(filter(_can_go_on, states), key=lambda state: state.sealed_at_s, default=None)
+    going = sorted(filter(_can_go_on, states), key=lambda state: state.sealed_at_s)
+    next_one = next(iter(going), None)
+    next_far = next((state for state in going if state.is_far_behind), None)
     has_room = next_one is not None and (total < bound_bytes * 3 / 4 or next_one.size_bytes < share)
     made = Balance([], [], None if has_room or is_busy else next_one)
     for state in states:
         reads = state is next_one and has_room
-        if state.intake is Intake.PAUSED and (reads or total <= bound_bytes / 4):
+        awaits_turn = next_far is not None and state is not next_far and state.is_far_behind
+        freely_bytes = 0.0 if awaits_turn else bound_bytes / (2 if state is next_far else 4)
+        if state.intake is Intake.PAUSED and (reads or total < freely_bytes):
             made.resumed.append(state)
-        elif not reads and total >= bound_bytes / 2 and _can_pause(state):
+        elif not reads and (awaits_turn or total >= bound_bytes / 2) and _can_pause(state):
             made.paused.append(state)
     return made
 

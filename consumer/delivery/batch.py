@@ -88,7 +88,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A batch with its poison left out, and the rest encoded.
+    """A batch with its poison left out, and the rest as blocks.
 
     Attributes:
         batch: its intent lists the poison; it may end earlier than the draft's.

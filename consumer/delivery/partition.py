@@ -24,6 +24,8 @@ LARGE_ROWS: Final = 10_000
 # marks of transactions, which are never read.
 _REST: Final = 10
 _FEW: Final = 100
+# The rest of a backlog joins its last batch, if it comes within this.
+_REST_S: Final = 0.5
 SUSPECT_BATCHES: Final = 10
 """So many batches without poison end the suspicion: asking takes 10 µs an event, and a refused insert much longer."""
 
@@ -47,6 +49,7 @@ class PartitionState(ReadingState):
         check: the running check that the topic is still the same; last started at `checked_at_s`.
         is_squeezed: whether the next batch must be sealed because memory is short.
         sealed_at_s: when the last batch was sealed (monotonic).
+        behind_at_s: when more than the rest of a backlog last lay ahead (monotonic).
         took_s: how long the last finished batch took since it was sealed.
         shard: the shard that its next batches go to; NO_SHARD when there is only one.
         cluster_id: the Kafka cluster's id; "" when not known.
@@ -69,6 +72,7 @@ class PartitionState(ReadingState):
     suspect_batches: int = 0
     is_squeezed: bool = False
     sealed_at_s: float = float("-inf")
+    behind_at_s: float = float("-inf")
     took_s: float = 0.0
     shard: int = NO_SHARD
     cluster_id: str = ""
@@ -86,8 +90,8 @@ class PartitionState(ReadingState):
 
     @property
     def size_bytes(self) -> int:
-        """The partition's memory: its records, and as much again for their encoded form."""
-        return 2 * (self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks))
+        """The partition's memory: its records. Their encoded form is made when it is sent."""
+        return self.buffer.size_bytes + sum(task.batch.size_bytes for task in self.tasks)
 
     @property
     def waiting_records(self) -> int:
@@ -99,6 +103,11 @@ class PartitionState(ReadingState):
         """The Kafka timestamp of the oldest record that was taken and is not finished; None when there is none."""
         records = next((task.batch.records for task in self.tasks if task.batch.records), self.buffer.records)
         return records[0].timestamp_ms if records and records[0].timestamp_ms > 0 else None
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether so much lies ahead that it is best read into one batch at once."""
+        return self.known_end - self.read_to > LARGE_ROWS and not self.is_at_end
 
     def has_all_below(self, end: int | None) -> bool:
         """Tell whether everything below the partition's end is done; the end may be unknown."""
@@ -126,6 +135,8 @@ class PartitionState(ReadingState):
             return True
         rows, ahead = len(self.buffer.records), self.known_end - self.read_to
         is_behind = ahead > max(rows / _REST, _FEW) and not self.is_at_end
+        self.behind_at_s = now_s if is_behind else self.behind_at_s
+        is_behind = is_behind or (ahead > 0 and not self.is_at_end and now_s - self.behind_at_s < _REST_S)
         is_cheap = not self.tasks and self.took_s <= limits.early_s
         age_s = limits.age_s(is_behind=is_behind, is_cheap=is_cheap or (self.is_at_end and rows >= LARGE_ROWS))
         return self.buffer.is_due(limits, now_s, age_s)

@@ -44,7 +44,7 @@ class Pipeline:
     spans: InsertSpans | None = None
 
     def prepare(self, draft: Draft, namespace: str) -> Prepared:
-        """Find a batch's poison by frame and schema, and encode the rest; write nothing.
+        """Find a batch's poison by frame and schema, and make blocks of the rest; write nothing.
 
         The topic's ID is checked after the records were read: an ID is never reused, so they are of that topic.
 

@@ -6,7 +6,7 @@ An offset always means the next one to read, except in a record. Edge modules im
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, SupportsBytes
 
 from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Origin
 from consumer.errors import ConsumerError, Reason
@@ -160,14 +160,15 @@ class Poison:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Encoded rows of one insert; a retry sends the same bytes.
+    """The rows of one insert; a retry sends the same bytes.
 
     Attributes:
         schema_id: the writer schema of all its rows; -1 when the rows are the worker's own.
         origin: the log that its rows come from.
         token: the deduplication token.
         offsets: one per row, in order.
-        payload: an Avro object container.
+        payload: an Avro object container; it may be made again each time it is asked for, so waiting blocks need no
+            memory for it.
         shard: the shard that it goes to; NO_SHARD when there is only one.
     """
 
@@ -175,7 +176,7 @@ class Block:
     origin: Origin
     token: str
     offsets: tuple[int, ...]
-    payload: bytes
+    payload: SupportsBytes
     shard: int = NO_SHARD
 
 

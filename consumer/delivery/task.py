@@ -3,7 +3,7 @@
 stage       means                                       left when
 ----------  ------------------------------------------  ----------------------------------------------------------
 WAITING     sealed, or to be prepared again             it is due -> PREPARING
-PREPARING   being screened and encoded on the pool;     prepared -> PREPARED; transient -> WAITING; the topic was
+PREPARING   being screened on the pool;                 prepared -> PREPARED; transient -> WAITING; the topic was
             nothing is written                          recreated -> the partition is given up
 AWAITING    replicas are waited for, because an         they have caught up -> PREPARED; transient -> PREPARED, later
             earlier try may have inserted its rows
@@ -58,7 +58,7 @@ class BatchTask:
     Attributes:
         batch: the batch; replaced by one whose intent lists the poison.
         is_replay: its range was a predecessor's.
-        blocks: its encoded form, once prepared.
+        blocks: its rows, once prepared; they are encoded when they are sent.
         blocks_in: how many of them were acknowledged by the table; they are not sent again.
         refused: the rows that the table refused last, until the next preparation leaves them out.
         refusals: how often the table has refused it.

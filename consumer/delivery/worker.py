@@ -1,8 +1,8 @@
 """The worker: turns records into rows, each exactly once. Imports no driver.
 
-Per partition: seal a batch [a, b) -> screen and encode it -> commit its intent at a -> insert it as one block under its
-token -> send its poison to the dead letters -> commit b. `turn` goes once over all partitions; slow steps run on pools,
-and only `poll` waits.
+Per partition: seal a batch [a, b) -> screen it -> commit its intent at a -> encode it, and insert it as one block under
+its token -> send its poison to the dead letters -> commit b. `turn` goes once over all partitions; slow steps run on
+pools, and only `poll` waits.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class FakeTable:
         if self.is_away:
             raise Transient("the table is away")
         if self.rows_max is not None and len(block.offsets) > self.rows_max:
-            raise TooLarge("HTTP 413", len(block.payload))
+            raise TooLarge("HTTP 413", len(bytes(block.payload)))
         self._check(block)
         fault = self.faults.popleft() if self.faults else None
         match fault:
@@ -129,7 +129,7 @@ class FakeTable:
         assert set(block.offsets) <= {record.offset for record in records}
         if self.is_away:
             raise Transient("the table is away")
-        rows = zip(block.offsets, json.loads(block.payload), strict=True)
+        rows = zip(block.offsets, json.loads(bytes(block.payload)), strict=True)
         return [Poison(offset, Reason.BAD_VALUE, "refused") for offset, (_, _, fault) in rows if fault]
 
     def repair(self, block: Block, records: Sequence[Record], *, is_awaited: bool) -> int:
@@ -260,7 +260,7 @@ class FakeTable:
 def _rows(block: Block) -> Iterator[tuple[str, int, str]]:
     """Yield key, month and fault of each row; the key says of which reading, but for the first."""
     origin = block.origin
-    for key, month, fault in json.loads(block.payload or b"[]"):
+    for key, month, fault in json.loads(bytes(block.payload) or b"[]"):
         epoch = int(key.partition("@")[2] or 0)
         assert origin.leader_epoch in (epoch, NO_EPOCH), f"{key} inserted as of epoch {origin.leader_epoch}"
         yield (f"{key}#{origin.reading}" if origin.reading else key), month, fault

@@ -7,7 +7,7 @@ from consumer.delivery.balance import balance
 from consumer.delivery.batch import Batch
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import PartitionState
+from consumer.delivery.partition import LARGE_ROWS, PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 from consumer.delivery.reading import Intake
 from consumer.delivery.task import BatchTask
@@ -21,7 +21,7 @@ def waiting(number: int, size_bytes: int, **fields: object) -> PartitionState:
     place = Partition("events", number)
     made = PartitionState(place, "id", 0, None, sealed_at_s=float(number))
     if size_bytes:
-        made.add(Record(place, 0, 0, b"", b"x" * (size_bytes // 2 - RECORD_OVERHEAD_BYTES)), 0.0)
+        made.add(Record(place, 0, 0, b"", b"x" * (size_bytes - RECORD_OVERHEAD_BYTES)), 0.0)
     for name, value in fields.items():
         setattr(made, name, value)
     assert made.size_bytes == size_bytes
@@ -48,6 +48,56 @@ def test_over_half_of_the_bound_only_the_one_goes_on_that_was_sealed_longest_ago
     paused, resumed, squeezed = balance([waiting(1, 8000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
 
     assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
+
+
+def far_behind(number: int, size_bytes: int, **fields: object) -> PartitionState:
+    """Return a state that has read some of a large backlog."""
+    return waiting(number, size_bytes, known_end=LARGE_ROWS + 100, **fields)
+
+
+def test_partitions_that_are_far_behind_take_turns() -> None:
+    """However little memory is in use: each one's batch is full, and inserted, before the next one's is."""
+    states = [far_behind(1, 5000), far_behind(0, 5000), far_behind(2, 5000)]
+    paused, resumed, squeezed = balance(states, BOUND)
+    assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
+
+    for state in states:
+        state.intake = Intake.PAUSED
+    states[1].sealed_at_s = 9.0
+    paused, resumed, squeezed = balance(states, BOUND)
+    assert (paused, numbers(resumed), squeezed) == ([], [1], None)
+
+
+def test_a_partition_that_is_not_far_behind_awaits_no_turn() -> None:
+    """Its few records would grow old behind large batches of others."""
+    paused, resumed, _ = balance([far_behind(0, 5000), waiting(1, 5000), waiting(2, 5000, intake=Intake.PAUSED)], BOUND)
+
+    assert (paused, numbers(resumed)) == ([], [2])
+
+
+def test_a_turn_needs_no_more_than_that_half_is_free() -> None:
+    """Partitions that are not far behind do not hold up the one whose turn it is."""
+    states = [waiting(0, 30_000), far_behind(1, 5000, intake=Intake.PAUSED)]
+    assert numbers(balance(states, BOUND).resumed) == [1]
+
+    states = [waiting(0, 50_000), far_behind(1, 5000, intake=Intake.PAUSED)]
+    assert balance(states, BOUND).resumed == []
+
+
+def test_what_a_turn_left_unread_is_read_beside_the_next_ones() -> None:
+    """Near its log's end a partition is no longer far behind."""
+    near = far_behind(0, 5000, intake=Intake.PAUSED)
+    near.read_to = near.known_end - 100
+
+    assert numbers(balance([near, far_behind(1, 5000)], BOUND).resumed) == [0]
+
+
+def test_a_turn_passes_on_when_nothing_comes() -> None:
+    """The broker of the first one is away: once what it had is sealed, the others go on."""
+    silent = far_behind(0, 0, sealed_at_s=-1.0)
+    paused, resumed, _ = balance([silent, far_behind(1, 5000, intake=Intake.PAUSED)], BOUND)
+
+    assert (paused, numbers(resumed)) == ([], [1])
 
 
 def test_the_next_one_resumes() -> None:
@@ -104,23 +154,26 @@ def test_a_partition_with_two_batches_is_not_next() -> None:
     assert (numbers(paused), numbers(resumed)) == ([], [1])
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=300), st.integers(1, 5))
-def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool]], count: int) -> None:
-    """Only a poll can come on top of the bound."""
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), max_size=300), st.integers(1, 5))
+def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool, bool]], count: int) -> None:
+    """Only a poll can come on top of the bound; and one reads on as long as half of it is free."""
     states, poll_bytes = [waiting(number, 0) for number in range(count)], 4000
-    for now_s, (number, sticks) in enumerate(polls):
+    for now_s, (number, sticks, is_far) in enumerate(polls):
         state = states[number % count]
         state.halt = stuck(0, 0).halt if sticks else state.halt
         if state.intake is Intake.OPEN:
-            record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes // 2 - RECORD_OVERHEAD_BYTES))
+            record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes - RECORD_OVERHEAD_BYTES))
             state.add(record, 0.0)
+        state.known_end = state.read_to + (LARGE_ROWS + 1 if is_far else 0)
         paused, resumed, squeezed = balance(states, BOUND)
         for item in (*paused, *resumed):
             item.intake = Intake.PAUSED if item in paused else Intake.OPEN
         if squeezed is not None:
             squeezed.buffer.take_below(squeezed.read_to)
             squeezed.sealed_at_s = now_s
-        assert sum(item.size_bytes for item in states) <= BOUND + poll_bytes
+        size_bytes = sum(item.size_bytes for item in states)
+        assert size_bytes <= BOUND + poll_bytes
+        assert size_bytes >= BOUND / 2 or any(item.intake is Intake.OPEN for item in states)
 
 
 def test_all_go_on_once_little_is_left() -> None:

@@ -75,6 +75,21 @@ def test_a_batch_grows_while_much_lies_ahead(rows: int, ahead: int, *, grows: bo
     assert state.seal(limits, age_s) is not None
 
 
+@pytest.mark.parametrize("rest", [0, 1, 100])
+def test_the_rest_of_a_backlog_joins_its_last_batch(rest: int) -> None:
+    """An insert of its own would cost ClickHouse dearly; but what does not come soon is not waited for."""
+    state = opened(0)
+    feed(state, *range(2000))
+    state.known_end = 2500
+    limits = replace(LIMITS, rows_max=3000, bytes_max=2**40)
+    old_s = limits.age_s_max + 1
+    assert state.seal(limits, old_s) is None
+    feed(state, *range(2000, 2500 - rest))
+
+    assert (state.seal(limits, old_s + 0.4) is None) == bool(rest)
+    assert state.tasks or state.seal(limits, old_s + 0.5) is not None
+
+
 @pytest.mark.parametrize(("rows", "at_end", "closes"), [(10, True, True), (9, True, False), (10, False, False)])
 def test_a_large_batch_closes_early_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
     """No more is there to wait for. Not before the early age: windows of tokens are reckoned from that."""
@@ -297,14 +312,14 @@ def test_it_is_done_when_all_is_committed_or_a_successors() -> None:
     assert opened(0, Intent("id", 0, 5)).is_done
 
 
-def test_records_and_their_encoded_form_have_their_place() -> None:
-    """Memory is reserved for both from the first moment, so that sealing and encoding never pass the bound."""
+def test_a_batch_that_waits_needs_the_memory_of_its_records() -> None:
+    """Sealing and preparing add nothing: a block is encoded when it is sent."""
     state = opened(0)
     feed(state, 0, 1, 2, 3)
     before = state.size_bytes
     prepare(state, sealed(state))
 
-    assert before == state.size_bytes == 2 * 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes
+    assert before == state.size_bytes == 4 * Record(PLACE, 0, 0, b"", b"v").size_bytes
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def changed_since(around: Around, *values: bytes, parts: int | None) -> tuple[Ba
     """Insert a block as a worker did that died, or parts of it; since then the table refuses all of its rows."""
     batch, (block,) = prepared_blocks(around, *values)
     around.table.apply(block, parts)
-    refused = [[key, month, "table"] for key, month, _ in json.loads(block.payload)]
+    refused = [[key, month, "table"] for key, month, _ in json.loads(bytes(block.payload))]
     return batch, replace(block, payload=json.dumps(refused).encode())
 
 
@@ -327,7 +327,7 @@ def uncounted(around: Around, *values: bytes) -> tuple[Batch, Block]:
 def test_a_row_that_is_not_counted_is_no_dead_letter_though_the_table_would_refuse_it_now(around: Around) -> None:
     """The counts lack what the server did not come to."""
     batch, block = uncounted(around, value(), value(month=1))
-    refused = [[key, month, "table"] for key, month, _ in json.loads(block.payload)]
+    refused = [[key, month, "table"] for key, month, _ in json.loads(bytes(block.payload))]
     with pytest.raises(Halt, match="offset 0 is a row, and the table would refuse it now"):
         around.pipeline.insert(batch, replace(block, payload=json.dumps(refused).encode()), AGAIN)
 
@@ -351,7 +351,7 @@ def test_a_batch_that_is_not_counted_is_not_made_smaller_when_a_proxy_refuses_it
 def test_a_batch_that_is_there_in_part_keeps_its_range(around: Around) -> None:
     """The rows that are refused now are of the month that the server did not come to."""
     batch, block = changed_since(around, value(), value(month=1), parts=1)
-    first, second = json.loads(block.payload)
+    first, second = json.loads(bytes(block.payload))
     first[2] = ""
 
     refused = around.pipeline.insert(batch, replace(block, payload=json.dumps([first, second]).encode()), AGAIN)
