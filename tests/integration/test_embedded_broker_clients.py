@@ -48,7 +48,7 @@ def test_key_headers_and_timestamp_round_trip(embedded_broker: Broker, topic: st
     sender = producer(embedded_broker.bootstrap_servers)
     sender.produce(topic, value=b"\x00value", key=b"key\xff", headers=headers, timestamp=1_700_000_000_123)
     sender.produce(topic, value=None, key=b"tombstone")
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
     member = consumer(embedded_broker, f"group-{topic}")
     try:
         member.assign([TopicPartition(topic, 0, 0)])

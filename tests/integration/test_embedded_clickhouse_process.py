@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
+from clickhouse_connect.driver.exceptions import DatabaseError
 
 from tests.support.clickhouse import ClickHouse, EmbeddedClickHouse
 from tests.support.clickhouse_events import EVENTS, FROM_AVRO, avro, connect
@@ -69,7 +69,7 @@ def test_a_kill_keeps_acknowledged_rows_and_tokens(data_dir: Path) -> None:
         for number in numbers:
             try:
                 insert(clickhouse, range(number * 1000, (number + 1) * 1000), f"t{number}")
-            except OperationalError:
+            except DatabaseError:  # the one above all of the driver's
                 return
             acknowledged.append(number)
 
@@ -227,16 +227,6 @@ def test_its_log_is_bounded(data_dir: Path) -> None:
         sizes = [path.stat().st_size for path in (data_dir / "log").iterdir()]
     assert len(sizes) > 1
     assert sum(sizes) < 35_000_000
-
-
-def test_it_starts_soon(data_dir: Path) -> None:
-    """From the command to the first answer; printed, and bounded by far."""
-    start_s = time.monotonic()
-    with EmbeddedClickHouse(data_dir) as clickhouse:
-        urllib.request.urlopen(f"{clickhouse.url}/?query=SELECT%201", timeout=LIMIT_S).close()
-        took_s = time.monotonic() - start_s
-    print(f"the embedded ClickHouse answers {took_s:.2f} s after its start")
-    assert took_s < 30
 
 
 def test_the_sessions_clickhouse_answers(clickhouse: ClickHouse) -> None:

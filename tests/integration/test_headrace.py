@@ -82,7 +82,7 @@ def _send_dead_letter(operator: Operator, request_id: str) -> None:
         (f"headrace.{name}", text.encode()) for name, text in headers.items()
     ]
     sender.produce(operator.dead_topic, b'{"eventType": "NONE"}', f"ingress/{request_id}".encode(), headers=named)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
 
 
 def _send_with_a_clock_ahead(operator: Operator, now_ms: int) -> str:
@@ -90,7 +90,7 @@ def _send_with_a_clock_ahead(operator: Operator, now_ms: int) -> str:
     event_id = uuid7(now_ms - 3_600_000)
     sender = producer(operator.broker.bootstrap_servers)
     sender.produce(operator.topic, encoded(5, eventId=event_id), partition=1, timestamp=now_ms - 7_200_000)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
     return event_id
 
 

@@ -373,7 +373,7 @@ def test_a_store_that_can_not_be_trusted_lets_requests_pass_and_says_why(
         url = server.url.replace("127.0.0.1", "localhost") if case == "other host" else server.url
         file = (keys.stranger if case == "wrong authority" else keys.authority).file
         access = Access(url, "", str(keys.secret), Tls("X_", str(file)))
-        store, options = open_store(access, 0.005)
+        store, options = open_store(access, WAIT_S)
         limiter = SharedLimiter(store, "test:", 60, NoMetrics(), options)
         caplog.set_level(logging.WARNING)
         asked = Claim("a", Allowance(5))

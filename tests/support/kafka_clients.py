@@ -9,6 +9,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from tests.support.kafka_broker import Broker
 
 TIMEOUT_S: Final = 60.0
+OPEN_FOR_LONG: Final = {"transaction_timeout_ms": 600_000}
+"""For a transaction that a test leaves open: brokers end it after a minute by default."""
 
 
 def producer(bootstrap_servers: str, **settings: str | float | bool) -> Producer:

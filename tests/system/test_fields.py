@@ -78,7 +78,7 @@ def test_every_documented_field_of_every_type_ends_in_its_typed_column(pipeline:
 
     with urllib.request.urlopen(request, timeout=30) as response:
         ping_ids = [json.loads(item["value"])["pingId"] for item in json.load(response)]
-    found = pipeline.await_rows(f"SELECT * FROM headrace.events WHERE ping_id IN {tuple(ping_ids)}", len(events), 10)
+    found = pipeline.await_rows(f"SELECT * FROM headrace.events WHERE ping_id IN {tuple(ping_ids)}", len(events), 60)
     rows = {row["event_type"]: row for row in found}
 
     assert ping_ids == [str(event["pingId"]).lower() for event in events]
