@@ -45,7 +45,7 @@ def balance(states: Collection[PartitionState], bound_bytes: int) -> Balance:
     made = Balance([], [], None if has_room or is_busy else next_one)
     for state in states:
         reads = state is next_one and has_room
-        awaits_turn = next_far is not None and state is not next_far and state.is_far_behind
+        awaits_turn = next_far is not None and state is not next_far and _takes_turns(state)
         freely_bytes = 0.0 if awaits_turn else bound_bytes / (2 if state is next_far else 4)
         if state.intake is Intake.PAUSED and (reads or total < freely_bytes):
             made.resumed.append(state)
@@ -65,6 +65,11 @@ def _can_go_on(state: PartitionState) -> bool:
     if state.intake is Intake.OPEN and not state.buffer.records:
         return False
     return not _is_stuck(state) and len(state.tasks) < 2  # noqa: PLR2004  (the head, and the next one)
+
+
+def _takes_turns(state: PartitionState) -> bool:
+    """Tell whether a partition is read in turns. A stuck one is not: paused, it could not show that it can go on."""
+    return state.is_far_behind and not _is_stuck(state)
 
 
 def _is_stuck(state: PartitionState) -> bool:

@@ -84,6 +84,17 @@ def test_a_turn_needs_no_more_than_that_half_is_free() -> None:
     assert balance(states, BOUND).resumed == []
 
 
+def test_a_halted_partition_awaits_no_turn() -> None:
+    """Paused, it could not show that it may be read again."""
+    halted = stuck(0, 5000)
+    halted.known_end = LARGE_ROWS + 100
+    paused, resumed, _ = balance([halted, far_behind(1, 5000)], BOUND)
+    assert (paused, resumed) == ([], [])
+
+    halted.intake = Intake.PAUSED
+    assert numbers(balance([halted, far_behind(1, 5000)], BOUND).resumed) == [0]
+
+
 def test_what_a_turn_left_unread_is_read_beside_the_next_ones() -> None:
     """Near its log's end a partition is no longer far behind."""
     near = far_behind(0, 5000, intake=Intake.PAUSED)
