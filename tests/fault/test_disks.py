@@ -133,7 +133,9 @@ def test_a_read_only_disk(broker: KafkaCluster, events: str, tmp_path: Path, ora
     with small_disk(disk, 64 * _MIB):
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with (
-            ingress(tmp_path, broker.bootstrap_servers, topic=events, spool_free_bytes_min=16 * _MIB) as collector,
+            ingress(
+                tmp_path, broker.bootstrap_servers, topic=events, spool_free_bytes_min=16 * _MIB, ack_slow_s=30
+            ) as collector,
             load(collector.port, tmp_path) as clients,
         ):
             clients.await_count(200)

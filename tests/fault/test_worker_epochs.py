@@ -75,6 +75,7 @@ def test_a_directory_that_is_put_back_to_an_older_copy(restored: OnePartition, t
     restored.send(10)
     worker = restored.fleet.start()
     restored.await_rows(range(30))
+    until(lambda: not restored.fleet.intents(), "the commit behind the rows")
     if not works:
         worker.stop()
     put_back(node, topic, 0, tmp_path / "copy")

@@ -134,7 +134,7 @@ def static_member(group: Group, name: str) -> Member:
     """Return a member with a session long enough to restart in; with KIP-848 that is the broker's."""
     if group.protocol == "kip848":
         return group.member(group_instance_id=name)
-    return group.member(group_instance_id=name, session_timeout_ms=6000)
+    return group.member(group_instance_id=name, session_timeout_ms=60_000)
 
 
 @pytest.mark.parametrize("group", ON_KAFKA[::2], ids="-".join, indirect=True)
@@ -187,9 +187,9 @@ def test_a_member_in_good_standing_is_refused_while_partitions_move(group: Group
     code = "ILLEGAL_GENERATION" if group.protocol == "cooperative" else "STALE_MEMBER_EPOCH"
     for _ in range(10):
         second = group.member(topic)
-        until(is_shared(24, first, second), busy.poll, second.poll, timeout_s=30)
+        until(is_shared(24, first, second), busy.poll, second.poll)
         second.log.close()
-        until(lambda: len(first.owned) == 24, busy.poll, timeout_s=30)
+        until(lambda: len(first.owned) == 24, busy.poll)
         if busy.errors[code]:
             break
 

@@ -26,7 +26,7 @@ def test_a_member_without_a_partition_knows_that_its_group_has_formed(
     until(lambda: all(member.log.membership().is_formed for member in members), *polls)
 
     until(lambda: sum(bool(member.owned) for member in members) == 1, *polls)
-    assert all(member.log.membership() == Membership() for member in members)
+    until(lambda: all(member.log.membership() == Membership() for member in members), *polls)
 
 
 @pytest.mark.parametrize("group", [ON_KAFKA[0], *ON_EMBEDDED], ids="-".join, indirect=True)
@@ -65,12 +65,12 @@ def test_a_paused_partition_ends_where_a_transaction_keeps_back_the_rest(
     member.log.pause(place)
     group.produce([b"x"] * 3)
     sender = producer(group.broker.bootstrap_servers, transactional_id=group.topic)
-    sender.init_transactions(30)
+    sender.init_transactions(60)
     sender.begin_transaction()
     sender.produce(group.topic, b"open", partition=0)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
 
     until(lambda: (member.log.end_of(place) or 0) >= 3, member.poll)
 
     assert member.log.end_of(place) == 3
-    sender.abort_transaction(30)
+    sender.abort_transaction(60)

@@ -64,7 +64,7 @@ def test_a_pause_outlives_the_assignment(group: Group) -> None:
 
     assert member.consume(10, 1.5) == []
     member.resume(places)
-    assert len(member.consume(10, 10)) == 10
+    assert len(member.consume(10, 60)) == 10
     member.close()
 
 
@@ -176,14 +176,14 @@ def test_ends_are_beyond_what_holds_no_record(group: Group) -> None:
     """Markers of transactions, and records of aborted ones: never seen, but the end tells that they are behind."""
     committed, aborted, *_ = group.places
     sender = producer(group.broker.bootstrap_servers, transactional_id=f"t-{uuid.uuid4().hex}")
-    sender.init_transactions(30)
+    sender.init_transactions(60)
     for is_kept in (True, False, True):
         sender.begin_transaction()
         sender.produce(group.topic, b"x", partition=0)
         if not is_kept:
             sender.produce(group.topic, b"x", partition=1)
-        assert sender.flush(30) == 0
-        (sender.commit_transaction if is_kept else sender.abort_transaction)(30)
+        assert sender.flush(60) == 0
+        (sender.commit_transaction if is_kept else sender.abort_transaction)(60)
     member = group.member()
 
     until(lambda: member.ends.get(committed) == 6 and member.ends.get(aborted) == 2, member.poll)
@@ -199,7 +199,7 @@ def test_records_come_whole_and_the_end_after_them(group: Group) -> None:
     sender = producer(group.broker.bootstrap_servers)
     sender.produce(group.topic, b"value", b"key", partition=0, headers=[("name", b"\x00"), ("none", None)])
     sender.produce(group.topic, None, partition=0)
-    assert sender.flush(30) == 0
+    assert sender.flush(60) == 0
     member = group.member()
 
     until(lambda: member.ends.get(place) == 2, member.poll)

@@ -157,7 +157,7 @@ class Fleet:
         owned = {member.member_id: member.assignment.topic_partitions for member in found.members}
         return {name: sorted((item.topic, item.partition) for item in items) for name, items in owned.items()}
 
-    def settle(self, feed: Feed, timeout_s: float = 60.0, topic_id: str = "") -> Settlement:
+    def settle(self, feed: Feed, timeout_s: float = 120.0, topic_id: str = "") -> Settlement:
         """Wait until nothing is missing, or the time is over, and return what is there then."""
         deadline_s, pause_s = time.monotonic() + timeout_s, _ASK_S
         while (found := self.look(feed, topic_id)).missing and time.monotonic() < deadline_s:

@@ -114,7 +114,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def rough(rounds: int) -> Iterator[Weather]:
-    """Return so many rounds of every weather, with spells of being offline between them."""
+    """Return so many rounds of every weather, with spells of being offline between them.
+
+    It begins with all that fails, so that a client which sends everything in its first request that succeeds has seen
+    each of them.
+    """
+    yield from (weather for weather in Weather if weather is not Weather.FAIR)
     for _ in range(rounds):
         yield from (Weather.OFFLINE, Weather.OFFLINE, Weather.FAIR, Weather.LOST, Weather.OVERLOADED)
         yield from (Weather.FAIR, Weather.PROXY, Weather.LOST, Weather.LIMITED, Weather.FAIR)

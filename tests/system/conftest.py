@@ -1,5 +1,6 @@
 """The pipeline as `make run` starts it, on free ports, in its own directory; nothing of ours is imported."""
 
+import http
 import json
 import os
 import secrets
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -51,20 +53,31 @@ class Pipeline:
     data_dir: Path
 
     def post(self, events: list[dict[str, object]]) -> list[str]:
-        """Post events in one request and return their pingIds."""
+        """Post events in one request and return their pingIds; a collector that is overloaded is asked again."""
+        deadline_s = time.monotonic() + START_S
+        while True:
+            try:
+                return self._post(events)
+            except urllib.error.HTTPError as refused:
+                with refused:
+                    if refused.code != http.HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline_s:
+                        raise
+            time.sleep(0.1)
+
+    def _post(self, events: list[dict[str, object]]) -> list[str]:
         request = urllib.request.Request(
             f"{self.addresses['ingest']}/collect/event",
             json.dumps({"messageBody": events}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             assert response.status == 201
             return [json.loads(item["value"])["pingId"] for item in json.load(response)]
 
     def select(self, query: str) -> list[dict[str, object]]:
         """Run a query over HTTP and return its rows."""
         request = urllib.request.Request(self.addresses["clickhouse"], f"{query} FORMAT JSONEachRow".encode())
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return [json.loads(line) for line in response.read().splitlines()]
 
     def await_rows(self, query: str, count: int, timeout_s: float) -> list[dict[str, object]]:
@@ -90,6 +103,15 @@ class Pipeline:
             below = parents.get(queue.pop(), [])
             found += below
             queue += below
+        return found
+
+    def running(self, module: str) -> list[int]:
+        """Return the ids of those that run a module."""
+        wanted, found = f"-m\0{module}\0".encode(), []
+        for pid in self.children():
+            with suppress(OSError):  # it has ended meanwhile
+                if wanted in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:

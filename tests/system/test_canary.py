@@ -90,7 +90,7 @@ def test_it_measures_what_a_reader_sees_and_no_product_has_it(pipeline: Pipeline
 def test_a_worker_that_stands_still_shows_in_the_age_and_comes_back(pipeline: Pipeline, canary: Canary) -> None:
     """Accepted events wait: the oldest one's age grows. When the worker goes on, they are found, none is lost."""
     canary.await_figure('rows_total{outcome="found"}', 1)
-    workers = [pid for pid in pipeline.children() if b"-m\0consumer\0run" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = pipeline.running("consumer")
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
     try:
