@@ -11,14 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ingest.errors import Fault, Rejected, Rule
-from ingest.events.envelope import (
-    BODY,
-    copied_bytes,
-    events_of,
-    guard_others,
-    headers_of,
-    no_event,
-)
+from ingest.events.envelope import BODY, copied_bytes, events_of, guard_others, headers_of, no_event
 from ingest.events.fields import ANY_TEXT, FieldError, Reader, compile_readers, taken_as_sent
 from ingest.events.ids import canonical_json, uuid5, uuid7s
 from ingest.events.lines import read_lines
