@@ -319,3 +319,16 @@ def test_what_is_on_another_shard_or_was_erased_there_is_not_brought_back(spread
         0,
         0,
     ]
+
+
+@pytest.mark.parametrize("words", [("archive", "--day", "2026-01-02"), ("erase", "--user-id", "u", "--go")])
+def test_a_cluster_that_no_server_knows_is_no_single_server(
+    spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """A name that is misspelt: one shard's rows would pass for all."""
+    spread.fill()
+    monkeypatch.chdir(tmp_path)
+    spread.settings = structs.replace(spread.settings, clickhouse_cluster="tow")
+    with pytest.raises(Misconfigured, match="tow"):
+        spread.run(*words)
+    assert (list(tmp_path.glob("*.parquet")), spread.there()) == ([], [(20, 1, 20), (20, 1, 20)])
