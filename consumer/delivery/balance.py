@@ -6,8 +6,8 @@ take turns: one of them reads until its batch is full, and is inserted while the
 Above half of the bound only one partition of all reads on, until its batch is full or three quarters of the bound are
 in use. When no running insert will free memory, its batch is sealed as it is. The partition that was sealed longest ago
 is next. That one reads up to its share of the last quarter whatever the others hold, so stuck partitions do not starve
-the others, and so does each one that is not far behind, so large batches of others do not make its few records grow old.
-A partition that holds nothing is not paused: beyond the bound, each such partition may add one poll.
+the others, and so does each one that is not far behind, so large batches of others do not make its few records grow
+old. A partition that holds nothing is not paused: beyond the bound, each such partition may add one poll.
 
 All but those that await their turn resume when less than a quarter of the bound is in use. A partition that reads a
 predecessor's range is never paused: that range is one batch, and only its end frees it.
