@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO
 
 from consumer.arguments import event_id, identifier
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.grants import OF_CLUSTER, check_grants, of_replicas
 from consumer.clickhouse.servers import each_shard
 from consumer.clickhouse.streams import lines, text_bytes
 from consumer.commands import PATIENCE_S, operator, say, show
@@ -65,6 +66,9 @@ def run_erase(settings: Settings, arguments: Namespace) -> int:
         raise Misconfigured("give either --again, or whose data: --user-id, --anon-id or --event-id")
     connection = connect(settings).patient(PATIENCE_S)
     with each_shard(connection) as shards:
+        for one in shards.values() if arguments.go else ():  # else it would fail when rows go already
+            more = of_replicas(one.layout, one.database) if one.layout.is_replicated else ()
+            check_grants(one, (*OF_CLUSTER, *more))
         return _erase(settings, _eraser(settings, connection, list(shards.values())), wanted, arguments)
 
 

@@ -4,6 +4,7 @@ Where there is no C compiler the installation goes on without it: the ingress th
 """
 
 import sys
+import sysconfig
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -15,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 _MODULE: Final = "ingest.events.plain_writer"
+_MADE: Final = _MODULE.replace(".", "/") + str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is only there while building
@@ -24,11 +26,13 @@ class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is onl
         """Compile before files are collected."""
         if self.target_name != "wheel":
             return
+        Path(self.root, _MADE).unlink(missing_ok=True)  # else one of older sources would be used, and packed
         try:
             _compile(Path(self.root))
         except (BaseError, CCompilerError) as error:
             print(f"headrace: nothing is compiled, events will be written in Python: {error}", file=sys.stderr)
             return
+        build_data["artifacts"].append(f"/{_MADE}")  # Git ignores it; another Python's may lie beside it
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

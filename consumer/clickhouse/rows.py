@@ -215,6 +215,19 @@ def _is_newer(kind: Any, ours: Any) -> bool:
     return ours is None or (ours, kind) in _PROMOTED or (isinstance(kind, list) and ours in kind)
 
 
+@dataclass(frozen=True, slots=True)
+class _Letters:
+    """The container of some records of the dead-letter topic, made each time it is sent."""
+
+    header: bytes
+    encoder: Encoder
+    records: Sequence[Record]
+
+    def __bytes__(self) -> bytes:
+        rows = (coordinates(one) + self.encoder.encode(letter_of(one))[FRAME_BYTES:] for one in self.records)
+        return container(self.header, rows)
+
+
 class DeadLetterRows:
     """Rows of the table dead_letters, from the dead-letter topic: the raw bytes, and headers with the reason."""
 
@@ -231,8 +244,7 @@ class DeadLetterRows:
         """Return one block with all records."""
         if not records:
             return []
-        rows = (coordinates(record) + self._encoder.encode(letter_of(record))[FRAME_BYTES:] for record in records)
-        payload = container(self._header, rows)
+        payload = _Letters(self._header, self._encoder, records)
         return [Block(OWN_SCHEMA_ID, origin, f"{token}/{OWN_SCHEMA_ID}", _offsets(records), payload)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
+from consumer.advice import Sentence
 from consumer.clickhouse.client import Connection
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
 from schemas.transport.access import Url
@@ -138,9 +139,12 @@ def each_shard(connection: Connection) -> Iterator[dict[int, Connection]]:
     Raises:
         Transient: a shard has none that answers.
         Halt: no address leads to a shard; or a server refuses.
+        Misconfigured: there is no such cluster. Its one server would pass for all of it.
     """
     cluster = connection.layout.cluster
     rows = connection.query(_NUMBERS, {"cluster": cluster}) if cluster else []
+    if cluster and not rows:
+        raise Misconfigured(Sentence.NO_CLUSTER.format(host=connection.address, cluster=cluster))
     with ExitStack() as stack:
         yield {row["shard"]: stack.enter_context(server_of_shard(connection, row["shard"])) for row in rows}
 

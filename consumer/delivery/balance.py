@@ -6,7 +6,8 @@ take turns: one of them reads until its batch is full, and is inserted while the
 Above half of the bound only one partition of all reads on, until its batch is full or three quarters of the bound are
 in use. When no running insert will free memory, its batch is sealed as it is. The partition that was sealed longest ago
 is next. That one reads up to its share of the last quarter whatever the others hold, so stuck partitions do not starve
-the others. A partition that holds nothing is not paused: beyond the bound, each such partition may add one poll.
+the others, and so does each one that is not far behind, so large batches of others do not make its few records grow
+old. A partition that holds nothing is not paused: beyond the bound, each such partition may add one poll.
 
 All but those that await their turn resume when less than a quarter of the bound is in use. A partition that reads a
 predecessor's range is never paused: that range is one batch, and only its end frees it.
@@ -44,7 +45,7 @@ def balance(states: Collection[PartitionState], bound_bytes: int) -> Balance:
     has_room = next_one is not None and (total < bound_bytes * 3 / 4 or next_one.size_bytes < share)
     made = Balance([], [], None if has_room or is_busy else next_one)
     for state in states:
-        reads = state is next_one and has_room
+        reads = (state is next_one and has_room) or _is_live(state, share)
         awaits_turn = next_far is not None and state is not next_far and _takes_turns(state)
         freely_bytes = 0.0 if awaits_turn else bound_bytes / (2 if state is next_far else 4)
         if state.intake is Intake.PAUSED and (reads or total < freely_bytes):
@@ -70,6 +71,11 @@ def _can_go_on(state: PartitionState) -> bool:
 def _takes_turns(state: PartitionState) -> bool:
     """Tell whether a partition is read in turns. A stuck one is not: paused, it could not show that it can go on."""
     return state.is_far_behind and not _is_stuck(state)
+
+
+def _is_live(state: PartitionState, share: float) -> bool:
+    """Tell whether a partition has so little to read that it fits beside the batches of those that are far behind."""
+    return not state.is_far_behind and state.size_bytes < share and not _is_stuck(state)
 
 
 def _is_stuck(state: PartitionState) -> bool:

@@ -48,8 +48,8 @@ _BESIDE: Final = f"{{table}}_mend_{sha256(b'restore').hexdigest()[:12]}_{'0' * 1
 _IS_THERE: Final = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = {name:String}"
 _KNOWN: Final = f"""
 ALTER TABLE {{beside}} DELETE WHERE ({PLACE}) IN (
-    SELECT {PLACE} FROM {{table}} WHERE {{time}} BETWEEN {{low}} AND {{high}}
-    UNION ALL SELECT {_LISTED} FROM erased_rows
+    SELECT {PLACE} FROM {{rows}} WHERE {{time}} BETWEEN {{low}} AND {{high}}
+    UNION ALL SELECT {_LISTED} FROM {{erased}}
 )
 """  # noqa: S608  (our own text)
 
@@ -134,8 +134,11 @@ class Archive:
         if found["n"] and found["lacking"] == found["n"]:
             raise Misconfigured(f"{path}: its rows are not of the table {self.table}")
         low, high = (f"toDateTime64('{found[name]:%Y-%m-%d %H:%M:%S.%f}', 3, 'UTC')" for name in ("low", "high"))
-        values = {"beside": beside, "table": self.table, "time": time_column, "low": low, "high": high}
-        self.connection.command(_KNOWN.format(**values), settings={"mutations_sync": 2})
+        database, over_all = self.connection.database, self.connection.layout.over_all  # a file may go to another shard
+        rows, erased = (f"{database}.{over_all(table)}" for table in (self.table, "erased_rows"))
+        values = {"beside": beside, "rows": rows, "erased": erased, "time": time_column, "low": low, "high": high}
+        settings = {"mutations_sync": 2, "allow_nondeterministic_mutations": 1}
+        self.connection.command(_KNOWN.format(**values), settings=settings)
         (left,) = self.connection.query(f"SELECT count() AS n FROM {beside}")  # noqa: S608  (as above)
         if left["n"]:
             self.connection.command(f"ALTER TABLE {self.table} ATTACH PARTITION ALL FROM {beside}")

@@ -37,7 +37,8 @@ GRANT SELECT ON system.replicas TO headrace_worker;
 GRANT SYSTEM SYNC REPLICA ON headrace.* TO headrace_worker;
 -- On a cluster of Replicated tables it waits ON CLUSTER, which needs this as well, for the operators too:
 --   GRANT CLUSTER ON *.* TO headrace_worker;
--- On a cluster (CONSUMER_CLICKHOUSE_CLUSTER) preflight asks all servers, and `clusterAllReplicas` needs these two as well:
+-- On a cluster (CONSUMER_CLICKHOUSE_CLUSTER) preflight and `erase` ask all servers, and `clusterAllReplicas` needs these two as
+-- well, for the operators too:
 --   GRANT REMOTE ON *.* TO headrace_worker;
 --   GRANT CREATE TEMPORARY TABLE ON *.* TO headrace_worker;
 

@@ -302,3 +302,33 @@ def test_a_file_goes_to_the_shard_that_is_named(
 
     assert spread.run("restore", str(file), *option) == 0
     assert [rows for rows, _, _ in spread.there()] == there
+
+
+def test_what_is_on_another_shard_or_was_erased_there_is_not_brought_back(spread: Spread, tmp_path: Path) -> None:
+    """A file goes to another shard than it is of: by --shard, or because it was renamed."""
+    spread.fill()
+    day = datetime.fromtimestamp(AT_MS / 1000, UTC).date().isoformat()
+    assert spread.run("archive", "--day", day, "--to", str(tmp_path)) == 0
+    files = [str(tmp_path / f"{table}-{day}-shard-2.parquet") for table in ("events", "dead_letters")]
+    assert spread.run("restore", *files, "--shard", "1") == 0
+    assert spread.there() == [(20, 1, 20), (20, 1, 20)]
+
+    assert spread.run("erase", "--user-id", "u", "--go") == 0
+    assert spread.run("restore", *files, "--shard", "1") == 0
+    assert [one.query("SELECT count() AS n FROM events")[0]["n"] for one in spread.servers.each(spread.database)] == [
+        0,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("words", [("archive", "--day", "2026-01-02"), ("erase", "--user-id", "u", "--go")])
+def test_a_cluster_that_no_server_knows_is_no_single_server(
+    spread: Spread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """A name that is misspelt: one shard's rows would pass for all."""
+    spread.fill()
+    monkeypatch.chdir(tmp_path)
+    spread.settings = structs.replace(spread.settings, clickhouse_cluster="tow")
+    with pytest.raises(Misconfigured, match="tow"):
+        spread.run(*words)
+    assert (list(tmp_path.glob("*.parquet")), spread.there()) == ([], [(20, 1, 20), (20, 1, 20)])

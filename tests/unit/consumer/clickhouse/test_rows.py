@@ -6,7 +6,7 @@ import json
 import fastavro
 import pytest
 
-from consumer.clickhouse.rows import EventRows, coordinates, letter_of
+from consumer.clickhouse.rows import DeadLetterRows, EventRows, coordinates, letter_of
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Record
 from consumer.errors import Cause, Halt, HaltCode, Reason, Transient
@@ -240,9 +240,11 @@ def test_a_block_that_waits_holds_no_encoded_rows() -> None:
     mine = [record(offset) for offset in range(3)]
     rows.screen(mine)
     (block,) = rows.blocks(mine, Origin("topic-id"), "token")
+    (of_letters,) = DeadLetterRows().blocks(mine, Origin("topic-id"), "token")
 
-    assert not isinstance(block.payload, bytes)
-    assert bytes(block.payload) == bytes(block.payload)
+    for one in (block, of_letters):
+        assert not isinstance(one.payload, bytes)
+        assert bytes(one.payload) == bytes(one.payload)
 
 
 def test_each_writer_schema_has_a_block_whose_token_names_it() -> None:

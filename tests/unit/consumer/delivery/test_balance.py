@@ -45,7 +45,7 @@ def test_below_half_of_the_bound_nobody_waits() -> None:
 
 def test_over_half_of_the_bound_only_the_one_goes_on_that_was_sealed_longest_ago() -> None:
     """So its batch grows large, whatever the others hold."""
-    paused, resumed, squeezed = balance([waiting(1, 8000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
+    paused, resumed, squeezed = balance([waiting(1, 9000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
 
     assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
 
@@ -73,6 +73,14 @@ def test_a_partition_that_is_not_far_behind_awaits_no_turn() -> None:
     paused, resumed, _ = balance([far_behind(0, 5000), waiting(1, 5000), waiting(2, 5000, intake=Intake.PAUSED)], BOUND)
 
     assert (paused, numbers(resumed)) == ([], [2])
+
+
+def test_large_batches_of_others_do_not_hold_up_a_few_new_records() -> None:
+    """One batch is inserted while the next one is read: then more than half of the bound is in use all the time."""
+    states = [far_behind(0, 70_000), waiting(1, 2000, sealed_at_s=9.0), waiting(2, 0, intake=Intake.PAUSED)]
+    paused, resumed, squeezed = balance(states, BOUND)
+
+    assert (paused, numbers(resumed), squeezed) == ([], [2], None)
 
 
 def test_a_turn_needs_no_more_than_that_half_is_free() -> None:

@@ -52,6 +52,7 @@ def test_numbers_that_no_column_holds_take_their_defaults(number: bytes) -> None
     assert letter["originPartition"] == -1
     assert letter["originAt"] == AT_MS + 1
     assert block.offsets == (5,)
+    assert bytes(block.payload)
 
 
 def test_a_letter_without_headers_is_a_row_too() -> None:
@@ -59,6 +60,7 @@ def test_a_letter_without_headers_is_a_row_too() -> None:
     (block,) = DeadLetterRows().blocks([dead(b"", b"", ())], Origin("incarnation"), "token")
 
     assert block.offsets == (5,)
+    assert bytes(block.payload)
 
 
 def test_a_letter_that_is_cut_says_what_it_lacks() -> None:
