@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 30.0
 _HALT_BACKOFF: Final = Backoff(2.0, 60.0)
+ACCEPTED_BATCHES: Final = 20
+"""So many batches that a proxy accepts let the next ones be twice as large, if it has refused larger ones."""
 _STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.AWAITING: Step.AWAIT, Stage.SENDING: Step.SEND}
 
 
@@ -76,10 +78,11 @@ class StepExecutor:
         self._config = config
         self._metrics = metrics
         self._limits = config.limits
+        self._accepted = 0  # batches since their size last changed
 
     @property
     def limits(self) -> BufferLimits:
-        """The limits of the next batches: the configured ones, or less after a proxy refused a request's size."""
+        """The limits of the next batches: the configured ones, or less for a while after a proxy refused their size."""
         return self._limits
 
     def prepare(self, state: PartitionState, now_s: float) -> None:
@@ -204,6 +207,7 @@ class StepExecutor:
             return
         task.block_inserted()
         if task.is_inserted:
+            self._make_larger()
             self._rows_are_in(state, task)
 
     def _rows_are_in(self, state: PartitionState, task: BatchTask) -> None:
@@ -214,13 +218,22 @@ class StepExecutor:
             self._finish(state, task)
 
     def _make_smaller(self, state: PartitionState, task: BatchTask) -> None:
-        """Try half of a batch that a proxy did not accept, and seal no larger ones from now on."""
+        """Try half of a batch that a proxy did not accept, and seal no larger ones for now."""
         task.was_too_large()
+        self._accepted = 0
         bytes_max = max(1, task.batch.size_bytes // 2)
         self._limits = replace(self._limits, bytes_max=min(self._limits.bytes_max, bytes_max))
         where = {"topic": state.partition.topic, "partition": state.partition.number}
         why = "a proxy before ClickHouse does not accept requests of their size (HTTP 413)"
         log.warning("batches are made smaller: %s", why, extra=where | {"bytes_max": self._limits.bytes_max})
+
+    def _make_larger(self) -> None:
+        """Seal larger batches again, step by step: somebody may have raised the proxy's limit."""
+        self._accepted += 1
+        configured = self._config.limits.bytes_max
+        if self._limits.bytes_max < configured and self._accepted >= ACCEPTED_BATCHES:
+            self._accepted = 0
+            self._limits = replace(self._limits, bytes_max=min(configured, 2 * self._limits.bytes_max))
 
     def _tell_of(self, state: PartitionState, task: BatchTask) -> None:
         """Count a batch's dead letters, and log one line for all of them."""

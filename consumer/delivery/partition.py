@@ -49,6 +49,7 @@ class PartitionState(ReadingState):
         check: the running check that the topic is still the same; last started at `checked_at_s`.
         is_squeezed: whether the next batch must be sealed because memory is short.
         sealed_at_s: when the last batch was sealed (monotonic).
+        turn_at_s: when its turn to read began (monotonic), if it has one; see consumer/delivery/balance.py.
         behind_at_s: when more than the rest of a backlog last lay ahead (monotonic).
         took_s: how long the last finished batch took since it was sealed.
         shard: the shard that its next batches go to; NO_SHARD when there is only one.
@@ -72,6 +73,7 @@ class PartitionState(ReadingState):
     suspect_batches: int = 0
     is_squeezed: bool = False
     sealed_at_s: float = float("-inf")
+    turn_at_s: float | None = None
     behind_at_s: float = float("-inf")
     took_s: float = 0.0
     shard: int = NO_SHARD
@@ -121,7 +123,7 @@ class PartitionState(ReadingState):
             return self._seal_replay(self.replay)
         if not self.buffer.records or (self.is_taking and not self._is_due(limits, now_s)):
             return None
-        self.is_squeezed, self.sealed_at_s = False, now_s
+        self.is_squeezed, self.sealed_at_s, self.turn_at_s = False, now_s, None
         a = self.tasks[-1].batch.intent.b if self.tasks else self.position
         before_bytes = self.buffer.size_bytes
         records = self.buffer.take(limits)

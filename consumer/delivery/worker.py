@@ -144,7 +144,7 @@ class Worker:
         for state in (*self._states.values(), *self._halted.values()):
             self._move(state, now_s)
         self._commit(now_s)
-        self._balance()
+        self._balance(now_s)
 
     def drain(self, deadline_s: float) -> bool:
         """Insert and commit everything that was read, until a monotonic deadline; tell whether it was finished."""
@@ -279,10 +279,12 @@ class Worker:
         else:
             state.retry_commit_at(now_s + self._config.backoff.delay_s(state.commit_attempt + 1))
 
-    def _balance(self) -> None:
+    def _balance(self, now_s: float) -> None:
         """Keep memory within its bound."""
         states = self._states.values()
-        paused, resumed, squeezed = balance(states, self._config.limits.waiting_bytes_max)
+        paused, resumed, squeezed, turn = balance(states, self._config.limits.waiting_bytes_max, now_s)
+        if turn is not None and turn.turn_at_s is None:
+            turn.turn_at_s = now_s
         if squeezed is not None:
             squeezed.is_squeezed = True
         for state in paused:

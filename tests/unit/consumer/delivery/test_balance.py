@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.delivery.balance import balance
+from consumer.delivery.balance import TURN_S, balance
 from consumer.delivery.batch import Batch
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import Intent
@@ -40,12 +40,12 @@ def numbers(states: list[PartitionState]) -> list[int]:
 
 def test_below_half_of_the_bound_nobody_waits() -> None:
     """One busy partition may hold nearly half of the bound."""
-    assert balance([waiting(0, 49_000), waiting(1, 0)], BOUND) == ([], [], None)
+    assert balance([waiting(0, 49_000), waiting(1, 0)], BOUND) == ([], [], None, None)
 
 
 def test_over_half_of_the_bound_only_the_one_goes_on_that_was_sealed_longest_ago() -> None:
     """So its batch grows large, whatever the others hold."""
-    paused, resumed, squeezed = balance([waiting(1, 9000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
+    paused, resumed, squeezed, _ = balance([waiting(1, 9000), waiting(0, 30_000), waiting(2, 12_000)], BOUND)
 
     assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
 
@@ -58,19 +58,38 @@ def far_behind(number: int, size_bytes: int, **fields: object) -> PartitionState
 def test_partitions_that_are_far_behind_take_turns() -> None:
     """However little memory is in use: each one's batch is full, and inserted, before the next one's is."""
     states = [far_behind(1, 5000), far_behind(0, 5000), far_behind(2, 5000)]
-    paused, resumed, squeezed = balance(states, BOUND)
+    paused, resumed, squeezed, _ = balance(states, BOUND)
     assert (numbers(paused), resumed, squeezed) == ([1, 2], [], None)
 
     for state in states:
         state.intake = Intake.PAUSED
     states[1].sealed_at_s = 9.0
-    paused, resumed, squeezed = balance(states, BOUND)
+    paused, resumed, squeezed, _ = balance(states, BOUND)
     assert (paused, numbers(resumed), squeezed) == ([], [1], None)
+
+
+def test_a_turn_that_takes_long_holds_up_nobody() -> None:
+    """A slow broker's partition reads on, and the next one begins; once its batch is sealed it gets a turn again."""
+    slow, other, third = states = [far_behind(0, 5000), far_behind(1, 5000), far_behind(2, 5000)]
+    slow.turn_at_s = 0.0
+    assert balance(states, BOUND, TURN_S - 0.1).turn is slow
+    other.intake = third.intake = Intake.PAUSED
+
+    paused, resumed, _, turn = balance(states, BOUND, TURN_S)
+    assert (paused, numbers(resumed), turn) == ([], [1], other)
+
+    other.turn_at_s = third.turn_at_s = 0.0
+    other.intake = third.intake = Intake.OPEN
+    assert balance(states, BOUND, TURN_S) == ([], [], None, None)
+    slow.turn_at_s = None
+    assert balance(states, BOUND, TURN_S).turn is slow
 
 
 def test_a_partition_that_is_not_far_behind_awaits_no_turn() -> None:
     """Its few records would grow old behind large batches of others."""
-    paused, resumed, _ = balance([far_behind(0, 5000), waiting(1, 5000), waiting(2, 5000, intake=Intake.PAUSED)], BOUND)
+    paused, resumed, *_ = balance(
+        [far_behind(0, 5000), waiting(1, 5000), waiting(2, 5000, intake=Intake.PAUSED)], BOUND
+    )
 
     assert (paused, numbers(resumed)) == ([], [2])
 
@@ -78,7 +97,7 @@ def test_a_partition_that_is_not_far_behind_awaits_no_turn() -> None:
 def test_large_batches_of_others_do_not_hold_up_a_few_new_records() -> None:
     """One batch is inserted while the next one is read: then more than half of the bound is in use all the time."""
     states = [far_behind(0, 70_000), waiting(1, 2000, sealed_at_s=9.0), waiting(2, 0, intake=Intake.PAUSED)]
-    paused, resumed, squeezed = balance(states, BOUND)
+    paused, resumed, squeezed, _ = balance(states, BOUND)
 
     assert (paused, numbers(resumed), squeezed) == ([], [2], None)
 
@@ -96,7 +115,7 @@ def test_a_halted_partition_awaits_no_turn() -> None:
     """Paused, it could not show that it may be read again."""
     halted = stuck(0, 5000)
     halted.known_end = LARGE_ROWS + 100
-    paused, resumed, _ = balance([halted, far_behind(1, 5000)], BOUND)
+    paused, resumed, *_ = balance([halted, far_behind(1, 5000)], BOUND)
     assert (paused, resumed) == ([], [])
 
     halted.intake = Intake.PAUSED
@@ -114,21 +133,21 @@ def test_what_a_turn_left_unread_is_read_beside_the_next_ones() -> None:
 def test_a_turn_passes_on_when_nothing_comes() -> None:
     """The broker of the first one is away: once what it had is sealed, the others go on."""
     silent = far_behind(0, 0, sealed_at_s=-1.0)
-    paused, resumed, _ = balance([silent, far_behind(1, 5000, intake=Intake.PAUSED)], BOUND)
+    paused, resumed, *_ = balance([silent, far_behind(1, 5000, intake=Intake.PAUSED)], BOUND)
 
     assert (paused, numbers(resumed)) == ([], [1])
 
 
 def test_the_next_one_resumes() -> None:
     """It was paused while another one had its turn."""
-    paused, resumed, _ = balance([waiting(0, 20_000, intake=Intake.PAUSED), waiting(1, 40_000)], BOUND)
+    paused, resumed, *_ = balance([waiting(0, 20_000, intake=Intake.PAUSED), waiting(1, 40_000)], BOUND)
 
     assert (numbers(paused), numbers(resumed)) == ([1], [0])
 
 
 def test_an_idle_partition_is_neither_next_nor_paused() -> None:
     """It reads nothing, and holds nothing; its turn would never end."""
-    paused, _, squeezed = balance([waiting(0, 0), waiting(1, 40_000), waiting(2, 40_000)], BOUND)
+    paused, _, squeezed, _ = balance([waiting(0, 0), waiting(1, 40_000), waiting(2, 40_000)], BOUND)
 
     assert (numbers(paused), squeezed and squeezed.partition.number) == ([1, 2], 1)
 
@@ -136,7 +155,7 @@ def test_an_idle_partition_is_neither_next_nor_paused() -> None:
 def test_a_batch_that_has_no_room_to_grow_is_sealed() -> None:
     """Nothing else would free memory before the batch is very old."""
     states = [waiting(0, 40_000), waiting(1, 36_000, intake=Intake.PAUSED)]
-    paused, resumed, squeezed = balance(states, BOUND)
+    paused, resumed, squeezed, _ = balance(states, BOUND)
 
     assert (numbers(paused), resumed, squeezed) == ([0], [], states[0])
 
@@ -151,12 +170,12 @@ def test_a_batch_without_room_waits_for_a_running_insert() -> None:
 
 def test_stuck_partitions_do_not_starve_the_others() -> None:
     """Each of the others in turn reads up to its share of the last quarter."""
-    paused, resumed, squeezed = balance(
+    paused, resumed, squeezed, _ = balance(
         [stuck(0, 76_000), waiting(1, 12_000, intake=Intake.PAUSED), waiting(2, 0)], BOUND
     )
     assert (numbers(paused), resumed, squeezed and squeezed.partition.number) == ([0], [], 1)
 
-    paused, resumed, squeezed = balance(
+    paused, resumed, squeezed, _ = balance(
         [stuck(0, 76_000), waiting(1, 8000, intake=Intake.PAUSED), waiting(2, 0)], BOUND
     )
     assert (numbers(paused), numbers(resumed), squeezed) == ([0], [1], None)
@@ -168,7 +187,7 @@ def test_a_partition_with_two_batches_is_not_next() -> None:
     busy = waiting(0, 10_000)
     for a in (0, 1):
         busy.tasks.append(BatchTask(Batch(place, Intent("id", a, a + 1), (), 20_000)))
-    paused, resumed, _ = balance([busy, waiting(1, 5000, intake=Intake.PAUSED)], 200_000)
+    paused, resumed, *_ = balance([busy, waiting(1, 5000, intake=Intake.PAUSED)], 200_000)
 
     assert (numbers(paused), numbers(resumed)) == ([], [1])
 
@@ -184,7 +203,7 @@ def test_all_together_never_pass_the_bound(polls: list[tuple[int, bool, bool]], 
             record = Record(state.partition, state.read_to, 0, b"", b"x" * (poll_bytes - RECORD_OVERHEAD_BYTES))
             state.add(record, 0.0)
         state.known_end = state.read_to + (LARGE_ROWS + 1 if is_far else 0)
-        paused, resumed, squeezed = balance(states, BOUND)
+        paused, resumed, squeezed, _ = balance(states, BOUND)
         for item in (*paused, *resumed):
             item.intake = Intake.PAUSED if item in paused else Intake.OPEN
         if squeezed is not None:
@@ -213,5 +232,5 @@ def test_closed_partitions_are_left_alone() -> None:
     """One that takes nothing any more is neither paused nor resumed."""
     states = [waiting(0, 90_000, intake=Intake.CLOSED), waiting(1, 0, intake=Intake.CLOSED)]
 
-    assert balance(states, BOUND) == ([], [], None)
-    assert balance([], BOUND) == ([], [], None)
+    assert balance(states, BOUND) == ([], [], None, None)
+    assert balance([], BOUND) == ([], [], None, None)

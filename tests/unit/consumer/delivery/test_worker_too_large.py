@@ -2,6 +2,7 @@
 
 import pytest
 
+from consumer.delivery.executor import ACCEPTED_BATCHES
 from tests.support.consumer_fakes import LATE_S, Around, get_on, until_begun
 from tests.support.fake_table import InsertFault, value
 
@@ -33,6 +34,36 @@ def test_a_batch_is_halved_until_the_proxy_takes_it(around: Around, caplog: pyte
     assert [record.message.partition(":")[0] for record in caplog.records] == ["batches are made smaller"] * 2
     assert process.metrics.counts["retries/insert/too_large"] == 0
     assert range_of(around) == (8, 8)
+
+
+def test_batches_grow_again_once_the_proxy_takes_more(around: Around) -> None:
+    """A worker that lives on does not insert row by row for ever; it doubles what was taken twenty times."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+    around.table.rows_max = None
+    for _ in range(12 * ACCEPTED_BATCHES):
+        around.produce(value())
+        get_on(around, process, 10)
+    written = process.metrics.counts["intents/written"]
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+
+    assert around.rows_of() == dict.fromkeys(range(4 + 12 * ACCEPTED_BATCHES + 4), 1)
+    assert process.metrics.counts["intents/written"] - written == 1
+
+
+def test_a_proxy_that_takes_no_more_is_seldom_asked(around: Around, caplog: pytest.LogCaptureFixture) -> None:
+    """A larger batch is tried after twenty that it took, not with each."""
+    process = around.process()
+    around.produce(*[value()] * 4)
+    get_on(around, process)
+    caplog.clear()
+    around.produce(*[value()] * (5 * ACCEPTED_BATCHES))
+    get_on(around, process, 20 * ACCEPTED_BATCHES)
+
+    assert around.rows_of() == dict.fromkeys(range(4 + 5 * ACCEPTED_BATCHES), 1)
+    assert 0 < len(caplog.records) <= 6
 
 
 def test_a_dead_workers_batch_is_halved_once_nothing_of_it_can_arrive(around: Around) -> None:
