@@ -45,7 +45,13 @@ class Copier:
         ]
         assert all(mark.metadata for mark in moved)
         told = [ConsumerGroupTopicPartitions(self._group, moved)]
-        target.alter_consumer_group_offsets(told)[self._group].result(WAIT_S)
+
+        def is_told() -> bool:
+            target.alter_consumer_group_offsets(told)[self._group].result(WAIT_S)
+            there = target.list_consumer_group_offsets(asked)[self._group].result(WAIT_S).topic_partitions
+            return len(there) == len(moved)
+
+        until(is_told, timeout_s=WAIT_S)  # at first a new cluster answers that nobody coordinates its groups yet
 
 
 @SOAK_ONLY
