@@ -25,10 +25,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, Final
 
-from consumer.clickhouse.beside import definition_beside
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.layout import FIRST_SHARD, WHO_ANSWERS
 from consumer.clickhouse.offsets import inserted_since_ms
+from consumer.clickhouse.plain_copy import definition_of_copy
 from consumer.clickhouse.replication import Replicas
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.servers import server_of_shard
@@ -253,7 +253,7 @@ class ClickHouseRepairer:
         """
         connection = self._connection
         prefix = f"{table}_mend_{hashlib.sha256(block.token.encode()).hexdigest()[:12]}_"
-        own = connection.create(prefix, definition_beside(connection, table))
+        own = connection.create(prefix, definition_of_copy(connection, table))
         try:
             parameters = {"database": connection.database, "prefix": prefix, "own": own}
             for other in connection.query(_OTHERS, parameters):

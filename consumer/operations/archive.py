@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 from uuid import uuid4
 
-from consumer.clickhouse.beside import definition_beside
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.plain_copy import definition_of_copy
 from consumer.clickhouse.replication import synced
 from consumer.clickhouse.streams import pieces, send_file
 from consumer.clickhouse.table_check import STORED, quoted
@@ -153,7 +153,7 @@ class Archive:
         """Yield an empty copy of the table that nobody else has."""
         name = _BESIDE.format(table=self.table)
         try:
-            self.connection.command(f"CREATE TABLE {name} {definition_beside(self.connection, self.table)}")
+            self.connection.command(f"CREATE TABLE {name} {definition_of_copy(self.connection, self.table)}")
         except ConsumerError as error:
             if not self.connection.query(_IS_THERE, {"name": name}):
                 raise

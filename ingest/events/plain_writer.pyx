@@ -109,7 +109,7 @@ cdef class Layout:
     def __init__(self, list blanks, dict rules, places, tuple keys, tuple required, bounds, encode):
         cdef int at
         if len(blanks) > PIECES_MAX:
-            raise ValueError("too many fields")
+            raise ValueError(f"a record has {len(blanks)} pieces: raise PIECES_MAX, which is {PIECES_MAX}")
         self.count = len(blanks)
         for at in (*places, *keys, *required):
             if not 0 <= at < self.count:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from consumer.clickhouse.beside import plain_engine
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.plain_copy import plain_engine
 from consumer.clickhouse.repair import ClickHouseRepairer
 from consumer.clickhouse.replication import Replicas
 from consumer.clickhouse.rows import EventRows

@@ -1,4 +1,4 @@
-"""Tables beside another one, on one server: their parts are attached to it, so that no view sees the rows."""
+"""Plain copies of tables: rows are written into one, and its parts attached to the table, so that no view sees them."""
 
 import re
 from typing import Final
@@ -12,7 +12,7 @@ _TEXT: Final = r"'(?:[^'\\]|\\.)*'"
 _REPLICATED: Final = re.compile(rf"^Replicated(\w*MergeTree)\b(?:\({_TEXT}, {_TEXT}(?:, )?)?")
 
 
-def definition_beside(connection: Connection, table: str) -> str:
+def definition_of_copy(connection: Connection, table: str) -> str:
     """Return what stands behind the name in CREATE TABLE for an empty copy of a table: plain, if that is Replicated.
 
     A Replicated copy would be the same replica of the same table in ClickHouse Keeper.
