@@ -47,7 +47,7 @@ def balance(states: Collection[PartitionState], bound_bytes: int, now_s: float =
     share = bound_bytes / 4 / max(1, len(states))
     going = sorted(filter(_can_go_on, states), key=lambda state: state.sealed_at_s)
     next_one = next(iter(going), None)
-    next_far = next((state for state in going if _takes_turns(state) and not _is_late(state, now_s)), None)
+    next_far = next((state for state in going if state.is_far_behind and not _is_late(state, now_s)), None)
     has_room = next_one is not None and (total < bound_bytes * 3 / 4 or next_one.size_bytes < share)
     made = Balance([], [], None if has_room or is_busy else next_one, next_far)
     for state in states:

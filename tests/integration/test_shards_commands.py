@@ -21,7 +21,7 @@ from consumer.clickhouse.table import ClickHouseTable
 from consumer.countries import run_countries
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Record
-from consumer.errors import Halt, Misconfigured
+from consumer.errors import Fatal, Halt, Misconfigured
 from consumer.operations.audit import Auditor
 from consumer.operations.people import Kind, Person, external, rows_of, with_visitors
 from consumer.operations.spans import Span
@@ -263,6 +263,15 @@ def test_nothing_is_erased_while_a_shard_can_not_be_reached(spread: Spread) -> N
     spread.fill()
     spread.settings = structs.replace(spread.settings, clickhouse_url=spread.servers.nodes[0].url)
     with pytest.raises(Halt, match="names no server of shard 2 of two: add one"):
+        spread.run("erase", "--user-id", "u", "--go")
+    assert [rows for rows, _, _ in spread.there()] == [20, 20]
+
+
+def test_nothing_is_erased_by_an_account_that_can_not_ask_all_servers(spread: Spread) -> None:
+    """It would be denied when it counts what is left, with rows gone already."""
+    spread.fill()
+    spread.settings = structs.replace(spread.settings, clickhouse_user="ops")
+    with pytest.raises(Fatal, match=r"the account ops at \S+ lacks a right .*`GRANT REMOTE ON \*\.\* TO ops`"):
         spread.run("erase", "--user-id", "u", "--go")
     assert [rows for rows, _, _ in spread.there()] == [20, 20]
 

@@ -78,6 +78,10 @@ def test_a_turn_that_takes_long_holds_up_nobody() -> None:
     paused, resumed, _, turn = balance(states, BOUND, TURN_S)
     assert (paused, numbers(resumed), turn) == ([], [1], other)
 
+    near = waiting(3, 1000, sealed_at_s=-1.0)  # the first of all, which needs no turn
+    paused, resumed, _, turn = balance([*states, near], BOUND, TURN_S)
+    assert (paused, numbers(resumed), turn) == ([], [1], other)
+
     other.turn_at_s = third.turn_at_s = 0.0
     other.intake = third.intake = Intake.OPEN
     assert balance(states, BOUND, TURN_S) == ([], [], None, None)

@@ -105,6 +105,16 @@ def test_a_large_batch_closes_early_at_the_end_of_its_log(rows: int, *, at_end: 
     assert (state.seal(limits, 2.0) is not None) == closes
 
 
+def test_a_turn_ends_with_its_batch() -> None:
+    """The next one is another's, if others are far behind too."""
+    state = opened(0)
+    feed(state, 0)
+    state.turn_at_s = 0.0
+
+    assert state.seal(LIMITS, LIMITS.age_s_max) is not None
+    assert state.turn_at_s is None
+
+
 def test_a_batch_does_not_grow_for_what_a_transaction_keeps_back() -> None:
     """The log's end lies ahead, and nothing up to there can be read."""
     state = opened(0)

@@ -3,6 +3,7 @@
 import pytest
 
 from consumer.delivery.intent import Intent, decode
+from consumer.delivery.partition import LARGE_ROWS
 from consumer.delivery.ports import Block, CommittedOffset, Partition
 from consumer.errors import Rejected
 from tests.support.consumer_fakes import Around, get_on
@@ -41,6 +42,21 @@ def test_nothing_is_inserted_before_its_intent_is_confirmed(around: Around) -> N
     around.broker.is_away = False
     get_on(around, process)
     assert len(around.table.rows) == 4
+
+
+def test_a_turn_is_known_from_when_it_began(around: Around) -> None:
+    """Of a partition that is far behind; else none would ever take long."""
+    process = around.process()
+    around.produce(value())
+    process.worker.turn()
+    (state,) = process.worker.states.values()
+    state.known_end, state.ended_at, around.broker.is_away = 2 * LARGE_ROWS, None, True
+    began_s = around.clock.now_s
+    for _ in range(2):
+        process.worker.turn()
+        around.clock.now_s += 0.1
+
+    assert state.turn_at_s == began_s
 
 
 def test_a_commit_that_fails_is_tried_again(around: Around) -> None:
