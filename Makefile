@@ -44,11 +44,11 @@ soak: $(SETUP) ## the long forms of storms, schedules and searches (hours)
 	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
 
 bench: $(SETUP) ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md
-	bash tests/support/programs.sh
+	bash tests/support/programs.sh bench
 	$(BIN)/python -m bench
 
 bench-quick: $(SETUP) ## compare a few ratios with the kept ones
-	bash tests/support/programs.sh
+	bash tests/support/programs.sh bench
 	$(BIN)/python -m bench.quick
 
 docs: $(SETUP) ## generate the tables in docs/ and Grafana's dashboards

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The programs beside Python that the tests run on. Missing ones are installed where this is Debian and we may;
-# elsewhere they are named, and the tests that need them say so.
+# elsewhere they are named, and the tests that need them say so. With `bench`, also the load generator of `make bench`.
 set -euo pipefail
 
 declare -A package=(
@@ -11,6 +11,7 @@ declare -A package=(
     [curl]=curl                    # the README's own command
     [docker-compose]=docker-compose # the compose file itself
 )
+[ "${1:-}" != bench ] || package[wrk]=wrk
 
 missing=()
 for program in "${!package[@]}"; do
