@@ -52,7 +52,7 @@ def _remove_if_left(path: Path) -> None:
             os.close(lock)
 
 
-def free_number(accepted_body: Iterable[int]) -> int:
+def free_number(taken: Iterable[int]) -> int:
     """Return the lowest positive number that no living worker has."""
-    known = set(accepted_body)
+    known = set(taken)
     return next(number for number in count(1) if number not in known)
