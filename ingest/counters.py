@@ -33,11 +33,14 @@ class Metrics(Protocol):
     def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
 
-    def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge; a negative amount subtracts."""
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Set a gauge to what `read` returns, now and then; any thread may call it."""
 
     def adder(self, name: str, **labels: str) -> Callable[[float], None]:
-        """Return a function that adds to one counter or gauge: it is faster, for what each request does."""
+        """Return a function that adds to one counter: it is faster, for what each request does."""
+
+    def observer(self, name: str, **labels: str) -> Callable[[float], None]:
+        """Return a function that adds an observation to one histogram: it is faster, too."""
 
 
 class NoMetrics:
@@ -52,12 +55,16 @@ class NoMetrics:
     def set(self, name: str, value: float, **labels: str) -> None:
         """Forget."""
 
-    def move(self, name: str, amount: float, **labels: str) -> None:
+    def watch(self, name: str, read: Callable[[], float]) -> None:
         """Forget."""
 
     def adder(self, name: str, **labels: str) -> Callable[[float], None]:
-        """Return what adds as `move` does."""
-        return lambda amount: self.move(name, amount, **labels)
+        """Return what adds as `count` does."""
+        return lambda amount: self.count(name, amount, **labels)
+
+    def observer(self, name: str, **labels: str) -> Callable[[float], None]:
+        """Return what adds as `observe` does."""
+        return lambda value: self.observe(name, value, **labels)
 
 
 class Outcome(StrEnum):
@@ -90,7 +97,7 @@ class EventCounters:
         self._lock = threading.Lock()
         # A rate needs a series that exists before the first event: this makes them.
         self._adders = {outcome: self.metrics.adder("events_total", outcome=outcome) for outcome in Outcome}
-        self._add_in_flight = self.metrics.adder("events_in_flight")
+        self.metrics.watch("events_in_flight", lambda: self._in_flight)
 
     def count(self, outcome: Outcome, events: int) -> None:
         """Add events to an outcome; the publisher calls it for delivered, spooled and orphaned."""
@@ -127,8 +134,6 @@ class EventCounters:
             self._counts[outcome] += events
             self._in_flight += in_flight
         self._adders[outcome](events)
-        if in_flight:
-            self._add_in_flight(in_flight)
 
 
 class RequestCounter:
@@ -149,7 +154,8 @@ class RequestCounter:
 
     def set_total(self, events: int, size_bytes: int = 0) -> None:
         """Set the number and size of the request's events; once, before any is accepted."""
-        self._counters.receive(events - self._open)
+        if events != self._open:
+            self._counters.receive(events - self._open)
         self._open = self.events = events
         self.size_bytes = size_bytes
 
@@ -160,8 +166,9 @@ class RequestCounter:
 
     def close(self) -> None:
         """Give what is left its outcome: the request is answered."""
-        self._counters.settle(self.rest, self._open)
-        self._open = 0
+        if self._open:
+            self._counters.settle(self.rest, self._open)
+            self._open = 0
 
     def __enter__(self) -> Self:
         return self

@@ -60,9 +60,10 @@ class MemoryBudget:
     def move(self, size_bytes: int) -> bool:
         """Return bytes to the budget, or take them when negative; False when too few are left."""
         with self._lock:
-            if self._left_bytes + size_bytes < 0:
+            left_bytes = self._left_bytes + size_bytes
+            if left_bytes < 0:
                 return False
-            self._left_bytes += size_bytes
+            self._left_bytes = left_bytes
             return True
 
 

@@ -199,6 +199,7 @@ class PrometheusMetrics:
         self._registry = CollectorRegistry()
         self._families = {name: self._declare(name, metric) for name, metric in _ALL.items() if name != BY_CLIENT}
         self._series: dict[tuple[str, ...], _Series] = {}
+        self._watched: list[tuple[Callable[[float], None], Callable[[], float]]] = []
         self._sizes = dict.fromkeys(_ALL, 0)
         self._lock = threading.Lock()
         self._build = _BuildInfo(version("headrace"), python_version(), librdkafka)
@@ -221,16 +222,34 @@ class PrometheusMetrics:
         """Set a gauge."""
         self._find(name, labels).numbers[0].set(value)
 
-    def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge; a negative amount subtracts."""
-        self._find(name, labels).numbers[0].inc(amount)
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Set a gauge to what `read` returns whenever `refresh` is called."""
+        self._watched.append((self._find(name, {}).numbers[0].set, read))
+
+    def refresh(self) -> None:
+        """Set the gauges that are watched; call it often enough for the scrapes of other processes."""
+        for put, read in self._watched:
+            put(read())
 
     def adder(self, name: str, **labels: str) -> Callable[[float], None]:
-        """Return a function that adds to one counter or gauge."""
+        """Return a function that adds to one counter."""
         return self._find(name, labels).numbers[0].inc
+
+    def observer(self, name: str, **labels: str) -> Callable[[float], None]:
+        """Return a function that adds one observation to one histogram."""
+        series = self._find(name, labels)
+        add, bounds = series.numbers[0].inc, series.bounds
+        buckets = [number.inc for number in series.numbers[1:]]
+
+        def observe(value: float) -> None:
+            add(value)
+            buckets[bisect_left(bounds, value)](1)
+
+        return observe
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, added up over the worker processes."""
+        self.refresh()
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

@@ -7,7 +7,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -46,10 +46,14 @@ class ProcessReport:
 
 
 @contextmanager
-def reporting(metrics: Metrics, flush: Callable[[], None]) -> Iterator[None]:
+def reporting(metrics: Metrics, flushes: Sequence[Callable[[], None]]) -> Iterator[None]:
     """Report the process every five seconds and flush every second until the block is left, and then once more."""
     report = ProcessReport(metrics) if (_SELF / "statm").exists() else None
     stop = threading.Event()
+
+    def flush() -> None:
+        for write_pending in flushes:
+            write_pending()
 
     def write() -> None:
         flush()

@@ -103,7 +103,7 @@ def build(settings: Settings) -> Iterator[Service]:
         prometheus.set("processes", 1)
         prometheus.set("spool_bytes_max", settings.spool_bytes_max)
         clients = ClientCounters(prometheus.clients)
-        stack.enter_context(reporting(prometheus, clients.flush))
+        stack.enter_context(reporting(prometheus, (prometheus.refresh, clients.flush)))
         counters = EventCounters(prometheus)
         stack.callback(_log_final_counts, counters)
         publisher = stack.enter_context(open_publisher(settings, counters))

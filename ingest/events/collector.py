@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -13,7 +14,7 @@ from ingest.events.client_counters import ClientCounters, Kind
 from ingest.events.dry_run import ROWS_BYTES_MAX, Advisor, Warned
 from ingest.events.ids import uuid5, uuid7
 from ingest.events.lines import sent_events
-from ingest.events.plain import KEY_LENGTH_MAX, compile_writer
+from ingest.events.plain import KEY_LENGTH_MAX, Written, compile_writer
 from ingest.events.validator import InvalidEvent, Judging, Sender, ValidationResult, Validator
 from ingest.memory import Body, bytes_of_records
 from ingest.publishing.ports import Durability, Publisher, Record
@@ -92,16 +93,21 @@ class Collector:
         judging = self._validator.judge(body.text, origin, body.lease, is_lines=body.is_lines)
         counter.set_total(len(judging.raws), judging.expanded_bytes)
         body.lease.grow(bytes_of_records(len(judging.raws), judging.expanded_bytes))
-        entries, records, kinds = self._encode(judging, origin)
-        events = len(records)
-        refused = [entry for entry in entries if isinstance(entry, InvalidEvent)] if events < len(entries) else []
+        judged = self._judge(judging)
+        refused = [] if _are_written(judged) else [entry for entry in judged if isinstance(entry, InvalidEvent)]
+        events = len(judged) - len(refused)
         if refused and not (lenient and events):
             faults = tuple(fault for entry in refused for fault in entry.faults)
             raise Rejected(faults[0].code, faults[0].headline, faults)
+        taken = judged if not refused else [entry for entry in judged if not isinstance(entry, InvalidEvent)]
+        ping_ids, kinds, keys, values = zip(*taken, strict=True)
         if origin.client_id:
             _check_clients({client for client, _ in kinds}, origin)
-        if refused:
-            records.extend(_letters(body, entries, origin))
+        records = list(map(Record, keys, values, repeat(origin.record_headers)))
+        if not refused:
+            return Prepared(ping_ids, records, events, kinds)
+        entries = [entry if isinstance(entry, InvalidEvent) else entry[0] for entry in judged]
+        records.extend(_letters(body, entries, origin))
         return Prepared(entries, records, events, kinds)
 
     async def publish(self, prepared: Prepared, counter: RequestCounter) -> Durability:
@@ -133,28 +139,30 @@ class Collector:
         """Tell whether events can be made durable now."""
         return self._publisher.is_ready()
 
-    def _encode(self, judging: Judging, origin: Sender) -> tuple[list[str | InvalidEvent], list[Record], list[Kind]]:
+    def _judge(self, judging: Judging) -> list[Written | InvalidEvent]:
         """Judge and encode event by event: the next one takes the memory of the one before, still in the caches."""
-        entries: list[str | InvalidEvent] = []
-        records: list[Record] = []
-        kinds: list[Kind] = []
-        write_plain = self._plain.writer(judging) if self._plain else None
+        raws, refused = judging.raws, judging.refused
+        if refused:
+            raws = [None if index in refused else raw for index, raw in enumerate(raws)]  # None is not plain
+        plain = map(self._plain.writer(judging), raws) if self._plain else repeat(None)
+        judged: list[Written | InvalidEvent] = []
         value_of: Callable[[Event], bytes] | None = None
-        for index, raw in enumerate(judging.raws):
-            written = write_plain(raw) if write_plain and index not in judging.refused else None
-            if written is None:
-                entry = judging.entry(index)
-                if isinstance(entry, InvalidEvent):
-                    entries.append(entry)
-                    continue
-                value_of = value_of or self._encoder.writer(judging.common.blank)
-                kind = (entry["clientId"], entry["eventType"])
-                written = entry["pingId"], kind, key_of(entry).encode(), value_of(entry)
-            ping_id, kind, key, value = written
-            entries.append(ping_id)
-            kinds.append(kind)
-            records.append(Record(key, value, origin.record_headers))
-        return entries, records, kinds
+        while True:
+            judged.extend(iter(plain.__next__, None))  # up to the first that is not plain: a loop of Python costs more
+            if len(judged) == len(raws):
+                return judged
+            entry = judging.entry(len(judged))
+            if isinstance(entry, InvalidEvent):
+                judged.append(entry)
+                continue
+            value_of = value_of or self._encoder.writer(judging.common.blank)
+            kind = (entry["clientId"], entry["eventType"])
+            judged.append((entry["pingId"], kind, key_of(entry).encode(), value_of(entry)))
+
+
+def _are_written(judged: Sequence[Written | InvalidEvent]) -> bool:
+    """Tell whether no event is refused."""
+    return set(map(type, judged)) == {tuple}
 
 
 def key_of(event: Event) -> str:

@@ -38,9 +38,9 @@ def guard_others(request: dict[str, Any], depth_max: int) -> None:
     """Hold the members that are ignored to the guards of the whole body; raises Rejected, 400."""
     if len(request) == 1:
         return
-    accepted_body = (BODY, _headers_name(request))
+    taken = (BODY, _headers_name(request))
     for name, value in request.items():
-        if name not in accepted_body:
+        if name not in taken:
             broken = guard(value, depth_max - 1)
             if broken is not None:
                 raise _refuse(ErrorCode.BAD_SHAPE, broken[0], f"/{escape(name)}", broken[1])

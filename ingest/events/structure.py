@@ -67,8 +67,8 @@ def may_have_names(text: bytes, events: Sequence[Any], members: int, paths: int)
     colons = text.count(b":")
     if colons <= min(members, paths):
         return False
-    objects = [event for event in events if type(event) is dict]
-    sizes = [len(event) for event in objects]
+    objects = events if set(map(type, events)) == {dict} else [event for event in events if type(event) is dict]
+    sizes = list(map(len, objects))
     inner = colons - sum(sizes)
     if max(sizes, default=0) + inner > members:
         return True

@@ -6,8 +6,8 @@ from email.utils import parsedate_tz
 from math import isfinite
 from typing import Any, Final
 
-_SECONDS_BELOW: Final = 1e11  # as seconds that is the year 5138, as milliseconds 1973
-_MS_BELOW: Final = 1e14
+SECONDS_BELOW: Final = 10**11  # as seconds that is the year 5138, as milliseconds 1973
+MS_BELOW: Final = 10**14
 _US_BELOW: Final = 1e17
 _TEXT_LENGTH_MAX: Final = 64
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ def client_time_ms(value: Any) -> int | None:
     (performance.timeOrigin + performance.now()).
     """
     kind = type(value)
-    if kind is int and _SECONDS_BELOW <= value < _MS_BELOW:  # what most clients send
+    if kind is int and SECONDS_BELOW <= value < MS_BELOW:  # what most clients send
         return int(value)
     if kind is int or (kind is float and isfinite(value)):
         return _epoch_ms(value)
@@ -43,9 +43,9 @@ def client_time_ms(value: Any) -> int | None:
 
 def _epoch_ms(number: float) -> int | None:
     size = abs(number)
-    if size < _SECONDS_BELOW:
+    if size < SECONDS_BELOW:
         return round(number * 1_000_000) // 1000  # a double is not exact to the millisecond, but to the microsecond
-    if size < _MS_BELOW:
+    if size < MS_BELOW:
         return int(number // 1)
     return int(number // 1000) if size < _US_BELOW else None
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from functools import lru_cache
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -16,7 +16,7 @@ from werkzeug.http import parse_options_header
 from ingest.access.control import AccessControl
 from ingest.counters import Metrics
 from ingest.errors import Rejected, Unavailable
-from ingest.events.collector import Collector, Prepared
+from ingest.events.collector import Collector
 from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
 from ingest.http.context import Answer, RequestContext
@@ -68,6 +68,8 @@ class CollectEndpoints:
         self._bodies = bodies
         self._load_bound = load_bound
         self._metrics = metrics
+        self._observe_sent = metrics.observer("body_bytes", form="sent")
+        self._observe_inflated = metrics.observer("body_bytes", form="inflated")
         self._threads = threads
         self._now_s = now_s
 
@@ -97,10 +99,7 @@ class CollectEndpoints:
         prefer = context.header("prefer")
         is_lenient = prefers_lenient(prefer)
         counter = context.counter
-
-        def prepare(body: Body) -> Prepared:
-            return self._collector.prepare(body, sender, counter, lenient=is_lenient)
-
+        prepare = partial(self._collector.prepare, origin=sender, counter=counter, lenient=is_lenient)
         with self._bodies.lease() as lease:
             form, sent = await self._receive(context, lease)
             with self._load_bound.work():
@@ -135,9 +134,7 @@ class CollectEndpoints:
         check_purpose(context.head.headers)
         event = self._queries.request_of(context.head.query)
 
-        def prepare(body: Body) -> Prepared:
-            return self._collector.prepare(body, sender, context.counter)
-
+        prepare = partial(self._collector.prepare, origin=sender, counter=context.counter)
         with self._bodies.lease() as lease, self._load_bound.work():
             prepared = await self._use(context, _NO_BODY, event, lease, prepare)
             durability = await self._collector.publish(prepared, context.counter)
@@ -164,8 +161,8 @@ class CollectEndpoints:
             except Rejected:  # a refused body cost as much to inflate
                 self._access_control.spend(context.admission, 0, lease.size_bytes)
                 raise
-            self._metrics.observe("body_bytes", body.sent_bytes, form="sent")
-            self._metrics.observe("body_bytes", len(body.text), form="inflated")
+            self._observe_sent(body.sent_bytes)
+            self._observe_inflated(len(body.text))
             try:
                 return use(body)
             finally:

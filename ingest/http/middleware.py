@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from http import HTTPStatus
 from time import monotonic
 from typing import Final
@@ -27,6 +28,7 @@ from ingest.http.operations import OperationsPort
 from ingest.http.pixel import KEY, image_of
 from ingest.http.trace import request_id_of, trace_id_like, trace_id_of
 from ingest.logs import REFUSALS
+from ingest.metric_table import LABEL_SETS_MAX
 from ingest.publishing.ports import SPOOL_FAULTS
 from ingest.tracing import RequestSpans
 
@@ -62,11 +64,12 @@ class ProxyPolicy:
         `Sec-GPC: 1` and `DNT: 1`, when honoured, mean: keep no address and no User-Agent header. What the page itself
         put into its events stays.
         """
-        context.address = client_address(context.head.peer, context.header("x-forwarded-for"), self.trusted)
-        if self.honours_signals and "1" in (context.header("sec-gpc"), context.header("dnt")):
+        header = context.head.headers.get
+        context.address = client_address(context.head.peer, header("x-forwarded-for", ""), self.trusted)
+        if self.honours_signals and (header("sec-gpc") == "1" or header("dnt") == "1"):
             return
         context.ip = private_form(context.address, self.privacy)
-        context.user_agent = header_text(context.header("user-agent"))[:_USER_AGENT_LENGTH_MAX]
+        context.user_agent = header_text(header("user-agent", ""))[:_USER_AGENT_LENGTH_MAX]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,18 @@ class RequestMiddleware:
         self._routes = frozenset(routes)
         self._counters = counters
         self._metrics = counters.metrics
-        self._add_in_flight = counters.metrics.adder("requests_in_flight")
+        self._in_flight: set[RequestContext] = set()
+        counters.metrics.watch("requests_in_flight", self._in_flight.__len__)
         self._uncounted = EventCounters()
         self._policies = policies
         self._spans = policies.spans
         self._now_s = now_s
+        self._observe_time = cache(lambda route: self._metrics.observer("request_seconds", route=route))
+        self._count_request = lru_cache(LABEL_SETS_MAX)(
+            lambda route, status, outcome: self._metrics.adder(
+                "requests_total", route=route, status=str(status), outcome=outcome
+            )
+        )
         for route in self._routes:
             self._begin_counting(route)
 
@@ -114,8 +124,9 @@ class RequestMiddleware:
         route = head.path if head.path in self._routes else ELSEWHERE
         takes = (route == COLLECT and head.method == "POST") or (route == PIXEL and head.method == "GET")
         counters = self._counters if takes else self._uncounted
-        self._add_in_flight(1)
-        return RequestContext(head, stream, route, counters.open())
+        context = RequestContext(head, stream, route, counters.open())
+        self._in_flight.add(context)
+        return context
 
     async def enter(self, context: RequestContext) -> Answer | None:
         """Pass a request through every step; an answer ends its way."""
@@ -152,9 +163,9 @@ class RequestMiddleware:
         elif outcome in _SHED:
             context.counter.rest = Outcome.SHED
         context.counter.close()
-        self._add_in_flight(-1)
-        self._metrics.count("requests_total", 1, route=context.route, status=str(status), outcome=outcome)
-        self._metrics.observe("request_seconds", took_s, route=context.route)
+        self._in_flight.discard(context)
+        self._count_request(context.route, status, outcome)(1)
+        self._observe_time(context.route)(took_s)
         if context.span is not None:
             context.span.end(status, outcome, context.counter.events)
         if status >= _FIRST_REFUSAL and outcome not in _SHED:  # a line for each would be more load
@@ -162,7 +173,8 @@ class RequestMiddleware:
 
     def _name(self, context: RequestContext) -> None:
         """Take the caller's request id and trace id where they are valid."""
-        request_id, traceparent = context.header("x-request-id"), context.header("traceparent")
+        header = context.head.headers.get
+        request_id, traceparent = header("x-request-id"), header("traceparent")
         chosen = request_id_of(request_id) if request_id else ""
         if traceparent and (trace_id := trace_id_of(traceparent)):
             context.trace_id, context.traceparent = trace_id, traceparent

@@ -11,12 +11,14 @@ a fatal error while the broker accepts records from others (a broker that fenced
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
+from operator import attrgetter
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, libversion
 
@@ -57,6 +59,8 @@ _DEFAULTS: Final = {
     "reconnect.backoff.max.ms": 2000,  # bounds the delay in noticing that a broker is back; the default is 10 s
 }
 # The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
+_key_of: Final[Callable[[Record], bytes]] = attrgetter("key")
+_value_of: Final[Callable[[Record], bytes]] = attrgetter("value")
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -81,8 +85,8 @@ class _Delivery:
         self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
-    async def wait(self, timeout_s: float) -> bool:
-        return await self._end.wait(timeout_s, self._poll)
+    def wait(self, timeout_s: float) -> Coroutine[Any, Any, bool]:
+        return self._end.wait(timeout_s, self._poll)
 
     def wait_in_thread(self, timeout_s: float) -> bool:
         return self._end.wait_in_thread(timeout_s)
@@ -90,25 +94,35 @@ class _Delivery:
     def statuses(self) -> list[DeliveryStatus]:
         return self._statuses.copy()
 
-    def report(self, index: int, error: KafkaError | None, _: Message | None = None) -> None:
-        """Take the delivery report of one record."""
-        self.settle(index, DELIVERED if error is None else status_of(error))
+    def reports(self) -> Iterator[Callable[[KafkaError | None, Message], None]]:
+        """Yield what takes the delivery report of each record."""
+        return map(partial, repeat(self.report), range(self.count))
 
-    def settle(self, index: int, status: DeliveryStatus) -> None:
+    def report(self, index: int, error: KafkaError | None, _: Message | None) -> None:
+        """Take the delivery report of one record; of several the first counts."""
+        status = DELIVERED if error is None else status_of(error)
         with self._lock:
             if self._statuses[index] is not UNKNOWN:
                 return
             self._statuses[index] = status
             self._left -= 1
-            is_end = self._left == 0
-        if is_end:
-            self._on_end(self)
-            self._end.set()
+            if self._left:
+                return
+        self._on_end(self)
+        self._end.set()
 
-    def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED) -> None:
-        """Settle the records that will get no report."""
-        for index in range(len(self._statuses)):
-            self.settle(index, status)
+    def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED, first: int = 0) -> None:
+        """Settle the records, from the first one on, that will get no report."""
+        with self._lock:
+            left = self._left
+            for index in range(first, self.count):
+                if self._statuses[index] is UNKNOWN:
+                    self._statuses[index] = status
+                    self._left -= 1
+            if self._left or not left:
+                return
+        self._on_end(self)
+        self._end.set()
 
 
 class KafkaBroker:
@@ -122,10 +136,10 @@ class KafkaBroker:
         self._topics = topics
         self._room_bytes = queue_bytes_max
         self._metrics = metrics
-        self._add_records = metrics.adder("producer_queue_records")
-        self._add_bytes = metrics.adder("producer_queue_bytes")
         self._lock = threading.Lock()
         self._on_way: dict[_Delivery, int] = {}
+        metrics.watch("producer_queue_records", self._waiting_records)
+        metrics.watch("producer_queue_bytes", lambda: queue_bytes_max - self._room_bytes)
         self._producer = Producer(self._properties)
         self._renewed_at_s = float("-inf")
         self._is_renewal_asked = False
@@ -136,8 +150,11 @@ class KafkaBroker:
 
     def check(self, records: Sequence[Record]) -> None:
         """Check the sizes; an event within its setting fits unless `message.max.bytes` was lowered."""
+        most = self._record_bytes_max - _RECORD_OVERHEAD_BYTES
+        if max(map(len, map(_key_of, records)), default=0) + max(map(len, map(_value_of, records)), default=0) <= most:
+            return
         for record in records:
-            if len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES > self._record_bytes_max:
+            if len(record.key) + len(record.value) > most:
                 message = f"an event has {len(record.value)} bytes in Avro, at most {self._record_bytes_max} fit"
                 raise Rejected(ErrorCode.TOO_LARGE, message)
 
@@ -150,47 +167,43 @@ class KafkaBroker:
         if not self._reserve(delivery, records):
             delivery.give_up(DeliveryStatus.NO_ROOM)
             return delivery
-        for index, record in enumerate(records):
-            try:
-                self._produce(record, delivery, index)
-            except (BufferError, KafkaException) as error:
-                log.warning("producer accepts no more records", extra={"reason": str(error)})
-                for rest in range(index, len(records)):
-                    delivery.settle(rest, DeliveryStatus.FAILED)
-                break
+        sent, produce, topics = 0, delivery.producer.produce, self._topics
+        try:
+            for record, report in zip(records, delivery.reports(), strict=True):
+                topic = topics.dead if record.dead else topics.events
+                # Parameters by name cost a third more. A failed report lacks the headers: the sender keeps the records.
+                if record.headers:
+                    produce(topic, record.value, record.key, on_delivery=report, headers=list(record.headers))
+                else:
+                    produce(topic, record.value, record.key, _ANY_PARTITION, report)
+                sent += 1
+        except (BufferError, KafkaException) as error:
+            log.warning("producer accepts no more records", extra={"reason": str(error)})
+            delivery.give_up(first=sent)
         return delivery
-
-    def _produce(self, record: Record, delivery: _Delivery, index: int) -> None:
-        # Parameters by name cost a third more. A failed report lacks the headers: the sender keeps the records.
-        topic, report = self._topics.dead if record.dead else self._topics.events, partial(delivery.report, index)
-        if record.headers:
-            delivery.producer.produce(topic, record.value, record.key, on_delivery=report, headers=list(record.headers))
-        else:
-            delivery.producer.produce(topic, record.value, record.key, _ANY_PARTITION, report)
 
     def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
         """Reserve room in the present producer's queue until the last report; False when there is none.
 
         A producer is replaced under the same lock before it is retired, so no delivery is missed.
         """
-        size = sum(len(record.key) + len(record.value) + _RECORD_OVERHEAD_BYTES for record in records)
+        size = sum(map(len, map(_key_of, records))) + sum(map(len, map(_value_of, records)))
+        size += _RECORD_OVERHEAD_BYTES * len(records)
         with self._lock:
             if size > self._room_bytes:
                 return False
             self._room_bytes -= size
             self._on_way[delivery] = size
             delivery.producer = self._producer
-        self._add_records(len(records))
-        self._add_bytes(size)
         return True
 
     def _release(self, delivery: _Delivery) -> None:
         with self._lock:
-            size = self._on_way.pop(delivery, 0)
-            self._room_bytes += size
-        if size:
-            self._add_records(-delivery.count)
-            self._add_bytes(-size)
+            self._room_bytes += self._on_way.pop(delivery, 0)
+
+    def _waiting_records(self) -> int:
+        with self._lock:
+            return sum(delivery.count for delivery in self._on_way)
 
     def purge(self) -> None:
         """Make librdkafka drop what it has queued and sent; the reports come at once, through the poller."""

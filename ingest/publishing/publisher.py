@@ -37,6 +37,7 @@ _CLOSED: Final = State.CLOSED
 _DELIVERED: Final = Outcome.DELIVERED
 _SPOOLED: Final = Outcome.SPOOLED
 _BROKER: Final = Durability.BROKER
+_DISK: Final = Durability.DISK
 _RETRY_AFTER_S: Final = 5  # about as long as a broker's election, or as the drainer needs to free the disk
 
 
@@ -74,6 +75,7 @@ class DurablePublisher:
         self._breaker = breaker
         self._timeouts = timeouts
         self._counters = counters
+        self._observe_wait = counters.metrics.observer("acknowledgement_seconds")
         self._now_s = now_s
         self._broker_answers = False
         self._failures = 0  # in a row, while the broker answers
@@ -90,22 +92,20 @@ class DurablePublisher:
         with self._lock:
             self._active += 1
         try:
-            return await self._publish(records)
+            left = await self._send(records) if self._permits() else records
+            delivered = _events(records)
+            if left:
+                spooled = _events(left)
+                delivered -= spooled
+                await self._keep(left, len(records) - len(left), delivered)
+                self._counters.count(_SPOOLED, spooled)
+            self._counters.count(_DELIVERED, delivered)
+            return _DISK if left else _BROKER
         finally:
             with self._lock:
                 self._active -= 1
                 if not self._active:
                     self._change.notify_all()
-
-    async def _publish(self, records: Sequence[Record]) -> Durability:
-        left = await self._send(records) if self._permits() else records
-        spooled = _events(left)
-        delivered = _events(records) - spooled
-        if left:
-            await self._keep(left, len(records) - len(left), delivered)
-        self._counters.count(_DELIVERED, delivered)
-        self._counters.count(_SPOOLED, spooled)
-        return Durability.DISK if left else _BROKER
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no request is being published; False after the timeout."""
@@ -124,9 +124,9 @@ class DurablePublisher:
 
     def _permits(self) -> bool:
         """Ask the breaker; no request probes a broker that did not answer `poll_health`."""
-        if self._breaker.state is not _CLOSED and not self._broker_answers:
-            return False
-        return self._breaker.permits(self._now_s())
+        if self._breaker.state is _CLOSED:
+            return True
+        return self._broker_answers and self._breaker.permits(self._now_s())
 
     async def _send(self, records: Sequence[Record]) -> list[Record]:
         """Send records and return those that were not acknowledged before the deadline."""
@@ -138,8 +138,11 @@ class DurablePublisher:
             is_slow = True
             self.record_outcome(is_well=False)
             wait_s = min(self._timeouts.slow_s, since_s + self._timeouts.deadline_s - self._now_s())
-        self._counters.metrics.observe("acknowledgement_seconds", self._now_s() - since_s)
+        self._observe_wait(self._now_s() - since_s)
         statuses = delivery.statuses()
+        if not is_slow and statuses.count(DELIVERED) == len(records):  # nearly always
+            self.record_outcome(is_well=True)
+            return []
         left = [record for record, status in zip(records, statuses, strict=True) if status is not DELIVERED]
         if left and DeliveryStatus.NO_ROOM in statuses:
             if self._breaker.state is _CLOSED:

@@ -7,7 +7,9 @@ a limit on the head as a whole.
 """
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import chain
 from typing import Final, Protocol
 
 import gunicorn_h1c
@@ -71,10 +73,7 @@ def read_head(parser: gunicorn_h1c.H1CProtocol, sent: bytes, peer: str, port: st
         raise _invalid()
     if len(sent) > HEAD_BYTES_MAX and sent.find(b"\r\n\r\n") > HEAD_BYTES_MAX:
         raise too_large()
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in parser.asgi_headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    headers = _headers_of(parser.asgi_headers)
     coding = headers.get("transfer-encoding")
     if coding is not None and coding.strip(" \t").lower() != "chunked":
         raise _unknown_coding()
@@ -92,6 +91,17 @@ def read_head(parser: gunicorn_h1c.H1CProtocol, sent: bytes, peer: str, port: st
         port=port,
         received_s=received_s,
     )
+
+
+def _headers_of(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; several of one name are joined by commas. No field has a line break in it."""
+    texts = b"\n".join(chain.from_iterable(fields)).decode("latin-1").split("\n")
+    headers = dict(zip(texts[::2], texts[1::2], strict=False))  # without fields there is one empty text
+    if len(headers) < len(fields):
+        headers.clear()
+        for name, value in zip(texts[::2], texts[1::2], strict=True):
+            headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def refusal_of(error: Exception, sent: bytes) -> RefusedError:

@@ -20,7 +20,7 @@ _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class _Clock:
-    """The Date header, made once a second."""
+    """The Date header's line, made once a second."""
 
     def __init__(self) -> None:
         self._at_s = 0
@@ -29,7 +29,7 @@ class _Clock:
     def text(self) -> str:
         now_s = int(time())
         if now_s != self._at_s:
-            self._at_s, self._text = now_s, formatdate(now_s, usegmt=True)
+            self._at_s, self._text = now_s, f"Date: {formatdate(now_s, usegmt=True)}"
         return self._text
 
 
@@ -42,14 +42,13 @@ def head_of(answer: Answer, *, keeps: bool) -> bytes:
     Raises:
         ValueError: a header has a line break in it.
     """
-    lines = [_LINES.get(answer.status) or f"HTTP/1.1 {answer.status} ", f"Date: {_clock.text()}"]
-    has_length = answer.status in _BODILESS
-    for name, value in answer.headers:
-        if name == "Date":
-            continue
-        has_length = has_length or name == "Content-Length"
-        lines.append(f"{name}: {value}")
-    if not has_length:
+    status, headers = answer.status, answer.headers
+    known = dict(headers)
+    lines = [_LINES.get(status) or f"HTTP/1.1 {status} "]
+    if "Date" not in known:
+        lines.append(_clock.text())
+    lines += map(": ".join, headers)
+    if "Content-Length" not in known and status not in _BODILESS:
         lines.append(f"Content-Length: {len(answer.body)}")
     lines.append("Connection: keep-alive" if keeps else "Connection: close")
     head = "\r\n".join(lines)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,17 @@ class Room(NoMetrics):
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.bytes = 0.0
         self.renewals = 0
-        self._lock = threading.Lock()
+        self._reads: dict[str, Callable[[], float]] = {}
 
-    def move(self, name: str, amount: float, **_: str) -> None:
-        """Add."""
-        with self._lock:
-            self.bytes += amount if name == "producer_queue_bytes" else 0
+    @property
+    def bytes(self) -> float:
+        """What waits now."""
+        return self._reads["producer_queue_bytes"]()
+
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Keep it."""
+        self._reads[name] = read
 
     def count(self, name: str, amount: float = 1, **_: str) -> None:
         """Count renewals."""

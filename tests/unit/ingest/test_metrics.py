@@ -41,13 +41,14 @@ def test_no_line_says_when_a_series_began() -> None:
 
 
 def test_each_kind_does_its_arithmetic() -> None:
-    """Counters add, gauges move and are set, histograms sort."""
+    """Counters add, gauges are set or read, histograms sort."""
     telemetry = PrometheusMetrics()
 
     telemetry.count("events_total", 2, outcome="received")
     telemetry.count("events_total", 3, outcome="received")
-    telemetry.move("requests_in_flight", 5)
-    telemetry.move("requests_in_flight", -2)
+    in_flight = [1.0]
+    telemetry.watch("requests_in_flight", lambda: in_flight[0])
+    in_flight[0] = 3
     telemetry.set("producer_queue_bytes", 77)
     telemetry.observe("acknowledgement_seconds", 0.005)
 
@@ -60,21 +61,23 @@ def test_each_kind_does_its_arithmetic() -> None:
 
 
 def test_an_adder_adds_to_the_same_series() -> None:
-    """What is bound once and called for each request counts where `count` and `move` do."""
+    """What is bound once and called for each request counts where `count` and `observe` do."""
     telemetry = PrometheusMetrics()
 
-    add_received, add_in_flight = (
-        telemetry.adder("events_total", outcome="received"),
-        telemetry.adder("events_in_flight"),
-    )
+    add_received = telemetry.adder("events_total", outcome="received")
+    observe_wait = telemetry.observer("acknowledgement_seconds")
     telemetry.count("events_total", 2, outcome="received")
     add_received(3)
-    add_in_flight(5)
-    add_in_flight(-1)
+    telemetry.observe("acknowledgement_seconds", 0.005)
+    observe_wait(0.005)
+    observe_wait(99)
 
     text = text_of(telemetry)
     assert 'headrace_ingest_events_total{outcome="received"} 5.0' in text
-    assert "headrace_ingest_events_in_flight 4.0" in text
+    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.004"} 0.0' in text
+    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 2.0' in text
+    assert "headrace_ingest_acknowledgement_seconds_count 3.0" in text
+    assert "headrace_ingest_acknowledgement_seconds_sum 99.01" in text
 
 
 @pytest.mark.parametrize(("seconds", "bound"), [(0.0, "0.001"), (0.001, "0.001"), (0.0011, "0.002"), (99.0, "+Inf")])
@@ -122,7 +125,8 @@ def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) 
         for outcome in range(LABEL_SETS_MAX):
             telemetry.count("events_total", number, outcome=f"{outcome}")
         telemetry.count("events_total", number, outcome="0")
-        telemetry.move("requests_in_flight", number)
+        telemetry.watch("requests_in_flight", lambda of=number: of)  # type: ignore[misc]  # a default that binds
+        telemetry.refresh()
         telemetry.set("breaker_open", 1)
         telemetry.set("spool_bytes_max", 100 * number)
         telemetry.observe("acknowledgement_seconds", 0.005)

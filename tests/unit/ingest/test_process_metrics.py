@@ -12,10 +12,14 @@ from tests.support.consumer_fakes import Tally
 
 
 class Metered(Tally):
-    """What is counted; it also makes adders, which nothing asks for here."""
+    """What is counted; the rest is what nothing asks for here."""
 
-    def move(self, name: str, amount: float, **labels: str) -> None:
-        """Add to a gauge."""
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Set a gauge now and then."""
+        raise NotImplementedError
+
+    def observer(self, name: str, **labels: str) -> Callable[[float], None]:
+        """Return what observes."""
         raise NotImplementedError
 
     def adder(self, name: str, **labels: str) -> Callable[[float], None]:
@@ -49,7 +53,7 @@ def test_memory_and_open_files_are_those_of_this_process() -> None:
     """They are reported at once, and are plausible."""
     tally, flushed = Metered(), []
     before_s = time.time()
-    with reporting(tally, lambda: flushed.append(1)):
+    with reporting(tally, [lambda: flushed.append(1)]):
         levels = dict(tally.levels)
 
     assert len(flushed) >= 2  # at the start, and at the end with what is left
