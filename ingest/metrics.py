@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from platform import python_version
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 from prometheus_client import (
     CollectorRegistry,
@@ -110,21 +110,34 @@ class _SharedValue:
     ) -> None:
         key = mmap_key(metric, name, list(labels), list(label_values), help_text)
         file_kind = f"{kind}_{multiprocess_mode}" if multiprocess_mode else kind
-        self._doubles, self._at = files.place(file_kind, key)
+        self.doubles, self.at = files.place(file_kind, key)
         self._lock = files.lock
 
     def inc(self, amount: float) -> None:
         """Add."""
         with self._lock:
-            self._doubles[self._at] += amount
+            self.doubles[self.at] += amount
+
+    def observer(self, buckets: "Sequence[_SharedValue]", bounds: Sequence[float]) -> Callable[[float], None]:
+        """Return a function that adds an observation to this sum and to its bucket."""
+        lock, sums, sum_at = self._lock, self.doubles, self.at
+        places = [(bucket.doubles, bucket.at) for bucket in buckets]
+
+        def observe(value: float) -> None:
+            counts, at = places[bisect_left(bounds, value)]
+            with lock:
+                sums[sum_at] += value
+                counts[at] += 1
+
+        return observe
 
     def set(self, value: float, timestamp: float | None = None) -> None:  # noqa: ARG002  (prometheus-client's form)
         """Replace."""
-        self._doubles[self._at] = value
+        self.doubles[self.at] = value
 
     def get(self) -> float:
         """Return it."""
-        return float(self._doubles[self._at])
+        return float(self.doubles[self.at])
 
     def get_exemplar(self) -> None:
         """Return none: files hold none."""
@@ -238,14 +251,10 @@ class PrometheusMetrics:
     def observer(self, name: str, **labels: str) -> Callable[[float], None]:
         """Return a function that adds one observation to one histogram."""
         series = self._find(name, labels)
-        add, bounds = series.numbers[0].inc, series.bounds
-        buckets = [number.inc for number in series.numbers[1:]]
-
-        def observe(value: float) -> None:
-            add(value)
-            buckets[bisect_left(bounds, value)](1)
-
-        return observe
+        total, *buckets = series.numbers
+        if isinstance(total, _SharedValue):
+            return total.observer(cast("list[_SharedValue]", buckets), series.bounds)
+        return lambda value: self.observe(name, value, **labels)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format, added up over the worker processes."""

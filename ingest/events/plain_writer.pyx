@@ -256,6 +256,8 @@ cdef class PlainWriter:
         if piece.size > layout.properties_bytes_max:
             return False
         said = properties.get("timestamp")
+        if said is None:
+            return True
         if PyLong_CheckExact(said):
             said_ms = PyLong_AsLongLongAndOverflow(said, &overflow)
             if not overflow and MS_FROM <= said_ms < MS_BEFORE:  # what most clients send

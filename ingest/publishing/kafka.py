@@ -167,6 +167,10 @@ class KafkaBroker:
         if not self._reserve(delivery, records):
             delivery.give_up(DeliveryStatus.NO_ROOM)
             return delivery
+        self._produce(records, delivery)
+        return delivery
+
+    def _produce(self, records: Sequence[Record], delivery: _Delivery) -> None:
         sent, produce, topics = 0, delivery.producer.produce, self._topics
         try:
             for record, report in zip(records, delivery.reports(), strict=True):
@@ -180,7 +184,6 @@ class KafkaBroker:
         except (BufferError, KafkaException) as error:
             log.warning("producer accepts no more records", extra={"reason": str(error)})
             delivery.give_up(first=sent)
-        return delivery
 
     def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
         """Reserve room in the present producer's queue until the last report; False when there is none.

@@ -144,9 +144,9 @@ class Interrupted(KafkaBroker):
         self._interrupt("room", self._room)
         return super()._reserve(sending, records)
 
-    def _produce(self, record: Record, sending: Any, index: int) -> None:
+    def _produce(self, records: Sequence[Record], delivery: Any) -> None:
         self._interrupt("produce", self._room)
-        super()._produce(record, sending, index)
+        super()._produce(records, delivery)
 
     @property
     def _room(self) -> Room:

@@ -130,6 +130,9 @@ def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) 
         telemetry.set("breaker_open", 1)
         telemetry.set("spool_bytes_max", 100 * number)
         telemetry.observe("acknowledgement_seconds", 0.005)
+        observe_wait = telemetry.observer("acknowledgement_seconds")
+        observe_wait(0.006)  # a bound belongs to its bucket
+        observe_wait(99)
 
     text = text_of(telemetry)
     assert 'headrace_ingest_events_total{outcome="0"} 6.0' in text
@@ -138,7 +141,9 @@ def test_a_scrape_adds_up_what_the_workers_wrote_into_their_files(shared: Path) 
     assert "headrace_ingest_breaker_open 2.0" in text
     assert "headrace_ingest_spool_bytes_max 200.0" in text  # one directory, one bound
     assert re.findall(r'^headrace_ingest_build_info\{.*librdkafka="2.0".*\} (.*)$', text, re.MULTILINE) == ["1.0"]
-    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 2.0' in text
+    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="0.006"} 4.0' in text
+    assert 'headrace_ingest_acknowledgement_seconds_bucket{le="+Inf"} 6.0' in text
+    assert "headrace_ingest_acknowledgement_seconds_sum 198.022" in text
     assert {path.name for path in shared.iterdir()} == {
         f"{kind}_{number}.db"
         for kind in ("counter", "gauge_livesum", "gauge_livemax", "histogram")
