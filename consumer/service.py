@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -104,13 +103,8 @@ def build(
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
-        pools = Pools(
-            ThreadPoolExecutor(settings.insert_threads, "rows"),
-            ThreadPoolExecutor(1, "letters"),
-            ThreadPoolExecutor(len(targets(settings)), "replicas"),
-        )
-        for pool in pools:  # running calls are not waited for: their time is over
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        pools = Pools.of_threads(settings.insert_threads, (settings.topic, settings.dead_letter_topic))
+        stack.callback(pools.shutdown)
         stack.callback(source.close)
         config = _config(settings, patiently(source.cluster_id, stop), sum(checked.partitions.values()))
         config = replace(config, keeps_metadata=checked.keeps_metadata, shards=checked.shards)

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, wait
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,11 +62,27 @@ class Pools(NamedTuple):
     """Thread pools of the slow steps.
 
     They are apart, so that neither a dead-letter topic that is away nor a replica that lags can block other batches.
+
+    Attributes:
+        rows: prepares and inserts the batches of all topics.
+        letters: sends their dead letters.
+        waits: waits for replicas, by topic: those of one table may lag for minutes, and another topic's batches not.
     """
 
     rows: Executor
     letters: Executor
-    waits: Executor
+    waits: Mapping[str, Executor]
+
+    @classmethod
+    def of_threads(cls, insert_threads: int, topics: Iterable[str]) -> "Pools":
+        """Return pools of threads; one thread waits for a topic's replicas, for all of its batches at once."""
+        waits = {topic: ThreadPoolExecutor(1, f"replicas-{topic}") for topic in topics}
+        return cls(ThreadPoolExecutor(insert_threads, "rows"), ThreadPoolExecutor(1, "letters"), waits)
+
+    def shutdown(self) -> None:
+        """Start nothing more; running calls are not waited for."""
+        for pool in (self.rows, self.letters, *self.waits.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class StepExecutor:
@@ -97,7 +113,7 @@ class StepExecutor:
         task = state.tasks[0] if state.tasks else None
         if task is not None and task.must_await(now_s):
             call = partial(self._pipelines[state.partition.topic].await_replicas, always=task.is_unseen)
-            task.awaiting(self._pools.waits.submit(call, task.batch, now_s))
+            task.awaiting(self._pools.waits[state.partition.topic].submit(call, task.batch, now_s))
 
     def check(self, state: PartitionState, now_s: float) -> None:
         """Check from time to time the topic of an idle partition; a batch checks it itself.
