@@ -118,13 +118,13 @@ def build(
 def _pipelines(
     settings: Settings, connection: Connection, letters: KafkaDeadLetters, metrics: Metrics, topics: Topics
 ) -> dict[str, Pipeline]:
-    schemas, spans = find_schemas(settings), open_spans()
+    schemas, spans, late_s = find_schemas(settings), open_spans(), pace(settings).late_s
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, metrics)
-        replicas = Replicas(connection, target.table, "offsets", "erased_rows")
+        replicas = Replicas(connection, target.table, "offsets", "erased_rows", remembered_s=late_s)
         repairer = ClickHouseRepairer(connection, target, rows, metrics, replicas)
-        inserted = OffsetsTable(connection, {target.topic: target.table}, pace(settings).late_s, replicas)
+        inserted = OffsetsTable(connection, {target.topic: target.table}, late_s, replicas)
         return Pipeline(rows, table, letters, topics, repairer, inserted, spans)
 
     events, dead = targets(settings)

@@ -30,10 +30,11 @@ class Replicas(FakeTable):
         super().__init__(10)
         self.waiting, self.caught_up = threading.Semaphore(0), threading.Event()
 
-    def await_replicas(self, *_: object, **__: object) -> None:
+    def await_replicas(self, *_: object, **__: object) -> float:
         """Wait, in real seconds."""
         self.waiting.release()
         assert self.caught_up.wait(BEHIND_S)
+        return 60.0
 
 
 def repeated(topic: str, number: int) -> PartitionState:
@@ -79,7 +80,7 @@ def test_replicas_of_one_table_hold_up_no_batch_of_the_other(tables: dict[str, R
 
     job = dead.tasks[0].job
     assert job is not None
-    assert job.result(5.0) == Awaited()
+    assert job.result(5.0) == Awaited(60.0)
     assert all(state.tasks[0].stage is Stage.AWAITING for state in events)
     pools.shutdown()
 
