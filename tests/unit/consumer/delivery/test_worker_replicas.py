@@ -8,13 +8,16 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import Layout
 from consumer.clickhouse.replication import Replicas
+from consumer.delivery.balance import balance
 from consumer.delivery.ports import CommittedOffset
+from consumer.delivery.reading import Intake
 from consumer.delivery.task import Stage
 from consumer.errors import Denied, HaltCode
 from consumer.health import HealthMonitor
 from tests.support.consumer_fakes import PLACE, Around, Process, get_on, until_begun
 from tests.support.fake_group import FakeBroker
 from tests.support.fake_table import FakeTable, InsertFault, value
+from tests.support.states import feed, opened
 
 PLAIN = Connection("http://nobody:8123", "", "", "d", 60.0, layout=Layout("c"))  # plain tables are not asked
 ONCE = dict.fromkeys(range(4), 1)
@@ -155,6 +158,33 @@ def test_a_replica_that_lags_is_named_and_waited_for_until_it_has_caught_up(arou
     assert around.rows_of() == ONCE
     monitor.turned(process.worker.owned, lambda _: 4)
     assert monitor.verdict().name == "idle"
+
+
+@pytest.mark.parametrize("kind", [Waiting, Process])
+def test_a_batch_that_is_repeated_slowly_is_no_reason_to_restart(around: Around, kind: type[Process]) -> None:
+    """Nothing has failed yet; a restart would begin from the start, and so would the next one."""
+    process = inherited(around, kind)
+    until_awaiting(process) if kind is Waiting else until_begun(process)
+    monitor = HealthMonitor(180, around.clock)
+    for _ in range(10):
+        monitor.turned(process.worker.owned, lambda _: 4)
+        around.clock.now_s += 40
+        process.worker.turn()
+
+    assert monitor.verdict().name == "retrying"
+    assert f"{PLACE.topic}/0: what an earlier try may have inserted is looked for" in monitor.verdict().detail
+
+
+def test_a_batch_that_waits_for_replicas_holds_up_no_memory(around: Around) -> None:
+    """Others need not wait until it is inserted: that may take minutes."""
+    process = inherited(around, Waiting)
+    until_awaiting(process)
+    (waiting,) = process.worker.states.values()
+    other = opened()
+    feed(other, *range(8))
+    other.intake = Intake.PAUSED
+
+    assert balance([waiting, other], 1).squeezed is other
 
 
 def test_other_partitions_go_on_meanwhile() -> None:
