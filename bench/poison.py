@@ -121,7 +121,7 @@ def run(database: Connection, batch: list[bytes], good_rows: int) -> tuple[float
     terms = WorkerConfig(BufferLimits(len(batch), 10**9, 0.1, 10**10), "bench", 1.0, Backoff())
     good_at_s = 0.0
     with ThreadPoolExecutor(4) as pool:
-        worker = Worker(log, {TOPIC: pipeline}, Pools(pool, pool, pool), terms, metrics)
+        worker = Worker(log, {TOPIC: pipeline}, Pools(pool, pool, {TOPIC: pool}), terms, metrics)
         log.listen(worker)
         began_s = time.monotonic()
         while time.monotonic() - began_s < _LIMIT_S:

@@ -131,7 +131,7 @@ def run_audit(settings: Settings, arguments: Namespace) -> int:
             break
         time.sleep(min(_PAUSE_S, arguments.patience_s))  # a dead letter reaches its topic before its table
     if arguments.recount:
-        findings = [_recounted(auditor, finding) for finding in findings]
+        findings = [auditor.recount(finding) if finding.uncounted else finding for finding in findings]
     findings = [replace(finding, expired=auditor.expired(finding.span)) for finding in findings]
     show([facts(finding) for finding in findings], as_json=arguments.json)
     _record(connection, findings)
@@ -153,14 +153,6 @@ def _record(connection: Connection, findings: Sequence[Finding]) -> None:
             write_audits(connection, [row_of(finding, "command") for finding in findings])
     except ConsumerError as error:
         say(f"not recorded in the table audits: {error}", sys.stderr)
-
-
-def _recounted(auditor: Auditor, finding: Finding) -> Finding:
-    """Count uncounted offsets, and audit again."""
-    if not finding.uncounted:
-        return finding
-    auditor.recount(finding)
-    return auditor.audit(finding.span)
 
 
 def run_lag(settings: Settings, arguments: Namespace) -> int:

@@ -7,7 +7,8 @@ starting    no server has answered yet; the log says which
 joining     the group has not formed, or a partition's broker has not told where it ends
 idle        no partition is behind
 no_topic    a topic is not there: it was deleted
-retrying    a step is being retried: a server is away or busy; the worker waits, and a restart can't help
+retrying    a step is being retried: a server is away or busy; the worker waits, and a restart can't help. Or a batch is
+            repeated, of this worker or its predecessor: a restart would begin it again
 kept_back   nothing is behind but what an open transaction has kept back for a minute
 stalled     behind, not retrying, not halted, and nothing has moved for `stall_s`: a restart may help
 halted      a partition waits for an operator (the others go on), or the group refuses this account; a restart
@@ -117,7 +118,8 @@ class HealthMonitor:
     ) -> None:
         """Record a turn of the polling thread, and once a second the progress of its partitions, halted ones too."""
         self._turned_s = now_s = self._now_s()
-        retried = {partition: state.trouble for partition, state in states.items() if state.is_retrying}
+        held = {partition: state for partition, state in states.items() if state.is_retrying or state.is_repeating}
+        retried = {partition: state.trouble for partition, state in held.items()}
         self._is_retrying, self.has_begun = bool(retried), True
         self._trouble = next((f" of {name.topic}/{name.number}: {why}" for name, why in retried.items() if why), "")
         self._membership = membership

@@ -6,15 +6,15 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TextIO
 
 from consumer.arguments import event_id, identifier
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.grants import OF_CLUSTER, check_grants, of_replicas
-from consumer.clickhouse.servers import each_shard
+from consumer.clickhouse.servers import each_replica, each_shard
 from consumer.clickhouse.streams import lines, text_bytes
 from consumer.commands import PATIENCE_S, operator, say, show
 from consumer.errors import Misconfigured
@@ -65,11 +65,21 @@ def run_erase(settings: Settings, arguments: Namespace) -> int:
     if bool(wanted) is arguments.again:
         raise Misconfigured("give either --again, or whose data: --user-id, --anon-id or --event-id")
     connection = connect(settings).patient(PATIENCE_S)
-    with each_shard(connection) as shards:
-        for one in shards.values() if arguments.go else ():  # else it would fail when rows go already
-            more = of_replicas(one.layout, one.database) if one.layout.is_replicated else ()
-            check_grants(one, (*OF_CLUSTER, *more))
-        return _erase(settings, _eraser(settings, connection, list(shards.values())), wanted, arguments)
+    with ExitStack() as stack:
+        shards = stack.enter_context(each_shard(connection))
+        replicas = stack.enter_context(each_replica(connection)) if arguments.go else []
+        eraser = _eraser(settings, connection, list(shards.values()), replicas)
+        if arguments.go:  # else it would fail when rows go already
+            _check_grants(shards.values(), replicas)
+        return _erase(settings, eraser, wanted, arguments)
+
+
+def _check_grants(shards: Iterable[Connection], replicas: Iterable[Connection]) -> None:
+    for one in shards:
+        more = of_replicas(one.layout, one.database) if one.layout.is_replicated else ()
+        check_grants(one, (*OF_CLUSTER, *more))
+    for one in replicas:
+        check_grants(one, of_replicas(one.layout, one.database))
 
 
 def _erase(settings: Settings, eraser: Eraser, wanted: list[tuple[Kind, str]], arguments: Namespace) -> int:
@@ -146,9 +156,14 @@ def _key(settings: Settings) -> ErasureKey:
     )
 
 
-def _eraser(settings: Settings, connection: Connection, shards: Sequence[Connection] = ()) -> Eraser:
+def _eraser(
+    settings: Settings,
+    connection: Connection,
+    shards: Sequence[Connection] = (),
+    replicas: Sequence[Connection] = (),
+) -> Eraser:
     report = partial(say, where=sys.stderr)
-    return Eraser(connection, find_schemas(settings).schema_of, report, shards=shards)
+    return Eraser(connection, find_schemas(settings).schema_of, report, shards=shards, replicas=replicas)
 
 
 def _wanted(arguments: Namespace) -> list[tuple[Kind, str]]:

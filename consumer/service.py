@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -104,13 +103,8 @@ def build(
         source = KafkaLog(member_properties(settings), (settings.topic, settings.dead_letter_topic), admin)
         letters = KafkaDeadLetters(kafka_properties(settings), settings.dead_letter_topic)
         stack.callback(letters.close)
-        pools = Pools(
-            ThreadPoolExecutor(settings.insert_threads, "rows"),
-            ThreadPoolExecutor(1, "letters"),
-            ThreadPoolExecutor(len(targets(settings)), "replicas"),
-        )
-        for pool in pools:  # running calls are not waited for: their time is over
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        pools = Pools.of_threads(settings.insert_threads, (settings.topic, settings.dead_letter_topic))
+        stack.callback(pools.shutdown)
         stack.callback(source.close)
         config = _config(settings, patiently(source.cluster_id, stop), sum(checked.partitions.values()))
         config = replace(config, keeps_metadata=checked.keeps_metadata, shards=checked.shards)
@@ -124,13 +118,13 @@ def build(
 def _pipelines(
     settings: Settings, connection: Connection, letters: KafkaDeadLetters, metrics: Metrics, topics: Topics
 ) -> dict[str, Pipeline]:
-    schemas, spans = find_schemas(settings), open_spans()
+    schemas, spans, late_s = find_schemas(settings), open_spans(), pace(settings).late_s
 
     def pipeline(rows: Rows, target: Target, schema_of: Callable[[int], str] | None) -> Pipeline:
         table = ClickHouseTable(connection, target, rows, schema_of, metrics)
-        replicas = Replicas(connection, target.table, "offsets", "erased_rows")
+        replicas = Replicas(connection, target.table, "offsets", "erased_rows", remembered_s=late_s)
         repairer = ClickHouseRepairer(connection, target, rows, metrics, replicas)
-        inserted = OffsetsTable(connection, {target.topic: target.table}, pace(settings).late_s, replicas)
+        inserted = OffsetsTable(connection, {target.topic: target.table}, late_s, replicas)
         return Pipeline(rows, table, letters, topics, repairer, inserted, spans)
 
     events, dead = targets(settings)

@@ -17,7 +17,7 @@ from consumer.clickhouse.client import Connection
 from consumer.clickhouse.replication import Replicas
 from consumer.delivery.intent import Intent
 from consumer.delivery.ports import Block, Partition, Record
-from consumer.delivery.repeats import Held
+from consumer.delivery.repeats import FENCE_S, Held
 
 _CLOCKS_MS: Final = (
     3_600_000  # the producers' clocks may be ahead of ClickHouse's by this; Kafka 4 refuses more, by default
@@ -126,7 +126,7 @@ class OffsetsTable:
         self._names = layout.names("offsets", "erased_rows", "dead_letters")
         self._tables = {topic: layout.over_all(table) for topic, table in tables.items()}
         self._remembered_s = int(remembered_s)
-        self._replicas = replicas or Replicas(connection, *tables.values(), *_BESIDE)
+        self._replicas = replicas or Replicas(connection, *tables.values(), *_BESIDE, remembered_s=remembered_s)
 
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none.
@@ -161,13 +161,19 @@ class OffsetsTable:
         offsets = mine & (counted | rows)
         return Held(offsets, not offsets or (bool(rows) and not any(row["is_old"] for row in found)))
 
-    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
-        """Wait for replicas if tokens of these records may be forgotten, or always; see `InsertedOffsets`."""
-        if always or self._may_be_forgotten(inserted_since_ms(records)):
-            self._replicas.wait(asked_s)
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
+        """Wait for replicas if tokens of these records may be forgotten soon, or always; see `InsertedOffsets`."""
+        young_s = self._young_for_s(inserted_since_ms(records)) - FENCE_S
+        if young_s > 0 and not always:
+            return asked_s + young_s
+        return self._replicas.wait(asked_s)
 
     def _may_be_forgotten(self, since_ms: int) -> bool:
-        return since_ms + _CLOCKS_MS < time.time_ns() // 1_000_000 - 1000 * self._remembered_s
+        return self._young_for_s(since_ms) < 0
+
+    def _young_for_s(self, since_ms: int) -> float:
+        """Return for how long tables surely know all tokens of rows that were not inserted before a moment."""
+        return (since_ms + _CLOCKS_MS - time.time_ns() // 1_000_000) / 1000 + self._remembered_s
 
     def present(self, partition: Partition, block: Block) -> frozenset[int]:
         """Return which of a block's offsets are counted, or are rows that a killed server did not come to count.

@@ -1,5 +1,6 @@
 """Waits until replicas have what the others had: one that lags looks like one that has lost rows."""
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -9,6 +10,7 @@ from typing import Final
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import WHO_ANSWERS
 from consumer.clickhouse.table import GROWTH_MAX
+from consumer.delivery.repeats import FENCE_S
 from consumer.errors import Cause, ConsumerError, Transient
 
 _REPLICATED: Final = """
@@ -28,12 +30,21 @@ class Replicas:
     """The replicas of some tables. Threads share it; one waits at a time.
 
     A wait serves all who had asked for it when it began. One that took too long gets more time the next time, up to
-    `GROWTH_MAX` times as much, so that it ends although a replica is always behind by the same.
+    `GROWTH_MAX` times as much, so that it ends although a replica is always behind by the same. What
+    they had is of use for somewhat less than tables remember a token (`remembered_s`), so no wait takes longer.
     """
 
-    def __init__(self, connection: Connection, *tables: str, now_s: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *tables: str,
+        remembered_s: float = math.inf,
+        now_s: Callable[[], float] = monotonic,
+    ) -> None:
         self._connection = connection
         self._tables = tables
+        self._known_s = max(FENCE_S, remembered_s - FENCE_S)
+        self._total_s = max(self._known_s / 2, self._known_s - FENCE_S)
         self._now_s = now_s
         self._began_s = float("-inf")
         self._lacking = ""  # what the last wait ended with, if not well
@@ -52,8 +63,12 @@ class Replicas:
             raise Transient("the replicas were not waited for yet", Cause.REPLICA)
         return self._reader
 
-    def wait(self, asked_s: float) -> None:
+    def wait(self, asked_s: float) -> float:
         """Wait until they have all that one of them had at a moment (monotonic); it may be over already.
+
+        Returns:
+            until when what they had is of use: an intent must be committed by then. Its insert reads the tables, and
+            begins, at most `FENCE_S` later, when tables still know the token of all that came since.
 
         Raises:
             Transient: a replica does not catch up in time, or a server is away.
@@ -64,11 +79,13 @@ class Replicas:
                 self._wait()
             if self._lacking:
                 raise Transient(self._lacking, Cause.REPLICA)
+            return self._began_s + self._known_s
 
     def _wait(self) -> None:
         began_s = self._now_s()
         try:
-            found = synced(self._connection, *self._tables, limit_s=self._connection.timeout_s * self._growth)
+            limit_s = self._connection.timeout_s * self._growth
+            found = synced(self._connection, *self._tables, limit_s=limit_s, total_s=self._total_s)
             self._reader, self._lacking, self._growth = found or self._connection, "", 1
         except Transient as error:
             if error.cause is not Cause.REPLICA:
@@ -77,11 +94,13 @@ class Replicas:
         self._began_s = began_s
 
 
-def synced(connection: Connection, *tables: str, limit_s: float | None = None) -> Connection | None:
+def synced(
+    connection: Connection, *tables: str, limit_s: float | None = None, total_s: float = math.inf
+) -> Connection | None:
     """Wait until these tables have all that other replicas had, and return a connection to read them with.
 
     Of a cluster all replicas that run are waited for; else the one that the connection leads to. Each table is waited
-    for up to `limit_s`, by default as long as for any answer.
+    for up to `limit_s`, by default as long as for any answer, and all of them up to `total_s`.
 
     Returns:
         None where tables are plain: there is nothing to wait for.
@@ -90,21 +109,21 @@ def synced(connection: Connection, *tables: str, limit_s: float | None = None) -
         Transient: a replica does not catch up in time, or a server is away.
         Denied: the account may not wait for replicas.
     """
+    limit_s, end_s = connection.timeout_s if limit_s is None else limit_s, monotonic() + total_s
     if connection.layout.is_replicated:
         for table in tables:
-            _sync(connection, table, limit_s)
+            _sync(connection, table, min(limit_s, end_s - monotonic()))
         return connection
     if connection.layout.cluster:
         return None
     one = connection.sticky()
     replicated = one.query(_REPLICATED, {"database": one.database, "tables": list(tables)})
     for row in replicated:
-        _sync(one, row["name"], limit_s)
+        _sync(one, row["name"], min(limit_s, end_s - monotonic()))
     return one if replicated else None
 
 
-def _sync(connection: Connection, table: str, limit_s: float | None) -> None:
-    limit_s = connection.timeout_s if limit_s is None else limit_s
+def _sync(connection: Connection, table: str, limit_s: float) -> None:
     given_s = max(1, int(limit_s * _GIVEN_UP))
     settings: dict[str, object] = {"receive_timeout": given_s}
     if connection.layout.is_replicated:  # nobody reads a replica that is down

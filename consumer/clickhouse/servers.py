@@ -24,6 +24,13 @@ SELECT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} 
 _NUMBERS: Final = """
 SELECT DISTINCT shard_num AS shard FROM system.clusters WHERE cluster = {cluster:String} ORDER BY shard
 """
+_REPLICAS: Final = """
+SELECT replica_name AS name, total_replicas AS n FROM system.replicas
+WHERE database = {database:String} AND table = 'events'
+"""
+_ALL: Final = (
+    "name all, or the servers' cluster in CONSUMER_CLICKHOUSE_CLUSTER; `SYSTEM DROP REPLICA` removes one that is gone"
+)
 _COUNT: Final = "SELECT count() AS n FROM system.clusters WHERE cluster = {cluster:String}"
 
 
@@ -147,6 +154,32 @@ def each_shard(connection: Connection) -> Iterator[dict[int, Connection]]:
         raise Misconfigured(Sentence.NO_CLUSTER.format(host=connection.address, cluster=cluster))
     with ExitStack() as stack:
         yield {row["shard"]: stack.enter_context(server_of_shard(connection, row["shard"])) for row in rows}
+
+
+@contextmanager
+def each_replica(connection: Connection) -> Iterator[list[Connection]]:
+    """Yield a connection to each replica of tables that are Replicated, and not of a cluster; none of other tables.
+
+    Raises:
+        Transient: a server is away.
+        Halt: a server refuses.
+        Misconfigured: the addresses do not lead to all replicas.
+    """
+    with ExitStack() as stack:
+        where = {"database": connection.database}
+        if connection.layout.cluster or not connection.query(_REPLICAS, where):
+            yield []
+            return
+        found: dict[str, Connection] = {}
+        count = 0
+        for one in servers_of(connection):
+            stack.callback(one.close)
+            for row in one.query(_REPLICAS, where):
+                count = max(count, row["n"])
+                found.setdefault(row["name"], one)
+        if len(found) < count:
+            raise Misconfigured(f"CONSUMER_CLICKHOUSE_URL: names {len(found)} of {count} replicas of events: {_ALL}")
+        yield list(found.values())
 
 
 def _find(connection: Connection, shard: int) -> Connection:

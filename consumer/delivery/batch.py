@@ -141,7 +141,9 @@ class Inserted:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """Replicas have what earlier tries may have inserted."""
+    """Replicas have what earlier tries may have inserted; the intent must be committed by `until_s` (monotonic)."""
+
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True)

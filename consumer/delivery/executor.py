@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, wait
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +17,9 @@ from consumer.delivery.halting import Step, remind, say_over
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.ports import Metrics, Partition
+from consumer.delivery.repeats import FENCE_S
 from consumer.delivery.task import BatchTask, Outcome, Stage
-from consumer.errors import ConsumerError, Halt, HaltCode, TooLarge, Transient, Unseen
+from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Transient, Unseen
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _CHECK_S: Final = 30.0
 _HALT_BACKOFF: Final = Backoff(2.0, 60.0)
 ACCEPTED_BATCHES: Final = 20
 """So many batches that a proxy accepts let the next ones be twice as large, if it has refused larger ones."""
+_LATE_COMMIT: Final = "the broker took so long to commit its intent that replicas must be waited for again"
 _STEPS: Final = {Stage.PREPARING: Step.PREPARE, Stage.AWAITING: Step.AWAIT, Stage.SENDING: Step.SEND}
 
 
@@ -40,7 +42,7 @@ class WorkerConfig:
         backoff: the waits between tries of inserts and commits.
         halt_backoff: the waits between tries of a halted step.
         late_s: an insert that was given up arrives at most this much later.
-        fence_s: an insert starts at most this long after its intent was committed; an older intent fences no more.
+        fence_s: an insert starts at most this long after its intent was committed.
         keeps_metadata: whether the broker is known to keep a commit's metadata.
         shards: how many shards the tables lie on; 0: on a single server.
         now_s: the monotonic clock; any thread may call it.
@@ -52,7 +54,7 @@ class WorkerConfig:
     backoff: Backoff
     halt_backoff: Backoff = _HALT_BACKOFF
     late_s: float = 120.0
-    fence_s: float = 30.0
+    fence_s: float = FENCE_S
     keeps_metadata: bool = True
     shards: int = 0
     now_s: Callable[[], float] = monotonic
@@ -62,11 +64,27 @@ class Pools(NamedTuple):
     """Thread pools of the slow steps.
 
     They are apart, so that neither a dead-letter topic that is away nor a replica that lags can block other batches.
+
+    Attributes:
+        rows: prepares and inserts the batches of all topics.
+        letters: sends their dead letters.
+        waits: waits for replicas, by topic: those of one table may lag for minutes, and another topic's batches not.
     """
 
     rows: Executor
     letters: Executor
-    waits: Executor
+    waits: Mapping[str, Executor]
+
+    @classmethod
+    def of_threads(cls, insert_threads: int, topics: Iterable[str]) -> "Pools":
+        """Return pools of threads; one thread waits for a topic's replicas, for all of its batches at once."""
+        waits = {topic: ThreadPoolExecutor(1, f"replicas-{topic}") for topic in topics}
+        return cls(ThreadPoolExecutor(insert_threads, "rows"), ThreadPoolExecutor(1, "letters"), waits)
+
+    def shutdown(self) -> None:
+        """Start nothing more; running calls are not waited for."""
+        for pool in (self.rows, self.letters, *self.waits.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class StepExecutor:
@@ -97,7 +115,7 @@ class StepExecutor:
         task = state.tasks[0] if state.tasks else None
         if task is not None and task.must_await(now_s):
             call = partial(self._pipelines[state.partition.topic].await_replicas, always=task.is_unseen)
-            task.awaiting(self._pools.waits.submit(call, task.batch, now_s))
+            task.awaiting(self._pools.waits[state.partition.topic].submit(call, task.batch, now_s))
 
     def check(self, state: PartitionState, now_s: float) -> None:
         """Check from time to time the topic of an idle partition; a batch checks it itself.
@@ -116,7 +134,8 @@ class StepExecutor:
         So a batch that the table refuses has sent nothing, and its range can still change.
         """
         task, pipeline = state.tasks[0], self._pipelines[state.partition.topic]
-        if task.must_await(now_s):  # the commit took long
+        if task.must_await(now_s):
+            self._postpone(state.partition, task, Step.AWAIT, Transient(_LATE_COMMIT, Cause.BUSY))
             return
         if not task.intended:
             self._metrics.count("intents", outcome="written")
@@ -181,7 +200,7 @@ class StepExecutor:
         if isinstance(outcome, Prepared):
             state.prepared(task, outcome)
         elif isinstance(outcome, Awaited):
-            task.awaited(self._config.now_s())
+            task.awaited(outcome)
         elif isinstance(outcome, Inserted):
             self._take_inserted(state, task, outcome)
         else:

@@ -26,6 +26,7 @@ _REST: Final = 10
 _FEW: Final = 100
 # The rest of a backlog joins its last batch, if it comes within this.
 _REST_S: Final = 0.5
+_REPEATED: Final = "what an earlier try may have inserted is looked for, and inserted again"
 SUSPECT_BATCHES: Final = 10
 """So many batches without poison end the suspicion: asking takes 10 µs an event, and a refused insert much longer."""
 
@@ -226,13 +227,19 @@ class PartitionState(ReadingState):
 
     @property
     def is_retrying(self) -> bool:
-        """Whether a step is being retried that needs no operator."""
-        return self.halt is None and bool(self.commit_attempt or any(task.attempt for task in self.tasks))
+        """Whether a step is being retried that needs no operator, or replicas are waited for: who knows how long."""
+        is_held = any(task.attempt or task.stage is Stage.AWAITING for task in self.tasks)
+        return self.halt is None and bool(self.commit_attempt or is_held)
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether an earlier try of the head may have inserted it, its predecessor's too."""
+        return self.halt is None and bool(self.tasks) and self.tasks[0].is_repeated
 
     @property
     def trouble(self) -> str:
         """Why a batch is being retried; "" when none is."""
-        return next((task.trouble for task in self.tasks if task.trouble), "")
+        return next((task.trouble for task in self.tasks if task.trouble), _REPEATED if self.is_repeating else "")
 
     def cancel_jobs(self) -> None:
         """Cancel jobs that have not started; do not wait for running ones."""

@@ -157,12 +157,14 @@ class Pipeline:
     def await_replicas(self, batch: Batch, asked_s: float, *, always: bool) -> Awaited:
         """Wait until replicas have what earlier tries of a batch may have inserted up to a moment (monotonic).
 
+        What an expelled worker inserts behind that moment they may lack. It has a token that tables know until the time
+        that is returned, so it is dropped or it drops ours; see docs/decisions/exactly-once.md.
+
         Raises:
             Transient: a replica does not catch up, or a server is away.
             Halt: the account may not wait for replicas.
         """
-        self.inserted.await_replicas(batch.included, asked_s, always=always)
-        return Awaited()
+        return Awaited(self.inserted.await_replicas(batch.included, asked_s, always=always))
 
     def insert(self, batch: Batch, block: Block, attempt: Attempt) -> Inserted:
         """Insert a block of a batch; on a refusal find the rows that caused it.

@@ -1,9 +1,12 @@
 """The ports of inserts that are repeated: what the tables hold already, and what they have lost."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from consumer.delivery.ports import Block, Partition, Record
+
+FENCE_S: Final = 30.0
+"""An insert starts at most this long after its intent was committed: an older intent fences no more."""
 
 
 class Repairer(Protocol):
@@ -43,10 +46,13 @@ class InsertedOffsets(Protocol):
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
-    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
         """Wait until replicas have what was inserted of these records up to a moment (monotonic). That takes long.
 
         Not where tables are plain, nor where they surely still know the records' tokens, unless `always`.
+
+        Returns:
+            until when (monotonic) their intent must be committed: whatever replicas lack then, its token is known.
         """
 
     def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:

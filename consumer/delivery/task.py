@@ -9,7 +9,8 @@ AWAITING    replicas are waited for, because an         they have caught up -> P
             earlier try may have inserted its rows
 PREPARED    its intent waits to be committed            an earlier try may have inserted its rows -> AWAITING, each
                                                         time; committed -> INSERTING, or SENDING if its rows are in the
-                                                        table; fenced -> the partition is given up
+                                                        table; committed so late that replicas must be waited for again
+                                                        -> PREPARED, later; fenced -> the partition is given up
 INSERTING   a block is sent to the table under its      inserted -> PREPARED if there are more blocks (one per writer
             token                                       schema), because each needs its own commit of the intent;
                                                         else SENDING if it has dead letters, else finished;
@@ -29,15 +30,12 @@ written nothing, and its records wait after the head's remaining ones.
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
 
 from consumer.delivery.batch import Awaited, Batch, Inserted, Prepared, Sent
 from consumer.delivery.ports import Block, Poison
 
 Outcome = Prepared | Awaited | Sent | Inserted
 Job = Future[Outcome]
-AWAITED_S: Final = 30.0
-"""What replicas had so long ago, they are waited for again: the commit of the intent may have taken long."""
 
 
 class Stage(Enum):
@@ -71,7 +69,8 @@ class BatchTask:
         is_inserted: whether its rows are in the table.
         is_repeated: whether an earlier insert of it may have reached the server.
         is_unseen: its next block is acknowledged, but replicas did not show all of its rows.
-        awaited_at_s: when (monotonic) replicas had caught up for its next try; None before that.
+        awaited_until_s: replicas have been waited for, and its next intent must be committed by then (monotonic); None
+            before that.
         trouble: why the last try failed; "" when it did not.
         is_too_large: a proxy did not accept it, until the next preparation makes it smaller.
         sealed_at_s: when it was sealed (monotonic); -inf for a predecessor's range.
@@ -94,7 +93,7 @@ class BatchTask:
     is_inserted: bool = False
     is_repeated: bool = False
     is_unseen: bool = False
-    awaited_at_s: float | None = None
+    awaited_until_s: float | None = None
     trouble: str = ""
     is_too_large: bool = False
     too_large_since_s: float | None = None
@@ -121,15 +120,15 @@ class BatchTask:
     def _must_await(self, now_s: float) -> bool:
         if not self.is_repeated or self.blocks_in == len(self.blocks):
             return False
-        return self.awaited_at_s is None or now_s - self.awaited_at_s > AWAITED_S
+        return self.awaited_until_s is None or now_s > self.awaited_until_s
 
     def awaiting(self, job: Job) -> None:
         """Learn that a job waits for replicas."""
         self.stage, self.job = Stage.AWAITING, job
 
-    def awaited(self, now_s: float) -> None:
+    def awaited(self, outcome: Awaited) -> None:
         """Record that replicas have caught up."""
-        self.stage, self.awaited_at_s = Stage.PREPARED, now_s
+        self.stage, self.awaited_until_s = Stage.PREPARED, outcome.until_s
 
     def is_due(self, now_s: float) -> bool:
         """Tell whether it can be prepared now."""
@@ -146,7 +145,7 @@ class BatchTask:
 
     def inserting(self, job: Job) -> None:
         """Learn that a job inserts its next block."""
-        self.stage, self.job, self.awaited_at_s = Stage.INSERTING, job, None
+        self.stage, self.job, self.awaited_until_s = Stage.INSERTING, job, None
 
     def sending(self, job: Job) -> None:
         """Learn that a job sends its dead letters."""

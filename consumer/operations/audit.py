@@ -14,22 +14,29 @@ offset that it shows is no loss: if `offsets` lacks it, it is uncounted, because
 Memory does not grow with the missing offsets: at most ten thousand are listed at a time.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from consumer.clickhouse.client import Connection
-from consumer.clickhouse.layout import FIRST_SHARD
+from consumer.clickhouse.layout import FIRST_SHARD, WHO_ANSWERS
 from consumer.clickhouse.replication import synced
 from consumer.clickhouse.retention import expiry_of
 from consumer.clickhouse.statements import PINNED
 from consumer.delivery.ports import Partition
+from consumer.errors import Cause, Transient
 from consumer.operations import ledger
 from consumer.operations.runs import NAMED_MAX, Runs, runs_of
 from consumer.operations.spans import MILLION, Finding, Piece, Span, stretches
 
 _NAMED_MAX: Final = 10_000  # missing offsets that are listed, and looked up in the log, at a time
 
+_RECOUNTS_MAX: Final = 5
+_REST_S: Final = 0.5
+_RECOUNTS: Final = """
+SELECT count() AS n FROM %s WHERE startsWith(Settings['insert_deduplication_token'], {token:String})
+"""
 _HERE: Final = {"parallel_distributed_insert_select": 0}
 """The settings of an insert whose rows the server that is asked gathers; else each shard would insert its own."""
 
@@ -115,19 +122,46 @@ class Auditor:
         parameters = [self._parameters(span, number) for number in numbers]
         return sum(self.connection.query(query, one)[0]["expired"] for query in queries for one in parameters)
 
-    def recount(self, finding: Finding) -> None:
-        """Add offsets that an audit found uncounted to the table `offsets`; concurrent calls add them once.
+    def recount(self, finding: Finding, rest: Callable[[float], object] = time.sleep) -> Finding:
+        """Add offsets that an audit found uncounted to the table `offsets`; return what an audit finds then.
 
-        They are committed, so no insert of them is in progress, and no view will count them.
+        They are committed, so no insert of them is in progress, and no view will count them. Calls at the same time add
+        them once: each counts only what is not counted when it begins, and its token names what the audit has found,
+        not where the span ends, which moves on. One whose client is gone, or that took too long for it, goes on in the
+        server, so it is waited for. A ClickHouse that was killed may know a token and lack its rows: what is still
+        uncounted, though nobody counts it, is counted under another token.
 
         Raises:
-            Transient, Fatal: as the packages' errors.py say.
+            Transient: a server is away, or an earlier call still runs.
+            Fatal: as the packages' errors.py say.
         """
+        for attempt in range(_RECOUNTS_MAX):
+            self._await_recounts(finding.span, rest)
+            self._recount(finding, attempt)
+            finding = self.audit(finding.span)
+            if not finding.uncounted:
+                break
+        return finding
+
+    def _recount(self, finding: Finding, attempt: int) -> None:
+        found = finding.uncounted
+        first, end = found.bounds if found and found.is_bounded else (finding.span.low, finding.span.end)
         for span, reading in stretches(finding.span, self._readings(finding.span)):
-            token = f"recount/{span.topic_id}/{span.partition.number}/{reading}/{span.low}/{span.end}"
-            settings = PINNED | {"insert_deduplication_token": f"{token}/{finding.uncounted.count}"}
+            token = f"{_recount_of(span)}{reading}/{span.low}/{first}/{end}/{found.count}/{attempt}"
+            settings = PINNED | {"insert_deduplication_token": token}
             settings |= self.connection.layout.of_insert(FIRST_SHARD) | _HERE
             self.connection.command(ledger.RECOUNT, self._parameters(span, reading), settings=settings)
+
+    def _await_recounts(self, span: Span, rest: Callable[[float], object]) -> None:
+        layout = self.connection.layout
+        query, settings = _RECOUNTS % layout.everywhere("system.processes"), WHO_ANSWERS if layout.cluster else {}
+        for _ in range(int(self.connection.timeout_s / _REST_S) + 1):
+            (running,) = self.connection.query(query, {"token": _recount_of(span)}, settings=settings)
+            if not running["n"]:
+                return
+            rest(_REST_S)
+        place = f"{span.partition.topic}/{span.partition.number}"
+        raise Transient(f"an earlier recount of {place} still runs in ClickHouse: run it again later", Cause.BUSY)
 
     @property
     def _names(self) -> dict[str, object]:
@@ -221,6 +255,11 @@ class Auditor:
             "end": span.end,
             "million": span.low // MILLION,
         }
+
+
+def _recount_of(span: Span) -> str:
+    """Return how the tokens of a partition's recounts begin."""
+    return f"recount/{span.topic_id}/{span.partition.number}/"
 
 
 def _sum(counts: Mapping[int, Sequence[Mapping[str, Any]]], column: str) -> int:

@@ -24,7 +24,8 @@ CLIENT_ID: Final = "headrace-canary"
 """The clientId of its events: schemas/clickhouse/views/*.sql leave it out."""
 PREFIX: Final = "headrace_canary_"
 _WAITING_MAX: Final = 10_000  # 14 hours of an outage at one event in 5 s
-# Ids travel in the URL, some 45 bytes each: ClickHouse takes them up to 128 KiB, many proxies lines of 8 KiB.
+# Ids travel in the URL, some 45 bytes each, or in a form when they are many: clickhouse-connect 1.12 decides.
+# ClickHouse takes 128 KiB of them, many proxies lines of 8 KiB.
 _ASKED_MAX: Final = 100
 _LOOK_MAX_S: Final = 10.0  # well below what makes its /healthz fail; the next look begins with the oldest again
 # The objective is 10 s (docs/SLO.md); usual is one second.

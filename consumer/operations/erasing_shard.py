@@ -15,6 +15,7 @@ from consumer.operations.people import PLACE, Kind, Person, external, rows_of
 
 _CHUNK: Final = 10_000
 _POLL_S: Final = 0.2
+_UNKNOWN_MAX: Final = 150  # a replica learns of a mutation from Keeper, within so many looks; of a killed one never
 NOW_AND_WHOLE: Final = {"async_insert": 0, "wait_end_of_query": 1}
 """The settings of an insert that is there when it is answered."""
 _LISTED: Final = "topic, topic_id, partition, reading, offset"
@@ -58,8 +59,9 @@ _LEFT: Final = {
 }
 """What a mutation should have left nothing of, on any replica."""
 _MUTATIONS: Final = """
-SELECT count() AS n, sum(parts_to_do) AS parts, max(latest_fail_reason) AS reason FROM %s
-WHERE database = {database:String} AND NOT is_done AND position(command, {run:String}) > 0
+SELECT count() AS known, countIf(NOT is_done) AS n, sumIf(parts_to_do, NOT is_done) AS parts,
+    maxIf(latest_fail_reason, NOT is_done) AS reason
+FROM %s WHERE database = {database:String} AND position(command, {run:String}) > 0
 """
 
 
@@ -71,11 +73,13 @@ class ErasingShard:
         connection: connects to it.
         report: takes a sentence while a mutation runs.
         wait: sleeps a number of seconds.
+        replicas: connections to all replicas, where no cluster's name leads to them; `connection` is one of them.
     """
 
     connection: Connection
     report: Callable[[str], object]
     wait: Callable[[float], object]
+    replicas: Sequence[Connection] = ()
 
     def count(self, kind: Kind, people: Sequence[Person]) -> int:
         """Return how many rows name the people of one kind."""
@@ -124,24 +128,33 @@ class ErasingShard:
         return count
 
     def _mutate(self, statement: str, run: str) -> None:
-        """Run a mutation, and wait for it on all replicas that answer, as long as it takes.
+        """Run a mutation, and wait for it on all replicas, as long as it takes; of a cluster on those that answer.
 
         Each replica reads its own list of rows, so all have it before.
 
         Raises:
-            Transient: a replica does not catch up.
+            Transient: a replica does not catch up, or is away.
             Fatal: it is gone, but what it should have changed is not: it was killed.
         """
-        synced(self.connection, "erased_rows")
-        layout, database = self.connection.layout, self.connection.database
-        where, everywhere = {"database": database, "run": run}, WHO_ANSWERS if layout.cluster else {}
+        servers = self.replicas or (self.connection,)
+        for one in servers:
+            synced(one, "erased_rows")
+        where = {"database": self.connection.database, "run": run}
         settings = {"mutations_sync": 0, "allow_nondeterministic_mutations": 1}
         self.connection.command(statement.format(**where), settings=settings)
+        for one in servers:
+            self._await(one, statement, where)
+
+    def _await(self, one: Connection, statement: str, where: dict[str, str]) -> None:
+        layout, database = one.layout, one.database
+        everywhere = WHO_ANSWERS if layout.cluster else {}
         mutations, said = _MUTATIONS % layout.everywhere("system.mutations"), ""
+        unknown_left = _UNKNOWN_MAX if self.replicas else 0
         while True:
-            (state,) = self.connection.query(mutations, where, settings=everywhere)
-            if not state["n"]:
+            (state,) = one.query(mutations, where, settings=everywhere)
+            if not state["n"] and (state["known"] or not unknown_left):
                 break
+            unknown_left -= not state["known"]
             sentence = f"{state['parts']} parts of the table are left to rewrite"
             if state["reason"]:
                 sentence = f"ClickHouse tries again: {state['reason'][:300]}"
@@ -150,7 +163,7 @@ class ErasingShard:
             said = sentence
             self.wait(_POLL_S)
         names = {table: layout.everywhere(f"{database}.{table}") for table in ("events", "dead_letters")}
-        (left,) = self.connection.query(_LEFT[statement].format(**where, **names), settings=everywhere)
+        (left,) = one.query(_LEFT[statement].format(**where, **names), settings=everywhere)
         if left["n"]:
             cure = "run `python -m consumer erase --again --go`"
-            raise Fatal(f"{left['n']} rows are still there: the mutation was killed; {cure}")
+            raise Fatal(f"{left['n']} rows are still there, at {one.address}: the mutation was killed; {cure}")

@@ -69,6 +69,7 @@ class Eraser:
         report: takes a sentence while a mutation runs.
         wait: sleeps a number of seconds.
         shards: a connection to a server of each shard; none: the connection's own server has all.
+        replicas: connections to all replicas of tables that are Replicated, and not of a cluster.
     """
 
     connection: Connection
@@ -76,6 +77,7 @@ class Eraser:
     report: Callable[[str], object]
     wait: Callable[[float], object] = time.sleep
     shards: Sequence[Connection] = ()
+    replicas: Sequence[Connection] = ()
 
     def now_ms(self) -> int:
         """Return the time by ClickHouse's clock."""
@@ -135,7 +137,8 @@ class Eraser:
 
     @property
     def _shards(self) -> list[ErasingShard]:
-        return [ErasingShard(one, self.report, self.wait) for one in self.shards or (self.connection,)]
+        found = self.shards or self.replicas[:1] or (self.connection,)
+        return [ErasingShard(one, self.report, self.wait, self.replicas) for one in found]
 
     @property
     def _dead_letters(self) -> str:

@@ -7,7 +7,8 @@ repeats as many ids can, for as long as they come. When all names are in use and
 process has seen for an hour, the least recent first.
 
 A request only appends to a queue; `flush`, called every second, adds up and writes: a lookup of a series for each event
-would take several times as long.
+would take several times as long. Requests come on the event loop, so they wait neither for files nor for other
+processes: a queue that grows long is added up in memory, with a bound on the clients that are told apart.
 """
 
 import re
@@ -26,7 +27,8 @@ _NAME: Final = re.compile(r"[\w.:@/-]{1,64}", re.ASCII)
 _FLUSHES_MIN: Final = 3
 """In so many flushes a client must have come to get one of the later names."""
 _CANDIDATES_MAX: Final = 1000
-_PENDING_MAX: Final = 20_000  # events; more are written at once
+_PENDING_MAX: Final = 20_000  # events; more are added up at once
+_SUMS_MAX: Final = 20_000  # with more, most clients are counted together
 _LOOK_EVERY_S: Final = 60.0
 IDLE_S: Final = 3600.0
 """A client that no process has seen for so long may lose its name."""
@@ -52,18 +54,23 @@ class ClientCounters:
         self._waiting = 0  # the most clients that came in one flush and got no name, since the last look
         self._flushes: dict[str, int] = {}  # in how many each client without a name has come
         self._pending: deque[Kind] = deque()  # its methods are atomic
+        self._sums = Counter[Kind]()  # what waits besides
+        self._adding = threading.Lock()  # of both; who has it waits for nothing
         self._lock = threading.Lock()
 
     def count(self, kinds: Sequence[Kind]) -> None:
-        """Add the events of a request."""
+        """Add the events of a request. Never waits."""
         self._pending.extend(kinds)
-        if len(self._pending) > _PENDING_MAX:
-            self.flush()
+        if len(self._pending) > _PENDING_MAX and self._adding.acquire(blocking=False):  # else another thread adds up
+            try:
+                self._add_up()
+            finally:
+                self._adding.release()
 
     def flush(self) -> None:
         """Write what was counted since the last time."""
         with self._lock, self._series.locked():
-            taken, now_s = Counter(self._taken()), self._now_s()
+            taken, now_s = self._taken(), self._now_s()
             came = {client for client, _ in taken}
             is_time = self._is_time(came, now_s)
             shares = list(self._series.shares()) if is_time else []
@@ -80,9 +87,25 @@ class ClientCounters:
                 counts = {client: dict(counted) for client, counted in self._counts.items()}
                 self._series.write(ClientShare(counts, dict(self._seen), dict(self._retired)))
 
-    def _taken(self) -> list[Kind]:
+    def _taken(self) -> Counter[Kind]:
+        with self._adding:
+            self._add_up()
+            taken, self._sums = self._sums, Counter[Kind]()
+        return taken
+
+    def _add_up(self) -> None:
+        """Add up what waits. Of too many clients only those with a name and the most frequent are told apart."""
         pending = self._pending
-        return [pending.popleft() for _ in range(len(pending))]
+        self._sums.update([pending.popleft() for _ in range(len(pending))])
+        if len(self._sums) <= _SUMS_MAX:
+            return
+        events, sums = Counter[str](), Counter[Kind]()
+        for (client, _), count in self._sums.items():
+            events[client] += count
+        kept = {client for client, _ in events.most_common(_CANDIDATES_MAX)}
+        for (client, event_type), count in self._sums.items():
+            sums[client if client in kept or client in self._seen else OTHER, event_type] += count
+        self._sums = sums
 
     def _may_have_name(self, client: str) -> bool:
         return client not in self._seen and client != OTHER and _NAME.fullmatch(client) is not None

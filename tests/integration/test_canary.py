@@ -9,7 +9,13 @@ from consumer.canary import finder
 from consumer.clickhouse.client import Connection
 from consumer.metrics import PrometheusMetrics
 from consumer.operations.canary import METRICS, PREFIX, Canary, Outcome
+from tests.support.clickhouse import USER, ClickHouse, password_file
+from tests.support.fixtures_consumer import encoded
+from tests.support.kafka_clients import deliver
+from tests.support.operator import Operator
 from tests.support.ports import free_port
+from tests.support.proxy import FaultProxy
+from tests.support.proxy_modes import Answer
 
 _EVENTS: Final = 3000
 _INSERT: Final = """
@@ -70,3 +76,28 @@ def test_all_rows_are_found_after_an_outage(waiting: Waiting) -> None:
     assert waiting.figure('rows_total{outcome="found"}') == _EVENTS
     assert waiting.figure('rows_total{outcome="late"}') == 0
     assert waiting.figure("oldest_waiting_seconds") == 0
+
+
+@pytest.mark.kafka
+def test_rows_of_a_worker_are_found_however_many_came_while_nobody_looked(
+    operator: Operator, clickhouse: ClickHouse
+) -> None:
+    """By a hundred ids at once, which fit a proxy's line of 8 KiB; ClickHouse would refuse all in one query."""
+    operator.make_tables()
+    waiting = Waiting(operator.database, 4000)
+    values = [encoded(number, eventId=event_id) for number, event_id in enumerate(waiting.ids)]
+    deliver(operator.broker.bootstrap_servers, operator.topic, values, 0)
+    operator.work()
+    operator.await_rows(4000)
+    host, _, port = clickhouse.url.removeprefix("http://").partition(":")
+    with FaultProxy(host, int(port)) as proxy:
+        proxy.set(Answer(414), only="^.{8193}")
+        password = password_file().read_text().strip()
+        waiting.connection = Connection(proxy.url, USER, password, operator.database.database, 30.0)
+        waiting.canary.look()
+        waiting.connection.close()
+
+    assert waiting.figure('rows_total{outcome="found"}') == 4000
+    assert waiting.figure('rows_total{outcome="late"}') == 0
+    assert waiting.figure('lookups_total{outcome="answered"}') == 4000 / 100
+    assert proxy.count(Answer) == 0

@@ -1,5 +1,6 @@
 """The cluster seen from outside the group, on Apache Kafka and on the embedded broker."""
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -11,8 +12,12 @@ from confluent_kafka import TopicPartition
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.delivery.ports import CommittedOffset, Partition
 from consumer.errors import Fatal, Transient
+from consumer.health import HealthMonitor, PartitionProgress
 from consumer.kafka.admin import Cluster
+from consumer.operations.completeness import Completeness
+from consumer.operations.heart import Heart
 from consumer.operations.preflight import LETTER_HEADERS_BYTES, check_metadata, find_topics, guarantee, size_warnings
+from tests.support.consumer_fakes import Tally
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import consumer, deliver, producer
 from tests.support.log_members import until
@@ -51,6 +56,26 @@ def test_ends_are_right_where_records_are_and_where_none_are(
         Partition(name, 0): (0, 250, 250),
         Partition(name, 1): (0, 0, 0),
     }
+
+
+def test_heartbeats_of_a_worker_that_has_read_all_claim_it(
+    cluster: Cluster, any_broker: Broker, new_topic: Callable[..., str]
+) -> None:
+    """Also on the broker whose ListOffsets tells too small an end."""
+    name = new_topic(partitions=2)
+    deliver(any_broker.bootstrap_servers, name, [b"x"] * 250)
+    topic, monitor = cluster.topic(name), HealthMonitor(60, time.monotonic)
+    assert topic is not None
+    monitor.progress = {
+        Partition(name, number): PartitionProgress(position, 0, 0.0, topic_id=topic.topic_id)
+        for number, position in ((0, 250), (1, 0))
+    }
+    clock = itertools.count(100_000, 1000)
+    heart = Heart(cluster, monitor, Completeness(0), lambda _: None, lambda: next(clock), Tally())
+    for _ in range(2):
+        heart.beat()
+
+    assert [(beat.log_end, beat.complete_ms) for beat in heart.beat()] == [(250, 101_000), (0, 101_000)]
 
 
 def test_marks_of_the_group_come_back_with_what_the_broker_keeps_of_them(

@@ -117,7 +117,7 @@ class Process:
         terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
         terms = replace(terms, keeps_metadata=broker.keeps_metadata, shards=table.shards)
         self.worker = Worker(
-            self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders, self.waiters), terms, self.metrics
+            self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders, {TOPIC: self.waiters}), terms, self.metrics
         )
         self.log.listen(self.worker)
 

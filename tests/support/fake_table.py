@@ -82,6 +82,7 @@ class FakeTable:
         self.is_unseen = False  # whether no replica shows what was acknowledged
         self.is_behind = False  # whether the replica that is asked beforehand lacks what comes now
         self._hidden: set[str] = set()  # rows that it lacks
+        self.known_s = 30.0  # of a wait, for so long
         self.waits: list[bool] = []  # each wait for replicas: whether it was asked for always
         self.shards = 0  # on which workers that start now put their batches
         self.rows_max: int | None = None  # of a request that a proxy before it passes on
@@ -155,14 +156,15 @@ class FakeTable:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
 
-    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> None:
+    def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
         """Wait for replicas, unless one lags."""
-        del records, asked_s
+        del records
         self.waits.append(always)
         if self.is_stuck:
             raise Transient("replica r2 lags", Cause.REPLICA)
         self.is_unseen = self.is_unseen and not always
         self._hidden.clear()
+        return asked_s + self.known_s
 
     def held(self, partition: Partition, block: Block, records: Sequence[Record]) -> Held:
         """Return which of a block's offsets are there, and whether all of those came since tokens were forgotten."""

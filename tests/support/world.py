@@ -33,6 +33,7 @@ class World:
         self.broker = FakeBroker(PARTITIONS, is_eager=is_eager, keeps_metadata=keeps_metadata)
         self.broker.watchers.append(self._check_mark)
         self.table = FakeTable(window, mends=mends)
+        self.table.known_s = 2 * LATE_S - 1  # tokens are forgotten just after that
         self.letters = FakeLetters()
         self.rows = FakeRows({1, 2})
         self.processes: list[Process] = []

@@ -183,6 +183,49 @@ def test_a_replica_that_is_always_as_far_behind_is_caught_up_with(needs_s: float
     assert replica.timeouts == [60.0 * 2**number for number in range(tries)]
 
 
+class Slow(Behind):
+    """A replica that takes as long for each of its tables as it is given, and then has what was waited for."""
+
+    def __init__(self, clock: list[float]) -> None:
+        super().__init__(0)
+        self.clock = clock
+
+    def command(self, statement: str, *, settings: dict[str, Any]) -> None:
+        """Let the time pass."""
+        super().command(statement, settings=settings)
+        self.clock[0] += settings["receive_timeout"]
+
+
+def test_a_wait_ends_while_what_it_waited_for_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tables together: else it would begin again for ever, however quick the commit behind it."""
+    clock = [1000.0]
+    monkeypatch.setattr("consumer.clickhouse.replication.monotonic", lambda: clock[0])
+    replica = Slow(clock)
+    waiting = Replicas(cast("Connection", replica), "a", "b", "c", remembered_s=570, now_s=lambda: clock[0])
+    waiting._growth = 8  # noqa: SLF001  (as after some tries that were too short)
+    until_s = waiting.wait(999.0)
+
+    assert len(replica.waited) == 3
+    assert until_s == 1000 + 540
+    assert clock[0] <= until_s - 30
+
+
+def test_rows_that_grow_old_are_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were young when they were asked about, and their intent is committed only when tokens may be forgotten."""
+    now_s = 1_800_000_000
+    replica = Replica()
+    table = OffsetsTable(cast("Connection", replica), {"events": "events"}, 570)
+    records = [Record(PLACE, offset, now_s * 1000, b"", b"") for offset in (3, 4)]
+    for age_s, left_s in ((0, 540), (500, 40), (539, 1)):
+        monkeypatch.setattr(time, "time_ns", lambda: (now_s + age_s) * 10**9)  # noqa: B023  (called at once)
+        assert table.await_replicas(records, 5.0, always=False) == 5.0 + left_s
+        assert not replica.waited
+
+    monkeypatch.setattr(time, "time_ns", lambda: (now_s + 541) * 10**9)
+    table.await_replicas(records, time.monotonic(), always=False)
+    assert len(replica.waited) == 3
+
+
 def test_nothing_is_read_of_replicas_that_were_not_waited_for() -> None:
     """Rows whose token may be forgotten could be there twice."""
     table = OffsetsTable(cast("Connection", Replica()), {"events": "events"}, 570)

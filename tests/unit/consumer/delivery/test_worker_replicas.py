@@ -1,15 +1,25 @@
 """A replica that lags holds up what it must, and nothing else: before a batch is repeated, outside its fence."""
 
+import math
+
 import pytest
 
+from consumer.clickhouse.client import Connection
+from consumer.clickhouse.insert_pace import InsertPace
+from consumer.clickhouse.layout import Layout
+from consumer.clickhouse.replication import Replicas
+from consumer.delivery.balance import balance
 from consumer.delivery.ports import CommittedOffset
-from consumer.delivery.task import AWAITED_S, Stage
+from consumer.delivery.reading import Intake
+from consumer.delivery.task import Stage
 from consumer.errors import Denied, HaltCode
 from consumer.health import HealthMonitor
 from tests.support.consumer_fakes import PLACE, Around, Process, get_on, until_begun
 from tests.support.fake_group import FakeBroker
 from tests.support.fake_table import FakeTable, InsertFault, value
+from tests.support.states import feed, opened
 
+PLAIN = Connection("http://nobody:8123", "", "", "d", 60.0, layout=Layout("c"))  # plain tables are not asked
 ONCE = dict.fromkeys(range(4), 1)
 
 
@@ -81,13 +91,55 @@ def test_what_replicas_had_long_ago_is_not_enough(around: Around) -> None:
     around.broker.is_away = True
     for _ in range(3):
         process.worker.turn()
-    around.clock.now_s += AWAITED_S + 10
+    around.clock.now_s += around.table.known_s + 10
     around.broker.is_away = False
+    process.worker.turn()
+    around.clock.now_s += 1
     until_awaiting(process)
 
     assert len(around.table.waits) == 1
     process.waiters.finish_all()
     assert len(around.table.waits) == 2
+
+
+def with_slow_commits(around: Around, process: Process, turns: int = 40) -> None:
+    """Let a worker take turns; the broker answers each commit after 40 s."""
+    for _ in range(turns):
+        process.step()
+        around.clock.now_s += 40 if process.log.sent else 0.5
+
+
+@pytest.mark.parametrize("timeout_s", [60.0, 20.0])
+def test_a_repeated_batch_gets_on_though_every_commit_takes_long(around: Around, timeout_s: float) -> None:
+    """What replicas may lack by then has a token that tables know for much longer."""
+    pace = InsertPace(partitions=1, age_s=1.0, timeout_s=timeout_s, session_s=30.0)
+    process = inherited(around)
+    around.table.known_s = Replicas(PLAIN, "events", remembered_s=pace.late_s, now_s=lambda: 0.0).wait(-1.0)
+    with_slow_commits(around, process)
+
+    assert around.rows_of() == ONCE
+    assert around.mark.offset == 4
+    assert process.metrics.counts["retries/await/busy"] == 0
+
+
+def test_a_commit_that_comes_too_late_is_told(around: Around, caplog: pytest.LogCaptureFixture) -> None:
+    """By the log, the metrics and the health page; the batch goes on once the broker is quicker."""
+    process = inherited(around)
+    monitor = HealthMonitor(1e9, around.clock)
+    with_slow_commits(around, process)
+    assert around.rows_of() == ONCE  # the predecessor's
+    assert around.mark.offset == 0
+    monitor.turned(process.worker.owned, lambda _: 4)
+    assert monitor.verdict().name == "retrying"
+    assert f"{PLACE.topic}/0: the broker took so long to commit its intent" in monitor.verdict().detail
+    assert process.metrics.counts["retries/await/busy"] > 1
+    assert "will try again" in caplog.messages
+
+    get_on(around, process, 60)
+    assert around.rows_of() == ONCE
+    assert around.mark.offset == 4
+    monitor.turned(process.worker.owned, lambda _: 4)
+    assert monitor.verdict().name == "idle"
 
 
 def test_a_replica_that_lags_is_named_and_waited_for_until_it_has_caught_up(around: Around) -> None:
@@ -106,6 +158,33 @@ def test_a_replica_that_lags_is_named_and_waited_for_until_it_has_caught_up(arou
     assert around.rows_of() == ONCE
     monitor.turned(process.worker.owned, lambda _: 4)
     assert monitor.verdict().name == "idle"
+
+
+@pytest.mark.parametrize("kind", [Waiting, Process])
+def test_a_batch_that_is_repeated_slowly_is_no_reason_to_restart(around: Around, kind: type[Process]) -> None:
+    """Nothing has failed yet; a restart would begin from the start, and so would the next one."""
+    process = inherited(around, kind)
+    until_awaiting(process) if kind is Waiting else until_begun(process)
+    monitor = HealthMonitor(180, around.clock)
+    for _ in range(10):
+        monitor.turned(process.worker.owned, lambda _: 4)
+        around.clock.now_s += 40
+        process.worker.turn()
+
+    assert monitor.verdict().name == "retrying"
+    assert f"{PLACE.topic}/0: what an earlier try may have inserted is looked for" in monitor.verdict().detail
+
+
+def test_a_batch_that_waits_for_replicas_holds_up_no_memory(around: Around) -> None:
+    """Others need not wait until it is inserted: that may take minutes."""
+    process = inherited(around, Waiting)
+    until_awaiting(process)
+    (waiting,) = process.worker.states.values()
+    other = opened()
+    feed(other, *range(8))
+    other.intake = Intake.PAUSED
+
+    assert balance([waiting, other], 1).squeezed is other
 
 
 def test_other_partitions_go_on_meanwhile() -> None:
@@ -130,9 +209,10 @@ def test_an_account_that_may_not_wait_halts_its_partition(around: Around) -> Non
     class Forbidding(FakeTable):
         denies = True
 
-        def await_replicas(self, *_: object, **__: object) -> None:
+        def await_replicas(self, *_: object, **__: object) -> float:
             if self.denies:
                 raise Denied("SYSTEM SYNC REPLICA")
+            return math.inf
 
     around.table = table = Forbidding(100)
     process = inherited(around)

@@ -1,5 +1,6 @@
 """What a worker claims of completeness, and everything for which it must not claim it."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from consumer.delivery.halting import Halted, Step
 from consumer.delivery.ports import Partition
 from consumer.errors import HaltCode, Transient
 from consumer.health import HealthMonitor, PartitionProgress
-from consumer.kafka.admin import Topic
+from consumer.kafka.admin import LogBounds, Topic
 from consumer.operations.completeness import Completeness, Look
 from consumer.operations.heart import CarefulClock, Heart
 from tests.support.consumer_fakes import Tally
@@ -135,11 +136,17 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.end, self.asked = 7, list[str]()
+        self.listed: int | None = None  # instead of the end
 
     def ends(self, partitions: list[Partition]) -> dict[Partition, int]:
         """Return the end of each."""
         self.asked.append("ends")
-        return dict.fromkeys(partitions, self.end)
+        return dict.fromkeys(partitions, self.end if self.listed is None else self.listed)
+
+    def bounds(self, partitions: list[Partition]) -> dict[Partition, LogBounds]:
+        """Return the true ends."""
+        self.asked.append("bounds")
+        return dict.fromkeys(partitions, LogBounds(0, self.end, self.end))
 
     def topic(self, name: str) -> Topic:
         """Return the topic."""
@@ -190,6 +197,41 @@ def test_a_table_that_is_away_costs_the_beats_of_that_time_and_no_claim() -> Non
         "complete_ms": 115_000,
         "halted": "",
     }
+
+
+def test_a_broker_that_lists_too_small_an_end_is_asked_by_a_fetch() -> None:
+    """The embedded one: else complete_until would stand still. Only a fetch is believed from then on."""
+    monitor, log, table = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable()
+    monitor.progress = at(7)
+    log.listed = 1
+    now_ms = itertools.count(100_000, 10_000)
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_ms), Tally())  # type: ignore[arg-type]  # fakes
+    for _ in range(3):
+        heart.beat()
+    log.end, log.listed = 20, 8  # a batch came, and a part of it is done
+    monitor.progress = at(12)
+    for _ in range(2):
+        heart.beat()
+    monitor.progress = at(20)
+    heart.beat()
+
+    assert [row["complete_ms"] for row in table.rows] == [0, 0, 105_000, 115_000, 115_000, 135_000]
+    assert log.asked.count("ends") == 1
+
+
+def test_a_log_that_was_cut_is_asked_by_a_fetch_and_claims_nothing() -> None:
+    """The fetch tells the same end; once the partition is halted there is nothing to ask."""
+    monitor, log, table = HealthMonitor(60, lambda: 0.0), FakeLog(), FakeTable()
+    monitor.progress = at(9)
+    now_ms = itertools.count(100_000, 10_000)
+    heart = Heart(log, monitor, Completeness(ARRIVAL_S), table.write, lambda: next(now_ms), Tally())  # type: ignore[arg-type]  # fakes
+    for _ in range(3):
+        heart.beat()
+    monitor.progress = at(9, is_halted=True)
+    heart.beat()
+
+    assert [row["complete_ms"] for row in table.rows] == [0] * 4
+    assert log.asked == [*["ends", "bounds", "events"] * 3, "ends", "events"]
 
 
 def test_a_worker_without_partitions_asks_and_writes_nothing() -> None:

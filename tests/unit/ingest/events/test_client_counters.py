@@ -1,9 +1,11 @@
 """Events by client and type: counted once, under names that no sender can make many of."""
 
+import fcntl
 import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,25 +34,93 @@ def test_events_are_counted_under_client_and_type() -> None:
     }
 
 
+def waiting(counters: ClientCounters) -> int:
+    """Return how many entries wait for a flush."""
+    return len(counters._pending) + len(counters._sums)  # noqa: SLF001  (its memory has no other sign)
+
+
 def test_clients_beyond_the_bound_are_counted_together() -> None:
-    """However many names come in, as many have one as may; those keep it, and nothing waits without a bound."""
+    """However many names come in, as many have one as may; those keep it, and what waits has a bound."""
     tally = ClientSeries()
     counters = ClientCounters(tally, clients_max=4)
 
-    for number in range(50_000):
+    for number in range(100_000):
         counters.count([(f"client-{number}", "VIEW")])
-    unflushed = 50_000 - sum(added_up(tally.shares()).values())
+        assert waiting(counters) <= 20_001 + 20_000
     counters.count([("client-1", "CLICK"), ("client-2", "CLICK")])
     counters.flush()
 
-    assert unflushed <= 20_000
+    assert waiting(counters) == 0
     assert added_up(tally.shares()) == {
         ("client-0", "VIEW"): 1,
         ("client-1", "VIEW"): 1,
-        (OTHER, "VIEW"): 49_998,
+        (OTHER, "VIEW"): 99_998,
         ("client-1", "CLICK"): 1,
         (OTHER, "CLICK"): 1,
     }
+
+
+class Stuck(ClientSeries):
+    """A share whose directory another process has locked, or whose disk hangs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked, self.is_free = threading.Event(), threading.Event()
+
+    @contextmanager
+    def locked(self, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Wait."""
+        del kind
+        self.is_asked.set()
+        assert self.is_free.wait(60)
+        yield
+
+
+@pytest.mark.parametrize("is_reporting", [False, True])
+def test_a_request_never_waits_for_the_directory(is_reporting: bool) -> None:  # noqa: FBT001  (a case)
+    """Not even while the reporting thread does: requests come on the event loop. Memory is bound."""
+    series = Stuck()
+    counters = ClientCounters(series)
+    reporting = threading.Thread(target=counters.flush)
+    if is_reporting:
+        reporting.start()
+        assert series.is_asked.wait(60)
+
+    def requests() -> None:
+        for number in range(2_000):
+            counters.count([(f"client-{number % 7}", "VIEW")] * 100)
+
+    thread = threading.Thread(target=requests, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert series.is_asked.is_set() is is_reporting
+    assert waiting(counters) <= 20_100 + 7
+
+    series.is_free.set()
+    if is_reporting:
+        reporting.join()
+    counters.flush()
+    assert sum(added_up(series.shares()).values()) == 200_000
+
+
+def test_events_that_come_while_others_are_added_up_are_counted_once() -> None:
+    """Several threads of requests, and the one that reports."""
+    series = ClientSeries()
+    counters = ClientCounters(series)
+
+    def requests() -> None:
+        for number in range(1_000):
+            counters.count([(f"client-{number % 400}", "VIEW")] * 100)
+
+    threads = [threading.Thread(target=requests) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        counters.flush()
+    counters.flush()
+
+    assert sum(added_up(series.shares()).values()) == 300_000
 
 
 @pytest.mark.parametrize("junk", [1, 400, 2_000])
