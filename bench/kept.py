@@ -15,14 +15,14 @@ Rounds = dict[str, list[dict[str, float]]]
 
 
 def machine() -> str:
-    """Return the size of this machine in one line."""
+    """Return the size of this machine and its Python in one line."""
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     gib = round(pages * page_bytes / 2**30)
     model = next(
         (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.machine(),
     )
-    return f"{os.cpu_count()} cores ({model}), {gib} GiB"
+    return f"{os.cpu_count()} cores ({model}), {gib} GiB, Python {platform.python_version()}"
 
 
 def keep(name: str, document: Mapping[str, Any]) -> None:
