@@ -26,15 +26,17 @@ _of_server: Final[dict[tuple[object, ...], _Migrated]] = {}
 
 def make_tables(connection: Connection) -> None:
     """Make the tables and views in an empty database: the first one of a server is migrated, the others are like it."""
-    if connection.urls not in _of_server:
+    kept = connection.urls, connection.layout.cluster
+    if kept not in _of_server:
         migrate(connection, migrations(), time.sleep)
         statements = tuple(str(row["text"]) for row in connection.query(_STATEMENTS))
         applied = [tuple(map(str, row.values())) for row in connection.query(_APPLIED)]
-        _of_server[connection.urls] = _Migrated(connection.database, statements, applied)
+        _of_server[kept] = _Migrated(connection.database, statements, applied)
         return
-    database, statements, applied = _of_server[connection.urls]
+    database, statements, applied = _of_server[kept]
     for statement in statements:
-        connection.command(statement.replace(f"{database}.", f"{connection.database}."))
+        own = statement.replace(f"{database}.", f"{connection.database}.")
+        connection.command(own.replace(f"'{database}'", f"'{connection.database}'"))
     connection.command(
         f"INSERT INTO migrations SELECT row.1, row.2, row.3, now64(3) FROM (SELECT arrayJoin({applied}) AS row)"
     )
