@@ -3,6 +3,7 @@
 Process figures need Linux; elsewhere there are none.
 """
 
+import logging
 import os
 import resource
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from ingest.counters import Metrics
+
+log = logging.getLogger(__name__)
 
 _FLUSH_S: Final = 1.0
 _REPORT_EVERY: Final = 5  # flushes; scrapes are seldom closer together
@@ -47,13 +50,19 @@ class ProcessReport:
 
 @contextmanager
 def reporting(metrics: Metrics, flushes: Sequence[Callable[[], None]]) -> Iterator[None]:
-    """Report the process every five seconds and flush every second until the block is left, and then once more."""
+    """Report the process every five seconds and flush every second until the block is left, and then once more.
+
+    A flush that fails (no file can be opened) holds up no other one, and is tried again the next second.
+    """
     report = ProcessReport(metrics) if (_SELF / "statm").exists() else None
     stop = threading.Event()
 
     def flush() -> None:
         for write_pending in flushes:
-            write_pending()
+            try:
+                write_pending()
+            except Exception:
+                log.exception("pending counts are not written: will try again")
 
     def write() -> None:
         flush()

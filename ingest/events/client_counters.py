@@ -68,12 +68,21 @@ class ClientCounters:
                 self._adding.release()
 
     def flush(self) -> None:
-        """Write what was counted since the last time."""
+        """Write what was counted since the last time.
+
+        Raises:
+            OSError: the directory can't be read now; what was counted waits for the next flush.
+        """
         with self._lock, self._series.locked():
             taken, now_s = self._taken(), self._now_s()
             came = {client for client, _ in taken}
             is_time = self._is_time(came, now_s)
-            shares = list(self._series.shares()) if is_time else []
+            try:
+                shares = list(self._series.shares()) if is_time else []
+            except OSError:
+                with self._adding:
+                    self._sums.update(taken)
+                raise
             self._drop_retired(shares)
             self._seen.update(dict.fromkeys(came & self._seen.keys(), now_s))
             if is_time:

@@ -2,6 +2,7 @@
 
 import errno
 import resource
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -61,6 +62,25 @@ def test_memory_and_open_files_are_those_of_this_process() -> None:
     assert 3 <= levels["process_open_fds"] <= levels["process_max_fds"]
     assert levels["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert before_s <= levels["process_start_time_seconds"] <= time.time()
+
+
+def test_a_flush_that_fails_holds_up_no_other_one_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when clients hold all connections: gauges that stand still for ever would say that all is well."""
+    monkeypatch.setattr("ingest.process_metrics._FLUSH_S", 0.01)
+    tried, flushed = threading.Semaphore(0), threading.Semaphore(0)
+
+    def fail() -> None:
+        tried.release()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with reporting(Metered(), [fail, flushed.release]):
+        for _ in range(5):
+            assert tried.acquire(timeout=60)
+            assert flushed.acquire(timeout=60)
+
+    assert "Too many open files" in caplog.text
 
 
 def test_a_process_that_can_open_no_file_reports_on(monkeypatch: pytest.MonkeyPatch) -> None:

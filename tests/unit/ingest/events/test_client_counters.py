@@ -1,5 +1,6 @@
 """Events by client and type: counted once, under names that no sender can make many of."""
 
+import errno
 import fcntl
 import random
 import threading
@@ -121,6 +122,26 @@ def test_events_that_come_while_others_are_added_up_are_counted_once() -> None:
     counters.flush()
 
     assert sum(added_up(series.shares()).values()) == 300_000
+
+
+def test_what_can_t_be_written_now_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when clients hold all connections, and no directory can be opened for the look at the other shares."""
+
+    def refuse(*_: object) -> Iterator[Path]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    series = ClientSeries(str(tmp_path), 1)
+    counters = ClientCounters(series)
+    counters.count([("web", "VIEW")] * 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "glob", refuse)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many open files"):
+                counters.flush()
+    counters.count([("web", "VIEW")])
+    counters.flush()
+
+    assert added_up(series.shares()) == {("web", "VIEW"): 8}
 
 
 @pytest.mark.parametrize("junk", [1, 400, 2_000])
