@@ -161,12 +161,15 @@ class OffsetsTable:
         offsets = mine & (counted | rows)
         return Held(offsets, not offsets or (bool(rows) and not any(row["is_old"] for row in found)))
 
+    def known_until_s(self, records: Sequence[Record], asked_s: float) -> float | None:
+        """Return by when an intent must be committed that needs no wait for replicas; see `InsertedOffsets`."""
+        young_s = self._young_for_s(inserted_since_ms(records)) - FENCE_S
+        return asked_s + young_s if young_s > 0 else None
+
     def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
         """Wait for replicas if tokens of these records may be forgotten soon, or always; see `InsertedOffsets`."""
-        young_s = self._young_for_s(inserted_since_ms(records)) - FENCE_S
-        if young_s > 0 and not always:
-            return asked_s + young_s
-        return self._replicas.wait(asked_s)
+        until_s = None if always else self.known_until_s(records, asked_s)
+        return self._replicas.wait(asked_s) if until_s is None else until_s
 
     def _may_be_forgotten(self, since_ms: int) -> bool:
         return self._young_for_s(since_ms) < 0

@@ -112,10 +112,14 @@ class StepExecutor:
 
     def await_replicas(self, state: PartitionState, now_s: float) -> None:
         """Start to wait for replicas, before the head's intent is committed: an intent fences only for a while."""
-        task = state.tasks[0] if state.tasks else None
-        if task is not None and task.must_await(now_s):
-            call = partial(self._pipelines[state.partition.topic].await_replicas, always=task.is_unseen)
-            task.awaiting(self._pools.waits[state.partition.topic].submit(call, task.batch, now_s))
+        task, pipeline = state.tasks[0] if state.tasks else None, self._pipelines[state.partition.topic]
+        if task is None or not task.must_await(now_s):
+            return
+        if not task.is_unseen and (young := pipeline.young(task.batch, now_s)):  # not in line behind old ones
+            task.awaited(young)
+            return
+        call = partial(pipeline.await_replicas, always=task.is_unseen)
+        task.awaiting(self._pools.waits[state.partition.topic].submit(call, task.batch, now_s))
 
     def check(self, state: PartitionState, now_s: float) -> None:
         """Check from time to time the topic of an idle partition; a batch checks it itself.

@@ -46,6 +46,12 @@ class InsertedOffsets(Protocol):
     def end(self, partition: Partition, topic_id: str, reading: int) -> int:
         """Return the offset behind the last row of this reading or a later one, 0 when there is none."""
 
+    def known_until_s(self, records: Sequence[Record], asked_s: float) -> float | None:
+        """Return until when (monotonic) tables surely know the records' tokens; None if they may forget them soon.
+
+        The polling thread asks: it takes no call to a server.
+        """
+
     def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
         """Wait until replicas have what was inserted of these records up to a moment (monotonic). That takes long.
 

@@ -83,6 +83,7 @@ class FakeTable:
         self.is_behind = False  # whether the replica that is asked beforehand lacks what comes now
         self._hidden: set[str] = set()  # rows that it lacks
         self.known_s = 30.0  # of a wait, for so long
+        self.is_young = False  # whether it surely knows the tokens of all rows
         self.waits: list[bool] = []  # each wait for replicas: whether it was asked for always
         self.shards = 0  # on which workers that start now put their batches
         self.rows_max: int | None = None  # of a request that a proxy before it passes on
@@ -155,6 +156,11 @@ class FakeTable:
         if self.is_away:
             raise Transient("the table is away")
         return max((item.end for item in self.readings(partition, topic_id) if item.number >= reading), default=0)
+
+    def known_until_s(self, records: Sequence[Record], asked_s: float) -> float | None:
+        """Tell of all rows that they are old, unless they are young."""
+        del records
+        return asked_s + self.known_s if self.is_young else None
 
     def await_replicas(self, records: Sequence[Record], asked_s: float, *, always: bool) -> float:
         """Wait for replicas, unless one lags."""

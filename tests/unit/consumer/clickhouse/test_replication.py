@@ -218,10 +218,11 @@ def test_rows_that_grow_old_are_waited_for_again(monkeypatch: pytest.MonkeyPatch
     records = [Record(PLACE, offset, now_s * 1000, b"", b"") for offset in (3, 4)]
     for age_s, left_s in ((0, 540), (500, 40), (539, 1)):
         monkeypatch.setattr(time, "time_ns", lambda: (now_s + age_s) * 10**9)  # noqa: B023  (called at once)
-        assert table.await_replicas(records, 5.0, always=False) == 5.0 + left_s
+        assert table.known_until_s(records, 5.0) == table.await_replicas(records, 5.0, always=False) == 5.0 + left_s
         assert not replica.waited
 
     monkeypatch.setattr(time, "time_ns", lambda: (now_s + 541) * 10**9)
+    assert table.known_until_s(records, 5.0) is None
     table.await_replicas(records, time.monotonic(), always=False)
     assert len(replica.waited) == 3
 

@@ -85,6 +85,27 @@ def test_replicas_of_one_table_hold_up_no_batch_of_the_other(tables: dict[str, R
     pools.shutdown()
 
 
+def test_young_rows_of_a_topic_stand_in_no_line_behind_its_old_ones(tables: dict[str, Replicas]) -> None:
+    """Their token is known to all replicas: one that lags holds up only what it must."""
+    table = tables[EVENTS]
+    pipeline = Pipeline(FakeRows({1}), table, FakeLetters(), FakeBroker(1), table, table)
+    pools = Pools.of_threads(1, [EVENTS])
+    terms = WorkerConfig(BufferLimits(1, 1000, 1.0, 1000), "cluster", 0.0, Backoff())
+    executor = StepExecutor({EVENTS: pipeline}, pools, terms, Tally())
+    old, young, unseen = (repeated(EVENTS, number) for number in range(3))
+    executor.await_replicas(old, 1.0)
+    assert table.waiting.acquire(timeout=BEHIND_S)
+    table.is_young, table.known_s = True, 540.0
+    unseen.tasks[0].is_unseen = True  # whatever its age: what was acknowledged is on no replica that answers
+    for state in (young, unseen):
+        executor.await_replicas(state, 2.0)
+
+    assert [state.tasks[0].stage for state in (old, young, unseen)] == [Stage.AWAITING, Stage.PREPARED, Stage.AWAITING]
+    assert young.tasks[0].is_ready(542.0)
+    assert young.tasks[0].must_await(542.1)
+    pools.shutdown()
+
+
 def test_no_wait_begins_once_a_worker_stops(tables: dict[str, Replicas]) -> None:
     """What has not begun is cancelled, what runs is not waited for."""
     pools = Pools.of_threads(1, tables)
