@@ -71,6 +71,7 @@ def run_erase(settings: Settings, arguments: Namespace) -> int:
         eraser = _eraser(settings, connection, list(shards.values()), replicas)
         if arguments.go:  # else it would fail when rows go already
             _check_grants(shards.values(), replicas)
+            eraser.catch_up()
         return _erase(settings, eraser, wanted, arguments)
 
 

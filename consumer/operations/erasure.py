@@ -19,12 +19,14 @@ from uuid import uuid4
 
 from consumer.clickhouse.client import Connection
 from consumer.clickhouse.layout import FIRST_SHARD
+from consumer.clickhouse.replication import synced
 from consumer.clickhouse.streams import lines
 from consumer.operations.erasing_shard import NOW_AND_WHOLE, ErasingShard
 from consumer.operations.erasure_key import ErasureKey, recorded
 from consumer.operations.letters import HeldLetter, Wanted, letters
 from consumer.operations.people import COLUMN_OF, CONDITION_OF, Kind, Person, external, with_visitors
 
+_SEARCHED: Final = ("events", "dead_letters", "erased_rows", "erasures")
 _NOW: Final = "SELECT toUnixTimestamp64Milli(now64(3)) AS now_ms"
 _REMEMBER: Final = """
 INSERT INTO {of_erasures:Identifier} SELECT kind, value, {key_id:String}, fromUnixTimestamp64Milli(until_ms, 'UTC'),
@@ -78,6 +80,16 @@ class Eraser:
     wait: Callable[[float], object] = time.sleep
     shards: Sequence[Connection] = ()
     replicas: Sequence[Connection] = ()
+
+    def catch_up(self) -> None:
+        """Wait until replicas have what others had: rows that the one that is asked lacks would not be found, and stay.
+
+        Raises:
+            Transient: a replica does not catch up, or is away.
+            Fatal: the account may not wait for replicas.
+        """
+        for one in self.replicas or self.shards or (self.connection,):
+            synced(one, *_SEARCHED)
 
     def now_ms(self) -> int:
         """Return the time by ClickHouse's clock."""
