@@ -18,7 +18,8 @@ from consumer.delivery.ports import Block, Partition, Record
 from consumer.delivery.repeats import Held
 from consumer.errors import Cause, Denied, Transient
 from consumer.operations.audit import Auditor
-from consumer.operations.spans import Span
+from consumer.operations.runs import Runs
+from consumer.operations.spans import Finding, Span
 
 PLACE = Partition("events", 0)
 BLOCK = Block(1, Origin("id"), "token", (3, 4), b"")
@@ -284,3 +285,25 @@ def test_counts_that_a_replica_lacks_are_not_uncounted() -> None:
     auditor = Auditor(cast("Connection", Uncounted()), {"events": "events"}, None)
 
     assert auditor.audit(Span(PLACE, "id", 0, 4)).is_clean
+
+
+class Recounted(Uncounted):
+    """The same, and nobody else counts."""
+
+    def query(self, query: str, parameters: dict[str, Any], **_: object) -> list[dict[str, Any]]:
+        """Tell that no other run is there."""
+        return [{"n": 0}] if "system.processes" in query else super().query(query, parameters)
+
+    def command(self, statement: str, *_: object, settings: dict[str, Any]) -> None:
+        """Note the first word."""
+        super().command(statement.split(maxsplit=1)[0], settings=settings)
+
+
+def test_what_is_counted_again_is_looked_for_where_replicas_have_caught_up() -> None:
+    """One that has fetched rows, but not their counts, would add them a second time."""
+    replica = Recounted()
+    auditor = Auditor(cast("Connection", replica), {"events": "events"}, None)
+    finding = Finding(Span(PLACE, "id", 0, 4), 3, 3, 0, uncounted=Runs([3]))
+
+    assert auditor.recount(finding, lambda _: None).is_clean
+    assert replica.waited == ["SYSTEM"] * 3 + ["INSERT"]
