@@ -85,6 +85,7 @@ def test_figures_are_those_of_all_workers(run: Callable[..., Any]) -> None:
         await_workers(running, lambda pids: killed not in pids and len(pids) == 2)
         running.await_ready()
         assert running.post([VIEW]).status == 201
+        time.sleep(2)  # what a worker has in flight is up to a second old for a scrape that another one answers
         figures, after = running.figures(), outcomes_of(running)
 
     assert before["received"] == before["accepted"] == before["delivered"] >= 2
