@@ -44,10 +44,10 @@ class RequestHandler:
             answer = await self._middleware.enter(context)
             if answer is None:
                 answer = await self._routes.get((head.method, head.path), self._page)(context)
+            return self._middleware.leave(context, answer)
         except BaseException:
             self._middleware.close(context, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
-        return self._middleware.leave(context, answer)
 
     async def _page(self, context: RequestContext) -> Answer:
         try:

@@ -133,10 +133,10 @@ class WsgiDoor:
         environ[_KEY] = context
         try:
             answer = run_on_loop(self._middleware.enter(context)) or _call(self._app, environ)
+            answer = self._middleware.leave(context, answer)
         except BaseException:
             self._middleware.close(context, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
-        answer = self._middleware.leave(context, answer)
         phrase = HTTPStatus(answer.status).phrase
         is_whole = answer.status == HTTPStatus.NO_CONTENT or any(name == "Content-Length" for name, _ in answer.headers)
         length = [] if is_whole else [("Content-Length", str(len(answer.body)))]

@@ -11,6 +11,7 @@ from werkzeug.test import Client, TestResponse
 from ingest.counters import EventCounters
 from ingest.http.client_ip import read_networks
 from ingest.http.context import RequestContext
+from ingest.http.cors import CorsPolicy
 from ingest.http.middleware import COLLECT, PIXEL, ProxyPolicy, RequestMiddleware
 from ingest.http.wsgi import WsgiDoor, context_of
 from ingest.logs import REFUSALS
@@ -342,6 +343,18 @@ def test_an_application_that_raises_leaves_balanced_books() -> None:
     assert house.ledger.figures()["refused"] == 1
     assert "headrace_ingest_requests_in_flight 0.0" in house.samples()
     assert any('status="500"} 1.0' in line for line in house.samples())
+
+
+def test_an_answer_that_can_not_be_finished_leaves_balanced_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect on the way out is counted like one on the way in, and no request stays in flight."""
+    house = House(Application())
+    monkeypatch.setattr(CorsPolicy, "answer_headers", lambda *_, **__: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        house.ask()
+
+    assert house.ledger.figures()["in_flight"] == 0
+    assert "headrace_ingest_requests_in_flight 0.0" in house.samples()
 
 
 def test_what_can_become_of_a_request_is_shown_before_it_happens() -> None:
