@@ -34,7 +34,7 @@ class Metrics(Protocol):
         """Set a gauge."""
 
     def watch(self, name: str, read: Callable[[], float]) -> None:
-        """Set a gauge to what `read` returns, now and then; any thread may call it."""
+        """Set a gauge to what `read` returns at each scrape and once a second; any thread may call it."""
 
     def adder(self, name: str, **labels: str) -> Callable[[float], None]:
         """Return a function that adds to one counter: it is faster, for what each request does."""

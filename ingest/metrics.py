@@ -240,7 +240,7 @@ class PrometheusMetrics:
         self._watched.append((self._find(name, {}).numbers[0].set, read))
 
     def refresh(self) -> None:
-        """Set the gauges that are watched; call it often enough for the scrapes of other processes."""
+        """Set the watched gauges; other processes' scrapes see what the last call has set."""
         for put, read in self._watched:
             put(read())
 

@@ -30,8 +30,8 @@ class Replicas:
     """The replicas of some tables. Threads share it; one waits at a time.
 
     A wait serves all who had asked for it when it began. One that took too long gets more time the next time, up to
-    `GROWTH_MAX` times as much, so that it ends although a replica is always behind by the same. What
-    they had is of use for somewhat less than tables remember a token (`remembered_s`), so no wait takes longer.
+    `GROWTH_MAX` times as much, so that it ends although a replica is always behind by the same. Its result can be used
+    for somewhat less time than tables remember a token (`remembered_s`), so no wait takes longer.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Replicas:
         """Wait until they have all that one of them had at a moment (monotonic); it may be over already.
 
         Returns:
-            until when what they had is of use: an intent must be committed by then. Its insert reads the tables, and
-            begins, at most `FENCE_S` later, when tables still know the token of all that came since.
+            until when (monotonic) an intent may be committed on this wait. Its insert begins at most `FENCE_S` later,
+            when tables still know the tokens of all rows that came since the wait began.
 
         Raises:
             Transient: a replica does not catch up in time, or a server is away.

@@ -28,7 +28,7 @@ _REPLICAS: Final = """
 SELECT replica_name AS name, total_replicas AS n FROM system.replicas
 WHERE database = {database:String} AND table = 'events'
 """
-_ALL: Final = (
+_CURE: Final = (
     "name all, or the servers' cluster in CONSUMER_CLICKHOUSE_CLUSTER; `SYSTEM DROP REPLICA` removes one that is gone"
 )
 _COUNT: Final = "SELECT count() AS n FROM system.clusters WHERE cluster = {cluster:String}"
@@ -178,7 +178,7 @@ def each_replica(connection: Connection) -> Iterator[list[Connection]]:
                 count = max(count, row["n"])
                 found.setdefault(row["name"], one)
         if len(found) < count:
-            raise Misconfigured(f"CONSUMER_CLICKHOUSE_URL: names {len(found)} of {count} replicas of events: {_ALL}")
+            raise Misconfigured(f"CONSUMER_CLICKHOUSE_URL: names {len(found)} of {count} replicas of events: {_CURE}")
         yield list(found.values())
 
 

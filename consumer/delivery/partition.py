@@ -227,7 +227,7 @@ class PartitionState(ReadingState):
 
     @property
     def is_retrying(self) -> bool:
-        """Whether a step is being retried that needs no operator, or replicas are waited for: who knows how long."""
+        """Whether a step is being retried that needs no operator, or waits for replicas, which may take long."""
         is_held = any(task.attempt or task.stage is Stage.AWAITING for task in self.tasks)
         return self.halt is None and bool(self.commit_attempt or is_held)
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from http import HTTPStatus
 from time import monotonic
 from typing import Final
@@ -28,7 +28,6 @@ from ingest.http.operations import OperationsPort
 from ingest.http.pixel import KEY, image_of
 from ingest.http.trace import request_id_of, trace_id_like, trace_id_of
 from ingest.logs import REFUSALS
-from ingest.metric_table import LABEL_SETS_MAX
 from ingest.publishing.ports import SPOOL_FAULTS
 from ingest.tracing import RequestSpans
 
@@ -111,11 +110,6 @@ class RequestMiddleware:
         self._spans = policies.spans
         self._now_s = now_s
         self._observe_time = cache(lambda route: self._metrics.observer("request_seconds", route=route))
-        self._count_request = lru_cache(LABEL_SETS_MAX)(
-            lambda route, status, outcome: self._metrics.adder(
-                "requests_total", route=route, status=str(status), outcome=outcome
-            )
-        )
         for route in self._routes:
             self._begin_counting(route)
 
@@ -164,7 +158,7 @@ class RequestMiddleware:
             context.counter.rest = Outcome.SHED
         context.counter.close()
         self._in_flight.discard(context)
-        self._count_request(context.route, status, outcome)(1)
+        self._metrics.count("requests_total", 1, route=context.route, status=str(status), outcome=outcome)
         self._observe_time(context.route)(took_s)
         if context.span is not None:
             context.span.end(status, outcome, context.counter.events)
