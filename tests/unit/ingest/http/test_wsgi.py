@@ -10,6 +10,7 @@ from flask import Flask, request
 
 from ingest.counters import EventCounters
 from ingest.http.context import Answer, RequestContext, RequestHead
+from ingest.http.cors import CorsPolicy
 from ingest.http.handler import RequestHandler
 from ingest.http.middleware import COLLECT, RequestMiddleware
 from ingest.http.wsgi import call_flask
@@ -124,3 +125,15 @@ def test_a_request_that_is_cut_off_is_counted() -> None:
         asyncio.run(handle(RequestHead("POST", COLLECT, headers={"host": "x"}), NoBody()))
 
     assert (counters.figures()["refused"], counters.figures()["in_flight"]) == (1, 0)
+
+
+def test_a_request_whose_answer_cannot_be_finished_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect behind the endpoint ends the request all the same."""
+    monkeypatch.setattr(CorsPolicy, "answer_headers", lambda *_, **__: 1 / 0)
+    handle, counters = handler(Flask("pages"))
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(handle(RequestHead("GET", "/nowhere", headers={"host": "x"}), NoBody()))
+
+    assert counters.figures()["in_flight"] == 0
+    assert not handle._middleware._in_flight  # noqa: SLF001  (the gauge's own)

@@ -1,9 +1,16 @@
-"""The broker's edge, as far as it needs no broker: what an error means."""
+"""The broker's edge, as far as it needs no broker: what an error means, and what becomes of each record."""
 
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
 from confluent_kafka import KafkaError
 
-from ingest.publishing.kafka import status_of
-from ingest.publishing.ports import DeliveryStatus
+from ingest.counters import NoMetrics
+from ingest.errors import Rejected
+from ingest.publishing.kafka import KafkaBroker, TopicNames, status_of
+from ingest.publishing.ports import DeliveryStatus, Record
 
 
 def test_only_a_refusal_of_the_record_itself_is_one() -> None:
@@ -17,3 +24,117 @@ def test_only_a_refusal_of_the_record_itself_is_one() -> None:
     assert len(codes) > 100
     assert refused == {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
     assert {status_of(KafkaError(code)) for code in codes - refused} == {DeliveryStatus.FAILED}
+
+
+class HeldProducer:
+    """Takes records up to a number, and reports what the test says."""
+
+    def __init__(self, _: Mapping[str, object]) -> None:
+        """Take any number."""
+        self.reports: list[Callable[[KafkaError | None, None], None]] = []
+        self.room = 1000
+
+    def produce(self, _topic: str, _value: bytes, _key: bytes, _partition: int, report: Any) -> None:
+        """Take a record, while there is room."""
+        if len(self.reports) >= self.room:
+            raise BufferError("Local: Queue full")
+        self.reports.append(report)
+
+    def poll(self, wait_s: float) -> None:
+        """Report nothing by itself."""
+        time.sleep(min(wait_s, 0.01))
+
+    def purge(self) -> None:
+        """Drop nothing."""
+
+    def flush(self, _: float) -> None:
+        """Wait for nothing."""
+
+
+class Gauges(NoMetrics):
+    """Reads gauges when it is asked."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._reads: dict[str, Callable[[], float]] = {}
+
+    def watch(self, name: str, read: Callable[[], float]) -> None:
+        """Keep it."""
+        self._reads[name] = read
+
+    def __getitem__(self, name: str) -> float:
+        return self._reads[f"producer_queue_{name}"]()
+
+
+@pytest.fixture
+def gauges() -> Gauges:
+    """What the edge shows."""
+    return Gauges()
+
+
+@pytest.fixture
+def edge(monkeypatch: pytest.MonkeyPatch, gauges: Gauges) -> Iterator[KafkaBroker]:
+    """The edge before a producer that reports what the test says."""
+    monkeypatch.setattr("ingest.publishing.kafka.Producer", HeldProducer)
+    broker = KafkaBroker({"message.max.bytes": 2000}, TopicNames("events", "dead"), 10_000, gauges)
+    yield broker
+    broker.close(0)
+
+
+def held(edge: KafkaBroker) -> HeldProducer:
+    """Return the edge's producer."""
+    producer = edge._producer  # noqa: SLF001  (it is this test's)
+    assert isinstance(producer, HeldProducer)
+    return producer
+
+
+def test_only_what_the_producer_did_not_take_has_failed(edge: KafkaBroker) -> None:
+    """What it took before it was full may arrive, so its report is waited for."""
+    held(edge).room = 1
+
+    delivery = edge.send([Record(b"k", b"v")] * 3)
+
+    assert delivery.statuses() == [DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED, DeliveryStatus.FAILED]
+    assert not delivery.wait_in_thread(0)
+    held(edge).reports[0](None, None)
+    assert delivery.wait_in_thread(0)
+    assert delivery.statuses()[0] is DeliveryStatus.DELIVERED
+
+
+def test_the_first_report_of_a_record_counts(edge: KafkaBroker) -> None:
+    """A producer that is replaced reports once more what it has reported; nothing ends before its time by that."""
+    delivery = edge.send([Record(b"k", b"v")] * 2)
+    first, second = held(edge).reports
+
+    first(None, None)
+    first(KafkaError(KafkaError._PURGE_QUEUE), None)  # noqa: SLF001  (the library's name)
+
+    assert delivery.statuses() == [DeliveryStatus.DELIVERED, DeliveryStatus.UNKNOWN]
+    assert not delivery.wait_in_thread(0)
+    second(None, None)
+    assert delivery.wait_in_thread(0)
+
+
+def test_gauges_show_what_awaits_its_report(edge: KafkaBroker, gauges: Gauges) -> None:
+    """A request's records wait until the last of them is reported."""
+    edge.send([Record(b"k", b"v" * 10)] * 2)
+
+    assert gauges["records"] == 2
+    assert gauges["bytes"] > 2 * 10
+    for report in held(edge).reports:
+        report(None, None)
+    assert (gauges["records"], gauges["bytes"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(1400, True), (1600, False)])
+def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
+    edge: KafkaBroker, size: int, *, is_taken: bool
+) -> None:
+    """Also when another record has the longest key, so that both together say nothing of either."""
+    records = [Record(b"k", b"v" * size), Record(b"k" * 90, b"v")]
+
+    if is_taken:
+        edge.check(records)
+    else:
+        with pytest.raises(Rejected, match="1600 bytes in Avro"):
+            edge.check(records)
