@@ -17,7 +17,7 @@ def lines_of(status: HTTPStatus, headers: Headers, body: bytes = b"") -> list[st
 
 @pytest.mark.parametrize("headers", [(), (("Date", "Thu, 26 Nov 2026 20:00:00 GMT"),)])
 def test_a_head_has_one_date(headers: Headers) -> None:
-    """Flask gives files one of its own."""
+    """Flask dates the files that it sends, and we date the rest."""
     dates = [line for line in lines_of(HTTPStatus.OK, headers) if line.startswith("Date: ")]
 
     assert len(dates) == 1
