@@ -19,8 +19,9 @@ from consumer.clickhouse.driver import (
     open_pool,
     translate,
 )
-from consumer.clickhouse.hosts import HostList, Hosts, NotingPool, OneHost
+from consumer.clickhouse.hosts import HostList, Hosts, OneHost
 from consumer.clickhouse.layout import SINGLE, Layout
+from consumer.clickhouse.pool import NotingPool
 from consumer.clickhouse.statements import Target
 from consumer.errors import Cause, ConsumerError, Transient
 from schemas.transport.access import Url, read_url

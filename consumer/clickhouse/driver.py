@@ -20,7 +20,7 @@ from clickhouse_connect.driver.httputil import get_pool_manager_options
 from clickhouse_connect.driver.summary import QuerySummary
 
 from consumer.clickhouse.errors import of_clickhouse, of_http, without_values
-from consumer.clickhouse.hosts import NotingPool
+from consumer.clickhouse.pool import NotingPool
 from consumer.errors import Cause, ConsumerError, Halt, HaltCode, Misconfigured, Transient
 from schemas.transport.access import Url
 from schemas.transport.tls import Tls

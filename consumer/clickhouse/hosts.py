@@ -1,17 +1,13 @@
-"""The servers that a connection may use, which one it uses, and which one answered."""
+"""The servers that a connection may use, and which one it uses."""
 
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
-
-from urllib3 import BaseHTTPResponse, PoolManager
+from typing import Protocol
 
 from schemas.transport.access import Url
 
 log = logging.getLogger(__name__)
-
-_NAME: Final = "X-ClickHouse-Server-Display-Name"
 
 
 class Hosts(Protocol):
@@ -69,26 +65,3 @@ class OneHost:
     def leave(self, number: int) -> None:
         """Let the list use the next server; this stays."""
         self._hosts.leave(number)
-
-
-class NotingPool(PoolManager):
-    """A pool of connections that notes which server answered last, by its display name, for each thread.
-
-    Behind a balancer, one address leads to several servers.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._noted = threading.local()
-
-    @property
-    def answered_by(self) -> str:
-        """The server that answered this thread's last request; "" when none did, or it has no name."""
-        return str(getattr(self._noted, "name", ""))
-
-    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> BaseHTTPResponse:  # type: ignore[override]  # noqa: FBT001, FBT002  (the signature of urllib3)
-        """Send a request, and note who answered."""
-        self._noted.name = ""
-        answer = super().urlopen(method, url, redirect, **kw)
-        self._noted.name = answer.headers.get(_NAME, "")
-        return answer

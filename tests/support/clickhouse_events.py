@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 import fastavro
 
+from consumer.clickhouse.pool import NotingPool
 from tests.support.clickhouse import PASSWORD, USER
 
 if TYPE_CHECKING:
@@ -63,5 +64,5 @@ def connect(clickhouse: ClickHouse, **options: Any) -> Client:
     """Return a client without a session, which many threads may use; times come with their zone."""
     where = urlsplit(clickhouse.url)
     account = {"username": USER, "password": PASSWORD}
-    options = {"autogenerate_session_id": False, "tz_mode": "aware", **account, **options}
+    options = {"autogenerate_session_id": False, "tz_mode": "aware", "pool_mgr": NotingPool(), **account, **options}
     return clickhouse_connect.get_client(host=where.hostname, port=where.port or 8123, **options)
