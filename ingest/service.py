@@ -15,7 +15,6 @@ from ingest.access.clients import Registry
 from ingest.access.control import AccessControl
 from ingest.access.origins import read_origins
 from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
-from ingest.access.rate_limit_redis import SharedLimiter, open_store
 from ingest.counters import EventCounters, Metrics
 from ingest.durability import open_publisher
 from ingest.events.client_counters import ClientCounters
@@ -173,6 +172,9 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
         if settings.workers > 1:
             log.warning("each worker counts for itself: without a store the rate limit is not exact")
         return LocalLimiter(settings.rate_limit_window_s)
+    # The client of Redis is a quarter of the time of a start, and 7 MB.
+    from ingest.access.rate_limit_redis import SharedLimiter, open_store  # noqa: PLC0415  (only where there is a store)
+
     store, options = open_store(store_access(settings), settings.rate_limit_store_timeout_ms / 1000)
     prefix = f"headrace:{settings.environment}:used:"
     return SharedLimiter(store, prefix, settings.rate_limit_window_s, metrics, options)

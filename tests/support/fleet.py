@@ -14,6 +14,7 @@ from typing import Final, Self
 from confluent_kafka.admin import AdminClient
 
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.layout import SINGLE
 from consumer.clickhouse.migrations import create_database
 from consumer.delivery.intent import Intent, decode
 from consumer.delivery.ports import Partition
@@ -29,6 +30,11 @@ __all__ = ["Fleet", "Member", "Settlement", "until"]
 _ASK_S: Final = 0.25
 _LOOK_S_MAX: Final = 4.0
 _ASK_KAFKA_S: Final = 60.0
+_PARTS_MAX: Final = 50
+_PARTS: Final = (
+    "SELECT count() AS n FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active"
+)
+_ROWS: Final = "SELECT count() AS n FROM events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,22 @@ class Fleet:
         while (found := self.look(feed, topic_id)).missing and time.monotonic() < deadline_s:
             self._await_counted(found.counted + found.letters + len(found.missing), topic_id, pause_s)
             pause_s = min(2 * pause_s, _LOOK_S_MAX)
+        if not (found.missing or found.doubled or found.wrong):
+            self._merge()
         return found
+
+    def _merge(self) -> None:
+        """Merge what has become many parts: each costs every query on the table a millisecond."""
+        if self.connection.layout != SINGLE or self._sum(_PARTS) < _PARTS_MAX:
+            return
+        before = self._sum(_ROWS)
+        for statement in ("SYSTEM START MERGES events", "OPTIMIZE TABLE events FINAL", "SYSTEM STOP MERGES events"):
+            self.connection.command(statement)
+        after = self._sum(_ROWS)
+        assert after >= before, f"{before - after} rows were doubles that came after all were settled"
+
+    def _sum(self, query: str) -> int:
+        return int(self.connection.query(query)[0]["n"])
 
     def _await_counted(self, records: int, topic_id: str, timeout_s: float) -> None:
         """Wait until so many are counted, or the time is over: a sum costs a tenth of looking at each record."""
