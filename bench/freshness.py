@@ -1,7 +1,8 @@
 """How soon an event can be selected: 1,000 events a second for half a minute, and a reader that looks every 20 ms.
 
 An event's age counts from its Kafka timestamp, given by the producer, to the moment at which a reader first saw it in
-the table; so what the reader's own query takes is in it.
+the table; so what the reader's own query takes is in it. Each side has a topic of its own in each round, and no id
+comes twice: of several rows under one id the table keeps the first, and a reader would never see the others.
 
 Run `python -m bench.freshness` (2 minutes). The figures go to bench/figures.
 """
@@ -9,8 +10,8 @@ Run `python -m bench.freshness` (2 minutes). The figures go to bench/figures.
 import argparse
 import threading
 import time
+import uuid
 from collections import deque
-from itertools import count
 from statistics import quantiles
 from typing import Final
 
@@ -42,13 +43,13 @@ _SEEN: Final = "SELECT _partition AS number, max(_offset) AS last FROM events GR
 
 
 class Feed:
-    """Produces events at an even rate, and knows when each was sent, by partition and offset."""
+    """Fills a new topic with events at an even rate, and knows when each was sent, by partition and offset."""
 
-    def __init__(self, servers: str, per_s: int, seconds: float, first_offset: int) -> None:
+    def __init__(self, servers: str, topic: str, per_s: int, seconds: float) -> None:
         self.sent: list[deque[tuple[int, float]]] = [deque() for _ in range(PARTITIONS)]
         self._producer = Producer({"bootstrap.servers": servers, "acks": "all", "linger.ms": 3})
-        self._rows = [body for _, body in bodies(5000, 1000)]
-        self._per_s, self._seconds, self._first = per_s, seconds, first_offset
+        self._rows = [body for _, body in bodies(int(per_s * seconds), 1000)]
+        self._topic, self._per_s = topic, per_s
         self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
@@ -62,13 +63,13 @@ class Feed:
 
     def _run(self) -> None:
         began_s = time.time()
-        for number in range(int(self._per_s * self._seconds)):
+        for number, body in enumerate(self._rows):
             while (now_s := time.time()) < began_s + number / self._per_s:
                 time.sleep(_TICK_S)
                 self._producer.poll(0)
-            partition, body = number % PARTITIONS, self._rows[number % len(self._rows)]
-            self._producer.produce(TOPIC, FRAME + body, partition=partition, timestamp=int(now_s * 1000))
-            self.sent[partition].append((self._first + number // PARTITIONS, now_s))
+            partition, offset = number % PARTITIONS, number // PARTITIONS
+            self._producer.produce(self._topic, FRAME + body, partition=partition, timestamp=int(now_s * 1000))
+            self.sent[partition].append((offset, now_s))
 
 
 def watch(database: Connection, feed: Feed, total: int, limit_s: float) -> list[float]:
@@ -85,12 +86,13 @@ def watch(database: Connection, feed: Feed, total: int, limit_s: float) -> list[
     return ages
 
 
-def measure(side: str, servers: Rig, per_s: int, seconds: float, first_offset: int) -> dict[str, float]:
+def measure(side: str, servers: Rig, per_s: int, seconds: float) -> dict[str, float]:
     """Let a side follow a steady flow; return how old events were when they could be selected."""
-    log = servers.directory / "side.log"
-    with tables(servers) as database, running(side, environ(side, database.database, servers), log) as process:
+    log, topic = servers.directory / "side.log", f"{TOPIC}-{uuid.uuid4().hex[:8]}"
+    servers.make_topic(topic)
+    with tables(servers) as database, running(side, environ(side, database.database, servers, topic), log) as process:
         await_group(servers.servers, database.database)
-        feed = Feed(servers.servers, per_s, seconds, first_offset)
+        feed = Feed(servers.servers, topic, per_s, seconds)
         time.sleep(2)
         inserts, cpu_before_s = asked_inserts(database), cpu_s(servers.clickhouse.pid) + cpu_s(process.pid)
         feed.start()
@@ -118,11 +120,10 @@ def main() -> None:
     asked.add_argument("--sides", nargs="*", default=[HEADRACE, NAIVE])
     options = asked.parse_args()
     rounds: Rounds = {side: [] for side in options.sides}
-    offsets = count(0, int(options.per_s * options.seconds) // PARTITIONS)
     with rig(()) as servers:
         for number in range(options.rounds):
             for side in sorted(rounds, reverse=bool(number % 2)):
-                rounds[side].append(measure(side, servers, options.per_s, options.seconds, next(offsets)))
+                rounds[side].append(measure(side, servers, options.per_s, options.seconds))
                 print(side, rounds[side][-1], flush=True)
     keep("freshness", {"per_s": options.per_s, "sides": rounds})
 

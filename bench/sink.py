@@ -65,10 +65,20 @@ class Rig:
     """The servers of a run, and the rows that lie on the topic."""
 
     servers: str
-    broker: KafkaNode
+    cluster: KafkaCluster
     clickhouse: EmbeddedClickHouse
     directory: Path
     rows: Sequence[tuple[int, bytes]] = ()
+
+    @property
+    def broker(self) -> KafkaNode:
+        """The broker's process."""
+        return self.cluster.nodes[0]
+
+    def make_topic(self, topic: str) -> None:
+        """Make a topic for events and one for its dead letters; nothing in them is too old to keep."""
+        self.cluster.create_topic(topic, PARTITIONS, config={"retention.ms": "-1"})
+        self.cluster.create_topic(f"{topic}.dead", 1)
 
 
 @contextmanager
@@ -76,11 +86,11 @@ def rig(rows: Sequence[tuple[int, bytes]]) -> Iterator[Rig]:
     """Run Kafka and ClickHouse, and put rows on the topic."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        broker, clickhouse = stack.enter_context(KafkaCluster(1)), stack.enter_context(EmbeddedClickHouse())
-        broker.create_topic(TOPIC, PARTITIONS, config={"retention.ms": "-1"})  # the events are of the past
-        broker.create_topic(f"{TOPIC}.dead", 1)
-        fill(broker.bootstrap_servers, rows)
-        yield Rig(broker.bootstrap_servers, broker.nodes[0], clickhouse, directory, rows)
+        cluster, clickhouse = stack.enter_context(KafkaCluster(1)), stack.enter_context(EmbeddedClickHouse())
+        made = Rig(cluster.bootstrap_servers, cluster, clickhouse, directory, rows)
+        made.make_topic(TOPIC)
+        fill(made.servers, rows)
+        yield made
 
 
 def fill(bootstrap_servers: str, rows: Sequence[tuple[int, bytes]]) -> None:
@@ -97,13 +107,13 @@ def fill(bootstrap_servers: str, rows: Sequence[tuple[int, bytes]]) -> None:
     producer.flush()
 
 
-def environ(side: str, database: str, rig: Rig) -> dict[str, str]:
-    """Return the environment of a side's process."""
+def environ(side: str, database: str, rig: Rig, topic: str = TOPIC) -> dict[str, str]:
+    """Return the environment of a side's process, which reads a topic into a database."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
     if side == NAIVE:
         return kept | {
             "BENCH_BOOTSTRAP_SERVERS": rig.servers,
-            "BENCH_TOPIC": TOPIC,
+            "BENCH_TOPIC": topic,
             "BENCH_DATABASE": database,
             "BENCH_CLICKHOUSE_PORT": str(rig.clickhouse.port),
             "BENCH_USER": USER,
@@ -111,8 +121,8 @@ def environ(side: str, database: str, rig: Rig) -> dict[str, str]:
         }
     settings = {
         "BOOTSTRAP_SERVERS": rig.servers,
-        "TOPIC": TOPIC,
-        "DEAD_LETTER_TOPIC": f"{TOPIC}.dead",
+        "TOPIC": topic,
+        "DEAD_LETTER_TOPIC": f"{topic}.dead",
         "GROUP_ID": database,
         "CLICKHOUSE_URL": rig.clickhouse.url,
         "CLICKHOUSE_USER": USER,
