@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from itertools import count
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -40,17 +41,18 @@ class Feed:
         self._poison_every = poison_every
         self._partition = ANY_PARTITION
         self._number = 0
+        self._beginnings = count(_APART, _APART)  # of feeds beside this one
         self._faults: list[KafkaError] = []
 
     def beside(self, *, poison_every: int = 0, partition: int = ANY_PARTITION) -> "Feed":
         """Return a feed of other records to the same topic, or to one partition, whose places count as this one's."""
         other = copy(self)
-        vars(other).update(_poison_every=poison_every, _partition=partition, _number=self._number + _APART)
+        vars(other).update(_poison_every=poison_every, _partition=partition, _number=next(self._beginnings))
         return other
 
-    def send(self, count: int) -> None:
+    def send(self, records: int) -> None:
         """Produce records, as fast as it goes."""
-        for _ in range(count):
+        for _ in range(records):
             self._produce()
             self._producer.poll(0)
         self._finish()

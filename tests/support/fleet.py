@@ -35,6 +35,7 @@ _PARTS: Final = (
     "SELECT count() AS n FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active"
 )
 _ROWS: Final = "SELECT count() AS n FROM events"
+_SAME_IDS: Final = "SELECT count() - uniqExact(event_id) AS n FROM events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +175,8 @@ class Fleet:
         return found
 
     def _merge(self) -> None:
-        """Merge what has become many parts: each costs every query on the table a millisecond."""
-        if self.connection.layout != SINGLE or self._sum(_PARTS) < _PARTS_MAX:
+        """Merge what has become many parts, unless rows share an id: each part costs every query a millisecond."""
+        if self.connection.layout != SINGLE or self._sum(_PARTS) < _PARTS_MAX or self._sum(_SAME_IDS):
             return
         before = self._sum(_ROWS)
         for statement in ("SYSTEM START MERGES events", "OPTIMIZE TABLE events FINAL", "SYSTEM STOP MERGES events"):
