@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
 RUNTIME := .venv/.runtime
+TESTS ?= tests/unit tests/property
 COMPILED := deploy/build_hook.py ingest/events/plain_writer.pyx
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, whatever the caller's environment says: a worker starts in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup check lint test fault soak bench bench-quick docs run
+.PHONY: help setup check test fault soak bench bench-quick docs run
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,15 +24,13 @@ $(RUNTIME): pyproject.toml $(COMPILED)
 	@PYTHON='$(PYTHON)' bash deploy/install.sh embedded
 	@touch $@
 
-check: lint ## lint, and the unit and property tests
-	$(BIN)/pytest -q -n 2 tests/unit tests/property
-
-lint: $(SETUP) ## format, lint, types, import contracts, Dockerfiles
+check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, and TESTS: unit and property tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint deploy/Dockerfile.ingest deploy/Dockerfile.consumer
+	$(if $(TESTS),$(BIN)/pytest -q -n 2 $(TESTS))
 
 test: $(SETUP) ## every test, on real parts
 	bash tests/support/programs.sh
