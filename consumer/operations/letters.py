@@ -24,7 +24,7 @@ _LONG: Final = 8  # characters: a shorter id may stand in other values by chance
 _NAMES: Final = ("userId", "anonId", "eventId")
 # A number as JSON has it, and of no more digits than int takes.
 _NUMBER: Final = re.compile(
-    rb'"(?:userId|anonId)"\s*+:\s*+(-?+(?:0|[1-9]\d{0,40}+)(?:\.\d{1,40}+)?+(?:[eE][+-]?+\d{1,3}+)?+)(?![\w.])'
+    rb'"(?:userId|anonId)"\s*+:\s*+(-?+(?:0|[1-9]\d{0,40}+)(?:\.\d{1,40}+)?(?:[eE][+-]?+\d{1,3}+)?)(?![\w.])'
 )
 
 Wanted = Callable[[Kind, str], int]

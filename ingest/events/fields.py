@@ -19,7 +19,7 @@ _FLAGS: Final = {"": _ABSENT, "0": 0, "1": 1}
 _LISTED_LENGTH_MAX: Final = 120  # the project's own types need half of it
 # Possessive: a long text of digits that ends in a letter must not be tried at every length. Decimal takes no exponent
 # of more than 18 digits.
-_DECIMAL: Final = re.compile(r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?+\d{1,18}+)?+", re.ASCII)
+_DECIMAL: Final = re.compile(r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?\d{1,18})?", re.ASCII)
 _DECIMAL_MAX: Final = 1e14
 EXACT_MAX: Final = 2**53  # a double tells every integer up to here from its neighbours
 

@@ -29,7 +29,8 @@ _EVENT_MEMBERS_MAX: Final = 10_000  # beyond it a fault is not pinned to a membe
 _BLANK_CONTROLS: Final = bytes.maketrans(bytes(range(32)), b" " * 32)
 # Behind a string comes a comma, a colon or a bracket. Anything else means that a quote is missing somewhere, and what
 # looks like a string is what stands between two.
-_QUOTES_FIT: Final = re.compile(rb'(?:[^"]*+"[^"]*+"(?=\s*+[]},:]))*+[^"]*+')
+_BEHIND_STRING: Final = re.compile(rb'"[^"]*+"\s*+([]},:]?+)')
+# These hold on every Python, although they repeat a possessive group: a string without an end reaches the text's end.
 _BRACKETS: Final = re.compile(rb'[^][{}"]*+(?:"[^"]*+"[^][{}"]*+)*+([\[{]++|[\]}]++)')
 _BRACKETS_OR_COMMA: Final = re.compile(rb'[^][{},"]*+(?:"[^"]*+"[^][{},"]*+)*+([\[{]++|[\]}]++|,)')
 _NAME: Final = re.compile(rb'\s*("[^"]*+")\s*:\s*')
@@ -145,7 +146,8 @@ def _masked(body: bytes) -> bytes | None:
         return None
     # Only an escaped quote looks like another one, and only an escaped backslash makes one look escaped that is not.
     masked = body.replace(b"\\\\", b"__").replace(b'\\"', b"__").translate(_BLANK_CONTROLS)
-    return masked if _QUOTES_FIT.fullmatch(masked) else None
+    is_doubtful = masked.count(b'"') % 2 or b"" in _BEHIND_STRING.findall(masked)
+    return None if is_doubtful else masked
 
 
 def _container(masked: bytes, start: int, items_max: int) -> _Container | None:

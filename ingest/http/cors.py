@@ -14,9 +14,8 @@ from ingest.access.origins import ANY
 # Origins that are echoed: as browsers write them, without spaces and commas.
 _ECHOED_ORIGIN: Final = re.compile(r"[!-+\--~]{1,512}")
 # A list of header names (RFC 9110, section 5.6.2); a page with several agents asks for about 200 characters.
-# All of it is possessive: Python before 3.11.5 takes a prefix for the whole where only the outer group is.
 _NAME: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_ECHOED_NAMES: Final = re.compile(rf"{_NAME}(?:[ \t]*+,[ \t]*+{_NAME})*+")
+_ECHOED_NAMES: Final = re.compile(rf"{_NAME}(?:[ \t]*+,[ \t]*+{_NAME})*")
 _NAMES_LENGTH_MAX: Final = 2000
 _MAX_AGE_S: Final = 24 * 3600
 _METHODS: Final = "GET, POST"

@@ -45,7 +45,7 @@ def feed(broker: KafkaCluster, fleet: Fleet) -> Feed:
 
 
 def was_expelled(member: Member) -> bool:
-    """Tell whether it was told so: by the group, by the answer to a commit, or by the end of a rebalance it stood in."""
+    """Tell whether it was told so: by the group, by the answer to a commit, or by the end of a rebalance."""
     refused = member.figure("headrace_consumer_intents_total", outcome="refused")
     returned = member.figure("headrace_consumer_records_total", outcome="returned")
     return refused > 0 or returned > 0 or "partitions lost" in member.said()

@@ -1,4 +1,4 @@
-"""Fields of an operator's own catalogue: checked like the project's, and kept in `properties`."""
+"""Fields of an operator's own catalogue: checked like the project's, and kept in `properties`; what decimals are."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ingest.events.fields import FieldError, read_decimal
 from ingest.events.validator import EventLimits, Validator
 from schemas.event import open_catalogue
 from tests.support.both_ways import assert_alike
@@ -129,3 +130,18 @@ def test_other_members_are_kept_beside_them(own: Validator) -> None:
 
     assert json.loads(stored["properties"]) == {"target": "ab", "x": [1]}
     assert stored["userId"] == "5"
+
+
+@pytest.mark.parametrize("text", ["1", "-1.5", ".5", "1.", "+2e3", "1E-3", "0" * 500])
+def test_the_text_of_a_number_is_a_decimal(text: str) -> None:
+    """It stays the text that it is, so that no digit is lost."""
+    assert read_decimal(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1e", "1.e", "-1E", "1e+", ".", "1.5.", "1e5e", "1 ", "0x1", "1_0", "٣", "inf", "1" * 15]
+)
+def test_what_is_no_number_is_no_decimal(text: str) -> None:
+    """Whatever it begins with."""
+    with pytest.raises(FieldError, match="must be a number"):
+        read_decimal(text)
