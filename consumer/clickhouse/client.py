@@ -13,6 +13,7 @@ from consumer.clickhouse.driver import (
     DriverError,
     ExternalTable,
     RowsText,
+    close_pool,
     foreign,
     is_success,
     open_client,
@@ -108,7 +109,8 @@ class Connection:
             if self._client is None or self._number != number:
                 try:
                     url = self._hosts.url(number)
-                    self._client, self._pool = None, open_pool(url, self._tls)
+                    self._leave_pool()
+                    self._pool = open_pool(url, self._tls)
                     self._client = open_client(self._options, url, self._tls, self._pool)
                     self._number = number
                 except Transient:
@@ -321,3 +323,9 @@ class Connection:
         """Close the connections."""
         if self._client is not None:
             self._client.close()
+        self._leave_pool()
+
+    def _leave_pool(self) -> None:
+        pool, self._client, self._pool = self._pool, None, None
+        if pool is not None:
+            close_pool(pool)

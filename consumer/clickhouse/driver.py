@@ -16,7 +16,7 @@ from clickhouse_connect.driver.exceptions import (
 from clickhouse_connect.driver.exceptions import DataError as BadDataError
 from clickhouse_connect.driver.exceptions import ProgrammingError as MisuseError
 from clickhouse_connect.driver.external import ExternalData
-from clickhouse_connect.driver.httputil import get_pool_manager_options
+from clickhouse_connect.driver.httputil import all_managers, get_pool_manager_options
 from clickhouse_connect.driver.summary import QuerySummary
 
 from consumer.clickhouse.errors import of_clickhouse, of_http, without_values
@@ -30,6 +30,7 @@ __all__ = [
     "DriverError",
     "ExternalTable",
     "RowsText",
+    "close_pool",
     "foreign",
     "is_success",
     "open_client",
@@ -83,6 +84,15 @@ def open_pool(url: Url, tls: Tls) -> NotingPool:
         raise Misconfigured(str(error)) from error
     except OSError as error:
         raise translate(error) from error
+
+
+def close_pool(pool: NotingPool) -> None:
+    """Close a pool's idle connections; those in use close when they are done.
+
+    clickhouse-connect keeps each pool that it has seen, whether anybody uses it or not.
+    """
+    pool.clear()
+    all_managers.pop(pool, None)
 
 
 def open_client(options: Mapping[str, Any], url: Url, tls: Tls, pool: NotingPool) -> Client:

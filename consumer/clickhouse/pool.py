@@ -9,7 +9,7 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPResponse, HTTPSCon
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _NAME: Final = "X-ClickHouse-Server-Display-Name"
-_TIMEOUT: Final = re.compile(r"\btimeout=(\d+)", re.IGNORECASE)
+_TIMEOUT: Final = re.compile(r'(?:^|[,\s])timeout\s*=\s*"?(\d{1,9})(?!\d)', re.IGNORECASE)
 _MARGIN_MAX_S: Final = 5.0
 
 

@@ -12,6 +12,13 @@ from ingest.events.validator import FAULTS_MAX, InvalidEvent, ValidationResult
 from schemas.event import Property
 
 JSON: Final = "application/json"
+PHRASES: Final[Mapping[int, str]] = {status.value: status.phrase for status in HTTPStatus} | {
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    416: "Requested Range Not Satisfiable",
+    422: "Unprocessable Entity",
+}
+"""Reason phrases by status. Python 3.13 has others for these four."""
 _encode: Final = msgspec.json.Encoder(decimal_format="number").encode
 # Around a pingId, which needs no escaping: it is a canonical UUID.
 _BEFORE_ID: Final = '{"headers": {}, "value": "{\\"pingId\\": \\"'
@@ -30,7 +37,7 @@ def accepted_body(entries: Sequence[str | InvalidEvent]) -> bytes:
 
 def _element(entry: str | InvalidEvent) -> str:
     if isinstance(entry, InvalidEvent):
-        value = _encode({"error": HTTPStatus.BAD_REQUEST.phrase, "message": entry.faults[0].headline})
+        value = _encode({"error": PHRASES[HTTPStatus.BAD_REQUEST], "message": entry.faults[0].headline})
         return _encode({"headers": {"statusCode": "400"}, "value": value.decode()}).decode()
     return f"{_BEFORE_ID}{entry}{_AFTER_ID}"
 
@@ -66,7 +73,7 @@ def validation_body(result: ValidationResult, warned: Sequence[Warned], promoted
 
 def error_body(status: int, message: str, faults: Sequence[Fault] = ()) -> bytes:
     """Return the document of an error; `faults` beyond FAULTS_MAX are left out."""
-    document: dict[str, Any] = {"error": HTTPStatus(status).phrase, "message": message, "statusCode": status}
+    document: dict[str, Any] = {"error": PHRASES[status], "message": message, "statusCode": status}
     return _encode(document | {"details": details(faults[:FAULTS_MAX])} if faults else document)
 
 

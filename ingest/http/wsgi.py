@@ -16,6 +16,7 @@ from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvir
 
 from ingest.http.context import Answer, RequestContext, RequestHead
 from ingest.http.middleware import RequestMiddleware
+from ingest.http.responses import PHRASES
 
 T = TypeVar("T")
 
@@ -137,10 +138,9 @@ class WsgiDoor:
         except BaseException:
             self._middleware.close(context, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
-        phrase = HTTPStatus(answer.status).phrase
         is_whole = answer.status == HTTPStatus.NO_CONTENT or any(name == "Content-Length" for name, _ in answer.headers)
         length = [] if is_whole else [("Content-Length", str(len(answer.body)))]
-        start_response(f"{answer.status} {phrase}", [*answer.headers, *length])
+        start_response(f"{answer.status} {PHRASES[answer.status]}", [*answer.headers, *length])
         return [] if head.method == "HEAD" else [answer.body]
 
 

@@ -7,14 +7,14 @@ from time import time
 from typing import Final
 
 from ingest.http.context import Answer
-from ingest.http.responses import JSON, error_body
+from ingest.http.responses import JSON, PHRASES, error_body
 from ingest.http.trace import new_id
 from ingest.logs import REFUSALS
 from ingest.server.parsing import RefusedError
 
 log = logging.getLogger(REFUSALS)
 
-_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
+_LINES: Final = {status: f"HTTP/1.1 {status} {phrase}" for status, phrase in PHRASES.items()}
 _REFUSED: Final = "refused_by_server"
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 

@@ -79,7 +79,8 @@ def read_url(text: str, schemes: Collection[str], login: str) -> Url:
     if parts.query or parts.fragment or text.endswith(("?", "#")):
         raise ValueError("must end with its path, without ? or #")
     is_file = parts.scheme == "unix"
-    if port == 0 or not fullmatch(r"" if is_file else r"[\w.:%-]+", parts.hostname or ""):
+    is_broken = port == 0 or fullmatch(r"[^]]*(\](:\d*)?)?", parts.netloc) is None  # some Pythons skip what follows "]"
+    if is_broken or not fullmatch(r"" if is_file else r"[\w.:%-]+", parts.hostname or ""):
         raise ValueError("must name a file" if is_file else "must name a host, and a port from 1 to 65535 if any")
     path = parts.path if is_file else parts.path.rstrip("/")
     return Url(parts.scheme, parts.hostname or "", port or _PORTS.get(parts.scheme, 0), path)
@@ -88,7 +89,8 @@ def read_url(text: str, schemes: Collection[str], login: str) -> Url:
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine; names other than localhost are not resolved, and are not."""
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import clickhouse_connect
 import fastavro
+from clickhouse_connect.driver.httputil import get_pool_manager_options
 
 from consumer.clickhouse.pool import NotingPool
 from tests.support.clickhouse import PASSWORD, USER
@@ -36,6 +37,7 @@ AVRO = fastavro.parse_schema(
         ],
     }
 )
+_POOL = NotingPool(**get_pool_manager_options())
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 FROM_AVRO = (
     "INSERT INTO events (id, n, at, tags, properties) SELECT toUUID(id), n, at, tags, properties::JSON FROM"
@@ -64,5 +66,5 @@ def connect(clickhouse: ClickHouse, **options: Any) -> Client:
     """Return a client without a session, which many threads may use; times come with their zone."""
     where = urlsplit(clickhouse.url)
     account = {"username": USER, "password": PASSWORD}
-    options = {"autogenerate_session_id": False, "tz_mode": "aware", "pool_mgr": NotingPool(), **account, **options}
+    options = {"autogenerate_session_id": False, "tz_mode": "aware", "pool_mgr": _POOL, **account, **options}
     return clickhouse_connect.get_client(host=where.hostname, port=where.port or 8123, **options)

@@ -179,8 +179,11 @@ class Fleet:
         if self.connection.layout != SINGLE or self._sum(_PARTS) < _PARTS_MAX or self._sum(_SAME_IDS):
             return
         before = self._sum(_ROWS)
-        for statement in ("SYSTEM START MERGES events", "OPTIMIZE TABLE events FINAL", "SYSTEM STOP MERGES events"):
-            self.connection.command(statement)
+        try:
+            self.connection.command("SYSTEM START MERGES events")
+            self.connection.command("OPTIMIZE TABLE events FINAL")
+        finally:
+            self.connection.command("SYSTEM STOP MERGES events")
         after = self._sum(_ROWS)
         assert after >= before, f"{before - after} rows were doubles that came after all were settled"
 

@@ -76,6 +76,9 @@ def connection_of(connections: pool.NotingPool, url: str) -> bytes:
         ("", float("inf")),
         ("max=5", float("inf")),
         ("timeout=soon", float("inf")),
+        ('timeout = "10"', 5),
+        ("x-timeout=1, timeout=10", 5),
+        ("timeout=" + "9" * 5000, float("inf")),
     ],
 )
 def test_a_connection_is_used_as_long_as_the_server_surely_keeps_it(keep_alive: str, idle_s: float) -> None:

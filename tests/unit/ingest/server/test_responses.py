@@ -2,9 +2,11 @@
 
 from http import HTTPStatus
 
+import msgspec
 import pytest
 
 from ingest.http.context import Answer, Headers
+from ingest.http.responses import error_body
 from ingest.server.responses import head_of
 
 
@@ -45,3 +47,20 @@ def test_no_header_breaks_the_line(value: str) -> None:
     """What a header holds may come from a client."""
     with pytest.raises(ValueError, match="line break"):
         lines_of(HTTPStatus.OK, (("X-Request-Id", value),))
+
+
+@pytest.mark.parametrize(
+    ("status", "phrase"),
+    [
+        (413, "Request Entity Too Large"),
+        (414, "Request-URI Too Long"),
+        (422, "Unprocessable Entity"),
+        (429, "Too Many Requests"),
+    ],
+)
+def test_reasons_are_worded_alike_by_every_python(status: int, phrase: str) -> None:
+    """On the status line and in the document; Python 3.13 has new words for some."""
+    line, _, _ = head_of(Answer(HTTPStatus(status), b"", ()), keeps=True).decode().partition("\r\n")
+
+    assert line == f"HTTP/1.1 {status} {phrase}"
+    assert msgspec.json.decode(error_body(status, "why"))["error"] == phrase

@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.transport.access import Access, read_url
+from schemas.transport.access import Access, is_loopback, read_url
 from schemas.transport.tls import Tls
 
 _HTTP = ("http", "https")
@@ -45,6 +45,8 @@ def test_a_url_is_taken_as_it_reads(text: str, scheme: str, host: str, port: int
         "http://host:65536",
         "http://host:x",
         "http://[::1",
+        "http://[::1]x:80",
+        "http://[::1]80",
         "http://ho st",
         "http://ho\nst",
         "http://ho\tst",
@@ -63,6 +65,18 @@ def test_what_can_not_be_used_of_a_url_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^must ") as refused:
         read_url(text, _HTTP, "")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "LocalHost."])
+def test_this_machine_has_several_names(host: str) -> None:
+    """An IPv4 address may be written as an IPv6 one."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "::ffff:10.0.0.1", "::2", "localhost.example", ""])
+def test_other_machines_are_not_this_one(host: str) -> None:
+    """A name is not resolved."""
+    assert not is_loopback(host)
 
 
 def test_a_socket_file_has_no_host() -> None:

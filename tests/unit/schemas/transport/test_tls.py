@@ -140,3 +140,13 @@ def test_a_server_that_goes_away_is_no_fault_of_certificates() -> None:
     """An outage is waited for; a sentence about certificates would mislead."""
     for error in (ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed"), ConnectionResetError(104, "reset")):
         assert not Tls("X_").explain(error, "there")
+
+
+def test_certificates_are_judged_alike_by_every_python(monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
+    """Python 3.13 asks more of an authority's certificate, and less of its chain."""
+    made = ssl.create_default_context()
+    made.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_: made)
+    flags = Tls("X_", ca_file=str(authority.file)).context().verify_flags
+
+    assert not flags & (ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN)
