@@ -1,7 +1,7 @@
 """How soon an event can be selected: 1,000 events a second for 20 s, and a reader that looks every 20 ms.
 
 An event's age counts from its Kafka timestamp, given by the producer, to the moment at which a reader first saw it in
-the table; so what the reader's own query takes is in it. Each side has a topic of its own in each round, and no id
+the table; so what the reader's own query takes is in it. Each side has its own topic in each round, and no id
 comes twice: of several rows under one id the table keeps the first, and a reader would never see the others.
 
 Run `python -m bench.freshness` (6 minutes). The figures go to bench/figures.
