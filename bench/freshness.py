@@ -4,7 +4,7 @@ An event's age counts from its Kafka timestamp, given by the producer, to the mo
 the table; so what the reader's own query takes is in it. Each side has its own topic in each round, and no id
 comes twice: of several rows under one id the table keeps the first, and a reader would never see the others.
 
-Run `python -m bench.freshness` (6 minutes). The figures go to bench/figures.
+Run `python -m bench.freshness` (5 minutes). The figures go to bench/figures.
 """
 
 import argparse

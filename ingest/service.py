@@ -172,7 +172,7 @@ def _limiter(settings: Settings, metrics: Metrics) -> RateLimiter | None:
         if settings.workers > 1:
             log.warning("each worker counts for itself: without a store the rate limit is not exact")
         return LocalLimiter(settings.rate_limit_window_s)
-    # The client of Redis is a quarter of the time of a start, and 7 MB.
+    # Loading the client of Redis takes a quarter of a start's processor time, and 7 MB.
     from ingest.access.rate_limit_redis import SharedLimiter, open_store  # noqa: PLC0415  (only where there is a store)
 
     store, options = open_store(store_access(settings), settings.rate_limit_store_timeout_ms / 1000)

@@ -72,7 +72,7 @@ class Tls:
             if path:
                 self._require(name, path, _CERTIFICATE)
         context = ssl.create_default_context(cafile=self.ca_file or None)
-        # Python 3.13 sets both: a private authority's certificate may lack what the one asks for.
+        # Python 3.13 sets both, and then refuses private certificates that older ones accept.
         context.verify_flags &= ~(ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN)
         if self.certificate_file:
             self._load(context)
