@@ -80,7 +80,8 @@ def read_url(text: str, schemes: Collection[str], login: str) -> Url:
         raise ValueError("must end with its path, without ? or #")
     is_file = parts.scheme == "unix"
     is_host = fullmatch(r"" if is_file else r"[\w.:%-]+", parts.hostname or "")
-    is_whole = fullmatch(r"[^]]*(\](:\d*)?)?", parts.netloc)  # Python from 3.11.4 on skips text between "]" and the port
+    # From 3.11.4 on Python skips text between "]" and the port.
+    is_whole = fullmatch(r"[^]]*(\](:\d*)?)?", parts.netloc)
     if port == 0 or not is_host or not is_whole:
         raise ValueError("must name a file" if is_file else "must name a host, and a port from 1 to 65535 if any")
     path = parts.path if is_file else parts.path.rstrip("/")

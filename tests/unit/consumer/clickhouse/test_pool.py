@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consumer.clickhouse import pool
+from consumer.clickhouse.driver import close_pool
 from tests.support.certificates import Authority
 from tests.support.http_server import HttpServer
 from tests.support.tls_front import tls_front
@@ -37,6 +38,7 @@ class Server(BaseHTTPRequestHandler):
         if self.keep_alive:
             self.send_header("Keep-Alive", self.keep_alive)
         self.send_header("Content-Length", str(len(port)))
+        self.send_header("X-ClickHouse-Server-Display-Name", "one")
         self.end_headers()
         self.wfile.write(port)
 
@@ -119,4 +121,18 @@ def test_without_the_header_a_connection_stays(
     clock.now_s += 1_000_000
 
     assert connection_of(connections, server.url) == first
+    connections.clear()
+
+
+def test_a_pool_knows_who_answered_and_closes_what_is_idle(server: HttpServer) -> None:
+    """A host that was left, or is closed, keeps no connection."""
+    connections = pool.NotingPool()
+    assert connections.answered_by == ""
+    first = connection_of(connections, server.url)
+    assert connections.answered_by == "one"
+    assert connection_of(connections, server.url) == first
+
+    close_pool(connections)
+
+    assert connection_of(connections, server.url) != first
     connections.clear()

@@ -105,6 +105,15 @@ def test_the_bytes_of_each_event_are_found_whatever_is_wrong_inside() -> None:
     assert elements(b"\xef\xbb\xbf" + body(VIEW, b"5"), BODY) == [VIEW, b"5"]
 
 
+@pytest.mark.parametrize("tail", [b'"', b' "a', b']"'])
+def test_events_before_a_string_without_an_end_are_not_told_apart(tail: bytes) -> None:
+    """Which quote is missing would be a guess."""
+    sent = body(VIEW, b'{"x": NaN}')
+
+    assert len(elements(sent, BODY)) == 2
+    assert elements(sent + tail, BODY) == []
+
+
 def test_telling_events_apart_takes_its_share_of_memory() -> None:
     """Copies of a large body are memory too: a process that has none for them says so, and takes good bodies."""
     bad, good = body(VIEW, b'{"x": NaN}'), body(VIEW, b'{"eventType": "VIEW"}')

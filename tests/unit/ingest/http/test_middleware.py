@@ -73,6 +73,12 @@ def test_a_request_without_names_gets_one_for_all_purposes() -> None:
     assert app.seen.traceparent == ""
 
 
+@pytest.mark.parametrize("status", ["404 Not Found", "413 Request Entity Too Large", "429 Too Many Requests"])
+def test_the_status_line_has_its_reason(status: str) -> None:
+    """Also behind servers other than ours."""
+    assert House(Application(status)).ask().status == status
+
+
 def test_the_callers_names_are_kept() -> None:
     """A sane X-Request-Id comes back, a valid traceparent gives the trace id and goes on as it came."""
     app = Application()
