@@ -18,7 +18,7 @@ STEPS: Final = ("intent_sent", "intent_committed", "inserting", "insert_under_wa
 """Where each of them stands still: from before its intent is answered to before its dead letters are counted."""
 DANGEROUS: Final = ("inserting", "inserted")
 """It sends its insert when its range has long been inserted; it commits what others have gone beyond."""
-_SESSION_S: Final = 45
+_SESSION_S: Final = 180  # a frozen worker whose session is over takes its name back
 CLASSIC: Final[dict[str, object]] = {"session_timeout_ms": _SESSION_S * 1000}
 KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
 COOPERATIVE: Final[dict[str, object]] = {"assignor": "cooperative-sticky"}
