@@ -121,8 +121,10 @@ class DeadLetterProducer:
         def report(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 failures[number] = error
-            else:
-                stored[number] = (Partition(message.topic() or "", message.partition() or 0), message.offset() or 0)
+            elif (
+                offset := message.offset()
+            ) is not None:  # without one, librdkafka concludes from a later record that it is stored
+                stored[number] = (Partition(message.topic() or "", message.partition() or 0), offset)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)
 

@@ -7,6 +7,11 @@ thread does.
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
 a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen).
+
+A record is delivered when its report names its offset. Without an offset librdkafka only concludes that the record was
+stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong for a new
+producer: of its records in flight the broker may refuse the first ("not the leader") and store the second, since it
+asks for no gapless sequence of a producer that it does not know.
 """
 
 import logging
@@ -35,6 +40,7 @@ LIBRARY_VERSION: Final = str(libversion()[0])
 _POLL_S: Final = 0.1
 _LOOP_LATE_S: Final = 0.05  # a loop that has not polled for so long does not poll; it does every millisecond
 _ANY_PARTITION: Final = -1  # the partitioner decides
+_FAILED: Final = DeliveryStatus.FAILED
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's bookkeeping, rounded up
@@ -98,9 +104,9 @@ class _Delivery:
         """Yield what takes the delivery report of each record."""
         return map(partial, repeat(self.report), range(self.count))
 
-    def report(self, index: int, error: KafkaError | None, _: Message | None) -> None:
+    def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         """Take the delivery report of one record; of several the first counts."""
-        status = DELIVERED if error is None else status_of(error)
+        status = status_of(error) if error is not None else _FAILED if message.offset() is None else DELIVERED
         with self._lock:
             if self._statuses[index] is not UNKNOWN:
                 return

@@ -56,3 +56,19 @@ def test_a_right_that_is_missing_is_named_and_not_called_a_broker_away(api: Api,
 
         assert len(publisher.publish([LETTER])) == 1
         publisher.close()
+
+
+def test_a_letter_whose_offset_nobody_names_is_sent_again() -> None:
+    """Of two requests in flight the broker refuses the first: librdkafka reports that letter as stored, and it is not."""
+    with MockCluster() as mock:
+        mock.create_topic("dead", partitions=1)
+        settings: dict[str, str | int] = {"bootstrap.servers": mock.bootstrap_servers, "batch.num.messages": 1}
+        publisher = DeadLetterProducer(settings, "dead")
+        mock.set_rtt(1, 300)
+        mock.push_request_errors(Api.PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION)
+        with pytest.raises(Transient, match="not acknowledged"):
+            publisher.publish([LETTER] * 2)
+        mock.set_rtt(1, 0)
+
+        assert [offset for _, offset in publisher.publish([LETTER] * 2)] == [1, 2]
+        publisher.close()

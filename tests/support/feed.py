@@ -101,7 +101,9 @@ class Feed:
 
 
 def _place(message: Message) -> Place:
-    return message.partition() or 0, message.offset() or 0
+    offset = message.offset()
+    assert offset is not None, "librdkafka only concludes that a record is there"
+    return message.partition() or 0, offset
 
 
 def _poison(number: int, kind: int) -> tuple[bytes, Reason]:

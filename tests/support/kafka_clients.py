@@ -62,8 +62,10 @@ def deliver(
     def report(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             faults.append(error)
-        else:
-            offsets.append(message.offset() or 0)
+        elif (
+            offset := message.offset()
+        ) is not None:  # without one, librdkafka only concludes that the record is there
+            offsets.append(offset)
 
     sender = producer(bootstrap_servers, **settings)
     for value in values:

@@ -26,12 +26,27 @@ def test_only_a_refusal_of_the_record_itself_is_one() -> None:
     assert {status_of(KafkaError(code)) for code in codes - refused} == {DeliveryStatus.FAILED}
 
 
+class Stored:
+    """A report's message: where the record is, or nowhere that the broker has named."""
+
+    def __init__(self, offset: int | None) -> None:
+        """Know the offset."""
+        self._offset = offset
+
+    def offset(self) -> int | None:
+        """Return it."""
+        return self._offset
+
+
+THERE = Stored(7)
+
+
 class HeldProducer:
     """Takes records up to a number, and reports what the test says."""
 
     def __init__(self, _: Mapping[str, object]) -> None:
         """Take any number."""
-        self.reports: list[Callable[[KafkaError | None, None], None]] = []
+        self.reports: list[Callable[[KafkaError | None, Stored], None]] = []
         self.room = 1000
 
     def produce(self, _topic: str, _value: bytes, _key: bytes, _partition: int, report: Any) -> None:
@@ -96,7 +111,7 @@ def test_only_what_the_producer_did_not_take_has_failed(edge: KafkaBroker) -> No
 
     assert delivery.statuses() == [DeliveryStatus.UNKNOWN, DeliveryStatus.FAILED, DeliveryStatus.FAILED]
     assert not delivery.wait_in_thread(0)
-    held(edge).reports[0](None, None)
+    held(edge).reports[0](None, THERE)
     assert delivery.wait_in_thread(0)
     assert delivery.statuses()[0] is DeliveryStatus.DELIVERED
 
@@ -106,13 +121,25 @@ def test_the_first_report_of_a_record_counts(edge: KafkaBroker) -> None:
     delivery = edge.send([Record(b"k", b"v")] * 2)
     first, second = held(edge).reports
 
-    first(None, None)
-    first(KafkaError(KafkaError._PURGE_QUEUE), None)  # noqa: SLF001  (the library's name)
+    first(None, THERE)
+    first(KafkaError(KafkaError._PURGE_QUEUE), THERE)  # noqa: SLF001  (the library's name)
 
     assert delivery.statuses() == [DeliveryStatus.DELIVERED, DeliveryStatus.UNKNOWN]
     assert not delivery.wait_in_thread(0)
-    second(None, None)
+    second(None, THERE)
     assert delivery.wait_in_thread(0)
+
+
+def test_a_record_whose_offset_nobody_names_is_not_delivered(edge: KafkaBroker) -> None:
+    """Offset 0 is one; without any, librdkafka only concludes that the record is there."""
+    delivery = edge.send([Record(b"k", b"v")] * 2)
+    first, second = held(edge).reports
+
+    first(None, Stored(0))
+    second(None, Stored(None))
+
+    assert delivery.wait_in_thread(0)
+    assert delivery.statuses() == [DeliveryStatus.DELIVERED, DeliveryStatus.FAILED]
 
 
 def test_gauges_show_what_awaits_its_report(edge: KafkaBroker, gauges: Gauges) -> None:
@@ -122,7 +149,7 @@ def test_gauges_show_what_awaits_its_report(edge: KafkaBroker, gauges: Gauges) -
     assert gauges["records"] == 2
     assert gauges["bytes"] > 2 * 10
     for report in held(edge).reports:
-        report(None, None)
+        report(None, THERE)
     assert (gauges["records"], gauges["bytes"]) == (0, 0)
 
 
