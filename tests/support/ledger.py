@@ -11,7 +11,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,14 +95,15 @@ def topic_census(bootstrap_servers: str, topic: str) -> Census:
 
     def count() -> Counter[str]:
         found: Counter[str] = Counter()
-        for value in _values(bootstrap_servers, topic):
+        for value in values(bootstrap_servers, topic):
             found[str(decode(value[FRAME_BYTES:], schema)["eventId"])] += 1
         return found
 
     return count
 
 
-def _values(bootstrap_servers: str, topic: str) -> Iterable[bytes]:
+def values(bootstrap_servers: str, topic: str) -> Iterator[bytes]:
+    """Yield the values of a topic from its beginning to its end as it is then."""
     settings = {"bootstrap.servers": bootstrap_servers, "group.id": "census", "enable.auto.commit": False}
     consumer = Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0, "reconnect.backoff.max.ms": 500})
     try:
