@@ -15,9 +15,10 @@ from ingest.logs import start_logging
 from ingest.publishing.ports import SpoolError
 from ingest.settings import PREFIX, Settings, load
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import SpoolBounds, SpoolDirectory, is_locked, lock_of
+from ingest.spool.directory import SpoolBounds, SpoolDirectory, lock_of
 from ingest.spool.drainer import Drainer, DrainPace
 from ingest.spool.file import Extent, SpoolFile
+from ingest.spool.locks import is_locked
 from schemas.arguments import seconds
 
 _VARIABLE: Final = f"{PREFIX}SPOOL_DIR"

@@ -13,8 +13,9 @@ from typing import Final
 
 from ingest.counters import Metrics
 from ingest.publishing.ports import SpoolError
-from ingest.spool.directory import Lock, SpoolDirectory
+from ingest.spool.directory import SpoolDirectory
 from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile
+from ingest.spool.locks import Lock
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,13 @@
 
     <nanoseconds>-<pid>.db       a process's file; names sort by creation time (SQLite adds -wal and -shm)
     <nanoseconds>-<pid>.lock     locked (flock) while that process lives; once it is free, the file may be adopted
+    <nanoseconds>-<pid>.turn     locked by the process that writes to the file, for that long
     drainer.lock                 locked by the process that drains the directory; holds its pid
     <...>.db.corrupt             a file that SQLite can't read, set aside; it is never deleted
 
 flock's locks end with their process, even on a kill. They and SQLite's WAL need a local disk: not NFS.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -20,60 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from ingest.publishing.ports import SpoolError
-from ingest.spool.file import SpoolFile
+from ingest.spool.file import SpoolFile, turn_of
+from ingest.spool.locks import Lock, is_locked, try_lock
 
 log = logging.getLogger(__name__)
 
 _CORRUPT: Final = ".corrupt"
 _DRAINER: Final = "drainer.lock"
-
-
-class Lock:
-    """A held lock; it ends with `release` or with the process."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Release the lock; call it once."""
-        os.close(self._descriptor)
-
-
-def try_lock(path: Path, note: str = "") -> Lock | None:
-    """Take a lock and write a note into its file, or return None when it is held.
-
-    Raises:
-        OSError: the file can't be opened.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if note:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, note.encode(), 0)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Lock(descriptor)
-
-
-def is_locked(path: Path) -> bool:
-    """Tell whether a lock is held."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        # A shared lock, so that two processes that check don't mistake each other for the owner.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +87,7 @@ class SpoolDirectory:
     def remove(self, path: Path) -> None:
         """Delete a closed, empty file that this process has locked."""
         with translated(path):
-            for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), lock_of(path)):
+            for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), turn_of(path), lock_of(path)):
                 name.unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
@@ -145,6 +98,7 @@ class SpoolDirectory:
                 if _beside(path, end).exists():
                     _beside(path, end).rename(_beside(aside, end))
             path.rename(aside)
+            turn_of(path).unlink(missing_ok=True)
             lock_of(path).unlink(missing_ok=True)
         return aside
 

@@ -2,6 +2,9 @@
 
 SQLite in WAL mode with synchronous=FULL: a commit returns after the log is on the device
 (https://www.sqlite.org/pragma.html#pragma_synchronous). No other module imports SQLite.
+
+A file's owner and the drainer have a connection each, and take turns: before version 3.51.3 SQLite may lose commits, if
+one connection begins its log anew while another one starts a checkpoint (https://www.sqlite.org/wal.html#walresetbug).
 """
 
 import os
@@ -16,9 +19,10 @@ from typing import Final
 import msgspec
 
 from ingest.publishing.ports import Record, SpoolError
+from ingest.spool.locks import await_lock
 
 _VERSION: Final = 1
-_BUSY_S: Final = 2.0  # writer and drainer lock the file for one fsync each
+_BUSY_S: Final = 2.0  # a turn lasts for about one fsync
 _VACUUM_PAGES: Final = 2000
 # auto_vacuum must be set before the tables exist: then an emptied file returns its pages to the file system.
 _CREATE: Final = f"""
@@ -98,8 +102,10 @@ class SpoolFile:
 
     def _prepare(self, *, is_new: bool) -> None:
         ask = self._connection.execute
-        if is_new or self._pragma("user_version") == 0:  # 0: the process that created it died on the way
-            self._connection.executescript(_CREATE)
+        if is_new or self._pragma("user_version") == 0:  # 0: it is being created, or who did that died on the way
+            with self._turn():
+                if self._pragma("user_version") == 0:
+                    self._connection.executescript(_CREATE)
         mode, version = ask("PRAGMA journal_mode").fetchone()[0], self._pragma("user_version")
         if mode != "wal" or version != _VERSION:
             raise SpoolError("spool_failed", f"{self.path} has journal mode {mode} and version {version}")
@@ -141,7 +147,8 @@ class SpoolFile:
                 connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq in seqs])
             while self._is_empty() and self._pragma("freelist_count"):
                 # In steps, so that the writer gets its turn; executescript, because execute() stops after one page.
-                self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+                with self._turn():
+                    self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def park(self, seq: int, reason: str) -> None:
         """Move a record that the broker refuses out of the queue; it stays in the file."""
@@ -193,14 +200,30 @@ class SpoolFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        with self._turn():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other connection commits or checkpoints, and keep the others waiting.
+
+        Raises:
+            SpoolError: spool_slow, when another one does not end.
+        """
+        lock = await_lock(turn_of(self.path), _BUSY_S)
+        if lock is None:
+            raise SpoolError("spool_slow", f"{self.path}: another process has been writing for {_BUSY_S} s")
         try:
-            yield self._connection
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+            yield
+        finally:
+            lock.release()
 
 
 @contextmanager
@@ -236,6 +259,11 @@ def _sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def turn_of(path: Path) -> Path:
+    """Return the file that a process locks while it writes to a database file."""
+    return path.with_suffix(".turn")
 
 
 def _row(record: Record, at_ms: int) -> tuple[int, bytes, bytes, bytes, int, int]:

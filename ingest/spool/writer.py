@@ -16,8 +16,9 @@ from typing import Final
 from ingest.counters import Metrics
 from ingest.publishing.completion import Completion
 from ingest.publishing.ports import SPOOL_FAULTS, Record, SpoolError
-from ingest.spool.directory import Lock, SpoolDirectory
+from ingest.spool.directory import SpoolDirectory
 from ingest.spool.file import PASSING, SpoolFile
+from ingest.spool.locks import Lock
 
 log = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ def test_a_right_that_is_missing_is_named_and_not_called_a_broker_away(api: Api,
 
 
 def test_a_letter_whose_offset_nobody_names_is_sent_again() -> None:
-    """Of two requests in flight the broker refuses the first: librdkafka reports its letter as stored."""
+    """Of two requests in flight the broker refuses the first: librdkafka reports it as stored."""
     with MockCluster() as mock:
         mock.create_topic("dead", partitions=1)
         settings: dict[str, str | int] = {"bootstrap.servers": mock.bootstrap_servers, "batch.num.messages": 1}

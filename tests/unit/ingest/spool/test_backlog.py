@@ -10,8 +10,9 @@ import pytest
 from ingest.counters import NoMetrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.backlog import Backlog
-from ingest.spool.directory import Lock, SpoolBounds, SpoolDirectory
+from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile
+from ingest.spool.locks import Lock
 from tests.support.fake_broker import event
 
 

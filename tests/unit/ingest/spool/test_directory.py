@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from ingest.publishing.ports import SpoolError
-from ingest.spool.directory import SpoolBounds, SpoolDirectory, is_locked, lock_of, try_lock
+from ingest.spool.directory import SpoolBounds, SpoolDirectory, lock_of
+from ingest.spool.locks import is_locked, try_lock
 from tests.support.fake_broker import event
 
 _HOLD = """
 import sys
 from pathlib import Path
-from ingest.spool.directory import try_lock
+from ingest.spool.locks import try_lock
 
 kept = try_lock(Path(sys.argv[1]))
 print("held", flush=True)
@@ -95,6 +96,7 @@ def test_a_file_set_aside_is_kept_and_no_longer_drained(tmp_path: Path) -> None:
     assert spool.paths() == []
     assert spool.set_aside_paths() == [aside]
     assert aside.with_name(aside.name + "-wal").exists()
+    assert not [*tmp_path.glob("*.turn"), *tmp_path.glob("*.lock")]
     file.close()
     lock.release()
 

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.file import SpoolFile
+from ingest.spool.file import SpoolFile, turn_of
+from ingest.spool.locks import try_lock
 from tests.support.fake_broker import event
 
 
@@ -265,3 +267,45 @@ def test_every_error_of_sqlite_has_a_slug(path: Path, code: int | None, slug: st
         with pytest.raises(SpoolError, match="words") as caught, _translated(path):
             raise error
         assert caught.value.code == slug
+
+
+def test_who_writes_keeps_others_from_writing_and_not_from_reading(
+    open_file: Callable[[], SpoolFile], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite alone lets one connection commit while another one starts a checkpoint."""
+    monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
+    owner, drainer = open_file(), open_file()
+    owner.append([event(1), event(2)], 1)
+    turn = try_lock(turn_of(path))
+    assert turn is not None
+
+    writes: list[Callable[[], None]] = [
+        lambda: owner.append([event(3)], 1),
+        lambda: drainer.delete([1]),
+        lambda: drainer.park(1, "refused"),
+        drainer.unpark,
+    ]
+    for write in writes:
+        with pytest.raises(SpoolError, match="another process") as refused:
+            write()
+        assert refused.value.code == "spool_slow"
+
+    assert values(drainer) == [event(1).value, event(2).value]
+    turn.release()
+    drainer.delete([1])
+    owner.append([event(3)], 1)
+    assert values(drainer) == [event(2).value, event(3).value]
+
+
+def test_a_write_waits_for_its_turn(open_file: Callable[[], SpoolFile], path: Path) -> None:
+    """The other one's takes about an fsync."""
+    file = open_file()
+    turn = try_lock(turn_of(path))
+    assert turn is not None
+    timer = threading.Timer(0.1, turn.release)
+    timer.start()
+
+    file.append([event(1)], 1)
+
+    timer.join()
+    assert values(file) == [event(1).value]
