@@ -59,6 +59,11 @@ class Settlement:
     doubled: frozenset[Place]
     wrong: Mapping[Place, str]
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether more may come: a record, or its count."""
+        return bool(self.missing) or self.counted < self.rows
+
     def check(self) -> None:
         """Fail unless every record is exactly once where it belongs."""
         assert not self.wrong, f"{len(self.wrong)} wrong, such as {min(self.wrong.items())}"
@@ -165,9 +170,12 @@ class Fleet:
         return {name: sorted((item.topic, item.partition) for item in items) for name, items in owned.items()}
 
     def settle(self, feed: Feed, timeout_s: float = 120.0, topic_id: str = "") -> Settlement:
-        """Wait until nothing is missing, or the time is over, and return what is there then."""
+        """Wait until nothing is missing, or the time is over, and return what is there then.
+
+        An insert shows its rows a moment before the view has counted them.
+        """
         deadline_s, pause_s = time.monotonic() + timeout_s, _ASK_S
-        while (found := self.look(feed, topic_id)).missing and time.monotonic() < deadline_s:
+        while (found := self.look(feed, topic_id)).is_under_way and time.monotonic() < deadline_s:
             self._await_counted(found.counted + found.letters + len(found.missing), topic_id, pause_s)
             pause_s = min(2 * pause_s, _LOOK_S_MAX)
         if not (found.missing or found.doubled or found.wrong):
