@@ -99,7 +99,7 @@ def listing(path: Path) -> Iterator[str]:
     yield f"{'file':<34} {'owner':<7} {'events':>9} {'parked':>7} {'bytes':>12} {'oldest':>9}"
     for name in place.paths():
         try:
-            file = SpoolFile(name, must_exist=True)
+            file = SpoolFile(name, must_exist=True, is_reader=True)
         except SpoolError as error:
             yield f"{name.name:<34} unreadable: {error}"
             continue
@@ -181,7 +181,7 @@ def _ignore(*, is_well: bool) -> None:
 def _salvage(path: Path) -> int:
     place = SpoolDirectory(path.parent, SpoolBounds(0, 0))
     try:
-        source = SpoolFile(path, must_exist=True)
+        source = SpoolFile(path, must_exist=True, is_reader=True)
         target, lock = place.new_file()
         events = salvage(source, target)
         source.close()

@@ -105,7 +105,8 @@ class DeadLetterProducer:
         too_large = [number for number, error in failures.items() if error.code() == KafkaError.MSG_SIZE_TOO_LARGE]
         if len(failures) > len(too_large) or len(stored) + len(failures) < len(records):
             others = [error.name() for number, error in failures.items() if number not in too_large]
-            why = others[0] if others else f"{len(records) - len(stored)} in flight"
+            left = len(records) - len(stored) - len(failures)
+            why = others[0] if others else f"{left} in flight, or reported without an offset"
             raise Transient(f"records for {self._topic} are not acknowledged: {why}")
         if too_large:
             raise LetterTooLarge(self._topic, too_large)
@@ -119,11 +120,10 @@ class DeadLetterProducer:
         failures: dict[int, KafkaError],
     ) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
+            offset = None if error is not None else message.offset()
             if error is not None:
                 failures[number] = error
-            elif (
-                offset := message.offset()
-            ) is not None:  # without one, librdkafka concludes from a later record that it is stored
+            elif offset is not None:  # else librdkafka only concludes that it is there: see ingest/publishing/kafka.py
                 stored[number] = (Partition(message.topic() or "", message.partition() or 0), offset)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)

@@ -8,10 +8,10 @@ poll() raises fatal errors (an idempotent producer whose sequence broke, or with
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
 a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen).
 
-A record is delivered when its report names its offset. Without an offset librdkafka only concludes that the record was
-stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong for a new
-producer: of its records in flight the broker may refuse the first ("not the leader") and store the second, since it
-asks for no gapless sequence of a producer that it does not know.
+A report of success is believed when it names the record's offset. Without one librdkafka only concludes that the record
+was stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong where the
+broker knows nothing of the producer yet: of two requests in flight it may refuse the first ("not the leader") and store
+the second, since it asks for no gapless sequence then.
 """
 
 import logging
@@ -40,7 +40,7 @@ LIBRARY_VERSION: Final = str(libversion()[0])
 _POLL_S: Final = 0.1
 _LOOP_LATE_S: Final = 0.05  # a loop that has not polled for so long does not poll; it does every millisecond
 _ANY_PARTITION: Final = -1  # the partitioner decides
-_FAILED: Final = DeliveryStatus.FAILED
+_TELL_S: Final = 60.0
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's bookkeeping, rounded up
@@ -81,13 +81,20 @@ class TopicNames:
 class _Delivery:
     """Records on their way; `producer` is the one that has them."""
 
-    def __init__(self, count: int, on_end: Callable[["_Delivery"], None], poll: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        on_end: Callable[["_Delivery"], None],
+        poll: Callable[[], None],
+        on_doubt: Callable[[], None],
+    ) -> None:
         self.producer: Producer
         self.count = count
         self._statuses = [UNKNOWN] * count
         self._left = count
         self._on_end = on_end
         self._poll = poll
+        self._on_doubt = on_doubt
         self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
@@ -106,7 +113,10 @@ class _Delivery:
 
     def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         """Take the delivery report of one record; of several the first counts."""
-        status = status_of(error) if error is not None else _FAILED if message.offset() is None else DELIVERED
+        status = DELIVERED if error is None else status_of(error)
+        if error is None and message.offset() is None:
+            status = DeliveryStatus.FAILED
+            self._on_doubt()
         with self._lock:
             if self._statuses[index] is not UNKNOWN:
                 return
@@ -147,7 +157,7 @@ class KafkaBroker:
         metrics.watch("producer_queue_records", self._waiting_records)
         metrics.watch("producer_queue_bytes", lambda: queue_bytes_max - self._room_bytes)
         self._producer = Producer(self._properties)
-        self._renewed_at_s = float("-inf")
+        self._renewed_at_s = self._doubted_at_s = float("-inf")
         self._is_renewal_asked = False
         self._loop_polled_s = float("-inf")
         self._stopping = threading.Event()
@@ -166,7 +176,7 @@ class KafkaBroker:
 
     def send(self, records: Sequence[Record]) -> _Delivery:
         """Enqueue records in order; stop at the first that the producer does not accept."""
-        delivery = _Delivery(len(records), self._release, self._poll_in_loop)
+        delivery = _Delivery(len(records), self._release, self._poll_in_loop, self._doubt)
         if self._stopping.is_set():
             delivery.give_up()
             return delivery
@@ -209,6 +219,14 @@ class KafkaBroker:
     def _release(self, delivery: _Delivery) -> None:
         with self._lock:
             self._room_bytes += self._on_way.pop(delivery, 0)
+
+    def _doubt(self) -> None:
+        """Count a report of success without an offset; log one at most once in _TELL_S."""
+        self._metrics.count("producer_doubts_total")
+        now_s = monotonic()
+        if now_s - self._doubted_at_s > _TELL_S:
+            self._doubted_at_s = now_s
+            log.warning("a record was reported as stored without its offset: it is sent again")
 
     def _waiting_records(self) -> int:
         with self._lock:

@@ -105,7 +105,16 @@ class SpoolDirectory:
     def lock_for_draining(self) -> Lock | None:
         """Become the drainer of this directory; None while another process is."""
         with translated(self.path):
-            return try_lock(self.path / _DRAINER, f"{os.getpid()}\n")
+            lock = try_lock(self.path / _DRAINER, f"{os.getpid()}\n")
+            if lock is not None:
+                self._sweep()
+            return lock
+
+    def _sweep(self) -> None:
+        """Delete what is left of files that are gone: their turns. A new file is made before its turn is."""
+        for turn in self.path.glob("*.turn"):
+            if not turn.with_suffix(".db").exists():
+                turn.unlink(missing_ok=True)
 
     def drainer_pid(self) -> int | None:
         """Return the drainer's process id, or None."""

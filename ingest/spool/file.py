@@ -9,6 +9,7 @@ one connection begins its log anew while another one starts a checkpoint (https:
 
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,10 @@ from typing import Final
 import msgspec
 
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.locks import await_lock
+from ingest.spool.locks import PAUSE_S_MAX, Turns
 
 _VERSION: Final = 1
-_BUSY_S: Final = 2.0  # a turn lasts for about one fsync
+_BUSY_S: Final = 2.0  # a turn lasts for one commit, or a step of returning pages
 _VACUUM_PAGES: Final = 2000
 # auto_vacuum must be set before the tables exist: then an emptied file returns its pages to the file system.
 _CREATE: Final = f"""
@@ -82,9 +83,13 @@ class SpoolFile:
     Every method raises SpoolError for faults of the disk or the file.
     """
 
-    def __init__(self, path: Path, *, must_exist: bool = False) -> None:
-        """Open the file, or create it and fsync its directory."""
+    def __init__(self, path: Path, *, must_exist: bool = False, is_reader: bool = False) -> None:
+        """Open the file, or create it and fsync its directory.
+
+        A reader may lack the right to write; it opens the file for its turns only if it writes all the same.
+        """
         self.path = path
+        self._turns: Turns | None = None
         address = f"{path.absolute().as_uri()}?mode=rw"
         with _translated(path):
             is_new = not must_exist and _touch(path)
@@ -92,10 +97,12 @@ class SpoolFile:
                 address, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=True
             )
             try:
+                if not is_reader:
+                    self._turns = Turns(turn_of(path))
                 self._prepare(is_new=is_new)
                 self._inode = _inode(path)
             except BaseException:
-                self._connection.close()
+                self._close()
                 raise
             if is_new:
                 _sync_directory(path.parent)
@@ -146,9 +153,10 @@ class SpoolFile:
             with self._transaction() as connection:
                 connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq in seqs])
             while self._is_empty() and self._pragma("freelist_count"):
-                # In steps, so that the writer gets its turn; executescript, because execute() stops after one page.
+                # In steps with pauses, so that the writer gets its turn; executescript: execute() stops after one page.
                 with self._turn():
                     self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
+                time.sleep(2 * PAUSE_S_MAX)
 
     def park(self, seq: int, reason: str) -> None:
         """Move a record that the broker refuses out of the queue; it stays in the file."""
@@ -196,7 +204,22 @@ class SpoolFile:
     def close(self) -> None:
         """Close the connection; closing a file's last one merges its log into it."""
         with _translated(self.path):
-            self._connection.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._connection.close()
+        if self._turns is not None:
+            self._turns.close()
+            self._turns = None
+
+    def check_turn(self) -> None:
+        """Return once a write could begin.
+
+        Raises:
+            SpoolError: spool_slow, as a write would.
+        """
+        with _translated(self.path), self._turn():
+            pass
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -217,13 +240,14 @@ class SpoolFile:
         Raises:
             SpoolError: spool_slow, when another one does not end.
         """
-        lock = await_lock(turn_of(self.path), _BUSY_S)
-        if lock is None:
-            raise SpoolError("spool_slow", f"{self.path}: another process has been writing for {_BUSY_S} s")
+        if self._turns is None:
+            self._turns = Turns(turn_of(self.path))
+        if not self._turns.take(_BUSY_S):
+            raise SpoolError("spool_slow", f"{self.path} has been written to by others for {_BUSY_S} s")
         try:
             yield
         finally:
-            lock.release()
+            self._turns.end()
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 _PAUSE_S: Final = 0.001
-_PAUSE_S_MAX: Final = 0.02
+PAUSE_S_MAX: Final = 0.02
+"""How long one that waits for its turn may not look."""
 
 
 class Lock:
@@ -18,6 +19,44 @@ class Lock:
 
     def release(self) -> None:
         """Release the lock; call it once."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing alone does not, while a child process has it too
+        os.close(self._descriptor)
+
+
+class Turns:
+    """Turns that are taken one at a time, in this process and others; for one thread at a time.
+
+    The file stays open: a turn needs no free descriptor, and makes no file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or create it.
+
+        Raises:
+            OSError: the file can't be opened.
+        """
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def take(self, timeout_s: float) -> bool:
+        """Take a turn once no other one has it; False after the time-out. Who waits longest is not first."""
+        until_s, pause_s = time.monotonic() + timeout_s, _PAUSE_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until_s:
+                    return False
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+            else:
+                return True
+
+    def end(self) -> None:
+        """End the turn that was taken."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file, which ends a turn."""
         os.close(self._descriptor)
 
 
@@ -40,19 +79,6 @@ def try_lock(path: Path, note: str = "") -> Lock | None:
         os.close(descriptor)
         raise
     return Lock(descriptor)
-
-
-def await_lock(path: Path, timeout_s: float) -> Lock | None:
-    """Take a lock once it is free, or return None after the time-out; who waits longest is not first.
-
-    Raises:
-        OSError: the file can't be opened.
-    """
-    until_s, pause_s = time.monotonic() + timeout_s, _PAUSE_S
-    while (lock := try_lock(path)) is None and time.monotonic() < until_s:
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _PAUSE_S_MAX)
-    return lock
 
 
 def is_locked(path: Path) -> bool:

@@ -75,7 +75,7 @@ def _search(path: Path, is_wanted: Callable[[Record], bool]) -> Searched:
 
 
 def _records(path: Path) -> Iterator[Held]:
-    file = SpoolFile(path, must_exist=True)
+    file = SpoolFile(path, must_exist=True, is_reader=True)
     try:
         after_seq = 0
         while batch := file.first(_AT_ONCE, _BYTES_MAX, after_seq):

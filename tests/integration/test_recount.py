@@ -1,5 +1,6 @@
 """Counting again what the view has not counted, on a real ClickHouse: once, whatever became of the runs before."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -63,6 +64,7 @@ def test_a_run_whose_client_was_killed_is_waited_for(uncounted: Tables, database
             (row,) = database.query(query)
             with suppress(ConsumerError):  # it answers with rows
                 database.command(f"KILL QUERY WHERE query_id = '{row['id']}' ASYNC")
+        time.sleep(0.1)  # a killed one ends its second of sleep first
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(database.command, slow, settings=token)

@@ -176,7 +176,7 @@ class Fleet:
         """
         deadline_s, pause_s = time.monotonic() + timeout_s, _ASK_S
         while (found := self.look(feed, topic_id)).is_under_way and time.monotonic() < deadline_s:
-            self._await_counted(found.counted + found.letters + len(found.missing), topic_id, pause_s)
+            self._await_counted(found.rows + found.letters + len(found.missing), topic_id, pause_s)
             pause_s = min(2 * pause_s, _LOOK_S_MAX)
         if not (found.missing or found.doubled or found.wrong):
             self._merge()

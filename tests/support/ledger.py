@@ -4,8 +4,9 @@
 
 - an event that was answered 201 and is not there is lost;
 - an event that nobody ever sent is foreign;
-- an event that was answered "broker" and is there twice is doubled: an idempotent producer does not do that. One that
-  went to disk, or had no 201, may be there twice, if its first try arrived although no acknowledgement did; these
+- an event that is there twice is doubled, if all were answered "broker": an idempotent producer does not do that. Else
+  one that went to disk, or had no 201, may be there twice, if its first try arrived although no acknowledgement did;
+  and so may others: when a record of a producer fails, librdkafka gives what it sends again new sequence numbers. These
   are counted. The table's view shows each of them once: there, nothing may be double.
 """
 
@@ -40,8 +41,8 @@ class Account:
         on_disk: of those, by way of the disk.
         lost: answered 201 and not there.
         foreign: there, and never sent.
-        doubled: there more than once although the answer was "broker".
-        twice: there more than once for an ambiguous timeout.
+        doubled: there more than once although all answers were "broker".
+        twice: there more than once otherwise.
         unclaimed: there although no 201 was given.
     """
 
@@ -78,13 +79,14 @@ def _account(requests: Sequence[Request], taken: set[str], found: Counter[str]) 
     sent = {one for request in requests for one in request.ids}
     with_broker = {one for request in requests if request.durability == "broker" for one in request.ids}
     several = {one for one, count in found.items() if count > 1}
+    doubled = several if with_broker == sent else set()
     return Account(
         taken=len(taken),
         on_disk=len(taken - with_broker),
         lost=frozenset(taken - found.keys()),
         foreign=frozenset(found.keys() - sent),
-        doubled=frozenset(several & with_broker),
-        twice=len(several - with_broker),
+        doubled=frozenset(doubled),
+        twice=len(several - doubled),
         unclaimed=len(found.keys() - taken),
     )
 

@@ -72,6 +72,11 @@ class Gauges(NoMetrics):
     def __init__(self) -> None:
         """Know none."""
         self._reads: dict[str, Callable[[], float]] = {}
+        self.counted: list[str] = []
+
+    def count(self, name: str, amount: float = 1, **_: str) -> None:
+        """Note it."""
+        self.counted += [name] * int(amount)
 
     def watch(self, name: str, read: Callable[[], float]) -> None:
         """Keep it."""
@@ -130,8 +135,10 @@ def test_the_first_report_of_a_record_counts(edge: KafkaBroker) -> None:
     assert delivery.wait_in_thread(0)
 
 
-def test_a_record_whose_offset_nobody_names_is_not_delivered(edge: KafkaBroker) -> None:
-    """Offset 0 is one; without any, librdkafka only concludes that the record is there."""
+def test_a_record_whose_offset_nobody_names_is_not_delivered(
+    edge: KafkaBroker, gauges: Gauges, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Offset 0 is one; without any, librdkafka only concludes that the record is there, and an operator hears of it."""
     delivery = edge.send([Record(b"k", b"v")] * 2)
     first, second = held(edge).reports
 
@@ -140,6 +147,8 @@ def test_a_record_whose_offset_nobody_names_is_not_delivered(edge: KafkaBroker) 
 
     assert delivery.wait_in_thread(0)
     assert delivery.statuses() == [DeliveryStatus.DELIVERED, DeliveryStatus.FAILED]
+    assert gauges.counted == ["producer_doubts_total"]
+    assert "without its offset" in caplog.text
 
 
 def test_gauges_show_what_awaits_its_report(edge: KafkaBroker, gauges: Gauges) -> None:

@@ -1,8 +1,10 @@
 """The spool's directory: whose file is whose, and how much room there is."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from ingest.publishing.ports import SpoolError
 from ingest.spool.directory import SpoolBounds, SpoolDirectory, lock_of
+from ingest.spool.file import turn_of
 from ingest.spool.locks import is_locked, try_lock
 from tests.support.fake_broker import event
 
@@ -83,6 +86,38 @@ def test_a_removed_file_leaves_nothing(tmp_path: Path) -> None:
     lock.release()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drainer_deletes_the_turns_of_files_that_are_gone(tmp_path: Path) -> None:
+    """A crash between the deletions leaves one; those of files that are there stay."""
+    spool = directory(tmp_path)
+    file, lock = spool.new_file()
+    (tmp_path / "00000000000000000001-1.turn").touch()
+
+    drainer = spool.lock_for_draining()
+
+    assert [path.name for path in tmp_path.glob("*.turn")] == [turn_of(file.path).name]
+    assert drainer is not None
+    for one in (drainer, lock):
+        one.release()
+    file.close()
+
+
+def test_a_lock_ends_although_a_child_process_has_it(tmp_path: Path) -> None:
+    """A child has its parent's open files."""
+    lock = try_lock(tmp_path / "a.lock")
+    assert lock is not None
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+
+    lock.release()
+    is_held = is_locked(tmp_path / "a.lock")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert not is_held
 
 
 def test_a_file_set_aside_is_kept_and_no_longer_drained(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One spool file: what was appended is there, in order, and nothing else."""
 
+import resource
 import shutil
 import sqlite3
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from ingest.publishing.ports import Record, SpoolError
 from ingest.spool.file import SpoolFile, turn_of
-from ingest.spool.locks import try_lock
+from ingest.spool.locks import Turns, try_lock
 from tests.support.fake_broker import event
 
 
@@ -276,22 +277,23 @@ def test_who_writes_keeps_others_from_writing_and_not_from_reading(
     monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
     owner, drainer = open_file(), open_file()
     owner.append([event(1), event(2)], 1)
-    turn = try_lock(turn_of(path))
-    assert turn is not None
+    lock = try_lock(turn_of(path))
+    assert lock is not None
 
     writes: list[Callable[[], None]] = [
         lambda: owner.append([event(3)], 1),
         lambda: drainer.delete([1]),
         lambda: drainer.park(1, "refused"),
         drainer.unpark,
+        owner.check_turn,
     ]
     for write in writes:
-        with pytest.raises(SpoolError, match="another process") as refused:
+        with pytest.raises(SpoolError, match="by others") as refused:
             write()
         assert refused.value.code == "spool_slow"
 
     assert values(drainer) == [event(1).value, event(2).value]
-    turn.release()
+    lock.release()
     drainer.delete([1])
     owner.append([event(3)], 1)
     assert values(drainer) == [event(2).value, event(3).value]
@@ -300,12 +302,79 @@ def test_who_writes_keeps_others_from_writing_and_not_from_reading(
 def test_a_write_waits_for_its_turn(open_file: Callable[[], SpoolFile], path: Path) -> None:
     """The other one's takes about an fsync."""
     file = open_file()
-    turn = try_lock(turn_of(path))
-    assert turn is not None
-    timer = threading.Timer(0.1, turn.release)
-    timer.start()
+    lock = try_lock(turn_of(path))
+    assert lock is not None
+    ended: list[bool] = []
 
+    def end() -> None:
+        ended.append(True)
+        lock.release()
+
+    timer = threading.Timer(0.1, end)
+    timer.start()
     file.append([event(1)], 1)
 
+    assert ended
     timer.join()
     assert values(file) == [event(1).value]
+
+
+def test_pages_are_returned_in_turns_too(open_file: Callable[[], SpoolFile], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner appends between two steps, however many there are."""
+    monkeypatch.setattr("ingest.spool.file._VACUUM_PAGES", 1)
+    taken: list[str] = []
+
+    class Watched(Turns):
+        def take(self, timeout_s: float) -> bool:
+            taken.append("turn")
+            return super().take(timeout_s)
+
+    monkeypatch.setattr("ingest.spool.file.Turns", Watched)
+    file = open_file()
+    file.append([Record(b"k", b"x" * 50_000)], 1)
+    before = len(taken)
+
+    file.delete([1])
+
+    assert len(taken) - before > 5
+
+
+def test_a_new_file_is_made_in_a_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drainer may open it before its owner has made the tables."""
+    monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
+    lock = try_lock(turn_of(path))
+    assert lock is not None
+
+    with pytest.raises(SpoolError, match="by others"):
+        SpoolFile(path)
+
+    lock.release()
+    SpoolFile(path, must_exist=True).close()
+
+
+def test_a_write_needs_no_free_descriptor(open_file: Callable[[], SpoolFile]) -> None:
+    """Clients may hold them all."""
+    file = open_file()
+    file.append([event(1)], 1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        file.append([event(2)], 1)
+        file.delete([1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert values(file) == [event(2).value]
+
+
+def test_a_reader_leaves_nothing(open_file: Callable[[], SpoolFile], path: Path) -> None:
+    """Neither a file nor a descriptor for turns that it does not take."""
+    open_file().append([event(1)], 1)
+    turn_of(path).unlink()
+
+    reader = SpoolFile(path, must_exist=True, is_reader=True)
+    found = values(reader)
+    reader.close()
+
+    assert found == [event(1).value]
+    assert not turn_of(path).exists()

@@ -13,7 +13,8 @@ import pytest
 from ingest.counters import NoMetrics
 from ingest.publishing.ports import Record, SpoolError
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
-from ingest.spool.file import SpoolFile
+from ingest.spool.file import SpoolFile, turn_of
+from ingest.spool.locks import try_lock
 from ingest.spool.writer import SpoolWriter
 from tests.support.fake_broker import event
 
@@ -234,6 +235,29 @@ def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path)
 
     assert b"2" not in kept(path)
     assert b"3" in kept(path)
+
+
+def test_a_spool_is_not_usable_while_another_process_keeps_its_turn(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it called so before it is: a process that was frozen in its turn would let it look well for a moment."""
+    monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
+    spooler = start()
+    lock = try_lock(turn_of(next(path.glob("*.db"))))
+    assert lock is not None
+    with pytest.raises(SpoolError, match="by others"):
+        append(spooler, [event(1)])
+
+    seen = []
+    for _ in range(10):  # each asks the writer to try again
+        seen.append(spooler.is_usable())
+        time.sleep(0.02)
+
+    assert not any(seen)
+    lock.release()
+    await_usable(spooler)
+    append(spooler, [event(2)])
+    assert kept(path) == [b"2"]
 
 
 def test_a_defect_does_not_end_the_writer(start: Start, path: Path) -> None:
