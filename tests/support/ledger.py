@@ -40,6 +40,7 @@ class Account:
         taken: answered 201.
         on_disk: of those, by way of the disk.
         lost: answered 201 and not there.
+        lost_by: how many of those were answered so, by X-Durability.
         foreign: there, and never sent.
         doubled: there more than once although all answers were "broker".
         twice: there more than once otherwise.
@@ -49,6 +50,7 @@ class Account:
     taken: int
     on_disk: int
     lost: frozenset[str]
+    lost_by: dict[str, int]
     foreign: frozenset[str]
     doubled: frozenset[str]
     twice: int
@@ -57,7 +59,7 @@ class Account:
     def check(self, *, once: bool = False) -> None:
         """Fail unless each event that was taken is there, and nothing else; `once` allows no doubles whatever."""
         assert not (once and self.twice), f"{self.twice} events are there more than once"
-        assert not self.lost, f"{len(self.lost)} of {self.taken} events lost, such as {min(self.lost)}"
+        assert not self.lost, f"{len(self.lost)} of {self.taken} events lost {self.lost_by}, such as {min(self.lost)}"
         assert not self.foreign, f"{len(self.foreign)} events that nobody sent, such as {min(self.foreign)}"
         assert not self.doubled, f"{len(self.doubled)} events doubled, such as {min(self.doubled)}"
 
@@ -80,10 +82,12 @@ def _account(requests: Sequence[Request], taken: set[str], found: Counter[str]) 
     with_broker = {one for request in requests if request.durability == "broker" for one in request.ids}
     several = {one for one, count in found.items() if count > 1}
     doubled = several if with_broker == sent else set()
+    lost = frozenset(taken - found.keys())
     return Account(
         taken=len(taken),
         on_disk=len(taken - with_broker),
-        lost=frozenset(taken - found.keys()),
+        lost=lost,
+        lost_by=dict(Counter(request.durability for request in requests for one in request.ids if one in lost)),
         foreign=frozenset(found.keys() - sent),
         doubled=frozenset(doubled),
         twice=len(several - doubled),
