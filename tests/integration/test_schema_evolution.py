@@ -174,7 +174,7 @@ def test_an_ingress_that_comes_too_early_is_waited_for(
         assert first.stop() == 0
         await_rows(all_of.fleet, visitors.sent)
         assert all_of.letters() == 0
-        assert second.page("/readyz")[0] == 200
+        until(lambda: second.page("/readyz")[0] == 200, "ready, once it hears that all is inserted")
         assert len(running.texts if running else (1, 2)) == 2
 
 

@@ -190,7 +190,7 @@ def test_ids_of_files_and_of_the_registry_lie_side_by_side_and_unknown_ones_are_
     settled = fleet.settle(writer.feed)
     settled.check()
     assert (settled.rows, settled.letters) == (90, 10)
-    assert worker.figure("headrace_consumer_dead_letters_total", reason="unknown_schema") == 10
+    until(lambda: worker.figure("headrace_consumer_dead_letters_total", reason="unknown_schema") == 10, "letters")
 
 
 def test_poison_of_one_schema_does_not_double_the_rows_of_another(
