@@ -1,10 +1,8 @@
 """The spool's directory: whose file is whose, and how much room there is."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,15 +105,11 @@ def test_a_lock_ends_although_a_child_process_has_it(tmp_path: Path) -> None:
     """A child has its parent's open files."""
     lock = try_lock(tmp_path / "a.lock")
     assert lock is not None
-    child = os.fork()
-    if not child:
-        time.sleep(60)
-        os._exit(0)
-
-    lock.release()
-    is_held = is_locked(tmp_path / "a.lock")
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    descriptor = lock._descriptor  # noqa: SLF001  (no public way)
+    with subprocess.Popen(["sleep", "60"], pass_fds=[descriptor]) as child:
+        lock.release()
+        is_held = is_locked(tmp_path / "a.lock")
+        child.kill()
 
     assert not is_held
 
