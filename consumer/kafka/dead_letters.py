@@ -120,10 +120,11 @@ class DeadLetterProducer:
         failures: dict[int, KafkaError],
     ) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
-            offset = None if error is not None else message.offset()
             if error is not None:
                 failures[number] = error
-            elif offset is not None:  # else librdkafka only concludes that it is there: see ingest/publishing/kafka.py
+                return
+            offset = message.offset()
+            if offset is not None:  # else librdkafka only concludes that it is stored: see ingest/publishing/kafka.py
                 stored[number] = (Partition(message.topic() or "", message.partition() or 0), offset)
 
         self._producer.produce(self._topic, record.value, record.key, headers=list(record.headers), on_delivery=report)

@@ -86,7 +86,7 @@ class _Delivery:
         count: int,
         on_end: Callable[["_Delivery"], None],
         poll: Callable[[], None],
-        on_doubt: Callable[[], None],
+        on_missing_offset: Callable[[], None],
     ) -> None:
         self.producer: Producer
         self.count = count
@@ -94,7 +94,7 @@ class _Delivery:
         self._left = count
         self._on_end = on_end
         self._poll = poll
-        self._on_doubt = on_doubt
+        self._on_missing_offset = on_missing_offset
         self._end = Completion()
         self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
@@ -116,7 +116,7 @@ class _Delivery:
         status = DELIVERED if error is None else status_of(error)
         if error is None and message.offset() is None:
             status = DeliveryStatus.FAILED
-            self._on_doubt()
+            self._on_missing_offset()
         with self._lock:
             if self._statuses[index] is not UNKNOWN:
                 return
@@ -157,7 +157,7 @@ class KafkaBroker:
         metrics.watch("producer_queue_records", self._waiting_records)
         metrics.watch("producer_queue_bytes", lambda: queue_bytes_max - self._room_bytes)
         self._producer = Producer(self._properties)
-        self._renewed_at_s = self._doubted_at_s = float("-inf")
+        self._renewed_at_s = self._told_at_s = float("-inf")
         self._is_renewal_asked = False
         self._loop_polled_s = float("-inf")
         self._stopping = threading.Event()
@@ -176,7 +176,7 @@ class KafkaBroker:
 
     def send(self, records: Sequence[Record]) -> _Delivery:
         """Enqueue records in order; stop at the first that the producer does not accept."""
-        delivery = _Delivery(len(records), self._release, self._poll_in_loop, self._doubt)
+        delivery = _Delivery(len(records), self._release, self._poll_in_loop, self._note_missing_offset)
         if self._stopping.is_set():
             delivery.give_up()
             return delivery
@@ -220,12 +220,12 @@ class KafkaBroker:
         with self._lock:
             self._room_bytes += self._on_way.pop(delivery, 0)
 
-    def _doubt(self) -> None:
+    def _note_missing_offset(self) -> None:
         """Count a report of success without an offset; log one at most once in _TELL_S."""
-        self._metrics.count("producer_doubts_total")
+        self._metrics.count("producer_missing_offsets_total")
         now_s = monotonic()
-        if now_s - self._doubted_at_s > _TELL_S:
-            self._doubted_at_s = now_s
+        if now_s - self._told_at_s > _TELL_S:
+            self._told_at_s = now_s
             log.warning("a record was reported as stored without its offset: it is sent again")
 
     def _waiting_records(self) -> int:

@@ -1,10 +1,10 @@
 """The directory of the spool: which process owns which file, the room left, and the files set aside.
 
-    <nanoseconds>-<pid>.db       a process's file; names sort by creation time (SQLite adds -wal and -shm)
-    <nanoseconds>-<pid>.lock     locked (flock) while that process lives; once it is free, the file may be adopted
-    <nanoseconds>-<pid>.turn     locked by the process that writes to the file, for that long
-    drainer.lock                 locked by the process that drains the directory; holds its pid
-    <...>.db.corrupt             a file that SQLite can't read, set aside; it is never deleted
+    <nanoseconds>-<pid>.db          a process's file; names sort by creation time (SQLite adds -wal and -shm)
+    <nanoseconds>-<pid>.lock        locked (flock) while that process lives; once it is free, the file may be adopted
+    <nanoseconds>-<pid>.write-lock  locked (flock) while a process writes to the file
+    drainer.lock                    locked by the process that drains the directory; holds its pid
+    <...>.db.corrupt                a file that SQLite can't read, set aside; it is never deleted
 
 flock's locks end with their process, even on a kill. They and SQLite's WAL need a local disk: not NFS.
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.publishing.ports import SpoolError
-from ingest.spool.file import SpoolFile, turn_of
+from ingest.spool.file import SpoolFile, write_lock_of
 from ingest.spool.locks import Lock, is_locked, try_lock
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class SpoolDirectory:
     def remove(self, path: Path) -> None:
         """Delete a closed, empty file that this process has locked."""
         with translated(path):
-            for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), turn_of(path), lock_of(path)):
+            for name in (path, _beside(path, "-wal"), _beside(path, "-shm"), write_lock_of(path), lock_of(path)):
                 name.unlink(missing_ok=True)
 
     def set_aside(self, path: Path) -> Path:
@@ -98,7 +98,7 @@ class SpoolDirectory:
                 if _beside(path, end).exists():
                     _beside(path, end).rename(_beside(aside, end))
             path.rename(aside)
-            turn_of(path).unlink(missing_ok=True)
+            write_lock_of(path).unlink(missing_ok=True)
             lock_of(path).unlink(missing_ok=True)
         return aside
 
@@ -111,10 +111,10 @@ class SpoolDirectory:
             return lock
 
     def _sweep(self) -> None:
-        """Delete what is left of files that are gone: their turns. A new file is made before its turn is."""
-        for turn in self.path.glob("*.turn"):
-            if not turn.with_suffix(".db").exists():
-                turn.unlink(missing_ok=True)
+        """Delete the write locks of files that are gone. A new file is made before its write lock is."""
+        for lock in self.path.glob("*.write-lock"):
+            if not lock.with_suffix(".db").exists():
+                lock.unlink(missing_ok=True)
 
     def drainer_pid(self) -> int | None:
         """Return the drainer's process id, or None."""

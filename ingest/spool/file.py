@@ -3,8 +3,9 @@
 SQLite in WAL mode with synchronous=FULL: a commit returns after the log is on the device
 (https://www.sqlite.org/pragma.html#pragma_synchronous). No other module imports SQLite.
 
-A file's owner and the drainer have a connection each, and take turns: before version 3.51.3 SQLite may lose commits, if
-one connection begins its log anew while another one starts a checkpoint (https://www.sqlite.org/wal.html#walresetbug).
+A file's owner and the drainer have a connection each, and a lock lets one of them write: before version 3.51.3 SQLite
+may lose commits if one connection begins its log anew while another one starts a checkpoint
+(https://www.sqlite.org/wal.html#walresetbug).
 """
 
 import os
@@ -20,10 +21,10 @@ from typing import Final
 import msgspec
 
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.locks import PAUSE_S_MAX, Turns
+from ingest.spool.locks import PAUSE_S_MAX, WriteLock
 
 _VERSION: Final = 1
-_BUSY_S: Final = 2.0  # a turn lasts for one commit, or a step of returning pages
+_BUSY_S: Final = 2.0  # the lock is held for one commit, or one step of returning pages
 _VACUUM_PAGES: Final = 2000
 # auto_vacuum must be set before the tables exist: then an emptied file returns its pages to the file system.
 _CREATE: Final = f"""
@@ -86,10 +87,10 @@ class SpoolFile:
     def __init__(self, path: Path, *, must_exist: bool = False, is_reader: bool = False) -> None:
         """Open the file, or create it and fsync its directory.
 
-        A reader may lack the right to write; it opens the file for its turns only if it writes all the same.
+        A reader may lack the right to write; it opens the file of the lock only if it must finish a new file.
         """
         self.path = path
-        self._turns: Turns | None = None
+        self._lock: WriteLock | None = None
         address = f"{path.absolute().as_uri()}?mode=rw"
         with _translated(path):
             is_new = not must_exist and _touch(path)
@@ -98,7 +99,7 @@ class SpoolFile:
             )
             try:
                 if not is_reader:
-                    self._turns = Turns(turn_of(path))
+                    self._lock = WriteLock(write_lock_of(path))
                 self._prepare(is_new=is_new)
                 self._inode = _inode(path)
             except BaseException:
@@ -110,7 +111,7 @@ class SpoolFile:
     def _prepare(self, *, is_new: bool) -> None:
         ask = self._connection.execute
         if is_new or self._pragma("user_version") == 0:  # 0: it is being created, or who did that died on the way
-            with self._turn():
+            with self._locked():
                 if self._pragma("user_version") == 0:
                     self._connection.executescript(_CREATE)
         mode, version = ask("PRAGMA journal_mode").fetchone()[0], self._pragma("user_version")
@@ -153,8 +154,8 @@ class SpoolFile:
             with self._transaction() as connection:
                 connection.executemany("DELETE FROM records WHERE seq = ?", [(seq,) for seq in seqs])
             while self._is_empty() and self._pragma("freelist_count"):
-                # In steps with pauses, so that the writer gets its turn; executescript: execute() stops after one page.
-                with self._turn():
+                # In steps with pauses, so that the writer gets the lock; executescript: execute() stops after one page.
+                with self._locked():
                     self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
                 time.sleep(2 * PAUSE_S_MAX)
 
@@ -208,22 +209,22 @@ class SpoolFile:
 
     def _close(self) -> None:
         self._connection.close()
-        if self._turns is not None:
-            self._turns.close()
-            self._turns = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
-    def check_turn(self) -> None:
+    def check_lock(self) -> None:
         """Return once a write could begin.
 
         Raises:
             SpoolError: spool_slow, as a write would.
         """
-        with _translated(self.path), self._turn():
+        with _translated(self.path), self._locked():
             pass
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._turn():
+        with self._locked():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -234,20 +235,20 @@ class SpoolFile:
                 raise
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other connection commits or checkpoints, and keep the others waiting.
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock, so that no other connection commits or checkpoints.
 
         Raises:
-            SpoolError: spool_slow, when another one does not end.
+            SpoolError: spool_slow, when another process does not release it.
         """
-        if self._turns is None:
-            self._turns = Turns(turn_of(self.path))
-        if not self._turns.take(_BUSY_S):
+        if self._lock is None:
+            self._lock = WriteLock(write_lock_of(self.path))
+        if not self._lock.acquire(_BUSY_S):
             raise SpoolError("spool_slow", f"{self.path} has been written to by others for {_BUSY_S} s")
         try:
             yield
         finally:
-            self._turns.end()
+            self._lock.release()
 
 
 @contextmanager
@@ -285,9 +286,9 @@ def _sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def turn_of(path: Path) -> Path:
+def write_lock_of(path: Path) -> Path:
     """Return the file that a process locks while it writes to a database file."""
-    return path.with_suffix(".turn")
+    return path.with_suffix(".write-lock")
 
 
 def _row(record: Record, at_ms: int) -> tuple[int, bytes, bytes, bytes, int, int]:

@@ -8,7 +8,7 @@ from typing import Final
 
 _PAUSE_S: Final = 0.001
 PAUSE_S_MAX: Final = 0.02
-"""How long one that waits for its turn may not look."""
+"""The longest pause between two tries of a waiting process."""
 
 
 class Lock:
@@ -23,10 +23,10 @@ class Lock:
         os.close(self._descriptor)
 
 
-class Turns:
-    """Turns that are taken one at a time, in this process and others; for one thread at a time.
+class WriteLock:
+    """A lock that is taken and released again and again; one thread at a time uses it.
 
-    The file stays open: a turn needs no free descriptor, and makes no file.
+    Its file stays open: taking it needs no free descriptor, and makes no file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,8 +37,8 @@ class Turns:
         """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self, timeout_s: float) -> bool:
-        """Take a turn once no other one has it; False after the time-out. Who waits longest is not first."""
+    def acquire(self, timeout_s: float) -> bool:
+        """Take the lock once it is free; False after the time-out. Who waits longest is not first."""
         until_s, pause_s = time.monotonic() + timeout_s, _PAUSE_S
         while True:
             try:
@@ -51,12 +51,12 @@ class Turns:
             else:
                 return True
 
-    def end(self) -> None:
-        """End the turn that was taken."""
+    def release(self) -> None:
+        """Release the lock."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Close the file, which ends a turn."""
+        """Close the file, which releases the lock."""
         os.close(self._descriptor)
 
 

@@ -142,7 +142,7 @@ class SpoolWriter:
                 file.append([record for waiting in fitting for record in waiting.records], time.time_ns() // 1_000_000)
                 self._metrics.observe("spool_commit_seconds", monotonic() - since_s)
             elif not group:
-                file.check_turn()
+                file.check_lock()
         except SpoolError as error:
             self._fail(group, error)
             return

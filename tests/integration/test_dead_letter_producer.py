@@ -66,7 +66,7 @@ def test_a_letter_whose_offset_nobody_names_is_sent_again() -> None:
         publisher = DeadLetterProducer(settings, "dead")
         mock.set_rtt(1, 300)
         mock.push_request_errors(Api.PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION)
-        with pytest.raises(Transient, match="not acknowledged"):
+        with pytest.raises(Transient, match="1 in flight, or reported without an offset"):
             publisher.publish([LETTER] * 2)
         mock.set_rtt(1, 0)
 

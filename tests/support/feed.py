@@ -102,7 +102,7 @@ class Feed:
 
 def _place(message: Message) -> Place:
     offset = message.offset()
-    assert offset is not None, "librdkafka only concludes that a record is there"
+    assert offset is not None, "librdkafka only concludes that the record is stored"
     return message.partition() or 0, offset
 
 

@@ -62,9 +62,9 @@ def deliver(
     def report(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             faults.append(error)
-        elif (
-            offset := message.offset()
-        ) is not None:  # without one, librdkafka only concludes that the record is there
+            return
+        offset = message.offset()
+        if offset is not None:  # else librdkafka only concludes that the record is stored
             offsets.append(offset)
 
     sender = producer(bootstrap_servers, **settings)

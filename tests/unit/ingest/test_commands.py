@@ -1,6 +1,7 @@
 """The commands that look after the spool."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from ingest.commands import listing, salvage
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
-from ingest.spool.file import SpoolFile
+from ingest.spool.file import SpoolFile, write_lock_of
+from ingest.spool.search import search
 from tests.support.fake_broker import event
 
 
@@ -49,6 +51,23 @@ def test_the_list_tells_files_owners_and_who_drains(tmp_path: Path) -> None:
     living.close()
     lock.release()
     drainer.release()
+
+
+def test_who_only_reads_makes_no_file(tmp_path: Path) -> None:
+    """The owner of a file could not lock what another user has made."""
+    spool = SpoolDirectory(tmp_path, SpoolBounds(2**30, 0))
+    file, lock = spool.new_file()
+    file.append([event(1)], 1)
+    file.close()
+    lock.release()
+    write_lock_of(file.path).unlink()
+    aside = Path(shutil.copy(file.path, tmp_path / "0-1.db.corrupt"))
+
+    list(listing(tmp_path))
+    assert search(tmp_path, lambda _: True).records == 1
+    assert not list(tmp_path.glob("*.write-lock"))
+    assert command("salvage", str(aside)).returncode == 0
+    assert not write_lock_of(aside).exists()
 
 
 @pytest.mark.parametrize("words", [(), ("list",)])

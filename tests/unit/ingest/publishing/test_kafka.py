@@ -147,7 +147,7 @@ def test_a_record_whose_offset_nobody_names_is_not_delivered(
 
     assert delivery.wait_in_thread(0)
     assert delivery.statuses() == [DeliveryStatus.DELIVERED, DeliveryStatus.FAILED]
-    assert gauges.counted == ["producer_doubts_total"]
+    assert gauges.counted == ["producer_missing_offsets_total"]
     assert "without its offset" in caplog.text
 
 

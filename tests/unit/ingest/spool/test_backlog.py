@@ -11,7 +11,7 @@ from ingest.counters import NoMetrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
-from ingest.spool.file import SpoolFile
+from ingest.spool.file import SpoolFile, write_lock_of
 from ingest.spool.locks import Lock
 from tests.support.fake_broker import event
 
@@ -88,6 +88,18 @@ def test_the_oldest_file_goes_first_and_each_in_its_order(scene: Scene) -> None:
     scene.dead(6)
 
     assert scene.drain() == [b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+def test_records_that_could_not_be_deleted_are_not_sent(scene: Scene) -> None:
+    """Their file's write lock can't be opened: they would be sent again and again. The other files are drained."""
+    path = scene.dead(1)
+    scene.dead(2)
+    write_lock_of(path).unlink()
+    write_lock_of(path).mkdir()  # root opens any file
+
+    assert scene.drain() == [b"2"]
+    write_lock_of(path).rmdir()
+    assert scene.drain() == [b"1"]
 
 
 def test_empty_files_of_the_dead_are_deleted_and_those_of_the_living_are_not(scene: Scene) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.publishing.ports import SpoolError
 from ingest.spool.directory import SpoolBounds, SpoolDirectory, lock_of
-from ingest.spool.file import turn_of
+from ingest.spool.file import write_lock_of
 from ingest.spool.locks import is_locked, try_lock
 from tests.support.fake_broker import event
 
@@ -86,15 +86,15 @@ def test_a_removed_file_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_drainer_deletes_the_turns_of_files_that_are_gone(tmp_path: Path) -> None:
+def test_a_drainer_deletes_the_locks_of_files_that_are_gone(tmp_path: Path) -> None:
     """A crash between the deletions leaves one; those of files that are there stay."""
     spool = directory(tmp_path)
     file, lock = spool.new_file()
-    (tmp_path / "00000000000000000001-1.turn").touch()
+    (tmp_path / "00000000000000000001-1.write-lock").touch()
 
     drainer = spool.lock_for_draining()
 
-    assert [path.name for path in tmp_path.glob("*.turn")] == [turn_of(file.path).name]
+    assert [path.name for path in tmp_path.glob("*.write-lock")] == [write_lock_of(file.path).name]
     assert drainer is not None
     for one in (drainer, lock):
         one.release()
@@ -125,7 +125,7 @@ def test_a_file_set_aside_is_kept_and_no_longer_drained(tmp_path: Path) -> None:
     assert spool.paths() == []
     assert spool.set_aside_paths() == [aside]
     assert aside.with_name(aside.name + "-wal").exists()
-    assert not [*tmp_path.glob("*.turn"), *tmp_path.glob("*.lock")]
+    assert not [*tmp_path.glob("*.write-lock"), *tmp_path.glob("*.lock")]
     file.close()
     lock.release()
 

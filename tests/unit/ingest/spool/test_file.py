@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ingest.publishing.ports import Record, SpoolError
-from ingest.spool.file import SpoolFile, turn_of
-from ingest.spool.locks import Turns, try_lock
+from ingest.spool.file import SpoolFile, write_lock_of
+from ingest.spool.locks import PAUSE_S_MAX, WriteLock, try_lock
 from tests.support.fake_broker import event
 
 
@@ -277,7 +277,7 @@ def test_who_writes_keeps_others_from_writing_and_not_from_reading(
     monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
     owner, drainer = open_file(), open_file()
     owner.append([event(1), event(2)], 1)
-    lock = try_lock(turn_of(path))
+    lock = try_lock(write_lock_of(path))
     assert lock is not None
 
     writes: list[Callable[[], None]] = [
@@ -285,7 +285,7 @@ def test_who_writes_keeps_others_from_writing_and_not_from_reading(
         lambda: drainer.delete([1]),
         lambda: drainer.park(1, "refused"),
         drainer.unpark,
-        owner.check_turn,
+        owner.check_lock,
     ]
     for write in writes:
         with pytest.raises(SpoolError, match="by others") as refused:
@@ -299,10 +299,10 @@ def test_who_writes_keeps_others_from_writing_and_not_from_reading(
     assert values(drainer) == [event(2).value, event(3).value]
 
 
-def test_a_write_waits_for_its_turn(open_file: Callable[[], SpoolFile], path: Path) -> None:
-    """The other one's takes about an fsync."""
+def test_a_write_waits_for_the_lock(open_file: Callable[[], SpoolFile], path: Path) -> None:
+    """Another process holds it for about an fsync."""
     file = open_file()
-    lock = try_lock(turn_of(path))
+    lock = try_lock(write_lock_of(path))
     assert lock is not None
     ended: list[bool] = []
 
@@ -319,30 +319,43 @@ def test_a_write_waits_for_its_turn(open_file: Callable[[], SpoolFile], path: Pa
     assert values(file) == [event(1).value]
 
 
-def test_pages_are_returned_in_turns_too(open_file: Callable[[], SpoolFile], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The owner appends between two steps, however many there are."""
+def test_the_owner_gets_the_lock_while_pages_are_returned(
+    open_file: Callable[[], SpoolFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is released between two steps, for longer than a waiting process pauses."""
     monkeypatch.setattr("ingest.spool.file._VACUUM_PAGES", 1)
-    taken: list[str] = []
+    seen: list[str] = []
 
-    class Watched(Turns):
-        def take(self, timeout_s: float) -> bool:
-            taken.append("turn")
-            return super().take(timeout_s)
+    class Watched(WriteLock):
+        def acquire(self, timeout_s: float) -> bool:
+            seen.append("acquired")
+            return super().acquire(timeout_s)
 
-    monkeypatch.setattr("ingest.spool.file.Turns", Watched)
+        def release(self) -> None:
+            seen.append("released")
+            super().release()
+
+    def rest(seconds: float) -> None:
+        seen.append("longer" if seconds > PAUSE_S_MAX else "shorter")
+
+    monkeypatch.setattr("ingest.spool.file.WriteLock", Watched)
     file = open_file()
     file.append([Record(b"k", b"x" * 50_000)], 1)
-    before = len(taken)
+    seen.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.spool.file.time.sleep", rest)
+        file.delete([1])
 
-    file.delete([1])
+    assert seen[:2] == ["acquired", "released"]  # the deletion
+    steps = [seen[at : at + 3] for at in range(2, len(seen), 3)]
+    assert len(steps) > 5
+    assert all(step == ["acquired", "released", "longer"] for step in steps)
 
-    assert len(taken) - before > 5
 
-
-def test_a_new_file_is_made_in_a_turn(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_file_is_made_under_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drainer may open it before its owner has made the tables."""
     monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
-    lock = try_lock(turn_of(path))
+    lock = try_lock(write_lock_of(path))
     assert lock is not None
 
     with pytest.raises(SpoolError, match="by others"):
@@ -368,13 +381,13 @@ def test_a_write_needs_no_free_descriptor(open_file: Callable[[], SpoolFile]) ->
 
 
 def test_a_reader_leaves_nothing(open_file: Callable[[], SpoolFile], path: Path) -> None:
-    """Neither a file nor a descriptor for turns that it does not take."""
+    """It makes no file for a lock that it does not take."""
     open_file().append([event(1)], 1)
-    turn_of(path).unlink()
+    write_lock_of(path).unlink()
 
     reader = SpoolFile(path, must_exist=True, is_reader=True)
     found = values(reader)
     reader.close()
 
     assert found == [event(1).value]
-    assert not turn_of(path).exists()
+    assert not write_lock_of(path).exists()

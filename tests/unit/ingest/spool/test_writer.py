@@ -13,7 +13,7 @@ import pytest
 from ingest.counters import NoMetrics
 from ingest.publishing.ports import Record, SpoolError
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
-from ingest.spool.file import SpoolFile, turn_of
+from ingest.spool.file import SpoolFile, write_lock_of
 from ingest.spool.locks import try_lock
 from ingest.spool.writer import SpoolWriter
 from tests.support.fake_broker import event
@@ -237,13 +237,13 @@ def test_a_disk_that_hangs_is_given_up_at_the_deadline(start: Start, path: Path)
     assert b"3" in kept(path)
 
 
-def test_a_spool_is_not_usable_while_another_process_keeps_its_turn(
+def test_a_spool_is_not_usable_while_another_process_holds_the_lock(
     start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is it called so before it is: a process that was frozen in its turn would let it look well for a moment."""
+    """Nor is it called so before it is: beside a frozen process it would look well for a moment after each failure."""
     monkeypatch.setattr("ingest.spool.file._BUSY_S", 0.05)
     spooler = start()
-    lock = try_lock(turn_of(next(path.glob("*.db"))))
+    lock = try_lock(write_lock_of(next(path.glob("*.db"))))
     assert lock is not None
     with pytest.raises(SpoolError, match="by others"):
         append(spooler, [event(1)])
