@@ -22,5 +22,5 @@ How librdkafka and Apache Kafka 4.1 behave (each is stated by a test in tests/in
 - One call that consumes may give partitions up and get them again; what earlier calls returned is then of the old
   assignment.
 - Closing waits for commits in progress as long as their broker is away.
-- After a restart of all brokers a client may know none any more, and asks nobody: see connectivity.py.
+- A client that was told of no broker may know none any more, and asks nobody: see connectivity.py.
 """

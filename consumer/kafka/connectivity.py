@@ -1,25 +1,29 @@
 """Notices a client that reaches no broker although others do; a new client does.
 
-When all brokers have restarted, the first metadata may list topics and no broker yet. librdkafka then drops every
-broker that it knows, those of bootstrap.servers too (seen in its log, 2.16). Mostly it bootstraps again; one client
-did not connect for as long as it was watched, 45 s, and said nothing of it.
+A node that knows itself fenced (after it was frozen, or when all restart) lists topics and no broker. librdkafka then
+drops every broker that it knows, those of bootstrap.servers too, and means to bootstrap again; but what takes that
+answer cancels it, when it comes first. Such a client asks nobody any more, for ever, and says nothing of it (2.10 to
+2.16; its issue 5301). A classic member loses its partitions when the session is over. A KIP-848 member is told by its
+brokers alone, so it keeps them.
 """
 
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 _EVERY_S: Final = 5.0
 _EVERY_S_MAX: Final = 160.0
 _RECENT_S: Final = 11.0  # two questions of Presence, see there
 _CALL_S: Final = 4.0  # as long as Presence waits: slow brokers are slow for everybody
 _LOOKS: Final = 2  # the pause before a new connection may be longer than one
+_OWNER_CALL_S: Final = 0.05  # an owner has other things to do, and waits for no broker
+_OWNER_LOOKS: Final = 5  # and its group loses more
 
 
 class Connectivity:
-    """Looks now and then, while a member owns nothing; one thread makes all calls."""
+    """Looks now and then, while a member hears nothing of its partitions; one thread makes all calls."""
 
     def __init__(self, answered_s: Callable[[], float], topic: str, now_s: Callable[[], float] = monotonic) -> None:
         """Know when (monotonic) another client was answered last, and a topic to ask for."""
@@ -34,11 +38,12 @@ class Connectivity:
         """Learn that the client reaches a broker."""
         self._looked_s, self._pause_s, self._failures = self._now_s(), _EVERY_S, 0
 
-    def is_cut_off(self, client: Consumer) -> bool:
-        """Tell whether a client has reached no broker for some time while another did. It may take some seconds.
+    def is_cut_off(self, client: Consumer, *, owns: bool) -> bool:
+        """Tell whether a client has reached no broker for some time while another did.
 
-        After each time that it was told, the next may come only later: if a new client does not help, what disturbs
-        the group is the coming and going.
+        It may take some seconds, unless the member owns partitions; then only a client without a connection counts as
+        cut off, not one whose broker answers late. After each time that it was told, the next may come only later: if a
+        new client does not help, what disturbs the group is the coming and going.
         """
         if self._now_s() - self._looked_s < self._pause_s:
             return False
@@ -46,11 +51,12 @@ class Connectivity:
             self._looked_s, self._failures = self._now_s(), 0
             return False
         try:
-            client.list_topics(self._topic, timeout=_CALL_S)
-        except KafkaException:
+            client.list_topics(self._topic, timeout=_OWNER_CALL_S if owns else _CALL_S)
+        except KafkaException as error:
             self._looked_s = self._now_s()
-            self._failures += 1
-            if self._failures < _LOOKS:
+            is_connected = error.args[0].code() != KafkaError._TRANSPORT  # noqa: SLF001  (its public name)
+            self._failures = 0 if owns and is_connected else self._failures + 1
+            if self._failures < (_OWNER_LOOKS if owns else _LOOKS):
                 return False
             self._failures, self._pause_s = 0, min(2 * self._pause_s, _EVERY_S_MAX)
             return True

@@ -75,9 +75,11 @@ class KafkaLog:
         Raises:
             Transient: no broker answers.
         """
+        client = self._survey.admin.client
         try:
-            return str(self._survey.admin.client.list_topics(timeout=_CALL_S).cluster_id)
+            return str(client.list_topics(timeout=_CALL_S).cluster_id)
         except KafkaException as error:
+            self._survey.admin.renew(client)
             raise Transient(f"no broker answers: {error}") from error
 
     def id_of(self, topic: str) -> str:
@@ -115,6 +117,8 @@ class KafkaLog:
                 self._take_error(message, error, found)
         known = {place: self._known_end(place) for place in {record.partition for record in records} & self._owned}
         polled = found.polled(self._commits.take_answers(), known)
+        if polled.records or polled.ends:
+            self._connectivity.has_any()
         self._lift(polled, began_s)
         return polled
 
@@ -143,14 +147,18 @@ class KafkaLog:
         self._refusals.note(topic, error)
         if ends_client(error) and self._renew_at_s is None:
             self._renew_at_s = monotonic() + _RENEW_S
-            self._listener.lost(gone := sorted(self._owned))
-            self._forget(gone)
+            self._lose_all()
+
+    def _lose_all(self) -> None:
+        self._listener.lost(gone := sorted(self._owned))
+        self._forget(gone)
 
     def _renew_if_cut_off(self) -> None:
-        if self._owned or self._renew_at_s is not None:
-            self._connectivity.has_any()  # if it does not, the session ends, and it owns nothing
-        elif self._connectivity.is_cut_off(self._consumer):
+        if self._renew_at_s is not None:
+            self._connectivity.has_any()
+        elif self._connectivity.is_cut_off(self._consumer, owns=bool(self._owned)):
             log.warning("the group's client reaches no broker although others do: replacing it")
+            self._lose_all()
             self._renew()
 
     def _renew(self) -> None:

@@ -6,7 +6,9 @@ thread does.
 
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
-a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen).
+a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen). And it
+replaces one that reaches no broker although a new one does: after metadata without any broker, librdkafka may know none
+any more, for ever (its issue 5301; consumer/kafka/connectivity.py says more).
 
 A report of success is believed when it names the record's offset. Without one librdkafka only concludes that the record
 was stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong where the
@@ -42,6 +44,8 @@ _LOOP_LATE_S: Final = 0.05  # a loop that has not polled for so long does not po
 _ANY_PARTITION: Final = -1  # the partitioner decides
 _TELL_S: Final = 60.0
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
+_COMPARE_S: Final = 10.0  # between two looks whether a new producer reaches a broker
+_COMPARISONS: Final = 2  # the broker may have come back between the two questions of one
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's bookkeeping, rounded up
 _MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
@@ -159,6 +163,7 @@ class KafkaBroker:
         self._producer = Producer(self._properties)
         self._renewed_at_s = self._told_at_s = float("-inf")
         self._is_renewal_asked = False
+        self._compared_s, self._worse = monotonic(), 0
         self._loop_polled_s = float("-inf")
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
@@ -241,9 +246,26 @@ class KafkaBroker:
         self._is_renewal_asked = True
 
     def answers(self, timeout_s: float) -> bool:
-        """Ask for the topic's metadata."""
+        """Ask for the topic's metadata; see to it that a producer that alone has no answer is replaced."""
+        if self._is_found(self._producer, timeout_s):
+            self._compared_s, self._worse = monotonic(), 0
+            return True
+        if monotonic() - self._compared_s >= _COMPARE_S:
+            self._compare(timeout_s)
+        return False
+
+    def _compare(self, timeout_s: float) -> None:
+        """Ask with a new producer, too; after some answers to it alone, replace the present one."""
+        self._worse = self._worse + 1 if self._is_found(Producer(self._properties), timeout_s) else 0
+        self._compared_s = monotonic()
+        if self._worse >= _COMPARISONS:
+            log.warning("the producer reaches no broker although a new one does: replacing it")
+            self._worse = 0
+            self.renew()
+
+    def _is_found(self, producer: Producer, timeout_s: float) -> bool:
         try:
-            topic = self._producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
+            topic = producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
         except KafkaException:
             return False
         return topic.error is None and any(partition.leader >= 0 for partition in topic.partitions.values())

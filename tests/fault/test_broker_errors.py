@@ -90,7 +90,7 @@ def test_half_a_second_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: 
 
 @SOAK_ONLY
 def test_five_seconds_of_round_trip(mock: MockCluster, tmp_path: Path, oracle: Oracle) -> None:
-    """RemoteStations message.timeout.ms it is away: to disk in time, then at once; drained when it is near again."""
+    """Beyond message.timeout.ms it is away: to disk in time, then at once; drained when it is near again."""
     with (
         ingress(tmp_path, mock.bootstrap_servers, topic=_TOPIC) as collector,
         load(collector.port, tmp_path, clients=16, rate=50) as clients,

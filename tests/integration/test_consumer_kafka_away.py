@@ -65,7 +65,7 @@ def ordinary(group: Group) -> Consumer:
 
 @pytest.mark.parametrize("frail", ["range"], indirect=True)
 def test_a_synchronous_commit_waits_for_the_broker(frail: Group) -> None:
-    """RemoteStations max.poll.interval.ms: who waits so long is expelled."""
+    """Beyond max.poll.interval.ms: who waits so long is expelled."""
     member = ordinary(frail)
     freeze(frail)
     place = TopicPartition(frail.topic, 0, 1)

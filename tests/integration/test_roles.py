@@ -191,7 +191,7 @@ def test_operators_load_countries_and_analysts_see_them(ops: Connection, analyst
     ],
 )
 def test_a_worker_may_do_nothing_else(worker: Connection, statement: str) -> None:
-    """RemoteStations inserts, and what attaching parts asks for: it changes no table, and leaves the database alone."""
+    """Beside inserts, and what attaching parts asks for: it changes no table, and leaves the database alone."""
     with pytest.raises(ConsumerError) as refused:
         worker.command(statement)
     assert isinstance(refused.value, Denied), refused.value

@@ -144,7 +144,8 @@ def quiet_admin(bootstrap_servers: str) -> AdminClient:
     """Return a new client that reports no lost connections.
 
     A new one for each question: its first request goes to one of these addresses, while an older one has learnt of all
-    nodes and may ask one that a test has frozen.
+    nodes and may ask one that a test has frozen; or it was told of none, by a node that was fenced, and asks nobody any
+    more (librdkafka's issue 5301).
     """
     quick = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100}
     return AdminClient({"bootstrap.servers": bootstrap_servers, **quick})

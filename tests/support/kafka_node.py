@@ -18,6 +18,7 @@ from tests.support.ports import free_port
 HOST: Final = "127.0.0.1"
 CHECKPOINT: Final = "bootstrap.checkpoint"
 _READY_TIMEOUT_S: Final = 180.0  # measured: 1.6 s to 5 s; a frozen one on a busy machine over 60 s
+_ANSWER_S: Final = 2.0  # of a client that has still to connect
 _STOP_TIMEOUT_S: Final = 20.0  # a node hands its leaderships over first
 # The first tier of the compiler alone and the serial collector: half the time to start, a third of the memory.
 _JVM: Final = ["-Xms64m", "-Xmx640m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
@@ -116,9 +117,8 @@ class KafkaNode:
         Raises:
             RuntimeError: as for ``start``.
         """
-        admin = quiet_admin(self.address)
         deadline_s = time.monotonic() + _READY_TIMEOUT_S
-        while not await_metadata(admin, nodes, timeout_s=0.5):
+        while not await_metadata(quiet_admin(self.address), nodes, timeout_s=_ANSWER_S):
             if not self.is_alive() or time.monotonic() >= deadline_s:
                 state = "does not serve" if self.is_alive() else "ended"
                 raise RuntimeError(f"node {self.node_id} of Apache Kafka {state}:\n{self.log_tail()}")

@@ -57,6 +57,7 @@ class Client:
         self.sent: list[TopicPartition] = []
         self.says: list[Said] = []
         self.is_cut_off = False
+        self.trouble = KafkaError._TRANSPORT  # noqa: SLF001  (its public name)
         self.on_assign: Callable[..., None]
         if on_commit is not None:
             self.made.append(self)
@@ -94,7 +95,7 @@ class Client:
     def list_topics(self, *_: object, **__: object) -> None:
         """Answer if it reaches a broker."""
         if self.is_cut_off:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))  # noqa: SLF001  (its public name)
+            raise KafkaException(KafkaError(self.trouble))
 
     def ignore(self, *_: object, **__: object) -> None:
         """Do nothing."""
@@ -103,14 +104,18 @@ class Client:
 
 
 class Listener:
-    """Reads no partition."""
+    """Reads no partition, and keeps what it has lost."""
+
+    def __init__(self) -> None:
+        self.gone: list[Partition] = []
 
     def assigned(self, partitions: Sequence[Assigned]) -> dict[Partition, None]:
         """Begin nowhere."""
         return {item.partition: None for item in partitions}
 
-    def lost(self, _: Sequence[Partition]) -> None:
-        """Drop them."""
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Note them."""
+        self.gone += partitions
 
     revoked = lost
 
@@ -130,7 +135,8 @@ class Member:
         self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"], AdminConnection({}))
         self.is_away = False
         monkeypatch.setattr(self.log._survey, "of", self._found)  # noqa: SLF001  (asks brokers)
-        self.log.listen(Listener())
+        self.listener = Listener()
+        self.log.listen(self.listener)
 
     def _found(self, places: Sequence[Partition]) -> list[Assigned]:
         if self.is_away:
@@ -315,12 +321,50 @@ def test_a_client_is_kept_while_nobody_reaches_a_broker(member: Member) -> None:
 
 @pytest.mark.parametrize("owns", [True, False], ids=["owner", "idle"])
 def test_a_client_that_reaches_its_brokers_is_kept(member: Member, owns: bool) -> None:  # noqa: FBT001  (a case)
-    """An idle member of a large group owns nothing for days; an owner is told by the group."""
+    """An idle member of a large group owns nothing for days, and an owner's partitions may be silent as long."""
     cut_off = CutOff(member)
-    cut_off.first.is_cut_off = owns
+    cut_off.first.is_cut_off = False
     if owns:
         member.own(PLACE)
     cut_off.turns(20)
+
+    assert member.client is cut_off.first
+
+
+def test_an_owner_that_alone_reaches_no_broker_loses_its_partitions_and_is_replaced(member: Member) -> None:
+    """KIP-848: the group tells it nothing, because it asks nobody. Five looks, for others lose by a rebalance."""
+    cut_off = CutOff(member)
+    member.own(PLACE)
+    member.listener.gone.clear()
+    cut_off.turns(4)
+    assert (member.client, member.listener.gone) == (cut_off.first, [])
+    cut_off.turns(1)
+
+    assert member.client is not cut_off.first
+    assert member.listener.gone == [PLACE]
+    member.own(PLACE)
+    member.log.commit({PLACE: MARK})
+    member.client.answer()
+    assert [answer.mark for answer in member.log.poll(0).answers] == [MARK]
+
+
+def test_an_owner_whose_broker_is_late_is_kept(member: Member) -> None:
+    """It waits a moment for an answer; the connection is there."""
+    cut_off = CutOff(member)
+    cut_off.first.trouble = KafkaError._TIMED_OUT  # noqa: SLF001  (its public name)
+    member.own(PLACE)
+    cut_off.turns(20)
+
+    assert member.client is cut_off.first
+
+
+def test_an_owner_that_hears_of_its_partitions_is_kept(member: Member) -> None:
+    """It reads, so it has a connection; what a look finds between two is none of its business."""
+    cut_off = CutOff(member)
+    member.own(PLACE)
+    for _ in range(6):
+        cut_off.turns(3)
+        member.hears(Said("events", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (its public name)
 
     assert member.client is cut_off.first
 

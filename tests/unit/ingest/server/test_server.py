@@ -25,7 +25,7 @@ def connect(server: LoopServer) -> tuple[Connection, Wire]:
 
 
 def test_half_heads_of_many_clients_have_a_bound_together() -> None:
-    """RemoteStations it those go that have waited longest; requests in flight stay."""
+    """Beyond it those go that have waited longest; requests in flight stay."""
 
     async def scene() -> None:
         server = LoopServer(never, 10_000, 15, 75)
