@@ -359,7 +359,7 @@ def test_an_owner_whose_broker_is_late_is_kept(member: Member) -> None:
 
 
 def test_an_owner_that_hears_of_its_partitions_is_kept(member: Member) -> None:
-    """It reads, so it has a connection; what a look finds between two is none of its business."""
+    """It reads, so it has a connection, whatever a look finds."""
     cut_off = CutOff(member)
     member.own(PLACE)
     for _ in range(6):
