@@ -190,7 +190,7 @@ class Listener(Protocol):
         """Finish batches in flight; the partitions are owned until this returns."""
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Drop the partitions; others already own them."""
+        """Drop the partitions; others own them, or will."""
 
 
 class Log(Protocol):

@@ -19,7 +19,7 @@ _RECENT_S: Final = 11.0  # two questions of Presence, see there
 _CALL_S: Final = 4.0  # as long as Presence waits: slow brokers are slow for everybody
 _LOOKS: Final = 2  # the pause before a new connection may be longer than one
 _OWNER_CALL_S: Final = 0.05  # an owner has other things to do, and waits for no broker
-_OWNER_LOOKS: Final = 5  # and its group loses more
+_OWNER_LOOKS: Final = 12  # a minute: the brokers have ended the old member's session, whose name may be the new one's
 
 
 class Connectivity:

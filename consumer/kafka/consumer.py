@@ -60,6 +60,7 @@ class KafkaLog:
         self._wants_rejoin = False
         self._renew_at_s: float | None = None
         self._is_closing = False
+        self._is_classic = properties.get("group.protocol", "classic") == "classic"
 
     def _member(self) -> Consumer:
         return Consumer(self._properties, on_commit=self._commits.answered, **REPORTING)
@@ -154,8 +155,8 @@ class KafkaLog:
         self._forget(gone)
 
     def _renew_if_cut_off(self) -> None:
-        if self._renew_at_s is not None:
-            self._connectivity.has_any()
+        if self._renew_at_s is not None or (self._owned and self._is_classic):
+            self._connectivity.has_any()  # if a classic owner does not, its session ends, and it owns nothing
         elif self._connectivity.is_cut_off(self._consumer, owns=bool(self._owned)):
             log.warning("the group's client reaches no broker although others do: replacing it")
             self._lose_all()
@@ -262,9 +263,10 @@ class KafkaLog:
         self._starts.begin(starts)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._formation.revoked()
-        if not self._is_closing and consumer is self._consumer:
-            self._hand_over(places_of(partitions))
+        if consumer is self._consumer:
+            self._formation.revoked()
+            if not self._is_closing:
+                self._hand_over(places_of(partitions))
         self._unassign(consumer, partitions)
 
     def _transmit(self, place: TopicPartition) -> None:
@@ -277,10 +279,11 @@ class KafkaLog:
         self._commits.send(self._transmit, at_once=True)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        log.warning("partitions lost", extra={"partitions": len(partitions)})
-        self._formation.lost()
-        if not self._is_closing and consumer is self._consumer:
-            self._listener.lost(places_of(partitions))
+        if consumer is self._consumer:
+            log.warning("partitions lost", extra={"partitions": len(partitions)})
+            self._formation.lost()
+            if not self._is_closing:
+                self._listener.lost(places_of(partitions))
         self._unassign(consumer, partitions)
 
     def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -76,7 +76,7 @@ def test_a_member_that_knows_no_broker_any_more_is_replaced(
     cluster: KafkaCluster, proxy: MetadataProxy, monkeypatch: pytest.MonkeyPatch, protocol: str
 ) -> None:
     """A KIP-848 member would own its partitions for ever, and read none of them."""
-    monkeypatch.setattr(connectivity, "_EVERY_S", 0.5)
+    monkeypatch.setattr(connectivity, "_EVERY_S", 0.3)
     monkeypatch.setattr(presence, "_EVERY_S", 0.5)
     group = Group(cluster, protocol)
     group.properties |= {**_LOST, "bootstrap.servers": proxy.address}
@@ -99,7 +99,7 @@ def test_a_producer_that_knows_no_broker_any_more_is_replaced(
     cluster: KafkaCluster, proxy: MetadataProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else all events would go to the disk, and nothing would drain it: whether a broker is there it asks itself."""
-    monkeypatch.setattr(edge, "_COMPARE_S", 0.3)
+    monkeypatch.setattr(edge, "_COMPARE_S", 2.0)
     cluster.create_topic("events")
     properties = {"bootstrap.servers": proxy.address, "linger.ms": 1, "message.timeout.ms": 1000, **_LOST}
     broker = KafkaBroker(properties, TopicNames("events", "dead"), 2**20, NoMetrics())

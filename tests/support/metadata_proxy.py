@@ -24,14 +24,12 @@ class MetadataProxy:
 
     Attributes:
         hides: metadata lists no broker.
-        hidden: how many answers were changed.
     """
 
     def __init__(self) -> None:
         """Take a port; nothing listens yet."""
         self.port = free_port()
         self.hides = False
-        self.hidden = 0
 
     @property
     def address(self) -> str:
@@ -44,9 +42,11 @@ class MetadataProxy:
         with socket.create_server((_HOST, self.port)) as server, ExitStack() as threads:
             links: list[socket.socket] = []
             _start(threads, self._accept, server, node_port, links)
-            yield
-            for end in (server, *links):
-                _hang_up(end)
+            try:
+                yield
+            finally:
+                for end in (server, *links):
+                    _hang_up(end)
 
     def _accept(self, server: socket.socket, node_port: int, links: list[socket.socket]) -> None:
         with ExitStack() as threads:
@@ -77,7 +77,6 @@ class MetadataProxy:
             shown = answer
             if version is not None and self.hides:
                 shown = _without_brokers(answer, version)
-                self.hidden += 1
             _send(client, shown)
 
 
@@ -91,8 +90,12 @@ def _messages(source: socket.socket, other: socket.socket) -> Iterator[bytes]:
     try:
         with source.makefile("rb") as stream:
             while head := stream.read(_SIZE.size):
-                yield stream.read(*_SIZE.unpack(head))
-    except (OSError, struct.error):
+                size = _SIZE.unpack(head)[0] if len(head) == _SIZE.size else 0
+                message = stream.read(size)
+                if not size or len(message) < size:
+                    return
+                yield message
+    except OSError:
         return
     finally:
         for end in (source, other):

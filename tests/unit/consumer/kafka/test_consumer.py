@@ -100,7 +100,7 @@ class Client:
     def ignore(self, *_: object, **__: object) -> None:
         """Do nothing."""
 
-    poll = assign = unassign = pause = resume = seek = close = ignore
+    poll = assign = unassign = incremental_assign = incremental_unassign = pause = resume = seek = close = ignore
 
 
 class Listener:
@@ -123,7 +123,7 @@ class Listener:
 class Member:
     """A log, its clock, and its present client."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, protocol: str = "classic") -> None:
         self.clock, self.made = Clock(), list[Client]()
         monkeypatch.setattr(Client, "made", self.made, raising=False)
         monkeypatch.setattr(consumer, "Consumer", Client)
@@ -132,7 +132,9 @@ class Member:
         monkeypatch.setattr(ends, "monotonic", self.clock)
         monkeypatch.setattr(starts, "monotonic", self.clock)
         monkeypatch.setattr(consumer, "Refusals", partial(Refusals, now_s=self.clock))
-        self.log = KafkaLog({"group.id": "headrace"}, ["events", "events.dead"], AdminConnection({}))
+        self.log = KafkaLog(
+            {"group.id": "headrace", "group.protocol": protocol}, ["events", "events.dead"], AdminConnection({})
+        )
         self.is_away = False
         monkeypatch.setattr(self.log._survey, "of", self._found)  # noqa: SLF001  (asks brokers)
         self.listener = Listener()
@@ -270,8 +272,16 @@ def test_the_end_of_a_partition_that_is_not_read_is_asked_for(
     assert member.log.end_of(OTHER) == 70
 
 
+@pytest.fixture
+def kip848(monkeypatch: pytest.MonkeyPatch) -> Member:
+    """As `member`, in a group whose brokers alone end a session."""
+    made = Member(monkeypatch, "consumer")
+    made.own(PLACE)
+    return made
+
+
 class CutOff:
-    """A member that owns nothing, and whose client reaches no broker."""
+    """A member that has lost its partitions, and whose client reaches no broker."""
 
     def __init__(self, member: Member) -> None:
         self.member, self.first = member, member.client
@@ -331,42 +341,64 @@ def test_a_client_that_reaches_its_brokers_is_kept(member: Member, owns: bool) -
     assert member.client is cut_off.first
 
 
-def test_an_owner_that_alone_reaches_no_broker_loses_its_partitions_and_is_replaced(member: Member) -> None:
-    """KIP-848: the group tells it nothing, because it asks nobody. Five looks, for others lose by a rebalance."""
-    cut_off = CutOff(member)
-    member.own(PLACE)
-    member.listener.gone.clear()
-    cut_off.turns(4)
-    assert (member.client, member.listener.gone) == (cut_off.first, [])
+def test_an_owner_that_alone_reaches_no_broker_loses_its_partitions_and_is_replaced(kip848: Member) -> None:
+    """The group tells it nothing, because it asks nobody. After a minute, when the old member's session is over."""
+    cut_off = CutOff(kip848)
+    kip848.own(PLACE)
+    kip848.listener.gone.clear()
+    cut_off.turns(11)
+    assert (kip848.client, kip848.listener.gone) == (cut_off.first, [])
     cut_off.turns(1)
 
-    assert member.client is not cut_off.first
-    assert member.listener.gone == [PLACE]
-    member.own(PLACE)
-    member.log.commit({PLACE: MARK})
-    member.client.answer()
-    assert [answer.mark for answer in member.log.poll(0).answers] == [MARK]
+    assert kip848.client is not cut_off.first
+    assert kip848.listener.gone == [PLACE]
+    kip848.own(PLACE)
+    kip848.log.commit({PLACE: MARK})
+    kip848.client.answer()
+    assert [answer.mark for answer in kip848.log.poll(0).answers] == [MARK]
 
 
-def test_an_owner_whose_broker_is_late_is_kept(member: Member) -> None:
+def test_an_owner_whose_broker_is_late_is_kept(kip848: Member) -> None:
     """It waits a moment for an answer; the connection is there."""
-    cut_off = CutOff(member)
+    cut_off = CutOff(kip848)
     cut_off.first.trouble = KafkaError._TIMED_OUT  # noqa: SLF001  (its public name)
-    member.own(PLACE)
+    kip848.own(PLACE)
     cut_off.turns(20)
 
-    assert member.client is cut_off.first
+    assert kip848.client is cut_off.first
 
 
-def test_an_owner_that_hears_of_its_partitions_is_kept(member: Member) -> None:
+def test_an_owner_that_hears_of_its_partitions_is_kept(kip848: Member) -> None:
     """It reads, so it has a connection, whatever a look finds."""
+    cut_off = CutOff(kip848)
+    kip848.own(PLACE)
+    for _ in range(6):
+        cut_off.turns(10)
+        kip848.hears(Said("events", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (its public name)
+
+    assert kip848.client is cut_off.first
+
+
+def test_a_classic_owner_is_told_by_its_client(member: Member) -> None:
+    """When its session is over; a successor would wait for that, too, and the group with it."""
     cut_off = CutOff(member)
     member.own(PLACE)
-    for _ in range(6):
-        cut_off.turns(3)
-        member.hears(Said("events", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (its public name)
+    cut_off.turns(40)
 
     assert member.client is cut_off.first
+
+
+def test_what_a_replaced_client_says_of_its_partitions_is_nobodys(kip848: Member) -> None:
+    """It closes on its own thread, perhaps when its successor owns them already."""
+    cut_off = CutOff(kip848)
+    kip848.own(PLACE)
+    cut_off.turns(12)
+    kip848.own(PLACE)
+    kip848.listener.gone.clear()
+    cut_off.first.on_lost(cut_off.first, [TopicPartition(*PLACE)])
+
+    assert kip848.log._formation.is_formed  # noqa: SLF001  (membership asks a broker)
+    assert kip848.listener.gone == []
 
 
 def test_one_look_that_fails_now_and_then_replaces_no_client(member: Member) -> None:

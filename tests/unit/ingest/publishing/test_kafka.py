@@ -1,16 +1,18 @@
 """The broker's edge, as far as it needs no broker: what an error means, and what becomes of each record."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from ingest.counters import NoMetrics
 from ingest.errors import Rejected
 from ingest.publishing.kafka import KafkaBroker, TopicNames, status_of
 from ingest.publishing.ports import DeliveryStatus, Record
+from tests.support.fake_broker import Clock
 
 
 def test_only_a_refusal_of_the_record_itself_is_one() -> None:
@@ -44,10 +46,15 @@ THERE = Stored(7)
 class HeldProducer:
     """Takes records up to a number, and reports what the test says."""
 
+    made: list["HeldProducer"]
+
     def __init__(self, _: Mapping[str, object]) -> None:
         """Take any number."""
         self.reports: list[Callable[[KafkaError | None, Stored], None]] = []
         self.room = 1000
+        self.asked = 0
+        self.trouble: int | None = None
+        self.made.append(self)
 
     def produce(self, _topic: str, _value: bytes, _key: bytes, _partition: int, report: Any) -> None:
         """Take a record, while there is room."""
@@ -64,6 +71,14 @@ class HeldProducer:
 
     def flush(self, _: float) -> None:
         """Wait for nothing."""
+
+    def list_topics(self, topic: str, **_: object) -> SimpleNamespace:
+        """Find it, with a leader, unless there is a trouble."""
+        self.asked += 1
+        if self.trouble is not None:
+            raise KafkaException(KafkaError(self.trouble))
+        found = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=1)})
+        return SimpleNamespace(topics={topic: found})
 
 
 class Gauges(NoMetrics):
@@ -93,9 +108,17 @@ def gauges() -> Gauges:
 
 
 @pytest.fixture
-def edge(monkeypatch: pytest.MonkeyPatch, gauges: Gauges) -> Iterator[KafkaBroker]:
+def clock() -> Clock:
+    """The edge's."""
+    return Clock()
+
+
+@pytest.fixture
+def edge(monkeypatch: pytest.MonkeyPatch, gauges: Gauges, clock: Clock) -> Iterator[KafkaBroker]:
     """The edge before a producer that reports what the test says."""
     monkeypatch.setattr("ingest.publishing.kafka.Producer", HeldProducer)
+    monkeypatch.setattr("ingest.publishing.kafka.monotonic", clock)
+    monkeypatch.setattr(HeldProducer, "made", [], raising=False)
     broker = KafkaBroker({"message.max.bytes": 2000}, TopicNames("events", "dead"), 10_000, gauges)
     yield broker
     broker.close(0)
@@ -174,3 +197,80 @@ def test_a_record_that_is_too_large_is_refused_before_it_is_sent(
     else:
         with pytest.raises(Rejected, match="1600 bytes in Avro"):
             edge.check(records)
+
+
+NO_CONNECTION = KafkaError._TRANSPORT  # noqa: SLF001  (its public name)
+
+
+def asked(edge: KafkaBroker, clock: Clock, pauses_s: Sequence[float]) -> int:
+    """Ask after each of these pauses whether the broker answers; return how often a renewal was asked for."""
+    renewals = 0
+    for pause_s in pauses_s:
+        clock.now_s += pause_s
+        assert not edge.answers(1)
+        renewals += edge._is_renewal_asked  # noqa: SLF001  (the poller, whose thread a clock does not hold, may be late)
+        edge._is_renewal_asked = False  # noqa: SLF001  (as above)
+    return renewals
+
+
+@pytest.fixture
+def alone(edge: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> HeldProducer:
+    """The edge's producer, without a connection; renewals are only asked for."""
+    monkeypatch.setattr(edge, "_renew", lambda: time.sleep(0.01))
+    held(edge).trouble = NO_CONNECTION
+    return held(edge)
+
+
+def test_a_producer_that_alone_has_no_connection_is_replaced(
+    edge: KafkaBroker, clock: Clock, alone: HeldProducer
+) -> None:
+    """After two looks of a newcomer, ten seconds from each other; the next time later, for it may not help."""
+    assert asked(edge, clock, [1] * 19) == 0
+    assert len(HeldProducer.made) == 2
+    assert asked(edge, clock, [1]) == 1
+    assert asked(edge, clock, [1] * 39) == 0
+    assert asked(edge, clock, [1]) == 1
+    assert alone.asked == 60
+
+
+def test_a_producer_is_kept_while_a_new_one_has_no_connection_either(
+    edge: KafkaBroker, clock: Clock, alone: HeldProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker is away. A newcomer is asked twice, and then another one is made."""
+    monkeypatch.setattr(HeldProducer, "list_topics", no_connection)
+
+    assert asked(edge, clock, [10] * 8) == 0
+    assert len(HeldProducer.made) == 1 + 4
+    assert held(edge) is alone
+
+
+def no_connection(*_: object, **__: object) -> None:
+    """Fail as a client without a broker."""
+    raise KafkaException(KafkaError(NO_CONNECTION))
+
+
+def test_a_producer_whose_broker_is_late_is_kept(edge: KafkaBroker, clock: Clock, alone: HeldProducer) -> None:
+    """It has a connection, and a new one would soon be no better."""
+    alone.trouble = KafkaError._TIMED_OUT  # noqa: SLF001  (its public name)
+
+    assert asked(edge, clock, [10] * 8) == 0
+    assert HeldProducer.made == [alone]
+
+
+def test_one_look_of_each_outage_replaces_no_producer(edge: KafkaBroker, clock: Clock, alone: HeldProducer) -> None:
+    """The broker came back between the two questions, whenever that was last."""
+    assert asked(edge, clock, [10, 3600, 3600, 3600]) == 0
+    alone.trouble = None
+    assert edge.answers(1)
+    alone.trouble = NO_CONNECTION
+    assert asked(edge, clock, [10]) == 0
+
+
+def test_a_machine_on_which_no_producer_can_be_made_keeps_the_old_one(
+    edge: KafkaBroker, clock: Clock, alone: HeldProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without descriptors, or with a certificate that can't be read any more. Who asks goes on."""
+    monkeypatch.setattr("ingest.publishing.kafka.Producer", no_connection)
+
+    assert asked(edge, clock, [10] * 3) == 0
+    assert held(edge) is alone
