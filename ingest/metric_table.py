@@ -60,7 +60,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     ),
     "producer_queue_records": Metric("gauge", "Records awaiting acknowledgement"),
     "producer_queue_bytes": Metric("gauge", "Bytes awaiting acknowledgement"),
-    "producer_renewals_total": Metric("counter", "Producers replaced: after a fatal error, or since they reached no broker or accepted nothing"),
+    "producer_renewals_total": Metric(
+        "counter", "Producers replaced: after a fatal error, or since they reached no broker or accepted nothing"
+    ),
     "producer_missing_offsets_total": Metric("counter", "Records reported as stored without an offset, and sent again"),
     "breaker_open": Metric("gauge", "Worker processes whose breaker is open: they do not send to the broker"),
     "breaker_opened_total": Metric("counter", "Times that a worker process's breaker opened"),
