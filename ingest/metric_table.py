@@ -61,7 +61,8 @@ METRICS: Final[Mapping[str, Metric]] = {
     "producer_queue_records": Metric("gauge", "Records awaiting acknowledgement"),
     "producer_queue_bytes": Metric("gauge", "Bytes awaiting acknowledgement"),
     "producer_renewals_total": Metric(
-        "counter", "Producers replaced: after a fatal error, or since they reached no broker or accepted nothing"
+        "counter",
+        "Producers replaced: after a fatal error, or because they reached no broker or nothing was acknowledged",
     ),
     "producer_missing_offsets_total": Metric("counter", "Records reported as stored without an offset, and sent again"),
     "breaker_open": Metric("gauge", "Worker processes whose breaker is open: they do not send to the broker"),

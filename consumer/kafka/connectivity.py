@@ -1,10 +1,10 @@
 """Notices a client that reaches no broker although others do; a new client does.
 
 A node that knows itself fenced (after it was frozen, or when all restart) lists topics and no broker. librdkafka then
-drops every broker that it knows, those of bootstrap.servers too, and means to bootstrap again; but what takes that
-answer cancels it, when it comes first. Such a client asks nobody any more, for ever, and says nothing of it (2.10 to
-2.16; its issue 5301). A classic member loses its partitions when the session is over. A KIP-848 member is told by its
-brokers alone, so it keeps them.
+drops every broker that it knows, those of bootstrap.servers too, and sets a timer to bootstrap again. The end of the
+same answer's handling stops that timer if it has not fired yet. Then the client asks nobody any more, and says nothing
+of it (seen in 2.16, for a minute; its issue 5301 says: for ever). A classic member loses its partitions when its
+session is over. A KIP-848 member keeps them, because only brokers tell it that they are lost.
 """
 
 from collections.abc import Callable

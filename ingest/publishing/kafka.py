@@ -7,8 +7,8 @@ thread does.
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
 a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen). And it
-replaces one that reaches no broker although a new one does: after metadata without any broker, librdkafka may know none
-any more, for ever (its issue 5301; consumer/kafka/connectivity.py says more).
+replaces one that reaches no broker although a new one does: after metadata without any broker, librdkafka may ask
+nobody any more (consumer/kafka/connectivity.py says why).
 
 A report of success is believed when it names the record's offset. Without one librdkafka only concludes that the record
 was stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong where the
@@ -262,7 +262,7 @@ class KafkaBroker:
 
         One that is not answered is asked once more at the next look: it may be far away.
         """
-        if monotonic() - self._compared_s > 3 * self._pause_s:  # of an earlier outage
+        if monotonic() - self._compared_s > 3 * self._pause_s:  # the last one was of an earlier outage
             self._newcomer, self._worse = None, 0
         self._compared_s = monotonic()
         try:
@@ -318,7 +318,6 @@ class KafkaBroker:
             self._is_renewal_asked = True
 
     def _renew(self) -> None:
-        self._metrics.count("producer_renewals_total")
         old = self._producer
         if not self._stopping.wait(max(self._renewed_at_s + _RENEW_S - monotonic(), 0)):
             self._renewed_at_s = monotonic()
@@ -327,6 +326,7 @@ class KafkaBroker:
             except KafkaException as error:  # as in _compare; this thread has to go on
                 log.error("no new producer can be made: trying again", extra={"reason": str(error)})  # noqa: TRY400  (a fact of the machine)
                 return
+            self._metrics.count("producer_renewals_total")
             with self._lock:
                 self._producer = new
         self._is_renewal_asked = False

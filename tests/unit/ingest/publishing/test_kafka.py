@@ -13,6 +13,7 @@ from ingest.errors import Rejected
 from ingest.publishing.kafka import KafkaBroker, TopicNames, status_of
 from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.fake_broker import Clock
+from tests.support.log_members import until
 
 
 def test_only_a_refusal_of_the_record_itself_is_one() -> None:
@@ -274,3 +275,19 @@ def test_a_machine_on_which_no_producer_can_be_made_keeps_the_old_one(
 
     assert asked(edge, clock, [10] * 3) == 0
     assert held(edge) is alone
+
+
+def test_a_renewal_that_fails_is_tried_again(
+    edge: KafkaBroker, clock: Clock, gauges: Gauges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread goes on, and so do the reports of the old producer."""
+    old = held(edge)
+    monkeypatch.setattr("ingest.publishing.kafka.Producer", no_connection)
+    edge.renew()
+    until(lambda: edge._renewed_at_s == clock.now_s)  # noqa: SLF001  (the only sign of a try)
+    assert held(edge) is old
+    monkeypatch.setattr("ingest.publishing.kafka.Producer", HeldProducer)
+    clock.now_s += 2
+
+    until(lambda: held(edge) is not old)
+    assert gauges.counted == ["producer_renewals_total"]
