@@ -7,8 +7,7 @@ thread does.
 poll() raises fatal errors (an idempotent producer whose sequence broke, or without write permission). Such a producer
 accepts nothing more, and the thread replaces it. It also replaces one on request: a producer can fail for ever without
 a fatal error while the broker accepts records from others (a broker that fenced it while it was frozen). And it
-replaces one that reaches no broker although a new one does: after metadata without any broker, librdkafka may ask
-nobody any more (consumer/kafka/connectivity.py says why).
+replaces one that reaches no broker although a new one does (ingest/publishing/connectivity.py).
 
 A report of success is believed when it names the record's offset. Without one librdkafka only concludes that the record
 was stored, because a later one of its partition was (in its source: rd_kafka_dr_implicit_ack). That is wrong where the
@@ -32,6 +31,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, libve
 from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
 from ingest.publishing.completion import Completion
+from ingest.publishing.connectivity import Connectivity
 from ingest.publishing.ports import DELIVERED, UNKNOWN, DeliveryStatus, Record
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
@@ -44,9 +44,6 @@ _LOOP_LATE_S: Final = 0.05  # a loop that has not polled for so long does not po
 _ANY_PARTITION: Final = -1  # the partitioner decides
 _TELL_S: Final = 60.0
 _RENEW_S: Final = 1.0  # a producer without write permission fails at once: replace it no more often than this
-_COMPARE_S: Final = 10.0  # between two looks whether a new producer reaches a broker
-_COMPARE_S_MAX: Final = 300.0  # if it does not help
-_COMPARISONS: Final = 2  # the broker may have come back between the two questions of one
 _PURGE_S: Final = 1.0  # reports of purged records come at once; measured: below 10 ms
 _RECORD_OVERHEAD_BYTES: Final = 512  # librdkafka's bookkeeping, rounded up
 _MESSAGE_BYTES_MAX: Final = 1_000_000  # librdkafka's default for message.max.bytes
@@ -164,9 +161,7 @@ class KafkaBroker:
         self._producer = Producer(self._properties)
         self._renewed_at_s = self._told_at_s = float("-inf")
         self._is_renewal_asked = False
-        self._compared_s, self._pause_s = monotonic(), _COMPARE_S
-        self._newcomer: Producer | None = None
-        self._worse = 0
+        self._connectivity = Connectivity(topics.events, lambda: Producer(self._properties), self.renew)
         self._loop_polled_s = float("-inf")
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
@@ -250,43 +245,7 @@ class KafkaBroker:
 
     def answers(self, timeout_s: float) -> bool:
         """Ask for the topic's metadata; see to it that a producer that alone has no connection is replaced."""
-        error = self._trouble(self._producer, timeout_s)
-        if error is None:
-            self._newcomer, self._worse, self._compared_s, self._pause_s = None, 0, monotonic(), _COMPARE_S
-        elif error == KafkaError._TRANSPORT and monotonic() - self._compared_s >= self._pause_s:  # noqa: SLF001  (its public name)
-            self._compare(timeout_s)
-        return error is None
-
-    def _compare(self, timeout_s: float) -> None:
-        """Ask with a new producer, too; if only that one is answered, twice, replace the present one.
-
-        One that is not answered is asked once more at the next look: it may be far away.
-        """
-        if monotonic() - self._compared_s > 3 * self._pause_s:  # the last one was of an earlier outage
-            self._newcomer, self._worse = None, 0
-        self._compared_s = monotonic()
-        try:
-            newcomer = self._newcomer or Producer(self._properties)
-        except KafkaException as error:  # no descriptor is left, or a file can't be read
-            log.warning("no producer can be made", extra={"reason": str(error)})
-            return
-        is_answered = self._trouble(newcomer, timeout_s) is None
-        self._worse = self._worse + 1 if is_answered else 0
-        self._newcomer = newcomer if is_answered or self._newcomer is None else None
-        if self._worse >= _COMPARISONS:
-            log.warning("the producer reaches no broker although a new one does: replacing it")
-            self._newcomer, self._worse, self._pause_s = None, 0, min(2 * self._pause_s, _COMPARE_S_MAX)
-            self.renew()
-
-    def _trouble(self, producer: Producer, timeout_s: float) -> int | None:
-        """Return the code of what keeps a producer from finding the topic of events; None if nothing does."""
-        try:
-            topic = producer.list_topics(self._topics.events, timeout=timeout_s).topics[self._topics.events]
-        except KafkaException as error:
-            return int(error.args[0].code())
-        if topic.error is None and any(partition.leader >= 0 for partition in topic.partitions.values()):
-            return None
-        return KafkaError.LEADER_NOT_AVAILABLE
+        return self._connectivity.has(self._producer, timeout_s)
 
     def close(self, flush_s: float) -> None:
         """Wait this long for records on their way, fail the rest, and stop; every sender gets its statuses."""
@@ -323,7 +282,7 @@ class KafkaBroker:
             self._renewed_at_s = monotonic()
             try:
                 new = Producer(self._properties)
-            except KafkaException as error:  # as in _compare; this thread has to go on
+            except KafkaException as error:  # as in Connectivity; this thread has to go on
                 log.error("no new producer can be made: trying again", extra={"reason": str(error)})  # noqa: TRY400  (a fact of the machine)
                 return
             self._metrics.count("producer_renewals_total")

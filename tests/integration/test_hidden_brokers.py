@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.kafka import connectivity, presence
 from consumer.kafka.admin_connection import AdminConnection
 from ingest.counters import NoMetrics
-from ingest.publishing import kafka as edge
+from ingest.publishing import connectivity as edge_connectivity
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.fixtures_group import Group
@@ -100,7 +100,7 @@ def test_a_producer_that_knows_no_broker_any_more_is_replaced(
     cluster: KafkaCluster, proxy: MetadataProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else all events would go to the disk, and nothing would drain it: whether a broker is there it asks itself."""
-    monkeypatch.setattr(edge, "_COMPARE_S", 2.0)
+    monkeypatch.setattr(edge_connectivity, "_COMPARE_S", 2.0)
     assert cluster.nodes[0].is_alive()
     properties = {"bootstrap.servers": proxy.address, "linger.ms": 1, "message.timeout.ms": 1000, **_LOST}
     broker = KafkaBroker(properties, TopicNames("events", "dead"), 2**20, NoMetrics())
@@ -121,7 +121,7 @@ def test_a_producer_is_kept_while_no_other_reaches_a_broker(
     cluster: KafkaCluster, proxy: MetadataProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new one would be no better."""
-    monkeypatch.setattr(edge, "_COMPARE_S", 0.1)
+    monkeypatch.setattr(edge_connectivity, "_COMPARE_S", 0.1)
     broker = KafkaBroker({"bootstrap.servers": proxy.address}, TopicNames("events", "dead"), 2**20, NoMetrics())
     first = broker._producer  # noqa: SLF001  (no other way to see which it has)
     cluster.nodes[0].pause()

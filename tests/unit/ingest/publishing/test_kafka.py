@@ -119,6 +119,7 @@ def edge(monkeypatch: pytest.MonkeyPatch, gauges: Gauges, clock: Clock) -> Itera
     """The edge before a producer that reports what the test says."""
     monkeypatch.setattr("ingest.publishing.kafka.Producer", HeldProducer)
     monkeypatch.setattr("ingest.publishing.kafka.monotonic", clock)
+    monkeypatch.setattr("ingest.publishing.connectivity.monotonic", clock)
     monkeypatch.setattr(HeldProducer, "made", [], raising=False)
     broker = KafkaBroker({"message.max.bytes": 2000}, TopicNames("events", "dead"), 10_000, gauges)
     yield broker
