@@ -139,8 +139,13 @@ class DoomedLetters(KafkaDeadLetters):
         _reach("letters_sent")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be the worker."""
     vars(service).update(
         Worker=DoomedWorker, KafkaLog=DoomedLog, ClickHouseTable=DoomedTable, KafkaDeadLetters=DoomedLetters
     )
     __main__.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 """Worker processes of one group, from one topic into one database, and what must be there in the end."""
 
 import os
-import sys
 import time
 import uuid
 from collections import Counter
@@ -21,7 +20,7 @@ from consumer.delivery.ports import Partition
 from consumer.kafka.admin import Cluster
 from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.feed import Feed, Place
-from tests.support.member import Member
+from tests.support.member import ROOT, Member
 from tests.support.migrated import make_tables
 from tests.support.ports import free_port
 
@@ -80,7 +79,7 @@ class Fleet:
 
         `settings` are those of every worker, by name, and `root` is the tree of their code; a test may change them.
         """
-        self.root = Path(__file__).resolve().parents[2]
+        self.root = ROOT
         self.topic = topic
         self.database = f"fleet_{uuid.uuid4().hex[:8]}"
         self.members: list[Member] = []
@@ -131,9 +130,9 @@ class Fleet:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
         own = {"http_port": free_port(), **self.settings, **settings}
         environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in own.items()}
-        module = "tests.support.doomed" if doom else "consumer"
+        module = "tests.support.doomed" if doom else "consumer.__main__"
         log = self._directory / f"worker-{len(self.members)}.log"
-        member = Member([sys.executable, "-m", module, "run"], environ | {"DOOM": doom or "none"}, log, self.root)
+        member = Member(module, environ | {"DOOM": doom or "none"}, log, self.root)
         self.members.append(member)
         return member
 

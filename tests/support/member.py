@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,8 +15,9 @@ from typing import Final
 from weakref import WeakSet
 
 from tests.support.freezing import await_frozen, freeze
+from tests.support.zygote import Forked, Zygote
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 60.0
 _STACKS_S: Final = 0.5
 _SAID: Final = 12_000
@@ -25,12 +27,11 @@ _LIVING: Final[WeakSet["Member"]] = WeakSet()
 class Member:
     """One worker process. Its log is a file; its pages are on its own port."""
 
-    def __init__(self, command: list[str], environ: dict[str, str], log: Path, root: Path = _ROOT) -> None:
-        """Start it, with the code of the tree at `root`."""
+    def __init__(self, module: str, environ: dict[str, str], log: Path, root: Path = ROOT) -> None:
+        """Start `python -m MODULE run`, with the code of the tree at `root`."""
         self.log = log
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(command, cwd=root, env=environ, stdout=out, stderr=out)
+        self.process = _forked(module, environ, log) if root == ROOT else _started(module, environ, log, root)
         _LIVING.add(self)
 
     @classmethod
@@ -73,7 +74,7 @@ class Member:
         """
         try:
             await_frozen(self.process.pid, timeout_s)
-        except (TimeoutError, ChildProcessError):
+        except OSError:
             raise TimeoutError(f"it did not freeze: {self.said()[-2000:]}") from None
 
     def said(self) -> str:
@@ -145,3 +146,12 @@ class Member:
         """Return the most memory that it ever held."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text("ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _forked(module: str, environ: dict[str, str], log: Path) -> Forked:
+    return Zygote.shared().start(module, ["run"], environ, log)
+
+
+def _started(module: str, environ: dict[str, str], log: Path, root: Path) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as out:
+        return subprocess.Popen([sys.executable, "-m", module, "run"], cwd=root, env=environ, stdout=out, stderr=out)

@@ -1,0 +1,177 @@
+"""A process that has a worker's imports behind it, and forks workers: each would take most of a second for them.
+
+`Zygote.start` is for tests that start workers by the dozen; others start `python -m consumer` as a person would.
+"""
+
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_START_S: Final = 60.0
+PRELOADED: Final = "consumer.__main__"
+
+
+class Forked:
+    """One worker, as `subprocess.Popen` has it."""
+
+    def __init__(self, pid: int) -> None:
+        """Know its process id."""
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = threading.Event()
+
+    def end(self, code: int) -> None:
+        """Learn its exit code, negative for a signal; the process id may be another's from now on."""
+        self.returncode = code
+        self._ended.set()
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, and return the exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on.
+        """
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired(f"the worker {self.pid}", timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """The other end of the process; threads share it."""
+
+    def __init__(self) -> None:
+        """Start it; it ends with this process."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self._connection = ours
+        self._lock = threading.Lock()
+        self._born: list[Forked] = []
+        self._is_born = threading.Semaphore(0)
+        self._living: dict[int, Forked] = {}
+        threading.Thread(target=self._listen, name="zygote", daemon=True).start()
+
+    @staticmethod
+    @cache
+    def shared() -> "Zygote":
+        """Return the one of this process."""
+        return Zygote()
+
+    def start(self, module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
+        """Start a module's `main` as a process that appends to a log.
+
+        Raises:
+            TimeoutError: the process that forks has ended, or is stuck.
+        """
+        told = {"module": module, "arguments": arguments, "environ": dict(environ), "log": str(log)}
+        with self._lock:
+            self._connection.sendall(json.dumps(told).encode() + b"\n")
+            if not self._is_born.acquire(timeout=_START_S):
+                raise TimeoutError("no worker was forked")
+            return self._born.pop()
+
+    def _listen(self) -> None:
+        with self._connection.makefile("r") as lines:
+            for line in lines:
+                told = json.loads(line)
+                if "code" in told:
+                    self._living.pop(told["pid"]).end(told["code"])
+                    continue
+                forked = self._living[told["pid"]] = Forked(told["pid"])
+                self._born.append(forked)
+                self._is_born.release()
+
+
+class Order(NamedTuple):
+    """What a child is to become."""
+
+    module: str
+    arguments: list[str]
+    environ: dict[str, str]
+    log: str
+
+    def become(self) -> None:
+        """Be that program."""
+        out = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.close(out)
+        os.environ.clear()
+        os.environ.update(self.environ)
+        sys.argv = [self.module, *self.arguments]
+        importlib.import_module(self.module).main()
+
+
+def serve(connection: socket.socket) -> Order | None:
+    """Fork a child for each order, which returns it; None at the end of the connection."""
+    watched = selectors.DefaultSelector()
+    watched.register(connection, selectors.EVENT_READ)
+    pending = b""
+    while True:
+        for key, _ in watched.select():
+            if key.fileobj is not connection:
+                _bury(watched, key, connection)
+                continue
+            data = connection.recv(1 << 20)
+            if not data:
+                return None
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                order = Order(**json.loads(line))
+                pid = os.fork()
+                if not pid:
+                    _drop(watched)
+                    return order
+                _say(connection, pid=pid)
+                watched.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+
+
+def _bury(watched: selectors.BaseSelector, key: selectors.SelectorKey, connection: socket.socket) -> None:
+    watched.unregister(key.fileobj)
+    os.close(key.fd)
+    _, status = os.waitpid(key.data, 0)
+    _say(connection, pid=key.data, code=os.waitstatus_to_exitcode(status))
+
+
+def _drop(watched: selectors.BaseSelector) -> None:
+    """Close what belongs to the parent alone."""
+    for key in list(watched.get_map().values()):
+        os.close(key.fd)
+    watched.close()
+
+
+def _say(connection: socket.socket, **told: Any) -> None:
+    connection.sendall(json.dumps(told).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    importlib.import_module(PRELOADED)
+    ordered = serve(socket.socket(fileno=int(sys.argv[1])))
+    if ordered is not None:
+        ordered.become()
