@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple, Self
 
 import pytest
@@ -34,6 +34,13 @@ IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
 CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
 """The variable that names a cluster of Replicated tables."""
+
+
+def cases(every: Iterable[Any], slice_of: Container[Any]) -> list[Any]:
+    """Return parameters, of which `make test` takes a slice."""
+    return [each if each in slice_of else pytest.param(each, marks=SOAK_ONLY) for each in every]
+
+
 collect_ignore = [] if CLUSTER in os.environ else ["integration/test_replicated_cluster.py"]
 
 

@@ -65,7 +65,7 @@ def times(step: str) -> tuple[int, int]:
 def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
     """Kill two workers in a row at a step, and let a third one finish that and something new."""
     first, second = times(step)
-    feed.send(1000)
+    feed.send(600)
     assert fleet.start(doom=f"{step}:{first}").await_exit() == KILLED
     feed.send(200)
     assert fleet.start(doom=f"{step}:{second}").await_exit() == KILLED
@@ -82,7 +82,7 @@ def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
 @pytest.mark.parametrize(
     "steps",
     [
-        pytest.param(("intent_committed", "letters_sent", "inserted", "commit_sent"), id="each phase"),
+        pytest.param(("intent_committed", "letters_sent"), id="two phases"),
         *(
             pytest.param(STEPS[at : at + _AT_ONCE], id=name, marks=SOAK_ONLY)
             for at, name in zip(range(0, len(STEPS), _AT_ONCE), ("intent", "insert", "commit"), strict=True)
@@ -92,7 +92,7 @@ def chain(step: str, fleet: Fleet, feed: Feed) -> Chain:
 def test_two_in_a_row_are_killed_at_each_step(
     steps: tuple[str, ...], broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
 ) -> None:
-    """Four steps side by side, each in its own group: the third worker replays exactly what the two left."""
+    """Some steps side by side, each in its own group: the third worker replays exactly what the two left."""
 
     def run(step: str) -> Chain:
         topic = new_topic_on(broker)

@@ -47,7 +47,9 @@ def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: P
         yield fleet
 
 
-@pytest.mark.parametrize("protocol", [{}, KIP848], ids=["classic", "kip848"])
+@pytest.mark.parametrize(
+    "protocol", [pytest.param({}, id="classic"), pytest.param(KIP848, id="kip848", marks=SOAK_ONLY)]
+)
 def test_one_to_four_to_one_under_load(
     protocol: dict[str, object], fleet: Fleet, broker: KafkaCluster, oracle: Oracle
 ) -> None:

@@ -125,7 +125,9 @@ def test_a_worker_says_what_its_threads_do(member: Member) -> None:
     until(lambda: member.page("/healthz")[0] == 200, "its page")
 
 
-@pytest.mark.parametrize("mode", [Refuse(), BlackHole()], ids=["refusing", "frozen"])
+@pytest.mark.parametrize(
+    "mode", [pytest.param(Refuse(), id="refusing", marks=SOAK_ONLY), pytest.param(BlackHole(), id="frozen")]
+)
 def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) -> None:
     """It gives what was taken its time, no more, and ends, though an insert hangs; a successor makes what was left."""
     rig.proxy.set(Pass())

@@ -8,12 +8,15 @@ from typing import Final
 import pytest
 
 from consumer.errors import HaltCode
+from tests.conftest import IS_SOAK, cases
 from tests.fault.conftest import Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Refuse, Reset
 from tests.support.rig import INSERT, PROBE, QUERY, TIMEOUT_S, TWIN, Rig, page, refusal
 
 _PER_SECOND: Final = 400
+_MODES: Final = 3
+"""How many ways of each kind `make test` takes; `make soak` takes all."""
 _RETRIES: Final = "headrace_consumer_retries_total"
 
 HALTED: Final[dict[str, tuple[HaltCode, Answer]]] = {
@@ -50,7 +53,7 @@ def test_a_full_disk_is_waited_for(rig: Rig, member: Member, oracle: Oracle) -> 
     assert "ClickHouse 243 " in member.said()
 
 
-@pytest.mark.parametrize("kind", HALTED)
+@pytest.mark.parametrize("kind", cases(HALTED, {"right revoked", "partitions"}))
 def test_what_a_person_must_repair_halts_partitions(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
     """The process stays, says what to do, dead-letters nothing, and goes on by itself once it is repaired."""
     code, answer = HALTED[kind]
@@ -129,10 +132,12 @@ PROBED: Final[dict[str, tuple[str, int, list[Mode]]]] = {
 """Each kind: the requests that are struck, how many of them by each mode, and the modes, in turn."""
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", PROBED)
 def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
     """The search is repeated; no neighbour becomes a dead letter, no reason changes, its probe table is dropped."""
     only, times, modes = PROBED[kind]
+    modes = modes if IS_SOAK else modes[:_MODES]
     twins(rig)  # of the tests before
     probes = member.figure("headrace_consumer_poison_probes_total", table="events")
     retries = member.figure(_RETRIES)
@@ -151,6 +156,7 @@ def test_a_fault_in_the_search_for_poison_blames_nobody(rig: Rig, member: Member
     assert len(twins(rig)) <= (times * len(modes) if only == TWIN else 0), "a probe table stays when its drop fails"
 
 
+@pytest.mark.soak
 def test_clickhouse_goes_away_in_the_middle_of_a_search(rig: Rig, member: Member, oracle: Oracle) -> None:
     """The probe table can't be dropped then: it stays, empty and without an engine; `migrate` drops it by its name."""
 
@@ -160,7 +166,7 @@ def test_clickhouse_goes_away_in_the_middle_of_a_search(rig: Rig, member: Member
     twins(rig)  # of the tests before
     before = away()
     with rig.feed.running(_PER_SECOND):
-        for _ in range(3):
+        for _ in range(3 if IS_SOAK else 1):
             have_probes(rig)
             struck = rig.proxy.count(DelayRequest) + 1
             rig.proxy.set(DelayRequest(0.3), 1, only=PROBE)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from schemas.event import read_catalogue
+from tests.conftest import SOAK_ONLY
 from tests.support.axe import faults
 from tests.support.chromium import Site
 from tests.support.devtools import Page, driving
@@ -275,7 +276,7 @@ def test_another_sites_page_reads_and_starts_nothing(browser: Page, pipeline: Pi
     assert mode == ""
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), pytest.param("dark", 390, marks=SOAK_ONLY)])
 def test_nothing_serious_keeps_anybody_out(page: Page, scheme: str, width: int) -> None:
     """Labels, roles, contrast, with an answer and a followed event on the page; and nothing scrolls sideways."""
     page.size(width, 900)

@@ -19,6 +19,7 @@ from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Record
 from consumer.errors import ConsumerError, Halt, Transient, Unseen
 from schemas.registry import LocalSchemas
+from tests.conftest import IS_SOAK
 from tests.support.clickhouse import PASSWORD, USER
 from tests.support.consumer_fakes import Tally
 from tests.support.fixtures_consumer import AT_MS, TOPIC, encoded, record
@@ -189,9 +190,10 @@ class Slow:
         self._pool.shutdown()
 
 
+@pytest.mark.soak
 def test_two_who_mend_at_once_put_back_once(torn: Torn) -> None:
     """An expelled worker and its successor: each row comes back once; who was overtaken tries again."""
-    for _ in range(3):
+    for _ in range(3 if IS_SOAK else 1):
         torn.lose("events", "_offset >= 7")
         start = threading.Barrier(4)
 
