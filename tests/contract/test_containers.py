@@ -1,7 +1,10 @@
 """The images keep their promises, as far as their Dockerfiles say; tests/integration/test_images.py runs them."""
 
 import re
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from typing import Final
 
 import pytest
@@ -21,6 +24,37 @@ from tests.support.containers import (
     state_directories,
     version,
 )
+
+# Imports all modules of packages. The first argument names what is not there.
+_IMPORT_ALL: Final = """
+import importlib, pkgutil, sys
+missing = set(sys.argv[1].split(","))
+class NotThere:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, NotThere())
+for name in sys.argv[2:]:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        importlib.import_module(module.name)
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_module_finds_what_it_imports_in_the_locked_packages(service: str) -> None:
+    """Of all packages that are installed here, the image has those of its lock file alone."""
+    lock = (ROOT / f"deploy/locks/{service}.txt").read_text()
+    locked = {re.sub("[-_.]+", "-", name).lower() for name in re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)}
+    found = packages_distributions()
+    here = {module: {re.sub("[-_.]+", "-", each).lower() for each in owners} for module, owners in found.items()}
+    missing = {module for module, owners in here.items() if not owners & {*locked, "headrace"}}
+    command = [sys.executable, "-c", _IMPORT_ALL, ",".join(missing), service, "schemas"]
+
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert {"flask", "clickhouse_connect"} & missing == {"flask" if service == "consumer" else "clickhouse_connect"}
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("service", IMAGE_OF)
