@@ -1,4 +1,4 @@
-# make run: the whole pipeline; make test: every test. Both install what they need.
+# make run: the whole pipeline; make test: the tests. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.setup
@@ -32,9 +32,9 @@ check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, and TESTS
 	$(BIN)/hadolint deploy/Dockerfile.ingest deploy/Dockerfile.consumer
 	$(if $(TESTS),$(BIN)/pytest -q -n 2 $(TESTS))
 
-test: $(SETUP) ## every test, on real parts
+test: $(SETUP) ## the tests, on real parts
 	bash tests/support/programs.sh
-	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 fault: $(SETUP) ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh

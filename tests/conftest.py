@@ -1,9 +1,9 @@
-"""What every test may ask for: the brokers and engines of tests/support, hypothesis' profiles, and three at a time."""
+"""What every test may ask for: the brokers and engines of tests/support, hypothesis' profiles, and four at a time."""
 
 import gc
 import logging
 import os
-from collections.abc import Container, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import Any, Final, NamedTuple, Self
 
 import pytest
@@ -30,14 +30,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 _INGRESS: Final = "tests/fault/"
 _WORKERS: Final = "tests/fault/test_worker_"
 _PIPELINE: Final = "tests/system/"
+_FOURTH: Final = "gw3"
+_NICE: Final = 5
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
 CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
 """The variable that names a cluster of Replicated tables."""
 
 
-def cases(every: Iterable[Any], slice_of: Container[Any]) -> list[Any]:
+def cases(every: Collection[Any], slice_of: Collection[Any]) -> list[Any]:
     """Return parameters, of which `make test` takes a slice."""
+    assert set(slice_of) <= set(every), "a slice has what is no case"
     return [each if each in slice_of else pytest.param(each, marks=SOAK_ONLY) for each in every]
 
 
@@ -46,6 +49,12 @@ collect_ignore = [] if CLUSTER in os.environ else ["integration/test_replicated_
 
 # What is imported and collected stays for ever: a search for garbage through it is a fifth of the collection's time.
 gc.disable()
+
+
+def pytest_configure() -> None:
+    """Let the fourth process use what the others leave: many of their tests wait, and some have deadlines."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == _FOURTH:
+        os.nice(_NICE)
 
 
 def pytest_collection_finish() -> None:
@@ -149,7 +158,14 @@ class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     The tests that load the ingress and measure its answers are one group, those of the whole pipeline share one, and
     each file of the rest is a separate group: each process has brokers and a ClickHouse that nobody else hurts. The
     groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
+
+    The fourth process takes its groups from the other end: what waits for nothing first, then what measures nothing.
     """
+
+    def _assign_work_unit(self, node: Any) -> None:
+        if node.gateway.id == _FOURTH:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)

@@ -99,7 +99,7 @@ def test_two_in_a_row_are_killed_at_each_step(
         (directory := tmp_path / step).mkdir()
         with Fleet(directory, broker.bootstrap_servers, topic, clickhouse.url) as fleet:
             fleet.settings |= QUICK
-            return chain(step, fleet, Feed(broker.bootstrap_servers, topic, poison_every=40))
+            return chain(step, fleet, Feed(broker.bootstrap_servers, topic, poison_every=20))
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         chains = dict(zip(steps, pool.map(run, steps), strict=True))

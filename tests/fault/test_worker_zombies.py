@@ -60,7 +60,7 @@ def test_zombies_at_each_step(
     fleet.settings |= protocol
     zombies = {step: fleet.start(doom=f"{step}:2:SIGSTOP") for step in steps}
     until(lambda: all(zombie.partitions() for zombie in zombies.values()), "each has partitions")
-    feed.send(1000)
+    feed.send(600)
     for zombie in zombies.values():
         zombie.await_frozen()
     left = len(fleet.left())
@@ -114,7 +114,7 @@ def test_a_static_member_is_started_again_while_it_stands_still(
     A classic group gives the name to who came last. KIP-848's refuses the name while it is taken: the worker exits.
     """
     fleet.settings |= {"group_instance_id": "one", **protocol}
-    feed.send(800)
+    feed.send(400)
     old = fleet.start(doom="inserting:6:SIGSTOP")
     old.await_frozen()
     left = len(fleet.intents())
@@ -126,7 +126,7 @@ def test_a_static_member_is_started_again_while_it_stands_still(
     old.resume()
     code = old.await_exit()
     after = fleet.look(feed)
-    feed.send(300)
+    feed.send(150)
     fleet.settle(feed)
     assert new.stop() == 0
     found = fleet.look(feed)

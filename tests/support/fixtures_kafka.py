@@ -57,10 +57,10 @@ def three_nodes(pytestconfig: pytest.Config) -> Iterator[KafkaCluster]:
 
 
 @pytest.fixture
-def kafka_cluster(three_nodes: KafkaCluster) -> Iterator[KafkaCluster]:
-    """Three nodes that the test may pause, stop and kill; they are whole again for the next one."""
-    yield three_nodes
+def kafka_cluster(three_nodes: KafkaCluster) -> KafkaCluster:
+    """Three nodes that the test may pause, stop and kill; the next one finds them whole again."""
     three_nodes.heal()
+    return three_nodes
 
 
 @pytest.fixture

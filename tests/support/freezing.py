@@ -42,8 +42,15 @@ def _stands(pid: int) -> bool:
     if sys.platform == "darwin":
         return True
     if os.getpid() != _parent_of(pid):
-        return {_fields_of(stat)[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")} == {"T"}
+        return _states(pid) == {"T"}
     return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _states(pid: int) -> set[str]:
+    try:
+        return {_fields_of(stat)[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+    except OSError:  # a thread has ended meanwhile
+        return set()
 
 
 def _parent_of(pid: int) -> int:

@@ -15,12 +15,13 @@ from typing import Final
 from weakref import WeakSet
 
 from tests.support.freezing import await_frozen, freeze
-from tests.support.zygote import Forked, Zygote
+from tests.support.zygote import Forked, fork
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 60.0
 _STACKS_S: Final = 0.5
 _SAID: Final = 12_000
+_FORKS: Final = sys.platform == "linux"
 _LIVING: Final[WeakSet["Member"]] = WeakSet()
 
 
@@ -28,10 +29,12 @@ class Member:
     """One worker process. Its log is a file; its pages are on its own port."""
 
     def __init__(self, module: str, environ: dict[str, str], log: Path, root: Path = ROOT) -> None:
-        """Start `python -m MODULE run`, with the code of the tree at `root`."""
+        """Start `run` of a module, with the code of the tree at `root`."""
         self.log = log
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
-        self.process = _forked(module, environ, log) if root == ROOT else _started(module, environ, log, root)
+        self.process = (
+            _forked(module, environ, log) if _FORKS and root == ROOT else _started(module, environ, log, root)
+        )
         _LIVING.add(self)
 
     @classmethod
@@ -149,7 +152,7 @@ class Member:
 
 
 def _forked(module: str, environ: dict[str, str], log: Path) -> Forked:
-    return Zygote.shared().start(module, ["run"], environ, log)
+    return fork(module, ["run"], environ, log)
 
 
 def _started(module: str, environ: dict[str, str], log: Path, root: Path) -> "subprocess.Popen[bytes]":

@@ -1,6 +1,7 @@
 """A process that has a worker's imports behind it, and forks workers: each would take most of a second for them.
 
-`Zygote.start` is for tests that start workers by the dozen; others start `python -m consumer` as a person would.
+For tests that start workers by the dozen; others start `python -m consumer` as a person would. There are two such
+processes, which take turns: workers that follow each other hash differently, as separate programs do.
 """
 
 import importlib
@@ -13,12 +14,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from functools import cache
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
+_TWO: Final = 2
 PRELOADED: Final = "consumer.__main__"
 
 
@@ -54,7 +57,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and nobody has told us yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, unless it has ended."""
@@ -65,36 +69,32 @@ class Zygote:
     """The other end of the process; threads share it."""
 
     def __init__(self) -> None:
-        """Start it; it ends with this process."""
+        """Start it; it ends with this process, and its workers with it. A terminal's Ctrl-C does not reach it."""
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-        self._process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()], process_group=0)
         theirs.close()
         self._connection = ours
         self._lock = threading.Lock()
-        self._born: list[Forked] = []
-        self._is_born = threading.Semaphore(0)
+        self._numbers = count()
+        self._born: dict[int, Forked] = {}
+        self._change = threading.Condition()
         self._living: dict[int, Forked] = {}
         threading.Thread(target=self._listen, name="zygote", daemon=True).start()
-
-    @staticmethod
-    @cache
-    def shared() -> "Zygote":
-        """Return the one of this process."""
-        return Zygote()
 
     def start(self, module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
         """Start a module's `main` as a process that appends to a log.
 
         Raises:
-            TimeoutError: the process that forks has ended, or is stuck.
+            OSError: the process that forks has ended, or is stuck.
         """
-        told = {"module": module, "arguments": arguments, "environ": dict(environ), "log": str(log)}
         with self._lock:
-            self._connection.sendall(json.dumps(told).encode() + b"\n")
-            if not self._is_born.acquire(timeout=_START_S):
+            number = next(self._numbers)
+            _say(self._connection, **Order(number, module, arguments, dict(environ), str(log))._asdict())
+        with self._change:
+            if not self._change.wait_for(lambda: number in self._born, _START_S):
                 raise TimeoutError("no worker was forked")
-            return self._born.pop()
+            return self._born.pop(number)
 
     def _listen(self) -> None:
         with self._connection.makefile("r") as lines:
@@ -104,13 +104,31 @@ class Zygote:
                     self._living.pop(told["pid"]).end(told["code"])
                     continue
                 forked = self._living[told["pid"]] = Forked(told["pid"])
-                self._born.append(forked)
-                self._is_born.release()
+                with self._change:
+                    self._born[told["number"]] = forked
+                    self._change.notify_all()
+        for forked in self._living.values():
+            forked.end(-signal.SIGKILL)
+
+
+_lock: Final = threading.Lock()
+_shared: Final[list[Zygote]] = []
+
+
+def fork(module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
+    """Let one of this process's two fork a worker; see `Zygote.start`."""
+    with _lock:
+        if len(_shared) < _TWO:
+            _shared.append(Zygote())
+        _shared.reverse()
+        zygote = _shared[0]
+    return zygote.start(module, arguments, environ, log)
 
 
 class Order(NamedTuple):
     """What a child is to become."""
 
+    number: int
     module: str
     arguments: list[str]
     environ: dict[str, str]
@@ -140,6 +158,7 @@ def serve(connection: socket.socket) -> Order | None:
                 continue
             data = connection.recv(1 << 20)
             if not data:
+                _kill(watched)
                 return None
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
@@ -148,7 +167,7 @@ def serve(connection: socket.socket) -> Order | None:
                 if not pid:
                     _drop(watched)
                     return order
-                _say(connection, pid=pid)
+                _say(connection, pid=pid, number=order.number)
                 watched.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
 
 
@@ -157,6 +176,13 @@ def _bury(watched: selectors.BaseSelector, key: selectors.SelectorKey, connectio
     os.close(key.fd)
     _, status = os.waitpid(key.data, 0)
     _say(connection, pid=key.data, code=os.waitstatus_to_exitcode(status))
+
+
+def _kill(watched: selectors.BaseSelector) -> None:
+    """End all children, whose owner has gone."""
+    for key in watched.get_map().values():
+        if key.data is not None:
+            signal.pidfd_send_signal(key.fd, signal.SIGKILL)
 
 
 def _drop(watched: selectors.BaseSelector) -> None:
