@@ -37,7 +37,8 @@ sys.meta_path.insert(0, NotThere())
 for name in sys.argv[2:]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, name + "."):
-        importlib.import_module(module.name)
+        if module.name not in missing:
+            importlib.import_module(module.name)
 """
 
 
