@@ -78,15 +78,17 @@ class Broker(ABC):
         """
         factor = replication_factor or self._default_replication_factor()
         topic = NewTopic(name, num_partitions=partitions, replication_factor=factor, config=dict(config or {}))
-        for is_last in (False, False, True):  # a broker that was frozen a moment ago may leave a request unanswered
+        deadline_s = time.monotonic() + _ADMIN_TIMEOUT_S
+        while True:
             admin = self.admin()
             try:
                 admin.create_topics([topic], request_timeout=_ADMIN_TRY_S)[name].result(_ADMIN_TIMEOUT_S)
             except (KafkaException, TimeoutError) as error:
-                if is_last or not _is_unanswered(error):
+                if time.monotonic() >= deadline_s or not _is_of_a_frozen_broker(error):
                     raise
                 if name in self.leaders(self.bootstrap_servers):
                     break
+                time.sleep(_POLL_S)
             else:
                 break
         self._await_topic(name, partitions)
@@ -136,8 +138,11 @@ class Broker(ABC):
                 _pause(deadline_s, f"topic {name} has no leader for each of its {partitions} partitions at {address}")
 
 
-def _is_unanswered(error: KafkaException | TimeoutError) -> bool:
-    return isinstance(error, TimeoutError) or error.args[0].name() in {"_TIMED_OUT", "REQUEST_TIMED_OUT", "_TRANSPORT"}
+def _is_of_a_frozen_broker(error: KafkaException | TimeoutError) -> bool:
+    """Tell whether a request was left unanswered, or came before the controller has taken the broker back."""
+    if isinstance(error, TimeoutError) or "fenced" in error.args[0].str():
+        return True
+    return error.args[0].name() in {"_TIMED_OUT", "REQUEST_TIMED_OUT", "_TRANSPORT"}
 
 
 def quiet_admin(bootstrap_servers: str) -> AdminClient:
