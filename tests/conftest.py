@@ -52,7 +52,7 @@ gc.disable()
 
 
 def pytest_configure() -> None:
-    """Let the fourth process use what the others leave: many of their tests wait, and some have deadlines."""
+    """Give the fourth process a lower priority: tests of the others have deadlines."""
     if os.environ.get("PYTEST_XDIST_WORKER") == _FOURTH:
         os.nice(_NICE)
 
@@ -159,7 +159,8 @@ class OneAfterAnother(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
     each file of the rest is a separate group: each process has brokers and a ClickHouse that nobody else hurts. The
     groups of pytest-xdist's own `loadgroup` are silently none with pytest 9.2.
 
-    The fourth process takes its groups from the other end: what waits for nothing first, then what measures nothing.
+    The fourth process begins at the other end of the queue: first with unit tests, which have the processor to
+    themselves when the other three wait.
     """
 
     def _assign_work_unit(self, node: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.containers import (
     IMAGE_OF,
+    IMPORT_ALL,
     ROOT,
     SERVICES,
     build_context,
@@ -25,22 +26,6 @@ from tests.support.containers import (
     version,
 )
 
-# Imports all modules of packages. The first argument names what is not there.
-_IMPORT_ALL: Final = """
-import importlib, pkgutil, sys
-missing = set(sys.argv[1].split(","))
-class NotThere:
-    def find_spec(self, name, path=None, target=None):
-        if name in missing or name.partition(".")[0] in missing:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, NotThere())
-for name in sys.argv[2:]:
-    package = importlib.import_module(name)
-    for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if module.name not in missing:
-            importlib.import_module(module.name)
-"""
-
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_module_finds_what_it_imports_in_the_locked_packages(service: str) -> None:
@@ -50,7 +35,7 @@ def test_each_module_finds_what_it_imports_in_the_locked_packages(service: str) 
     found = packages_distributions()
     here = {module: {re.sub("[-_.]+", "-", each).lower() for each in owners} for module, owners in found.items()}
     missing = {module for module, owners in here.items() if not owners & {*locked, "headrace"}}
-    command = [sys.executable, "-c", _IMPORT_ALL, ",".join(missing), service, "schemas"]
+    command = [sys.executable, "-c", IMPORT_ALL, ",".join(missing), service, "schemas"]
 
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
@@ -61,7 +46,7 @@ def test_each_module_finds_what_it_imports_in_the_locked_packages(service: str) 
 
 def test_every_module_of_the_ingress_is_there_without_compiled_code() -> None:
     """As where no compiler was at the installation."""
-    command = f"{_IMPORT_ALL}\nfrom ingest.events.plain import IS_COMPILED\nprint(IS_COMPILED)"
+    command = f"{IMPORT_ALL}\nfrom ingest.events.plain import IS_COMPILED\nprint(IS_COMPILED)"
     told = [sys.executable, "-c", command, "ingest.events.plain_writer", "ingest"]
 
     run = subprocess.run(told, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)

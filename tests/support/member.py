@@ -32,9 +32,13 @@ class Member:
         """Start `run` of a module, with the code of the tree at `root`."""
         self.log = log
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
-        self.process = (
-            _forked(module, environ, log) if _FORKS and root == ROOT else _started(module, environ, log, root)
-        )
+        self.process: Forked | subprocess.Popen[bytes]
+        if _FORKS and root == ROOT:
+            self.process = fork(module, ["run"], environ, log)
+        else:
+            command = [sys.executable, "-m", module, "run"]
+            with log.open("ab") as out:
+                self.process = subprocess.Popen(command, cwd=root, env=environ, stdout=out, stderr=out)
         _LIVING.add(self)
 
     @classmethod
@@ -149,12 +153,3 @@ class Member:
         """Return the most memory that it ever held."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text("ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def _forked(module: str, environ: dict[str, str], log: Path) -> Forked:
-    return fork(module, ["run"], environ, log)
-
-
-def _started(module: str, environ: dict[str, str], log: Path, root: Path) -> "subprocess.Popen[bytes]":
-    with log.open("ab") as out:
-        return subprocess.Popen([sys.executable, "-m", module, "run"], cwd=root, env=environ, stdout=out, stderr=out)

@@ -1,7 +1,7 @@
-"""A process that has a worker's imports behind it, and forks workers: each would take most of a second for them.
+"""A process that has imported what a worker needs, and forks workers: the imports would take each most of a second.
 
-For tests that start workers by the dozen; others start `python -m consumer` as a person would. There are two such
-processes, which take turns: workers that follow each other hash differently, as separate programs do.
+For tests that start workers by the dozen; others start `python -m consumer` as a person would. Two such processes take
+turns, because forks of one process share its hash seed: workers that follow each other differ in it, as programs do.
 """
 
 import importlib
@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
-_TWO: Final = 2
-PRELOADED: Final = "consumer.__main__"
+_PROCESSES: Final = 2
+_PRELOADED: Final = "consumer.__main__"
 
 
 class Forked:
@@ -116,9 +116,9 @@ _shared: Final[list[Zygote]] = []
 
 
 def fork(module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
-    """Let one of this process's two fork a worker; see `Zygote.start`."""
+    """Let the next of the two processes fork a worker; see `Zygote.start`."""
     with _lock:
-        if len(_shared) < _TWO:
+        if len(_shared) < _PROCESSES:
             _shared.append(Zygote())
         _shared.reverse()
         zygote = _shared[0]
@@ -197,7 +197,7 @@ def _say(connection: socket.socket, **told: Any) -> None:
 
 
 if __name__ == "__main__":
-    importlib.import_module(PRELOADED)
+    importlib.import_module(_PRELOADED)
     ordered = serve(socket.socket(fileno=int(sys.argv[1])))
     if ordered is not None:
         ordered.become()
