@@ -55,6 +55,7 @@ class HeldProducer:
         self.room = 1000
         self.asked = 0
         self.trouble: int | None = None
+        self.leader = 1
         self.made.append(self)
 
     def produce(self, _topic: str, _value: bytes, _key: bytes, _partition: int, report: Any) -> None:
@@ -74,11 +75,11 @@ class HeldProducer:
         """Wait for nothing."""
 
     def list_topics(self, topic: str, **_: object) -> SimpleNamespace:
-        """Find it, with a leader, unless there is a trouble."""
+        """Find it, with or without a leader, unless there is a trouble."""
         self.asked += 1
         if self.trouble is not None:
             raise KafkaException(KafkaError(self.trouble))
-        found = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=1)})
+        found = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=self.leader)})
         return SimpleNamespace(topics={topic: found})
 
 
@@ -256,6 +257,14 @@ def test_a_producer_whose_broker_is_late_is_kept(edge: KafkaBroker, clock: Clock
     alone.trouble = KafkaError._TIMED_OUT  # noqa: SLF001  (its public name)
 
     assert asked(edge, clock, [10] * 8) == 0
+    assert HeldProducer.made == [alone]
+
+
+def test_a_topic_without_a_leader_is_no_answer(edge: KafkaBroker, clock: Clock, alone: HeldProducer) -> None:
+    """Nobody can store events there, and a new producer would be no better."""
+    alone.trouble, alone.leader = None, -1
+
+    assert asked(edge, clock, [10] * 4) == 0
     assert HeldProducer.made == [alone]
 
 
