@@ -44,6 +44,10 @@ def cases(every: Collection[Any], slice_of: Collection[Any]) -> list[Any]:
     return [each if each in slice_of else pytest.param(each, marks=SOAK_ONLY) for each in every]
 
 
+# A shell that has read .headrace/env has the settings of the pipeline that `make run` started.
+for _name in [name for name in os.environ if name.startswith(("INGEST_", "CONSUMER_"))]:
+    del os.environ[_name]
+
 collect_ignore = [] if CLUSTER in os.environ else ["integration/test_replicated_cluster.py"]
 
 
