@@ -127,7 +127,7 @@ def test_both_services_start_and_work_while_a_known_registry_is_away(
         finally:
             collector.end()
         worker = fleet.start()
-        until(lambda: fleet.look(Feed(kafka.bootstrap_servers, fleet.topic)).rows == len(visitors.sent), "rows")
+        until(lambda: fleet.rows() == len(visitors.sent), "rows")
         assert worker.stop() == 0
         proxy.set(Refuse())
     assert "will try again" not in worker.said()

@@ -6,10 +6,7 @@ ClickHouse and the registry stand behind something that ends TLS, as they often 
 import http.client
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +28,7 @@ from schemas.transport.access import Access
 from schemas.transport.tls import Tls
 from tests.support.certificates import Authority, Pair
 from tests.support.clickhouse import PASSWORD, ClickHouse
+from tests.support.command import Command, environ_of
 from tests.support.fleet import Fleet, until
 from tests.support.ingress import Ingress
 from tests.support.kafka_tls import TlsKafka
@@ -198,21 +196,12 @@ def rows(fleet: Fleet) -> int:
     return int(fleet.connection.query("SELECT count() AS n FROM events")[0]["n"])
 
 
-def begun(command: str, settings: Mapping[str, object]) -> subprocess.Popen[str]:
+def begun(command: str, settings: Mapping[str, object]) -> Command:
     """Start a command of the worker."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")}
-    environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.Popen(
-        [sys.executable, "-m", "consumer", command],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Command([command], environ_of("CONSUMER_", **settings))
 
 
-def sentence(process: subprocess.Popen[str]) -> str:
+def sentence(process: Command) -> str:
     """Return what a command that is refused says last."""
     output, said = process.communicate(timeout=WAIT_S)
     assert (process.returncode, output) == (2, ""), said

@@ -1,6 +1,5 @@
 """Worker processes of one group, from one topic into one database, and what must be there in the end."""
 
-import os
 import time
 import uuid
 from collections import Counter
@@ -19,6 +18,7 @@ from consumer.delivery.intent import Intent, decode
 from consumer.delivery.ports import Partition
 from consumer.kafka.admin import Cluster
 from tests.support.clickhouse import PASSWORD, USER, password_file
+from tests.support.command import environ_of
 from tests.support.feed import Feed, Place
 from tests.support.member import ROOT, Member
 from tests.support.migrated import make_tables
@@ -27,13 +27,24 @@ from tests.support.ports import free_port
 __all__ = ["Fleet", "Member", "Settlement", "until"]
 
 _ASK_S: Final = 0.25
+_COUNT_S: Final = 0.5  # between two sums over the whole topic
 _LOOK_S_MAX: Final = 4.0
 _ASK_KAFKA_S: Final = 60.0
 _PARTS_MAX: Final = 50
 _PARTS: Final = (
     "SELECT count() AS n FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active"
 )
-_ROWS: Final = "SELECT count() AS n FROM events"
+_ROWS: Final = "SELECT count() AS n FROM {of_events:Identifier}"
+_COUNTED: Final = """
+SELECT sum(rows) AS n FROM {of_offsets:Identifier}
+WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)
+"""
+_ENDS: Final = f"""
+SELECT counted.n + (
+    SELECT uniqExact(origin_partition, origin_offset) FROM {{of_dead_letters:Identifier}}
+    WHERE origin_topic = {{topic:String}}
+) AS n FROM ({_COUNTED}) AS counted
+"""
 _SAME_IDS: Final = "SELECT count() - uniqExact(event_id) AS n FROM events"
 
 
@@ -94,7 +105,7 @@ class Fleet:
             "clickhouse_database": self.database,
             "schema_cache_dir": directory / "schemas",
             "session_timeout_ms": 2000,  # how long a test waits for a dead worker's partitions
-            "batch_age_s_max": 0.5,  # each insert takes ClickHouse some 70 ms, however few its rows
+            "batch_age_s_max": 1.0,  # each insert takes ClickHouse some 70 ms, however few its rows
             "audit_every_s": 0,
         }
         self._directory = directory
@@ -127,9 +138,7 @@ class Fleet:
 
     def start(self, doom: str = "", **settings: object) -> Member:
         """Start a worker; `doom` is a step at which it strikes itself, the how manyth time, and how (see doomed.py)."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
-        own = {"http_port": free_port(), **self.settings, **settings}
-        environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in own.items()}
+        environ = environ_of("CONSUMER_", **{"http_port": free_port(), **self.settings, **settings})
         module = "tests.support.doomed" if doom else "consumer.__main__"
         log = self._directory / f"worker-{len(self.members)}.log"
         member = Member(module, environ | {"DOOM": doom or "none"}, log, self.root)
@@ -194,15 +203,19 @@ class Fleet:
         after = self._sum(_ROWS)
         assert after >= before, f"{before - after} rows were doubles that came after all were settled"
 
-    def _sum(self, query: str) -> int:
-        return int(self.connection.query(query)[0]["n"])
+    def _sum(self, query: str, topic_id: str = "") -> int:
+        return int(self.connection.query(query, self._names | {"topic_id": topic_id})[0]["n"])
+
+    def rows(self) -> int:
+        """Count the rows that are there now, doubles too: for who waits, as it costs a tenth of `look`."""
+        return self._sum(_ROWS)
 
     def _await_counted(self, records: int, topic_id: str, timeout_s: float) -> None:
         """Wait until so many are counted, or the time is over: a sum costs a tenth of looking at each record."""
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
-            time.sleep(_ASK_S)
-            if self._counted(topic_id) + len(self._letters()) >= records:
+            time.sleep(_COUNT_S)
+            if self._sum(_ENDS, topic_id) >= records:
                 return
 
     def look(self, feed: Feed, topic_id: str = "") -> Settlement:
@@ -216,7 +229,7 @@ class Fleet:
         good, poison = set(feed.good), dict(feed.poison)
         return Settlement(
             rows=rows.total(),
-            counted=self._counted(topic_id),
+            counted=self._sum(_COUNTED, topic_id),
             letters=len(letters),
             missing=frozenset((good | poison.keys()) - rows.keys() - letters.keys()),
             doubled=frozenset(place for place, count in rows.items() if count > 1) | (rows.keys() & letters.keys()),
@@ -232,13 +245,6 @@ class Fleet:
         """Count the event ids that analysts see now."""
         rows = self.connection.query("SELECT toString(event_id) AS id, count() AS n FROM events_unique GROUP BY id")
         return Counter({row["id"]: int(row["n"]) for row in rows})
-
-    def _counted(self, topic_id: str) -> int:
-        query = (
-            "SELECT sum(rows) AS n FROM {of_offsets:Identifier}"
-            " WHERE topic = {topic:String} AND {topic_id:String} IN ('', topic_id)"
-        )
-        return int(self.connection.query(query, self._names | {"topic_id": topic_id})[0]["n"])
 
     @property
     def _names(self) -> dict[str, str]:

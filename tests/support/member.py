@@ -15,13 +15,12 @@ from typing import Final
 from weakref import WeakSet
 
 from tests.support.freezing import await_frozen, freeze
-from tests.support.zygote import Forked, fork
+from tests.support.zygote import FORKS, Forked, fork
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_S: Final = 60.0
 _STACKS_S: Final = 0.5
 _SAID: Final = 12_000
-_FORKS: Final = sys.platform == "linux"
 _LIVING: Final[WeakSet["Member"]] = WeakSet()
 
 
@@ -33,7 +32,7 @@ class Member:
         self.log = log
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
         self.process: Forked | subprocess.Popen[bytes]
-        if _FORKS and root == ROOT:
+        if FORKS and root == ROOT:
             self.process = fork(module, ["run"], environ, log)
         else:
             command = [sys.executable, "-m", module, "run"]

@@ -1,13 +1,11 @@
 """One partition, its workers, and every event that a leader of it has ever acknowledged."""
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from tests.support.command import Command, environ_of
 from tests.support.fixtures_consumer import AT_MS, encoded
 from tests.support.fleet import Fleet, Member, until
 from tests.support.kafka import KafkaCluster
@@ -67,13 +65,10 @@ class OnePartition:
 
     def command(self, name: str, *arguments: str) -> tuple[int, str, list[dict[str, object]]]:
         """Run a command of the consumer; return its exit code, what it says on standard error, and its lines."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("CONSUMER_")}
-        environ = kept | {f"CONSUMER_{key.upper()}": str(value) for key, value in self.fleet.settings.items()}
-        command = [sys.executable, "-m", "consumer", name, *arguments]
-        ended = subprocess.run(
-            [*command, "--json"], env=environ, capture_output=True, text=True, timeout=_COMMAND_S, check=False
-        )
-        return ended.returncode, ended.stderr, [json.loads(line) for line in ended.stdout.splitlines()]
+        command = Command([name, *arguments, "--json"], environ_of("CONSUMER_", **self.fleet.settings))
+        output, said = command.communicate(_COMMAND_S)
+        assert command.returncode is not None
+        return command.returncode, said, [json.loads(line) for line in output.splitlines()]
 
     def await_halt(self, member: Member) -> str:
         """Wait until a worker says that the partition is halted, in its log and on its page; return the sentence."""

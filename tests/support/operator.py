@@ -1,16 +1,13 @@
 """An operator: runs `python -m consumer` in separate processes, and does what a sentence says, word for word."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -18,6 +15,7 @@ import pytest
 from consumer.clickhouse.client import Connection
 from tests.support.advice import follow
 from tests.support.clickhouse import USER, ClickHouse, password_file
+from tests.support.command import Command, environ_of
 from tests.support.fixtures_consumer import encoded, open_database
 from tests.support.kafka import Broker
 from tests.support.kafka_clients import deliver
@@ -26,7 +24,6 @@ from tests.support.migrated import make_tables
 from tests.support.ports import free_port
 
 WAIT_S: Final = 60.0
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _SENTENCE: Final = "consumer: "
 
 
@@ -36,10 +33,10 @@ class Operator:
     def __init__(self, broker: Broker, clickhouse: ClickHouse, database: str, topics: tuple[str, str]) -> None:
         self.broker = broker
         self.database = open_database(clickhouse, database, WAIT_S)
-        self.workers: list[subprocess.Popen[str]] = []
+        self.workers: list[Command | subprocess.Popen[str]] = []
         self.topic, self.dead_topic = topics
         self.http_port = free_port()
-        self.environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")} | {
+        self.environ = environ_of("CONSUMER_") | {
             "CONSUMER_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "CONSUMER_CLICKHOUSE_URL": clickhouse.url,
             "CONSUMER_CLICKHOUSE_USER": USER,
@@ -55,21 +52,15 @@ class Operator:
             "CONSUMER_AUDIT_EVERY_S": "1",
         }
 
-    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **settings: str) -> Command:
         """Start a command."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "consumer", *arguments],
-            cwd=_ROOT,
-            env=self.environ | {f"CONSUMER_{name}": text for name, text in settings.items()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Command(arguments, self.environ | {f"CONSUMER_{name}": text for name, text in settings.items()})
 
     def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
         """Run a command to its end; return exit code, output and what it said besides."""
         process = self.start(*arguments, **settings)
         output, said = process.communicate(timeout=WAIT_S)
+        assert process.returncode is not None
         return process.returncode, output, said
 
     def fails(self, *arguments: str, **settings: str) -> tuple[int, str]:
@@ -82,10 +73,11 @@ class Operator:
         """Run what a sentence names in backquotes, as it stands; a worker is started, and goes on; see `follow`."""
         return follow(sentence, self.environ, self.database, only, self.work)
 
-    def work(self, **settings: str) -> subprocess.Popen[str]:
+    def work(self, **settings: str) -> Command:
         """Start a worker that ends with the test at the latest."""
-        self.workers.append(self.start("run", **settings))
-        return self.workers[-1]
+        worker = self.start("run", **settings)
+        self.workers.append(worker)
+        return worker
 
     def make_tables(self) -> None:
         """Make the tables in this process; the views for analysts are left out."""
@@ -162,10 +154,11 @@ class Operator:
         return "\n".join(worker.communicate()[1][-3000:] for worker in self.workers)
 
 
-def finish(worker: subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
+def finish(worker: Command | subprocess.Popen[str]) -> tuple[int, list[dict[str, object]]]:
     """Stop a worker; return its exit code and log lines, each of which must be JSON."""
     worker.send_signal(signal.SIGTERM)
     _, said = worker.communicate(timeout=WAIT_S)
+    assert worker.returncode is not None
     return worker.returncode, [json.loads(line) for line in said.splitlines()]
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -23,6 +23,8 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
 _PROCESSES: Final = 2
 _PRELOADED: Final = "consumer.__main__"
+FORKS: Final = sys.platform == "linux"
+"""Whether that is possible here."""
 
 
 class Forked:
@@ -82,15 +84,18 @@ class Zygote:
         self._living: dict[int, Forked] = {}
         threading.Thread(target=self._listen, name="zygote", daemon=True).start()
 
-    def start(self, module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
-        """Start a module's `main` as a process that appends to a log.
+    def start(
+        self, module: str, arguments: Sequence[str], environ: Mapping[str, str], output: Path, said: Path
+    ) -> Forked:
+        """Start a module's `main` as a process that appends its output to a file, and what it says beside to another.
 
         Raises:
             OSError: the process that forks has ended, or is stuck.
         """
         with self._lock:
             number = next(self._numbers)
-            _say(self._connection, **Order(number, module, arguments, dict(environ), str(log))._asdict())
+            order = Order(number, module, list(arguments), dict(environ), str(output), str(said))
+            _say(self._connection, **order._asdict())
         with self._change:
             if not self._change.wait_for(lambda: number in self._born, _START_S):
                 raise TimeoutError("no worker was forked")
@@ -115,14 +120,16 @@ _lock: Final = threading.Lock()
 _shared: Final[list[Zygote]] = []
 
 
-def fork(module: str, arguments: list[str], environ: Mapping[str, str], log: Path) -> Forked:
-    """Let the next of the two processes fork a worker; see `Zygote.start`."""
+def fork(
+    module: str, arguments: Sequence[str], environ: Mapping[str, str], output: Path, said: Path | None = None
+) -> Forked:
+    """Let the next of the two processes fork a worker; see `Zygote.start`. By default all goes to one file."""
     with _lock:
         if len(_shared) < _PROCESSES:
             _shared.append(Zygote())
         _shared.reverse()
         zygote = _shared[0]
-    return zygote.start(module, arguments, environ, log)
+    return zygote.start(module, arguments, environ, output, said or output)
 
 
 class Order(NamedTuple):
@@ -132,14 +139,15 @@ class Order(NamedTuple):
     module: str
     arguments: list[str]
     environ: dict[str, str]
-    log: str
+    output: str
+    said: str
 
     def become(self) -> None:
         """Be that program."""
-        out = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.dup2(out, 1)
-        os.dup2(out, 2)
-        os.close(out)
+        for number, path in ((1, self.output), (2, self.said)):
+            opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.dup2(opened, number)
+            os.close(opened)
         os.environ.clear()
         os.environ.update(self.environ)
         sys.argv = [self.module, *self.arguments]
