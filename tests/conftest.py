@@ -41,7 +41,11 @@ CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
 def cases(every: Collection[Any], slice_of: Collection[Any]) -> list[Any]:
     """Return parameters, of which `make test` takes a slice."""
     assert set(slice_of) <= set(every), "a slice has what is no case"
-    return [each if each in slice_of else pytest.param(each, marks=SOAK_ONLY) for each in every]
+    made = []
+    for each in every:
+        values = each if isinstance(each, tuple) else (each,)
+        made.append(pytest.param(*values, marks=() if each in slice_of else SOAK_ONLY))
+    return made
 
 
 # A shell that has read .headrace/env has the settings of the pipeline that `make run` started.

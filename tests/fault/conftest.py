@@ -138,3 +138,18 @@ def bearable_ms(before: list[Request]) -> float:
     once and tells no more than that nobody waits for the broker.
     """
     return max(100.0, 2 * p99_ms(before[_FIRST:])) if IS_SOAK else _NO_WAIT_MS
+
+
+def during(requests: list[Request], since_s: float, until_s: float) -> list[Request]:
+    """Return the requests that were sent between two moments (Unix time)."""
+    return [request for request in requests if since_s <= request.at_s < until_s]
+
+
+def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
+    """Return the requests that were answered before a moment (Unix time)."""
+    return [request for request in requests if request.at_s + request.took_s < moment_s]
+
+
+def rows_of(member: Member) -> float:
+    """Return how many rows a worker has inserted."""
+    return member.figure("headrace_consumer_records_total", outcome="rows_inserted")

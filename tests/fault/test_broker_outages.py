@@ -5,25 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import IS_SOAK, SOAK_ONLY
-from tests.fault.conftest import Oracle, bearable_ms, new_topic_on, p99_ms, statuses, wait_ms
+from tests.conftest import IS_SOAK
+from tests.fault.conftest import Oracle, bearable_ms, during, ended_before, p99_ms, statuses, wait_ms
 from tests.support.fleet import until
 from tests.support.ingress import ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.load import Load, Request, load
+from tests.support.load import Load, load
 
 _FROZEN_S = 20.0 if IS_SOAK else 8.0
 _AWAY_S = 4.0
-
-
-def during(requests: list[Request], since_s: float, until_s: float) -> list[Request]:
-    """Return the requests that were sent between two moments (Unix time)."""
-    return [request for request in requests if since_s <= request.at_s < until_s]
-
-
-def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
-    """Return the requests that were answered before a moment (Unix time)."""
-    return [request for request in requests if request.at_s + request.took_s < moment_s]
 
 
 def await_broker(clients: Load) -> None:
@@ -97,7 +87,7 @@ def test_a_broker_that_comes_later_than_the_ingress(
     with ingress(tmp_path, broker.bootstrap_servers, topic=events) as collector:
         ready = collector.status("/readyz")
         with load(collector.port, tmp_path) as clients:
-            clients.await_count(1000)
+            clients.await_count(400)
             early = clients.so_far
             broker.nodes[0].start()
             drained_s = collector.await_drained(60)
@@ -109,61 +99,3 @@ def test_a_broker_that_comes_later_than_the_ingress(
     assert set(statuses(requests)) == {201}
     assert {request.durability for request in early} == {"disk"}
     assert wait_ms(early) < bearable_ms([request for request in requests if request.durability == "broker"])
-
-
-def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
-    """Three nodes, replication 3, min.insync 2: SIGKILL of a leader under load; no client sees an error."""
-    topic = new_topic_on(kafka_cluster)
-    with (
-        ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
-        load(collector.port, tmp_path, rate=200) as clients,
-    ):
-        clients.await_count(200)
-        leader = kafka_cluster.leader(topic, 0)
-        leader.kill()
-        kafka_cluster.leader(topic, 0, other_than=leader)
-        clients.await_count(len(clients.so_far) + 600)
-        drained_s = collector.await_drained(60)
-        requests = clients.stop()
-        account = oracle.prove(requests, kafka_cluster, topic)
-        oracle.tell(
-            account,
-            requests,
-            drained_s=drained_s,
-            slowest_ms=max(request.took_s for request in requests) * 1000,
-        )
-    assert set(statuses(requests)) == {201}
-
-
-@SOAK_ONLY
-def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
-    """Two of three nodes away: what one node alone has written down is no success, and goes to disk."""
-    topic = new_topic_on(kafka_cluster)
-    with (
-        ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
-        load(collector.port, tmp_path, rate=200) as clients,
-    ):
-        clients.await_count(400)
-        for node in kafka_cluster.nodes[:2]:
-            node.kill()
-        killed_at = time.time()
-        time.sleep(10)
-        healing_at = time.time()
-        kafka_cluster.heal()
-        drained_s = collector.await_drained(60)
-        requests = clients.stop()
-        account = oracle.prove(requests, kafka_cluster, topic)
-        before = ended_before(requests, killed_at)
-        outage = ended_before(during(requests, killed_at + 5, healing_at), healing_at)
-        oracle.tell(
-            account,
-            requests,
-            outage=len(outage),
-            bearable_ms=bearable_ms(before),
-            outage_p99_ms=p99_ms(outage),
-            outage_slow=sum(request.took_s > 0.5 for request in outage),
-            drained_s=drained_s,
-        )
-    assert set(statuses(requests)) == {201}
-    assert {request.durability for request in outage} == {"disk"}
-    assert wait_ms(outage) < bearable_ms(before)

@@ -4,12 +4,13 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import IS_SOAK
 from tests.fault.conftest import Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, BlackHole, CutBody, DelayAnswer, DelayRequest, DropAnswer, Mode, Reset
 from tests.support.rig import INSERT, TIMEOUT_S, Rig, page, refusal
 
-_PER_SECOND: Final = 400
+_PER_SECOND: Final = 400 if IS_SOAK else 200
 
 
 _EXCEPTION_BEHIND_THE_HEAD: Final = Answer(

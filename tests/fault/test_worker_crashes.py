@@ -132,7 +132,7 @@ def test_workers_are_killed_before_they_have_polled(fleet: Fleet, feed: Feed, or
     assert replayed == 1
 
 
-@pytest.mark.parametrize("step", ["intending", "inserting"])
+@pytest.mark.parametrize("step", [pytest.param("intending", marks=SOAK_ONLY), "inserting"])
 def test_a_worker_is_stopped_while_it_replays(step: str, fleet: Fleet, feed: Feed, oracle: Oracle) -> None:
     """SIGTERM while it repeats a predecessor's batch: it finishes that, and leaves nothing to repeat."""
     feed.send(600)

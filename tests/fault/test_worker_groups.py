@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import SOAK_ONLY
+from tests.conftest import IS_SOAK, SOAK_ONLY
 from tests.fault.conftest import Oracle
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -17,6 +17,7 @@ from tests.support.kafka import Broker, KafkaCluster
 KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
 _KILLED: Final = -9
 _PARTITIONS: Final = 4
+_PER_SECOND: Final = 300 if IS_SOAK else 120
 
 
 def shares(crew: list[Member]) -> bool:
@@ -59,7 +60,7 @@ def test_one_to_four_to_one_under_load(
     """
     fleet.settings |= protocol
     feed = Feed(broker.bootstrap_servers, fleet.topic, poison_every=100)
-    with feed.running(300):
+    with feed.running(_PER_SECOND):
         crew = [fleet.start()]
         until(lambda: shares(crew), "one has all")
         crew += [fleet.start() for _ in range(3)]
@@ -128,6 +129,7 @@ def test_a_topic_is_made_anew(
     assert new != old
 
 
+@SOAK_ONLY
 def test_workers_follow_each_other_on_a_broker_that_keeps_no_intents(
     embedded_broker: Broker, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
 ) -> None:
@@ -137,7 +139,7 @@ def test_workers_follow_each_other_on_a_broker_that_keeps_no_intents(
     embedded_broker.create_topic(topic, partitions=_PARTITIONS)
     feed = Feed(embedded_broker.bootstrap_servers, topic, poison_every=300)  # much poison takes longer than a stop may
     with Fleet(tmp_path, embedded_broker.bootstrap_servers, topic, clickhouse.url) as fleet:
-        with feed.running(300):
+        with feed.running(_PER_SECOND):
             for _ in range(2):
                 member = fleet.start()
                 until(lambda: member.inserted() > 100, "it works")  # noqa: B023  (asked at once)
@@ -148,7 +150,7 @@ def test_workers_follow_each_other_on_a_broker_that_keeps_no_intents(
         exact.check()
         assert "at least once" in last.said()
         assert last.stop() == 0
-        with feed.running(300):
+        with feed.running(_PER_SECOND):
             assert fleet.start(doom="inserted:6").await_exit() == _KILLED
         feed.send(200)
         last = fleet.start()

@@ -77,6 +77,7 @@ class Feeding:
         until(lambda: self.counted() == len(self._values), "all rows", 600)
 
 
+@SOAK_ONLY
 @pytest.mark.parametrize(
     ("visits_per_day", "kills", "settings"),
     [

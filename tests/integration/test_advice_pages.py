@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # its examples import it so
 
+from tests.conftest import SOAK_ONLY
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka_clients import OPEN_FOR_LONG, consumer, producer
 from tests.support.log_members import until
@@ -65,6 +66,7 @@ def test_a_group_that_does_not_form(at_work: Operator) -> None:
     at_work.await_status("ready")
 
 
+@SOAK_ONLY
 def test_a_hanging_transaction(at_work: Operator) -> None:
     """Nobody reads past it, and no lag shows it; Kafka's tool names its producer, and ends it."""
     sender = producer(at_work.broker.bootstrap_servers, transactional_id=at_work.topic, **OPEN_FOR_LONG)

@@ -9,6 +9,7 @@ from consumer.errors import Fatal
 from consumer.kafka.admin import Cluster
 from consumer.operations.preflight import check_metadata, size_warnings
 from deploy.embedded.kafka_distribution import NotAvailableError
+from tests.conftest import SOAK_ONLY
 from tests.support.kafka import Broker, KafkaCluster
 from tests.support.kafka_tools import run_tool
 
@@ -41,6 +42,7 @@ def narrow() -> Iterator[KafkaCluster]:
         yield cluster
 
 
+@SOAK_ONLY
 def test_brokers_that_have_no_room_for_an_intent(narrow: KafkaCluster) -> None:
     """It would be refused at the worst moment; the line goes where the sentence says."""
     ours = Cluster({"bootstrap.servers": narrow.bootstrap_servers}, "group")

@@ -9,6 +9,8 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import SOAK_ONLY
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIG: Final = re.compile(r"```json\n(\{\s*\"compilerOptions\".*?)^```", re.MULTILINE | re.DOTALL)
 # A line below @ts-expect-error must be wrong, and every other one right.
@@ -37,7 +39,7 @@ const left: string = headrace.pending();
 """
 
 
-@pytest.mark.soak
+@SOAK_ONLY
 @pytest.mark.timeout(600)
 def test_the_types_are_right_and_find_mistakes(tmp_path: Path) -> None:
     """For the module under its address, and for the global of the script."""

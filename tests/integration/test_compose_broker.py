@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]  # its stub forgets to export
 
 from deploy.embedded.kafka_distribution import NotAvailableError, home, java
+from tests.conftest import SOAK_ONLY
 from tests.support.containers import part
 from tests.support.kafka_node import HOST, KafkaNode
 from tests.support.ports import free_port
@@ -48,6 +49,7 @@ def node(tmp_path: Path) -> Iterator[KafkaNode]:
     broker.stop()
 
 
+@SOAK_ONLY
 def test_kafka_takes_every_setting(node: KafkaNode) -> None:
     """It starts, knows each property by its name, and has taken the value."""
     admin = AdminClient({"bootstrap.servers": node.address})

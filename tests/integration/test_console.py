@@ -202,6 +202,7 @@ def test_nothing_is_asked_while_the_page_is_hidden(page: Page) -> None:
     page.wait(f"{asked} > {hidden}")
 
 
+@SOAK_ONLY
 def test_the_switch_starts_and_stops_traffic(page: Page, pipeline: Pipeline) -> None:
     """By keyboard; a killed console is started again, and takes its traffic with it."""
     choose(page, "#mode", "live-50")

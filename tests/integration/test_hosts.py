@@ -11,6 +11,7 @@ from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.servers import scratch_table, servers_of
 from consumer.errors import Cause, Fatal, Reason, Rejected, Transient
 from consumer.operations.preflight import check_servers, check_tables
+from tests.conftest import SOAK_ONLY
 from tests.integration.test_shards import Inserter, places, rows_of
 from tests.support.clickhouse import PASSWORD, USER, password_file
 from tests.support.clickhouse_shards import Balancer, TwoServers
@@ -21,7 +22,7 @@ TARGET = Target("events", "event", TOPIC, 30)
 PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
 
 
-@pytest.fixture(params=[True, False], ids=["by request", "by connection"])
+@pytest.fixture(params=[pytest.param(True, id="by request"), pytest.param(False, id="by connection", marks=SOAK_ONLY)])
 def balancer(two_servers: TwoServers, request: pytest.FixtureRequest) -> Iterator[Balancer]:
     """A balancer before both two_servers."""
     with Balancer([node.port for node in two_servers.nodes], by_request=request.param) as running:

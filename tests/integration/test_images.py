@@ -2,7 +2,7 @@
 
 The paths of a Dockerfile are moved below a temporary directory, the base image's Python is this one, and users are not
 changed. All else is as in a build: only what .dockerignore lets through, only what COPY takes, the very commands.
-`make test` builds the ingress's image, `make soak` the worker's too.
+`make soak` builds them; tests/contract/test_containers.py looks at the files without building.
 """
 
 import os
@@ -20,11 +20,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.conftest import SOAK_ONLY, cases
+from tests.conftest import SOAK_ONLY
 from tests.support.clickhouse import PASSWORD, USER, ClickHouse
 from tests.support.clickhouse_events import connect
 from tests.support.containers import IMPORT_ALL, ROOT, SERVICES, copied_files, environment, exec_form, stages
 from tests.support.ports import free_port
+
+pytestmark = SOAK_ONLY
 
 PATHS = re.compile(r"/(?=(?:build|dist|opt/headrace|etc/headrace|var/lib/headrace|run/secrets)\b)")
 SERVERS = re.compile(r"\b(?:kafka|clickhouse|valkey):\d+")
@@ -133,7 +135,7 @@ def images() -> Iterator[Callable[[str], Image]]:
         yield cache(lambda service: build(service, Path(directory) / service))
 
 
-@pytest.fixture(params=cases(SERVICES, {"ingest"}))
+@pytest.fixture(params=SERVICES)
 def image(request: pytest.FixtureRequest, images: Callable[[str], Image]) -> Image:
     """Each image in turn."""
     return images(request.param)
@@ -162,9 +164,7 @@ def test_every_module_of_the_service_has_what_it_imports(image: Image) -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("service", "is_compiled"), [("ingest", True), pytest.param("consumer", False, marks=SOAK_ONLY)]
-)
+@pytest.mark.parametrize(("service", "is_compiled"), [("ingest", True), ("consumer", False)])
 def test_compiled_code_is_where_the_base_has_a_compiler(
     images: Callable[[str], Image], service: str, *, is_compiled: bool
 ) -> None:
@@ -207,7 +207,7 @@ def test_a_missing_setting_is_one_sentence(image: Image) -> None:
     assert run.stderr.strip() == f"{image.service}: {variable}: is required"
 
 
-@pytest.mark.parametrize("service", cases(SERVICES, {"ingest"}))
+@pytest.mark.parametrize("service", SERVICES)
 def test_it_serves_without_a_server_in_reach_as_any_user_and_stops(
     images: Callable[[str], Image], service: str
 ) -> None:
@@ -236,7 +236,6 @@ def test_it_serves_without_a_server_in_reach_as_any_user_and_stops(
     assert bool(written) is (service == "ingest")
 
 
-@SOAK_ONLY
 def test_the_workers_image_makes_the_tables(consumer_image: Image, clickhouse: ClickHouse) -> None:
     """`migrate` runs from the same environment, with the password from the file that the compose file names."""
     database = f"test_images_{time.time_ns()}"

@@ -23,7 +23,7 @@ from tests.conftest import IS_SOAK
 from tests.support.collector import Collector, collector
 from tests.support.kafka import Broker
 
-_EXAMPLES: Final = os.environ.get("OPENAPI_EXAMPLES", "20")
+_EXAMPLES: Final = os.environ.get("OPENAPI_EXAMPLES", "10")
 _PHASES: Final = "examples,coverage,fuzzing" if IS_SOAK else "examples,fuzzing"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 

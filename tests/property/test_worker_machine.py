@@ -27,6 +27,7 @@ from consumer.delivery.intent import Intent
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
 from consumer.delivery.task import BatchTask
+from tests.conftest import SOAK_ONLY
 from tests.support.fake_group import CommitFault, FakeBroker
 from tests.support.fake_table import InsertFault, value
 from tests.support.world import PARTITIONS, SCHEMAS, World
@@ -402,6 +403,7 @@ def test_the_search_finds_what_is_lost_without_epochs(monkeypatch: pytest.Monkey
         run_state_machine_as_test(WithoutEpochs, settings=search)
 
 
+@SOAK_ONLY
 def test_the_search_finds_what_is_double_without_recorded_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard was added between a try and its repeat by another worker: the new one knows no token of it."""
     forget_shards(monkeypatch)

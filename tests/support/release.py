@@ -20,6 +20,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _PARTS: Final = ("schemas", "ingest", "consumer")
 FIELD: Final = "campaign"
 _BEFORE: Final = "popupId"
+_PAUSE_S: Final = 0.1
 _EVENTS: Final = 5
 _MIGRATION: Final = f"""
 ALTER TABLE events
@@ -95,7 +96,7 @@ class Visitors:
 
         def run() -> None:
             try:
-                while not stop.wait(0.02):
+                while not stop.wait(_PAUSE_S):
                     self.send(port, _EVENTS, knows_field=knows_field)
             except (OSError, http.client.HTTPException, AssertionError) as error:
                 faults.append(error)
