@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from consumer.errors import Reason
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle
 from tests.support.fixtures_consumer import AT_MS, encoded, encoded_loosely
 from tests.support.fleet import Member, until
@@ -45,7 +46,7 @@ def junk(chance: random.Random, number: int) -> tuple[bytes, Reason]:
     return chance.choice(kinds)
 
 
-@pytest.mark.soak(only=True)
+@SOAK_ONLY
 @pytest.mark.timeout(4 * _HALF_S + 120)
 def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) -> None:
     """Half of the time good events alone, then junk beside them: their p99 to the row stays, and nothing halts."""
@@ -71,6 +72,7 @@ def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) 
     assert member.stop() == 0
 
 
+@SOAK_ONLY
 def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle) -> None:
     """The table is asked beforehand, for as long as junk comes: good rows wait for no search."""
     member = started(rig)

@@ -19,13 +19,13 @@ def test_batches_are_made_smaller_for_a_proxy_that_takes_no_large_request(
 ) -> None:
     """Though their intents are out; those of a worker that was killed over it too, and each record once."""
     rig.proxy.set(LimitBody(_LIMIT_BYTES), only=INSERT)
-    rig.feed.send(1200)
+    rig.feed.send(600)
     until(lambda: "batches are made smaller" in member.said(), "a smaller batch")
     rig.fleet.settle(rig.feed)
     until(lambda: not rig.fleet.intents(), "the last commits")
     struck = rig.proxy.count(LimitBody)
     rig.proxy.set(LimitBody(0), only=INSERT)
-    rig.feed.send(400)
+    rig.feed.send(200)
     until(lambda: len(rig.fleet.intents()) > 0 and rig.proxy.count(LimitBody) > struck, "an intent")
     member.kill()
     left = rig.fleet.intents()

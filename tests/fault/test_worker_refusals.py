@@ -81,7 +81,10 @@ def test_what_a_person_must_repair_halts_partitions(rig: Rig, member: Member, or
 
 @pytest.mark.parametrize(
     ("setting", "code"),
-    [("parts_to_throw_insert = 1", 252), ("min_free_disk_bytes_to_perform_insert = 1000000000000000", 243)],
+    cases(
+        [("parts_to_throw_insert = 1", 252), ("min_free_disk_bytes_to_perform_insert = 1000000000000000", 243)],
+        [("parts_to_throw_insert = 1", 252)],
+    ),
 )
 def test_a_table_that_takes_no_more_for_now(rig: Rig, member: Member, oracle: Oracle, setting: str, code: int) -> None:
     """The engine's own refusals, too many parts and too little room, are waited out."""

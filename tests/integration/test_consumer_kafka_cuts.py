@@ -1,6 +1,5 @@
 """What consumer/kafka/__init__.py says of logs that were cut, on a real broker: one test for each sentence."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position
 from consumer.kafka import starts
-from deploy.embedded.kafka_distribution import NotAvailableError
 from tests.integration.test_consumer_kafka_away import Deaf
 from tests.support.cut_logs import copy_log, put_back
 from tests.support.fixtures_group import PROTOCOLS, member_properties
@@ -22,21 +20,16 @@ PLACE = Partition(TOPIC, 0)
 
 
 @pytest.fixture(scope="module")
-def cut(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    """A node whose log had thirty records, was put back to twenty, and then took fifteen."""
-    try:
-        cluster = KafkaCluster(1)
-    except NotAvailableError as reason:
-        pytest.skip(str(reason))
+def cut(one_node: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) -> KafkaCluster:
+    """A node on which a log had thirty records, was put back to twenty, and then took fifteen."""
     copy: Path = tmp_path_factory.mktemp("log") / "copy"
-    with cluster:
-        cluster.create_topic(TOPIC)
-        deliver(cluster.bootstrap_servers, TOPIC, [b"first"] * 20)
-        copy_log(cluster.nodes[0], TOPIC, 0, copy)
-        deliver(cluster.bootstrap_servers, TOPIC, [b"lost"] * 10)
-        put_back(cluster.nodes[0], TOPIC, 0, copy)
-        deliver(cluster.bootstrap_servers, TOPIC, [b"new"] * 15)
-        yield cluster
+    one_node.create_topic(TOPIC)
+    deliver(one_node.bootstrap_servers, TOPIC, [b"first"] * 20)
+    copy_log(one_node.nodes[0], TOPIC, 0, copy)
+    deliver(one_node.bootstrap_servers, TOPIC, [b"lost"] * 10)
+    put_back(one_node.nodes[0], TOPIC, 0, copy)
+    deliver(one_node.bootstrap_servers, TOPIC, [b"new"] * 15)
+    return one_node
 
 
 def member_at(cluster: KafkaCluster, protocol: str, name: str, position: Position) -> Member:

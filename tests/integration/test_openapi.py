@@ -19,7 +19,7 @@ from ingest.http.openapi import describe
 from ingest.service import body_limits, build, event_limits
 from ingest.settings import Settings
 from schemas.event import read_catalogue
-from tests.conftest import IS_SOAK
+from tests.conftest import IS_SOAK, SOAK_ONLY
 from tests.support.collector import Collector, collector
 from tests.support.kafka import Broker
 
@@ -45,7 +45,10 @@ def running(embedded_broker: Broker) -> Iterator[Collector]:
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("mode", "phases"), [("all", _PHASES), ("positive", "fuzzing")], ids=["any", "valid"])
+@pytest.mark.parametrize(
+    ("mode", "phases"),
+    [pytest.param("all", _PHASES, id="any"), pytest.param("positive", "fuzzing", id="valid", marks=SOAK_ONLY)],
+)
 def test_the_collector_keeps_to_its_document(running: Collector, tmp_path: Path, mode: str, phases: str) -> None:
     """No generated request is answered 500, and no answer differs from what the document says of it."""
     before = running.figures()

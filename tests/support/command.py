@@ -1,4 +1,4 @@
-"""A command of `python -m consumer`, in a process of its own."""
+"""A command of `python -m consumer`, as a separate process."""
 
 import os
 import shutil

@@ -83,11 +83,12 @@ def test_the_readmes_commands_do_what_it_says(pipeline: Pipeline) -> None:
     post, select = first.split("\ncurl")
 
     sent = _run(post)
-    shown = _until(f"curl{select}", "event_type:           CLICK")
+    shown = _until(f"curl{select}", "event_type:           CLICK", "event_type:           PING")
     said = _run(traffic)
     answer = _until(question, "\u2502")
 
     assert [json.loads(item["value"]).keys() for item in json.loads(sent)] == [{"pingId"}, {"pingId"}]
+    assert "event_type:           CLICK" in shown
     assert "event_type:           PING" in shown
     assert said.rstrip().endswith("0 failed")
     assert re.search(r"\u2502 +[1-9]", answer) is not None
@@ -99,10 +100,13 @@ def _run(command: str) -> str:
     return done.stdout + done.stderr
 
 
-def _until(command: str, text: str) -> str:
-    """Run a command again until it prints a text, for a minute at most; return what it printed last."""
+def _until(command: str, *texts: str) -> str:
+    """Run a command again until it prints some texts, for a minute at most; return what it printed last.
+
+    The events of one request may be of two partitions, and each has its own insert.
+    """
     deadline_s = time.monotonic() + 60
-    while text not in (printed := _run(command)) and time.monotonic() < deadline_s:
+    while not all(text in (printed := _run(command)) for text in texts) and time.monotonic() < deadline_s:
         time.sleep(0.2)
     return printed
 
