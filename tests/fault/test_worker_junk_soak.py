@@ -72,7 +72,6 @@ def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) 
     assert member.stop() == 0
 
 
-@SOAK_ONLY
 def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle) -> None:
     """The table is asked beforehand, for as long as junk comes: good rows wait for no search."""
     member = started(rig)
