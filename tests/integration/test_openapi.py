@@ -1,7 +1,7 @@
 """The OpenAPI document and the running collector say the same.
 
-schemathesis makes requests up, OPENAPI_EXAMPLES for each operation that takes a body. `make soak` has it make valid ones
-only, too (4250 makes 20,000 in all), and about 3,000 more that cover the schema's edges one by one.
+schemathesis makes requests up, OPENAPI_EXAMPLES for each operation that takes a body; with `make soak` valid ones only,
+too (4250 makes 20,000 in all), and about 3,000 more that cover the edges of the schemas one by one.
 """
 
 import os
