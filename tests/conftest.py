@@ -39,7 +39,7 @@ CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
 
 
 def cases(every: Collection[Any], slice_of: Collection[Any]) -> list[Any]:
-    """Return parameters, of which `make test` takes a slice."""
+    """Return parameters, of which `make test` takes a slice; a tuple is a case of several arguments."""
     assert set(slice_of) <= set(every), "a slice has what is no case"
     made = []
     for each in every:

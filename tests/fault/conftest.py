@@ -148,8 +148,3 @@ def during(requests: list[Request], since_s: float, until_s: float) -> list[Requ
 def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
     """Return the requests that were answered before a moment (Unix time)."""
     return [request for request in requests if request.at_s + request.took_s < moment_s]
-
-
-def rows_of(member: Member) -> float:
-    """Return how many rows a worker has inserted."""
-    return member.figure("headrace_consumer_records_total", outcome="rows_inserted")

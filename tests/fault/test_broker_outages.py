@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import IS_SOAK, SOAK_ONLY
+from tests.conftest import IS_SOAK
 from tests.fault.conftest import Oracle, bearable_ms, during, ended_before, p99_ms, statuses, wait_ms
 from tests.support.fleet import until
 from tests.support.ingress import ingress
@@ -79,7 +79,6 @@ def test_a_broker_that_is_killed_and_restarted(
     assert account.on_disk > 0
 
 
-@SOAK_ONLY
 def test_a_broker_that_comes_later_than_the_ingress(
     broker: KafkaCluster, events: str, tmp_path: Path, oracle: Oracle
 ) -> None:

@@ -4,15 +4,13 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import IS_SOAK
 from tests.fault.conftest import Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, BlackHole, CutBody, DelayAnswer, DelayRequest, DropAnswer, Mode, Reset
 from tests.support.rig import INSERT, TIMEOUT_S, Rig, page, refusal
 
-_PER_SECOND: Final = 400 if IS_SOAK else 200
-_TIMES: Final = 3
-"""How many inserts a mode strikes in `make test`, of each kind the first and the last mode; `make soak` takes all."""
+_PER_SECOND: Final = 200
+
 
 _EXCEPTION_BEHIND_THE_HEAD: Final = Answer(
     200,
@@ -66,8 +64,6 @@ FAULTS: Final[dict[str, tuple[str, int, list[Mode]]]] = {
 def test_a_fault_at_an_insert_costs_nothing_but_time(rig: Rig, member: Member, oracle: Oracle, kind: str) -> None:
     """It is tried again under its token, whatever became of it, and the metrics say what happened."""
     cause, times, modes = FAULTS[kind]
-    if not IS_SOAK:
-        times, modes = min(times, _TIMES), [*modes[:1], *modes[1:][-1:]]
     retries, ended = retried(member, cause), ended_so(member, cause)
     with rig.feed.beside(poison_every=200).running(_PER_SECOND):  # most inserts are whole, and struck as such
         for mode in modes:

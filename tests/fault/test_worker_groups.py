@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import IS_SOAK, SOAK_ONLY
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -17,7 +17,7 @@ from tests.support.kafka import Broker, KafkaCluster
 KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
 _KILLED: Final = -9
 _PARTITIONS: Final = 4
-_PER_SECOND: Final = 300 if IS_SOAK else 120
+_PER_SECOND: Final = 120
 
 
 def shares(crew: list[Member]) -> bool:

@@ -82,7 +82,7 @@ class Feeding:
     ("visits_per_day", "kills", "settings"),
     [
         pytest.param(60, 1, _QUICK, id="some thousands"),
-        pytest.param(34_000, 8, _PATIENT, id="a million", marks=SOAK_ONLY),
+        pytest.param(34_000, 8, _PATIENT, id="a million"),
     ],
 )
 def test_products_are_right_after_clickhouse_was_killed(  # noqa: PLR0913, PLR0917  (fixtures, and what is varied)

@@ -14,7 +14,7 @@ from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Refuse, Reset
 from tests.support.rig import INSERT, PROBE, QUERY, TIMEOUT_S, TWIN, Rig, page, refusal
 
-_PER_SECOND: Final = 400 if IS_SOAK else 100
+_PER_SECOND: Final = 100
 _MODES: Final = 3
 """How many ways of each kind `make test` takes; `make soak` takes all."""
 _RETRIES: Final = "headrace_consumer_retries_total"

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import IS_SOAK, SOAK_ONLY
+from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
@@ -18,7 +18,7 @@ from tests.support.release import former_release
 from tests.support.rig import INSERT
 
 _THIS = Path(__file__).resolve().parents[2]
-_PER_SECOND = 200 if IS_SOAK else 100
+_PER_SECOND = 100
 
 
 class Rollout:

@@ -16,7 +16,7 @@ from tests.support.fleet import Member, until
 from tests.support.kafka import KafkaCluster
 from tests.support.proxy import DropAnswer, FaultProxy, Pass
 
-_PER_SECOND: Final = 400 if IS_SOAK else 150
+_PER_SECOND: Final = 150
 _ROUNDS: Final = 8 if IS_SOAK else 1
 _PARTITIONS: Final = 5
 
@@ -77,6 +77,7 @@ def started(fleet: ShardedFleet, count: int) -> list[Member]:
     return members
 
 
+@pytest.mark.soak
 def test_each_record_is_there_once_over_both_shards_whatever_was_killed(
     one_node: KafkaCluster, servers: TwoServers, tmp_path: Path, oracle: Oracle
 ) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import pytest
 from tests.conftest import SOAK_ONLY
 from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import EmbeddedClickHouse
+from tests.support.command import Command, environ_of
 from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member
 from tests.support.kafka import KafkaCluster
@@ -130,12 +129,13 @@ class Storm:
 
 def audit(fleet: Fleet) -> list[dict[str, int]]:
     """Run the audit command and return a line for each partition."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
-    environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in fleet.settings.items()}
-    command = [sys.executable, "-m", "consumer", "audit", "--json"]
-    run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    command = Command(["audit", "--json"], environ_of("CONSUMER_", **fleet.settings))
+    try:
+        output, said = command.communicate(120)
+    finally:
+        command.kill()
+    assert command.returncode == 0, output + said
+    return [json.loads(line) for line in output.splitlines()]
 
 
 @SOAK_ONLY

@@ -9,7 +9,6 @@ from confluent_kafka import TopicPartition
 from consumer.kafka.admin import Cluster
 from consumer.operations.lag import lag_lines
 from consumer.operations.preflight import find_topics
-from tests.conftest import SOAK_ONLY
 from tests.support.fixtures_consumer import encoded
 from tests.support.kafka_clients import OPEN_FOR_LONG, consumer, producer
 from tests.support.log_members import until
@@ -86,7 +85,6 @@ def test_a_transactions_marker_is_no_lag(on_kafka: Operator) -> None:
     assert lag(on_kafka) == (0, "")
 
 
-@SOAK_ONLY
 def test_an_open_transaction_is_no_lag_and_is_said(on_kafka: Operator) -> None:
     """What can't be read yet is not behind; the tool's own words name the producer, and end it."""
     sender = producer(on_kafka.broker.bootstrap_servers, transactional_id=uuid.uuid4().hex, **OPEN_FOR_LONG)

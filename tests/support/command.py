@@ -24,6 +24,8 @@ class Command:
         directory = Path(tempfile.mkdtemp(prefix="headrace-command-"))
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self._output, self._said = directory / "output", directory / "said"
+        self._output.touch()
+        self._said.touch()
         self.process: Forked | subprocess.Popen[bytes]
         if FORKS:
             self.process = fork("consumer.__main__", arguments, environ, self._output, self._said)
@@ -37,16 +39,6 @@ class Command:
         """The exit code, negative for a signal; None while it runs."""
         return self.process.poll()
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.process.pid
-
-    @property
-    def said(self) -> str:
-        """What it has said beside its output so far."""
-        return self._said.read_text("utf-8")
-
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for its end, and return its output and what it said besides.
 
@@ -54,7 +46,7 @@ class Command:
             subprocess.TimeoutExpired: it goes on.
         """
         self.process.wait(timeout)
-        return self._output.read_text("utf-8"), self.said
+        return self._output.read_text("utf-8"), self._said.read_text("utf-8")
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""

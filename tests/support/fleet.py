@@ -105,7 +105,7 @@ class Fleet:
             "clickhouse_database": self.database,
             "schema_cache_dir": directory / "schemas",
             "session_timeout_ms": 2000,  # how long a test waits for a dead worker's partitions
-            "batch_age_s_max": 1.0,  # each insert takes ClickHouse some 70 ms, however few its rows
+            "batch_age_s_max": 0.5,  # each insert takes ClickHouse some 70 ms, however few its rows
             "audit_every_s": 0,
         }
         self._directory = directory

@@ -30,6 +30,7 @@ class Member:
     def __init__(self, module: str, environ: dict[str, str], log: Path, root: Path = ROOT) -> None:
         """Start `run` of a module, with the code of the tree at `root`."""
         self.log = log
+        log.touch()
         self._url = f"http://127.0.0.1:{environ['CONSUMER_HTTP_PORT']}"
         self.process: Forked | subprocess.Popen[bytes]
         if FORKS and root == ROOT:

@@ -66,7 +66,10 @@ class OnePartition:
     def command(self, name: str, *arguments: str) -> tuple[int, str, list[dict[str, object]]]:
         """Run a command of the consumer; return its exit code, what it says on standard error, and its lines."""
         command = Command([name, *arguments, "--json"], environ_of("CONSUMER_", **self.fleet.settings))
-        output, said = command.communicate(_COMMAND_S)
+        try:
+            output, said = command.communicate(_COMMAND_S)
+        finally:
+            command.kill()
         assert command.returncode is not None
         return command.returncode, said, [json.loads(line) for line in output.splitlines()]
 

@@ -59,7 +59,10 @@ class Operator:
     def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
         """Run a command to its end; return exit code, output and what it said besides."""
         process = self.start(*arguments, **settings)
-        output, said = process.communicate(timeout=WAIT_S)
+        try:
+            output, said = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
         assert process.returncode is not None
         return process.returncode, output, said
 

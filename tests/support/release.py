@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.command import environ_of
 from tests.support.fleet import Fleet
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -63,8 +63,7 @@ def former_release(directory: Path) -> Path:
 
 def run_migrate(fleet: Fleet, root: Path) -> str:
     """Run `python -m consumer migrate` of a tree against the fleet's database, and return what it prints."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
-    environ = kept | {f"CONSUMER_{name.upper()}": str(value) for name, value in fleet.settings.items()}
+    environ = environ_of("CONSUMER_", **fleet.settings)
     command = [sys.executable, "-m", "consumer", "migrate"]
     ended = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -91,7 +90,7 @@ class Visitors:
 
     @contextmanager
     def running(self, port: int, *, knows_field: bool) -> Iterator[None]:
-        """Post some events every few milliseconds, on a thread, until the block is left."""
+        """Post some events ten times a second, on a thread, until the block is left."""
         stop, faults = threading.Event(), list[BaseException]()
 
         def run() -> None:

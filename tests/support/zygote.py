@@ -1,7 +1,8 @@
-"""A process that has imported what a worker needs, and forks workers: the imports would take each most of a second.
+"""A process that has imported what `python -m consumer` needs, and forks it: the imports take most of a second.
 
-For tests that start workers by the dozen; others start `python -m consumer` as a person would. Two such processes take
-turns, because forks of one process share its hash seed: workers that follow each other differ in it, as programs do.
+For tests that start workers and commands by the dozen; others start `python -m consumer` as a person would. Two such
+processes take turns, because forks of one process share its hash seed: workers that follow each other differ in it, as
+programs do.
 """
 
 import importlib
@@ -28,7 +29,7 @@ FORKS: Final = sys.platform == "linux"
 
 
 class Forked:
-    """One worker, as `subprocess.Popen` has it."""
+    """One process, as `subprocess.Popen` has it."""
 
     def __init__(self, pid: int) -> None:
         """Know its process id."""
@@ -52,7 +53,7 @@ class Forked:
             subprocess.TimeoutExpired: it goes on.
         """
         if not self._ended.wait(timeout):
-            raise subprocess.TimeoutExpired(f"the worker {self.pid}", timeout or 0)
+            raise subprocess.TimeoutExpired(f"the process {self.pid}", timeout or 0)
         assert self.returncode is not None
         return self.returncode
 
@@ -98,7 +99,7 @@ class Zygote:
             _say(self._connection, **order._asdict())
         with self._change:
             if not self._change.wait_for(lambda: number in self._born, _START_S):
-                raise TimeoutError("no worker was forked")
+                raise TimeoutError("nothing was forked")
             return self._born.pop(number)
 
     def _listen(self) -> None:
@@ -123,7 +124,7 @@ _shared: Final[list[Zygote]] = []
 def fork(
     module: str, arguments: Sequence[str], environ: Mapping[str, str], output: Path, said: Path | None = None
 ) -> Forked:
-    """Let the next of the two processes fork a worker; see `Zygote.start`. By default all goes to one file."""
+    """Let the next of the two processes fork another; see `Zygote.start`. By default all goes to one file."""
     with _lock:
         if len(_shared) < _PROCESSES:
             _shared.append(Zygote())

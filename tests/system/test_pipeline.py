@@ -106,9 +106,11 @@ def _until(command: str, *texts: str) -> str:
     The events of one request may be of two partitions, and each has its own insert.
     """
     deadline_s = time.monotonic() + 60
-    while not all(text in (printed := _run(command)) for text in texts) and time.monotonic() < deadline_s:
+    while True:
+        printed = _run(command)
+        if all(text in printed for text in texts) or time.monotonic() >= deadline_s:
+            return printed
         time.sleep(0.2)
-    return printed
 
 
 def test_a_killed_worker_is_started_again_and_nothing_is_lost(pipeline: Pipeline) -> None:
