@@ -19,7 +19,7 @@ from tests.support.kafka_clients import producer
 from tests.support.rig import Rig
 
 _HALF_S: Final = float(os.environ.get("HEADRACE_SOAK_HALF_S", "300"))
-_SLICE_S: Final = 4.0
+_SLICE_S: Final = 1.0
 _PARTITIONS: Final = 4
 _GOOD_PER_S: Final = 300
 _JUNK_PER_S: Final = 100
@@ -74,9 +74,11 @@ def test_junk_of_every_kind_costs_good_events_nothing(rig: Rig, oracle: Oracle) 
 
 def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle) -> None:
     """The table is asked beforehand, for as long as junk comes: good rows wait for no search."""
-    member = started(rig)
+    member = started(rig, batch_age_s_max=0.25)
     with rig.feed.running(_GOOD_PER_S):
-        sent = _send_junk(rig, _SLICE_S)
+        sent = 0
+        while member.figure(_INSERTS, table="events", outcome="inserted") <= 4 * _PARTITIONS:
+            sent += _send_junk(rig, _SLICE_S)
     found = rig.fleet.settle(rig.feed)
     refused = member.figure(_INSERTS, table="events", outcome="rejected")
     inserted = member.figure(_INSERTS, table="events", outcome="inserted")
@@ -87,10 +89,10 @@ def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle)
     assert member.stop() == 0
 
 
-def started(rig: Rig) -> Member:
+def started(rig: Rig, **settings: object) -> Member:
     """Start a worker in place of all others, and wait until it has its partitions."""
     rig.fleet.stop_all()
-    member = rig.start(unknown_schema_s=0, insert_timeout_s=10)
+    member = rig.start(unknown_schema_s=0, insert_timeout_s=10, **settings)
     until(lambda: member.partitions() > _PARTITIONS, "partitions")
     return member
 
