@@ -14,7 +14,7 @@ from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member, until
 from tests.support.kafka import KafkaCluster
 from tests.support.ledger import Account, settle, topic_census
-from tests.support.load import Request, percentile
+from tests.support.load import Load, Request, percentile
 from tests.support.proxy import FaultProxy, Pass
 from tests.support.rig import Rig
 
@@ -148,3 +148,16 @@ def during(requests: list[Request], since_s: float, until_s: float) -> list[Requ
 def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
     """Return the requests that were answered before a moment (Unix time)."""
     return [request for request in requests if request.at_s + request.took_s < moment_s]
+
+
+def await_broker(clients: Load, latest: int) -> None:
+    """Wait until the events of so many of the latest requests went to the broker.
+
+    On a busy machine a broker may answer later than the ingress waits for it at its start, which then is on the disk.
+    """
+    until(lambda: {request.durability for request in clients.so_far[-latest:]} == {"broker"}, "with the broker")
+
+
+def on_disk(requests: list[Request], since_s: float) -> int:
+    """Count the requests whose events went to the disk and that were answered behind a moment (Unix time)."""
+    return sum(request.durability == "disk" for request in requests if request.at_s + request.took_s >= since_s)

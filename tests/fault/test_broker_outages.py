@@ -6,19 +6,22 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import IS_SOAK
-from tests.fault.conftest import Oracle, bearable_ms, during, ended_before, p99_ms, statuses, wait_ms
-from tests.support.fleet import until
+from tests.fault.conftest import (
+    Oracle,
+    await_broker,
+    bearable_ms,
+    during,
+    ended_before,
+    p99_ms,
+    statuses,
+    wait_ms,
+)
 from tests.support.ingress import ingress
 from tests.support.kafka import KafkaCluster
-from tests.support.load import Load, load
+from tests.support.load import load
 
 _FROZEN_S = 20.0 if IS_SOAK else 8.0
 _AWAY_S = 4.0
-
-
-def await_broker(clients: Load) -> None:
-    """Wait until all events of the latest requests went to the broker."""
-    until(lambda: {request.durability for request in clients.so_far[-300:]} == {"broker"}, "with the broker again")
 
 
 @pytest.mark.soak
@@ -35,7 +38,7 @@ def test_a_frozen_broker(broker: KafkaCluster, events: str, tmp_path: Path, orac
         resumed_at = time.time()
         broker.nodes[0].resume()
         drained_s = collector.await_drained(60)
-        await_broker(clients)
+        await_broker(clients, 300)
         requests = clients.stop()
         figures_at_end = collector.figures()
         account = oracle.prove(requests, broker, events)
@@ -91,7 +94,7 @@ def test_a_broker_that_comes_later_than_the_ingress(
             early = clients.so_far
             broker.nodes[0].start()
             drained_s = collector.await_drained(60)
-            await_broker(clients)
+            await_broker(clients, 300)
             requests = clients.stop()
         account = oracle.prove(requests, broker, events)
         oracle.tell(account, requests, early=len(early), early_p99_ms=p99_ms(early), drained_s=drained_s)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from tests.fault.conftest import Oracle, statuses
+from tests.fault.conftest import Oracle, await_broker, on_disk, statuses
 from tests.support.fleet import until
 from tests.support.ingress import Ingress, ingress
 from tests.support.kafka import KafkaCluster
@@ -65,6 +65,7 @@ def test_the_end_with_a_broker_that_is_well(broker: KafkaCluster, events: str, t
         load(collector.port, tmp_path) as clients,
     ):
         clients.await_count(200)
+        await_broker(clients, 100)
         began_s = time.monotonic()
         at_s = time.time()
         collector.terminate()
@@ -81,7 +82,7 @@ def test_the_end_with_a_broker_that_is_well(broker: KafkaCluster, events: str, t
     assert (code, ready, healthy) == (0, 503, 200)
     assert served > 0
     assert ended_s > _GRACE_S
-    assert account.on_disk == 0
+    assert on_disk(requests, at_s) == 0
     assert account.unclaimed == 0
     assert not list(collector.spool.glob("*.db*"))
     assert {request.status for request in requests if request.at_s < at_s + _GRACE_S - 1} == {201}

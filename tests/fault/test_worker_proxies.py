@@ -25,14 +25,21 @@ def test_batches_are_made_smaller_for_a_proxy_that_takes_no_large_request(
     until(lambda: not rig.fleet.intents(), "the last commits")
     struck = rig.proxy.count(LimitBody)
     rig.proxy.set(LimitBody(0), only=INSERT)
-    rig.feed.send(200)
+    rig.feed.send(400)
     until(lambda: len(rig.fleet.intents()) > 0 and rig.proxy.count(LimitBody) > struck, "an intent")
     member.kill()
     left = rig.fleet.intents()
     rig.proxy.set(LimitBody(_LIMIT_BYTES), only=INSERT)
+    struck = rig.proxy.count(LimitBody)
     successor = rig.start()
     found = rig.fleet.settle(rig.feed)
-    oracle.say(struck=rig.proxy.count(LimitBody), rows=found.rows, letters=found.letters, inherited=len(left))
+    oracle.say(
+        of_successor=rig.proxy.count(LimitBody) - struck,
+        struck=struck,
+        rows=found.rows,
+        letters=found.letters,
+        inherited=len(left),
+    )
     found.check()
     assert left
     assert successor.is_alive
