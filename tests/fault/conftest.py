@@ -153,11 +153,11 @@ def ended_before(requests: list[Request], moment_s: float) -> list[Request]:
 def await_broker(clients: Load, latest: int) -> None:
     """Wait until the events of so many of the latest requests went to the broker.
 
-    On a busy machine a broker may answer later than the ingress waits for it at its start, which then is on the disk.
+    On a busy machine the broker may answer too late for the start of the ingress: its first events go to disk then.
     """
     until(lambda: {request.durability for request in clients.so_far[-latest:]} == {"broker"}, "with the broker")
 
 
 def on_disk(requests: list[Request], since_s: float) -> int:
-    """Count the requests whose events went to the disk and that were answered behind a moment (Unix time)."""
+    """Count the requests whose events went to disk and that were answered after a moment (Unix time)."""
     return sum(request.durability == "disk" for request in requests if request.at_s + request.took_s >= since_s)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from consumer.__main__ import main
+from tests.support.command import environ_of
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,11 +29,10 @@ def away(**settings: str) -> dict[str, str]:
 
 def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
     """Start a command whose servers are away."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")}
     return subprocess.Popen(
         [sys.executable, "-m", "consumer", *arguments],
         cwd=ROOT,
-        env=environ | away(**settings),
+        env=environ_of("CONSUMER_") | away(**settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

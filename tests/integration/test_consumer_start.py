@@ -1,7 +1,6 @@
 """`python -m consumer run` at its start: which promise the broker lets it keep, and what its log is made of."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any, Final
 from consumer.clickhouse.client import Connection
 from consumer.operations.preflight import guarantee
 from tests.support.clickhouse import USER, ClickHouse, password_file
+from tests.support.command import environ_of
 from tests.support.kafka import Broker
 from tests.support.log_members import until
 from tests.support.ports import free_port
@@ -21,7 +21,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 def lines_of_a_start(directory: Path, word: str, **settings: str) -> list[dict[str, Any]]:
     """Run a worker until a word stands in its log, and stop it; return the lines, each of which must be JSON."""
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("CONSUMER_")}
+    environ = environ_of("CONSUMER_")
     environ |= {f"CONSUMER_{name}": text for name, text in settings.items()}
     path = directory / "worker.log"
     with path.open("wb") as log:

@@ -17,7 +17,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class Command:
-    """One command, forked where that is possible; two files have what it prints, so nobody has to read it meanwhile."""
+    """One command, forked where that is possible. It prints into two files, so nobody has to read while it runs."""
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         """Start it."""

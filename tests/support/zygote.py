@@ -88,7 +88,7 @@ class Zygote:
     def start(
         self, module: str, arguments: Sequence[str], environ: Mapping[str, str], output: Path, said: Path
     ) -> Forked:
-        """Start a module's `main` as a process that appends its output to a file, and what it says beside to another.
+        """Start a module's `main` as a process that appends its output to one file and its standard error to another.
 
         Raises:
             OSError: the process that forks has ended, or is stuck.
@@ -124,7 +124,7 @@ _shared: Final[list[Zygote]] = []
 def fork(
     module: str, arguments: Sequence[str], environ: Mapping[str, str], output: Path, said: Path | None = None
 ) -> Forked:
-    """Let the next of the two processes fork another; see `Zygote.start`. By default all goes to one file."""
+    """Let the next of the two processes fork one; see `Zygote.start`. By default one file takes both."""
     with _lock:
         if len(_shared) < _PROCESSES:
             _shared.append(Zygote())
