@@ -21,8 +21,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 def lines_of_a_start(directory: Path, word: str, **settings: str) -> list[dict[str, Any]]:
     """Run a worker until a word stands in its log, and stop it; return the lines, each of which must be JSON."""
-    environ = environ_of("CONSUMER_")
-    environ |= {f"CONSUMER_{name}": text for name, text in settings.items()}
+    environ = environ_of("CONSUMER_", **settings)
     path = directory / "worker.log"
     with path.open("wb") as log:
         worker = subprocess.Popen(
