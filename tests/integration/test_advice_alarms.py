@@ -57,8 +57,9 @@ def test_rows_that_are_missing_are_read_again(at_work: Operator) -> None:
     assert (code, named) == (1, "7-8")
 
     at_work.stop()
-    command = advice("rows are missing").replace("events/3", f"{at_work.topic}/0")
-    follow(command.replace("100", "7").replace("200", "9"), at_work.environ, at_work.database, only="reprocess")
+    command = advice("rows are missing").replace("offset 100", "offset 7").replace("offset 200", "offset 9")
+    command = command.replace("events/3", f"{at_work.topic}/0")
+    follow(command, at_work.environ, at_work.database, only="reprocess")
     at_work.work()
 
     at_work.await_rows(20)
