@@ -3,7 +3,10 @@
 import gc
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Collection, Generator, Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import pytest
@@ -32,6 +35,9 @@ _WORKERS: Final = "tests/fault/test_worker_"
 _PIPELINE: Final = "tests/system/"
 _FOURTH: Final = "gw3"
 _NICE: Final = 5
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108  (only its own directory in it)
+_ROOM: Final = 4 << 30  # all of `make test` holds 0.45 GB at once
+_IN_MEMORY: Final = pytest.StashKey[Path]()
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
 CLUSTER: Final = "HEADRACE_TEST_CLICKHOUSE_CLUSTER"
@@ -59,10 +65,33 @@ collect_ignore = [] if CLUSTER in os.environ else ["integration/test_replicated_
 gc.disable()
 
 
-def pytest_configure() -> None:
-    """Give the fourth process a lower priority: tests of the others have deadlines."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the fourth process a lower priority: tests of the others have deadlines. Keep their files in memory."""
     if os.environ.get("PYTEST_XDIST_WORKER") == _FOURTH:
         os.nice(_NICE)
+    if getattr(config.option, "numprocesses", None) and "TMPDIR" not in os.environ and _has_room(_MEMORY):
+        made = config.stash[_IN_MEMORY] = Path(tempfile.mkdtemp(prefix="headrace-", dir=_MEMORY))
+        os.environ["TMPDIR"] = tempfile.tempdir = str(made)
+
+
+def _has_room(directory: Path) -> bool:
+    """Tell whether there is memory for files: a file system looks long for an inode where many were just deleted.
+
+    Brokers and tables make and delete thousands of files, a sixth of what `make test` takes. `make fault` and
+    `make soak`, which are one process, write to the disk.
+    """
+    if not directory.is_dir():
+        return False
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
+    free = int(facts["MemAvailable"].split()[0]) << 10
+    return min(free, shutil.disk_usage(directory).free) >= _ROOM
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Give the memory back when all is well; of a failure the files stay to be looked at."""
+    if exitstatus == pytest.ExitCode.OK and _IN_MEMORY in session.config.stash:
+        shutil.rmtree(session.config.stash[_IN_MEMORY], ignore_errors=True)
 
 
 def pytest_collection_finish() -> None:

@@ -82,10 +82,10 @@ class TableCheck:
             Transient: the server is away.
         """
         self._columns()
-        partitions = list(self._written())
-        self._ledger(partitions)
-        for partition in partitions:
-            self._window(partition)
+        written = dict(self._written())
+        self._ledger(written)
+        for partition, row in written.items():
+            self._window(partition, row)
         self._settings()
         check_tokens(self.connection)
         self._insert()
@@ -96,8 +96,8 @@ class TableCheck:
         Raises:
             Fatal, Transient: as run.
         """
-        for partition in self._written():
-            self._window(partition)
+        for partition, row in self._written():
+            self._window(partition, row)
 
     @property
     def _place(self) -> TableName:
@@ -127,16 +127,19 @@ class TableCheck:
             return bool(self.connection.query(_DETACHED, where))
         return False
 
-    def _written(self) -> Iterator[TableName]:
-        """Yield every table that an insert writes to: the table itself, and the targets of its views."""
+    def _written(self) -> Iterator[tuple[TableName, dict[str, Any]]]:
+        """Yield every table that an insert writes to, the table itself and the targets of its views, and what it is.
+
+        One that is not there is {}.
+        """
         queue, seen = [self._place], set[tuple[str, str]]()
         while queue:
             partition = queue.pop()
             if partition[:2] in seen:
                 continue
             seen.add(partition[:2])
-            yield partition
             (row,) = self._table(partition) or [{}]
+            yield partition, row
             if row.get("engine") == "Distributed":
                 raise _fault(Sentence.DISTRIBUTED, table=partition.name)
             views = zip(row.get("databases", ()), row.get("views", ()), strict=True)
@@ -155,7 +158,7 @@ class TableCheck:
             return TableName(found[1] or found[2] or database, found[3] or found[4], by)
         return TableName(database, f".inner_id.{rows[0]['id']}", by)
 
-    def _ledger(self, partitions: list[TableName]) -> None:
+    def _ledger(self, partitions: Collection[TableName]) -> None:
         """Check that inserted rows are counted: without the view the audit would report all of them missing."""
         database, view = self.connection.database, LEDGER_VIEWS[self.target.table]
         ledger, own = TableName(database, LEDGER), TableName(database, view)
@@ -172,11 +175,10 @@ class TableCheck:
         if not counted >= _COUNTED:
             raise _fault(Sentence.OLD_LEDGER_VIEW, view=own.name, columns=", ".join(sorted(_COUNTED - counted)))
 
-    def _window(self, partition: TableName) -> None:
-        rows = self._table(partition)
-        if not rows:
+    def _window(self, partition: TableName, row: Mapping[str, Any]) -> None:
+        if not row:
             raise self._gone(partition, Sentence.NO_TARGET)
-        engine, full = str(rows[0]["engine"]), str(rows[0]["engine_full"])
+        engine, full = str(row["engine"]), str(row["engine_full"])
         if engine in ("Null", "View"):
             return
         if not engine.endswith("MergeTree"):

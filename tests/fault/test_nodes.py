@@ -32,7 +32,7 @@ _SETTLE_S: Final = 90.0
 
 def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Three nodes, replication 3, min.insync 2: SIGKILL of a leader under load; no client sees an error."""
-    topic = new_topic_on(kafka_cluster)
+    topic = new_topic_on(kafka_cluster, partitions=4)
     with (
         ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
         load(collector.port, tmp_path, rate=200) as clients,
@@ -57,7 +57,7 @@ def test_the_death_of_a_leader(kafka_cluster: KafkaCluster, tmp_path: Path, orac
 @SOAK_ONLY
 def test_too_few_replicas(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Two of three nodes away: what one node alone has written down is no success, and goes to disk."""
-    topic = new_topic_on(kafka_cluster)
+    topic = new_topic_on(kafka_cluster, partitions=4)
     with (
         ingress(tmp_path, kafka_cluster.bootstrap_servers, topic=topic) as collector,
         load(collector.port, tmp_path, rate=200) as clients,
@@ -110,7 +110,7 @@ def test_the_death_of_a_node(
     oracle: Oracle,
 ) -> None:
     """SIGKILL under load, three nodes: two workers go on with the ones that are left."""
-    topic = new_topic_on(kafka_cluster)
+    topic = new_topic_on(kafka_cluster, partitions=4)
     with Fleet(tmp_path, kafka_cluster.bootstrap_servers, topic, clickhouse.url) as fleet:
         feed = Feed(kafka_cluster.bootstrap_servers, topic, poison_every=40)
         workers = [fleet.start(), fleet.start()]

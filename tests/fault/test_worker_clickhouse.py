@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from tests.fault.conftest import Oracle
+from tests.fault.conftest import PARTITIONS, Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, BlackHole, CutBody, DelayAnswer, DelayRequest, DropAnswer, Mode, Reset
 from tests.support.rig import INSERT, TIMEOUT_S, Rig, page, refusal
@@ -19,10 +19,10 @@ _EXCEPTION_BEHIND_THE_HEAD: Final = Answer(
     b"68 abcdefghijklmnop\r\n__exception__\r\n",
 )
 FAULTS: Final[dict[str, tuple[str, int, list[Mode]]]] = {
-    "applied, and the answer is lost": ("unknown", 8, [DropAnswer()]),
-    "applied, and the answer is late": ("unknown", 4, [DelayAnswer(TIMEOUT_S + 0.5)]),
-    "applied while the second try runs": ("unknown", 4, [DelayRequest(TIMEOUT_S + 0.2)]),
-    "applied long after the second try": ("unknown", 4, [DelayRequest(TIMEOUT_S + 2)]),
+    "applied, and the answer is lost": ("unknown", 2 * PARTITIONS, [DropAnswer()]),
+    "applied, and the answer is late": ("unknown", PARTITIONS, [DelayAnswer(TIMEOUT_S + 0.5)]),
+    "applied while the second try runs": ("unknown", PARTITIONS, [DelayRequest(TIMEOUT_S + 0.2)]),
+    "applied long after the second try": ("unknown", PARTITIONS, [DelayRequest(TIMEOUT_S + 2)]),
     "cut in the middle": ("unknown", 2, [CutBody(0), CutBody(1), CutBody(1000), CutBody(9000), CutBody(-1)]),
     "reset": ("unknown", 3, [Reset()]),
     "never answered": ("unknown", 2, [BlackHole()]),

@@ -182,7 +182,7 @@ def test_a_worker_is_stopped_before_it_has_read_all_that_it_replays(fleet: Fleet
 def test_a_storm_of_kills(kafka_cluster: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle) -> None:
     """Three workers under load on three nodes, one killed and replaced every second or so, for half a minute."""
     chance = random.Random(1)
-    topic = new_topic_on(kafka_cluster)
+    topic = new_topic_on(kafka_cluster, partitions=4)
     feed = Feed(kafka_cluster.bootstrap_servers, topic, poison_every=100)
     replayed = kills = 0
     with Fleet(tmp_path, kafka_cluster.bootstrap_servers, topic, clickhouse.url) as fleet:

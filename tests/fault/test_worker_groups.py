@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import SOAK_ONLY
-from tests.fault.conftest import Oracle
+from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member, until
@@ -42,9 +42,10 @@ def repeated(member: Member) -> float:
 
 
 @pytest.fixture
-def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
     """Workers of a topic with four partitions."""
-    with Fleet(tmp_path, broker.bootstrap_servers, events, clickhouse.url) as fleet:
+    topic = new_topic_on(broker, _PARTITIONS)
+    with Fleet(tmp_path, broker.bootstrap_servers, topic, clickhouse.url) as fleet:
         yield fleet
 
 

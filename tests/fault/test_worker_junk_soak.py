@@ -12,7 +12,7 @@ import pytest
 
 from consumer.errors import Reason
 from tests.conftest import SOAK_ONLY
-from tests.fault.conftest import Oracle
+from tests.fault.conftest import PARTITIONS, Oracle
 from tests.support.fixtures_consumer import AT_MS, encoded, encoded_loosely
 from tests.support.fleet import Member, until
 from tests.support.kafka_clients import producer
@@ -20,7 +20,6 @@ from tests.support.rig import Rig
 
 _HALF_S: Final = float(os.environ.get("HEADRACE_SOAK_HALF_S", "300"))
 _SLICE_S: Final = 1.0
-_PARTITIONS: Final = 4
 _GOOD_PER_S: Final = 300
 _JUNK_PER_S: Final = 100
 _INSERTS: Final = "headrace_consumer_insert_seconds_count"
@@ -77,14 +76,14 @@ def test_behind_the_first_batches_no_insert_is_refused(rig: Rig, oracle: Oracle)
     member = started(rig, batch_age_s_max=0.25)
     with rig.feed.running(_GOOD_PER_S):
         sent = 0
-        while member.figure(_INSERTS, table="events", outcome="inserted") <= 4 * _PARTITIONS:
+        while member.figure(_INSERTS, table="events", outcome="inserted") <= 4 * PARTITIONS:
             sent += _send_junk(rig, _SLICE_S)
     found = rig.fleet.settle(rig.feed)
     refused = member.figure(_INSERTS, table="events", outcome="rejected")
     inserted = member.figure(_INSERTS, table="events", outcome="inserted")
     oracle.say(refused=refused, inserted=inserted, junk=sent, rows=found.rows, letters=found.letters)
     found.check()
-    assert refused <= 3 * _PARTITIONS  # two batches each are on their way before the first is refused
+    assert refused <= 3 * PARTITIONS  # two batches each are on their way before the first is refused
     assert member.figure("headrace_consumer_halts_total") == 0
     assert member.stop() == 0
 
@@ -93,7 +92,7 @@ def started(rig: Rig, **settings: object) -> Member:
     """Start a worker in place of all others, and wait until it has its partitions."""
     rig.fleet.stop_all()
     member = rig.start(unknown_schema_s=0, insert_timeout_s=10, **settings)
-    until(lambda: member.partitions() > _PARTITIONS, "partitions")
+    until(lambda: member.partitions() > PARTITIONS, "partitions")
     return member
 
 
@@ -116,7 +115,7 @@ def _send_junk(rig: Rig, time_s: float) -> int:
         at_ms = chance.choice([AT_MS, 1, chance.randrange(AT_MS)])
         headers: list[tuple[str, str | bytes | None]] = [("reason", b"mine"), ("trace", chance.randbytes(20))]
         sending.produce(
-            rig.fleet.topic, value, b"k", number % _PARTITIONS, on_delivery=note, timestamp=at_ms, headers=headers
+            rig.fleet.topic, value, b"k", number % PARTITIONS, on_delivery=note, timestamp=at_ms, headers=headers
         )
         sending.poll(0)
         time.sleep(1 / _JUNK_PER_S)

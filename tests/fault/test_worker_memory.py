@@ -5,7 +5,7 @@ from typing import Final
 
 from confluent_kafka import Message
 
-from tests.fault.conftest import Oracle
+from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.fixtures_consumer import encoded
 from tests.support.fleet import Fleet, until
@@ -41,11 +41,12 @@ def send_amplified(servers: str, topic: str) -> None:
 
 
 def test_an_amplified_backlog_is_not_held_several_times_over(
-    broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
+    broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path, oracle: Oracle
 ) -> None:
     """500 MB of records are some 50 KB in the log, less than one fetch, which no client can bound; all become rows."""
-    send_amplified(broker.bootstrap_servers, events)
-    with Fleet(tmp_path, broker.bootstrap_servers, events, clickhouse.url) as fleet:
+    topic = new_topic_on(broker, _PARTITIONS)
+    send_amplified(broker.bootstrap_servers, topic)
+    with Fleet(tmp_path, broker.bootstrap_servers, topic, clickhouse.url) as fleet:
         worker = fleet.start(waiting_bytes_max=64 * _MIB, batch_bytes_max=8 * _MIB)
         until(lambda: worker.inserted() >= _BATCHES * _RECORDS, "all rows", 100)
         peak = worker.peak_bytes()

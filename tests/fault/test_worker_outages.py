@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import SOAK_ONLY
-from tests.fault.conftest import Oracle, new_topic_on
+from tests.fault.conftest import PARTITIONS, Oracle, new_topic_on
 from tests.support.clickhouse import EmbeddedClickHouse
 from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member, until
@@ -30,7 +30,6 @@ _WAITING_MAX: Final = 1024 * 1024
 _ONE_POLL: Final = 4 * 1024 * 1024  # what the feed sends in some seconds, and what Python adds to it
 _PREFETCH: Final = 16 * 1024 * 1024  # librdkafka's own queue
 _PER_SECOND: Final = 600
-_PARTITIONS: Final = 4
 _RECORD: Final = 400  # bytes at the least, with what Python adds to it
 
 
@@ -55,7 +54,7 @@ class Watched:
         figures = member.figures()
         self.waiting.append(figures["headrace_consumer_waiting_bytes"])
         self.lag.append(figures["headrace_consumer_lag_records"])
-        self.fresh_s.append(figures["headrace_consumer_freshness_seconds"] / _PARTITIONS)
+        self.fresh_s.append(figures["headrace_consumer_freshness_seconds"] / PARTITIONS)
         self.pages.append((member.page("/healthz")[0], member.page("/readyz")[0]))
 
 
@@ -163,7 +162,7 @@ def test_inserts_of_several_partitions_go_side_by_side(rig: Rig, member: Member,
     struck = rig.proxy.count(DelayAnswer)
     rig.proxy.set(DelayAnswer(delay_s), only=INSERT)
     with feed.running(200):
-        rig.proxy.await_count(DelayAnswer, struck + 2 * _PARTITIONS)
+        rig.proxy.await_count(DelayAnswer, struck + 2 * PARTITIONS)
     found = rig.fleet.settle(feed)
     query = """
     SELECT _partition AS p, arraySort(groupUniqArray(toFloat64(_inserted_at))) AS at FROM events
@@ -175,6 +174,6 @@ def test_inserts_of_several_partitions_go_side_by_side(rig: Rig, member: Member,
     closest_of_any = min(later - earlier for earlier, later in pairwise(of_any))
     oracle.say(inserts=len(of_any), closest_s=closest, closest_of_any_s=closest_of_any, rows=found.rows)
     found.check()
-    assert len(times) == _PARTITIONS
+    assert len(times) == PARTITIONS
     assert closest >= delay_s
     assert closest_of_any < delay_s

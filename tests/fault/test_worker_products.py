@@ -94,7 +94,7 @@ def test_products_are_right_after_clickhouse_was_killed(  # noqa: PLR0913, PLR09
     oracle: Oracle,
 ) -> None:
     """With copies, late events and a third of all records once more, in another order."""
-    chance, topic, sent = random.Random(kills), new_topic_on(broker), list(traffic(plan(visits_per_day)))
+    chance, topic, sent = random.Random(kills), new_topic_on(broker, partitions=4), list(traffic(plan(visits_per_day)))
     values = list(records(sent))
     again = values[: len(values) // 3]
     chance.shuffle(again)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import SOAK_ONLY
-from tests.fault.conftest import new_topic_on
+from tests.fault.conftest import PARTITIONS, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member, until
@@ -83,7 +83,7 @@ def test_a_rollback_under_load(rollout: Rollout, broker: KafkaCluster) -> None:
         before = rollout.fleet.rows()
 
         too_early = rollout.former()
-        until(lambda: len(halts(too_early)) >= 4, "halts")
+        until(lambda: len(halts(too_early)) >= PARTITIONS, "halts")
         assert all("a newer worker" in sentence for sentence in halts(too_early))
         code, said, _ = group.command("downgrade", "--go")
         assert (code, "stop them all first" in said) == (1, True)

@@ -82,7 +82,7 @@ def test_each_record_is_there_once_over_both_shards_whatever_was_killed(
     one_node: KafkaCluster, servers: TwoServers, tmp_path: Path, oracle: Oracle
 ) -> None:
     """A worker, then a server, which is an entry node and a shard; its shard's records wait for it."""
-    topic, address = new_topic_on(one_node), one_node.bootstrap_servers
+    topic, address = new_topic_on(one_node, partitions=4), one_node.bootstrap_servers
     feed = Feed(address, topic, poison_every=97)
     with ShardedFleet(tmp_path, address, topic, servers, "two") as fleet:
         members = started(fleet, 2)
@@ -102,7 +102,7 @@ def test_an_entry_node_may_be_killed_at_any_time(
     one_node: KafkaCluster, servers: TwoServers, tmp_path: Path, oracle: Oracle
 ) -> None:
     """The data are on the first server; the workers go on through it when the second one is killed, and back."""
-    topic, address = new_topic_on(one_node), one_node.bootstrap_servers
+    topic, address = new_topic_on(one_node, partitions=4), one_node.bootstrap_servers
     feed = Feed(address, topic, poison_every=97)
     with ShardedFleet(tmp_path, address, topic, servers, "one") as fleet:
         fleet.settings["clickhouse_url"] = ",".join(node.url for node in reversed(servers.nodes))
@@ -122,7 +122,7 @@ def test_ranges_of_both_shards_are_finished_there_after_a_third_was_added(
     one_node: KafkaCluster, tmp_path: Path, oracle: Oracle
 ) -> None:
     """They were inserted, nobody heard, and the worker was killed; what comes next goes where three shards have it."""
-    topic, address = new_topic_on(one_node), one_node.bootstrap_servers
+    topic, address = new_topic_on(one_node, partitions=4), one_node.bootstrap_servers
     feed = Feed(address, topic, poison_every=97)
     with (
         TwoServers(3) as servers,

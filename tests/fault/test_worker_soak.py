@@ -142,7 +142,7 @@ def audit(fleet: Fleet) -> list[dict[str, int]]:
 @pytest.mark.timeout(_LONG_S)
 def test_a_storm(kafka_cluster: KafkaCluster, tmp_path: Path, oracle: Oracle) -> None:
     """Workers, ClickHouse, brokers and the network fail in turn: 0 missing, 0 doubled, no good event a dead letter."""
-    topic = new_topic_on(kafka_cluster)
+    topic = new_topic_on(kafka_cluster, partitions=4)
     feed = Feed(kafka_cluster.bootstrap_servers, topic, poison_every=997)
     with (
         EmbeddedClickHouse() as clickhouse,

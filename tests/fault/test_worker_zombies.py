@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from tests.conftest import SOAK_ONLY
-from tests.fault.conftest import Oracle
+from tests.conftest import IS_SOAK, SOAK_ONLY
+from tests.fault.conftest import Oracle, new_topic_on
 from tests.support.clickhouse import ClickHouse
 from tests.support.feed import Feed
 from tests.support.fleet import Fleet, Member, until
@@ -22,17 +22,16 @@ _SESSION_S: Final = 180  # a frozen worker whose session is over takes its name 
 CLASSIC: Final[dict[str, object]] = {"session_timeout_ms": _SESSION_S * 1000}
 KIP848: Final[dict[str, object]] = {"group_protocol": "consumer"}
 COOPERATIVE: Final[dict[str, object]] = {"assignor": "cooperative-sticky"}
-_PARTITIONS: Final = 12  # two for each zombie
+_PARTITIONS: Final = 2 * len(STEPS if IS_SOAK else DANGEROUS)
+"""Two for each zombie."""
 _FATAL: Final = 1
 _TAKEN: Final = {"classic": "Static consumer fenced", "consumer": "The instance ID is still used"}
 
 
 @pytest.fixture
-def fleet(broker: KafkaCluster, events: str, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
-    """Workers of a topic with many partitions, in small batches; KIP-848's session is the broker's (6 s)."""
-    topic = f"{events}-wide"
-    broker.create_topic(f"{topic}.dead")
-    broker.create_topic(topic, partitions=_PARTITIONS)
+def fleet(broker: KafkaCluster, clickhouse: ClickHouse, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers of a topic with a partition for each and more, in small batches; KIP-848's session is the broker's."""
+    topic = new_topic_on(broker, _PARTITIONS)
     with Fleet(tmp_path, broker.bootstrap_servers, topic, clickhouse.url) as fleet:
         fleet.settings |= {"batch_rows_max": 20, "heartbeat_interval_ms": 200, "insert_timeout_s": 10}
         yield fleet

@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import pytest
 
@@ -26,17 +27,21 @@ def open_database(clickhouse: ClickHouse, name: str, timeout_s: float = 30) -> C
     return Connection(clickhouse.url, USER, PASSWORD, name, timeout_s)
 
 
+@pytest.fixture(scope="session")
+def server(clickhouse: ClickHouse) -> Iterator[Connection]:
+    """A connection to the server, in no database."""
+    with closing(open_database(clickhouse, "")) as opened:
+        yield opened
+
+
 @pytest.fixture
-def empty_database(clickhouse: ClickHouse) -> Iterator[Connection]:
+def empty_database(clickhouse: ClickHouse, server: Connection) -> Iterator[Connection]:
     """A database of the test's own, without tables."""
     name = f"test_{uuid.uuid4().hex}"
-    first = open_database(clickhouse, "")
-    create_database(first, name, time.sleep)
-    ours = open_database(clickhouse, name)
-    yield ours
-    ours.close()
-    first.command(f"DROP DATABASE {name}")
-    first.close()
+    create_database(server, name, time.sleep)
+    with closing(open_database(clickhouse, name)) as ours:
+        yield ours
+    server.command(f"DROP DATABASE {name}")
 
 
 @pytest.fixture

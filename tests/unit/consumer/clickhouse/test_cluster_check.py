@@ -9,11 +9,10 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.cluster_check import check_macros, check_replication
 from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.layout import Layout
-from consumer.clickhouse.table_check import TableCheck, TableName
+from consumer.clickhouse.table_check import TableCheck
 from consumer.errors import Fatal
 
 PACE = InsertPace(partitions=5, age_s=1.0, timeout_s=30, session_s=30)
-PLACE = TableName("d", "events")
 WINDOW = "replicated_deduplication_window = 100000"
 
 
@@ -64,7 +63,7 @@ class Described(Connection):
 def check(engine: str, text: str, layout: Layout | None = None) -> None:
     """Check a table's windows."""
     connection = Described(engine, text, layout or Layout())
-    TableCheck(connection, Target("events", "event", "t", 30), PACE)._window(PLACE)  # noqa: SLF001  (one of its steps)
+    TableCheck(connection, Target("events", "event", "t", 30), PACE).check_windows()
 
 
 def test_a_replicated_table_remembers_tokens_for_a_week() -> None:
