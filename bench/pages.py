@@ -13,7 +13,7 @@ from bench.processes import Figures
 from bench.queue import Stages, flash_crowd, outage, simulate
 from bench.scale import RATES, Assumptions, Costs, Plan, amount, costs_of, plan
 from bench.scale import table as plan_table
-from bench.targets import SLOWER, slower_targets_table, targets_table
+from bench.targets import targets_table
 from docs.tables import ROOT, replace_table
 
 PERFORMANCE: Final = "docs/PERFORMANCE.md"
@@ -199,8 +199,6 @@ TABLES: Final[dict[str, dict[str, Callable[[], str]]]] = {
         "sink-charts": lambda: links("sink"),
         "freshness": freshness_table,
         "targets": targets_table,
-        "slower-machine": lambda: f"Machine: {load(f'{SLOWER}ingress')['machine']}.",
-        "slower-targets": slower_targets_table,
         "freshness-charts": lambda: links("freshness"),
     },
     answers.PAGE: answers.answers()

@@ -1,6 +1,6 @@
 """What headrace aims at on two cores, and whether the kept figures reach it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from bench.kept import figures, load
@@ -9,8 +9,6 @@ from bench.processes import Figures
 _OURS: Final = "headrace"
 _NAIVE: Final = "naive collector"
 _LINGER_MS: Final = 3  # INGEST_LINGER_MS
-SLOWER: Final = "slower/"
-"""Where the figures of a slower machine are kept."""
 
 
 class Target(NamedTuple):
@@ -37,20 +35,12 @@ class Target(NamedTuple):
 
 def targets_table() -> str:
     """Return all targets with what was measured."""
-    return _table((*_ingress(""), *_sink(""), *_freshness("")))
-
-
-def slower_targets_table() -> str:
-    """Return all targets with what a slower machine showed."""
-    return _table((*_ingress(SLOWER), *_sink(SLOWER), *_freshness(SLOWER)))
-
-
-def _table(targets: Sequence[Target]) -> str:
+    targets = (*_ingress(), *_sink(), *_freshness())
     return "\n".join(["| what | target | measured | met |", "|---" * 4 + "|", *(target.line() for target in targets)])
 
 
-def _ingress(where: str) -> Iterator[Target]:
-    kept = load(f"{where}ingress")
+def _ingress() -> Iterator[Target]:
+    kept = load("ingress")
     sides = kept["sides"]
     for size, most_us, part in ((1, 120, 5), (10, 25, 7), (100, 14, 4)):
         load_name = f"{size}x32"
@@ -69,8 +59,8 @@ def _ingress(where: str) -> Iterator[Target]:
     yield Target("ingress, 10,000 silent connections: MiB", kept["idle"]["mib"], 200)
 
 
-def _sink(where: str) -> Iterator[Target]:
-    sides = load(f"{where}sink")["sides"]
+def _sink() -> Iterator[Target]:
+    sides = load("sink")["sides"]
     ours, naive, files = sides[_OURS], sides["naive consumer"], sides["engine, from files"]
     both = _median(ours, "both_us_per_row")
     yield Target("sink: CPU us a row of worker and ClickHouse", both, 16)
@@ -81,8 +71,8 @@ def _sink(where: str) -> Iterator[Target]:
     yield Target("sink: rows/s by the naive consumer's", rate, 5, is_least=True)
 
 
-def _freshness(where: str) -> Iterator[Target]:
-    ours = load(f"{where}freshness")["sides"][_OURS]
+def _freshness() -> Iterator[Target]:
+    ours = load("freshness")["sides"][_OURS]
     yield Target("freshness at 1,000 events/s: p50 s", _median(ours, "p50_s"), 0.4)
     yield Target("freshness at 1,000 events/s: p99 s", _median(ours, "p99_s"), 1.2)
 
