@@ -87,7 +87,6 @@ class TableCheck:
         for partition, row in written.items():
             self._window(partition, row)
         self._settings()
-        check_tokens(self.connection)
         self._insert()
 
     def check_windows(self) -> None:

@@ -17,7 +17,7 @@ from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.cluster_check import ClusterCheck
 from consumer.clickhouse.insert_pace import InsertPace
 from consumer.clickhouse.migrations import applied, migrations
-from consumer.clickhouse.table_check import TableCheck
+from consumer.clickhouse.table_check import TableCheck, check_tokens
 from consumer.delivery.intent import METADATA_BYTES_MAX
 from consumer.errors import Fatal, Rejected
 from consumer.kafka.admin import Cluster, Topic
@@ -35,12 +35,14 @@ def check_tables(connection: Connection, checks: Iterable[tuple[Target, InsertPa
     Raises:
         Fatal, Transient: as TableCheck.run.
     """
-    for target, pace in checks:
-        try:
+    try:
+        for target, pace in checks:
             TableCheck(connection, target, pace).run()
-        except Rejected as error:
-            raise Fatal(f"preflight: {error}") from error
-    if pending := [migration.name for migration in migrations() if migration.name not in applied(connection)]:
+        check_tokens(connection)
+    except Rejected as error:
+        raise Fatal(f"preflight: {error}") from error
+    done = applied(connection)
+    if pending := [migration.name for migration in migrations() if migration.name not in done]:
         raise Fatal(Sentence.NOT_MIGRATED.format(files=", ".join(pending)))
 
 

@@ -78,11 +78,10 @@ def _utm_members(name: str, properties: Mapping[str, Any], url: str) -> list[Any
 def _parameter_of(url: str, name: str) -> str:
     """Return a parameter of a url as the table finds it: the first in the query, else in the fragment; "" for none.
 
-    Only the first `?` begins the query; a later one is part of a value.
+    Only the first `?` begins the query, be it in the fragment, as in a path behind `#`; a later one is part of a value.
     """
-    before, _, fragment = url.partition("#")
-    query = before.partition("?")[2].replace("?", "%3F")
-    text = f"?{query}#{fragment}"
+    query = url.partition("?")[2].partition("#")[0].replace("?", "%3F")
+    text = f"?{query}#{url.partition('#')[2]}"
     at = 0
     while (at := text.find(f"{name}=", at + 1)) >= 0:
         if text[at - 1] in "?#&":

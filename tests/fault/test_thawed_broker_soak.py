@@ -13,6 +13,7 @@ from ingest.counters import NoMetrics
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryFuture, DeliveryStatus, Record
 from tests.conftest import SOAK_ONLY
+from tests.fault.conftest import new_topic_on
 from tests.support.kafka import KafkaCluster
 from tests.support.ledger import values
 
@@ -24,10 +25,10 @@ _SEND_S: Final = 1.5
 
 
 @pytest.mark.timeout(900)
-def test_what_a_thawed_broker_refused_is_not_delivered(broker: KafkaCluster, events: str) -> None:
+def test_what_a_thawed_broker_refused_is_not_delivered(broker: KafkaCluster) -> None:
     """It lost its partitions while it stood still: it refuses records, and a moment later takes the next ones."""
     delivered: set[bytes] = set()
-    sent = 0
+    events, sent = new_topic_on(broker, partitions=4), 0
     for _ in range(_ROUNDS):
         with _producers(broker.bootstrap_servers, events) as producers:
             broker.nodes[0].pause()

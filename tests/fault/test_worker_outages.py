@@ -48,13 +48,13 @@ class Watched:
         """Whether more records are behind than the worker can hold, and its page says that it is not ready."""
         return self.lag[-1] > 2 * max(self.waiting) / _RECORD and self.pages[-1][1] == HTTPStatus.SERVICE_UNAVAILABLE
 
-    def look(self, member: Member) -> None:
+    def look(self, member: Member, topic: str) -> None:
         """Note everything."""
         self.resident.append(member.resident_bytes())
         figures = member.figures()
         self.waiting.append(figures["headrace_consumer_waiting_bytes"])
         self.lag.append(figures["headrace_consumer_lag_records"])
-        self.fresh_s.append(figures["headrace_consumer_freshness_seconds"] / PARTITIONS)
+        self.fresh_s.append(member.figure("headrace_consumer_freshness_seconds", topic=topic) / PARTITIONS)
         self.pages.append((member.page("/healthz")[0], member.page("/readyz")[0]))
 
 
@@ -78,7 +78,7 @@ def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path:
     with EmbeddedClickHouse() as own, Fleet(tmp_path, broker.bootstrap_servers, topic, own.url) as fleet:
         feed = Feed(broker.bootstrap_servers, topic, poison_every=100)
         settings = {"max_poll_interval_ms": _POLL_MS_MAX, "waiting_bytes_max": _WAITING_MAX, "insert_timeout_s": 4}
-        settings["session_timeout_ms"] = _SESSION_MS
+        settings |= {"session_timeout_ms": _SESSION_MS, "insert_threads": PARTITIONS}  # all of them hang
         member = fleet.start("", **settings)
         with feed.running(_PER_SECOND):
             until(lambda: member.figure("headrace_consumer_batch_rows_count") >= 8, "rows")
@@ -87,7 +87,7 @@ def test_clickhouse_is_away_under_load(how: str, broker: KafkaCluster, tmp_path:
                 began_s = time.monotonic()
                 while (away := time.monotonic() - began_s) < away_s or (away < _LAG_S_MAX and not watched.lags):
                     time.sleep(1)
-                    watched.look(member)
+                    watched.look(member, topic)
         found = fleet.settle(feed, 90)
         until(lambda: member.page("/readyz")[0] == 200, "ready")
         until(lambda: member.figure("headrace_consumer_freshness_seconds") == 0, "fresh")
@@ -131,7 +131,8 @@ def test_sigterm_while_clickhouse_is_away(rig: Rig, oracle: Oracle, mode: Mode) 
     """It gives what was taken its time, no more, and ends, though an insert hangs; a successor makes what was left."""
     rig.proxy.set(Pass())
     rig.fleet.stop_all()  # another worker would take over what this one leaves, and the successor find nothing
-    member = rig.start(insert_timeout_s=90)  # longer than the test waits for its end
+    # Longer than the test waits for its end, and no thread to spare.
+    member = rig.start(insert_timeout_s=90, insert_threads=PARTITIONS)
     rig.feed.send(400)
     rig.fleet.settle(rig.feed)  # the first batch of each partition asks the tables before it has an intent
     written = member.figure("headrace_consumer_intents_total", outcome="written")

@@ -9,7 +9,7 @@ import pytest
 
 from consumer.errors import HaltCode
 from tests.conftest import IS_SOAK, cases
-from tests.fault.conftest import Oracle
+from tests.fault.conftest import PARTITIONS, Oracle
 from tests.support.fleet import Member, until
 from tests.support.proxy import Answer, CutBody, DelayRequest, DropAnswer, Mode, Pass, Refuse, Reset
 from tests.support.rig import INSERT, PROBE, QUERY, TIMEOUT_S, TWIN, Rig, page, refusal
@@ -182,7 +182,7 @@ def test_clickhouse_goes_away_in_the_middle_of_a_search(rig: Rig, member: Member
     left = twins(rig)
     oracle.say(away=away() - before, twins=len(left), rows=found.rows, letters=found.letters)
     found.check()
-    assert len(left) <= rounds * 4, "one for each search that was broken off"
+    assert len(left) <= rounds * PARTITIONS, "one for each search that was broken off"
 
 
 def have_probes(rig: Rig) -> None:

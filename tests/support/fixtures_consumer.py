@@ -28,20 +28,20 @@ def open_database(clickhouse: ClickHouse, name: str, timeout_s: float = 30) -> C
 
 
 @pytest.fixture(scope="session")
-def server(clickhouse: ClickHouse) -> Iterator[Connection]:
+def clickhouse_server(clickhouse: ClickHouse) -> Iterator[Connection]:
     """A connection to the server, in no database."""
     with closing(open_database(clickhouse, "")) as opened:
         yield opened
 
 
 @pytest.fixture
-def empty_database(clickhouse: ClickHouse, server: Connection) -> Iterator[Connection]:
+def empty_database(clickhouse: ClickHouse, clickhouse_server: Connection) -> Iterator[Connection]:
     """A database of the test's own, without tables."""
     name = f"test_{uuid.uuid4().hex}"
-    create_database(server, name, time.sleep)
+    create_database(clickhouse_server, name, time.sleep)
     with closing(open_database(clickhouse, name)) as ours:
         yield ours
-    server.command(f"DROP DATABASE {name}")
+    clickhouse_server.command(f"DROP DATABASE {name}")
 
 
 @pytest.fixture
