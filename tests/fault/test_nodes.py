@@ -110,7 +110,7 @@ def test_the_death_of_a_node(
     oracle: Oracle,
 ) -> None:
     """SIGKILL under load, three nodes: two workers go on with the ones that are left."""
-    topic = new_topic_on(kafka_cluster, partitions=4)
+    topic = new_topic_on(kafka_cluster)
     with Fleet(tmp_path, kafka_cluster.bootstrap_servers, topic, clickhouse.url) as fleet:
         feed = Feed(kafka_cluster.bootstrap_servers, topic, poison_every=40)
         workers = [fleet.start(), fleet.start()]
