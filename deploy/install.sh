@@ -15,7 +15,7 @@ began_s=$SECONDS
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 with_uv() {
-    ! .venv/bin/python -m pip config list | grep -q index &&
+    [[ $(.venv/bin/python -m pip config list) != *index* ]] &&
         .venv/bin/python -m pip install --quiet --no-compile uv >"$log" 2>&1 &&
         .venv/bin/uv pip install --python .venv/bin/python -e ".[$extra]" 2>&1 |
         tee -a "$log" |
