@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.support.in_memory import has_room, new_directory
 from tests.support.member import Member
 
 pytest_plugins = [
@@ -35,9 +36,6 @@ _WORKERS: Final = "tests/fault/test_worker_"
 _PIPELINE: Final = "tests/system/"
 _FOURTH: Final = "gw3"
 _NICE: Final = 5
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108  (only its own directory in it)
-_OWN: Final = "headrace-tests-"
-_ROOM: Final = 4 << 30  # all of `make test` holds 0.45 GB at once
 _IN_MEMORY: Final = pytest.StashKey[Path]()
 IS_SOAK: Final = os.environ.get("HEADRACE_SOAK") == "1"
 SOAK_ONLY: Final = pytest.mark.soak(only=True)
@@ -67,38 +65,17 @@ gc.disable()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the fourth process a lower priority: tests of the others have deadlines. Keep their files in memory."""
+    """Give the fourth process a lower priority, because tests of the others have deadlines; keep files in memory."""
     if os.environ.get("PYTEST_XDIST_WORKER") == _FOURTH:
         os.nice(_NICE)
-    if getattr(config.option, "numprocesses", None) and "TMPDIR" not in os.environ and _has_room(_MEMORY):
-        _sweep(_MEMORY)
-        made = config.stash[_IN_MEMORY] = Path(tempfile.mkdtemp(prefix=f"{_OWN}{os.getpid()}-", dir=_MEMORY))
+    if getattr(config.option, "numprocesses", None) and "TMPDIR" not in os.environ and has_room():
+        made = config.stash[_IN_MEMORY] = new_directory()
         os.environ["TMPDIR"] = tempfile.tempdir = str(made)
-
-
-def _has_room(directory: Path) -> bool:
-    """Tell whether there is memory for files: a file system looks long for an inode where many were just deleted.
-
-    Brokers and tables make and delete thousands of files, a sixth of what `make test` takes. `make fault` and
-    `make soak`, which are one process, write to the disk.
-    """
-    if not directory.is_dir() or os.statvfs(directory).f_flag & os.ST_NOEXEC:
-        return False
-    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
-    free = int(facts.get("MemAvailable", "0 kB").split()[0]) << 10
-    return min(free, shutil.disk_usage(directory).free) >= _ROOM
-
-
-def _sweep(directory: Path) -> None:
-    """Remove what sessions that have failed, or were killed, have left."""
-    for left in directory.glob(f"{_OWN}*-*"):
-        if not Path("/proc", left.name.split("-")[-2]).exists():
-            shutil.rmtree(left, ignore_errors=True)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Give the memory back when all is well; of a failure the files stay to be looked at."""
+    """Give the memory back. After a failure the files stay, to be looked at."""
     if _IN_MEMORY in session.config.stash:
         del os.environ["TMPDIR"]
         tempfile.tempdir = None

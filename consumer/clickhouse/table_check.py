@@ -84,8 +84,8 @@ class TableCheck:
         self._columns()
         written = dict(self._written())
         self._ledger(written)
-        for partition, row in written.items():
-            self._window(partition, row)
+        for place, row in written.items():
+            self._window(place, row)
         self._settings()
         self._insert()
 
@@ -95,31 +95,31 @@ class TableCheck:
         Raises:
             Fatal, Transient: as run.
         """
-        for partition, row in self._written():
-            self._window(partition, row)
+        for place, row in self._written():
+            self._window(place, row)
 
     @property
     def _place(self) -> TableName:
         return TableName(self.connection.database, self.target.table)
 
     def _columns(self) -> None:
-        partition = self._place
-        there = self._columns_of(partition)
+        place = self._place
+        there = self._columns_of(place)
         if not there:
-            raise self._gone(partition, Sentence.NO_TABLE)
-        _check_lacking(partition, columns_of_table(self.target.schema_name, self.target.topic) - there.keys())
+            raise self._gone(place, Sentence.NO_TABLE)
+        _check_lacking(place, columns_of_table(self.target.schema_name, self.target.topic) - there.keys())
         filled = [there[name] for name in sorted(targets_of(self.target.schema_name, self.target.topic))]
-        if cures := [cure_of(partition, column) for column in filled if column["kind"] not in STORED]:
-            raise _fault(Sentence.KEEPS_NOTHING, table=partition.name, cures=", ".join(cures))
+        if cures := [cure_of(place, column) for column in filled if column["kind"] not in STORED]:
+            raise _fault(Sentence.KEEPS_NOTHING, table=place.name, cures=", ".join(cures))
 
-    def _columns_of(self, partition: TableName) -> dict[str, dict[str, Any]]:
-        where = {"database": partition.database, "table": partition.table}
+    def _columns_of(self, place: TableName) -> dict[str, dict[str, Any]]:
+        where = {"database": place.database, "table": place.table}
         return {row["name"]: row for row in self.connection.query(_COLUMNS, where)}
 
-    def _gone(self, partition: TableName, otherwise: Sentence) -> Fatal:
+    def _gone(self, place: TableName, otherwise: Sentence) -> Fatal:
         """Return the fault of a missing table: a detached one must be attached, not created."""
-        is_detached = self._is_detached({"database": partition.database, "table": partition.table})
-        return _fault(Sentence.DETACHED if is_detached else otherwise, table=partition.name, view=partition.view)
+        is_detached = self._is_detached({"database": place.database, "table": place.table})
+        return _fault(Sentence.DETACHED if is_detached else otherwise, table=place.name, view=place.view)
 
     def _is_detached(self, where: dict[str, str]) -> bool:
         with suppress(ConsumerError):  # an older server, or no permission
@@ -133,19 +133,19 @@ class TableCheck:
         """
         queue, seen = [self._place], set[tuple[str, str]]()
         while queue:
-            partition = queue.pop()
-            if partition[:2] in seen:
+            place = queue.pop()
+            if place[:2] in seen:
                 continue
-            seen.add(partition[:2])
-            (row,) = self._table(partition) or [{}]
-            yield partition, row
+            seen.add(place[:2])
+            (row,) = self._table(place) or [{}]
+            yield place, row
             if row.get("engine") == "Distributed":
-                raise _fault(Sentence.DISTRIBUTED, table=partition.name)
+                raise _fault(Sentence.DISTRIBUTED, table=place.name)
             views = zip(row.get("databases", ()), row.get("views", ()), strict=True)
             queue += filter(None, (self._target_of(*view) for view in views))
 
-    def _table(self, partition: TableName) -> list[dict[str, Any]]:
-        return self.connection.query(_TABLE, {"database": partition.database, "table": partition.table})
+    def _table(self, place: TableName) -> list[dict[str, Any]]:
+        return self.connection.query(_TABLE, {"database": place.database, "table": place.table})
 
     def _target_of(self, database: str, view: str) -> TableName | None:
         rows = self.connection.query(_VIEW, {"database": database, "table": view})
@@ -157,7 +157,7 @@ class TableCheck:
             return TableName(found[1] or found[2] or database, found[3] or found[4], by)
         return TableName(database, f".inner_id.{rows[0]['id']}", by)
 
-    def _ledger(self, partitions: Collection[TableName]) -> None:
+    def _ledger(self, places: Collection[TableName]) -> None:
         """Check that inserted rows are counted: without the view the audit would report all of them missing."""
         database, view = self.connection.database, LEDGER_VIEWS[self.target.table]
         ledger, own = TableName(database, LEDGER), TableName(database, view)
@@ -165,7 +165,7 @@ class TableCheck:
             raise self._gone(ledger, Sentence.NO_LEDGER)
         _check_lacking(ledger, _COUNTED - self._columns_of(ledger).keys())
         found = self.connection.query(_VIEW, {"database": database, "table": view})
-        if not any(partition[:2] == ledger[:2] for partition in partitions):
+        if not any(place[:2] == ledger[:2] for place in places):
             if not found:
                 raise self._gone(own, Sentence.NO_LEDGER_VIEW)
             names = {"view": own.name, "table": self._place.name, "ledger": ledger.name}
@@ -174,28 +174,28 @@ class TableCheck:
         if not counted >= _COUNTED:
             raise _fault(Sentence.OLD_LEDGER_VIEW, view=own.name, columns=", ".join(sorted(_COUNTED - counted)))
 
-    def _window(self, partition: TableName, row: Mapping[str, Any]) -> None:
+    def _window(self, place: TableName, row: Mapping[str, Any]) -> None:
         if not row:
-            raise self._gone(partition, Sentence.NO_TARGET)
+            raise self._gone(place, Sentence.NO_TARGET)
         engine, full = str(row["engine"]), str(row["engine_full"])
         if engine in ("Null", "View"):
             return
         if not engine.endswith("MergeTree"):
-            raise _fault(Sentence.NO_DEDUPLICATION, table=partition.name, view=partition.view, engine=engine)
+            raise _fault(Sentence.NO_DEDUPLICATION, table=place.name, view=place.view, engine=engine)
         setting, defaults = _window_setting(engine)
         found = re.search(rf"\b{setting} = (\d+)", full)
         window = int(found[1]) if found else self._default(setting, defaults)
         if window < self.pace.window:
             needed = self.pace.window
-            raise _fault(Sentence.SMALL_WINDOW, table=partition.name, window=window, needed=needed, setting=setting)
-        self._seconds(partition, engine, full)
+            raise _fault(Sentence.SMALL_WINDOW, table=place.name, window=window, needed=needed, setting=setting)
+        self._seconds(place, engine, full)
 
-    def _seconds(self, partition: TableName, engine: str, full: str) -> None:
+    def _seconds(self, place: TableName, engine: str, full: str) -> None:
         """Check how long a replicated table remembers: an intent may be repeated days later."""
         setting, defaults = _window_setting(engine)
         if not setting.startswith("replicated"):
             if self.connection.layout.quorum != "0":
-                raise _fault(Sentence.NO_QUORUM, table=partition.name)
+                raise _fault(Sentence.NO_QUORUM, table=place.name)
             return
         setting += "_seconds"
         found = re.search(rf"\b{setting} = (\d+)", full)
@@ -204,7 +204,7 @@ class TableCheck:
             cluster = self.connection.layout.cluster
             where = f" ON CLUSTER '{cluster}'" if cluster else ""
             names = {"window": window, "needed": needed, "setting": setting, "everywhere": where}
-            raise _fault(Sentence.SHORT_WINDOW, table=partition.name, **names)
+            raise _fault(Sentence.SHORT_WINDOW, table=place.name, **names)
 
     def _default(self, setting: str, defaults: str) -> int:
         rows = self.connection.query(_DEFAULT_WINDOW, {"table": defaults, "name": setting})
@@ -248,16 +248,16 @@ def check_tokens(connection: Connection) -> None:
         raise _fault(Sentence.NO_TOKENS)
 
 
-def cure_of(partition: TableName, column: Mapping[str, Any]) -> str:
+def cure_of(place: TableName, column: Mapping[str, Any]) -> str:
     """Return the statement that makes a column (its name, kind and type) store inserted values."""
     escaped = column["type"].replace("\\", "\\\\").replace("'", "\\'")
     cure = _CURES.get(column["kind"], f"REMOVE {column['kind']}").format(type=f"'{escaped}'")
-    return f"`ALTER TABLE {partition.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
+    return f"`ALTER TABLE {place.name} MODIFY COLUMN {quoted(column['name'])} {cure}`"
 
 
-def _check_lacking(partition: TableName, lacking: Collection[str]) -> None:
+def _check_lacking(place: TableName, lacking: Collection[str]) -> None:
     if lacking:
-        raise _fault(Sentence.NO_COLUMNS, table=partition.name, columns=", ".join(sorted(lacking)))
+        raise _fault(Sentence.NO_COLUMNS, table=place.name, columns=", ".join(sorted(lacking)))
 
 
 def _fault(sentence: Sentence, **names: object) -> Fatal:
