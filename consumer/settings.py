@@ -122,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # An event can be selected about this long after its 201; a longer time makes fewer, larger parts.
     batch_age_s_max: Annotated[Seconds, _says("or when its oldest record has waited this long")] = 1.0
     # An insert costs ClickHouse about 50 ms of a core, however few its rows: twelve are 0.6 of one. Five partitions
-    # (four of events, one of dead letters) then close after 0.42 s.
+    # (four of events, one of dead letters) then close every 0.42 s.
     early_inserts_per_s_max: Annotated[
         float,
         Meta(ge=0, le=1000),

@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Final
 
 from consumer.delivery.ports import Record, total_bytes
 
+_SPREAD: Final = (sqrt(5) - 1) / 2  # the golden section: multiples of it, modulo one, never lie close together
 GROWTH: Final = 10
 """A batch under a backlog may be so many times older than others, so that it grows large."""
 
@@ -20,7 +22,7 @@ class BufferLimits:
         bytes_max: bytes of records.
         age_s_max: how long the oldest record may wait; under a backlog `GROWTH` times as long.
         waiting_bytes_max: memory over all partitions; see consumer/delivery/balance.py.
-        early_s: the age at which a batch closes while inserts are cheap, if that is less.
+        early_s: if it is less, then while inserts are cheap a partition's batches close so long after each other.
     """
 
     rows_max: int
@@ -29,15 +31,18 @@ class BufferLimits:
     waiting_bytes_max: int
     early_s: float = float("inf")
 
-    def age_s(self, *, is_behind: bool, is_cheap: bool) -> float:
-        """Return the age at which a batch closes.
+    def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:
+        """Return the age at which a batch closes whose first records arrived at `since_s` (monotonic).
 
         While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. It closes
-        early while its partition is idle and its inserts are cheap.
+        early while its partition is idle and its inserts are cheap. Those moments are spread over the partitions: inserts
+        that begin together delay each other.
         """
         if is_behind:
             return self.age_s_max * GROWTH
-        return min(self.age_s_max, self.early_s) if is_cheap else self.age_s_max
+        if not is_cheap or self.early_s >= self.age_s_max:
+            return self.age_s_max
+        return self.early_s - (since_s + partition * _SPREAD * self.early_s) % self.early_s
 
 
 @dataclass(slots=True)

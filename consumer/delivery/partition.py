@@ -141,7 +141,9 @@ class PartitionState(ReadingState):
         self.behind_at_s = now_s if is_behind else self.behind_at_s
         is_behind = is_behind or (ahead > 0 and not self.is_at_end and now_s - self.behind_at_s < _REST_S)
         is_cheap = not self.tasks and self.took_s <= limits.early_s
-        age_s = limits.age_s(is_behind=is_behind, is_cheap=is_cheap or (self.is_at_end and rows >= LARGE_ROWS))
+        is_cheap = is_cheap or (self.is_at_end and rows >= LARGE_ROWS)
+        since_s = self.buffer.arrivals[0][1]
+        age_s = limits.age_s(self.partition.number, since_s, is_behind=is_behind, is_cheap=is_cheap)
         return self.buffer.is_due(limits, now_s, age_s)
 
     def _seal_replay(self, intent: Intent) -> BatchTask | None:

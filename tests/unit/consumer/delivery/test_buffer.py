@@ -1,11 +1,13 @@
 """What a partition collects: it closes by rows, bytes or age, keeps order, and weighs what it holds."""
 
 from dataclasses import replace
+from itertools import pairwise
+from math import isclose
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.delivery.buffer import Buffer, BufferLimits
+from consumer.delivery.buffer import GROWTH, Buffer, BufferLimits
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record, total_bytes
 
 AGE_S = 10.0
@@ -114,6 +116,40 @@ def test_records_weigh_the_same_together_as_singly() -> None:
     records = [small(0), small(1)._replace(key=b"key"), small(2)._replace(headers=(("name", b"value"),))]
 
     assert total_bytes(records) == sum(record.size_bytes for record in records)
+
+
+@given(st.integers(0, 1000), st.floats(0, 1e7), st.sampled_from((0.25, 1 / 3, 5 / 12, 0.9)))
+def test_early_batches_close_at_moments_of_their_partition(partition: int, since_s: float, early_s: float) -> None:
+    """All batches that begin between two moments close at the later one."""
+    limits = replace(LIMITS, early_s=early_s)
+    age_s = limits.age_s(partition, since_s, is_behind=False, is_cheap=True)
+    assert 0 < age_s <= early_s
+
+    half_s = limits.age_s(partition, since_s + age_s / 2, is_behind=False, is_cheap=True)
+    assert isclose(half_s, age_s / 2, abs_tol=1e-6)
+    next_s = limits.age_s(partition, since_s + age_s + early_s / 4, is_behind=False, is_cheap=True)
+    assert isclose(next_s, early_s * 3 / 4, abs_tol=1e-6)
+
+
+@given(st.integers(0, 1000), st.integers(2, 20))
+def test_moments_of_partitions_are_spread(first: int, count: int) -> None:
+    """Inserts that begin together delay each other; partitions that follow each other are what one worker often has."""
+    limits = replace(LIMITS, early_s=1.0)
+    moments = sorted(
+        limits.age_s(number, 0.0, is_behind=False, is_cheap=True) for number in range(first, first + count)
+    )
+    gaps = [after - before for before, after in pairwise([*moments, moments[0] + 1.0])]
+    assert min(gaps) > 0.3 / count
+    assert max(gaps) < 2.7 / count
+
+
+def test_batches_that_are_not_to_close_early_have_their_full_age() -> None:
+    """While inserts take long; under a backlog; when early is no sooner."""
+    early = replace(LIMITS, early_s=2.0)
+    assert early.age_s(1, 0.5, is_behind=False, is_cheap=False) == AGE_S
+    assert early.age_s(1, 0.5, is_behind=True, is_cheap=True) == AGE_S * GROWTH
+    for early_s in (AGE_S, float("inf")):
+        assert replace(LIMITS, early_s=early_s).age_s(1, 0.5, is_behind=False, is_cheap=True) == AGE_S
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "below", "back"]), st.integers(1, 6)), max_size=40))

@@ -8,11 +8,13 @@ from consumer.delivery.batch import Prepared
 from consumer.delivery.buffer import GROWTH
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import LARGE_ROWS, SUSPECT_BATCHES
-from consumer.delivery.ports import Cut, Poison, Record
+from consumer.delivery.ports import Cut, Partition, Poison, Record
 from consumer.delivery.reading import Intake
 from consumer.delivery.task import Stage
 from consumer.errors import Reason
 from tests.support.states import LIMITS, PLACE, feed, mark, opened, prepare, sealed
+
+FIRST = Partition("events", 0)  # its early batches close at multiples of the early time
 
 
 def test_records_are_taken_once_and_in_order() -> None:
@@ -92,11 +94,11 @@ def test_the_rest_of_a_backlog_joins_its_last_batch(rest: int) -> None:
 
 @pytest.mark.parametrize(("rows", "at_end", "closes"), [(10, True, True), (9, True, False), (10, False, False)])
 def test_a_large_batch_closes_early_at_the_end_of_its_log(rows: int, *, at_end: bool, closes: bool) -> None:
-    """No more is there to wait for. Not before the early age: windows of tokens are reckoned from that."""
+    """No more is there to wait for. Not more often than early batches: windows of tokens are reckoned from that."""
     state = opened(0)
     step = LARGE_ROWS // 10
     feed(state, *range(rows * step))
-    state.known_end, state.took_s = 2 * LARGE_ROWS, 5.0
+    state.known_end, state.took_s, state.partition = 2 * LARGE_ROWS, 5.0, FIRST
     if at_end:
         state.reached_end(rows * step)
     limits = replace(LIMITS, rows_max=100 * LARGE_ROWS, bytes_max=2**40, early_s=2.0)
@@ -130,6 +132,7 @@ def test_a_batch_closes_early_while_its_partition_is_idle_and_inserts_are_cheap(
     early = replace(LIMITS, early_s=2.0)
     for took_s, is_busy, age_s in ((2.0, False, 2.0), (2.1, False, 10.0), (1.0, True, 10.0)):
         state = opened(0)
+        state.partition = FIRST
         feed(state, 0)
         state.reached_end(1)
         prepare(state, state.seal(early, 2.0) or sealed(state))
@@ -139,6 +142,26 @@ def test_a_batch_closes_early_while_its_partition_is_idle_and_inserts_are_cheap(
         state.reached_end(2)
         assert state.seal(early, 20.0 + age_s - 0.1) is None
         assert state.seal(early, 20.0 + age_s) is not None
+
+
+def test_early_batches_of_a_partition_close_at_its_own_moments() -> None:
+    """Whatever time their first records came; an insert that ran beyond a moment is followed by the next batch."""
+    early = replace(LIMITS, early_s=2.0)
+    state = opened(0)
+    state.partition = FIRST
+    for offset, came_s, closes_s in ((0, 0.5, 2.0), (1, 3.9, 4.0), (2, 4.0, 6.0)):
+        feed(state, offset, now_s=came_s)
+        state.reached_end(offset + 1)
+        assert state.seal(early, closes_s - 0.05) is None
+        prepare(state, state.seal(early, closes_s) or sealed(state))
+        if offset < 2:
+            state.finished(closes_s + 0.1)
+    feed(state, 3, now_s=7.0)
+    state.reached_end(4)
+    assert state.seal(early, 8.1) is None
+    state.finished(8.2)
+    state.took_s = 1.0
+    assert state.seal(early, 8.2) is not None
 
 
 def test_a_batch_is_sealed_when_memory_is_short() -> None:
