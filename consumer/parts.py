@@ -121,7 +121,7 @@ def pace(settings: Settings, partitions: int = 1) -> InsertPace:
 
 
 def early_s(settings: Settings, partitions: int) -> float:
-    """Return the age at which batches close while inserts are cheap, with so many partitions in both topics."""
+    """Return the time between early batches of a partition, with so many partitions in both topics."""
     if not settings.early_inserts_per_s_max:
         return settings.batch_age_s_max
     return min(settings.batch_age_s_max, max(_EARLY_S_MIN, partitions / settings.early_inserts_per_s_max))

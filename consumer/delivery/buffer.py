@@ -8,7 +8,11 @@ from typing import Final
 
 from consumer.delivery.ports import Record, total_bytes
 
-_SPREAD: Final = (sqrt(5) - 1) / 2  # the golden section: multiples of it, modulo one, never lie close together
+DUE_S: Final = float("-inf")
+"""The arrival of records that are due for a batch at once."""
+_SPREAD: Final = (
+    sqrt(5) - 1
+) / 2  # the golden section: of a few multiples in a row, modulo one, none are close together
 GROWTH: Final = 10
 """A batch under a backlog may be so many times older than others, so that it grows large."""
 
@@ -22,7 +26,7 @@ class BufferLimits:
         bytes_max: bytes of records.
         age_s_max: how long the oldest record may wait; under a backlog `GROWTH` times as long.
         waiting_bytes_max: memory over all partitions; see consumer/delivery/balance.py.
-        early_s: if it is less, then while inserts are cheap a partition's batches close so long after each other.
+        early_s: the time between the moments at which a partition's batches may close early; see `age_s`.
     """
 
     rows_max: int
@@ -32,15 +36,16 @@ class BufferLimits:
     early_s: float = float("inf")
 
     def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:
-        """Return the age at which a batch closes whose first records arrived at `since_s` (monotonic).
+        """Return the age at which a partition's batch closes whose first records arrived at `since_s` (monotonic).
 
-        While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. It closes
-        early while its partition is idle and its inserts are cheap. Those moments are spread over the partitions: inserts
-        that begin together delay each other.
+        While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. While the
+        partition is idle and its inserts are cheap, it closes at the partition's next moment. Moments are `early_s`
+        apart on the monotonic clock, and those of one partition lie between those of others: inserts that begin
+        together delay each other.
         """
         if is_behind:
             return self.age_s_max * GROWTH
-        if not is_cheap or self.early_s >= self.age_s_max:
+        if not is_cheap or self.early_s >= self.age_s_max or since_s == DUE_S:
             return self.age_s_max
         return self.early_s - (since_s + partition * _SPREAD * self.early_s) % self.early_s
 
@@ -117,7 +122,7 @@ class Buffer:
             self.size_bytes += record.size_bytes
         self.is_mixed = True  # not known
         if self.records:
-            self.arrivals.appendleft((self.records[0].offset, float("-inf")))
+            self.arrivals.appendleft((self.records[0].offset, DUE_S))
 
     def _removed(self, size_bytes: int) -> None:
         self.size_bytes -= size_bytes

@@ -20,7 +20,7 @@ from tests.support.fake_group import TOPIC, FakeBroker, FakeLog
 from tests.support.fake_table import FakeLetters, FakeRows, FakeTable
 
 PLACE = Partition(TOPIC, 0)
-LIMITS = BufferLimits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000)
+LIMITS = BufferLimits(rows_max=4, bytes_max=10_000, age_s_max=1.0, waiting_bytes_max=6000, early_s=0.4)
 
 
 LATE_S = 31.0  # an insert that has not begun by then finds its intent too old

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import pairwise
 from math import isclose
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,29 +119,43 @@ def test_records_weigh_the_same_together_as_singly() -> None:
     assert total_bytes(records) == sum(record.size_bytes for record in records)
 
 
-@given(st.integers(0, 1000), st.floats(0, 1e7), st.sampled_from((0.25, 1 / 3, 5 / 12, 0.9)))
-def test_early_batches_close_at_moments_of_their_partition(partition: int, since_s: float, early_s: float) -> None:
+EARLY_S = (0.25, 5 / 12, 0.9)
+"""Times between moments: the least, the default with four partitions and dead letters, and a long one."""
+
+
+@given(st.integers(0, 1000), st.floats(0.01, 0.98), st.integers(0, 10**7), st.sampled_from(EARLY_S))
+def test_early_batches_close_at_moments_of_their_partition(
+    partition: int, part: float, intervals: int, early_s: float
+) -> None:
     """All batches that begin between two moments close at the later one."""
     limits = replace(LIMITS, early_s=early_s)
-    age_s = limits.age_s(partition, since_s, is_behind=False, is_cheap=True)
-    assert 0 < age_s <= early_s
-
-    half_s = limits.age_s(partition, since_s + age_s / 2, is_behind=False, is_cheap=True)
-    assert isclose(half_s, age_s / 2, abs_tol=1e-6)
-    next_s = limits.age_s(partition, since_s + age_s + early_s / 4, is_behind=False, is_cheap=True)
-    assert isclose(next_s, early_s * 3 / 4, abs_tol=1e-6)
+    moment_s = limits.age_s(partition, 0.0, is_behind=False, is_cheap=True) + intervals * early_s
+    for begun in (part, part / 2, (1 + part) / 2):
+        age_s = limits.age_s(partition, moment_s + begun * early_s, is_behind=False, is_cheap=True)
+        assert isclose(age_s, (1 - begun) * early_s, abs_tol=1e-6)
 
 
+@pytest.mark.parametrize("early_s", EARLY_S)
 @given(st.integers(0, 1000), st.integers(2, 20))
-def test_moments_of_partitions_are_spread(first: int, count: int) -> None:
-    """Inserts that begin together delay each other; partitions that follow each other are what one worker often has."""
-    limits = replace(LIMITS, early_s=1.0)
+def test_moments_of_partitions_are_spread(early_s: float, first: int, count: int) -> None:
+    """Those of partitions that follow each other, which are what one worker often has."""
+    limits = replace(LIMITS, early_s=early_s)
     moments = sorted(
         limits.age_s(number, 0.0, is_behind=False, is_cheap=True) for number in range(first, first + count)
     )
-    gaps = [after - before for before, after in pairwise([*moments, moments[0] + 1.0])]
-    assert min(gaps) > 0.3 / count
-    assert max(gaps) < 2.7 / count
+    gaps = [after - before for before, after in pairwise([*moments, moments[0] + early_s])]
+    assert min(gaps) > 0.4 / count * early_s
+    assert max(gaps) < 2 / count * early_s
+
+
+@pytest.mark.parametrize("is_cheap", [False, True])
+def test_what_was_put_back_is_due_at_once(*, is_cheap: bool) -> None:
+    """It has waited, and nothing else may come after it."""
+    limits = replace(LIMITS, early_s=0.25)
+    buffer = filled((1, 100.0))
+    buffer.put_back([small(0)])
+    age_s = limits.age_s(0, buffer.arrivals[0][1], is_behind=False, is_cheap=is_cheap)
+    assert buffer.is_due(limits, 100.0, age_s)
 
 
 def test_batches_that_are_not_to_close_early_have_their_full_age() -> None:

@@ -164,6 +164,35 @@ def test_early_batches_of_a_partition_close_at_its_own_moments() -> None:
     assert state.seal(early, 8.2) is not None
 
 
+def test_early_batches_of_different_partitions_close_at_different_moments() -> None:
+    """The first records of a batch count, not the last ones."""
+    early, closed_s = replace(LIMITS, early_s=2.0), list[float]()
+    for number in range(4):
+        state = opened(0)
+        state.partition = Partition("events", number)
+        feed(state, 0, now_s=10.5)
+        feed(state, 1, now_s=10.9)
+        state.reached_end(2)
+        closed_s.append(next(at / 100 for at in range(1051, 1300) if state.seal(early, at / 100)))
+    assert closed_s[0] == 12.0
+    assert max(closed_s) <= 12.5
+    assert len(set(closed_s)) == 4
+
+
+def test_records_that_were_put_back_are_sealed_at_once() -> None:
+    """Also so many that they close early at the log's end, and when no more come."""
+    early = replace(LIMITS, rows_max=100 * LARGE_ROWS, bytes_max=2**40, early_s=2.0)
+    for rows in (1, LARGE_ROWS):
+        state = opened(0)
+        feed(state, *range(rows + 1), now_s=10.0)
+        state.reached_end(rows + 1)
+        task = state.seal(early, 12.0) or sealed(state)
+        batch = task.batch
+        state.prepared(task, Prepared(batch.first(1), (), ()))
+        state.finished(12.1)
+        assert state.seal(early, 12.2) is not None
+
+
 def test_a_batch_is_sealed_when_memory_is_short() -> None:
     """Once: the next one grows again."""
     state = opened(0)
