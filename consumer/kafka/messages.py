@@ -14,6 +14,7 @@ from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position, R
 _ask_headers: Final = methodcaller("headers")
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
+_WHOLE_TOPIC: Final = -1  # librdkafka's number in an error that is about no single partition
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
 """Replaces a record's headers when the driver can't decode a header's name."""
 
@@ -39,13 +40,13 @@ def _known(leader_epoch: int | None) -> int:
 
 
 @lru_cache(maxsize=10_000)
-def _partition(topic: str, number: int) -> Partition:
-    return Partition(topic, number)
+def _partition(topic: str | None, number: int | None) -> Partition:
+    return Partition(topic or "", _WHOLE_TOPIC if number is None else number)
 
 
 def place_of(message: Message) -> Partition:
     """Return a message's partition; the same object each time, so that comparing records' partitions costs little."""
-    return _partition(message.topic() or "", message.partition() or 0)
+    return _partition(message.topic(), message.partition())
 
 
 def record_of(message: Message) -> Record:

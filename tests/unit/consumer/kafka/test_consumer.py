@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.delivery.ports import Assigned, CommittedOffset, Partition
 from consumer.kafka import admin_connection, consumer, ends, starts
@@ -21,30 +21,11 @@ MARK = CommittedOffset(8, "")
 KIP_848_REFUSAL = KafkaError(KafkaError._FATAL, "Fatal error: Broker: Group authorization failed: heartbeat")  # noqa: SLF001  (its public name)
 
 
-class Said:
-    """A message."""
-
-    def __init__(self, topic: str | None, partition: int = -1, error: KafkaError | None = None) -> None:
-        self._place, self._error = (topic, partition), error
-
-    def error(self) -> KafkaError | None:
-        """Return what went wrong."""
-        return self._error
-
-    def topic(self) -> str | None:
-        """Return the topic, if it is about one."""
-        return self._place[0]
-
-    def partition(self) -> int:
-        """Return its partition, or -1."""
-        return self._place[1]
-
-    def offset(self) -> int:
-        """Return its offset."""
-        return 8
-
-    def __len__(self) -> int:
-        return 0
+def said(topic: str | None, partition: int = -1, error: KafkaError | None = None) -> Message:
+    """Return a message; some errors are about no topic."""
+    if topic is None:
+        return Message(error=error)
+    return Message(topic=topic, partition=partition, offset=8, error=error)
 
 
 class Client:
@@ -55,7 +36,7 @@ class Client:
     def __init__(self, _: object, on_commit: Callable[..., None] | None = None, **__: object) -> None:
         self.on_commit = on_commit
         self.sent: list[TopicPartition] = []
-        self.says: list[Said] = []
+        self.says: list[Message] = []
         self.is_cut_off = False
         self.trouble = KafkaError._TRANSPORT  # noqa: SLF001  (its public name)
         self.on_assign: Callable[..., None]
@@ -68,7 +49,7 @@ class Client:
         """Keep whom to tell."""
         self.on_assign, self.on_lost = on_assign, on_lost
 
-    def consume(self, *_: object) -> list[Said]:
+    def consume(self, *_: object) -> list[Message]:
         """Say it all."""
         says, self.says = self.says, []
         return says
@@ -154,7 +135,7 @@ class Member:
         """Let the group give it partitions."""
         self.client.on_assign(self.client, [TopicPartition(*place) for place in places])
 
-    def hears(self, *says: Said) -> None:
+    def hears(self, *says: Message) -> None:
         """Poll, with these messages."""
         self.client.says += says
         self.log.poll(0)
@@ -172,7 +153,7 @@ def test_a_commit_that_an_ended_client_sent_is_not_waited_for_by_its_successor(m
     """The same mark again: the new client's answer counts; the old one's, if it comes at all, is nobody's."""
     member.log.commit({PLACE: MARK})
     (old,) = member.made
-    member.hears(Said(None, error=KIP_848_REFUSAL))
+    member.hears(said(None, error=KIP_848_REFUSAL))
     member.clock.now_s += 60
     member.hears()
     assert member.client is not old
@@ -189,7 +170,7 @@ def test_a_commit_that_an_ended_client_sent_is_not_waited_for_by_its_successor(m
 
 def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
     """The coordinator was asked for once without the right; the member never lost its partitions."""
-    member.hears(Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    member.hears(said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
     assert "give it Read on that group" in member.log.refusal
     member.clock.now_s += 1
     member.hears()
@@ -203,7 +184,7 @@ def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
 
 def test_a_group_that_keeps_an_idle_member_for_a_session_refuses_it_no_more(member: Member) -> None:
     """It has nothing to commit. Had its heartbeats been refused, it would have lost its partitions."""
-    refused = Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    refused = said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
     member.hears(refused)
     member.clock.now_s += 44
     member.hears(refused)
@@ -218,7 +199,7 @@ def test_a_group_that_keeps_an_idle_member_for_a_session_refuses_it_no_more(memb
 
 def test_a_group_that_has_expelled_its_member_refuses_it_still(member: Member) -> None:
     """However long it says nothing."""
-    member.hears(Said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    member.hears(said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
     member.client.on_lost(member.client, [TopicPartition(*PLACE)])
     member.clock.now_s += 600
     member.hears()
@@ -228,12 +209,12 @@ def test_a_group_that_has_expelled_its_member_refuses_it_still(member: Member) -
 
 def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
     """No assignment follows when the right is there again; what came in the same poll shows nothing."""
-    refused = Said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
-    end = Said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
+    refused = said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    end = said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
     member.hears(end, refused)
     assert "may not read the topic events" in member.log.refusal
     member.clock.now_s += 1
-    member.hears(Said("events.dead", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (as above)
+    member.hears(said("events.dead", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (as above)
     assert member.log.refusal
     member.hears(end)
 
@@ -242,7 +223,7 @@ def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
 
 def test_a_topic_that_is_seen_again_is_refused_no_more(member: Member) -> None:
     """A member that has no partition of it gets no record; a broker is asked for it now and then."""
-    member.hears(Said("events.dead", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+    member.hears(said("events.dead", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
     answer: Future[object] = Future()
     answer.set_result(None)
     member.log._presence._take("events.dead", member.clock.now_s - 1, answer)  # noqa: SLF001  (a driver's thread does)
@@ -374,7 +355,7 @@ def test_an_owner_that_hears_of_its_partitions_is_kept(kip848: Member) -> None:
     kip848.own(PLACE)
     for _ in range(6):
         cut_off.turns(10)
-        kip848.hears(Said("events", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (its public name)
+        kip848.hears(said("events", 0, KafkaError(KafkaError._PARTITION_EOF)))  # noqa: SLF001  (its public name)
 
     assert kip848.client is cut_off.first
 
@@ -413,11 +394,11 @@ def test_one_look_that_fails_now_and_then_replaces_no_client(member: Member) -> 
 
 def test_what_came_before_a_partition_was_given_up_is_not_told_of_its_next_assignment(member: Member) -> None:
     """Both may happen within one poll. The new assignment begins at the committed offset, before the old one's end."""
-    end = Said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
-    other = Said("events", 1, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (as above)
+    end = said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
+    other = said("events", 1, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (as above)
     portions = iter(([end, other], [], [end], []))
 
-    def consume(*_: object) -> list[Said]:
+    def consume(*_: object) -> list[Message]:
         portion = next(portions)
         if not portion:  # librdkafka serves the group's callbacks within the call
             member.client.on_lost(member.client, [TopicPartition(*PLACE)])
