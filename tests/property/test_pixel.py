@@ -38,8 +38,9 @@ def show(query: str, **headers: str) -> tuple[TestResponse, list[Event]]:
 
 
 def encoded(text: str, *, plus: bool) -> str:
-    """Return a text as browsers write it into a query, half characters too, which are no UTF-8."""
-    sent = text.encode("utf-8", "surrogatepass")
+    """Return a text as browsers write it into a query. Half a character is no UTF-8; two halves are a whole one."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    sent = whole.encode("utf-8", "surrogatepass")
     return quote_plus(sent) if plus else quote(sent, safe="")
 
 
