@@ -86,8 +86,8 @@ def ingress_idle() -> str:
     """Return the memory with idle connections."""
     idle = load("ingress")["idle"]
     return (
-        f"The process tree of one ingress took {idle['before_mib']:.0f} MiB under load and {idle['mib']:.0f} MiB with"
-        f" {idle['connections']:,} open, silent connections."
+        f"The process tree of one ingress took {idle['before_mib']:.0f} MiB after the load and {idle['mib']:.0f} MiB"
+        f" with {idle['connections']:,} open, silent connections."
     )
 
 

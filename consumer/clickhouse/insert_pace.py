@@ -16,7 +16,7 @@ class InsertPace:
 
     Attributes:
         partitions: the partitions of all topics: one insert at a time for each. All of them write to `offsets`.
-        age_s: the time between the batches of a partition, at the least and on average.
+        age_s: the time between a partition's batches, on average, when they come fastest.
         timeout_s: the client gives up an insert after this, and the server a little earlier.
         session_s: a frozen worker is expelled after this; it may have been about to send.
     """

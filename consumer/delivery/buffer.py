@@ -10,9 +10,8 @@ from consumer.delivery.ports import Record, total_bytes
 
 DUE_S: Final = float("-inf")
 """The arrival of records that are due for a batch at once."""
-_SPREAD: Final = (
-    sqrt(5) - 1
-) / 2  # the golden section: of a few multiples in a row, modulo one, none are close together
+# The golden section: of a few multiples in a row, modulo one, no two are close together.
+_SPREAD: Final = (sqrt(5) - 1) / 2
 GROWTH: Final = 10
 """A batch under a backlog may be so many times older than others, so that it grows large."""
 
@@ -38,10 +37,10 @@ class BufferLimits:
     def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:
         """Return the age at which a partition's batch closes whose first records arrived at `since_s` (monotonic).
 
-        While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. While the
-        partition is idle and its inserts are cheap, it closes at the partition's next moment. Moments are `early_s`
-        apart on the monotonic clock, and those of one partition lie between those of others: inserts that begin
-        together delay each other.
+        While enough records lie ahead (`is_behind`), it may grow: another insert for them would cost more. If it may
+        close early (`is_cheap`), it does so at the partition's next moment. Moments are `early_s` apart on the
+        monotonic clock, and the partitions' numbers spread them: inserts that begin together delay each other. What was
+        put back is due at any age.
         """
         if is_behind:
             return self.age_s_max * GROWTH

@@ -45,7 +45,10 @@ def _partition(topic: str | None, number: int | None) -> Partition:
 
 
 def place_of(message: Message) -> Partition:
-    """Return a message's partition; the same object each time, so that comparing records' partitions costs little."""
+    """Return a message's partition; the same object each time, so that comparing records' partitions costs little.
+
+    Its number is -1 for an error about a whole topic, and its topic "" for one about none.
+    """
     return _partition(message.topic(), message.partition())
 
 

@@ -1,9 +1,10 @@
 """Rights that are taken away while a member works: what brokers refuse it, and the sentence that says what to give.
 
 What librdkafka 2.16 and Apache Kafka 4.1 do (tests/integration/test_consumer_kafka_rights.py): of a topic that may not
-be read each partition tells so once, and goes on by itself when it may be read again. A group that refuses a classic
-member does so at each try to join, and the member loses its partitions when its session is over; to a member of KIP-848
-it is a fatal error, which ends that client, but need not end the process.
+be read each partition tells so once, and goes on by itself when it may be read again; an error about the whole topic
+may come, too. A group that refuses a classic member does so at each try to join, and the member loses its partitions
+when its session is over; to a member of KIP-848 it is a fatal error, which ends that client, but need not end the
+process.
 """
 
 import logging

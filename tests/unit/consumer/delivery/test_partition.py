@@ -149,19 +149,18 @@ def test_early_batches_of_a_partition_close_at_its_own_moments() -> None:
     early = replace(LIMITS, early_s=2.0)
     state = opened(0)
     state.partition = FIRST
-    for offset, came_s, closes_s in ((0, 0.5, 2.0), (1, 3.9, 4.0), (2, 4.0, 6.0)):
+    steps = ((0, 0.5, 2.0, 2.0, 0.1), (1, 3.9, 4.0, 4.0, 0.1), (2, 4.0, 6.0, 6.5, 1.8))
+    for offset, came_s, closes_s, looks_s, took_s in steps:
         feed(state, offset, now_s=came_s)
         state.reached_end(offset + 1)
         assert state.seal(early, closes_s - 0.05) is None
-        prepare(state, state.seal(early, closes_s) or sealed(state))
-        if offset < 2:
-            state.finished(closes_s + 0.1)
-    feed(state, 3, now_s=7.0)
-    state.reached_end(4)
-    assert state.seal(early, 8.1) is None
-    state.finished(8.2)
-    state.took_s = 1.0
-    assert state.seal(early, 8.2) is not None
+        prepare(state, state.seal(early, looks_s) or sealed(state))
+        if offset == 2:
+            feed(state, 3, now_s=7.0)
+            state.reached_end(4)
+            assert state.seal(early, 8.1) is None
+        state.finished(looks_s + took_s)
+    assert state.seal(early, 8.3) is not None
 
 
 def test_early_batches_of_different_partitions_close_at_different_moments() -> None:
