@@ -210,7 +210,7 @@ def test_a_group_that_has_expelled_its_member_refuses_it_still(member: Member) -
 def test_a_topic_whose_end_comes_is_refused_no_more(member: Member) -> None:
     """No assignment follows when the right is there again; what came in the same poll shows nothing.
 
-    A refusal of the whole topic is none of its partition 0, which this member owns.
+    A refusal of the whole topic does not deny partition 0, which this member owns.
     """
     refused = said("events", error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     end = said("events", 0, KafkaError(KafkaError._PARTITION_EOF))  # noqa: SLF001  (its public name)
