@@ -1,7 +1,8 @@
 """The OpenAPI document and the running collector say the same.
 
 schemathesis makes requests up, OPENAPI_EXAMPLES for each operation that takes a body; with `make soak` valid ones only,
-too (4250 makes 20,000 in all), and about 3,000 more that cover the edges of the schemas one by one.
+too (4250 makes 20,000 in all), and about 3,000 more that cover the edges of the schemas one by one. ``make test`` takes
+the same ones each time, ``make soak`` others.
 """
 
 import os
@@ -25,6 +26,7 @@ from tests.support.kafka import Broker
 
 _EXAMPLES: Final = os.environ.get("OPENAPI_EXAMPLES", "10")
 _PHASES: Final = "examples,coverage,fuzzing" if IS_SOAK else "examples,fuzzing"
+_CHOICE: Final = () if IS_SOAK else ("--generation-deterministic",)
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -56,6 +58,7 @@ def test_the_collector_keeps_to_its_document(running: Collector, tmp_path: Path,
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(_ROOT / "tests/support/schemathesis.toml")),
         *("run", f"{running.url}/openapi.json", "--max-examples", _EXAMPLES, "--mode", mode, "--phases", phases),
         *("--workers", "2", "--no-color"),
+        *_CHOICE,
     ]
     environ = os.environ | {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(_ROOT)}
 
