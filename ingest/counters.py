@@ -101,19 +101,11 @@ class EventCounters:
 
     def count(self, outcome: Outcome, events: int) -> None:
         """Add events to an outcome; the publisher calls it for delivered, spooled and orphaned."""
-        self._count(outcome, events, 0)
+        self.move(outcome, events, 0)
 
     def open(self) -> "RequestCounter":
         """Open the counter of one request; leaving its block closes it."""
         return RequestCounter(self)
-
-    def receive(self, events: int) -> None:
-        """Count received events, which are in flight from now on; a RequestCounter calls it."""
-        self._count(_RECEIVED, events, events)
-
-    def settle(self, outcome: Outcome, events: int) -> None:
-        """Count events whose request is being answered; a RequestCounter calls it."""
-        self._count(outcome, events, -events)
 
     def figures(self) -> dict[str, int | bool]:
         """Return all counts, `in_flight`, and `balanced`: whether both sums hold."""
@@ -127,7 +119,8 @@ class EventCounters:
             "balanced": balanced
         }
 
-    def _count(self, outcome: Outcome, events: int, in_flight: int) -> None:
+    def move(self, outcome: Outcome, events: int, in_flight: int) -> None:
+        """Add events to an outcome, and to those in flight; a RequestCounter calls it."""
         if not events:
             return
         with self._lock:
@@ -150,24 +143,25 @@ class RequestCounter:
         """The number of events in the request, 0 until it is known."""
         self.size_bytes = 0
         """Their approximate size as records."""
-        counters.receive(1)
+        counters.move(_RECEIVED, 1, 1)
 
     def set_total(self, events: int, size_bytes: int = 0) -> None:
         """Set the number and size of the request's events; once, before any is accepted."""
         if events != self._open:
-            self._counters.receive(events - self._open)
+            more = events - self._open
+            self._counters.move(_RECEIVED, more, more)
         self._open = self.events = events
         self.size_bytes = size_bytes
 
     def accept(self, events: int) -> None:
         """Count events that the publisher has made durable."""
-        self._counters.settle(_ACCEPTED, events)
+        self._counters.move(_ACCEPTED, events, -events)
         self._open -= events
 
     def close(self) -> None:
         """Give what is left its outcome: the request is answered."""
         if self._open:
-            self._counters.settle(self.rest, self._open)
+            self._counters.move(self.rest, self._open, -self._open)
             self._open = 0
 
     def __enter__(self) -> Self:

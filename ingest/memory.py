@@ -57,10 +57,10 @@ class MemoryBudget:
         """Open an empty share."""
         return Share(self)
 
-    def move(self, size_bytes: int) -> bool:
-        """Return bytes to the budget, or take them when negative; False when too few are left."""
+    def take(self, size_bytes: int) -> bool:
+        """Take bytes, or return them when negative; False when too few are left."""
         with self._lock:
-            left_bytes = self._left_bytes + size_bytes
+            left_bytes = self._left_bytes - size_bytes
             if left_bytes < 0:
                 return False
             self._left_bytes = left_bytes
@@ -70,22 +70,18 @@ class MemoryBudget:
 class Share:
     """A `Lease` of a budget; leaving its block returns all of it. One thread at a time uses it."""
 
-    __slots__ = ("_budget", "_size_bytes")
+    __slots__ = ("_take", "size_bytes")
 
     def __init__(self, budget: MemoryBudget) -> None:
-        self._budget = budget
-        self._size_bytes = 0
-
-    @property
-    def size_bytes(self) -> int:
+        self._take = budget.take
+        self.size_bytes = 0
         """Its present size."""
-        return self._size_bytes
 
     def grow(self, size_bytes: int) -> None:
         """Take more, or raise Overloaded."""
-        if not self._budget.move(-size_bytes):
+        if not self._take(size_bytes):
             raise Overloaded(Load.MEMORY_FULL, "too many large requests are in work")
-        self._size_bytes += size_bytes
+        self.size_bytes += size_bytes
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +89,7 @@ class Share:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.move(self._size_bytes)
+        self._take(-self.size_bytes)
 
 
 def bytes_of_body(size_bytes: int, nodes: int) -> int:

@@ -38,6 +38,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
@@ -58,6 +59,7 @@ _SIZES: Final = list(_LAST[::2])  # of up to 8191 bytes; a size is written zigza
 # fastavro takes any name. These can't be anything but names in a Python text.
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _STRINGS: Final = {"type": "map", "values": "string"}
+_SHARED_CACHED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def compile_schema(parsed: Any, shared: Sequence[str] = ()) -> Compiled | None:
     helpers: dict[str, Any] = {
         "sizes": _SIZES,
         "number": number_text,
+        "shared_number": lru_cache(_SHARED_CACHED, typed=True)(number_text),  # many requests come in one millisecond
         "octets": _octets,
         "pairs": _pairs,
         "utf8": _utf8,
@@ -124,7 +127,11 @@ def source_of(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str
         if is_shared and not was_shared:
             own.append(f"shared_{len(runs)},")
             runs.append([])
-        (runs[-1] if is_shared else own).append(_PIECES[_kind(field)].format(name=field["name"]))
+        piece = _PIECES[_kind(field)].format(name=field["name"])
+        if is_shared:
+            runs[-1].append(piece.replace("number(", "shared_number("))
+        else:
+            own.append(piece)
         was_shared = is_shared
     lines = [
         "def share(record):",

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from ingest.errors import Unavailable
 from ingest.http.context import Answer
 from ingest.http.endpoints import CollectEndpoints
-from ingest.http.errors import defect_answer, error_answer
+from ingest.http.errors import answer_to, error_answer
 from ingest.http.middleware import COLLECT, PIXEL, VALIDATE
 from ingest.http.responses import JSON
 from ingest.http.wsgi import context_of, run_on_loop
@@ -72,11 +72,6 @@ def _add_probes(app: Flask, is_ready: Callable[[], bool]) -> None:
 
 
 def _add_errors(app: Flask) -> None:
-    @app.errorhandler(Unavailable)
-    def unavailable(error: Unavailable) -> Response:
-        context_of(request.environ).outcome = error.code
-        return _response(error_answer(error.status, error.message, [("Retry-After", str(error.retry_after_s))]))
-
     @app.errorhandler(HTTPException)
     def refused_by_framework(error: HTTPException) -> Response:
         allowed = error.valid_methods if isinstance(error, MethodNotAllowed) else None
@@ -91,8 +86,8 @@ def _add_errors(app: Flask) -> None:
         return _response(error_answer(HTTPStatus.PRECONDITION_FAILED, "this is not what If-Match names"))
 
     @app.errorhandler(Exception)
-    def defect(error: Exception) -> Response:
-        return _response(defect_answer(error, context_of(request.environ)))
+    def failed(error: Exception) -> Response:
+        return _response(answer_to(error, context_of(request.environ)))
 
 
 def _sentence(error: HTTPException) -> str:

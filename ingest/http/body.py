@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from ingest.errors import ErrorCode, Rejected
+from ingest.errors import ErrorCode, IngestError, Rejected
 from ingest.events.lines import count_nodes_of_lines
 from ingest.events.structure import count_nodes
 from ingest.memory import Body, Lease, MemoryBudget, Share, bytes_of_body
@@ -39,6 +39,9 @@ _PIECE_BYTES: Final = 128 * 1024
 
 class Stream(Protocol):
     """The body of a request, as it arrives."""
+
+    def take(self) -> bytes | None:
+        """Return all of it, if that is here already; None when it has to be read."""
 
     async def read(self, size: int, /) -> bytes:
         """Return what is here, about `size` bytes; b"" at the end, and only there.
@@ -92,11 +95,41 @@ class BodyReader:
         """Open a request's share of memory; leaving the block returns it."""
         return self._budget.lease()
 
+    def take(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes | None:
+        """Return a body that is here already, as it was sent; None when `receive` must wait or refuse."""
+        _check_media_type(form)
+        _inflater_of(form.encoding)
+        if form.length is None or form.length > self._limits.sent_bytes_max:
+            return None
+        sent = stream.take()
+        if sent is not None:
+            lease.grow(len(sent))
+        return sent
+
     async def receive(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes:
         """Return a body as it was sent, still compressed; raises as `read` does."""
         _check_media_type(form)
         _inflater_of(form.encoding)
-        return await _read(stream, form.length, self._limits.sent_bytes_max, lease)
+        length, cap = form.length, self._limits.sent_bytes_max
+        if length is not None and length > cap:
+            raise Rejected(ErrorCode.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
+        left = cap + 1 if length is None else length
+        pieces: list[bytes] = []
+        try:
+            while left > 0 and (piece := await stream.read(min(left, _PIECE_BYTES))):
+                lease.grow(len(piece))
+                pieces.append(piece)
+                left -= len(piece)
+        except IngestError:  # our server's: too slow; the budget's: no memory
+            raise
+        except Exception as error:  # each server has its own exceptions for malformed bodies
+            raise Rejected(ErrorCode.BAD_BODY, "the body broke off, or its chunks are malformed") from error
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if length is None and left <= 0:
+            raise Rejected(ErrorCode.TOO_LARGE, f"the body has more than {cap} bytes")
+        if length is not None and left > 0:
+            raise Rejected(ErrorCode.TRUNCATED_BODY, f"the body ended after {len(body)} of {length} bytes")
+        return body
 
     def inflate(self, sent: bytes, form: BodyHeaders, lease: Lease) -> Body:
         """Return the inflated body; `lease` has grown by what parsing may take.
@@ -146,32 +179,6 @@ def _inflater_of(encoding: str) -> Callable[[bytes, "_Room"], bytes] | None:
         message = f"Content-Encoding must be one of {_ENCODINGS}, got {encoding[:40]}"
         raise Rejected(ErrorCode.CONTENT_ENCODING, message, headers=(("Accept-Encoding", _ENCODINGS),))
     return inflate
-
-
-async def _read(stream: Stream, length: int | None, cap: int, lease: Lease) -> bytes:
-    if length is not None and length > cap:
-        raise Rejected(ErrorCode.TOO_LARGE, f"the body has {length} bytes, at most {cap} are taken")
-    left = cap + 1 if length is None else length
-    pieces: list[bytes] = []
-    while left > 0 and (piece := await _read_piece(stream, min(left, _PIECE_BYTES))):
-        lease.grow(len(piece))
-        pieces.append(piece)
-        left -= len(piece)
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    if length is None and left <= 0:
-        raise Rejected(ErrorCode.TOO_LARGE, f"the body has more than {cap} bytes")
-    if length is not None and left > 0:
-        raise Rejected(ErrorCode.TRUNCATED_BODY, f"the body ended after {len(body)} of {length} bytes")
-    return body
-
-
-async def _read_piece(stream: Stream, size: int) -> bytes:
-    try:
-        return await stream.read(size)
-    except Rejected:  # the server's own: too slow
-        raise
-    except Exception as error:  # each server has its own exceptions for malformed bodies
-        raise Rejected(ErrorCode.BAD_BODY, "the body broke off, or its chunks are malformed") from error
 
 
 class _Room:

@@ -20,7 +20,6 @@ from ingest.events.collector import Collector
 from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
 from ingest.http.context import Answer, RequestContext
-from ingest.http.errors import answer_to
 from ingest.http.headers import prefers_lenient, prefers_minimal, read_idempotency_key
 from ingest.http.inflight import LoadBound
 from ingest.http.pixel import QueryReader, check_purpose
@@ -74,36 +73,20 @@ class CollectEndpoints:
         self._now_s = now_s
 
     async def collect(self, context: RequestContext) -> Answer:
-        """Answer POST /collect/event."""
-        try:
-            return await self._collect(context)
-        except Exception as error:  # noqa: BLE001  (defects are logged there)
-            return answer_to(error, context, self._metrics)
-
-    async def validate(self, context: RequestContext) -> Answer:
-        """Answer POST /collect/validate."""
-        try:
-            return await self._validate(context)
-        except Exception as error:  # noqa: BLE001  (defects are logged there)
-            return answer_to(error, context, self._metrics)
-
-    async def pixel(self, context: RequestContext) -> Answer:
-        """Answer GET and HEAD /collect/pixel.gif; the middleware puts the image into the answer."""
-        try:
-            return await self._pixel(context)
-        except Exception as error:  # noqa: BLE001  (defects are logged there)
-            return answer_to(error, context, self._metrics)
-
-    async def _collect(self, context: RequestContext) -> Answer:
+        """Answer POST /collect/event; as all here it raises what an error answer is made of."""
         sender = self._sender(context)
         prefer = context.header("prefer")
         is_lenient = prefers_lenient(prefer)
         counter = context.counter
         prepare = partial(self._collector.prepare, origin=sender, counter=counter, lenient=is_lenient)
         with self._bodies.lease() as lease:
-            form, sent = await self._receive(context, lease)
+            form = _form_of(context)
+            sent = self._bodies.take(context.stream, form, lease)
+            if sent is None:
+                sent = await self._receive(context, form, lease)
             with self._load_bound.work():
-                prepared = await self._use(context, form, sent, lease, prepare)
+                work = partial(self._use, context, form, sent, lease, prepare)
+                prepared = work() if _is_small(form, sent) else await self._in_thread(work)
                 durability = await self._collector.publish(prepared, counter)
         headers = [("Content-Type", JSON), ("X-Durability", str(durability))]
         if is_lenient:
@@ -113,7 +96,8 @@ class CollectEndpoints:
             return Answer(_CREATED, b"[]", headers)
         return Answer(_CREATED, accepted_body(prepared.entries), headers)
 
-    async def _validate(self, context: RequestContext) -> Answer:
+    async def validate(self, context: RequestContext) -> Answer:
+        """Answer POST /collect/validate."""
         sender = self._sender(context)
 
         def examine(body: Body) -> bytes:
@@ -121,13 +105,17 @@ class CollectEndpoints:
             return validation_body(examined.result, examined.warnings, self._promoted)
 
         with self._bodies.lease() as lease:
-            form, sent = await self._receive(context, lease)
+            form = _form_of(context)
+            sent = self._bodies.take(context.stream, form, lease)
+            if sent is None:
+                sent = await self._receive(context, form, lease)
             with self._load_bound.work():
-                return Answer(
-                    HTTPStatus.OK, await self._use(context, form, sent, lease, examine), [("Content-Type", JSON)]
-                )
+                work = partial(self._use, context, form, sent, lease, examine)
+                answer = work() if _is_small(form, sent) else await self._in_thread(work)
+        return Answer(HTTPStatus.OK, answer, [("Content-Type", JSON)])
 
-    async def _pixel(self, context: RequestContext) -> Answer:
+    async def pixel(self, context: RequestContext) -> Answer:
+        """Answer GET and HEAD /collect/pixel.gif; the middleware puts the image into the answer."""
         sender = self._sender(context)
         if context.head.method == "HEAD":
             return Answer(HTTPStatus.OK)
@@ -136,42 +124,37 @@ class CollectEndpoints:
 
         prepare = partial(self._collector.prepare, origin=sender, counter=context.counter)
         with self._bodies.lease() as lease, self._load_bound.work():
-            prepared = await self._use(context, _NO_BODY, event, lease, prepare)
+            prepared = self._use(context, _NO_BODY, event, lease, prepare)  # a query is small
             durability = await self._collector.publish(prepared, context.counter)
         return Answer(HTTPStatus.OK, headers=[("X-Durability", str(durability))])
 
-    async def _receive(self, context: RequestContext, lease: Share) -> tuple[BodyHeaders, bytes]:
-        """Return the body as sent, and what the head says of it."""
-        media_type, charset = _type_of(context.header("content-type"))
-        form = BodyHeaders(media_type, charset, context.header("content-encoding"), context.head.length)
+    async def _receive(self, context: RequestContext, form: BodyHeaders, lease: Share) -> bytes:
+        """Return a body as it was sent."""
         try:
-            return form, await self._bodies.receive(context.stream, form, lease)
+            return await self._bodies.receive(context.stream, form, lease)
         except Rejected:
             self._access_control.spend(context.admission, 0, lease.size_bytes)
             raise
 
-    async def _use(
+    def _use(
         self, context: RequestContext, form: BodyHeaders, sent: bytes, lease: Share, use: Callable[[Body], T]
     ) -> T:
-        """Inflate a body and use it, in a thread if it is large; then count it against the limit."""
+        """Inflate a body and use it; then count it against the limit."""
+        try:
+            body = self._bodies.inflate(sent, form, lease)
+        except Rejected:  # a refused body cost as much to inflate
+            self._access_control.spend(context.admission, 0, lease.size_bytes)
+            raise
+        self._observe_sent(body.sent_bytes)
+        self._observe_inflated(len(body.text))
+        try:
+            return use(body)
+        finally:
+            counter = context.counter
+            size_bytes = max(len(body.text), counter.size_bytes)
+            self._access_control.spend(context.admission, counter.events, size_bytes)
 
-        def work() -> T:
-            try:
-                body = self._bodies.inflate(sent, form, lease)
-            except Rejected:  # a refused body cost as much to inflate
-                self._access_control.spend(context.admission, 0, lease.size_bytes)
-                raise
-            self._observe_sent(body.sent_bytes)
-            self._observe_inflated(len(body.text))
-            try:
-                return use(body)
-            finally:
-                counter = context.counter
-                size_bytes = max(len(body.text), counter.size_bytes)
-                self._access_control.spend(context.admission, counter.events, size_bytes)
-
-        if not form.encoding and len(sent) <= INLINE_BYTES_MAX:  # a hundred compressed bytes may inflate to megabytes
-            return work()
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             job = asyncio.get_running_loop().run_in_executor(self._threads, work)
         except RuntimeError as error:  # the threads have ended
@@ -196,6 +179,17 @@ class CollectEndpoints:
             request_id=context.request_id,
             record_headers=(("traceparent", traceparent.encode()),) if traceparent else (),
         )
+
+
+def _form_of(context: RequestContext) -> BodyHeaders:
+    """Return what a request's head says of its body."""
+    media_type, charset = _type_of(context.header("content-type"))
+    return BodyHeaders(media_type, charset, context.header("content-encoding"), context.head.length)
+
+
+def _is_small(form: BodyHeaders, sent: bytes) -> bool:
+    """Tell whether a body delays nobody; a hundred compressed bytes may inflate to megabytes."""
+    return not form.encoding and len(sent) <= INLINE_BYTES_MAX
 
 
 @lru_cache(_TYPES_CACHED)

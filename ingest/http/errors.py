@@ -4,7 +4,6 @@ import logging
 from http import HTTPStatus
 from typing import Final
 
-from ingest.counters import Metrics
 from ingest.errors import Rejected, Unavailable
 from ingest.http.context import Answer, Headers, RequestContext
 from ingest.http.headers import prefers_minimal
@@ -20,22 +19,15 @@ def error_answer(status: int, message: str, headers: Headers = ()) -> Answer:
     return Answer(status, error_body(status, message), [("Content-Type", JSON), *headers])
 
 
-def answer_to(error: Exception, context: RequestContext, metrics: Metrics) -> Answer:
-    """Return the answer of an error of ours, or of a defect; the context hears its code."""
+def answer_to(error: Exception, context: RequestContext) -> Answer:
+    """Return the answer of an error of ours, or of a defect, which is logged; the context hears its code."""
     if isinstance(error, Rejected):
         context.outcome = error.code
-        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-            metrics.count("rate_limited_total")
         faults = () if prefers_minimal(context.header("prefer")) else error.faults
         body = error_body(error.status, error.message, faults)
         return Answer(error.status, body, [("Content-Type", JSON), *error.headers])
     if isinstance(error, Unavailable):
         context.outcome = error.code
         return error_answer(error.status, error.message, [("Retry-After", str(error.retry_after_s))])
-    return defect_answer(error, context)
-
-
-def defect_answer(error: Exception, context: RequestContext) -> Answer:
-    """Return the answer after a defect; the cause goes to the log."""
     log.error("defect", exc_info=error, extra={"request_id": context.request_id})
     return error_answer(HTTPStatus.INTERNAL_SERVER_ERROR, _DEFECT)

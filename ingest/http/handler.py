@@ -9,7 +9,7 @@ from wsgiref.types import WSGIApplication
 from ingest.http.body import Stream
 from ingest.http.context import Answer, RequestContext, RequestHead
 from ingest.http.endpoints import CollectEndpoints, Endpoint
-from ingest.http.errors import defect_answer
+from ingest.http.errors import answer_to
 from ingest.http.middleware import COLLECT, PIXEL, VALIDATE, RequestMiddleware
 from ingest.http.wsgi import call_flask
 
@@ -43,14 +43,14 @@ class RequestHandler:
         try:
             answer = await self._middleware.enter(context)
             if answer is None:
-                answer = await self._routes.get((head.method, head.path), self._page)(context)
+                try:
+                    answer = await self._routes.get((head.method, head.path), self._page)(context)
+                except Exception as error:  # noqa: BLE001  (defects are logged there)
+                    answer = answer_to(error, context)
             return self._middleware.leave(context, answer)
         except BaseException:
             self._middleware.close(context, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
 
     async def _page(self, context: RequestContext) -> Answer:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call_flask, self._pages, context)
-        except Exception as error:  # noqa: BLE001  (it is logged there)
-            return defect_answer(error, context)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call_flask, self._pages, context)

@@ -107,8 +107,14 @@ class RequestMiddleware:
         counters.metrics.watch("requests_in_flight", self._in_flight.__len__)
         self._uncounted = EventCounters()
         self._policies = policies
+        self._access_control = policies.access_control
         self._spans = policies.spans
         self._now_s = now_s
+        self._count = cache(
+            lambda route, status, outcome: self._metrics.adder(
+                "requests_total", route=route, status=str(status), outcome=outcome
+            )
+        )
         self._observe_time = cache(lambda route: self._metrics.observer("request_seconds", route=route))
         for route in self._routes:
             self._begin_counting(route)
@@ -130,11 +136,14 @@ class RequestMiddleware:
             answer = self._answer_preflight(context) or self._refuse_port(context)
             if answer is None:
                 if context.route in COUNTED:
-                    await self._admit(context)
+                    key = "" if self._access_control.is_open else _key_of(context)
+                    context.admission = await self._access_control.admit(
+                        key, context.header("origin"), context.address, self._now_s()
+                    )
                     self._policies.load_bound.check(context.head.received_s)
                 check_host(context.head.headers.get("host"), context.head.protocol)
         except Exception as error:  # noqa: BLE001  (defects are logged there)
-            return answer_to(error, context, self._metrics)
+            return answer_to(error, context)
         return answer
 
     def leave(self, context: RequestContext, answer: Answer) -> Answer:
@@ -154,11 +163,12 @@ class RequestMiddleware:
         outcome = _outcome(context, status)
         if status == _LIMITED:
             context.counter.rest = Outcome.LIMITED
+            self._metrics.count("rate_limited_total")
         elif outcome in _SHED:
             context.counter.rest = Outcome.SHED
         context.counter.close()
         self._in_flight.discard(context)
-        self._metrics.count("requests_total", 1, route=context.route, status=str(status), outcome=outcome)
+        self._count(context.route, status, outcome)(1)
         self._observe_time(context.route)(took_s)
         if context.span is not None:
             context.span.end(status, outcome, context.counter.events)
@@ -205,12 +215,6 @@ class RequestMiddleware:
             return None
         return error_answer(HTTPStatus.NOT_FOUND, "there is no such route")
 
-    async def _admit(self, context: RequestContext) -> None:
-        """Count a request to a collecting route; the route then admits or refuses it."""
-        access_control = self._policies.access_control
-        key = "" if access_control.is_open else _key_of(context)
-        context.admission = await access_control.admit(key, context.header("origin"), context.address, self._now_s())
-
     def _is_shared(self, context: RequestContext) -> bool:
         """Tell whether a page may read the answer with credentials: not what a proxy may guard with a cookie."""
         return context.route == ELSEWHERE or context.route.startswith(_COLLECTING)
@@ -221,7 +225,7 @@ class RequestMiddleware:
             return
         outcomes = [(code, code.status) for code in ErrorCode] + [(fault, 503) for fault in (*Load, *SPOOL_FAULTS)]
         for outcome, status in (*outcomes, ("created", 201), ("ok", 200)):
-            self._metrics.count("requests_total", 0, route=route, status=str(status), outcome=outcome)
+            self._count(route, status, outcome)
 
 
 def _outcome(context: RequestContext, status: int) -> str:
@@ -229,6 +233,7 @@ def _outcome(context: RequestContext, status: int) -> str:
 
 
 def _key_of(context: RequestContext) -> str:
+    """Return a request's API key, "" when it has none."""
     query = parse_qs(context.head.query).get(KEY, ("",))[0]
     return read_api_key(context.header("x-api-key"), context.header("authorization"), query)
 

@@ -85,6 +85,9 @@ class _InputStream:
     def __init__(self, stream: InputStream) -> None:
         self._stream = stream
 
+    def take(self) -> None:
+        return None
+
     async def read(self, size: int, /) -> bytes:
         return await asyncio.to_thread(self._stream.read, size)
 

@@ -17,12 +17,13 @@ the second, since it asks for no gapless sequence then.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from operator import attrgetter
+from operator import attrgetter, length_hint
 from time import monotonic
 from typing import Any, Final
 
@@ -66,9 +67,12 @@ OWNED: Final[Mapping[str, str]] = {
 _DEFAULTS: Final = {
     "reconnect.backoff.max.ms": 2000,  # bounds the delay in noticing that a broker is back; the default is 10 s
 }
-# The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
 _key_of: Final[Callable[[Record], bytes]] = attrgetter("key")
 _value_of: Final[Callable[[Record], bytes]] = attrgetter("value")
+_headers_of: Final[Callable[[Record], object]] = attrgetter("headers")
+_is_dead: Final[Callable[[Record], bool]] = attrgetter("dead")
+_exhaust: Final = deque[None](maxlen=0).extend
+# The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -109,14 +113,17 @@ class _Delivery:
     def statuses(self) -> list[DeliveryStatus]:
         return self._statuses.copy()
 
-    def reports(self) -> Iterator[Callable[[KafkaError | None, Message], None]]:
-        """Yield what takes the delivery report of each record."""
-        return map(partial, repeat(self.report), range(self.count))
+    def reports(self, indexes: Iterator[int]) -> Iterator[Callable[[KafkaError | None, Message], None]]:
+        """Yield what takes the delivery reports of records, by their indexes."""
+        return map(partial, repeat(self.report), indexes)
 
     def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         """Take the delivery report of one record; of several the first counts."""
-        status = DELIVERED if error is None else status_of(error)
-        if error is None and message.offset() is None:
+        if error is not None:
+            status = status_of(error)
+        elif message.offset() is not None:
+            status = DELIVERED
+        else:
             status = DeliveryStatus.FAILED
             self._on_missing_offset()
         with self._lock:
@@ -190,19 +197,20 @@ class KafkaBroker:
         return delivery
 
     def _produce(self, records: Sequence[Record], delivery: _Delivery) -> None:
-        sent, produce, topics = 0, delivery.producer.produce, self._topics
+        produce, topics = delivery.producer.produce, self._topics
+        indexes = iter(range(len(records)))
+        values, keys, reports = map(_value_of, records), map(_key_of, records), delivery.reports(indexes)
         try:
-            for record, report in zip(records, delivery.reports(), strict=True):
-                topic = topics.dead if record.dead else topics.events
-                # Parameters by name cost a third more. A failed report lacks the headers: the sender keeps the records.
-                if record.headers:
-                    produce(topic, record.value, record.key, on_delivery=report, headers=list(record.headers))
-                else:
-                    produce(topic, record.value, record.key, _ANY_PARTITION, report)
-                sent += 1
+            if any(map(_headers_of, records)) or any(map(_is_dead, records)):
+                for record, value, key, report in zip(records, values, keys, reports, strict=True):
+                    topic = topics.dead if record.dead else topics.events
+                    # A failed report lacks the headers: the sender keeps the records.
+                    produce(topic, value, key, on_delivery=report, headers=list(record.headers))
+            else:  # nearly always: a loop of Python, and parameters by name, cost more
+                _exhaust(map(produce, repeat(topics.events), values, keys, repeat(_ANY_PARTITION), reports))
         except (BufferError, KafkaException) as error:
             log.warning("producer accepts no more records", extra={"reason": str(error)})
-            delivery.give_up(first=sent)
+            delivery.give_up(first=len(records) - length_hint(indexes) - 1)
 
     def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
         """Reserve room in the present producer's queue until the last report; False when there is none.

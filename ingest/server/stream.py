@@ -50,6 +50,10 @@ class BodyStream:
             return self.length
         return self.received_bytes if self.is_complete else float("inf")
 
+    def take(self) -> bytes | None:
+        """Return the body, or the rest of it, when all of it has arrived; else None."""
+        return self._take() if self.is_complete and self._error is None else None
+
     async def read(self, _: int, /) -> bytes:
         """Return what has arrived; b"" at the end."""
         while not (self._pieces or self.is_complete):
@@ -64,12 +68,7 @@ class BodyStream:
                 self.is_waiting = False
         if self._error is not None:
             raise self._error
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
-        if self.unread_bytes:
-            self.unread_bytes = 0
-            self._want()
-        return data
+        return self._take()
 
     def feed(self, piece: bytes) -> None:
         """Take a piece."""
@@ -96,6 +95,14 @@ class BodyStream:
         elif not self.is_complete:
             message = f"the body ended after {self.received_bytes} of {self.length} bytes"
             self.fail(Rejected(ErrorCode.TRUNCATED_BODY, message))
+
+    def _take(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        if self.unread_bytes:
+            self.unread_bytes = 0
+            self._want()
+        return data
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -44,9 +44,26 @@ class Arriving:
         """Take it from a stream in memory."""
         self._stream = stream
 
+    def take(self) -> bytes | None:
+        """Have nothing yet."""
+        return None
+
     async def read(self, size: int, /) -> bytes:
         """Return what the stream returns."""
         return self._stream.read(size)
+
+
+class Here(Arriving):
+    """A body that has arrived."""
+
+    def __init__(self, body: bytes) -> None:
+        """Take it."""
+        super().__init__(io.BytesIO())
+        self._body = body
+
+    def take(self) -> bytes:
+        """Return it."""
+        return self._body
 
 
 def read_body(
@@ -234,6 +251,40 @@ def test_a_body_that_comes_in_pieces_is_put_together() -> None:
     """A server may return less than was asked for."""
     assert read_body(Dripping(TEXT), BodyHeaders("", "", "", len(TEXT)), LIMITS) == (TEXT, len(TEXT))
     assert read_body(Dripping(TEXT), BodyHeaders("", "", "", None), LIMITS) == (TEXT, len(TEXT))
+
+
+def test_a_body_that_is_here_is_taken_at_once() -> None:
+    """Nobody waits for it, and it has its share of memory."""
+    budget = MemoryBudget(25)
+    bodies, form = BodyReader(LIMITS, budget), BodyHeaders("", "", "gzip", len(TEXT))
+
+    with bodies.lease() as lease:
+        assert bodies.take(Here(TEXT), form, lease) == TEXT
+        assert budget.left_bytes == 25 - len(TEXT)
+        with pytest.raises(Overloaded):
+            bodies.take(Here(TEXT), form, lease)
+    assert budget.left_bytes == 25
+
+
+@pytest.mark.parametrize("length", [None, 1001])
+def test_a_body_that_may_be_too_large_is_not_taken_at_once(length: int | None) -> None:
+    """It is read up to the cap, or refused unread."""
+    bodies = BodyReader(LIMITS, MemoryBudget(2**40))
+
+    assert bodies.take(Here(TEXT), BodyHeaders("", "", "", length), bodies.lease()) is None
+
+
+@pytest.mark.parametrize(
+    "form", [BodyHeaders("text/html", "", "", 1), BodyHeaders("", "utf-16", "", 1), BodyHeaders("", "", "br", 1)]
+)
+def test_a_body_of_another_form_is_refused_although_it_is_here(form: BodyHeaders) -> None:
+    """As one is that has yet to come."""
+    bodies = BodyReader(LIMITS, MemoryBudget(2**40))
+
+    with pytest.raises(Rejected) as caught:
+        bodies.take(Here(TEXT), form, bodies.lease())
+
+    assert caught.value.status == 415
 
 
 def test_a_body_that_ends_early_is_refused() -> None:

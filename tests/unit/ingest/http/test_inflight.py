@@ -16,6 +16,10 @@ from tests.support.front import policies_for
 class UnreadBody:
     """A body that must not be asked for."""
 
+    def take(self) -> None:
+        """Fail."""
+        raise AssertionError("it was read")
+
     async def read(self, size: int, /) -> bytes:
         """Fail."""
         raise AssertionError(f"{size} bytes were read")

@@ -15,6 +15,10 @@ from tests.support.front import policies_for
 class NoBody:
     """A body of nothing."""
 
+    def take(self) -> bytes:
+        """Be there."""
+        return b""
+
     async def read(self, _: int, /) -> bytes:
         """Be at its end."""
         return b""

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 
-from ingest.publishing.completion import Completion, LoopWaker
+import pytest
+
+from ingest.publishing.completion import Bring, Completion, LoopWaker
 
 
 class CountingLoop(asyncio.SelectorEventLoop):
@@ -53,17 +55,37 @@ def test_a_burst_wakes_the_loop_once() -> None:
         assert runner.run(scene(loop)) == [True] * 500
 
 
-def test_the_time_is_over() -> None:
+@pytest.mark.parametrize("bring", [None, lambda: None])
+def test_the_time_is_over(bring: Bring | None) -> None:
     """What never comes is waited for so long, and again; what came meanwhile is there."""
 
     async def scene() -> None:
         completion = Completion()
-        assert not await completion.wait(0.001)
-        assert not await completion.wait(0.001)
+        assert not await completion.wait(0.001, bring)
+        assert not await completion.wait(0.001, bring)
         completion.set()
-        assert await completion.wait(10)
+        assert await completion.wait(10, bring)
 
     asyncio.run(scene())
+
+
+def test_each_wait_ends_in_its_own_time() -> None:
+    """Whatever others still wait for: those that began before it, and those that have ended."""
+
+    async def scene() -> None:
+        long, short, done = Completion(), Completion(), Completion()
+        waits = [asyncio.create_task(long.wait(1e12, lambda: None))]
+        waits += [asyncio.create_task(each.wait(1e9, lambda: None)) for each in (done, short, Completion())]
+        await asyncio.sleep(0)
+        done.set()
+        assert await waits[1]
+        assert await asyncio.gather(*waits[2:]) == [False, False]
+        assert not waits[0].done()
+        long.set()
+        assert await waits[0]
+
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
+        runner.run(scene())
 
 
 def test_the_first_one_forgets_nobody() -> None:
