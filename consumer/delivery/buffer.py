@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 from typing import Final
 
@@ -12,6 +12,9 @@ DUE_S: Final = float("-inf")
 """The arrival of records that are due for a batch at once."""
 # The golden section: of a few multiples in a row, modulo one, no two are close together.
 _SPREAD: Final = (sqrt(5) - 1) / 2
+LARGE_ROWS: Final = 10_000
+"""At its log's end a batch of so many rows closes early, whatever inserts cost: so many wait, and no more are there."""
+_FIRST: Final = 4
 GROWTH: Final = 10
 """A batch under a backlog may be so many times older than others, so that it grows large."""
 
@@ -33,6 +36,11 @@ class BufferLimits:
     age_s_max: float
     waiting_bytes_max: int
     early_s: float = float("inf")
+
+    @property
+    def first(self) -> "BufferLimits":
+        """Those of the first batch after a pause: a small one, so that inserting begins while others still grow."""
+        return replace(self, rows_max=min(self.rows_max, max(LARGE_ROWS, self.rows_max // _FIRST)))
 
     def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:
         """Return the age at which a partition's batch closes whose first records arrived at `since_s` (monotonic).

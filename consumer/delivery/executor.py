@@ -110,6 +110,13 @@ class StepExecutor:
                 pipeline = self._pipelines[state.partition.topic]
                 task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
+    def await_prepared(self, states: Iterable[PartitionState], timeout_s: float) -> None:
+        """Wait for batches that are being prepared: the one interpreter would do both, and the insert come later."""
+        tasks = (task for state in states for task in state.tasks if task.stage is Stage.PREPARING)
+        jobs = [task.job for task in tasks if task.job is not None and task.job.running()]
+        if jobs:
+            wait(jobs, timeout_s)
+
     def await_replicas(self, state: PartitionState, now_s: float) -> None:
         """Start to wait for replicas, before the head's intent is committed: an intent fences only for a while."""
         task, pipeline = state.tasks[0] if state.tasks else None, self._pipelines[state.partition.topic]

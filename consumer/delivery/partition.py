@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consumer.delivery.batch import Batch, Draft, Prepared
-from consumer.delivery.buffer import BufferLimits
+from consumer.delivery.buffer import LARGE_ROWS, BufferLimits
 from consumer.delivery.halting import Halted, Step, renewed
 from consumer.delivery.intent import NO_EPOCH, NO_SHARD, Intent
 from consumer.delivery.ports import CommittedOffset, Poison
@@ -18,8 +18,6 @@ from consumer.delivery.reading import ReadingState
 from consumer.delivery.task import BatchTask, Stage
 from consumer.errors import OF_TABLE, Halt
 
-LARGE_ROWS: Final = 10_000
-"""At its log's end a batch of so many rows closes early, whatever inserts cost: so many wait, and no more are there."""
 # While more than a tenth of a batch lies ahead, it grows. A steady flow has less: what comes between two polls, and the
 # marks of transactions, which are never read.
 _REST: Final = 10

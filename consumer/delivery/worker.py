@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _PARTITION: Final = attrgetter("partition")
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
+_PAUSE_S: Final = 3.0  # without a batch; the next one is a first one
 _ASK_AGAIN_S: Final = 15.0
 _ASKED_ONCE_S: Final = 60.0  # a rebalance that comes later is another question
 
@@ -64,6 +65,7 @@ class Worker:
         self._halted: dict[Partition, PartitionState] = {}
         self._cuts: dict[Partition, tuple[str, int, float]] = {}  # topic id, offset, and when it was not there
         self._revoke_s = config.revoke_s
+        self._busy_at_s = float("-inf")
         self._failure: Fatal | None = None
 
     @property
@@ -129,6 +131,7 @@ class Worker:
             Fatal: the worker must stop; only offsets of inserted rows are committed.
         """
         busy = any(state.tasks for state in self._states.values())
+        self._executor.await_prepared(self._states.values(), _BUSY_POLL_S)
         polled = self._log.poll(_BUSY_POLL_S if busy else _IDLE_POLL_S)
         if self._failure:
             raise self._failure
@@ -210,7 +213,10 @@ class Worker:
             self._give_up(state)
             return
         self._executor.remind(state, now_s)
-        state.seal(self._executor.limits, now_s)
+        limits = self._executor.limits
+        state.seal(limits if now_s - self._busy_at_s < _PAUSE_S else limits.first, now_s)
+        if state.tasks:
+            self._busy_at_s = now_s
         self._executor.prepare(state, now_s)
         self._executor.await_replicas(state, now_s)
         self._executor.check(state, now_s)

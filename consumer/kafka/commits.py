@@ -59,6 +59,11 @@ class Commits:
             if (mark := self._asked.pop(partition, None)) is not None:
                 self._stale[partition, mark] += 1
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether there are answers since the last call of `take_answers`."""
+        return bool(self._answers)
+
     def take_answers(self) -> list[Answer]:
         """Return the answers since the last call."""
         answers, self._answers = self._answers, []

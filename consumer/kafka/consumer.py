@@ -172,7 +172,7 @@ class KafkaLog:
         self._subscribe()
 
     def _messages(self, timeout_s: float, found: PollFindings) -> Iterator[Message]:
-        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
+        """Yield messages until the timeout, an answer or the bound on one poll; between polls memory is bounded.
 
         What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same
         poll, and then begins at an earlier offset.
@@ -190,6 +190,8 @@ class KafkaLog:
             count += len(portion)
             size_bytes += sum(map(len, portion))
             yield from portion
+            if self._commits.has_answers:  # an insert may wait for it
+                return
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:
         """Send commits, now or when earlier ones are answered; see `Log`."""

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from consumer.delivery.balance import TURN_S, balance
 from consumer.delivery.batch import Batch
+from consumer.delivery.buffer import LARGE_ROWS
 from consumer.delivery.halting import Halted, Step
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import LARGE_ROWS, PartitionState
+from consumer.delivery.partition import PartitionState
 from consumer.delivery.ports import RECORD_OVERHEAD_BYTES, Partition, Record
 from consumer.delivery.reading import Intake
 from consumer.delivery.task import BatchTask

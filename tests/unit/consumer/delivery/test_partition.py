@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from consumer.delivery.batch import Prepared
-from consumer.delivery.buffer import GROWTH
+from consumer.delivery.buffer import GROWTH, LARGE_ROWS
 from consumer.delivery.intent import Intent
-from consumer.delivery.partition import LARGE_ROWS, SUSPECT_BATCHES
+from consumer.delivery.partition import SUSPECT_BATCHES
 from consumer.delivery.ports import Cut, Partition, Poison, Record
 from consumer.delivery.reading import Intake
 from consumer.delivery.task import Stage

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -13,7 +13,7 @@ from consumer.delivery.executor import Pools, StepExecutor, WorkerConfig
 from consumer.delivery.intent import Intent
 from consumer.delivery.partition import PartitionState
 from consumer.delivery.pipeline import Pipeline
-from consumer.delivery.ports import Block, CommittedOffset, Partition, Record
+from consumer.delivery.ports import Block, CommittedOffset, Partition, Poison, Record
 from consumer.delivery.task import Stage
 from tests.support.consumer_fakes import Tally
 from tests.support.fake_group import FakeBroker
@@ -103,6 +103,47 @@ def test_young_rows_of_a_topic_stand_in_no_line_behind_its_old_ones(tables: dict
     assert [state.tasks[0].stage for state in (old, young, unseen)] == [Stage.AWAITING, Stage.PREPARED, Stage.AWAITING]
     assert young.tasks[0].is_ready(542.0)
     assert young.tasks[0].must_await(542.1)
+    pools.shutdown()
+
+
+class SlowRows(FakeRows):
+    """Rows that are prepared when told."""
+
+    def __init__(self) -> None:
+        super().__init__({1})
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def screen(self, records: Sequence[Record]) -> list[Poison]:
+        """Wait, in real seconds."""
+        self.begun.set()
+        assert self.may_end.wait(BEHIND_S)
+        return super().screen(records)
+
+
+def test_who_is_about_to_read_waits_for_batches_that_are_being_prepared() -> None:
+    """For those that run, as long as it may; for one that has no thread yet it does not wait."""
+    rows, table = SlowRows(), FakeTable(10)
+    pools = Pools.of_threads(1, [EVENTS])
+    terms = WorkerConfig(BufferLimits(1, 1000, 1.0, 1000), "cluster", 0.0, Backoff())
+    pipeline = Pipeline(rows, table, FakeLetters(), FakeBroker(1), table, table)
+    executor = StepExecutor({EVENTS: pipeline}, pools, terms, Tally())
+    states = [PartitionState(Partition(EVENTS, number), "id-1", 0, None) for number in range(2)]
+    for state in states:
+        state.add(Record(state.partition, 0, 1000, b"", b"v", (), -1), 0.0)
+        assert state.seal(terms.limits, 0.0) is not None
+        executor.prepare(state, 0.0)
+    jobs = [state.tasks[0].job for state in states]
+    assert rows.begun.wait(BEHIND_S)
+
+    executor.await_prepared(states, 0.001)
+    assert not any(job is None or job.done() for job in jobs)
+    began_s = time.monotonic()
+    executor.await_prepared(states[1:], BEHIND_S)  # it has not begun
+    assert time.monotonic() - began_s < BEHIND_S / 2
+    threading.Timer(0.05, rows.may_end.set).start()
+    executor.await_prepared(states[:1], BEHIND_S)
+    assert jobs[0] is not None
+    assert jobs[0].done()
     pools.shutdown()
 
 

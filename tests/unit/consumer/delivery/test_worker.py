@@ -2,10 +2,11 @@
 
 import pytest
 
+from consumer.delivery.buffer import LARGE_ROWS, BufferLimits
 from consumer.delivery.intent import Intent, decode
-from consumer.delivery.partition import LARGE_ROWS
 from consumer.delivery.ports import Block, CommittedOffset, Partition
 from consumer.errors import Rejected
+from tests.support import consumer_fakes
 from tests.support.consumer_fakes import Around, get_on
 from tests.support.fake_group import CommitFault, FakeBroker, FakeLog
 from tests.support.fake_table import InsertFault, value
@@ -57,6 +58,30 @@ def test_a_turn_is_known_from_when_it_began(around: Around) -> None:
         around.clock.now_s += 0.1
 
     assert state.turn_at_s == began_s
+
+
+def test_the_first_batch_after_a_pause_is_small(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is inserted while the next ones grow; those are as large as they may be, until nothing comes for a while."""
+    rows = 5 * LARGE_ROWS
+    monkeypatch.setattr(consumer_fakes, "LIMITS", BufferLimits(rows, 2**40, 100.0, 2**40))
+    sizes, insert = list[int](), around.table.insert
+
+    def count(block: Block) -> None:
+        sizes.append(len(block.offsets))
+        insert(block)
+
+    monkeypatch.setattr(around.table, "insert", count)
+    process = around.process()
+    process.log.records_max = LARGE_ROWS // 2
+    for _ in range(2):
+        around.produce(*[value()] * (rows // 4 + rows + 10))
+        for _ in range(20):
+            process.step()
+            around.clock.now_s += 0.1
+        around.clock.now_s += 200.0
+        get_on(around, process)
+
+    assert sizes == [rows // 4, rows, 10] * 2
 
 
 def test_a_commit_that_fails_is_tried_again(around: Around) -> None:

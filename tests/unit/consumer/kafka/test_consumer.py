@@ -168,6 +168,23 @@ def test_a_commit_that_an_ended_client_sent_is_not_waited_for_by_its_successor(m
     assert len(member.client.sent) == 1
 
 
+def test_a_poll_ends_when_a_commit_is_answered(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An insert may wait for it; the records that are left come with the next poll."""
+    portions = [[said("events", number)] for number in range(3)]
+
+    def consume(*_: object) -> list[Message]:
+        if len(portions) == 2:
+            member.client.answer()
+        return portions.pop(0) if portions else []
+
+    monkeypatch.setattr(member.client, "consume", consume)
+    member.log.commit({PLACE: MARK})
+
+    polls = [member.log.poll(0) for _ in range(2)]
+    assert [[record.partition.number for record in polled.records] for polled in polls] == [[0, 1], [2]]
+    assert [[answer.mark for answer in polled.answers] for polled in polls] == [[MARK], []]
+
+
 def test_a_group_that_answers_a_commit_refuses_no_more(member: Member) -> None:
     """The coordinator was asked for once without the right; the member never lost its partitions."""
     member.hears(said(None, error=KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
