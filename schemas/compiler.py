@@ -27,7 +27,8 @@ records of a call, this is the whole text:
         )).encode("latin-1")
 
 A record's bytes are put together as a text of one character per byte, which `latin-1` turns into bytes in one copy. An
-ASCII text is its own UTF-8; where one is not, `utf8` replaces each text by the characters of its bytes.
+ASCII text is its own UTF-8; where one is not, `utf8` replaces each text by the characters of its bytes. A number that
+is shared goes through `shared_number`, which remembers the last ones.
 
 The functions take texts of up to 8 KiB, integers of 64 bits, bytes and maps of texts, and no missing field. They raise
 one of UNUSUAL for anything else, and the caller asks fastavro: its bytes count, or its error. So nothing here decides

@@ -39,7 +39,7 @@ class BufferLimits:
 
     @property
     def first(self) -> "BufferLimits":
-        """Those of the first batch after a pause: a small one, so that inserting begins while others still grow."""
+        """Those of the first batch after a pause: a quarter of the rows, so that it is inserted while others grow."""
         return replace(self, rows_max=min(self.rows_max, max(LARGE_ROWS, self.rows_max // _FIRST)))
 
     def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:

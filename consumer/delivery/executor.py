@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Tran
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 30.0
+_PREPARE_S: Final = 0.5  # 100,000 records take less
 _HALT_BACKOFF: Final = Backoff(2.0, 60.0)
 ACCEPTED_BATCHES: Final = 20
 """So many batches that a proxy accepts let the next ones be twice as large, if it has refused larger ones."""
@@ -43,6 +44,7 @@ class WorkerConfig:
         halt_backoff: the waits between tries of a halted step.
         late_s: an insert that was given up arrives at most this much later.
         fence_s: an insert starts at most this long after its intent was committed.
+        await_s: how long reading waits for a batch that is being prepared.
         keeps_metadata: whether the broker is known to keep a commit's metadata.
         shards: how many shards the tables lie on; 0: on a single server.
         now_s: the monotonic clock; any thread may call it.
@@ -55,6 +57,7 @@ class WorkerConfig:
     halt_backoff: Backoff = _HALT_BACKOFF
     late_s: float = 120.0
     fence_s: float = FENCE_S
+    await_s: float = 0.02
     keeps_metadata: bool = True
     shards: int = 0
     now_s: Callable[[], float] = monotonic
@@ -110,12 +113,15 @@ class StepExecutor:
                 pipeline = self._pipelines[state.partition.topic]
                 task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
-    def await_prepared(self, states: Iterable[PartitionState], timeout_s: float) -> None:
-        """Wait for batches that are being prepared: the one interpreter would do both, and the insert come later."""
+    def await_prepared(self, states: Iterable[PartitionState], now_s: float) -> bool:
+        """Wait a moment for one of the batches that are being prepared; tell whether one is.
+
+        Preparing mostly computes. If records were read meanwhile, both would share the interpreter, and an insert would
+        wait for records that come after it. A batch that takes long waits for a server, and nobody waits for it.
+        """
         tasks = (task for state in states for task in state.tasks if task.stage is Stage.PREPARING)
-        jobs = [task.job for task in tasks if task.job is not None and task.job.running()]
-        if jobs:
-            wait(jobs, timeout_s)
+        jobs = [task.job for task in tasks if task.job is not None and now_s - task.sealed_at_s < _PREPARE_S]
+        return bool(jobs) and bool(wait(jobs, self._config.await_s, FIRST_COMPLETED).done)
 
     def await_replicas(self, state: PartitionState, now_s: float) -> None:
         """Start to wait for replicas, before the head's intent is committed: an intent fences only for a while."""

@@ -2,7 +2,7 @@
 
 Per partition: seal a batch [a, b) -> screen it -> commit its intent at a -> encode it, and insert it as one block under
 its token -> send its poison to the dead letters -> commit b. `turn` goes once over all partitions; slow steps run on
-pools, and only `poll` waits.
+pools; only `poll` waits, and `turn` a moment for a batch that is being prepared.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _PARTITION: Final = attrgetter("partition")
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
-_PAUSE_S: Final = 3.0  # without a batch; the next one is a first one
+_PAUSE_S: Final = 3.0
 _ASK_AGAIN_S: Final = 15.0
 _ASKED_ONCE_S: Final = 60.0  # a rebalance that comes later is another question
 
@@ -65,7 +65,8 @@ class Worker:
         self._halted: dict[Partition, PartitionState] = {}
         self._cuts: dict[Partition, tuple[str, int, float]] = {}  # topic id, offset, and when it was not there
         self._revoke_s = config.revoke_s
-        self._busy_at_s = float("-inf")
+        self._held_at_s = float("-inf")  # when it last had records; its next batch is a first one after a pause
+        self._is_first = False
         self._failure: Fatal | None = None
 
     @property
@@ -131,7 +132,6 @@ class Worker:
             Fatal: the worker must stop; only offsets of inserted rows are committed.
         """
         busy = any(state.tasks for state in self._states.values())
-        self._executor.await_prepared(self._states.values(), _BUSY_POLL_S)
         polled = self._log.poll(_BUSY_POLL_S if busy else _IDLE_POLL_S)
         if self._failure:
             raise self._failure
@@ -144,8 +144,10 @@ class Worker:
                 self._ask_again(state, state.denied, now_s)
         for answer in polled.answers:
             self._take_answer(answer, now_s)
-        for state in (*self._states.values(), *self._halted.values()):
-            self._move(state, now_s)
+        self._is_first = self._is_first or now_s - self._held_at_s >= _PAUSE_S
+        self._move_all(now_s)
+        if self._executor.await_prepared(self._states.values(), now_s):
+            self._move_all(now_s)
         self._commit(now_s)
         self._balance(now_s)
 
@@ -204,6 +206,10 @@ class Worker:
             self._executor.halt(state, Step.READ, now_s, denied)
         self._log.seek(state.partition, start_of(state))
 
+    def _move_all(self, now_s: float) -> None:
+        for state in (*self._states.values(), *self._halted.values()):
+            self._move(state, now_s)
+
     def _move(self, state: PartitionState, now_s: float) -> None:
         """Collect a partition's results from the pool, and start its next steps."""
         try:
@@ -214,9 +220,10 @@ class Worker:
             return
         self._executor.remind(state, now_s)
         limits = self._executor.limits
-        state.seal(limits if now_s - self._busy_at_s < _PAUSE_S else limits.first, now_s)
-        if state.tasks:
-            self._busy_at_s = now_s
+        if state.seal(limits.first if self._is_first and state.buffer.records else limits, now_s) is not None:
+            self._is_first = False
+        if state.tasks or state.buffer.records:
+            self._held_at_s = now_s
         self._executor.prepare(state, now_s)
         self._executor.await_replicas(state, now_s)
         self._executor.check(state, now_s)

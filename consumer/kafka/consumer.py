@@ -172,7 +172,9 @@ class KafkaLog:
         self._subscribe()
 
     def _messages(self, timeout_s: float, found: PollFindings) -> Iterator[Message]:
-        """Yield messages until the timeout, an answer or the bound on one poll; between polls memory is bounded.
+        """Yield messages until the timeout, or the bound on one poll: between polls memory is kept within its bound.
+
+        Behind a portion the answer to a commit ends it, too: an insert may wait for that.
 
         What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same
         poll, and then begins at an earlier offset.
@@ -190,7 +192,7 @@ class KafkaLog:
             count += len(portion)
             size_bytes += sum(map(len, portion))
             yield from portion
-            if self._commits.has_answers:  # an insert may wait for it
+            if self._commits.has_answers:
                 return
 
     def commit(self, marks: Mapping[Partition, CommittedOffset]) -> None:

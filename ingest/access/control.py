@@ -17,7 +17,7 @@ _WHAT: Final = {
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """The decision about a request; the route raises `refusal`, so that it is counted there.
+    """The decision about a request; the route raises `refusal`.
 
     `client` is None in an open collector, `windows` is empty without a rate limit.
     """

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ingest.errors import Unavailable
 from ingest.http.context import Answer
-from ingest.http.endpoints import CollectEndpoints
+from ingest.http.endpoints import CollectEndpoints, Endpoint
 from ingest.http.errors import answer_to, error_answer
 from ingest.http.middleware import COLLECT, PIXEL, VALIDATE
 from ingest.http.responses import JSON
@@ -48,15 +48,23 @@ def _add_collecting(app: Flask, endpoints: CollectEndpoints) -> None:
 
     @app.post(COLLECT)
     def collect() -> Response:
-        return _response(run_on_loop(endpoints.collect(context_of(request.environ))))
+        return _answered(endpoints.collect)
 
     @app.post(VALIDATE)
     def validate() -> Response:
-        return _response(run_on_loop(endpoints.validate(context_of(request.environ))))
+        return _answered(endpoints.validate)
 
     @app.get(PIXEL)
     def pixel() -> Response:
-        return _response(run_on_loop(endpoints.pixel(context_of(request.environ))))
+        return _answered(endpoints.pixel)
+
+
+def _answered(endpoint: Endpoint) -> Response:
+    context = context_of(request.environ)
+    try:
+        return _response(run_on_loop(endpoint(context)))
+    except Exception as error:  # noqa: BLE001  (defects are logged there)
+        return _response(answer_to(error, context))
 
 
 def _add_probes(app: Flask, is_ready: Callable[[], bool]) -> None:

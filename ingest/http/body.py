@@ -41,7 +41,7 @@ class Stream(Protocol):
     """The body of a request, as it arrives."""
 
     def take(self) -> bytes | None:
-        """Return all of it, if that is here already; None when it has to be read."""
+        """Return what was not read yet, if all of that is here; None when it has to be read."""
 
     async def read(self, size: int, /) -> bytes:
         """Return what is here, about `size` bytes; b"" at the end, and only there.
@@ -96,7 +96,12 @@ class BodyReader:
         return self._budget.lease()
 
     def take(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes | None:
-        """Return a body that is here already, as it was sent; None when `receive` must wait or refuse."""
+        """Return a body that is here already, as it was sent; None when `receive` has to decide.
+
+        Raises:
+            Rejected: 415.
+            Overloaded: the process has no memory left for it.
+        """
         _check_media_type(form)
         _inflater_of(form.encoding)
         if form.length is None or form.length > self._limits.sent_bytes_max:

@@ -5,11 +5,11 @@ Nothing here blocks the loop: bodies are awaited as they arrive, and large ones 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from werkzeug.http import parse_options_header
 
@@ -28,7 +28,7 @@ from ingest.memory import Body, Share
 
 T = TypeVar("T")
 
-Endpoint = Callable[[RequestContext], Awaitable[Answer]]
+Endpoint = Callable[[RequestContext], Coroutine[Any, Any, Answer]]
 
 # A larger body is processed in a thread, so that it does not delay other requests.
 INLINE_BYTES_MAX: Final = 64 * 1024

@@ -63,17 +63,23 @@ class LoopWaker:
 
     def _bring_all(self) -> None:
         self._is_asked = True  # what comes now needs no other call
-        for bring, waiting in list(self._brings.items()):
-            if waiting:
-                bring()
-            else:
-                del self._brings[bring]
+        try:
+            for bring, waiting in list(self._brings.items()):
+                if waiting:
+                    bring()
+                else:
+                    del self._brings[bring]
+        finally:  # whatever it raises: requests wait for this
+            self._resolve_all()
+            self._end_waits()
+            if self._brings:
+                self.loop.call_later(_BRING_S, self._bring_all)
+
+    def _end_waits(self) -> None:
+        """Resolve the futures whose time is over; those behind one that goes on are kept until then, done or not."""
         waits, now_s = self._waits, self.loop.time()
-        self._resolve_all()
         while waits and (waits[0][0] <= now_s or waits[0][2].done()):
             _finish(heappop(waits)[2])
-        if self._brings:
-            self.loop.call_later(_BRING_S, self._bring_all)
 
     def _resolve_all(self) -> None:
         self._is_asked = False  # before emptying the queue: a later completion wakes the loop again

@@ -51,7 +51,7 @@ class BodyStream:
         return self.received_bytes if self.is_complete else float("inf")
 
     def take(self) -> bytes | None:
-        """Return the body, or the rest of it, when all of it has arrived; else None."""
+        """Return what was not read yet, when all of that has arrived; else None."""
         return self._take() if self.is_complete and self._error is None else None
 
     async def read(self, _: int, /) -> bytes:

@@ -114,7 +114,7 @@ class Process:
         self.metrics = Tally()
         pipeline = Pipeline(rows, table, letters, broker, table, table)
         backoff = Backoff(0.1, 2.0, lambda: 0.0)
-        terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock)
+        terms = WorkerConfig(LIMITS, "cluster", self.revoke_s, backoff, late_s=LATE_S, now_s=clock, await_s=0)
         terms = replace(terms, keeps_metadata=broker.keeps_metadata, shards=table.shards)
         self.worker = Worker(
             self.log, {TOPIC: pipeline}, Pools(self.pool, self.senders, {TOPIC: self.waiters}), terms, self.metrics

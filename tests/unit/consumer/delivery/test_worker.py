@@ -60,10 +60,8 @@ def test_a_turn_is_known_from_when_it_began(around: Around) -> None:
     assert state.turn_at_s == began_s
 
 
-def test_the_first_batch_after_a_pause_is_small(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is inserted while the next ones grow; those are as large as they may be, until nothing comes for a while."""
-    rows = 5 * LARGE_ROWS
-    monkeypatch.setattr(consumer_fakes, "LIMITS", BufferLimits(rows, 2**40, 100.0, 2**40))
+def count_rows(around: Around, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the size of each insert."""
     sizes, insert = list[int](), around.table.insert
 
     def count(block: Block) -> None:
@@ -71,6 +69,14 @@ def test_the_first_batch_after_a_pause_is_small(around: Around, monkeypatch: pyt
         insert(block)
 
     monkeypatch.setattr(around.table, "insert", count)
+    return sizes
+
+
+def test_the_first_batch_after_a_pause_is_small(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is inserted while the next ones grow; those are as large as they may be, until nothing comes for a while."""
+    rows = 5 * LARGE_ROWS
+    monkeypatch.setattr(consumer_fakes, "LIMITS", BufferLimits(rows, 2**40, 100.0, 2**40))
+    sizes = count_rows(around, monkeypatch)
     process = around.process()
     process.log.records_max = LARGE_ROWS // 2
     for _ in range(2):
@@ -82,6 +88,34 @@ def test_the_first_batch_after_a_pause_is_small(around: Around, monkeypatch: pyt
         get_on(around, process)
 
     assert sizes == [rows // 4, rows, 10] * 2
+
+
+def test_no_batch_of_a_slow_flow_follows_a_pause(around: Around, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes to fill: records wait all the time. Only the first of all is small."""
+    monkeypatch.setattr(consumer_fakes, "LIMITS", BufferLimits(4 * LARGE_ROWS, 2**40, 60.0, 2**40))
+    sizes = count_rows(around, monkeypatch)
+    process = around.process()
+    process.log.records_max = LARGE_ROWS
+    for _ in range(240):
+        around.produce(*[value()] * 250)
+        get_on(around, process, 2)
+
+    first, *others = sizes
+    assert first == LARGE_ROWS
+    assert [size for size in others if size <= LARGE_ROWS] == []
+    assert len(others) >= 2
+
+
+def test_a_batch_goes_on_in_the_turn_in_which_it_is_prepared(around: Around) -> None:
+    """Its intent is sent before more is read."""
+    process = around.process()
+    process.log.records_max = 4
+    process.pool.is_immediate = True
+    around.produce(*[value()] * 4)
+    while not any(state.tasks for state in process.worker.states.values()):
+        process.worker.turn()
+
+    assert [found and found.b for found in (decode(mark.metadata) for _, mark in process.log.sent)] == [4]
 
 
 def test_a_commit_that_fails_is_tried_again(around: Around) -> None:

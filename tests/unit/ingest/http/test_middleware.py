@@ -311,6 +311,7 @@ def test_the_answer_decides_what_events_end_as(app: Application, counted: dict[s
     assert ends == counted
     assert figures["received"] == sum(counted.values())
     assert figures["in_flight"] == 0
+    assert f"headrace_ingest_rate_limited_total {counted.get('limited', 0)}.0" in house.samples()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,26 @@ def test_the_time_is_over(bring: Bring | None) -> None:
     asyncio.run(scene())
 
 
+def test_a_wait_ends_although_what_it_calls_fails() -> None:
+    """It is called again, and what came is told."""
+    calls: list[int] = []
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        completion = Completion()
+
+        def bring() -> None:
+            calls.append(1)
+            if len(calls) == 2:
+                completion.set()
+            raise RuntimeError
+
+        assert await completion.wait(10, bring)
+        assert not await Completion().wait(0.001, bring)
+
+    asyncio.run(asyncio.wait_for(scene(), 5))
+
+
 def test_each_wait_ends_in_its_own_time() -> None:
     """Whatever others still wait for: those that began before it, and those that have ended."""
 

@@ -52,17 +52,28 @@ class HeldProducer:
     def __init__(self, _: Mapping[str, object]) -> None:
         """Take any number."""
         self.reports: list[Callable[[KafkaError | None, Stored], None]] = []
+        self.taken: list[tuple[str, list[tuple[str, bytes]]]] = []
         self.room = 1000
         self.asked = 0
         self.trouble: int | None = None
         self.leader = 1
         self.made.append(self)
 
-    def produce(self, _topic: str, _value: bytes, _key: bytes, _partition: int, report: Any) -> None:
+    def produce(
+        self,
+        topic: str,
+        _value: bytes,
+        _key: bytes,
+        _partition: int = -1,
+        report: Any = None,
+        on_delivery: Any = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Take a record, while there is room."""
         if len(self.reports) >= self.room:
             raise BufferError("Local: Queue full")
-        self.reports.append(report)
+        self.reports.append(report or on_delivery)
+        self.taken.append((topic, [*headers]))
 
     def poll(self, wait_s: float) -> None:
         """Report nothing by itself."""
@@ -145,6 +156,30 @@ def test_only_what_the_producer_did_not_take_has_failed(edge: KafkaBroker) -> No
     held(edge).reports[0](None, THERE)
     assert delivery.wait_in_thread(0)
     assert delivery.statuses()[0] is DeliveryStatus.DELIVERED
+
+
+TRACE = ("traceparent", b"00-1")
+
+
+@pytest.mark.parametrize(
+    ("records", "taken"),
+    [
+        ([Record(b"k", b"v")] * 2, [("events", [])] * 2),
+        ([Record(b"k", b"v", (TRACE,)), Record(b"k", b"v")], [("events", [TRACE]), ("events", [])]),
+        ([Record(b"k", b"v"), Record(b"k", b"{", dead=True)], [("events", []), ("dead", [])]),
+    ],
+)
+@pytest.mark.parametrize("room", [0, 1, 2])
+def test_each_record_goes_to_its_topic_with_its_headers(
+    edge: KafkaBroker, records: list[Record], taken: list[tuple[str, list[tuple[str, bytes]]]], room: int
+) -> None:
+    """As many as the producer takes; the others have failed."""
+    held(edge).room = room
+
+    delivery = edge.send(records)
+
+    assert held(edge).taken == taken[:room]
+    assert delivery.statuses().count(DeliveryStatus.FAILED) == len(records) - room
 
 
 def test_the_first_report_of_a_record_counts(edge: KafkaBroker) -> None:

@@ -307,6 +307,32 @@ def test_a_body_that_stops_is_never_its_end(sent: bytes, says: str, how: str) ->
     run(scene)
 
 
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (HEAD + b"Content-Length: 10\r\n\r\nabc", None),
+        (CHUNKED + b"3\r\nabc\r\n", None),
+        (HEAD + b"Content-Length: 3\r\n\r\nabc", b"abc"),
+        (CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (HEAD + b"Content-Length: 0\r\n\r\n", b""),
+    ],
+)
+def test_only_a_whole_body_is_taken_at_once(sent: bytes, taken: bytes | None) -> None:
+    """Half of one may look like a whole one: its lines are events."""
+    found: list[bytes | None] = []
+
+    async def take(_: RequestHead, stream: Stream) -> Answer:
+        found.append(stream.take())
+        return Answer(200)
+
+    async def scene() -> None:
+        await Client(take).send(sent)
+
+        assert found == [taken]
+
+    run(scene)
+
+
 def test_the_deadlines_of_head_body_and_idle_connection() -> None:
     """408 for half a head and for half a body; a client that has sent nothing is closed silently."""
 
