@@ -96,7 +96,7 @@ def compile_schema(parsed: Any, shared: Sequence[str] = ()) -> Compiled | None:
     helpers: dict[str, Any] = {
         "sizes": _SIZES,
         "number": number_text,
-        "shared_number": lru_cache(_SHARED_CACHED, typed=True)(number_text),  # many requests come in one millisecond
+        "shared_number": lru_cache(_SHARED_CACHED)(number_text),  # many requests come in one millisecond
         "octets": _octets,
         "pairs": _pairs,
         "utf8": _utf8,

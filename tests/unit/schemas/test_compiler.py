@@ -145,8 +145,8 @@ def test_a_record_of_our_schemas_has_fastavros_bytes(text: str, data: st.DataObj
     assert by_us(text, record) == by_us(text, record, shared) == by_fastavro(text, record)
 
 
-def test_a_shared_number_is_remembered_with_its_type() -> None:
-    """True and 1.0 are one key of a dictionary; fastavro writes one of them."""
+def test_what_is_remembered_of_a_shared_number_fits_its_equals() -> None:
+    """True, 1.0 and 1 are equal, so one may be found for another; fastavro writes all of them alike."""
     fields = [{"name": "at", "type": "long"}, {"name": "name", "type": "string"}]
     text = json.dumps({"type": "record", "name": "r", "fields": fields})
     for value in (True, 1.0, 1, 300, 300.0, "1", None):
