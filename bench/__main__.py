@@ -1,5 +1,6 @@
 """Runs all benches of docs/PERFORMANCE.md, and writes the documents: `python -m bench` (ten minutes)."""
 
+import argparse
 import subprocess
 import sys
 from typing import Final
@@ -9,6 +10,7 @@ _MODULES: Final = ("bench.ingress", "bench.sink", "bench.freshness", "bench.page
 
 def main() -> None:
     """Run one after the other; end at the first that fails."""
+    argparse.ArgumentParser(prog="python -m bench", description=__doc__).parse_args()
     for module in _MODULES:
         print(module, flush=True)
         subprocess.run([sys.executable, "-m", module], check=True)
