@@ -128,11 +128,8 @@ def source_of(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str
         if is_shared and not was_shared:
             own.append(f"shared_{len(runs)},")
             runs.append([])
-        piece = _PIECES[_kind(field)].format(name=field["name"])
-        if is_shared:
-            runs[-1].append(piece.replace("number(", "shared_number("))
-        else:
-            own.append(piece)
+        kind = f"shared_{_kind(field)}" if is_shared else _kind(field)
+        (runs[-1] if is_shared else own).append(_PIECES.get(kind, _PIECES[_kind(field)]).format(name=field["name"]))
         was_shared = is_shared
     lines = [
         "def share(record):",
@@ -153,6 +150,7 @@ def source_of(fields: Sequence[Mapping[str, Any]], shared: Sequence[str]) -> str
 _PIECES: Final = {
     "text": "sizes[len(v_{name})], v_{name},",
     "number": 'number(record["{name}"]),',
+    "shared_number": 'shared_number(record["{name}"]),',
     "bytes": 'octets(record["{name}"]),',
     "strings": 'pairs(record["{name}"]),',
     "other": 'write_{name}(record["{name}"]),',

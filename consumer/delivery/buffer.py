@@ -14,7 +14,7 @@ DUE_S: Final = float("-inf")
 _SPREAD: Final = (sqrt(5) - 1) / 2
 LARGE_ROWS: Final = 10_000
 """At its log's end a batch of so many rows closes early, whatever inserts cost: so many wait, and no more are there."""
-_FIRST: Final = 4
+_FIRST_PART: Final = 4  # of the rows: a quarter
 GROWTH: Final = 10
 """A batch under a backlog may be so many times older than others, so that it grows large."""
 
@@ -39,8 +39,8 @@ class BufferLimits:
 
     @property
     def first(self) -> "BufferLimits":
-        """Those of the first batch after a pause: a quarter of the rows, so that it is inserted while others grow."""
-        return replace(self, rows_max=min(self.rows_max, max(LARGE_ROWS, self.rows_max // _FIRST)))
+        """The limits of the first batch after a pause: a quarter of the rows, inserted while the next ones grow."""
+        return replace(self, rows_max=min(self.rows_max, max(LARGE_ROWS, self.rows_max // _FIRST_PART)))
 
     def age_s(self, partition: int, since_s: float, *, is_behind: bool, is_cheap: bool) -> float:
         """Return the age at which a partition's batch closes whose first records arrived at `since_s` (monotonic).

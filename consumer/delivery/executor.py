@@ -24,7 +24,7 @@ from consumer.errors import Cause, ConsumerError, Halt, HaltCode, TooLarge, Tran
 log = logging.getLogger(__name__)
 
 _CHECK_S: Final = 30.0
-_PREPARE_S: Final = 0.5  # 100,000 records take less
+_PREPARE_S: Final = 0.5  # measured for 75,000 records: 0.05 to 0.24 s
 _HALT_BACKOFF: Final = Backoff(2.0, 60.0)
 ACCEPTED_BATCHES: Final = 20
 """So many batches that a proxy accepts let the next ones be twice as large, if it has refused larger ones."""
@@ -114,10 +114,10 @@ class StepExecutor:
                 task.preparing(self._pools.rows.submit(pipeline.prepare, state.draft(task), self._config.namespace))
 
     def await_prepared(self, states: Iterable[PartitionState], now_s: float) -> bool:
-        """Wait a moment for one of the batches that are being prepared; tell whether one is.
+        """Wait a moment until one of the batches in preparation is ready; tell whether one is.
 
-        Preparing mostly computes. If records were read meanwhile, both would share the interpreter, and an insert would
-        wait for records that come after it. A batch that takes long waits for a server, and nobody waits for it.
+        Preparing mostly computes: if the worker read records meanwhile, both would share the interpreter, and the
+        insert would start later. A preparation that takes long is waiting for a server; it holds up nobody.
         """
         tasks = (task for state in states for task in state.tasks if task.stage is Stage.PREPARING)
         jobs = [task.job for task in tasks if task.job is not None and now_s - task.sealed_at_s < _PREPARE_S]

@@ -2,7 +2,7 @@
 
 Per partition: seal a batch [a, b) -> screen it -> commit its intent at a -> encode it, and insert it as one block under
 its token -> send its poison to the dead letters -> commit b. `turn` goes once over all partitions; slow steps run on
-pools; only `poll` waits, and `turn` a moment for a batch that is being prepared.
+pools. Only `poll` waits, and `turn` waits a moment for a batch in preparation.
 
 A crash after ...          The successor ...
 -------------------------  ------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _PARTITION: Final = attrgetter("partition")
 _BUSY_POLL_S: Final = 0.02
 _IDLE_POLL_S: Final = 0.1
-_PAUSE_S: Final = 3.0
+_PAUSE_S: Final = 3.0  # so long without a record is a pause
 _ASK_AGAIN_S: Final = 15.0
 _ASKED_ONCE_S: Final = 60.0  # a rebalance that comes later is another question
 
@@ -65,8 +65,8 @@ class Worker:
         self._halted: dict[Partition, PartitionState] = {}
         self._cuts: dict[Partition, tuple[str, int, float]] = {}  # topic id, offset, and when it was not there
         self._revoke_s = config.revoke_s
-        self._held_at_s = float("-inf")  # when it last had records; its next batch is a first one after a pause
-        self._is_first = False
+        self._held_at_s = float("-inf")  # when it last held records
+        self._is_first = False  # whether the next batch is the first one after a pause
         self._failure: Fatal | None = None
 
     @property

@@ -172,9 +172,9 @@ class KafkaLog:
         self._subscribe()
 
     def _messages(self, timeout_s: float, found: PollFindings) -> Iterator[Message]:
-        """Yield messages until the timeout, or the bound on one poll: between polls memory is kept within its bound.
+        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
 
-        Behind a portion the answer to a commit ends it, too: an insert may wait for that.
+        If a commit was answered, a poll ends after the portion: an insert may wait for that answer.
 
         What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same
         poll, and then begins at an earlier offset.

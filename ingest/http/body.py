@@ -96,7 +96,7 @@ class BodyReader:
         return self._budget.lease()
 
     def take(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes | None:
-        """Return a body that is here already, as it was sent; None when `receive` has to decide.
+        """Return a body that is here already, as it was sent; None when `receive` has to read it, or to refuse it.
 
         Raises:
             Rejected: 415.

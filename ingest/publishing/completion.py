@@ -4,8 +4,8 @@ Spool commits arrive on other threads, often hundreds at once. Waking an event l
 completion of a burst wakes it, and the loop then resolves every future that is ready.
 
 What brings completions when it is called, the loop may call itself while somebody waits: a thread that brings them
-needs the interpreter for each, and both threads pay for every change of hands. It then also looks at the time: a timer
-for each wait takes 1.5 us, nearly always in vain.
+needs the interpreter for each, and both threads pay for every change of hands. The same tick ends the waits whose time
+is over: a timer for each would cost 1.5 us, and nearly all are cancelled.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class LoopWaker:
         self._brings[bring] -= 1
 
     def _bring_all(self) -> None:
-        self._is_asked = True  # what comes now needs no other call
+        self._is_asked = True  # what comes now is resolved below
         try:
             for bring, waiting in list(self._brings.items()):
                 if waiting:
@@ -76,7 +76,7 @@ class LoopWaker:
                 self.loop.call_later(_BRING_S, self._bring_all)
 
     def _end_waits(self) -> None:
-        """Resolve the futures whose time is over; those behind one that goes on are kept until then, done or not."""
+        """Resolve the futures whose time is over; drop those at the front that are done."""
         waits, now_s = self._waits, self.loop.time()
         while waits and (waits[0][0] <= now_s or waits[0][2].done()):
             _finish(heappop(waits)[2])

@@ -71,7 +71,7 @@ _key_of: Final[Callable[[Record], bytes]] = attrgetter("key")
 _value_of: Final[Callable[[Record], bytes]] = attrgetter("value")
 _headers_of: Final[Callable[[Record], object]] = attrgetter("headers")
 _is_dead: Final[Callable[[Record], bool]] = attrgetter("dead")
-_exhaust: Final = deque[None](maxlen=0).extend
+_run_through: Final = deque[None](maxlen=0).extend  # an iterator, keeping nothing
 # The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
@@ -207,7 +207,7 @@ class KafkaBroker:
                     # A failed report lacks the headers: the sender keeps the records.
                     produce(topic, value, key, on_delivery=report, headers=list(record.headers))
             else:  # nearly always: a loop of Python, and parameters by name, cost more
-                _exhaust(map(produce, repeat(topics.events), values, keys, repeat(_ANY_PARTITION), reports))
+                _run_through(map(produce, repeat(topics.events), values, keys, repeat(_ANY_PARTITION), reports))
         except (BufferError, KafkaException) as error:
             log.warning("producer accepts no more records", extra={"reason": str(error)})
             delivery.give_up(first=len(records) - length_hint(indexes) - 1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
+from werkzeug.exceptions import NotFound
 
 from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, LocalLimiter
@@ -95,9 +96,10 @@ def ask(shelf: Shelf, method: str = "POST", path: str = "/collect/event") -> Ans
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers}, response.data)
 
 
-def test_a_defect_is_a_500_without_a_trace(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("secret detail"), NotFound("secret detail")])
+def test_a_defect_is_a_500_without_a_trace(failure: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """The client gets a sentence and the request's id; the cause stands in the log under that id."""
-    answer = ask(Shelf(failure=RuntimeError("secret detail")))
+    answer = ask(Shelf(failure=failure))
 
     message = "the collector failed; the log has the cause under this request's id"
     assert (answer.status, answer.json) == (500, error(500, message))

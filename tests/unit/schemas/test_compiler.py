@@ -154,6 +154,16 @@ def test_what_is_remembered_of_a_shared_number_fits_its_equals() -> None:
         assert by_us(text, record, ("at",)) == by_fastavro(text, record), value
 
 
+def test_a_shared_field_of_any_type_may_be_called_a_number() -> None:
+    """The generated text has functions of that name."""
+    fields = [{"name": "page_number", "type": "double"}, {"name": "number", "type": "long"}]
+    text = json.dumps({"type": "record", "name": "r", "fields": fields})
+    record = {"page_number": 1.5, "number": 300}
+
+    assert is_compiled(text, record, ("page_number", "number"))
+    assert by_us(text, record, ("page_number", "number")) == by_fastavro(text, record)
+
+
 @given(st.data())
 def test_a_record_of_any_types_has_fastavros_bytes(data: st.DataObject) -> None:
     """Types that our own schemas don't have stand between those that they have, shared or not."""

@@ -89,6 +89,28 @@ def test_a_wait_ends_although_what_it_calls_fails() -> None:
     asyncio.run(asyncio.wait_for(scene(), 5))
 
 
+def test_what_the_loop_brings_wakes_no_loop_and_leaves_nothing_behind() -> None:
+    """It is resolved in the same tick, and so are the waits before it."""
+
+    async def scene(loop: CountingLoop) -> None:
+        completions = [Completion() for _ in range(100)]
+
+        def bring() -> None:
+            for completion in completions:
+                completion.set()
+
+        loop.wakes = 0
+        assert all(await asyncio.gather(*(completion.wait(3600, bring) for completion in completions)))
+        await asyncio.sleep(0.01)
+        assert loop.wakes == 0
+        assert LoopWaker.running()._waits == []  # noqa: SLF001  (only memory tells)
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, CountingLoop)
+        runner.run(scene(loop))
+
+
 def test_each_wait_ends_in_its_own_time() -> None:
     """Whatever others still wait for: those that began before it, and those that have ended."""
 
