@@ -9,7 +9,7 @@ from ingest.server.stream import BodyStream
 
 
 def test_a_body_that_has_failed_is_not_taken_although_the_rest_comes() -> None:
-    """Its client was told that it is too slow; whoever reads hears of it."""
+    """Its client was told that it is too slow, and its reader hears of that."""
     stream = BodyStream(6, lambda: None)
     stream.feed(b"abc")
     stream.fail(Rejected(ErrorCode.SLOW_REQUEST, "too slow"))
