@@ -4,7 +4,7 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 RUNTIME := .venv/.runtime
 TESTS ?= tests/unit tests/property
-COMPILED := deploy/build_hook.py ingest/events/plain_writer.pyx
+COMPILED := deploy/build_hook.py $(wildcard ingest/*/*.pyx consumer/*/*.pyx)
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, whatever the caller's environment says: a worker starts in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=

@@ -30,8 +30,8 @@ from bench.kept import Rounds, keep
 from bench.processes import cpu_s, memory_mib
 from bench.sample_events import bodies
 from consumer.clickhouse.client import Connection
+from consumer.clickhouse.containers import coordinates
 from consumer.clickhouse.migrations import create_database, migrate, migrations
-from consumer.clickhouse.rows import coordinates
 from consumer.clickhouse.statements import insert_statement
 from consumer.delivery.ports import Partition, Record
 from schemas.codec import container_header, local_schema_id, read_schema, varint

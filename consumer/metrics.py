@@ -121,6 +121,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "is_retrying": Metric(
         "gauge", "1 while a step is being retried: a server is away or busy; nothing is lost", first=0
     ),
+    "is_compiled": Metric("gauge", "1 when compiled code reads and writes records; 0: it is done in Python", first=0),
     "is_ready": Metric("gauge", "1 while /readyz is 200: every partition makes progress"),
     "audit_missing": Metric("gauge", "Committed offsets that are neither rows nor dead letters: must stay 0", first=0),
     "audit_uncounted": Metric(

@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Final, NamedTuple, TypeVar
 
+from consumer.clickhouse import containers
 from consumer.clickhouse.client import Connection, Target
 from consumer.clickhouse.notes import server_ms, write_audits, write_heartbeats
 from consumer.clickhouse.offsets import OffsetsTable
@@ -28,6 +29,7 @@ from consumer.delivery.ports import Metrics, Rows, Topics
 from consumer.delivery.worker import Worker
 from consumer.errors import Transient
 from consumer.health import HealthMonitor
+from consumer.kafka import messages
 from consumer.kafka.admin import Cluster
 from consumer.kafka.admin_connection import LIBRARY_VERSION, AdminConnection
 from consumer.kafka.consumer import KafkaLog
@@ -188,6 +190,11 @@ def _growth(settings: Settings, admin: AdminConnection) -> PartitionGrowth:
     return PartitionGrowth(lambda: sum(topic.partitions for topic in find_topics(cluster, names).values()), check)
 
 
+def _log_compiled(*, is_compiled: bool) -> None:
+    level = logging.INFO if is_compiled else logging.WARNING
+    log.log(level, "records are read and written with %s", "compiled code" if is_compiled else "Python alone")
+
+
 def _spare_collector() -> None:
     """Have the garbage collector look less often, and not at what lives as long as the process.
 
@@ -210,6 +217,8 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2)  # what each thread does, for a worker that stands still
     metrics = PrometheusMetrics(librdkafka=LIBRARY_VERSION)
+    metrics.set("is_compiled", is_compiled := containers.IS_COMPILED and messages.IS_COMPILED)
+    _log_compiled(is_compiled=is_compiled)
     metrics.set("audit_interval_seconds", settings.audit_every_s)
     monitor = HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     admin = AdminConnection(kafka_properties(settings))

@@ -1,6 +1,6 @@
-"""Compiles ingest/events/plain_writer.pyx when headrace is installed or packed; hatchling calls this (pyproject.toml).
+"""Compiles the modules of `_MODULES` when headrace is installed or packed; hatchling calls this (pyproject.toml).
 
-Where there is no C compiler the installation goes on without it: the ingress then writes every event in Python.
+Where there is no C compiler the installation goes on without it: what they do is then done in Python.
 """
 
 import sys
@@ -15,8 +15,13 @@ from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-_MODULE: Final = "ingest.events.plain_writer"
-_MADE: Final = _MODULE.replace(".", "/") + str(sysconfig.get_config_var("EXT_SUFFIX"))
+_MODULES: Final = (
+    "ingest.events.plain_writer",
+    "consumer.kafka.record_reader",
+    "consumer.clickhouse.container_writer",
+)
+_SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
+_MADE: Final = [module.replace(".", "/") + _SUFFIX for module in _MODULES]
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is only there while building
@@ -26,22 +31,24 @@ class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is onl
         """Compile before files are collected."""
         if self.target_name != "wheel":
             return
-        Path(self.root, _MADE).unlink(missing_ok=True)  # else one of older sources would be used, and packed
+        for made in _MADE:
+            Path(self.root, made).unlink(missing_ok=True)  # else one of older sources would be used, and packed
         try:
             _compile(Path(self.root))
         except (BaseError, CCompilerError) as error:
-            print(f"headrace: nothing is compiled, events will be written in Python: {error}", file=sys.stderr)
+            print(f"headrace: nothing is compiled, Python does it all: {error}", file=sys.stderr)
             return
-        build_data["artifacts"].append(f"/{_MADE}")  # Git ignores it; another Python's may lie beside it
+        build_data["artifacts"] += [f"/{made}" for made in _MADE]  # Git ignores them; another Python's may lie beside
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
 
 def _compile(root: Path) -> None:
-    """Put the module beside its source, where an editable installation finds it."""
+    """Put the modules beside their sources, where an editable installation finds them."""
     with TemporaryDirectory() as directory:
-        source = root.joinpath(*_MODULE.split(".")).with_suffix(".pyx").relative_to(Path.cwd())
-        modules = cythonize([Extension(_MODULE, [str(source)])], build_dir=directory, quiet=True)
+        sources = [root.joinpath(*name.split(".")).with_suffix(".pyx").relative_to(Path.cwd()) for name in _MODULES]
+        extensions = [Extension(name, [str(path)]) for name, path in zip(_MODULES, sources, strict=True)]
+        modules = cythonize(extensions, build_dir=directory, quiet=True)
         command = build_ext(Distribution({"ext_modules": modules}))
         command.inplace = True
         command.build_temp = directory

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One dependency of the ingress, gunicorn's HTTP parser, has no wheel: it is compiled, as is the ingress's plain_writer.pyx.
+# One dependency of the ingress, gunicorn's HTTP parser, has no wheel: it is compiled, as are our .pyx modules.
 # A missing compiler is installed where this is Debian and we may; elsewhere this says what is missing.
 set -euo pipefail
 command -v cc >/dev/null && exit 0

@@ -21,7 +21,8 @@ MAGIC: Final = 0
 FRAME_BYTES: Final = 5
 _LOW_BITS: Final = 0x7F
 _ONE: Final = b"\x02"  # a block's count, as a zigzag integer
-_SYNC: Final = hashlib.md5(b"headrace", usedforsecurity=False).digest()
+SYNC: Final = hashlib.md5(b"headrace", usedforsecurity=False).digest()
+"""Ends each block of a container, and its head."""
 
 LETTER_HEADER: Final = "headrace."
 """Begins the name of each header that says why a record is a dead letter; the record's own headers keep theirs."""
@@ -233,7 +234,7 @@ def container_header(schema: str) -> bytes:
     record["fields"] = [*COORDINATES, *record["fields"]]
     meta = {b"avro.schema": json.dumps(record).encode(), b"avro.codec": b"null"}
     pairs = b"".join(varint(len(key)) + key + varint(len(value)) + value for key, value in meta.items())
-    return b"Obj\x01" + varint(len(meta)) + pairs + varint(0) + _SYNC
+    return b"Obj\x01" + varint(len(meta)) + pairs + varint(0) + SYNC
 
 
 def container(header: bytes, rows: Iterable[bytes]) -> bytes:
@@ -244,5 +245,5 @@ def container(header: bytes, rows: Iterable[bytes]) -> bytes:
     """
     parts = [header]
     for row in rows:
-        parts += (_ONE, near_varint(len(row)), row, _SYNC)
+        parts += (_ONE, near_varint(len(row)), row, SYNC)
     return b"".join(parts)

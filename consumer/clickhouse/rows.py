@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+from consumer.clickhouse.containers import NO_TIMESTAMP, coordinates, events_container, frames
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Poison, Record
 from consumer.errors import Halt, HaltCode, Reason, Transient
@@ -17,17 +18,14 @@ from schemas.codec import (
     container,
     container_header,
     frame_of,
-    near_varint,
     read_schema,
     schema_id_of,
     structure_of,
-    varint,
 )
 from schemas.event import AT_MAX_MS
 from schemas.registry import NewerSchemaError, RegistryAwayError, Schemas, UnknownSchemaError
 
 OWN_SCHEMA_ID: Final = -1
-_NO_TIMESTAMP: Final = 0
 _FORGOTTEN_S: Final = 3600.0
 _PROMOTED: Final = (("int", "long"),)
 """Older writers' types that ClickHouse reads too, and ours."""
@@ -40,20 +38,6 @@ _SENT_MIN: Final = 1_577_836_800_000  # 2020
 _SENT_MAX: Final = 1_577_836_800_000 + 80 * _YEAR_MS
 
 
-def coordinates(record: Record) -> bytes:
-    """Return the bytes before a record's body in a container: partition, offset, Kafka timestamp."""
-    return varint(record.partition.number) + varint(record.offset) + varint(_timestamp_ms(record))
-
-
-def _timestamp_ms(record: Record) -> int:
-    return max(_NO_TIMESTAMP, record.timestamp_ms)
-
-
-def _frames(records: Sequence[Record]) -> set[bytes]:
-    """Return the first bytes of all values: almost always one frame, so that no value needs to be read singly."""
-    return {record.value[:FRAME_BYTES] for record in records}
-
-
 @dataclass(frozen=True, slots=True)
 class _Events:
     """The container of some records of one partition and schema, made each time it is sent."""
@@ -62,12 +46,7 @@ class _Events:
     records: Sequence[Record]
 
     def __bytes__(self) -> bytes:
-        number = varint(self.records[0].partition.number)
-        rows = (
-            number + near_varint(record.offset) + near_varint(_timestamp_ms(record)) + record.value[FRAME_BYTES:]
-            for record in self.records
-        )
-        return container(self.header, rows)
+        return events_container(self.header, self.records)
 
 
 class EventRows:
@@ -93,7 +72,7 @@ class EventRows:
 
     def screen(self, records: Sequence[Record]) -> list[Poison]:
         """Return the records without a frame, or with a schema that is unknown or not an event's."""
-        if _frames(records) <= self._good:
+        if frames(records) <= self._good:
             return []
         poison: list[Poison] = []
         unknown: dict[int, str] = {}  # not remembered: it may be registered later
@@ -115,7 +94,7 @@ class EventRows:
         The token always names the schema: a batch of two schemas may have one left when its poison is left out.
         """
         groups: dict[int, Sequence[Record]] = {}
-        for frame in _frames(records):
+        for frame in frames(records):
             groups[schema_id_of(frame)] = records
         if len(groups) > 1:
             for schema_id in groups:
@@ -280,8 +259,8 @@ def _near(at_ms: int, sent_ms: int) -> int:
     The table is partitioned by month, and an insert may touch a limited number of partitions. The dead letter's
     timestamp is from a broker's clock or ours, and the same each time it is read.
     """
-    sent_ms = sent_ms if _SENT_MIN <= sent_ms <= _SENT_MAX else _NO_TIMESTAMP
-    at_ms = max(at_ms, _NO_TIMESTAMP)
+    sent_ms = sent_ms if _SENT_MIN <= sent_ms <= _SENT_MAX else NO_TIMESTAMP
+    at_ms = max(at_ms, NO_TIMESTAMP)
     return at_ms if sent_ms - _BEFORE_MS <= at_ms <= sent_ms + _BEHIND_MS else sent_ms
 
 

@@ -18,7 +18,7 @@ from consumer.kafka.commits import Commits
 from consumer.kafka.connectivity import Connectivity
 from consumer.kafka.ends import Ends
 from consumer.kafka.formation import Formation
-from consumer.kafka.messages import place_of, places_of, record_of, topic_partition
+from consumer.kafka.messages import place_of, places_of, read_records, topic_partition
 from consumer.kafka.poll_findings import PollFindings
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
@@ -110,12 +110,11 @@ class KafkaLog:
         began_s = monotonic()
         found = PollFindings()
         records = found.records
-        for message in self._messages(timeout_s, found):
-            error = message.error()
-            if error is None:
-                records.append(record_of(message))
-            elif not found.takes(message, error):
-                self._take_error(message, error, found)
+        for portion in self._portions(timeout_s, found):
+            at = read_records(portion, 0, records)
+            while at < len(portion):
+                self._take_error(portion[at], found)
+                at = read_records(portion, at + 1, records)
         known = {place: self._known_end(place) for place in {record.partition for record in records} & self._owned}
         polled = found.polled(self._commits.take_answers(), known)
         if polled.records or polled.ends:
@@ -123,7 +122,10 @@ class KafkaLog:
         self._lift(polled, began_s)
         return polled
 
-    def _take_error(self, message: Message, error: KafkaError, found: PollFindings) -> None:
+    def _take_error(self, message: Message, found: PollFindings) -> None:
+        error = message.error()
+        if error is None or found.takes(message, error):
+            return
         if not is_refusal(error):
             self._check(error)
         elif (place := place_of(message)) in self._owned:
@@ -171,10 +173,10 @@ class KafkaLog:
         threading.Thread(target=old.close, name="leave", daemon=True).start()
         self._subscribe()
 
-    def _messages(self, timeout_s: float, found: PollFindings) -> Iterator[Message]:
-        """Yield messages until the timeout or the bound on one poll; between polls the memory bound is enforced.
+    def _portions(self, timeout_s: float, found: PollFindings) -> Iterator[list[Message]]:
+        """Yield portions until the timeout or the bound on one poll; between polls the memory bound is enforced.
 
-        If a commit was answered, a poll ends after the portion: an insert may wait for that answer.
+        If a commit was answered, a poll ends after this portion: an insert may wait for that answer.
 
         What was found of a partition that is given up meanwhile is dropped: it may be assigned again within the same
         poll, and then begins at an earlier offset.
@@ -191,7 +193,7 @@ class KafkaLog:
                 return
             count += len(portion)
             size_bytes += sum(map(len, portion))
-            yield from portion
+            yield portion
             if self._commits.has_answers:
                 return
 

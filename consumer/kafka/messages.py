@@ -11,6 +11,13 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from consumer.delivery.intent import NO_EPOCH
 from consumer.delivery.ports import CommittedOffset, Cut, Partition, Position, Record
 
+try:
+    from consumer.kafka import record_reader
+except ImportError:  # there was no compiler
+    IS_COMPILED = False
+else:
+    IS_COMPILED = True
+
 _ask_headers: Final = methodcaller("headers")
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
@@ -52,6 +59,22 @@ def place_of(message: Message) -> Partition:
     return _partition(message.topic(), message.partition())
 
 
+def read_records(messages: list[Message], start: int, records: list[Record]) -> int:
+    """Append a record of each message until one is an error; return that one's index, or the list's length."""
+    if IS_COMPILED:
+        return record_reader.read(messages, start, records, _partition, _ask_headers, _headers_of, (UNREADABLE,))
+    return read_in_python(messages, start, records)
+
+
+def read_in_python(messages: list[Message], start: int, records: list[Record]) -> int:
+    """Do what `read_records` does."""
+    for at in range(start, len(messages)):
+        if messages[at].error() is not None:
+            return at
+        records.append(record_of(messages[at]))
+    return len(messages)
+
+
 def record_of(message: Message) -> Record:
     """Return a message as a record."""
     return Record(
@@ -75,7 +98,11 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
         headers: Any = _ask_headers(message) or ()
     except (SystemError, UnicodeDecodeError):
         return (UNREADABLE,)
-    return tuple((name, value or b"") for name, value in headers) if headers else ()
+    return _headers_of(headers) if headers else ()
+
+
+def _headers_of(told: Any) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, value or b"") for name, value in told)
 
 
 def cut_of(error: KafkaError) -> Cut:

@@ -9,6 +9,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.delivery.ports import CommittedOffset, Position
+from consumer.kafka import messages
 from consumer.kafka.admin_connection import AdminConnection
 from consumer.kafka.consumer import KafkaLog
 from consumer.kafka.messages import UNREADABLE
@@ -226,8 +227,13 @@ def test_the_cluster_has_one_id(group: Group) -> None:
 
 
 @on_one
-def test_a_header_name_that_is_no_text_stops_nobody(group: Group) -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_a_header_name_that_is_no_text_stops_nobody(
+    group: Group, monkeypatch: pytest.MonkeyPatch, *, is_compiled: bool
+) -> None:
     """The driver fails on it, in one way in a cold interpreter and in another in a warm one; it comes all the same."""
+    assert messages.IS_COMPILED
+    monkeypatch.setattr(messages, "IS_COMPILED", is_compiled)
     place = group.places[0]
     for _ in range(3):
         produce(group.broker.bootstrap_servers, place.topic, b"odd", b"\xff\xfe")

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from consumer.clickhouse.client import Connection, Target
+from consumer.clickhouse.containers import coordinates
 from consumer.clickhouse.errors import NAMES
-from consumer.clickhouse.rows import EventRows, coordinates
+from consumer.clickhouse.rows import EventRows
 from consumer.clickhouse.table import ClickHouseTable
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Block, Poison, Record

@@ -6,7 +6,8 @@ import json
 import fastavro
 import pytest
 
-from consumer.clickhouse.rows import DeadLetterRows, EventRows, coordinates, letter_of
+from consumer.clickhouse.containers import coordinates
+from consumer.clickhouse.rows import DeadLetterRows, EventRows, letter_of
 from consumer.delivery.intent import Origin
 from consumer.delivery.ports import Partition, Record
 from consumer.errors import Cause, Halt, HaltCode, Reason, Transient

@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+from consumer.delivery.ports import Record
+
+def frames(records: Sequence[Record], size: int) -> set[bytes]: ...
+def container(header: bytes, partition: int, records: Sequence[Record], frame_size: int, sync: bytes) -> bytes: ...
