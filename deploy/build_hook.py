@@ -16,7 +16,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 _MODULES: Final = (
+    "ingest.events.fresh_ids",
+    "ingest.events.mark_counter",
     "ingest.events.plain_writer",
+    "ingest.publishing.delivery_reports",
     "consumer.kafka.record_reader",
     "consumer.clickhouse.container_writer",
 )

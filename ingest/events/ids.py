@@ -5,9 +5,17 @@ import os
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
+
+try:
+    from ingest.events.fresh_ids import FreshIds
+except ImportError:  # there was no compiler
+    IS_COMPILED = False
+else:
+    IS_COMPILED = True
 
 NIL: Final = "00000000-0000-0000-0000-000000000000"
 _SHAPE: Final = NIL.encode()
@@ -54,18 +62,26 @@ def uuid7(at_ms: int) -> str:
 
 
 def uuid7s(at_ms: int) -> Iterator[str]:
-    """Yield fresh UUIDv7 for one moment, each greater than the one before; 2**23 of them at least.
+    """Return fresh UUIDv7 for one moment, each greater than the one before; 2**23 of them at least.
 
     The random bits are taken once, at the first id: 73 of them are the first id's, and 24 the distance from each to the
     next (RFC 9562, section 6.2, method 2: a random number as a counter, whose upper bit begins as 0, in random steps).
     """
+    return FreshIds(partial(_drawn, at_ms)) if IS_COMPILED else uuid7s_in_python(at_ms)
+
+
+def uuid7s_in_python(at_ms: int) -> Iterator[str]:
+    """Do what `uuid7s` does."""
+    begin, first, step = _drawn(at_ms)
+    for counter in range(1 << 48 | first, 2 << 48, step):
+        yield begin + hex(counter)[3:]  # behind 0x1, which keeps the zeros
+
+
+def _drawn(at_ms: int) -> tuple[str, int, int]:
+    """Return what the ids of a moment begin with, the counter of the first, and the step."""
     time, chance = f"{at_ms:012x}", random_hex(13)
     begin = f"{time[:8]}-{time[8:]}-7{chance[:3]}-{_VARIANT[chance[3]]}{chance[4:7]}-"
-    first = f"{_LOWER_HALF[chance[7]]}{chance[8:19]}"
-    yield begin + first
-    step = 1 + int(chance[20:], 16)
-    for counter in range(int(f"1{first}", 16) + step, 2 << 48, step):
-        yield begin + hex(counter)[3:]  # behind 0x1, which keeps the zeros
+    return begin, int(_LOWER_HALF[chance[7]] + chance[8:19], 16), 1 + int(chance[20:], 16)
 
 
 def uuid5(client_id: str, key: str, index: int, content: bytes) -> str:

@@ -9,6 +9,13 @@ so afterwards.
 from collections.abc import Sequence
 from typing import Any, Final
 
+try:
+    from ingest.events import mark_counter
+except ImportError:  # there was no compiler
+    IS_COMPILED = False
+else:
+    IS_COMPILED = True
+
 # All bytes but the marks: without them a text's length is their number.
 _NO_MARKS: Final = bytes(set(range(256)).difference(b",[{"))
 # Bounds the list of a piece that is split at its quotes, and how long others wait for the interpreter.
@@ -18,15 +25,22 @@ _PIECE_BYTES: Final = 64 * 1024
 def count_nodes(text: bytes, most: int) -> int:
     """Return how many nodes a JSON text has: never fewer than there are, and at most `most + 1`.
 
-    One pass, 0.5 ns a byte, where three of bytes.count take 1.1; only a text that has more than `most` marks, some of
+    One pass, 0.05 ns a byte with compiled code and 0.5 without; only a text that has more than `most` marks, some of
     them perhaps inside strings, is read string by string, 6 ns a byte.
     """
-    nodes = 1 + sum(_marks(text[at : at + _PIECE_BYTES]) for at in range(0, len(text), _PIECE_BYTES))
+    nodes = 1 + marks(text)
     return nodes if nodes <= most else _count_outside_strings(text, most)
 
 
-def _marks(text: bytes) -> int:
-    return len(text.translate(None, _NO_MARKS))
+def marks(text: bytes) -> int:
+    """Return how many bytes of a text are marks: a comma or an opening bracket."""
+    return mark_counter.count(text) if IS_COMPILED else marks_in_python(text)
+
+
+def marks_in_python(text: bytes) -> int:
+    """Return what `marks` does."""
+    pieces = (text[at : at + _PIECE_BYTES] for at in range(0, len(text), _PIECE_BYTES))
+    return sum(len(piece.translate(None, _NO_MARKS)) for piece in pieces)
 
 
 def _count_outside_strings(text: bytes, most: int) -> int:
@@ -40,7 +54,7 @@ def _count_outside_strings(text: bytes, most: int) -> int:
     for at in range(0, len(plain), _PIECE_BYTES):
         parts = plain[at : at + _PIECE_BYTES].split(b'"')
         outside = b"".join(parts[quotes % 2 :: 2])
-        nodes += _marks(outside)
+        nodes += marks(outside)
         quotes += len(parts) - 1
         if nodes > most or quotes > 4 * most:
             return most + 1

@@ -18,22 +18,22 @@ the second, since it asks for no gapless sequence then.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from operator import attrgetter, length_hint
 from time import monotonic
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, libversion
+from confluent_kafka import KafkaError, KafkaException, Producer, libversion
 
 from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
 from ingest.publishing.completion import Completion
 from ingest.publishing.connectivity import Connectivity
-from ingest.publishing.ports import DELIVERED, UNKNOWN, DeliveryStatus, Record
+from ingest.publishing.ports import DeliveryStatus, Record
+from ingest.publishing.reports import Reports
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class TopicNames:
     dead: str
 
 
-class _Delivery:
+class _Delivery(Reports):
     """Records on their way; `producer` is the one that has them."""
 
     def __init__(
@@ -94,15 +94,12 @@ class _Delivery:
         poll: Callable[[], None],
         on_missing_offset: Callable[[], None],
     ) -> None:
+        Reports.__init__(self, count, status_of, on_missing_offset)
         self.producer: Producer
         self.count = count
-        self._statuses = [UNKNOWN] * count
-        self._left = count
         self._on_end = on_end
         self._poll = poll
-        self._on_missing_offset = on_missing_offset
         self._end = Completion()
-        self._lock = threading.Lock()  # flush() of a replaced producer reports on another thread
 
     def wait(self, timeout_s: float) -> Coroutine[Any, Any, bool]:
         return self._end.wait(timeout_s, self._poll)
@@ -110,42 +107,7 @@ class _Delivery:
     def wait_in_thread(self, timeout_s: float) -> bool:
         return self._end.wait_in_thread(timeout_s)
 
-    def statuses(self) -> list[DeliveryStatus]:
-        return self._statuses.copy()
-
-    def reports(self, indexes: Iterator[int]) -> Iterator[Callable[[KafkaError | None, Message], None]]:
-        """Yield what takes the delivery reports of records, by their indexes."""
-        return map(partial, repeat(self.report), indexes)
-
-    def report(self, index: int, error: KafkaError | None, message: Message) -> None:
-        """Take the delivery report of one record; of several the first counts."""
-        if error is not None:
-            status = status_of(error)
-        elif message.offset() is not None:
-            status = DELIVERED
-        else:
-            status = DeliveryStatus.FAILED
-            self._on_missing_offset()
-        with self._lock:
-            if self._statuses[index] is not UNKNOWN:
-                return
-            self._statuses[index] = status
-            self._left -= 1
-            if self._left:
-                return
-        self._on_end(self)
-        self._end.set()
-
-    def give_up(self, status: DeliveryStatus = DeliveryStatus.FAILED, first: int = 0) -> None:
-        """Settle the records, from the first one on, that will get no report."""
-        with self._lock:
-            left = self._left
-            for index in range(first, self.count):
-                if self._statuses[index] is UNKNOWN:
-                    self._statuses[index] = status
-                    self._left -= 1
-            if self._left or not left:
-                return
+    def ended(self) -> None:
         self._on_end(self)
         self._end.set()
 
@@ -199,7 +161,7 @@ class KafkaBroker:
     def _produce(self, records: Sequence[Record], delivery: _Delivery) -> None:
         produce, topics = delivery.producer.produce, self._topics
         indexes = iter(range(len(records)))
-        values, keys, reports = map(_value_of, records), map(_key_of, records), delivery.reports(indexes)
+        values, keys, reports = map(_value_of, records), map(_key_of, records), delivery.takers(indexes)
         try:
             if any(map(_headers_of, records)) or any(map(_is_dead, records)):
                 for record, value, key, report in zip(records, values, keys, reports, strict=True):
