@@ -112,7 +112,12 @@ class BodyReader:
         return sent
 
     async def receive(self, stream: Stream, form: BodyHeaders, lease: Lease) -> bytes:
-        """Return a body as it was sent, still compressed; raises as `read` does."""
+        """Return a body as it was sent, still compressed.
+
+        Raises:
+            Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading.
+            Overloaded: the process has no memory left for it.
+        """
         _check_media_type(form)
         _inflater_of(form.encoding)
         length, cap = form.length, self._limits.sent_bytes_max
@@ -153,15 +158,6 @@ class BodyReader:
             raise Rejected(ErrorCode.TOO_MANY_NODES, message)
         lease.grow(bytes_of_body(len(text), nodes))
         return Body(text, len(sent), lease, is_lines)
-
-    async def read(self, stream: Stream, form: BodyHeaders, lease: Lease) -> Body:
-        """Receive a body and inflate it.
-
-        Raises:
-            Rejected: 415 or 413 before anything is read; 413, 400 or 408 while reading and inflating.
-            Overloaded: the process has no memory left for it.
-        """
-        return self.inflate(await self.receive(stream, form, lease), form, lease)
 
 
 def _check_media_type(form: BodyHeaders) -> None:

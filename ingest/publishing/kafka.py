@@ -32,7 +32,7 @@ from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
 from ingest.publishing.completion import Completion
 from ingest.publishing.connectivity import Connectivity
-from ingest.publishing.ports import DeliveryStatus, Record
+from ingest.publishing.ports import DeliveryStatus, Record, is_dead
 from ingest.publishing.reports import Reports
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
@@ -70,7 +70,6 @@ _DEFAULTS: Final = {
 _key_of: Final[Callable[[Record], bytes]] = attrgetter("key")
 _value_of: Final[Callable[[Record], bytes]] = attrgetter("value")
 _headers_of: Final[Callable[[Record], object]] = attrgetter("headers")
-_is_dead: Final[Callable[[Record], bool]] = attrgetter("dead")
 _run_through: Final = deque[None](maxlen=0).extend  # an iterator, keeping nothing
 # The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
 _REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
@@ -163,7 +162,7 @@ class KafkaBroker:
         indexes = iter(range(len(records)))
         values, keys, reports = map(_value_of, records), map(_key_of, records), delivery.takers(indexes)
         try:
-            if any(map(_headers_of, records)) or any(map(_is_dead, records)):
+            if any(map(_headers_of, records)) or any(map(is_dead, records)):
                 for record, value, key, report in zip(records, values, keys, reports, strict=True):
                     topic = topics.dead if record.dead else topics.events
                     # A failed report lacks the headers: the sender keeps the records.

@@ -1,7 +1,8 @@
 """The ports of the ingress: each is implemented by one edge module, and by a fake in the tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, StrEnum
+from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
@@ -18,6 +19,9 @@ class Record(msgspec.Struct, frozen=True):
     value: bytes
     headers: tuple[tuple[str, bytes], ...] = ()
     dead: bool = False
+
+
+is_dead: Final[Callable[[Record], bool]] = attrgetter("dead")
 
 
 class Durability(StrEnum):

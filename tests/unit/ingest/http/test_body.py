@@ -12,7 +12,7 @@ from backports import zstd
 
 from ingest.errors import Overloaded, Rejected
 from ingest.http.body import BodyHeaders, BodyLimits, BodyReader
-from ingest.memory import MemoryBudget, Share
+from ingest.memory import Body, MemoryBudget, Share
 
 MIB = 1024 * 1024
 TEXT = b'{"messageBody": []}'
@@ -66,12 +66,17 @@ class Here(Arriving):
         return self._body
 
 
+def received(bodies: BodyReader, stream: io.BytesIO, form: BodyHeaders, lease: Share) -> Body:
+    """Receive a body in a separate loop, and inflate it."""
+    return bodies.inflate(asyncio.run(bodies.receive(Arriving(stream), form, lease)), form, lease)
+
+
 def read_body(
     stream: io.BytesIO, form: BodyHeaders, limits: BodyLimits, lease: Share | None = None
 ) -> tuple[bytes, int]:
-    """Read a body in a separate loop; return it, and its size as sent."""
+    """Return a received body, and its size as sent."""
     bodies = BodyReader(limits, MemoryBudget(2**40))
-    body = asyncio.run(bodies.read(Arriving(stream), form, lease or bodies.lease()))
+    body = received(bodies, stream, form, lease or bodies.lease())
     return body.text, body.sent_bytes
 
 
@@ -365,7 +370,7 @@ def test_a_request_holds_its_memory_until_its_end(encoding: str) -> None:
     form, bodies = BodyHeaders("", "", encoding, len(sent)), BodyReader(BodyLimits(), budget)
 
     with bodies.lease() as lease:
-        body = asyncio.run(bodies.read(Arriving(io.BytesIO(sent)), form, lease))
+        body = received(bodies, io.BytesIO(sent), form, lease)
         assert body.text == TEXT
         assert budget.left_bytes <= 100_000 - len(sent) - len(TEXT) - 2 * 180
         with pytest.raises(Overloaded):
@@ -373,6 +378,6 @@ def test_a_request_holds_its_memory_until_its_end(encoding: str) -> None:
         body.lease.grow(1000)
     assert budget.left_bytes == 100_000
     with pytest.raises(ZeroDivisionError), bodies.lease() as lease:
-        asyncio.run(bodies.read(Arriving(io.BytesIO(sent)), form, lease)).sent_bytes / 0
+        received(bodies, io.BytesIO(sent), form, lease).sent_bytes / 0
 
     assert budget.left_bytes == 100_000
