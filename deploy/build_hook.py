@@ -24,34 +24,33 @@ _MODULES: Final = (
     "consumer.clickhouse.container_writer",
 )
 _SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
-_MADE: Final = [module.replace(".", "/") + _SUFFIX for module in _MODULES]
 
 
 class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is only there while building
-    """Makes the wheel one for this platform, with the compiled module in it."""
+    """Makes the wheel one for this platform, with the compiled modules in it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  (hatchling's form)
         """Compile before files are collected."""
         if self.target_name != "wheel":
             return
-        for made in _MADE:
+        for module in _MODULES:
+            made = module.replace(".", "/") + _SUFFIX
             Path(self.root, made).unlink(missing_ok=True)  # else one of older sources would be used, and packed
-        try:
-            _compile(Path(self.root))
-        except (BaseError, CCompilerError) as error:
-            print(f"headrace: nothing is compiled, Python does it all: {error}", file=sys.stderr)
-            return
-        build_data["artifacts"] += [f"/{made}" for made in _MADE]  # Git ignores them; another Python's may lie beside
-        build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+            try:
+                _compile(Path(self.root), module)
+            except (BaseError, CCompilerError) as error:
+                print(f"headrace: {module} is not compiled, Python does the same: {error}", file=sys.stderr)
+                continue
+            build_data["artifacts"].append(f"/{made}")  # Git ignores it; another Python's may lie beside it
+            build_data["pure_python"] = False
+            build_data["infer_tag"] = True
 
 
-def _compile(root: Path) -> None:
-    """Put the modules beside their sources, where an editable installation finds them."""
+def _compile(root: Path, module: str) -> None:
+    """Put a module beside its source, where an editable installation finds it."""
     with TemporaryDirectory() as directory:
-        sources = [root.joinpath(*name.split(".")).with_suffix(".pyx").relative_to(Path.cwd()) for name in _MODULES]
-        extensions = [Extension(name, [str(path)]) for name, path in zip(_MODULES, sources, strict=True)]
-        modules = cythonize(extensions, build_dir=directory, quiet=True)
+        source = root.joinpath(*module.split(".")).with_suffix(".pyx").relative_to(Path.cwd())
+        modules = cythonize([Extension(module, [str(source)])], build_dir=directory, quiet=True)
         command = build_ext(Distribution({"ext_modules": modules}))
         command.inplace = True
         command.build_temp = directory

@@ -73,7 +73,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # The event loop handles small bodies itself.
     threads: Annotated[Count, _says("threads for large bodies in each worker process")] = 2
     # Python alone makes the same records, for half as much processor time again.
-    compiled: Annotated[bool, _says("write events with compiled code, where the installation could compile it")] = True
+    compiled: Annotated[
+        bool, _says("write plain events with compiled code, where the installation could compile it")
+    ] = True
 
     # A slow phone sends its body in a few seconds.
     receive_timeout_s: Annotated[Seconds, _says("time for a request's head to arrive, and then for its body")] = 15.0

@@ -25,13 +25,13 @@ def read(list messages, Py_ssize_t start, list records, place_of, ask_headers, h
             headers = unreadable
         else:
             headers = headers_of(headers) if headers else ()
-        key, value, epoch = message.key(), message.value(), message.leader_epoch()
+        epoch = message.leader_epoch()
         fields = (
             place,
             message.offset() or 0,
             (<tuple>message.timestamp())[1],
-            b"" if key is None else key,
-            b"" if value is None else value,
+            message.key() or b"",
+            message.value() or b"",
             headers,
             _no_epoch if epoch is None else epoch,
         )

@@ -19,11 +19,11 @@ cdef class FreshIds:
     `draw` returns the begin, the first counter and its step; it is asked at the first id.
     """
 
-    cdef object _draw
+    cdef object _draw  # None once it was asked
     cdef char _text[SIZE]
     cdef uint64_t _counter, _step
 
-    def __init__(self, draw):
+    def __cinit__(self, draw not None):
         self._draw = draw
 
     def __iter__(self):
@@ -50,4 +50,6 @@ cdef class FreshIds:
         if len(text) != BEGIN_SIZE:
             raise ValueError("not the begin of an id")
         memcpy(self._text, <const char *>text, BEGIN_SIZE)
+        if not step:
+            raise ValueError("ids that do not rise")
         self._counter, self._step = counter, step

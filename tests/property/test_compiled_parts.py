@@ -70,6 +70,14 @@ def test_ids_end_before_their_counter_does() -> None:
     assert list(fresh) == ["0" * 24 + "fffffffffffd", "0" * 24 + "ffffffffffff"]
 
 
+def test_ids_that_do_not_rise_are_refused() -> None:
+    """All of them would be one id."""
+    with pytest.raises(ValueError, match="rise"):
+        next(FreshIds(lambda: ("0" * 24, 1, 0)))
+    with pytest.raises(TypeError):
+        FreshIds.__new__(FreshIds)
+
+
 @pytest.mark.parametrize("begin", ["", "0" * 23, "0" * 25, "é" * 24])
 def test_a_begin_of_another_size_is_refused(begin: str) -> None:
     """It is copied as it is."""

@@ -53,6 +53,13 @@ def test_frames_are_the_same(records: list[Record]) -> None:
     assert frames(records) == frames_in_python(records)
 
 
+def test_a_short_value_is_no_frame_to_compare_with() -> None:
+    """Whatever follows it in memory."""
+    short, whole = (changed(value=bytes(size)) for size in (2, FRAME_BYTES))
+    for records in ([short, whole], [whole, short, whole], [short, whole, short]):
+        assert frames(records) == {bytes(2), bytes(FRAME_BYTES)}
+
+
 def test_there_are_no_frames_of_no_records() -> None:
     """A batch may be nothing but poison."""
     assert frames([]) == frames_in_python([]) == set()
