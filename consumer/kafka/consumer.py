@@ -18,7 +18,7 @@ from consumer.kafka.commits import Commits
 from consumer.kafka.connectivity import Connectivity
 from consumer.kafka.ends import Ends
 from consumer.kafka.formation import Formation
-from consumer.kafka.messages import place_of, places_of, read_records, topic_partition
+from consumer.kafka.messages import place_of, places_of, read_records, topic_partition, unavailable
 from consumer.kafka.poll_findings import PollFindings
 from consumer.kafka.presence import Presence
 from consumer.kafka.properties import PINNED, REPORTING
@@ -57,13 +57,16 @@ class KafkaLog:
         self._formation = Formation(properties)
         self._owned: set[Partition] = set()
         self._given_up: set[Partition] = set()  # during this poll
+        self._unavailable: dict[Partition, str] = {}  # that may not be read, since the last poll
         self._wants_rejoin = False
         self._renew_at_s: float | None = None
         self._is_closing = False
         self._is_classic = properties.get("group.protocol", "classic") == "classic"
 
     def _member(self) -> Consumer:
-        return Consumer(self._properties, on_commit=self._commits.answered, **REPORTING)
+        return Consumer(
+            self._properties, on_commit=self._commits.answered, **{**REPORTING, "error_cb": self._take_report}
+        )
 
     @property
     def refusal(self) -> str:
@@ -115,12 +118,21 @@ class KafkaLog:
             while at < len(portion):
                 self._take_error(portion[at], found)
                 at = read_records(portion, at + 1, records)
+        found.denied |= {place: why for place, why in self._unavailable.items() if place in self._owned}
+        self._unavailable.clear()
         known = {place: self._known_end(place) for place in {record.partition for record in records} & self._owned}
         polled = found.polled(self._commits.take_answers(), known)
         if polled.records or polled.ends:
             self._connectivity.has_any()
         self._lift(polled, began_s)
         return polled
+
+    def _take_report(self, error: KafkaError) -> None:
+        """Log an error; note a partition whose topic was refused before it was fetched: no message tells of it."""
+        REPORTING["error_cb"](error)
+        place = unavailable(error)
+        if place is not None and is_refusal(error):
+            self._unavailable[place] = of_reading(place.topic, error)
 
     def _take_error(self, message: Message, found: PollFindings) -> None:
         error = message.error()

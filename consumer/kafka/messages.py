@@ -21,6 +21,7 @@ else:
 _ask_headers: Final = methodcaller("headers")
 _CUT: Final = KafkaError(KafkaError._LOG_TRUNCATION).str()  # noqa: SLF001  (librdkafka's local codes have such names)
 _END: Final = re.compile(r"broker end offset is (\d+) ")
+_UNAVAILABLE: Final = re.compile(r"(\S+) \[(\d+)\]: desired partition is no longer available")
 _WHOLE_TOPIC: Final = -1  # librdkafka's number in an error that is about no single partition
 UNREADABLE: Final = ("headers_unreadable", b"a name is not UTF-8")
 """Replaces a record's headers when the driver can't decode a header's name."""
@@ -103,6 +104,12 @@ def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
 
 def _headers_of(told: Any) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, value or b"") for name, value in told)
+
+
+def unavailable(error: KafkaError) -> Partition | None:
+    """Return the partition that librdkafka gives up by an error without a message; None when it is another error."""
+    found = _UNAVAILABLE.match(error.str())
+    return Partition(found[1], int(found[2])) if found else None
 
 
 def cut_of(error: KafkaError) -> Cut:

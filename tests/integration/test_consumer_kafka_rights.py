@@ -111,6 +111,24 @@ def test_a_client_that_a_refusal_has_ended_is_replaced(mock: MockCluster, monkey
     log.close()
 
 
+def test_a_partition_that_librdkafka_gives_up_is_told(mock: MockCluster) -> None:
+    """Where a topic is refused before its partitions were fetched, no message tells of them, but an error does."""
+    log = member_of(mock)
+    until(lambda: bool(log._owned), lambda: log.poll(0.05))  # noqa: SLF001  (the listener hears nothing here)
+    place = min(log._owned)  # noqa: SLF001  (as above)
+    gone = "desired partition is no longer available (Broker: Topic authorization failed)"
+    for name in (f"{place.topic} [{place.number}]", f"{place.topic} [999]"):
+        log._take_report(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, f"{name}: {gone}"))  # noqa: SLF001  (no mock refuses so)
+    log._take_report(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"{place.topic} [{place.number}]: {gone}"))  # noqa: SLF001
+    log._take_report(KafkaError(KafkaError._TRANSPORT, "node:9092/1: Connect failed"))  # noqa: SLF001
+
+    told = log.poll(0.0).denied
+    assert list(told) == [place]
+    assert told[place].startswith("TOPIC_AUTHORIZATION_FAILED: the account may not read")
+    assert log.poll(0.0).denied == {}
+    log.close()
+
+
 def test_a_topic_that_may_not_be_read_is_told_by_partition_and_goes_on(guarded: GuardedKafka, group: Group) -> None:
     """Each partition says so once; when the right is back and nothing has come, a seek makes it tell its end.
 
