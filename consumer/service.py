@@ -190,7 +190,9 @@ def _growth(settings: Settings, admin: AdminConnection) -> PartitionGrowth:
     return PartitionGrowth(lambda: sum(topic.partitions for topic in find_topics(cluster, names).values()), check)
 
 
-def _log_compiled(*, is_compiled: bool) -> None:
+def _tell_compiled(metrics: Metrics, *, is_compiled: bool) -> None:
+    """Tell how this process reads and writes records: by a metric, and in the log."""
+    metrics.set("is_compiled", is_compiled)
     level = logging.INFO if is_compiled else logging.WARNING
     log.log(level, "records are read and written with %s", "compiled code" if is_compiled else "Python alone")
 
@@ -217,8 +219,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     faulthandler.register(signal.SIGUSR1, sys.__stderr__ or 2)  # what each thread does, for a worker that stands still
     metrics = PrometheusMetrics(librdkafka=LIBRARY_VERSION)
-    metrics.set("is_compiled", is_compiled := containers.IS_COMPILED and messages.IS_COMPILED)
-    _log_compiled(is_compiled=is_compiled)
+    _tell_compiled(metrics, is_compiled=containers.IS_COMPILED and messages.IS_COMPILED)
     metrics.set("audit_interval_seconds", settings.audit_every_s)
     monitor = HealthMonitor(settings.stall_s, monotonic, settings.bootstrap_servers)
     admin = AdminConnection(kafka_properties(settings))

@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""Writes the containers of events in one pass; rows.py says what a container is, and does the same in Python.
+"""Writes the containers of events; containers.py says what a container is, and does the same in Python.
 
-The sizes are added up first, so that each value is copied once, to its place in the container. Other threads go on
-meanwhile.
+The sizes are added up first, so that each value is copied once, to its place in the container. Other threads run while
+values are copied.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

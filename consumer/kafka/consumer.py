@@ -128,7 +128,7 @@ class KafkaLog:
         return polled
 
     def _take_report(self, error: KafkaError) -> None:
-        """Log an error; note a partition whose topic was refused before it was fetched: no message tells of it."""
+        """Log an error; note the partition if its topic was refused before a fetch of it: then no message tells."""
         REPORTING["error_cb"](error)
         place = unavailable(error)
         if place is not None and is_refusal(error):

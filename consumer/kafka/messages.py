@@ -107,7 +107,7 @@ def _headers_of(told: Any) -> tuple[tuple[str, bytes], ...]:
 
 
 def unavailable(error: KafkaError) -> Partition | None:
-    """Return the partition that librdkafka gives up by an error without a message; None when it is another error."""
+    """Return the partition that librdkafka says it can no longer read; None when the error says something else."""
     found = _UNAVAILABLE.match(error.str())
     return Partition(found[1], int(found[2])) if found else None
 

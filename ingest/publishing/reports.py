@@ -1,6 +1,6 @@
 """The delivery reports of some records: a status for each, and the moment at which all of them have one.
 
-Compiled code (delivery_reports.pyx) does what this class does, where it could be compiled, in a third of the time.
+Compiled code (delivery_reports.pyx) does what the class here does, where it could be compiled.
 """
 
 import threading

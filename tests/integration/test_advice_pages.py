@@ -36,6 +36,7 @@ def test_a_topic_that_was_deleted(at_work: Operator) -> None:
     """Nothing is behind where nothing is: that is not said to be well. A worker goes on in the new one by itself."""
     at_work.work()
     at_work.await_status("ready")
+    assert "headrace_consumer_is_compiled 1.0" in at_work.page("/metrics")[1]  # as here at the installation
     admin = at_work.broker.admin()
     admin.delete_topics([at_work.topic])[at_work.topic].result(60)
 

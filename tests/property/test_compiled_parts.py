@@ -65,9 +65,10 @@ def test_chance_is_drawn_at_the_first_id(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ids_end_before_their_counter_does() -> None:
     """It never begins again: two events would have one id."""
-    fresh = FreshIds(lambda: ("0" * 24, 2**48 - 3, 2))
+    past, exactly = FreshIds(lambda: ("0" * 24, 2**48 - 3, 2)), FreshIds(lambda: ("0" * 24, 2**48 - 2, 2))
 
-    assert list(fresh) == ["0" * 24 + "fffffffffffd", "0" * 24 + "ffffffffffff"]
+    assert list(past) == ["0" * 24 + "fffffffffffd", "0" * 24 + "ffffffffffff"]
+    assert list(exactly) == ["0" * 24 + "fffffffffffe"]
 
 
 def test_ids_that_do_not_rise_are_refused() -> None:
