@@ -10,7 +10,7 @@ import sys
 import uvloop
 
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 from ingest.server.server import LoopServer
 
 _CONNECTIONS_MAX = 20_000

@@ -18,7 +18,7 @@ from typing import Final
 from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance, Claim, LocalLimiter, RateLimiter
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from schemas.transport.access import Access
 
 TIMES: Final = 20_000

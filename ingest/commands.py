@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from ingest.arguments import Parser, directory, set_aside
-from ingest.counters import EventCounters, NoMetrics
+from ingest.counters import EventCounters
 from ingest.durability import kafka_properties, open_broker, open_directory
 from ingest.logs import start_logging
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import SpoolError
 from ingest.settings import PREFIX, Settings, load
 from ingest.spool.backlog import Backlog

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ingest.counters import Metrics
+from ingest.ports import Metrics
 
 log = logging.getLogger(__name__)
 

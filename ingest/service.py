@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from ingest.access.clients import Registry
 from ingest.access.control import AccessControl
 from ingest.access.origins import read_origins
 from ingest.access.rate_limit import Allowance, LocalLimiter, RateLimiter
-from ingest.counters import EventCounters, Metrics
+from ingest.counters import EventCounters
 from ingest.durability import open_publisher
 from ingest.events.client_counters import ClientCounters
 from ingest.events.collector import Collector
@@ -36,6 +37,7 @@ from ingest.http.wsgi import WsgiDoor
 from ingest.logs import start_logging
 from ingest.memory import MemoryBudget
 from ingest.metrics import PrometheusMetrics
+from ingest.ports import Metrics
 from ingest.process_metrics import reporting
 from ingest.publishing.kafka import LIBRARY_VERSION
 from ingest.settings import Settings, finish_s, load, registry_access, store_access
@@ -115,7 +117,7 @@ def build(settings: Settings) -> Iterator[Service]:
         validator = _validator(settings, catalogue)
         collector = Collector(validator, encoder, publisher, clients, is_compiled=settings.compiled)
         prometheus.set("processes_compiled", collector.is_compiled)
-        _log_codec(is_compiled=collector.is_compiled, is_wanted=settings.compiled)
+        _log_code(is_compiled=collector.is_compiled, is_wanted=settings.compiled)
         policies = _policies(settings, prometheus)
         endpoints = CollectEndpoints(
             collector, policies.access_control, _body_reader(settings), policies.load_bound, prometheus, threads
@@ -144,10 +146,12 @@ def _policies(settings: Settings, metrics: Metrics) -> RequestPolicies:
     )
 
 
-def _log_codec(*, is_compiled: bool, is_wanted: bool) -> None:
-    """Log how this process writes events."""
+def _log_code(*, is_compiled: bool, is_wanted: bool) -> None:
+    """Log what of this process's way of an event is compiled."""
     level = logging.INFO if is_compiled or not is_wanted else logging.WARNING
     log.log(level, "events are written with %s", "compiled code" if is_compiled else "Python alone")
+    file = str(sys.modules[RequestHandler.__module__].__file__)
+    log.info("requests are handled by %s", "Python alone" if file.endswith(".py") else "compiled code")
 
 
 def _log_final_counts(counters: EventCounters) -> None:

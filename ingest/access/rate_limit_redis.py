@@ -19,7 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from ingest.access.rate_limit import Claim, Window
-from ingest.counters import Metrics
+from ingest.ports import Metrics
 from schemas.transport.access import Access, read_url
 
 log = logging.getLogger(__name__)

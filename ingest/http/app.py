@@ -10,9 +10,9 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ingest.errors import Unavailable
-from ingest.http.context import Answer
 from ingest.http.endpoints import CollectEndpoints, Endpoint
 from ingest.http.errors import answer_to, error_answer
+from ingest.http.message import Answer
 from ingest.http.middleware import COLLECT, PIXEL, VALIDATE
 from ingest.http.responses import JSON
 from ingest.http.wsgi import context_of, run_on_loop

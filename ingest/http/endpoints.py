@@ -14,17 +14,18 @@ from typing import Any, Final, TypeVar
 from werkzeug.http import parse_options_header
 
 from ingest.access.control import AccessControl
-from ingest.counters import Metrics
 from ingest.errors import Rejected, Unavailable
 from ingest.events.collector import Collector
 from ingest.events.validator import Sender
 from ingest.http.body import BodyHeaders, BodyReader
-from ingest.http.context import Answer, RequestContext
+from ingest.http.context import RequestContext
 from ingest.http.headers import prefers_lenient, prefers_minimal, read_idempotency_key
 from ingest.http.inflight import LoadBound
+from ingest.http.message import Answer
 from ingest.http.pixel import QueryReader, check_purpose
 from ingest.http.responses import JSON, accepted_body, validation_body
 from ingest.memory import Body, Share
+from ingest.ports import Metrics
 
 T = TypeVar("T")
 

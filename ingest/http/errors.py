@@ -5,8 +5,9 @@ from http import HTTPStatus
 from typing import Final
 
 from ingest.errors import Rejected, Unavailable
-from ingest.http.context import Answer, Headers, RequestContext
+from ingest.http.context import RequestContext
 from ingest.http.headers import prefers_minimal
+from ingest.http.message import Answer, Headers
 from ingest.http.responses import JSON, error_body
 
 log = logging.getLogger(__name__)

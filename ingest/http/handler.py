@@ -7,9 +7,10 @@ from http import HTTPStatus
 from wsgiref.types import WSGIApplication
 
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestContext, RequestHead
+from ingest.http.context import RequestContext
 from ingest.http.endpoints import CollectEndpoints, Endpoint
 from ingest.http.errors import answer_to
+from ingest.http.message import Answer, RequestHead
 from ingest.http.middleware import COLLECT, PIXEL, VALIDATE, RequestMiddleware
 from ingest.http.wsgi import call_flask
 

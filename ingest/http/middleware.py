@@ -19,11 +19,12 @@ from ingest.counters import EventCounters, Outcome
 from ingest.errors import ErrorCode, Load
 from ingest.http.body import Stream
 from ingest.http.client_ip import Network, Privacy, client_address, private_form
-from ingest.http.context import Answer, RequestContext, RequestHead
+from ingest.http.context import RequestContext
 from ingest.http.cors import CorsPolicy
 from ingest.http.errors import answer_to, error_answer
 from ingest.http.headers import check_host, header_text, read_api_key
 from ingest.http.inflight import LoadBound
+from ingest.http.message import Answer, RequestHead
 from ingest.http.operations import OperationsPort
 from ingest.http.pixel import KEY, image_of
 from ingest.http.trace import request_id_of, trace_id_like, trace_id_of

@@ -15,7 +15,7 @@ import msgspec
 from ingest.errors import ErrorCode, Rejected
 from ingest.events.envelope import BODY
 from ingest.events.parsing import INTEGER_MAX, INTEGER_MIN, PARSE_ERRORS, decode
-from ingest.http.context import Answer
+from ingest.http.message import Answer
 from schemas.event import Catalogue
 
 GIF: Final = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")

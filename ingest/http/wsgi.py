@@ -14,7 +14,8 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from wsgiref.types import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
 
-from ingest.http.context import Answer, RequestContext, RequestHead
+from ingest.http.context import RequestContext
+from ingest.http.message import Answer, RequestHead
 from ingest.http.middleware import RequestMiddleware
 from ingest.http.responses import PHRASES
 

@@ -18,22 +18,21 @@ the second, since it asks for no gapless sequence then.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import repeat
 from operator import attrgetter, length_hint
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Producer, libversion
+from confluent_kafka import KafkaException, Producer, libversion
 
-from ingest.counters import Metrics
 from ingest.errors import ErrorCode, Rejected
-from ingest.publishing.completion import Completion
+from ingest.ports import Metrics
 from ingest.publishing.connectivity import Connectivity
+from ingest.publishing.delivery import Delivery
 from ingest.publishing.ports import DeliveryStatus, Record, is_dead
-from ingest.publishing.reports import Reports
 from schemas.transport.librdkafka import SET_BY_US, reporting
 
 log = logging.getLogger(__name__)
@@ -71,8 +70,6 @@ _key_of: Final[Callable[[Record], bytes]] = attrgetter("key")
 _value_of: Final[Callable[[Record], bytes]] = attrgetter("value")
 _headers_of: Final[Callable[[Record], object]] = attrgetter("headers")
 _run_through: Final = deque[None](maxlen=0).extend  # an iterator, keeping nothing
-# The broker refuses these records for good; after other errors (away, too few replicas, not allowed) a retry may work.
-_REFUSALS: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +78,6 @@ class TopicNames:
 
     events: str
     dead: str
-
-
-class _Delivery(Reports):
-    """Records on their way; `producer` is the one that has them."""
-
-    def __init__(
-        self,
-        count: int,
-        on_end: Callable[["_Delivery"], None],
-        poll: Callable[[], None],
-        on_missing_offset: Callable[[], None],
-    ) -> None:
-        Reports.__init__(self, count, status_of, on_missing_offset)
-        self.producer: Producer
-        self.count = count
-        self._on_end = on_end
-        self._poll = poll
-        self._end = Completion()
-
-    def wait(self, timeout_s: float) -> Coroutine[Any, Any, bool]:
-        return self._end.wait(timeout_s, self._poll)
-
-    def wait_in_thread(self, timeout_s: float) -> bool:
-        return self._end.wait_in_thread(timeout_s)
-
-    def ended(self) -> None:
-        self._on_end(self)
-        self._end.set()
 
 
 class KafkaBroker:
@@ -123,7 +92,7 @@ class KafkaBroker:
         self._room_bytes = queue_bytes_max
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._on_way: dict[_Delivery, int] = {}
+        self._on_way: dict[Delivery, int] = {}
         metrics.watch("producer_queue_records", self._waiting_records)
         metrics.watch("producer_queue_bytes", lambda: queue_bytes_max - self._room_bytes)
         self._producer = Producer(self._properties)
@@ -145,9 +114,9 @@ class KafkaBroker:
                 message = f"an event has {len(record.value)} bytes in Avro, at most {self._record_bytes_max} fit"
                 raise Rejected(ErrorCode.TOO_LARGE, message)
 
-    def send(self, records: Sequence[Record]) -> _Delivery:
+    def send(self, records: Sequence[Record]) -> Delivery:
         """Enqueue records in order; stop at the first that the producer does not accept."""
-        delivery = _Delivery(len(records), self._release, self._poll_in_loop, self._note_missing_offset)
+        delivery = Delivery(len(records), self._release, self._poll_in_loop, self._note_missing_offset)
         if self._stopping.is_set():
             delivery.give_up()
             return delivery
@@ -157,7 +126,7 @@ class KafkaBroker:
         self._produce(records, delivery)
         return delivery
 
-    def _produce(self, records: Sequence[Record], delivery: _Delivery) -> None:
+    def _produce(self, records: Sequence[Record], delivery: Delivery) -> None:
         produce, topics = delivery.producer.produce, self._topics
         indexes = iter(range(len(records)))
         values, keys, reports = map(_value_of, records), map(_key_of, records), delivery.takers(indexes)
@@ -173,7 +142,7 @@ class KafkaBroker:
             log.warning("producer accepts no more records", extra={"reason": str(error)})
             delivery.give_up(first=len(records) - length_hint(indexes) - 1)
 
-    def _reserve(self, delivery: _Delivery, records: Sequence[Record]) -> bool:
+    def _reserve(self, delivery: Delivery, records: Sequence[Record]) -> bool:
         """Reserve room in the present producer's queue until the last report; False when there is none.
 
         A producer is replaced under the same lock before it is retired, so no delivery is missed.
@@ -188,7 +157,7 @@ class KafkaBroker:
             delivery.producer = self._producer
         return True
 
-    def _release(self, delivery: _Delivery) -> None:
+    def _release(self, delivery: Delivery) -> None:
         with self._lock:
             self._room_bytes += self._on_way.pop(delivery, 0)
 
@@ -269,8 +238,3 @@ class KafkaBroker:
             left = [delivery for delivery in self._on_way if delivery.producer is producer]
         for delivery in left:
             delivery.give_up()
-
-
-def status_of(error: KafkaError) -> DeliveryStatus:
-    """Translate a delivery report's error; `retriable()` is no help: it is False for a timeout."""
-    return DeliveryStatus.REFUSED if error.code() in _REFUSALS else DeliveryStatus.FAILED

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import gunicorn_h1c
 
-from ingest.http.context import RequestHead, path_of
+from ingest.http.message import RequestHead, path_of
 
 HEAD_BYTES_MAX: Final = 64 * 1024
 _LINE_BYTES_MAX: Final = 8190

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 
 if TYPE_CHECKING:
     from ingest.server.connection import Connection

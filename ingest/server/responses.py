@@ -6,7 +6,7 @@ from http import HTTPStatus
 from time import time
 from typing import Final
 
-from ingest.http.context import Answer
+from ingest.http.message import Answer
 from ingest.http.responses import JSON, PHRASES, error_body
 from ingest.http.trace import new_id
 from ingest.logs import REFUSALS

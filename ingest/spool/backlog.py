@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Final
 
-from ingest.counters import Metrics
+from ingest.ports import Metrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.directory import SpoolDirectory
 from ingest.spool.file import PASSING, Extent, Spooled, SpoolFile

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final, Protocol
 
-from ingest.counters import Metrics
+from ingest.ports import Metrics
 from ingest.publishing.ports import Broker, DeliveryStatus, SpoolError
 from ingest.spool.backlog import Backlog, Batch, Source
 from ingest.spool.file import Spooled

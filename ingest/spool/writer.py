@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from ingest.counters import Metrics
+from ingest.ports import Metrics
 from ingest.publishing.completion import Completion
 from ingest.publishing.ports import SPOOL_FAULTS, Record, SpoolError
 from ingest.spool.directory import SpoolDirectory

@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import Record
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryFuture, DeliveryStatus, Record
 from tests.conftest import SOAK_ONLY

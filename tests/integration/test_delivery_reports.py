@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.kafka_clients import read

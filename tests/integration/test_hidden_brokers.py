@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumer.kafka import connectivity, presence
 from consumer.kafka.admin_connection import AdminConnection
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing import connectivity as edge_connectivity
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryStatus, Record

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.ingress import ingress

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from ingest.access.rate_limit import Allowance, Claim, Window
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMetrics
 from ingest.errors import ErrorCode
 from ingest.http.wsgi import run_on_loop
+from ingest.ports import NoMetrics
 from schemas.transport.access import Access
 from tests.support.collector import Answer, Collector, collector
 from tests.support.kafka import EmbeddedKafka

@@ -19,8 +19,8 @@ from consumer.errors import Misconfigured, Transient
 from deploy.embedded.kafka_distribution import NotAvailableError
 from ingest.access.rate_limit import Allowance, Claim
 from ingest.access.rate_limit_redis import SharedLimiter, open_store
-from ingest.counters import NoMetrics
 from ingest.http.wsgi import run_on_loop
+from ingest.ports import NoMetrics
 from ingest.publishing.kafka import KafkaBroker, TopicNames
 from schemas.codec import read_schema
 from schemas.registry import RegistryAwayError, RegistrySchemas

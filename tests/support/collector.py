@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.ports import free_port
+from tests.support.shipped import ROOT, tree
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
 _STOP_S: Final = 60.0
 
@@ -128,14 +128,14 @@ def collector(bootstrap_servers: str, **settings: object) -> Iterator[Collector]
             "queue_wait_s": 30,
             "ack_slow_s": 30,
             "spool_deadline_s": 20,
-            "gunicorn_config": _ROOT / "deploy/gunicorn.conf.py",
+            "gunicorn_config": ROOT / "deploy/gunicorn.conf.py",
         }
         given = {f"INGEST_{name.upper()}": str(value) for name, value in (defaults | settings).items()}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "PROMETHEUS_"))}
         log_path = Path(directory) / "ingest.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "ingest"], cwd=_ROOT, env=kept | given, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "ingest"], cwd=tree(), env=kept | given, stdout=log, stderr=subprocess.STDOUT
             )
         running = Collector(process, port, log_path)
         try:

@@ -11,7 +11,7 @@ from flask import Flask
 
 from ingest.access.control import AccessControl
 from ingest.access.rate_limit import Allowance
-from ingest.counters import EventCounters, NoMetrics
+from ingest.counters import EventCounters
 from ingest.events.collector import Collector
 from ingest.events.validator import EventLimits, Validator
 from ingest.http.app import create_app
@@ -24,6 +24,7 @@ from ingest.http.middleware import ProxyPolicy, RequestMiddleware, RequestPolici
 from ingest.http.operations import OperationsPort
 from ingest.http.wsgi import WsgiDoor
 from ingest.memory import MemoryBudget
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import Durability, Record
 from schemas.codec import FRAME_BYTES, Encoder, decode, read_schema
 from schemas.event import Event, read_catalogue

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from ingest.commands import listing
 from tests.support.ports import free_port
+from tests.support.shipped import ROOT, tree
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
 
 
@@ -27,7 +27,7 @@ class Ingress:
 
         `address` is where the test asks it.
         """
-        self.root = _ROOT
+        self.root = tree()
         self.prefix: tuple[str, ...] = ()
         self.address = "127.0.0.1"
         self.port = free_port()
@@ -40,7 +40,7 @@ class Ingress:
             "port": self.port,
             "schema_cache_dir": directory / "schemas",
             "spool_dir": self.spool,
-            "gunicorn_config": _ROOT / "deploy/gunicorn.conf.py",
+            "gunicorn_config": ROOT / "deploy/gunicorn.conf.py",
             "rate_limit_requests": 0,
             "shutdown_grace_s": 0,
             "spool_deadline_s": 20,  # other tests write to the same disk

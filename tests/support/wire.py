@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 from ingest.server.connection import Connection
 
 Handle = Callable[[RequestHead, Stream], Awaitable[Answer]]

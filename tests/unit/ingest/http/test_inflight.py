@@ -7,8 +7,8 @@ import pytest
 
 from ingest.counters import EventCounters
 from ingest.errors import Load, Overloaded
-from ingest.http.context import Answer, RequestHead
 from ingest.http.inflight import LoadBound
+from ingest.http.message import Answer, RequestHead
 from ingest.http.middleware import COLLECT, RequestMiddleware
 from tests.support.front import policies_for
 

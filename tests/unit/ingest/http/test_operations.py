@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ingest.counters import EventCounters
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 from ingest.http.middleware import RequestMiddleware
 from ingest.settings import load
 from tests.support.front import policies_for

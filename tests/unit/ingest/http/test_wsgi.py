@@ -9,9 +9,10 @@ import pytest
 from flask import Flask, request
 
 from ingest.counters import EventCounters
-from ingest.http.context import Answer, RequestContext, RequestHead
+from ingest.http.context import RequestContext
 from ingest.http.cors import CorsPolicy
 from ingest.http.handler import RequestHandler
+from ingest.http.message import Answer, RequestHead
 from ingest.http.middleware import COLLECT, RequestMiddleware
 from ingest.http.wsgi import call_flask
 from tests.support.front import Shelf, front, policies_for

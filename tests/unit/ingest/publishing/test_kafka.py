@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from ingest.counters import NoMetrics
 from ingest.errors import Rejected
-from ingest.publishing.kafka import KafkaBroker, TopicNames, status_of
+from ingest.ports import NoMetrics
+from ingest.publishing.delivery import status_of
+from ingest.publishing.kafka import KafkaBroker, TopicNames
 from ingest.publishing.ports import DeliveryStatus, Record
 from tests.support.fake_broker import Clock
 from tests.support.log_members import until

@@ -7,7 +7,7 @@ import pytest
 
 from ingest.errors import Rejected
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 from tests.support.wire import Client
 
 HEAD = b"POST /collect/event HTTP/1.1\r\nHost: x\r\n"

@@ -5,7 +5,7 @@ from http import HTTPStatus
 import msgspec
 import pytest
 
-from ingest.http.context import Answer, Headers
+from ingest.http.message import Answer, Headers
 from ingest.http.responses import error_body
 from ingest.server.responses import head_of
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from ingest.http.body import Stream
-from ingest.http.context import Answer, RequestHead
+from ingest.http.message import Answer, RequestHead
 from ingest.server.connection import Connection
 from ingest.server.server import LoopServer
 from tests.support.wire import Wire

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import SpoolError
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import SpoolBounds, SpoolDirectory

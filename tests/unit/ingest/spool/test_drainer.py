@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import DeliveryStatus, Record
 from ingest.spool.backlog import Backlog
 from ingest.spool.directory import SpoolBounds, SpoolDirectory

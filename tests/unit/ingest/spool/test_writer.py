@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.counters import NoMetrics
+from ingest.ports import NoMetrics
 from ingest.publishing.ports import Record, SpoolError
 from ingest.spool.directory import SpoolBounds, SpoolDirectory
 from ingest.spool.file import SpoolFile, write_lock_of
