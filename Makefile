@@ -4,12 +4,11 @@ BIN := .venv/bin
 SETUP := .venv/.setup
 RUNTIME := .venv/.runtime
 TESTS ?= tests/unit tests/property
-SHIPPED := .venv/.shipped
 COMPILED := deploy/build_hook.py $(wildcard ingest/*/*.pyx consumer/*/*.pyx)
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled, whatever the caller's environment says: a worker starts in a third of the time.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup check test fault soak bench bench-quick docs run
+.PHONY: help setup shipped check test fault soak bench bench-quick docs run
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -26,9 +25,8 @@ $(RUNTIME): pyproject.toml $(COMPILED)
 	@touch $@
 
 # The wheel, unpacked: what the tests and the bench start of the ingress, compiled as in its image.
-$(SHIPPED): $(SETUP) $(shell find ingest schemas -type f -not -name '*.so' -not -path '*/__pycache__/*')
+shipped: $(SETUP)
 	@bash deploy/ship.sh
-	@touch $@
 
 check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, and TESTS: unit and property tests
 	$(BIN)/ruff format --check .
@@ -38,23 +36,23 @@ check: $(SETUP) ## format, lint, types, import contracts, Dockerfiles, and TESTS
 	$(BIN)/hadolint deploy/Dockerfile.ingest deploy/Dockerfile.consumer
 	$(if $(TESTS),$(BIN)/pytest -q -n 2 $(TESTS))
 
-test: $(SHIPPED) ## the tests, on real parts
+test: shipped ## the tests, on real parts
 	bash tests/support/programs.sh
 	$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-fault: $(SHIPPED) ## kill, freeze and cut real parts under load
+fault: shipped ## kill, freeze and cut real parts under load
 	bash tests/support/programs.sh
 	$(BIN)/pytest -s tests/fault
 
-soak: $(SHIPPED) ## the long forms of storms, schedules and searches (hours)
+soak: shipped ## the long forms of storms, schedules and searches (hours)
 	bash tests/support/programs.sh
 	HEADRACE_SOAK=1 HYPOTHESIS_PROFILE=long $(BIN)/pytest -s -m soak --timeout 7200
 
-bench: $(SHIPPED) ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md
+bench: shipped ## measure ingress and sink; write docs/PERFORMANCE.md and docs/SCALE.md
 	bash tests/support/programs.sh bench
 	$(BIN)/python -m bench
 
-bench-quick: $(SHIPPED) ## compare a few ratios with the kept ones
+bench-quick: shipped ## compare a few ratios with the kept ones
 	bash tests/support/programs.sh bench
 	$(BIN)/python -m bench.quick
 

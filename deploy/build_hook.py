@@ -9,7 +9,9 @@ Where there is no C compiler the installation goes on without it: what they do i
 
 import sys
 import sysconfig
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
@@ -75,26 +77,24 @@ class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is onl
         """Compile before files are collected; hatchling's `version` is what for: "standard" or "editable"."""
         if self.target_name != "wheel":
             return
-        for module in _MODULES:
-            try:
-                made = _compile(Path(self.root), module)
-            except (BaseError, CCompilerError) as error:
-                print(f"headrace: {module} is not compiled, Python does the same: {error}", file=sys.stderr)
-                continue
-            build_data["artifacts"].append(f"/{made}")  # Git ignores it; another Python's may lie beside it
-            _bind(build_data)
-        if version == "standard":
-            self._made = TemporaryDirectory()
-            try:
-                files = _compile_typed(Path(self._made.name))
-            except (BaseError, CCompilerError, SystemExit) as error:  # the last is mypyc's for what it does not take
-                print(f"headrace: requests are handled in Python: {error}", file=sys.stderr)
-                return
-            build_data["force_include"].update(files)
+        self._made = TemporaryDirectory()
+        directory = Path(self._made.name)
+        if version == "editable":
+            for module in _MODULES:
+                beside = Path(self.root, module.replace(".", "/") + _SUFFIX)
+                beside.unlink(missing_ok=True)  # else one of older sources would be used
+                for file in _tried(module, _compile, module, directory):
+                    copyfile(file, beside)
+                    _bind(build_data)
+            return
+        files = [file for module in _MODULES for file in _tried(module, _compile, module, directory)]
+        files += _tried("the way of a request", _compile_typed, directory)
+        for file in files:
+            build_data["force_include"][str(file)] = str(file.relative_to(directory / "made"))
             _bind(build_data)
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  (as above)
-        """Remove what was compiled for a wheel, which has it now."""
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  (hatchling's)
+        """Remove what was compiled: the wheel has it now."""
         if self._made is not None:
             self._made.cleanup()
 
@@ -105,33 +105,34 @@ def _bind(build_data: dict[str, Any]) -> None:
     build_data["infer_tag"] = True
 
 
-def _compile(root: Path, module: str) -> str:
-    """Put a module beside its source, where an editable installation finds it; return the file."""
-    source = root.joinpath(*module.split(".")).with_suffix(".pyx")
-    made = module.replace(".", "/") + _SUFFIX
-    there = root / made
-    if there.exists() and there.stat().st_mtime > max(source.stat().st_mtime, Path(__file__).stat().st_mtime):
-        return made
-    there.unlink(missing_ok=True)  # else one of older sources would be used, and packed
-    with TemporaryDirectory() as directory:
-        extension = Extension(module, [str(source.relative_to(Path.cwd()))])
-        command = build_ext(Distribution({"ext_modules": cythonize([extension], build_dir=directory, quiet=True)}))
-        command.inplace = True
-        command.build_temp = directory
-        command.ensure_finalized()
-        command.run()
-    return made
+def _tried(what: str, compile_it: Callable[..., list[Path]], *args: object) -> list[Path]:
+    """Return what was compiled, nothing where there is no compiler; what mypyc does not take fails the build."""
+    try:
+        return compile_it(*args)
+    except (BaseError, CCompilerError) as error:
+        print(f"headrace: {what} is not compiled, Python does the same: {error}", file=sys.stderr)
+        return []
 
 
-def _compile_typed(directory: Path) -> dict[str, str]:
-    """Compile the modules of _TYPED as one group; return the files by where they are, with their places in a wheel."""
+def _compile(module: str, directory: Path) -> list[Path]:
+    """Compile a module of Cython's."""
+    source = f"{module.replace('.', '/')}.pyx"
+    return _build(cythonize([Extension(module, [source])], build_dir=f"{directory}/c", quiet=True), directory, module)
+
+
+def _compile_typed(directory: Path) -> list[Path]:
+    """Compile the modules of _TYPED as one group."""
     sources = [f"{module.replace('.', '/')}.py" for module in _TYPED]
     options = [*_MYPY, f"--cache-dir={directory}/cache", *sources]
     extensions = mypycify(options, opt_level="2", debug_level="0", target_dir=f"{directory}/c", group_name="headrace")
+    return _build(extensions, directory, "typed")
+
+
+def _build(extensions: Sequence[Extension], directory: Path, name: str) -> list[Path]:
+    """Compile what a tool has made of modules; return the files, which lie under "made" as in a wheel."""
     command = build_ext(Distribution({"ext_modules": extensions}))
     command.build_lib = f"{directory}/made"
-    command.build_temp = str(directory)
+    command.build_temp = f"{directory}/{name}"
     command.ensure_finalized()
     command.run()
-    made = directory / "made"
-    return {str(file): str(file.relative_to(made)) for file in made.rglob(f"*{_SUFFIX}")}
+    return [Path(file) for file in command.get_outputs()]

@@ -1,5 +1,9 @@
-"""The wheel as `make test` unpacks it: tests start the ingress from there, compiled as in its image."""
+"""The wheel as `make test` unpacks it: tests start the ingress from there, compiled as in its image.
 
+`python -m tests.support.shipped` prints the digest of what the wheel is made of, for deploy/ship.sh.
+"""
+
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -7,16 +11,30 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 """The sources' own tree."""
 TREE: Final = ROOT / ".venv/shipped"
-_BUILT: Final = ROOT / ".venv/.shipped"  # Make's mark
+_DIGEST: Final = ROOT / ".venv/shipped.digest"
+_PACKED: Final = ("ingest", "schemas", "consumer", "clients", "headrace")
+_RULES: Final = ("pyproject.toml", "deploy/build_hook.py")
 
 
 @cache
 def tree() -> Path:
-    """Return the tree whose ingress to start: TREE, or ROOT while the wheel is older than what it is made of."""
-    sources = [path for package in ("ingest", "schemas") for path in (ROOT / package).rglob("*") if _is_source(path)]
-    is_new = _BUILT.exists() and _BUILT.stat().st_mtime >= max(path.stat().st_mtime for path in sources)
-    return TREE if is_new else ROOT
+    """Return the tree whose ingress to start: TREE, or ROOT when the wheel was made of other sources."""
+    is_same = TREE.is_dir() and _DIGEST.exists() and _DIGEST.read_text().strip() == digest()
+    return TREE if is_same else ROOT
+
+
+def digest() -> str:
+    """Return one of all files' names and contents."""
+    whole = hashlib.sha256()
+    files = [path for package in _PACKED for path in (ROOT / package).rglob("*") if _is_source(path)]
+    for path in sorted([*files, *(ROOT / name for name in _RULES)]):
+        whole.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return whole.hexdigest()
 
 
 def _is_source(path: Path) -> bool:
-    return path.is_file() and path.suffix not in {".so", ".pyc"}
+    return path.suffix != ".so" and "__pycache__" not in path.parts and path.is_file()
+
+
+if __name__ == "__main__":
+    print(digest())
