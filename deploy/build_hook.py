@@ -1,10 +1,10 @@
 """Compiles modules when headrace is installed or packed; hatchling calls this (pyproject.toml).
 
 - `_MODULES` are Cython's, each with its Python beside it.
-- `_TYPED` are ordinary modules, which mypyc compiles together: the way of a request. Only a wheel has them compiled. In
-  an editable installation they are Python, so that what a developer changes is what runs.
+- `_TYPED` are ordinary modules, the request path, which mypyc compiles as one group. Only a wheel has them compiled. In
+  an editable installation they stay Python, so that what a developer changes is what runs.
 
-Where there is no C compiler the installation goes on without it: what they do is then done in Python.
+Where there is no C compiler the installation goes on without it: Python then does the same.
 """
 
 import sys
@@ -74,7 +74,7 @@ class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is onl
     _made: TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile before files are collected; hatchling's `version` is what for: "standard" or "editable"."""
+        """Compile before files are collected; hatchling says what for: "standard" or "editable"."""
         if self.target_name != "wheel":
             return
         self._made = TemporaryDirectory()
@@ -83,17 +83,17 @@ class CompileHook(BuildHookInterface):  # type: ignore[misc]  # hatchling is onl
             for module in _MODULES:
                 beside = Path(self.root, module.replace(".", "/") + _SUFFIX)
                 beside.unlink(missing_ok=True)  # else one of older sources would be used
-                for file in _tried(module, _compile, module, directory):
+                for file in _compiled(module, _compile, module, directory):
                     copyfile(file, beside)
                     _bind(build_data)
             return
-        files = [file for module in _MODULES for file in _tried(module, _compile, module, directory)]
-        files += _tried("the way of a request", _compile_typed, directory)
+        files = [file for module in _MODULES for file in _compiled(module, _compile, module, directory)]
+        files += _compiled("the request path", _compile_typed, directory)
         for file in files:
             build_data["force_include"][str(file)] = str(file.relative_to(directory / "made"))
             _bind(build_data)
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002  (hatchling's)
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was compiled: the wheel has it now."""
         if self._made is not None:
             self._made.cleanup()
@@ -105,8 +105,8 @@ def _bind(build_data: dict[str, Any]) -> None:
     build_data["infer_tag"] = True
 
 
-def _tried(what: str, compile_it: Callable[..., list[Path]], *args: object) -> list[Path]:
-    """Return what was compiled, nothing where there is no compiler; what mypyc does not take fails the build."""
+def _compiled(what: str, compile_it: Callable[..., list[Path]], *args: object) -> list[Path]:
+    """Return the files, none where there is no compiler; a source that mypyc rejects fails the build."""
     try:
         return compile_it(*args)
     except (BaseError, CCompilerError) as error:
@@ -129,7 +129,7 @@ def _compile_typed(directory: Path) -> list[Path]:
 
 
 def _build(extensions: Sequence[Extension], directory: Path, name: str) -> list[Path]:
-    """Compile what a tool has made of modules; return the files, which lie under "made" as in a wheel."""
+    """Run the C compiler; return the files, which lie under "made" as in a wheel."""
     command = build_ext(Distribution({"ext_modules": extensions}))
     command.build_lib = f"{directory}/made"
     command.build_temp = f"{directory}/{name}"

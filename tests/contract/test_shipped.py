@@ -1,6 +1,7 @@
-"""The wheel: the way of a request is compiled in it, and the tests start the ingress from there."""
+"""The wheel: the request path is compiled in it, and the tests start the ingress from there."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,10 +11,25 @@ from typing import Final
 import pytest
 
 from tests.support.collector import collector
-from tests.support.shipped import ROOT, TREE, tree
+from tests.support.shipped import PACKED, ROOT, RULES, TREE, digest, tree
 
 _SUFFIX: Final = str(sysconfig.get_config_var("EXT_SUFFIX"))
 _NOBODY: Final = "127.0.0.1:1"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return a copy of all that a wheel is built of, with what builds it."""
+    made = tmp_path / "copy"
+    for name in (*PACKED, *RULES, "README.md", "LICENSE", "deploy/ship.sh", "tests/__init__.py", "tests/support"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, made / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, made / name)
+    (made / ".venv").symlink_to(ROOT / ".venv")
+    return made
 
 
 def test_the_tests_start_what_is_shipped() -> None:
@@ -22,7 +38,7 @@ def test_the_tests_start_what_is_shipped() -> None:
 
 
 @pytest.mark.parametrize("module", ["http/handler", "server/connection", "publishing/publisher", "counters"])
-def test_the_way_of_a_request_is_compiled(module: str) -> None:
+def test_the_request_path_is_compiled(module: str) -> None:
     """Beside each compiled module lies its source."""
     assert [(TREE / f"ingest/{module}{suffix}").exists() for suffix in (_SUFFIX, ".py")] == [True, True]
 
@@ -43,5 +59,40 @@ def test_without_a_compiler_requests_are_handled_in_python(tmp_path: Path) -> No
     assert made.joinpath("ingest/http/handler.py").exists()
     assert not list(made.rglob(f"*{_SUFFIX}"))
     assert "Python does the same" in Path(f"{made}.log").read_text()
-    assert list(ROOT.rglob(f"ingest/events/*{_SUFFIX}")), "a build of a wheel leaves the developer's tree alone"
+    assert list(ROOT.glob(f"ingest/events/*{_SUFFIX}")), "building a wheel removed modules from the sources' tree"
     subprocess.run([sys.executable, "-c", "import ingest.service"], cwd=made, check=True)
+
+
+def test_a_source_that_mypyc_rejects_fails_the_build(copy: Path) -> None:
+    """Else its wheel would be Python without anybody's knowledge."""
+    source = copy / "ingest/http/inflight.py"
+    source.write_text(source.read_text() + "\n_WRONG: Final[str] = 1\n")
+    # Without a compiler mypyc looks at the sources all the same, and Cython's modules cost no time.
+    done = subprocess.run(["bash", "deploy/ship.sh", "made"], cwd=copy, env=os.environ | {"CC": "false"}, check=False)
+
+    assert done.returncode == 1
+    assert not (copy / "made").exists()
+    assert "inflight.py" in (copy / "made.log").read_text()
+
+
+@pytest.mark.parametrize("path", ["ingest/counters.py", "clients/browser/headrace.js", "deploy/build_hook.py"])
+def test_an_edit_makes_another_wheel(copy: Path, path: str) -> None:
+    """Whatever the file's time says."""
+    before, file = digest(copy), copy / path
+    times = file.stat()
+    file.write_text(file.read_text() + "\n")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert digest(copy) != before
+
+
+def test_a_moved_file_makes_another_wheel(copy: Path) -> None:
+    """The wheel would still have the module that is gone. What Python and compilers put beside sources does not count."""
+    before = digest(copy)
+    (copy / "ingest/made.so").touch()
+    (copy / "ingest/__pycache__").mkdir()
+    (copy / "ingest/__pycache__/made.pyc").touch()
+    assert digest(copy) == before
+
+    (copy / "ingest/counters.py").rename(copy / "ingest/counts.py")
+    assert digest(copy) != before

@@ -12,8 +12,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 """The sources' own tree."""
 TREE: Final = ROOT / ".venv/shipped"
 _DIGEST: Final = ROOT / ".venv/shipped.digest"
-_PACKED: Final = ("ingest", "schemas", "consumer", "clients", "headrace")
-_RULES: Final = ("pyproject.toml", "deploy/build_hook.py")
+PACKED: Final = ("ingest", "schemas", "consumer", "clients", "headrace")
+RULES: Final = ("pyproject.toml", "deploy/build_hook.py")
 
 
 @cache
@@ -23,12 +23,12 @@ def tree() -> Path:
     return TREE if is_same else ROOT
 
 
-def digest() -> str:
-    """Return one of all files' names and contents."""
+def digest(root: Path = ROOT) -> str:
+    """Return the digest of the names and contents of all files that a tree's wheel is made of."""
     whole = hashlib.sha256()
-    files = [path for package in _PACKED for path in (ROOT / package).rglob("*") if _is_source(path)]
-    for path in sorted([*files, *(ROOT / name for name in _RULES)]):
-        whole.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    files = [path for package in PACKED for path in (root / package).rglob("*") if _is_source(path)]
+    for path in sorted([*files, *(root / name for name in RULES)]):
+        whole.update(f"{path.relative_to(root)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
     return whole.hexdigest()
 
 
