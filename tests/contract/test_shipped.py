@@ -39,8 +39,9 @@ def test_the_tests_start_what_is_shipped() -> None:
 
 @pytest.mark.parametrize("module", ["http/handler", "server/connection", "publishing/publisher", "counters"])
 def test_the_request_path_is_compiled(module: str) -> None:
-    """Beside each compiled module lies its source."""
+    """In the wheel, where its source lies beside it; not in the sources' tree, where it would hide edits."""
     assert [(TREE / f"ingest/{module}{suffix}").exists() for suffix in (_SUFFIX, ".py")] == [True, True]
+    assert not (ROOT / f"ingest/{module}{_SUFFIX}").exists()
 
 
 def test_the_ingress_tells_that_it_is_compiled() -> None:
@@ -87,7 +88,7 @@ def test_an_edit_makes_another_wheel(copy: Path, path: str) -> None:
 
 
 def test_a_moved_file_makes_another_wheel(copy: Path) -> None:
-    """The wheel would still have the module that is gone. What Python and compilers put beside sources does not count."""
+    """The old wheel still has the module that is gone. What Python and compilers put there does not count."""
     before = digest(copy)
     (copy / "ingest/made.so").touch()
     (copy / "ingest/__pycache__").mkdir()
