@@ -95,5 +95,6 @@ def test_a_moved_file_makes_another_wheel(copy: Path) -> None:
     (copy / "ingest/__pycache__/made.pyc").touch()
     assert digest(copy) == before
 
-    (copy / "ingest/counters.py").rename(copy / "ingest/counts.py")
+    counters = copy / "ingest/counters.py"
+    counters.rename(counters.with_name("counts.py"))
     assert digest(copy) != before
